@@ -1,0 +1,95 @@
+"""The facts a plugin states about a model family: data first, and a few functions."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from sottovoce.model import LoadOptions, Model, Repository
+    from sottovoce.samples import Prediction, Sample
+
+
+@dataclass(frozen=True, kw_only=True)
+class CardFacts:
+    """What a model card says of the family and no measurement can tell."""
+
+    pipeline_tag: str = ""
+    """The Hub's task name, such as ``automatic-speech-recognition``."""
+    library_name: str = ""
+    """The library that loads the files, such as ``funasr``."""
+    languages: tuple[str, ...] = ()
+    """ISO 639-1 codes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Architecture:
+    """One model family, described once; core does the rest.
+
+    Patterns are those of torchao's ``FqnToConfig`` and of compressed-tensors: an exact module name, ``re:`` and a
+    regular expression that must match the whole name, or a module's class name.
+    """
+
+    name: str
+    """The family's name, unique among the installed plugins."""
+    matches: tuple[str, ...]
+    """Model class names, as ``config.json`` or ``config.yaml`` give them."""
+    targets: tuple[str, ...]
+    """Patterns of the linear layers to quantize."""
+    ignore: Mapping[str, str] = field(default_factory=dict)
+    """Patterns of modules that stay as they are, each with the reason. They win over ``targets``."""
+    blocks: tuple[str, ...] = ()
+    """Patterns of the repeated layers, in forward order."""
+    parts: Mapping[str, str] = field(default_factory=dict)
+    """Names of the model's parts, each with a pattern of parameter names, for reports."""
+    min_coverage: float = 0.5
+    """Share of all parameters that quantizing with the default targets changes at least."""
+    task: str = ""
+    """What is scored: ``transcription`` counts character and word errors."""
+    presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Recipes of the family's own, by name, in the form that a YAML recipe has."""
+    card: CardFacts = CardFacts()
+
+    forward: Callable[[Model, Sample], Tensor]
+    """Run one sample, return its logits ``[tokens, vocabulary]``: calibration, divergence, the probe of a reload."""
+    predict: Callable[[Model, Sample], Prediction]
+    """Run one sample as a user would, return the text and the tokens."""
+    probe: Callable[[Model], Sample]
+    """A short, fixed input that every model of the family takes."""
+    rewire: Callable[[nn.Module], tuple[str, ...]] | None = None
+    """Make a compressed module fast in place, for inference; what is stored does not depend on it. Says what it did."""
+    resolve: Callable[[str, LoadOptions], Repository | None] | None = None
+    """Turn a name that is no directory (a library's alias) into a repository; ``None`` when it is not this family's."""
+
+    def part_of(self, name: str) -> str:
+        """The part that the parameter or module ``name`` belongs to, or ``other``."""
+        return next((part for part, pattern in self.parts.items() if matches(name, "", pattern)), "other")
+
+
+def matches(name: str, class_name: str, pattern: str) -> bool:
+    """Whether a module called ``name`` of class ``class_name`` is meant by ``pattern``."""
+    if pattern.startswith("re:"):
+        return re.fullmatch(pattern[3:], name) is not None
+    return pattern in (name, class_name)
+
+
+def select(
+    module: nn.Module, targets: Iterable[str], ignore: Iterable[str] = ()
+) -> Iterator[tuple[str, nn.Module, str]]:
+    """The modules meant by ``targets`` and not by ``ignore``.
+
+    Yields:
+        Name, module and the first target pattern that matched, in the order of ``named_modules``.
+    """
+    targets, ignore = tuple(targets), tuple(ignore)
+    for name, child in module.named_modules():
+        kind = type(child).__name__
+        if any(matches(name, kind, pattern) for pattern in ignore):
+            continue
+        target = next((pattern for pattern in targets if matches(name, kind, pattern)), None)
+        if target is not None:
+            yield name, child, target

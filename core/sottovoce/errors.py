@@ -1,0 +1,55 @@
+"""What can go wrong, as a small tree: what failed, whose it is, what to do next."""
+
+from __future__ import annotations
+
+
+class SottovoceError(Exception):
+    """Base of every error that Sottovoce raises on purpose; its message is one line.
+
+    Attributes:
+        exit_code: What the command line exits with when the error reaches it.
+    """
+
+    exit_code = 1
+
+
+class UsageError(SottovoceError):
+    """The call itself is wrong: an unknown name, a bad option, an output that exists."""
+
+    exit_code = 2
+
+
+class RecipeError(UsageError):
+    """A recipe does not validate; the message lists every problem at once."""
+
+
+class UnknownModelError(UsageError):
+    """No installed plugin describes the model."""
+
+
+class PluginError(SottovoceError):
+    """A plugin broke the contract; the message names the distribution."""
+
+
+class SourceError(SottovoceError):
+    """A model's files are missing, damaged, or ask for something that is refused."""
+
+
+class CheckpointError(SourceError):
+    """Weights do not fit the model: missing, unexpected or misshapen tensors."""
+
+
+class SamplesError(SottovoceError):
+    """A manifest is broken; the message names the file and the line."""
+
+
+class CoverageError(SottovoceError):
+    """A step changed less of the model than its recipe promised."""
+
+
+class ReloadError(SottovoceError):
+    """What was written, loaded again, does not give the same outputs."""
+
+
+class OutputError(SottovoceError):
+    """The output could not be written."""

@@ -1,0 +1,72 @@
+"""A loaded model, where it came from, and how it was asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from sottovoce.architecture import Architecture
+    from sottovoce.report import CompressionReport
+
+Hub = Literal["hf", "modelscope"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Repository:
+    """A model repository on a hub."""
+
+    id: str
+    hub: Hub = "hf"
+    revision: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """Where a model's files lie, and what they were asked for by."""
+
+    name: str
+    """What the user wrote: a directory, an alias or a hub id."""
+    directory: Path
+    """The files, on this machine."""
+    repository: Repository | None = None
+    """The hub repository with the revision that was fetched, when there was one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadOptions:
+    """How a model is asked for; what only the native library knows is passed through."""
+
+    device: str = "cpu"
+    dtype: str | None = None
+    hub: Hub | None = None
+    revision: str | None = None
+    token: str | None = None
+    cache_dir: Path | None = None
+    allow_unexpected: tuple[str, ...] = ()
+    """Patterns of tensors in the file that may be left out of the model."""
+    native: Mapping[str, Any] = field(default_factory=dict)
+    """Keyword arguments for the library that builds the model."""
+
+
+@dataclass(kw_only=True)
+class Model:
+    """A model in memory.
+
+    ``native`` is the object that the ecosystem's code uses (a FunASR ``AutoModel``, a transformers model);
+    ``module`` is the torch module inside it that is compressed.
+    """
+
+    module: nn.Module
+    architecture: Architecture
+    source: Source
+    native: Any
+    processor: Any = None
+    companions: dict[str, Model] = field(default_factory=dict)
+    """Models that work beside this one (voice activity, punctuation), by the library's own names."""
+    report: CompressionReport | None = None
+    """What was done to the model since it was trained; ``None`` for a model as published."""

@@ -1,0 +1,156 @@
+"""What was done to a model and what it measures: coverage, step reports, metrics, ``compression.json``."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sottovoce.architecture import Architecture
+
+COMPRESSION_FILE = "compression.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kept:
+    """A part of the model that stays as it was."""
+
+    name: str
+    parameters: int
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """A module that a step changes."""
+
+    name: str
+    parameters: int
+    """Elements that change; a bias that stays float is not among them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """One part of the model (an encoder, say) in a coverage."""
+
+    parameters: int
+    compressed_parameters: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Coverage:
+    """How much of a model was compressed, by part, and what was kept and why."""
+
+    parameters: int
+    compressed_parameters: int
+    parts: Mapping[str, Part] = field(default_factory=dict)
+
+    @property
+    def ratio(self) -> float:
+        """Compressed share of all parameters, 0 to 1."""
+        return self.compressed_parameters / self.parameters if self.parameters else 0.0
+
+    @classmethod
+    def of(cls, architecture: Architecture, parameters: Mapping[str, int], targets: Iterable[Target]) -> Coverage:
+        """Count ``targets`` against all ``parameters`` (name to element count, before the step)."""
+        total: dict[str, int] = {}
+        changed: dict[str, int] = {}
+        for name, count in parameters.items():
+            part = architecture.part_of(name)
+            total[part] = total.get(part, 0) + count
+        for target in targets:
+            part = architecture.part_of(target.name)
+            changed[part] = changed.get(part, 0) + target.parameters
+        parts = {part: Part(parameters=total[part], compressed_parameters=changed.get(part, 0)) for part in total}
+        return cls(parameters=sum(total.values()), compressed_parameters=sum(changed.values()), parts=parts)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON form, with the ratio."""
+        return {**dataclasses.asdict(self), "ratio": round(self.ratio, 6)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepReport:
+    """What one step of a recipe really changed."""
+
+    step: Mapping[str, Any]
+    targets: tuple[Target, ...] = ()
+    kept: tuple[Kept, ...] = ()
+    coverage: Coverage | None = None
+    seconds: float = 0.0
+    notes: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON form."""
+        form = dataclasses.asdict(self)
+        form["coverage"] = self.coverage.to_dict() if self.coverage else None
+        return form
+
+
+@dataclass(kw_only=True)
+class CompressionReport:
+    """The whole of a compression; beside the weights it is ``compression.json``."""
+
+    recipe: Mapping[str, Any]
+    architecture: str
+    source: Mapping[str, Any]
+    steps: list[StepReport | Mapping[str, Any]]
+    coverage: Mapping[str, Any]
+    size_bytes: dict[str, int]
+    seconds: float
+    peak_memory_bytes: int | None
+    versions: Mapping[str, str]
+    samples: Mapping[str, Any] | None = None
+    output: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON form."""
+        form = {item.name: getattr(self, item.name) for item in dataclasses.fields(self)}
+        form["steps"] = [step.to_dict() if isinstance(step, StepReport) else dict(step) for step in self.steps]
+        return form
+
+    @classmethod
+    def from_dict(cls, form: Mapping[str, Any]) -> CompressionReport:
+        """Read what :meth:`to_dict` wrote; keys that later versions add are ignored."""
+        names = {item.name for item in dataclasses.fields(cls)}
+        return cls(**{key: value for key, value in form.items() if key in names})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metric:
+    """One measured number; ``baseline`` is the same of the model compared with."""
+
+    name: str
+    value: float | None
+    unit: str
+    baseline: float | None = None
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON form, without the baseline when there is none."""
+        form: dict[str, Any] = {"value": self.value, "unit": self.unit}
+        if self.baseline is not None:
+            form["baseline"] = self.baseline
+        if self.details:
+            form["details"] = dict(self.details)
+        return form
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationReport:
+    """What ``evaluate`` found: the model, the data, the machine, the numbers."""
+
+    model: str
+    architecture: str
+    samples: Mapping[str, Any]
+    metrics: Mapping[str, Metric]
+    machine: Mapping[str, Any]
+    baseline: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON form."""
+        form = {item.name: getattr(self, item.name) for item in dataclasses.fields(self)}
+        form["metrics"] = {name: metric.to_dict() for name, metric in self.metrics.items()}
+        return form

@@ -1,0 +1,190 @@
+"""Manifests to samples, and what a model said of them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sottovoce.errors import SamplesError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """One line of a manifest.
+
+    ``audio`` is a file, or 16 kHz mono samples ``[time]`` in -1 to 1.
+    """
+
+    key: str
+    audio: Path | NDArray[np.float32] | None = None
+    text: str | None = None
+    language: str | None = None
+    words: Sequence[Mapping[str, Any]] = ()
+    messages: Sequence[Mapping[str, Any]] = ()
+
+    @property
+    def seconds(self) -> float:
+        """Length of the audio; 0 when there is none."""
+        if self.audio is None:
+            return 0.0
+        if isinstance(self.audio, Path):
+            import soundfile
+
+            return float(soundfile.info(str(self.audio)).duration)
+        return len(self.audio) / 16000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prediction:
+    """What a model said of one sample; ``text`` is ``None`` when it gave no hypothesis."""
+
+    text: str | None = None
+    tokens: tuple[str, ...] = ()
+    timestamps: Sequence[Sequence[float]] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """A model's predictions on a set of samples, with what the run took."""
+
+    predictions: Sequence[Prediction]
+    seconds: Sequence[float]
+    """Wall-clock time of each sample."""
+    audio_seconds: Sequence[float]
+    peak_memory_bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class Samples(Sequence[Sample]):
+    """An ordered set of samples that knows its own digest."""
+
+    items: tuple[Sample, ...]
+    path: Path | None = None
+    digest: str = field(default="", compare=False)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self.items[index]
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __iter__(self) -> Iterator[Sample]:
+        return iter(self.items)
+
+    def to_dict(self) -> dict[str, Any]:
+        """What a report says of the data: its name, count, length and digest."""
+        return {
+            "name": self.path.name if self.path else None,
+            "count": len(self),
+            "audio_seconds": round(sum(sample.seconds for sample in self), 3),
+            "sha256": self.digest or None,
+        }
+
+
+def read_samples(path: str | Path) -> Samples:
+    """Read a JSON Lines manifest, or a directory with Kaldi's ``wav.scp`` and ``text``.
+
+    Args:
+        path: ``*.jsonl``, a ``wav.scp``, or a directory that holds one. Audio paths are relative to the manifest.
+
+    Raises:
+        SamplesError: A line is broken, a key stands twice or audio is missing; the message names file and line.
+    """
+    path = Path(path)
+    if path.is_dir():
+        path = path / "wav.scp"
+    if not path.is_file():
+        raise SamplesError(f"{path}: no such manifest; give a .jsonl file or a directory with wav.scp and text")
+    read = _read_kaldi if path.name.endswith(".scp") else _read_json_lines
+    items = tuple(read(path))
+    if not items:
+        raise SamplesError(f"{path}: the manifest has no samples")
+    _refuse_duplicates(path, items)
+    return Samples(items, path, _digest(items))
+
+
+def _read_json_lines(path: Path) -> Iterator[Sample]:
+    for number, line in enumerate(_lines(path), 1):
+        if not line.strip():
+            continue
+        where = f"{path}:{number}"
+        try:
+            fields = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise SamplesError(f"{where}: not JSON ({error.msg} at column {error.colno})") from None
+        if not isinstance(fields, dict):
+            raise SamplesError(f"{where}: a line must be a JSON object, such as {{\"key\": ..., \"source\": ...}}")
+        yield _sample(fields, where, path.parent, number)
+
+
+def _sample(fields: Mapping[str, Any], where: str, root: Path, number: int) -> Sample:
+    for name, kind in (("key", str), ("source", str), ("target", str), ("language", str), ("words", list),
+                       ("messages", list)):  # fmt: skip
+        if fields.get(name) is not None and not isinstance(fields[name], kind):
+            raise SamplesError(f"{where}: {name!r} must be a {kind.__name__}, not {type(fields[name]).__name__}")
+    if fields.get("source") is None and not fields.get("messages"):
+        raise SamplesError(f"{where}: neither 'source' (a path to audio) nor 'messages'")
+    return Sample(
+        key=fields.get("key") or f"{number:06d}",
+        audio=_audio(fields["source"], root, where) if fields.get("source") is not None else None,
+        text=fields.get("target"),
+        language=fields.get("language"),
+        words=tuple(fields.get("words") or ()),
+        messages=tuple(fields.get("messages") or ()),
+    )
+
+
+def _read_kaldi(path: Path) -> Iterator[Sample]:
+    text_path = path.with_name("text")
+    texts: dict[str, str] = {}
+    if text_path.is_file():
+        for line in _lines(text_path):
+            key, _, text = line.strip().partition(" ")
+            texts[key] = text.strip()
+    for number, line in enumerate(_lines(path), 1):
+        if not line.strip():
+            continue
+        key, _, source = line.strip().partition(" ")
+        where = f"{path}:{number}"
+        if not source.strip():
+            raise SamplesError(f"{where}: a line must be a key and a path")
+        yield Sample(key=key, audio=_audio(source.strip(), path.parent, where), text=texts.get(key))
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="utf-8-sig").splitlines()
+    except (UnicodeDecodeError, OSError) as error:
+        raise SamplesError(f"{path}: cannot be read as UTF-8 text ({error})") from None
+
+
+def _audio(source: str, root: Path, where: str) -> Path:
+    path = root / source
+    if not path.is_file():
+        raise SamplesError(f"{where}: no such audio file: {source}")
+    return path
+
+
+def _refuse_duplicates(path: Path, items: Sequence[Sample]) -> None:
+    seen: set[str] = set()
+    for sample in items:
+        if sample.key in seen:
+            raise SamplesError(f"{path}: the key {sample.key!r} stands twice")
+        seen.add(sample.key)
+
+
+def _digest(items: Sequence[Sample]) -> str:
+    digest = hashlib.sha256()
+    for sample in items:
+        digest.update(f"{sample.key}\0{sample.text}\0{list(sample.words)}\0{list(sample.messages)}\0".encode())
+        if isinstance(sample.audio, Path):
+            digest.update(sample.audio.read_bytes())
+    return digest.hexdigest()
