@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,8 @@ class CardFacts:
     """The library that loads the files, such as ``funasr``."""
     languages: tuple[str, ...] = ()
     """ISO 639-1 codes."""
+    usage: str = ""
+    """Python that loads ``{directory}`` with the model's own library and prints what ``{audio}`` says."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,21 +77,3 @@ def matches(name: str, class_name: str, pattern: str) -> bool:
     if pattern.startswith("re:"):
         return re.fullmatch(pattern[3:], name) is not None
     return pattern in (name, class_name)
-
-
-def select(
-    module: nn.Module, targets: Iterable[str], ignore: Iterable[str] = ()
-) -> Iterator[tuple[str, nn.Module, str]]:
-    """The modules meant by ``targets`` and not by ``ignore``.
-
-    Yields:
-        Name, module and the first target pattern that matched, in the order of ``named_modules``.
-    """
-    targets, ignore = tuple(targets), tuple(ignore)
-    for name, child in module.named_modules():
-        kind = type(child).__name__
-        if any(matches(name, kind, pattern) for pattern in ignore):
-            continue
-        target = next((pattern for pattern in targets if matches(name, kind, pattern)), None)
-        if target is not None:
-            yield name, child, target

@@ -70,3 +70,9 @@ class Model:
     """Models that work beside this one (voice activity, punctuation), by the library's own names."""
     report: CompressionReport | None = None
     """What was done to the model since it was trained; ``None`` for a model as published."""
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of all tensors that a checkpoint holds; tensors that share memory count once."""
+        tensors = {(tensor.data_ptr() or id(tensor)): tensor for tensor in self.module.state_dict().values()}
+        return sum(tensor.nbytes for tensor in tensors.values())

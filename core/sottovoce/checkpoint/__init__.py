@@ -1,0 +1,17 @@
+"""Weights on disk: reading them strictly, writing them whole, proving that they are what was written."""
+
+from sottovoce.checkpoint.directory import new_directory
+from sottovoce.checkpoint.guard import contained_path, read_config
+from sottovoce.checkpoint.manifest import digests, verify
+from sottovoce.checkpoint.weights import load_strictly_, read_tensors, write_tensors
+
+__all__ = [
+    "contained_path",
+    "digests",
+    "load_strictly_",
+    "new_directory",
+    "read_config",
+    "read_tensors",
+    "verify",
+    "write_tensors",
+]

@@ -1,0 +1,40 @@
+"""Whose a model directory is: the class name that its configuration gives."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from sottovoce.checkpoint.guard import contained_path, read_config
+from sottovoce.errors import SourceError
+
+
+def class_name(directory: Path) -> str:
+    """The model class named in ``config.json`` (transformers) or in ``config.yaml`` (FunASR).
+
+    Raises:
+        SourceError: The directory is no model directory, or its configuration is broken.
+    """
+    if not directory.is_dir():
+        raise SourceError(f"{directory}: no such model directory")
+    for path in _configurations(directory):
+        config = read_config(path)
+        if name := _name(config):
+            return name
+    names = ", ".join(sorted(path.name for path in directory.iterdir())[:6])
+    raise SourceError(f"{directory}: no model directory: no config.json or config.yaml names a model class (it holds: {names or 'nothing'})")
+
+
+def _configurations(directory: Path) -> list[Path]:
+    paths = [directory / "config.json", directory / "config.yaml"]
+    described = directory / "configuration.json"
+    if described.is_file():
+        files = read_config(described).get("file_path_metas")
+        if isinstance(files, dict) and isinstance(files.get("config"), str):
+            paths.insert(0, contained_path(directory, files["config"]))
+    return [path for path in paths if path.is_file()]
+
+
+def _name(config: dict[str, Any]) -> str | None:
+    names = config.get("architectures") or [config.get("model")]
+    return names[0] if isinstance(names, list) and isinstance(names[0], str) else None

@@ -1,0 +1,98 @@
+"""Tensors to and from files, strictly."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sottovoce.architecture import matches
+from sottovoce.errors import CheckpointError, SourceError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Read a weights file lazily: the pages are read as the tensors are used.
+
+    Args:
+        path: ``*.safetensors``, or a torch file, which is read with ``weights_only=True``. A state dict that lies
+            under ``state_dict``, ``model_state_dict`` or ``model`` is taken out, and a ``module.`` prefix is dropped.
+
+    Raises:
+        SourceError: The file is missing, damaged, or holds more than tensors.
+    """
+    import torch
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    if not path.is_file():
+        raise SourceError(f"{path.parent}: the weights are missing (no {path.name})")
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        content: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except (SafetensorError, RuntimeError, pickle.UnpicklingError, EOFError, ValueError, OSError) as error:
+        raise SourceError(f"{path}: the weights are damaged or are not plain tensors ({_line(error)})") from None
+    for key in ("state_dict", "model_state_dict", "model"):
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            content = content[key]
+    if not isinstance(content, Mapping) or not all(isinstance(value, torch.Tensor) for value in content.values()):
+        raise SourceError(f"{path}: not a state dict: it must map names to tensors")
+    return {name.removeprefix("module."): tensor for name, tensor in content.items()}
+
+
+def write_tensors(module: nn.Module, path: Path, metadata: Mapping[str, str] | None = None) -> None:
+    """Write a module's state dict as safetensors; tensors that share memory are written once each."""
+    from safetensors.torch import save_file
+
+    tensors = {name: tensor.detach().contiguous() for name, tensor in module.state_dict().items()}
+    seen: dict[int, str] = {}
+    for name, tensor in tensors.items():
+        if tensor.data_ptr() in seen and tensor.numel():
+            tensors[name] = tensor.clone()
+        seen[tensor.data_ptr()] = name
+    save_file(tensors, path, metadata={"format": "pt", **(metadata or {})})
+
+
+def load_strictly_(
+    module: nn.Module, tensors: Mapping[str, Tensor], where: str, allow_unexpected: Iterable[str] = ()
+) -> None:
+    """Put ``tensors`` into ``module`` in place of its own, each in its own type.
+
+    Args:
+        module: Built, with or without memory for its weights.
+        tensors: Name to tensor; ownership passes to the module.
+        where: What to call the file in an error.
+        allow_unexpected: Patterns of names that the module does not have and that may be left out.
+
+    Raises:
+        CheckpointError: A tensor is missing, unexpected or misshapen; lists them.
+    """
+    own = module.state_dict()
+    allowed = tuple(allow_unexpected)
+    missing = [name for name in own if name not in tensors]
+    unexpected = [
+        name for name in tensors if name not in own and not any(matches(name, "", pattern) for pattern in allowed)
+    ]
+    misshapen = [
+        f"{name} {list(tensors[name].shape)} for {list(own[name].shape)}"
+        for name in own
+        if name in tensors and tensors[name].shape != own[name].shape
+    ]
+    problems = [
+        f"{len(names)} {what}: {', '.join(names[:5])}{', ...' if len(names) > 5 else ''}"
+        for what, names in (("missing", missing), ("misshapen", misshapen), ("unexpected", unexpected))
+        if names
+    ]
+    if problems:
+        hint = "; leave unexpected tensors out with allow_unexpected" if unexpected and not missing + misshapen else ""
+        raise CheckpointError(f"{where}: the weights do not fit the model: {'; '.join(problems)}{hint}")
+    # A half-precision file becomes what the module was built for, as copying it in would do.
+    module.load_state_dict({name: tensors[name].to(own[name].dtype) for name in own}, strict=True, assign=True)
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]

@@ -1,0 +1,1 @@
+"""Ways to write and to run weights, one file each."""

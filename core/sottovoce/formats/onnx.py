@@ -1,0 +1,142 @@
+"""ONNX: a torch module as a graph, its matrix products in int8, and what a client wants to know of it."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sottovoce.errors import OutputError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+OPSET = 17
+"""The first opset with ``LayerNormalization`` as one node; every onnxruntime since 1.12 reads it."""
+
+
+def export_onnx(
+    module: nn.Module,
+    inputs: Sequence[Tensor],
+    path: Path,
+    *,
+    input_names: Sequence[str],
+    output_names: Sequence[str],
+    dynamic_axes: Mapping[str, Mapping[int, str]],
+    opset: int = OPSET,
+) -> None:
+    """Trace a module and write it as one ONNX file.
+
+    The module must not branch on data: what the example inputs do not reach is not in the graph. It is put into
+    evaluation mode for the trace and left as it was.
+
+    Args:
+        module: The module, float32 and on the CPU.
+        inputs: Example inputs. Axes longer than 1 stay dynamic more reliably than axes of 1.
+        path: The file to write; an existing one is overwritten.
+        input_names: Names of the graph's inputs.
+        output_names: Names of the graph's outputs.
+        dynamic_axes: For each input or output, the axes of any length with a name for each.
+        opset: Version of the operator set.
+
+    Raises:
+        OutputError: ONNX is not installed, or the module cannot be traced.
+    """
+    import torch
+
+    _require("onnx")
+    # The tracing exporter, deprecated as it is: it names nodes after the modules they come from, which is what `keep`
+    # below and FunASR's own tools go by; its LSTM and its empty tensors hold for every length; and it is 5 times faster.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        warnings.simplefilter("ignore", torch.jit.TracerWarning)
+        warnings.filterwarnings("ignore", message="Exporting a model to ONNX with a batch_size other than 1")
+        try:
+            torch.onnx.export(
+                module,
+                tuple(inputs),
+                str(path),
+                input_names=list(input_names),
+                output_names=list(output_names),
+                dynamic_axes={name: dict(axes) for name, axes in dynamic_axes.items()},
+                opset_version=opset,
+                dynamo=False,
+            )
+        except (RuntimeError, torch.onnx.errors.OnnxExporterError) as error:
+            raise OutputError(f"{path.name}: {type(module).__name__} cannot be traced ({_first_line(error)})") from error
+
+
+def quantize_onnx(float_path: Path, quantized_path: Path, keep: Iterable[str] = ()) -> None:
+    """Quantize the weights of matrix products to int8, by output channel; inputs are quantized while the model runs.
+
+    Weights are signed: on processors with int8 dot products (VNNI) onnxruntime runs them 1.4 times as fast as
+    unsigned ones. Without these instructions sums of two products may saturate; there the float file is the safe one.
+
+    Args:
+        float_path: The float graph.
+        quantized_path: The file to write.
+        keep: Nodes whose name contains one of these stay float.
+
+    Raises:
+        OutputError: onnxruntime or ONNX is not installed.
+    """
+    onnx = _require("onnx")
+    quantization = _require("onnxruntime.quantization")
+    nodes = onnx.load(str(float_path), load_external_data=False).graph.node
+    kept = [node.name for node in nodes if any(part in node.name for part in keep)]
+    with _without_advice():
+        quantization.quantize_dynamic(
+            model_input=str(float_path),
+            model_output=str(quantized_path),
+            op_types_to_quantize=["MatMul"],
+            per_channel=True,
+            weight_type=quantization.QuantType.QInt8,
+            nodes_to_exclude=kept,
+        )
+
+
+def write_metadata(path: Path, metadata: Mapping[str, str]) -> None:
+    """Write named strings into an ONNX file; other names keep what they have.
+
+    Weights in files of their own stay where they are and are not read.
+
+    Raises:
+        OutputError: ONNX is not installed.
+    """
+    onnx = _require("onnx")
+    model = onnx.load(str(path), load_external_data=False)
+    known = {item.key: item.value for item in model.metadata_props}
+    del model.metadata_props[:]
+    for key, value in {**known, **metadata}.items():
+        model.metadata_props.add(key=key, value=value)
+    path.write_bytes(model.SerializeToString())
+
+
+def _require(name: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise OutputError(f"ONNX export needs {name.split('.')[0]} ({error}): pip install sottovoce[onnx]") from None
+
+
+@contextmanager
+def _without_advice() -> Iterator[None]:
+    """Mute onnxruntime's advice on pre-processing, which would undo the names of the nodes."""
+
+    def is_other(record: logging.LogRecord) -> bool:
+        return "pre-processing before quantization" not in record.getMessage()
+
+    root = logging.getLogger()
+    root.addFilter(is_other)
+    try:
+        yield
+    finally:
+        root.removeFilter(is_other)
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

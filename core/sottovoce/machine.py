@@ -1,0 +1,64 @@
+"""The machine and the versions that a number was measured with, and what a process takes of its memory."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+LIBRARIES = ("sottovoce", "torch", "transformers", "torchao", "funasr", "modelscope", "huggingface-hub", "onnxruntime")
+
+
+def versions() -> dict[str, str]:
+    """The installed versions of the libraries that results depend on."""
+    found = {"python": platform.python_version()}
+    for name in LIBRARIES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def describe_machine() -> dict[str, Any]:
+    """Processor, cores, threads in use, operating system and versions."""
+    threads = sys.modules["torch"].get_num_threads() if "torch" in sys.modules else None
+    return {
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "threads": threads,
+        "system": f"{platform.system()} {platform.machine()}",
+        "versions": versions(),
+    }
+
+
+def reset_peak_memory() -> None:
+    """Start the peak of resident memory anew, where the system can (Linux)."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    except OSError:
+        return
+
+
+def peak_memory() -> int | None:
+    """Peak resident memory of this process in bytes since :func:`reset_peak_memory`; ``None`` where it is not known."""
+    try:
+        for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    return None
+
+
+def _processor() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()

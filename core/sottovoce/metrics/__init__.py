@@ -1,0 +1,1 @@
+"""What is measured, one file a metric; each is a plugin of the host's own."""

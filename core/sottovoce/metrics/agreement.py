@@ -1,0 +1,37 @@
+"""How far a compressed model says the same as its baseline, whatever the reference."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from sottovoce.hookspecs import hookimpl
+from sottovoce.report import Metric
+
+if TYPE_CHECKING:
+    from sottovoce.samples import Run
+
+
+@hookimpl
+def sottovoce_evaluate(run: Run, baseline: Run | None) -> Iterable[Metric]:
+    """Compare the tokens with the baseline's, when there is one and the family predicts tokens."""
+    if baseline is None or not any(prediction.tokens for prediction in baseline.predictions):
+        return []
+    return [token_agreement(run, baseline)]
+
+
+def token_agreement(run: Run, baseline: Run) -> Metric:
+    """100 minus the edit distance of the two token sequences, over the longer of them, summed over the set.
+
+    ``identical`` in the details is the number of utterances that agree in every token.
+    """
+    from rapidfuzz.distance import Levenshtein
+
+    distance = total = identical = 0
+    for mine, theirs in zip(run.predictions, baseline.predictions, strict=True):
+        distance += Levenshtein.distance(mine.tokens, theirs.tokens)
+        total += max(len(mine.tokens), len(theirs.tokens))
+        identical += mine.tokens == theirs.tokens
+    value = 100 * (1 - distance / total) if total else None
+    details = {"identical": identical, "utterances": len(run.predictions)}
+    return Metric(name="token_agreement", value=value, unit="%", details=details)

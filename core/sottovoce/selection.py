@@ -1,0 +1,98 @@
+"""Which modules of a model a step is about, which it leaves, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sottovoce.architecture import Architecture, matches
+from sottovoce.errors import CoverageError
+from sottovoce.report import Coverage, Kept, Target
+
+if TYPE_CHECKING:
+    from torch import nn
+
+BIAS_REASON = "a bias is added in float"
+OTHER_REASON = "not among the targets"
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The linear layers to change, by name, and everything else."""
+
+    linears: Mapping[str, nn.Linear]
+    kept: tuple[Kept, ...]
+    coverage: Coverage
+
+    @property
+    def targets(self) -> tuple[Target, ...]:
+        """The layers with the elements that change."""
+        return tuple(Target(name=name, parameters=linear.weight.numel()) for name, linear in self.linears.items())
+
+
+def select_linears(
+    module: nn.Module,
+    architecture: Architecture,
+    targets: Iterable[str] | None = None,
+    ignore: Iterable[str] = (),
+) -> Selection:
+    """Choose the linear layers that ``targets`` mean.
+
+    Args:
+        module: The model.
+        architecture: Gives the default targets, what to leave and the parts.
+        targets: Patterns in place of the architecture's; each must meet something.
+        ignore: More patterns to leave.
+
+    Raises:
+        CoverageError: A pattern given in ``targets`` meets nothing, or a target is no linear layer.
+    """
+    reasons = {pattern: "left out by the recipe" for pattern in ignore} | dict(architecture.ignore)
+    wanted = tuple(architecture.targets if targets is None else targets)
+    linears: dict[str, nn.Linear] = {}
+    why: dict[str, str] = {}
+    met: set[str] = set()
+    for name, child in module.named_modules():
+        kind = type(child).__name__
+        hit = [pattern for pattern in wanted if matches(name, kind, pattern)]
+        met.update(hit)
+        if reason := next((text for pattern, text in reasons.items() if matches(name, kind, pattern)), None):
+            why[name] = reason
+        elif hit:
+            linears[name] = _linear(name, child)
+    if targets is not None and (unmet := [pattern for pattern in wanted if pattern not in met]):
+        raise CoverageError(f"no module of {architecture.name} matches {', '.join(map(repr, unmet))}; see inspect for names")
+    parameters = {name: parameter.numel() for name, parameter in module.named_parameters()}
+    chosen = tuple(Target(name=name, parameters=linear.weight.numel()) for name, linear in linears.items())
+    return Selection(linears, _kept(module, linears, why), Coverage.of(architecture, parameters, chosen))
+
+
+def _linear(name: str, module: nn.Module) -> nn.Linear:
+    from torch import nn
+
+    if not isinstance(module, nn.Linear):
+        raise CoverageError(f"the target {name!r} is a {type(module).__name__}, not a linear layer; name it in ignore")
+    return module
+
+
+def _kept(module: nn.Module, linears: Mapping[str, nn.Linear], why: Mapping[str, str]) -> tuple[Kept, ...]:
+    kept: list[Kept] = []
+    biases = 0
+    for name, child in module.named_modules():
+        own = sum(parameter.numel() for parameter in child.parameters(recurse=False))
+        if name in linears:
+            biases += own - linears[name].weight.numel()
+        elif own:
+            kept.append(Kept(name=name, parameters=own, reason=_reason(name, type(child).__name__, why)))
+    if biases:
+        kept.append(Kept(name="*.bias", parameters=biases, reason=BIAS_REASON))
+    return tuple(kept)
+
+
+def _reason(name: str, kind: str, why: Mapping[str, str]) -> str:
+    while name:
+        if name in why:
+            return why[name]
+        name = name.rpartition(".")[0]
+    return OTHER_REASON if kind == "Linear" else f"{OTHER_REASON}: {kind}"

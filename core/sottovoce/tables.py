@@ -1,0 +1,95 @@
+"""Reports as tables for people."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from typing import Any
+
+from rich.table import Table
+
+from sottovoce.report import EvaluationReport, Metric
+
+
+def size(count: float) -> str:
+    """Bytes as people read them, in powers of ten."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if abs(count) < 1000 or unit == "GB":
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    raise ValueError(count)
+
+
+def value(number: float | None, unit: str) -> str:
+    """A metric's value with its unit."""
+    if number is None:
+        return "-"
+    if unit == "bytes":
+        return size(number)
+    return f"{number:.4f}" if not unit else f"{number:.2f} {unit}"
+
+
+def change(metric: Metric) -> str:
+    """What became of the baseline's value: a difference for shares, a factor for amounts."""
+    if metric.value is None or metric.baseline is None:
+        return ""
+    if metric.unit == "%":
+        return f"{metric.value - metric.baseline:+.2f} points"
+    return f"x {metric.value / metric.baseline:.2f}" if metric.baseline else ""
+
+
+def evaluation(report: EvaluationReport) -> Table:
+    """One row a metric; the baseline's column when there is one."""
+    seconds = report.samples["audio_seconds"]
+    table = Table(title=f"{report.model}: {report.samples['count']} samples, {seconds:.0f} s of audio", title_justify="left")
+    table.add_column("metric")
+    if report.baseline is not None:
+        table.add_column("baseline", justify="right")
+    table.add_column("model", justify="right")
+    if report.baseline is not None:
+        table.add_column("change", justify="right")
+    for metric in report.metrics.values():
+        row = [metric.name, value(metric.value, metric.unit)]
+        if report.baseline is not None:
+            row = [metric.name, value(metric.baseline, metric.unit), value(metric.value, metric.unit), change(metric)]
+        table.add_row(*row)
+    return table
+
+
+def inspection(facts: Mapping[str, Any]) -> Table:
+    """What would be compressed, by part, and what would stay, by reason."""
+    coverage = facts["coverage"]
+    title = f"{facts['source']}: {facts['class']} ({facts['architecture']}), {facts['parameters']:,} parameters"
+    table = Table(title=title, title_justify="left")
+    table.add_column("part or reason")
+    table.add_column("parameters", justify="right")
+    table.add_column("compressed", justify="right")
+    for name, part in coverage["parts"].items():
+        share = part["compressed_parameters"] / part["parameters"] if part["parameters"] else 0
+        table.add_row(name, f"{part['parameters']:,}", f"{share:.1%}")
+    table.add_section()
+    reasons: dict[str, int] = defaultdict(int)
+    for kept in facts["kept"]:
+        reasons[kept["reason"]] += kept["parameters"]
+    for reason, count in sorted(reasons.items(), key=lambda item: -item[1]):
+        table.add_row(f"kept: {reason}", f"{count:,}", "0.0%")
+    table.add_section()
+    table.add_row("all", f"{coverage['parameters']:,}", f"{coverage['ratio']:.1%}")
+    before, after = facts["size_bytes"], facts.get("estimate", {}).get("size_bytes")
+    sizes = size(before) if after is None else f"{size(before)} -> {size(after)} (x {after / before:.2f})"
+    table.caption = f"{len(facts['targets'])} layers; size {sizes}"
+    return table
+
+
+def compression(report: Mapping[str, Any]) -> Table:
+    """What a compression did."""
+    table = Table(title=f"{report['output']}", title_justify="left", show_header=False)
+    before, after = report["size_bytes"]["before"], report["size_bytes"]["after"]
+    steps = ", ".join(str(step["step"]["step"]) for step in report["steps"])
+    table.add_row("steps", steps)
+    table.add_row("compressed", f"{report['coverage']['ratio']:.1%} of {report['coverage']['parameters']:,} parameters")
+    table.add_row("weights", f"{size(before)} -> {size(after)} (x {after / before:.2f})")
+    table.add_row("time", f"{report['seconds']:.1f} s")
+    if report["peak_memory_bytes"]:
+        table.add_row("peak memory", size(report["peak_memory_bytes"]))
+    return table

@@ -1,0 +1,1 @@
+"""Publishing compressed models: the card, the push, the pull."""

@@ -1,0 +1,39 @@
+"""Sottovoce's plugin for FunASR's Paraformer family, with the voice-activity and punctuation models beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import sottovoce
+from sottovoce import Architecture, LoadOptions, Model, Source
+
+
+@sottovoce.hookimpl
+def sottovoce_architectures() -> Iterable[Architecture]:
+    """Paraformer, BiCifParaformer, SeacoParaformer and ContextualParaformer; FSMN-VAD; CT-Transformer."""
+    from sottovoce_paraformer.architectures import ARCHITECTURES
+
+    return ARCHITECTURES
+
+
+@sottovoce.hookimpl
+def sottovoce_load(source: Source, architecture: Architecture, options: LoadOptions) -> Model:
+    """A FunASR ``AutoModel``, built without running or following anything in the directory."""
+    from sottovoce_paraformer.loader import load
+
+    return load(source, architecture, options)
+
+
+@sottovoce.hookimpl
+def sottovoce_export(model: Model, format: str, directory: Path) -> Path | None:
+    """``native`` is FunASR's own layout; ``onnx`` is the one of FunASR's runtimes and of sherpa-onnx."""
+    if format == "native":
+        from sottovoce_paraformer.writer import write
+
+        return write(model, directory)
+    if format == "onnx":
+        from sottovoce_paraformer.onnx_export import export_onnx
+
+        return export_onnx(model, directory)
+    return None

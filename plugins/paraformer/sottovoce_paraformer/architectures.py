@@ -1,0 +1,117 @@
+"""What the plugin knows of the Paraformer family: what to quantize, what to leave, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any
+
+from sottovoce import Architecture, CardFacts
+from sottovoce_paraformer.aliases import resolve
+
+REGISTER = "sottovoce_paraformer.register"
+"""Prefix of the class names in the configuration of a compressed model; the import that makes FunASR know them."""
+
+_ATTENTION = r"self_attn\.linear_(q_k_v|out)"
+_CROSS_ATTENTION = r"src_attn\.linear_(q|k_v|out)"
+_FEED_FORWARD = r"feed_forward\.w_[12]"
+
+
+def _later(module: str, function: str) -> Callable[..., Any]:
+    # The functions import torch and FunASR, which `sottovoce --help` must not.
+    def call(*arguments: Any) -> Any:
+        return getattr(import_module(f"sottovoce_paraformer.{module}"), function)(*arguments)
+
+    return call
+
+
+def _names(*classes: str) -> tuple[str, ...]:
+    return (*classes, *(f"{REGISTER}.{name}" for name in classes))
+
+
+_USAGE = f"""\
+import {REGISTER}
+from funasr import AutoModel
+asr = AutoModel(model="{{directory}}", disable_update=True, disable_pbar=True)
+print(asr.generate(input="{{audio}}")[0]["text"])
+"""
+
+PARAFORMER = Architecture(
+    name="paraformer",
+    matches=_names("Paraformer", "BiCifParaformer", "SeacoParaformer", "ContextualParaformer"),
+    targets=(
+        rf"re:encoder\.encoders0?\.\d+\.({_ATTENTION}|{_FEED_FORWARD})",
+        rf"re:(seaco_)?decoder\.(decoders[23]?\.\d+|last_decoder)\.({_CROSS_ATTENTION}|{_FEED_FORWARD})",
+    ),
+    ignore={
+        r"re:.*\.fsmn_block": "FSMN memory: a depthwise convolution, 0.1 % of the weights",
+        r"re:predictor(\..*)?": "CIF predictor: its weights add up to the number of tokens, so a small error drops one",
+        r"re:(.*\.)?(hotword_)?output_layer": "output layer: near ties between characters; FunASR's int8 keeps it too",
+        r"re:(.*\.)?(embed|bias_embed)(\..*)?": "embedding table: looked up, not multiplied",
+        r"re:(bias_encoder|lstm_proj|decoder\.bias_(decoder|output))(\..*)?": "hotword path: FunASR's int8 keeps it too",
+        r"re:.*norm\d?": "normalization",
+    },
+    blocks=(r"re:encoder\.encoders0?\.\d+", r"re:decoder\.decoders[23]?\.\d+"),
+    parts={
+        "encoder": r"re:encoder\..*",
+        "decoder": r"re:decoder\..*",
+        "predictor": r"re:predictor\..*",
+        "hotwords": r"re:(bias|lstm_proj|seaco|hotword).*",
+    },
+    min_coverage=0.8,
+    task="transcription",
+    presets={
+        "paraformer-int8-encoder": {
+            "steps": [{"step": "quantize", "bits": 8, "targets": [rf"re:encoder\..*({_ATTENTION}|{_FEED_FORWARD})"]}]
+        },
+    },
+    card=CardFacts(
+        pipeline_tag="automatic-speech-recognition", library_name="funasr", languages=("zh", "en"), usage=_USAGE
+    ),
+    forward=_later("recognition", "forward"),
+    predict=_later("recognition", "predict"),
+    probe=_later("recognition", "probe"),
+    rewire=_later("sanm", "rewire"),
+    resolve=resolve,
+)
+
+VOICE_ACTIVITY = Architecture(
+    name="fsmn-vad",
+    matches=_names("FsmnVADStreaming"),
+    targets=(r"re:encoder\.(in_linear[12]|out_linear1|fsmn\.\d+\.(linear|affine))\.linear",),
+    ignore={
+        r"re:encoder\.out_linear2.*": "output layer: its scores are compared with a threshold",
+        r"re:.*\.conv_(left|right)": "FSMN memory: a depthwise convolution",
+    },
+    blocks=(r"re:encoder\.fsmn\.\d+",),
+    parts={"encoder": r"re:encoder\..*"},
+    task="voice-activity-detection",
+    card=CardFacts(pipeline_tag="voice-activity-detection", library_name="funasr", languages=("zh", "en")),
+    forward=_later("voice_activity", "forward"),
+    predict=_later("voice_activity", "predict"),
+    probe=_later("recognition", "probe"),
+)
+
+PUNCTUATION = Architecture(
+    name="ct-punc",
+    matches=_names("CTTransformer"),
+    targets=(rf"re:encoder\.encoders0?\.\d+\.({_ATTENTION}|{_FEED_FORWARD})",),
+    ignore={
+        r"re:.*\.fsmn_block": "FSMN memory: a depthwise convolution",
+        "re:embed": "embedding table: looked up, not multiplied; it is most of this model",
+        "re:decoder": "output layer",
+        r"re:.*norm\d?": "normalization",
+    },
+    blocks=(r"re:encoder\.encoders0?\.\d+",),
+    parts={"encoder": r"re:encoder\..*", "embedding": "re:embed.*", "output": "re:decoder.*"},
+    # The vocabulary's embedding is nine tenths of the published models.
+    min_coverage=0.01,
+    task="punctuation",
+    card=CardFacts(pipeline_tag="token-classification", library_name="funasr", languages=("zh", "en")),
+    forward=_later("punctuation", "forward"),
+    predict=_later("punctuation", "predict"),
+    probe=_later("punctuation", "probe"),
+    rewire=_later("sanm", "rewire"),
+)
+
+ARCHITECTURES = (PARAFORMER, VOICE_ACTIVITY, PUNCTUATION)

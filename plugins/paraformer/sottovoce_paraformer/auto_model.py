@@ -1,0 +1,110 @@
+"""FunASR's ``AutoModel``, built strictly: nothing of a repository is run or followed, and every tensor must fit."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+# FunASR prints notices while it is imported; standard output belongs to the caller.
+with contextlib.redirect_stdout(sys.stderr):
+    import funasr
+
+from sottovoce import LoadOptions
+from sottovoce.checkpoint import load_strictly_, read_tensors
+from sottovoce.checkpoint.download import fetch
+from sottovoce.errors import SourceError
+from sottovoce.formats import compressed_tensors
+from sottovoce_paraformer import configuration
+from sottovoce_paraformer.aliases import resolve
+from sottovoce_paraformer.architectures import REGISTER
+
+_BUILT_IN = ("silero-vad", "silero_vad")
+"""Names that FunASR serves from an installed package, not from a repository."""
+
+
+class AutoModel(funasr.AutoModel):  # type: ignore[misc, name-defined]  # FunASR is not typed
+    """What ``funasr.AutoModel`` is and does, except for how it is built.
+
+    FunASR keeps random weights where a file does not fit, follows references to other repositories and may run code
+    that a repository brings; here all that is an error.
+    """
+
+    @staticmethod
+    def build_model(**options: Any) -> tuple[torch.nn.Module, dict[str, Any]]:
+        """Build one model (the recognizer, the VAD, ...) from its directory, alias or id."""
+        if "model_conf" in options or options["model"] in _BUILT_IN:
+            return funasr.AutoModel.build_model(**options)  # type: ignore[no-any-return]
+        directory = _directory(options)
+        config = configuration.read(directory)
+        weights = Path(config.pop("init_param"))
+        config.setdefault("model_conf", {})
+        allow = options.pop("allow_unexpected", ())
+        merged = {**config, **options, "model": original_name(config.get("model")), "model_path": str(directory)}
+        module, kwargs = _build(merged, directory)
+        restore_(module, weights, config.get("quantization_config"), allow)
+        return module.to(kwargs["device"]).eval(), kwargs
+
+
+def original_name(name: Any) -> str:
+    """The class that a compressed model was made of; any other name as it is."""
+    return str(name).removeprefix(f"{REGISTER}.")
+
+
+def restore_(module: torch.nn.Module, weights: Path, quantization_config: Any = None, allow: tuple[str, ...] = ()) -> None:
+    """Give a module that was built without weights its own, quantized where the configuration says, and make it fast.
+
+    Raises:
+        SourceError: The weights are missing or damaged.
+        CheckpointError: A tensor is missing, unexpected or misshapen.
+    """
+    if quantization_config:
+        compressed_tensors.prepare_(module, quantization_config)
+    load_strictly_(module, read_tensors(weights), str(weights), allow)
+    if quantization_config:
+        from sottovoce_paraformer.sanm import rewire
+
+        rewire(module)
+
+
+@contextlib.contextmanager
+def without_initialization() -> Iterator[None]:
+    """Leave new parameters as they lie in memory: they are about to be loaded, and random numbers cost seconds."""
+    names = [name for name in dir(torch.nn.init) if name.endswith("_") and not name.startswith("_")]
+    saved = {name: getattr(torch.nn.init, name) for name in names}
+    try:
+        for name in names:
+            setattr(torch.nn.init, name, lambda tensor, *args, **kwargs: tensor)
+        yield
+    finally:
+        for name, function in saved.items():
+            setattr(torch.nn.init, name, function)
+
+
+def _build(merged: dict[str, Any], directory: Path) -> tuple[torch.nn.Module, dict[str, Any]]:
+    try:
+        with without_initialization(), contextlib.redirect_stdout(sys.stderr):
+            module, kwargs = funasr.AutoModel.build_model(**merged)
+    except (KeyError, TypeError, ValueError, AttributeError, AssertionError, RuntimeError, OSError) as error:
+        # FunASR does not check a configuration; whatever falls out of a wrong one is the configuration's fault.
+        detail = " ".join(str(error).split())[:200]
+        raise SourceError(f"{directory}: FunASR cannot build the model it describes: {type(error).__name__}: {detail}") from error
+    return module, kwargs
+
+
+def _directory(options: dict[str, Any]) -> Path:
+    """Where the model lies; fetches it when it is an alias or an id."""
+    name = str(options["model"])
+    if Path(name).is_dir():
+        return Path(name)
+    hub = {"ms": "modelscope", "modelscope": "modelscope", "hf": "hf", "huggingface": "hf"}.get(str(options.get("hub")))
+    revision = options.get("model_revision")
+    wanted = LoadOptions(hub=hub, revision=None if revision == "master" else revision)  # type: ignore[arg-type]
+    repository = resolve(name, wanted)
+    if repository is None:
+        raise SourceError(f"{name}: no such directory, and no alias that FunASR knows")
+    return fetch(repository, wanted)[0]

@@ -1,0 +1,49 @@
+"""A FunASR model from a directory, with the models that work beside it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from sottovoce import Architecture, LoadOptions, Model, Source
+from sottovoce_paraformer.architectures import ARCHITECTURES
+
+_COMPANIONS = ("vad", "punc")
+
+_QUIET = {"disable_update": True, "trust_remote_code": False, "disable_pbar": True, "log_level": "ERROR"}
+
+
+def load(source: Source, architecture: Architecture, options: LoadOptions) -> Model:
+    """Build the ``AutoModel``; ``vad_model`` and ``punc_model`` in ``options.native`` become companions.
+
+    Raises:
+        SourceError: Files are missing, damaged or ask for something that is refused.
+        CheckpointError: The weights do not fit.
+    """
+    import torch
+
+    from sottovoce_paraformer.auto_model import AutoModel
+
+    # FunASR sets torch's threads to 4 unless told; the process's own setting stays.
+    settings: dict[str, Any] = {**_QUIET, "ncpu": torch.get_num_threads(), "device": options.device, **options.native}
+    if options.dtype in {"float16", "bfloat16"}:
+        settings["fp16" if options.dtype == "float16" else "bf16"] = True
+    settings["allow_unexpected"] = options.allow_unexpected
+    native = AutoModel(model=str(source.directory), **settings)
+    model = Model(module=native.model, native=native, processor=native.kwargs, architecture=architecture, source=source)
+    for name in _COMPANIONS:
+        if (module := getattr(native, f"{name}_model")) is not None:
+            companion = _companion(module, native, getattr(native, f"{name}_kwargs"))
+            if companion is not None:
+                model.companions[name] = companion
+    return model
+
+
+def _companion(module: Any, native: Any, kwargs: dict[str, Any]) -> Model | None:
+    kind = type(module).__name__
+    architecture = next((each for each in ARCHITECTURES if kind in each.matches), None)
+    if architecture is None:
+        return None
+    directory = Path(kwargs["model_path"])
+    source = Source(name=str(directory), directory=directory)
+    return Model(module=module, native=native, processor=kwargs, architecture=architecture, source=source)

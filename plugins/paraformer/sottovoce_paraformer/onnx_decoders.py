@@ -1,0 +1,144 @@
+"""The decoders of the graph: plain, with hotwords inside (contextual), and with hotwords beside it (SeACo)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sottovoce_paraformer.onnx_modules import CrossAttention, FeedForward, Mask, Memory, as_linear
+
+_FILTERED_HOTWORDS = 50
+_FILTER_LAYERS = 6
+
+
+class DecoderLayer(nn.Module):
+    """One block of a decoder: feed-forward, memory over the tokens, attention to the frames; the last two may lack."""
+
+    def __init__(self, layer: Any) -> None:
+        """Take the parts from a FunASR ``DecoderLayerSANM`` or ``ContextualDecoderLayer``."""
+        super().__init__()
+        self.norm1 = layer.norm1
+        self.feed_forward = FeedForward(layer.feed_forward)
+        self.self_attn = self.src_attn = None
+        if layer.self_attn is not None:
+            self.norm2, self.self_attn = layer.norm2, Memory(layer.self_attn)
+        if layer.src_attn is not None:
+            self.norm3, self.src_attn = layer.norm3, CrossAttention(layer.src_attn)
+
+    def remember(self, x: Tensor, tokens: Mask) -> Tensor:
+        """The block without its attention, ``[batch, tokens, width]`` in and out."""
+        fed = self.feed_forward(self.norm1(x))
+        return fed if self.self_attn is None else x + self.self_attn(self.norm2(fed), tokens.frames)
+
+    def forward(self, x: Tensor, tokens: Mask, memory: Tensor, mask: Tensor | None) -> Tensor:
+        """The whole block; ``memory`` ``[batch, time, width]`` is what the tokens attend to."""
+        x = self.remember(x, tokens)
+        return x if self.src_attn is None else x + self.src_attn(self.norm3(x), memory, mask)
+
+
+class Decoder(nn.Module):
+    """All tokens of an utterance at once."""
+
+    def __init__(self, decoder: Any) -> None:
+        """Take the blocks from a FunASR ``ParaformerSANMDecoder``."""
+        super().__init__()
+        self.decoders = nn.ModuleList(DecoderLayer(layer) for layer in decoder.decoders)
+        self.decoders2 = nn.ModuleList(DecoderLayer(layer) for layer in decoder.decoders2 or ())
+        self.decoders3 = nn.ModuleList(DecoderLayer(layer) for layer in decoder.decoders3)
+        self.after_norm = decoder.after_norm
+
+    def forward(self, x: Tensor, tokens: Mask, memory: Tensor, mask: Tensor | None) -> Tensor:
+        """What the output layer sees, ``[batch, tokens, width]``."""
+        for layer in (*self.decoders, *self.decoders2, *self.decoders3):
+            x = layer(x, tokens, memory, mask)
+        return self.after_norm(x)
+
+
+class ContextualDecoder(nn.Module):
+    """A decoder whose last attention block also looks at hotwords."""
+
+    def __init__(self, decoder: Any) -> None:
+        """Take the blocks from a FunASR ``ContextualParaformerDecoder``."""
+        super().__init__()
+        self.decoders = nn.ModuleList(DecoderLayer(layer) for layer in decoder.decoders)
+        self.decoders2 = nn.ModuleList(DecoderLayer(layer) for layer in decoder.decoders2 or ())
+        self.decoders3 = nn.ModuleList(DecoderLayer(layer) for layer in decoder.decoders3)
+        self.after_norm = decoder.after_norm
+        self.last_decoder = DecoderLayer(decoder.last_decoder)
+        self.bias_norm = decoder.bias_decoder.norm3
+        self.bias_decoder = CrossAttention(decoder.bias_decoder.src_attn)
+        self.bias_output = decoder.bias_output
+
+    def forward(self, x: Tensor, tokens: Mask, memory: Tensor, mask: Tensor, hotwords: Tensor) -> Tensor:
+        """What the output layer sees, ``[batch, tokens, width]``; ``hotwords`` are ``[batch, hotwords, width]``."""
+        for layer in self.decoders:
+            x = layer(x, tokens, memory, mask)
+        last = self.last_decoder
+        x = last.remember(x, tokens)
+        heard = last.src_attn(last.norm3(x), memory, mask)
+        expected = self.bias_decoder(self.bias_norm(x), hotwords, None)
+        both = torch.cat((heard, expected), dim=-1).transpose(1, 2)
+        x = x + self.bias_output(both).transpose(1, 2)
+        for layer in (*self.decoders2, *self.decoders3):
+            x = layer(x, tokens, memory, mask)
+        return self.after_norm(x)
+
+
+class HotwordDecoder(nn.Module):
+    """SeACo: a second decoder that attends to hotwords and overrules the first where it hears one."""
+
+    def __init__(self, model: Any) -> None:
+        """Take the parts from a FunASR ``SeacoParaformer``."""
+        super().__init__()
+        self.seaco_decoder = Decoder(model.seaco_decoder)
+        self.hotword_output_layer = as_linear(model.hotword_output_layer)
+        self.no_bias = int(model.NO_BIAS)
+
+    def forward(self, logits: Tensor, hidden: Tensor, x: Tensor, tokens: Mask, hotwords: Tensor) -> Tensor:
+        """``logits`` with hotwords written in.
+
+        Args:
+            logits: The first decoder's log-probabilities, ``[batch, tokens, vocabulary]``.
+            hidden: What it made of its input, ``[batch, tokens + 1, width]``.
+            x: What it was given, ``[batch, tokens + 1, width]``.
+            tokens: Which tokens are real.
+            hotwords: Their embeddings, ``[batch, hotwords, width]``; the last is "none of them".
+        """
+        hotwords = self._likely(hidden, tokens, hotwords)
+        heard = self.seaco_decoder(x, tokens, hotwords, None)
+        merged = heard + self.seaco_decoder(hidden, tokens, hotwords, None)
+        biased = torch.log_softmax(self.hotword_output_layer(merged[:, :-1]), dim=-1)
+        quiet = biased.argmax(dim=-1, keepdim=True) == self.no_bias
+        return torch.where(quiet, logits, biased)
+
+    def _likely(self, hidden: Tensor, tokens: Mask, hotwords: Tensor) -> Tensor:
+        """The 50 hotwords that get most attention and the last one; all of them when there are no more than 50."""
+        layers = self.seaco_decoder.decoders
+        if len(layers) < _FILTER_LAYERS:
+            return hotwords
+        x = hidden
+        for layer in layers[: _FILTER_LAYERS - 1]:
+            x = layer(x, tokens, hotwords, None)
+        last = layers[_FILTER_LAYERS - 1]
+        weights = last.src_attn.weights(last.norm3(last.remember(x, tokens)), hotwords)
+        order = torch.argsort(weights[0, :, :-1].sum(dim=(0, 1)), descending=True)
+        count = hotwords.shape[1]
+        # Cut to the count, the appended last one is dropped exactly when nothing was filtered.
+        kept = torch.cat((order[:_FILTERED_HOTWORDS], torch.full_like(order[:1], count - 1)))[:count]
+        return hotwords.index_select(1, kept)
+
+
+class HotwordEncoder(nn.Module):
+    """Hotwords as token ids to embeddings, one after each token; the client takes the one after the last."""
+
+    def __init__(self, embedding: nn.Module, encoder: Any) -> None:
+        """Take an embedding and a one-directional LSTM over ``[hotwords, tokens, width]``."""
+        super().__init__()
+        self.embedding = embedding
+        self.bias_encoder = encoder
+
+    def forward(self, hotword: Tensor) -> Tensor:
+        """Ids ``[hotwords, tokens]`` to embeddings ``[tokens, hotwords, width]``."""
+        return self.bias_encoder(self.embedding(hotword))[0].transpose(0, 1)

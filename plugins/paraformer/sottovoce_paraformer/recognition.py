@@ -1,0 +1,80 @@
+"""Running one sample through a Paraformer: logits for the algorithms, text for the user."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from funasr.models.transformer.utils.nets_utils import make_pad_mask
+from funasr.utils.load_utils import extract_fbank, load_audio_text_image_video
+from torch import Tensor
+
+from sottovoce import Model, Prediction, Sample
+
+_TOKEN = re.compile(r"[\u3400-\u9fff]|[^\s\u3400-\u9fff]+")
+
+
+def features(model: Model, sample: Sample) -> tuple[Tensor, Tensor]:
+    """Filter banks of a sample as FunASR makes them: ``[1, frames, features]`` and their length ``[1]``."""
+    frontend = model.processor["frontend"]
+    audio = str(sample.audio) if isinstance(sample.audio, Path) else sample.audio
+    waves = load_audio_text_image_video([audio], fs=frontend.fs)
+    speech, lengths = extract_fbank(waves, data_type="sound", frontend=frontend)
+    device = model.processor["device"]
+    return speech.to(device), lengths.to(device)
+
+
+def forward(model: Model, sample: Sample) -> Tensor:
+    """Log-probabilities ``[tokens, vocabulary]``.
+
+    With a text the number of tokens is the text's, as in training, so that two models are compared position by
+    position; without one it is what the CIF predictor finds.
+    """
+    module: Any = model.module
+    speech, lengths = features(model, sample)
+    encoded, encoded_lengths = module.encode(speech, lengths)
+    acoustic, count = _acoustic(model, sample, encoded, encoded_lengths)
+    if count.max() < 1:
+        return encoded.new_zeros(0, module.vocab_size)
+    return _decode(module, encoded, encoded_lengths, acoustic, count)[0].float()
+
+
+def predict(model: Model, sample: Sample) -> Prediction:
+    """Text and timestamps by ``AutoModel.generate``, as a user gets them; tokens are Chinese characters and words."""
+    audio = str(sample.audio) if isinstance(sample.audio, Path) else sample.audio
+    results = model.native.generate(input=audio, disable_pbar=True)
+    text = results[0].get("text") if results else None
+    if not text:
+        return Prediction()
+    return Prediction(text=text, tokens=tuple(_TOKEN.findall(text)), timestamps=results[0].get("timestamp") or ())
+
+
+def probe(model: Model) -> Sample:
+    """Two seconds of noise with a swell in it, and eight tokens to decode."""
+    noise = np.random.default_rng(0).standard_normal(32000).astype(np.float32)
+    swell = np.abs(np.sin(np.linspace(0, 12, 32000, dtype=np.float32)))
+    return Sample(key="probe", audio=0.1 * noise * swell, text="一二三四五六七八")
+
+
+def _acoustic(model: Model, sample: Sample, encoded: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+    module: Any = model.module
+    if sample.text is None:
+        acoustic, count = module.calc_predictor(encoded, lengths)[:2]
+        return acoustic, count.round().long()
+    tokens = len(model.processor["tokenizer"].encode(sample.text)) + module.predictor_bias
+    mask = (~make_pad_mask(lengths, maxlen=encoded.size(1))[:, None, :]).to(encoded.device)
+    wanted = torch.tensor([tokens], device=encoded.device)
+    acoustic = module.predictor(encoded, None, mask, ignore_id=module.ignore_id, target_label_length=wanted)[0]
+    # Rounding may fire one token less than the text has; the decoder takes what there is.
+    return acoustic, torch.full_like(wanted, acoustic.size(1))
+
+
+def _decode(module: Any, encoded: Tensor, lengths: Tensor, acoustic: Tensor, count: Tensor) -> Tensor:
+    if hasattr(module, "_seaco_decode_with_ASF"):
+        scores: Tensor = module._seaco_decode_with_ASF(encoded, lengths, acoustic, count, hw_list=None)
+        return scores
+    scores = module.cal_decoder_with_predictor(encoded, lengths, acoustic, count)[0]
+    return scores

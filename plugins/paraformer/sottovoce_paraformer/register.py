@@ -1,0 +1,64 @@
+"""Import this once, and FunASR's ``AutoModel`` loads the compressed models that Sottovoce wrote.
+
+The only module that touches FunASR's tables::
+
+    import sottovoce_paraformer.register
+    from funasr import AutoModel
+
+    asr = AutoModel(model="paraformer-int8", vad_model="fsmn-vad", punc_model="ct-punc")
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from funasr.models.bicif_paraformer import model as bicif_paraformer
+from funasr.models.contextual_paraformer import model as contextual_paraformer
+from funasr.models.ct_transformer import model as ct_transformer
+from funasr.models.fsmn_vad_streaming import model as fsmn_vad
+from funasr.models.paraformer import model as paraformer
+from funasr.models.seaco_paraformer import model as seaco_paraformer
+from funasr.register import tables
+
+from sottovoce_paraformer.auto_model import restore_, without_initialization
+from sottovoce_paraformer.configuration import WEIGHTS
+
+
+class Restored:
+    """Loads its own quantized weights, strictly, from the directory that FunASR gives it."""
+
+    def __init__(self, **options: Any) -> None:
+        with without_initialization():
+            super().__init__(**options)
+        restore_(self, Path(options["model_path"]) / WEIGHTS, options["quantization_config"])  # type: ignore[arg-type]
+
+
+@tables.register("model_classes", f"{__name__}.Paraformer")  # type: ignore[untyped-decorator]
+class Paraformer(Restored, paraformer.Paraformer):  # type: ignore[misc]
+    """A quantized :class:`funasr.models.paraformer.model.Paraformer`."""
+
+
+@tables.register("model_classes", f"{__name__}.BiCifParaformer")  # type: ignore[untyped-decorator]
+class BiCifParaformer(Restored, bicif_paraformer.BiCifParaformer):  # type: ignore[misc]
+    """A quantized :class:`funasr.models.bicif_paraformer.model.BiCifParaformer`."""
+
+
+@tables.register("model_classes", f"{__name__}.SeacoParaformer")  # type: ignore[untyped-decorator]
+class SeacoParaformer(Restored, seaco_paraformer.SeacoParaformer):  # type: ignore[misc]
+    """A quantized :class:`funasr.models.seaco_paraformer.model.SeacoParaformer`."""
+
+
+@tables.register("model_classes", f"{__name__}.ContextualParaformer")  # type: ignore[untyped-decorator]
+class ContextualParaformer(Restored, contextual_paraformer.ContextualParaformer):  # type: ignore[misc]
+    """A quantized :class:`funasr.models.contextual_paraformer.model.ContextualParaformer`."""
+
+
+@tables.register("model_classes", f"{__name__}.FsmnVADStreaming")  # type: ignore[untyped-decorator]
+class FsmnVADStreaming(Restored, fsmn_vad.FsmnVADStreaming):  # type: ignore[misc]
+    """A quantized :class:`funasr.models.fsmn_vad_streaming.model.FsmnVADStreaming`."""
+
+
+@tables.register("model_classes", f"{__name__}.CTTransformer")  # type: ignore[untyped-decorator]
+class CTTransformer(Restored, ct_transformer.CTTransformer):  # type: ignore[misc]
+    """A quantized :class:`funasr.models.ct_transformer.model.CTTransformer`."""

@@ -1,0 +1,59 @@
+"""FunASR's own layout on disk, pickle-free."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from sottovoce import Model
+from sottovoce.checkpoint import read_config, write_tensors
+from sottovoce.formats import compressed_tensors
+from sottovoce_paraformer import configuration
+from sottovoce_paraformer.architectures import REGISTER
+from sottovoce_paraformer.auto_model import original_name
+
+
+def write(model: Model, directory: Path) -> Path:
+    """Write ``config.yaml``, ``configuration.json``, ``model.safetensors`` and the files beside them.
+
+    A dense model is read by unmodified FunASR. A quantized one names a class that ``sottovoce_paraformer.register``
+    adds to FunASR, and no ``init_param``, since FunASR's own reading of weights would not notice a misfit.
+    """
+    source = model.source.directory
+    quantization = compressed_tensors.describe(model.module)
+    for name in configuration.file_names(source):
+        (directory / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source / name, directory / name)
+    config = _config(source)
+    metas: dict[str, Any] = {"config": configuration.CONFIG, **configuration.metas(source)}
+    if quantization is None:
+        metas["init_param"] = configuration.WEIGHTS
+    else:
+        config["model"] = f"{REGISTER}.{config['model']}"
+        config["quantization_config"] = quantization
+    text = yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
+    (directory / configuration.CONFIG).write_text(text, encoding="utf-8")
+    description = {
+        "framework": "pytorch",
+        "task": model.architecture.card.pipeline_tag,
+        "model": {"type": "funasr"},
+        "file_path_metas": metas,
+    }
+    text = json.dumps(description, indent=2, ensure_ascii=False) + "\n"
+    (directory / configuration.DESCRIPTION).write_text(text, encoding="utf-8")
+    write_tensors(model.module, directory / configuration.WEIGHTS)
+    return directory
+
+
+def _config(source: Path) -> dict[str, Any]:
+    """The source's configuration as it was written, without what an earlier compression added."""
+    path = configuration.config_path(source)
+    config = read_config(path, configuration.REFUSED)
+    config["model"] = original_name(config["model"])
+    config.pop("quantization_config", None)
+    config.pop("init_param", None)
+    return config
