@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from sottovoce.architecture import Architecture, CardFacts
     from sottovoce.errors import SottovoceError
+    from sottovoce.evaluation import evaluate
     from sottovoce.hookspecs import hookimpl
+    from sottovoce.loading import load
     from sottovoce.model import LoadOptions, Model, Repository, Source
-    from sottovoce.pipeline import compress, evaluate, export, from_pretrained, inspect, load, save
+    from sottovoce.pipeline import compress, export, from_pretrained, inspect, save
     from sottovoce.recipe import Quantize, Recipe, Step
     from sottovoce.report import CompressionReport, Coverage, EvaluationReport, Kept, Metric, StepReport, Target
     from sottovoce.samples import Prediction, Run, Sample, Samples, read_samples
@@ -20,9 +22,11 @@ __version__ = "0.1.0"
 _HOMES = {
     "architecture": ("Architecture", "CardFacts"),
     "errors": ("SottovoceError",),
+    "evaluation": ("evaluate",),
     "hookspecs": ("hookimpl",),
+    "loading": ("load",),
     "model": ("LoadOptions", "Model", "Repository", "Source"),
-    "pipeline": ("compress", "evaluate", "export", "from_pretrained", "inspect", "load", "save"),
+    "pipeline": ("compress", "export", "from_pretrained", "inspect", "save"),
     "recipe": ("Quantize", "Recipe", "Step"),
     "report": ("CompressionReport", "Coverage", "EvaluationReport", "Kept", "Metric", "StepReport", "Target"),
     "samples": ("Prediction", "Run", "Sample", "Samples", "read_samples"),

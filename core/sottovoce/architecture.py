@@ -41,7 +41,7 @@ class Architecture:
     matches: tuple[str, ...]
     """Model class names, as ``config.json`` or ``config.yaml`` give them."""
     targets: tuple[str, ...]
-    """Patterns of the linear layers to quantize."""
+    """Patterns of the linear layers to quantize; each must meet something in every model of the family."""
     ignore: Mapping[str, str] = field(default_factory=dict)
     """Patterns of modules that stay as they are, each with the reason. They win over ``targets``."""
     blocks: tuple[str, ...] = ()

@@ -37,7 +37,7 @@ class Output:
         from rich.console import Console
 
         if self.as_json:
-            print(json.dumps(form, ensure_ascii=False), file=self._stdout, flush=True)  # noqa: T201
+            print(json.dumps(form, ensure_ascii=False), file=self._stdout, flush=True)
         else:
             # A pipe has no width; a table must not be cut for it.
             width = None if self._stdout.isatty() else 140
@@ -112,7 +112,9 @@ def cli() -> None:
 
 
 _device = click.option("--device", default="cpu", show_default=True, help="Where the model runs.")
-_hub = click.option("--hub", type=click.Choice(["hf", "modelscope"]), help="The hub of an id; by default the library's.")
+_hub = click.option(
+    "--hub", type=click.Choice(["hf", "modelscope"]), help="The hub of an id; by default the library's."
+)
 _revision = click.option("--revision", help="Branch, tag or commit to fetch.")
 _output = click.option("--output", "-o", required=True, type=click.Path(path_type=Path), help="Directory to write.")
 _overwrite = click.option("--overwrite", is_flag=True, help="Replace the output directory when it exists.")
@@ -192,7 +194,9 @@ def env(out: Output) -> None:
     def table() -> Table:
         table = Table(show_header=False)
         for key, entry in facts.items():
-            text = ", ".join(f"{name} {value}" for name, value in entry.items()) if isinstance(entry, dict) else str(entry)
+            text = (
+                ", ".join(f"{name} {value}" for name, value in entry.items()) if isinstance(entry, dict) else str(entry)
+            )
             table.add_row(key, text)
         return table
 
@@ -228,7 +232,7 @@ def compress(
     out: Output, model: str, recipe: str, output: Path, data: Path | None, overwrite: bool, **options: Any
 ) -> None:
     """Compress MODEL by a recipe and write it to a directory."""
-    from sottovoce import pipeline, tables
+    from sottovoce import loading, pipeline, tables
     from sottovoce.checkpoint.directory import refuse_existing
     from sottovoce.host import default_host
     from sottovoce.samples import read_samples
@@ -237,7 +241,7 @@ def compress(
     refuse_existing(output, overwrite)
     chosen = default_host().recipe(recipe)
     samples = read_samples(data) if data else None
-    loaded = pipeline.load(model, **options)
+    loaded = loading.load(model, **options)
     with out.progress() as progress:
         report = pipeline.compress(loaded, chosen, samples, progress=progress)
         pipeline.save(loaded, output, overwrite=overwrite)
@@ -259,13 +263,13 @@ def evaluate(
     out: Output, model: str, data: Path, baseline: str | None, output: Path | None, overwrite: bool, **options: Any
 ) -> None:
     """Measure MODEL on DATA: error rates, speed, size, memory; beside a baseline when one is given."""
-    from sottovoce import pipeline, tables
+    from sottovoce import evaluation, tables
     from sottovoce.checkpoint.directory import new_directory, refuse_existing
 
     if output is not None:
         refuse_existing(output, overwrite)
     with out.progress() as progress:
-        report = pipeline.evaluate(model, data, baseline, progress=progress, **options)
+        report = evaluation.evaluate(model, data, baseline, progress=progress, **options)
     form = report.to_dict()
     if output is not None:
         with new_directory(output, overwrite) as temporary:
@@ -286,12 +290,14 @@ def export(out: Output, model: str, format_name: str, output: Path, overwrite: b
     """Write MODEL in a format that another engine runs."""
     from rich.table import Table
 
-    from sottovoce import pipeline, tables
+    from sottovoce import loading, pipeline, tables
     from sottovoce.checkpoint.directory import refuse_existing
 
     refuse_existing(output, overwrite)
-    path = pipeline.export(pipeline.load(model, **options), format_name, output, overwrite=overwrite)
-    files = {each.relative_to(path).as_posix(): each.stat().st_size for each in sorted(path.rglob("*")) if each.is_file()}
+    path = pipeline.export(loading.load(model, **options), format_name, output, overwrite=overwrite)
+    files = {
+        each.relative_to(path).as_posix(): each.stat().st_size for each in sorted(path.rglob("*")) if each.is_file()
+    }
 
     def table() -> Table:
         table = Table("file", "size", title=str(path), title_justify="left")
@@ -323,7 +329,7 @@ def _run() -> int:
         return _fail("interrupted; nothing was left half-written", INTERRUPTED, debug)
     except BrokenPipeError:
         # The reader of our output has gone; that is its business.
-        sys.stdout = None  # type: ignore[assignment]
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 0
     except MemoryError:
         return _fail("the machine's memory is not enough for this model", 1, debug)

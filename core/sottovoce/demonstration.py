@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from sottovoce import pipeline, tables
+from sottovoce import loading, pipeline, tables
 from sottovoce.errors import OutputError, UsageError
+from sottovoce.evaluation import evaluate
+from sottovoce.progress import Progress
 from sottovoce.report import CompressionReport, EvaluationReport
 from sottovoce.samples import read_samples
 
@@ -60,7 +62,7 @@ class Demonstration:
         )
 
 
-def run(output: Path, note: Callable[[str], None], progress: pipeline.Progress) -> Demonstration:
+def run(output: Path, note: Callable[[str], None], progress: Progress) -> Demonstration:
     """Compress the bundled model into ``output``, which is replaced when it is there, and prove it.
 
     Raises:
@@ -72,13 +74,13 @@ def run(output: Path, note: Callable[[str], None], progress: pipeline.Progress) 
     source, manifest = examples / settings["model"], examples / settings["samples"]
     samples = read_samples(manifest)
     note(f"load {source.name}")
-    model = pipeline.load(source)
+    model = loading.load(source)
     note(f"compress by the recipe {settings['recipe']}")
     report = pipeline.compress(model, settings["recipe"], progress=progress)
     note("save, load again, compare")
     pipeline.save(model, output, overwrite=True)
     note(f"evaluate both on {len(samples)} utterances")
-    evaluation = pipeline.evaluate(output, samples, source, progress=progress)
+    evaluation = evaluate(output, samples, source, progress=progress)
     sample = samples[0]
     usage = _usage(model.architecture, output, Path(os.path.relpath(sample.audio)))
     note("run it in a new process, with its own library alone")

@@ -49,8 +49,8 @@ def sottovoce_architectures() -> Iterable[Architecture]:
 def sottovoce_load(source: Source, architecture: Architecture, options: LoadOptions) -> Model | None:
     """Build the model from the files in ``source.directory``. The first answer that is not ``None`` counts.
 
-    Nothing from the directory may run, and every tensor must fit (see ``sottovoce.checkpoint.load_strictly_``). Core's own loader
-    for transformers classes answers last.
+    Nothing from the directory may run, and every tensor must fit (see ``sottovoce.checkpoint.load_strictly_``).
+    Core's own loader for transformers classes answers last.
 
     Args:
         source: The files on this machine; they were fetched already.

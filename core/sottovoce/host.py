@@ -8,9 +8,9 @@ import os
 import tomllib
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata, resources
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pluggy
 
@@ -26,11 +26,11 @@ ALLOW_VARIABLE = "SOTTOVOCE_PLUGINS"
 BUILTIN = (
     "sottovoce.algorithms.round_to_nearest",
     "sottovoce.libraries.transformers",
-    "sottovoce.metrics.error_rate",
-    "sottovoce.metrics.agreement",
     "sottovoce.metrics.cost",
+    "sottovoce.metrics.agreement",
+    "sottovoce.metrics.error_rate",
 )
-"""Core's own algorithms, formats and metrics: plugins like any other, registered first."""
+"""Core's own algorithms, libraries and metrics: plugins like any other, registered first; the last answers first."""
 
 
 @dataclass(frozen=True)
@@ -115,13 +115,24 @@ class Host:
         found: dict[str, tuple[Architecture, str]] = {}
         owners: dict[str, str] = {}
         for call in self._manager.hook.sottovoce_architectures.get_hookimpls():
-            for architecture in call.function():
+            for architecture in self._described(call):
                 for claim in (f"name {architecture.name!r}", *(f"class {name!r}" for name in architecture.matches)):
                     if claim in owners:
                         raise PluginError(f"the {claim} is claimed by {owners[claim]} and {call.plugin_name}")
                     owners[claim] = str(call.plugin_name)
                 found[architecture.name] = (architecture, str(call.plugin_name))
         return found
+
+    def _described(self, call: pluggy.HookImpl) -> list[Architecture]:
+        try:
+            return list(cast(Iterable[Any], call.function()))
+        except Exception as error:
+            problem = f"{type(error).__name__}: {_line(error)}"
+            self.plugins = [
+                replace(plugin, error=problem) if plugin.name == call.plugin_name else plugin for plugin in self.plugins
+            ]
+            warnings.warn(f"plugin {call.plugin_name} is skipped: {problem}", PluginWarning, stacklevel=2)
+            return []
 
     def owner_of(self, class_name: str) -> Architecture:
         """The family of a model class.
@@ -132,10 +143,14 @@ class Host:
         for architecture in self.architectures.values():
             if class_name in architecture.matches:
                 return architecture
-        raise UnknownModelError(f"no installed plugin describes the model class {class_name!r}; {self._advice(class_name)}")
+        raise UnknownModelError(
+            f"no installed plugin describes the model class {class_name!r}; {self._advice(class_name)}"
+        )
 
     def _advice(self, class_name: str) -> str:
-        failed = [f"{plugin.distribution} is installed but failed ({plugin.error})" for plugin in self.plugins if plugin.error]
+        failed = [
+            f"{plugin.distribution} is installed but failed ({plugin.error})" for plugin in self.plugins if plugin.error
+        ]
         published = [name for name, classes in _published().items() if class_name in classes]
         install = [f"pip install {name}" for name in published]
         known = sorted({name for architecture in self.architectures.values() for name in architecture.matches})
@@ -174,7 +189,7 @@ class Host:
         raise RecipeError(f"unknown recipe {name!r}; presets: {', '.join(self.presets)}; or give a .yaml or .json file")
 
     def call(self, verb: str, architecture: Architecture, **arguments: Any) -> Any:
-        """Call the hook of ``verb`` on the plugins that ``architecture`` concerns: its owner, and those that own none."""
+        """Call the hook ``verb`` on the plugins that ``architecture`` concerns: its owner, and those that own none."""
         owner = self._architectures()[architecture.name][1]
         others = {plugin for _, plugin in self._architectures().values()} - {owner}
         caller = self._manager.subset_hook_caller(verb, [self._manager.get_plugin(name) for name in others])
@@ -206,5 +221,3 @@ def _published() -> Mapping[str, list[str]]:
 
 def _line(error: Exception) -> str:
     return " ".join(str(error).split())
-
-

@@ -1,100 +1,29 @@
-"""The verbs: ask the host, in order, and prove the result."""
+"""Compress, save, export: ask the host, in order, and prove the result."""
 
 from __future__ import annotations
 
 import json
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sottovoce.checkpoint.directory import new_directory, refuse_existing
-from sottovoce.checkpoint.download import fetch
-from sottovoce.checkpoint.identity import class_name
-from sottovoce.checkpoint.manifest import digests, verify
-from sottovoce.errors import PluginError, RecipeError, ReloadError, SourceError, UsageError
+from sottovoce.checkpoint.manifest import digests
+from sottovoce.errors import RecipeError, ReloadError, UsageError
 from sottovoce.host import Host, default_host
-from sottovoce.machine import describe_machine, peak_memory, reset_peak_memory, versions
-from sottovoce.model import LoadOptions, Model, Repository, Source
+from sottovoce.loading import load, load_with
+from sottovoce.machine import peak_memory, reset_peak_memory, versions
+from sottovoce.model import LoadOptions, Model
+from sottovoce.progress import Progress, silent
 from sottovoce.recipe import Recipe
-from sottovoce.report import COMPRESSION_FILE, CompressionReport, Coverage, EvaluationReport, Metric, StepReport
-from sottovoce.samples import Run, Samples, read_samples
+from sottovoce.report import COMPRESSION_FILE, CompressionReport, Coverage, StepReport
+from sottovoce.samples import Samples, read_samples
 from sottovoce.selection import select_linears
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-    from sottovoce.architecture import Architecture
-
-Progress = Callable[[str, int, int], None]
-"""Called with what is being done, how many units are done, and of how many."""
-
-_OWN_OPTIONS = ("device", "dtype", "hub", "revision", "token", "cache_dir", "allow_unexpected")
-
-
-def _silent(what: str, done: int, total: int) -> None:
-    """No progress."""
-
-
-def load(source: str | os.PathLike[str], *, host: Host | None = None, **options: Any) -> Model:
-    """Load a model from a directory, a library's alias or a hub id.
-
-    Args:
-        source: A directory; an alias such as FunASR's; or ``owner/name`` on a hub.
-        host: Where to look for plugins; by default the process's own.
-        **options: The fields of :class:`~sottovoce.model.LoadOptions` (``device``, ``dtype``, ``hub``, ``revision``,
-            ``token``, ``cache_dir``, ``allow_unexpected``); all others go to the library that builds the model.
-
-    Raises:
-        UnknownModelError: No installed plugin describes the model.
-        SourceError: The files are missing or damaged, or could not be fetched.
-    """
-    own = {name: options.pop(name) for name in _OWN_OPTIONS if name in options}
-    return _load(os.fspath(source), LoadOptions(**own, native=options), host or default_host())
-
-
-def _load(name: str, options: LoadOptions, host: Host) -> Model:
-    source = _find(name, options, host)
-    architecture = host.owner_of(class_name(source.directory))
-    report = _read_report(source.directory)
-    model = host.call("sottovoce_load", architecture, source=source, options=options)
-    if not isinstance(model, Model):
-        raise PluginError(f"no plugin loads {architecture.name} from {source.directory}; its plugin answers no sottovoce_load")
-    model.report = report
-    return model
-
-
-def _find(name: str, options: LoadOptions, host: Host) -> Source:
-    if Path(name).is_dir():
-        return Source(name=name, directory=Path(name))
-    if Path(name).is_file():
-        raise SourceError(f"{name}: is a file; give the directory that holds it and its configuration")
-    repository = next(filter(None, (_resolve(each, name, options) for each in host.architectures.values())), None)
-    if repository is None:
-        if name.count("/") != 1 or name.startswith((".", "/")):
-            raise SourceError(f"{name}: no such directory, and neither an alias nor an owner/name id of a hub")
-        repository = Repository(id=name, hub=options.hub or "hf", revision=options.revision)
-    directory, repository = fetch(repository, options)
-    return Source(name=name, directory=directory, repository=repository)
-
-
-def _resolve(architecture: Architecture, name: str, options: LoadOptions) -> Repository | None:
-    return architecture.resolve(name, options) if architecture.resolve else None
-
-
-def _read_report(directory: Path) -> CompressionReport | None:
-    path = directory / COMPRESSION_FILE
-    if not path.is_file():
-        return None
-    try:
-        form = json.loads(path.read_text(encoding="utf-8"))
-        files = form.pop("files")
-        report = CompressionReport.from_dict(form)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise SourceError(f"{path}: damaged ({error}); fetch or make the model again") from None
-    verify(directory, files)
-    return report
 
 
 def compress(
@@ -103,7 +32,7 @@ def compress(
     samples: Samples | str | os.PathLike[str] | None = None,
     *,
     host: Host | None = None,
-    progress: Progress = _silent,
+    progress: Progress = silent,
 ) -> CompressionReport:
     """Apply a recipe to a model, in place.
 
@@ -123,13 +52,7 @@ def compress(
     samples = read_samples(samples) if isinstance(samples, str | os.PathLike) else samples
     reset_peak_memory()
     begin, before = time.perf_counter(), model.size_bytes
-    steps = []
-    for number, step in enumerate(recipe.steps):
-        progress(step.name, number, len(recipe.steps))
-        report = host.call("sottovoce_compress", model.architecture, step=step, model=model, samples=samples)
-        if not isinstance(report, StepReport):
-            raise RecipeError(f"{recipe.title}: no installed plugin applies the step {step.name!r} to {model.architecture.name}")
-        steps.append(report)
+    steps = _apply(recipe, model, samples, host, progress)
     if model.architecture.rewire is not None:
         model.architecture.rewire(model.module)
     model.report = CompressionReport(
@@ -146,6 +69,19 @@ def compress(
     )
     progress("done", len(recipe.steps), len(recipe.steps))
     return model.report
+
+
+def _apply(
+    recipe: Recipe, model: Model, samples: Samples | None, host: Host, progress: Progress = silent
+) -> list[StepReport]:
+    steps = []
+    for number, step in enumerate(recipe.steps):
+        progress(step.name, number, len(recipe.steps))
+        report = host.call("sottovoce_compress", model.architecture, step=step, model=model, samples=samples)
+        if not isinstance(report, StepReport):
+            raise RecipeError(f"no installed plugin applies the step {step.name!r} to {model.architecture.name}")
+        steps.append(report)
+    return steps
 
 
 def _provenance(model: Model) -> dict[str, Any]:
@@ -165,9 +101,7 @@ def _coverage(steps: Iterable[StepReport]) -> dict[str, Any]:
     return max(found, key=lambda each: each.ratio, default=Coverage(parameters=0, compressed_parameters=0)).to_dict()
 
 
-def save(
-    model: Model, directory: str | os.PathLike[str], *, overwrite: bool = False, host: Host | None = None
-) -> Path:
+def save(model: Model, directory: str | os.PathLike[str], *, overwrite: bool = False, host: Host | None = None) -> Path:
     """Write a model in its own library's format, and prove that it loads again to the same outputs.
 
     Raises:
@@ -206,11 +140,13 @@ def _prove(model: Model, directory: Path, host: Host) -> None:
 
     expected = probe(model)
     device = str(next(model.module.parameters()).device)
-    again = _load(str(directory), LoadOptions(device=device), host)
+    again = load_with(str(directory), LoadOptions(device=device), host)
     found = probe(again)
     if expected.shape != found.shape or not torch.equal(expected, found):
         gap = "in shape" if expected.shape != found.shape else f"by up to {(expected - found).abs().max().item():.3g}"
-        raise ReloadError(f"{model.source.name}: loaded again, the outputs on the probe differ {gap}; nothing was written")
+        raise ReloadError(
+            f"{model.source.name}: loaded again, the outputs on the probe differ {gap}; nothing was written"
+        )
 
 
 def probe(model: Model) -> Tensor:
@@ -263,7 +199,9 @@ def from_pretrained(
     companions = {name: options.pop(name) for name in list(options) if name.endswith("_recipe")}
     model = load(source, host=host, **options)
     if unknown := [name for name in companions if name.removesuffix("_recipe") not in model.companions]:
-        raise UsageError(f"{unknown[0]}: there is no such model beside {source}; there are: {', '.join(model.companions) or 'none'}")
+        raise UsageError(
+            f"{unknown[0]}: there is no such model beside {source}; there are: {', '.join(model.companions) or 'none'}"
+        )
     if recipe is not None:
         compress(model, recipe, samples, host=host)
     for name, companion_recipe in companions.items():
@@ -281,102 +219,28 @@ def inspect(
     host = host or default_host()
     chosen = host.recipe(recipe) if recipe is not None else None
     model = load(source, host=host, **options)
-    before = model.size_bytes
-    selection = select_linears(model.module, model.architecture)
     facts: dict[str, Any] = {
         "architecture": model.architecture.name,
         "class": type(model.module).__name__,
         "source": str(source),
-        "parameters": selection.coverage.parameters,
-        "size_bytes": before,
-        "compressed": model.report.recipe if model.report else None,
+        "size_bytes": model.size_bytes,
     }
-    targets, kept, coverage = selection.targets, selection.kept, selection.coverage
-    if chosen is not None:
-        model.module.to("meta")
-        report = compress(model, chosen, host=host)
-        facts["recipe"] = chosen.to_dict()
-        facts["estimate"] = {"size_bytes": report.size_bytes["after"]}
-        last = next((step for step in reversed(report.steps) if isinstance(step, StepReport)), None)
-        if last is not None and last.coverage is not None:
-            targets, kept, coverage = last.targets, last.kept, last.coverage
-    facts["coverage"] = coverage.to_dict()
-    facts["targets"] = [{"name": each.name, "parameters": each.parameters} for each in targets]
-    facts["kept"] = [{"name": each.name, "parameters": each.parameters, "reason": each.reason} for each in kept]
-    return facts
+    if chosen is None and model.report is not None and model.report.steps:
+        return facts | _found(model.report.to_dict()["steps"][-1]) | {"recipe": dict(model.report.recipe)}
+    if chosen is None:
+        selection = select_linears(model.module, model.architecture)
+        plan = StepReport(step={}, targets=selection.targets, kept=selection.kept, coverage=selection.coverage)
+        return facts | _found(plan.to_dict())
+    model.module.to("meta")
+    last = _apply(chosen, model, None, host)[-1]
+    return facts | _found(last.to_dict()) | {"recipe": chosen.to_dict(), "estimate": {"size_bytes": model.size_bytes}}
 
 
-def evaluate(
-    model: Model | str | os.PathLike[str],
-    samples: Samples | str | os.PathLike[str],
-    baseline: Model | str | os.PathLike[str] | None = None,
-    *,
-    host: Host | None = None,
-    progress: Progress = _silent,
-    **options: Any,
-) -> EvaluationReport:
-    """Measure a model on samples, beside a baseline when one is given.
-
-    Peak memory is the process's, from loading to the last sample, when the model is given by name.
-
-    Args:
-        model: The model, or where it lies.
-        samples: The samples or their manifest.
-        baseline: What to compare with.
-        host: Where to look for plugins.
-        progress: Called after every sample.
-        **options: As for :func:`load`.
-
-    Raises:
-        SamplesError: The manifest is broken, or has no references.
-    """
-    host = host or default_host()
-    samples = samples if isinstance(samples, Samples) else read_samples(samples)
-    reference = _measure(baseline, samples, None, host, progress, options) if baseline is not None else None
-    name, architecture, metrics, _ = _measure(model, samples, reference[3] if reference else None, host, progress, options)
-    if reference:
-        before = {metric.name: metric.value for metric in reference[2].values()}
-        metrics = {key: _with_baseline(metric, before.get(key)) for key, metric in metrics.items()}
-    return EvaluationReport(
-        model=name, architecture=architecture, samples=samples.to_dict(), metrics=metrics,
-        machine=describe_machine(), baseline=reference[0] if reference else None,
-    )  # fmt: skip
-
-
-def _measure(
-    subject: Model | str | os.PathLike[str], samples: Samples, baseline: Run | None, host: Host, progress: Progress,
-    options: Mapping[str, Any],
-) -> tuple[str, str, dict[str, Metric], Run]:  # fmt: skip
-    reset_peak_memory()
-    model = subject if isinstance(subject, Model) else load(subject, host=host, **options)
-    name = model.source.name if isinstance(subject, Model) else os.fspath(subject)
-    run = run_samples(model, samples, progress)
-    answers = host.call(
-        "sottovoce_evaluate", model.architecture, model=model, samples=samples, run=run, baseline=baseline
-    )
-    metrics: dict[str, Metric] = {}
-    for metric in (metric for answer in reversed(answers) for metric in answer):
-        if metric.name in metrics:
-            raise PluginError(f"the metric {metric.name!r} is given by two plugins")
-        metrics[metric.name] = metric
-    return name, model.architecture.name, metrics, run
-
-
-def _with_baseline(metric: Metric, value: float | None) -> Metric:
-    return Metric(name=metric.name, value=metric.value, unit=metric.unit, baseline=value, details=metric.details)
-
-
-def run_samples(model: Model, samples: Samples, progress: Progress = _silent) -> Run:
-    """Predict every sample once, timed; the first is run once before, untimed."""
-    import torch
-
-    predictions, seconds = [], []
-    with torch.inference_mode():
-        model.architecture.predict(model, samples[0])
-        for number, sample in enumerate(samples):
-            begin = time.perf_counter()
-            predictions.append(model.architecture.predict(model, sample))
-            seconds.append(time.perf_counter() - begin)
-            progress(f"evaluate {model.source.name}", number + 1, len(samples))
-    audio = [sample.seconds for sample in samples]
-    return Run(predictions=predictions, seconds=seconds, audio_seconds=audio, peak_memory_bytes=peak_memory())
+def _found(step: Mapping[str, Any]) -> dict[str, Any]:
+    coverage = step["coverage"] or Coverage(parameters=0, compressed_parameters=0).to_dict()
+    return {
+        "parameters": coverage["parameters"],
+        "coverage": coverage,
+        "targets": list(step["targets"]),
+        "kept": list(step["kept"]),
+    }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -89,7 +90,7 @@ class Samples(Sequence[Sample]):
         }
 
 
-def read_samples(path: str | Path) -> Samples:
+def read_samples(path: str | os.PathLike[str]) -> Samples:
     """Read a JSON Lines manifest, or a directory with Kaldi's ``wav.scp`` and ``text``.
 
     Args:
@@ -121,7 +122,7 @@ def _read_json_lines(path: Path) -> Iterator[Sample]:
         except json.JSONDecodeError as error:
             raise SamplesError(f"{where}: not JSON ({error.msg} at column {error.colno})") from None
         if not isinstance(fields, dict):
-            raise SamplesError(f"{where}: a line must be a JSON object, such as {{\"key\": ..., \"source\": ...}}")
+            raise SamplesError(f'{where}: a line must be a JSON object, such as {{"key": ..., "source": ...}}')
         yield _sample(fields, where, path.parent, number)
 
 

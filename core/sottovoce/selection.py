@@ -42,11 +42,11 @@ def select_linears(
     Args:
         module: The model.
         architecture: Gives the default targets, what to leave and the parts.
-        targets: Patterns in place of the architecture's; each must meet something.
+        targets: Patterns in place of the architecture's.
         ignore: More patterns to leave.
 
     Raises:
-        CoverageError: A pattern given in ``targets`` meets nothing, or a target is no linear layer.
+        CoverageError: A pattern of the targets meets nothing, or a target is no linear layer.
     """
     reasons = {pattern: "left out by the recipe" for pattern in ignore} | dict(architecture.ignore)
     wanted = tuple(architecture.targets if targets is None else targets)
@@ -61,8 +61,10 @@ def select_linears(
             why[name] = reason
         elif hit:
             linears[name] = _linear(name, child)
-    if targets is not None and (unmet := [pattern for pattern in wanted if pattern not in met]):
-        raise CoverageError(f"no module of {architecture.name} matches {', '.join(map(repr, unmet))}; see inspect for names")
+    if unmet := [pattern for pattern in wanted if pattern not in met]:
+        raise CoverageError(
+            f"no module of {architecture.name} matches {', '.join(map(repr, unmet))}; see inspect for names"
+        )
     parameters = {name: parameter.numel() for name, parameter in module.named_parameters()}
     chosen = tuple(Target(name=name, parameters=linear.weight.numel()) for name, linear in linears.items())
     return Selection(linears, _kept(module, linears, why), Coverage.of(architecture, parameters, chosen))
@@ -72,7 +74,10 @@ def _linear(name: str, module: nn.Module) -> nn.Linear:
     from torch import nn
 
     if not isinstance(module, nn.Linear):
-        raise CoverageError(f"the target {name!r} is a {type(module).__name__}, not a linear layer; name it in ignore")
+        raise CoverageError(
+            f"the target {name!r} is a {type(module).__name__}, not a float linear layer: "
+            "is the model compressed already? if not, name it in ignore"
+        )
     return module
 
 

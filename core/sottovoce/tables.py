@@ -41,7 +41,9 @@ def change(metric: Metric) -> str:
 def evaluation(report: EvaluationReport) -> Table:
     """One row a metric; the baseline's column when there is one."""
     seconds = report.samples["audio_seconds"]
-    table = Table(title=f"{report.model}: {report.samples['count']} samples, {seconds:.0f} s of audio", title_justify="left")
+    table = Table(
+        title=f"{report.model}: {report.samples['count']} samples, {seconds:.0f} s of audio", title_justify="left"
+    )
     table.add_column("metric")
     if report.baseline is not None:
         table.add_column("baseline", justify="right")

@@ -41,7 +41,9 @@ def new_directory(path: str | Path, overwrite: bool = False) -> Iterator[Path]:
         yield temporary
         _replace(temporary, path)
     except OSError as error:
-        raise OutputError(f"{path}: could not be written, nothing was left behind ({error.strerror or error})") from error
+        raise OutputError(
+            f"{path}: could not be written, nothing was left behind ({error.strerror or error})"
+        ) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -64,10 +66,10 @@ def _replace(temporary: Path, path: Path) -> None:
         temporary.rename(path)
         return
     old = Path(tempfile.mkdtemp(prefix=f".{path.name}.old.", dir=path.parent))
-    os.rename(path, old)
+    path.rename(old)
     try:
         temporary.rename(path)
     except OSError:
-        os.rename(old, path)
+        old.rename(path)
         raise
     shutil.rmtree(old, ignore_errors=True)

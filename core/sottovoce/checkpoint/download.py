@@ -28,7 +28,9 @@ def fetch(repository: Repository, options: LoadOptions) -> tuple[Path, Repositor
     try:
         directory, revision = fetch_from(repository, options)
     except ImportError as error:
-        raise SourceError(f"{repository.id}: {error.name} is not installed; pip install sottovoce[{repository.hub}]") from None
+        raise SourceError(
+            f"{repository.id}: {error.name} is not installed; pip install sottovoce[{repository.hub}]"
+        ) from None
     except Exception as error:
         # The clients raise a wide family of errors, some with the whole response in them: the first line is enough.
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:300]

@@ -22,7 +22,10 @@ def class_name(directory: Path) -> str:
         if name := _name(config):
             return name
     names = ", ".join(sorted(path.name for path in directory.iterdir())[:6])
-    raise SourceError(f"{directory}: no model directory: no config.json or config.yaml names a model class (it holds: {names or 'nothing'})")
+    raise SourceError(
+        f"{directory}: no model directory: no config.json or config.yaml names a model class "
+        f"(it holds: {names or 'nothing'})"
+    )
 
 
 def _configurations(directory: Path) -> list[Path]:

@@ -54,7 +54,11 @@ def write_tensors(module: nn.Module, path: Path, metadata: Mapping[str, str] | N
         if tensor.data_ptr() in seen and tensor.numel():
             tensors[name] = tensor.clone()
         seen[tensor.data_ptr()] = name
+    path.touch()
+    mode = path.stat().st_mode
     save_file(tensors, path, metadata={"format": "pt", **(metadata or {})})
+    # safetensors writes a file that only its owner may read.
+    path.chmod(mode)
 
 
 def load_strictly_(

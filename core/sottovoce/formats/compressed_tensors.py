@@ -62,7 +62,9 @@ def prepare_(module: nn.Module, config: Mapping[str, Any]) -> tuple[str, ...]:
         except AttributeError:
             raise SourceError(f"quantization_config names the layer {name!r}, which the model does not have") from None
         if not isinstance(linear, nn.Linear):
-            raise SourceError(f"quantization_config names {name!r}, which is a {type(linear).__name__}, not a linear layer")
+            raise SourceError(
+                f"quantization_config names {name!r}, which is a {type(linear).__name__}, not a linear layer"
+            )
         empty = Int8Linear(linear.in_features, linear.out_features, linear.bias is not None, device="meta")
         setattr(parent, child_name, empty)
     return names

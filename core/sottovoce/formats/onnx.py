@@ -49,12 +49,13 @@ def export_onnx(
     import torch
 
     _require("onnx")
-    # The tracing exporter, deprecated as it is: it names nodes after the modules they come from, which is what `keep`
-    # below and FunASR's own tools go by; its LSTM and its empty tensors hold for every length; and it is 5 times faster.
+    modes = [(part, part.training) for part in module.modules()]
+    module.eval()
+    # The tracing exporter, although deprecated. The other one (dynamo=True) gives graphs of the same speed, but calls
+    # nodes node_MatMul_76, so that none can be kept by name, writes the example's length into the shape of an output
+    # that is reshaped from a dynamic one, takes several times as long, and needs onnxscript.
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        warnings.simplefilter("ignore", torch.jit.TracerWarning)
-        warnings.filterwarnings("ignore", message="Exporting a model to ONNX with a batch_size other than 1")
+        warnings.simplefilter("ignore")
         try:
             torch.onnx.export(
                 module,
@@ -67,7 +68,13 @@ def export_onnx(
                 dynamo=False,
             )
         except (RuntimeError, torch.onnx.errors.OnnxExporterError) as error:
-            raise OutputError(f"{path.name}: {type(module).__name__} cannot be traced ({_first_line(error)})") from error
+            raise OutputError(
+                f"{path.name}: {type(module).__name__} cannot be traced ({_first_line(error)})"
+            ) from error
+        finally:
+            for part, training in modes:
+                part.training = training
+    _resolve_aliases(path)
 
 
 def quantize_onnx(float_path: Path, quantized_path: Path, keep: Iterable[str] = ()) -> None:
@@ -116,6 +123,27 @@ def write_metadata(path: Path, metadata: Mapping[str, str]) -> None:
     path.write_bytes(model.SerializeToString())
 
 
+def _resolve_aliases(path: Path) -> None:
+    """Let every node name the weight itself: the exporter gives a shared one further names, which hide it."""
+    onnx = _require("onnx")
+    model = onnx.load(str(path), load_external_data=False)
+    weights = {weight.name for weight in model.graph.initializer}
+    aliases = {
+        node.output[0]: node for node in model.graph.node if node.op_type == "Identity" and node.input[0] in weights
+    }
+    for output in model.graph.output:
+        aliases.pop(output.name, None)
+    if not aliases:
+        return
+    for node in model.graph.node:
+        for place, name in enumerate(node.input):
+            if name in aliases:
+                node.input[place] = aliases[name].input[0]
+    for node in aliases.values():
+        model.graph.node.remove(node)
+    path.write_bytes(model.SerializeToString())
+
+
 def _require(name: str) -> Any:
     try:
         return importlib.import_module(name)
@@ -125,17 +153,17 @@ def _require(name: str) -> Any:
 
 @contextmanager
 def _without_advice() -> Iterator[None]:
-    """Mute onnxruntime's advice on pre-processing, which would undo the names of the nodes."""
+    """Mute what onnxruntime writes to the root logger: a line for each tensor, and advice that does not apply."""
 
-    def is_other(record: logging.LogRecord) -> bool:
-        return "pre-processing before quantization" not in record.getMessage()
+    def is_error(record: logging.LogRecord) -> bool:
+        return record.levelno >= logging.ERROR
 
     root = logging.getLogger()
-    root.addFilter(is_other)
+    root.addFilter(is_error)
     try:
         yield
     finally:
-        root.removeFilter(is_other)
+        root.removeFilter(is_error)
 
 
 def _first_line(error: BaseException) -> str:

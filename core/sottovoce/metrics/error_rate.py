@@ -29,7 +29,9 @@ def sottovoce_evaluate(architecture: Architecture, samples: Samples, run: Run) -
     if architecture.task != TASK:
         return []
     if missing := [sample.key for sample in samples if sample.text is None]:
-        raise SamplesError(f"{samples.path}: {len(missing)} samples have no 'target' to compare with, such as {missing[0]!r}")
+        raise SamplesError(
+            f"{samples.path}: {len(missing)} samples have no 'target' to compare with, such as {missing[0]!r}"
+        )
     language = architecture.card.languages[0] if architecture.card.languages else "en"
     languages = [sample.language or language for sample in samples]
     references = [sample.text or "" for sample in samples]

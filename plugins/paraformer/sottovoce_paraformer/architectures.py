@@ -48,7 +48,7 @@ PARAFORMER = Architecture(
         r"re:predictor(\..*)?": "CIF predictor: its weights add up to the number of tokens, so a small error drops one",
         r"re:(.*\.)?(hotword_)?output_layer": "output layer: near ties between characters; FunASR's int8 keeps it too",
         r"re:(.*\.)?(embed|bias_embed)(\..*)?": "embedding table: looked up, not multiplied",
-        r"re:(bias_encoder|lstm_proj|decoder\.bias_(decoder|output))(\..*)?": "hotword path: FunASR's int8 keeps it too",
+        r"re:(bias_encoder|lstm_proj|decoder\.bias_(decoder|output))(\..*)?": "hotword path: as FunASR's int8 keeps it",
         r"re:.*norm\d?": "normalization",
     },
     blocks=(r"re:encoder\.encoders0?\.\d+", r"re:decoder\.decoders[23]?\.\d+"),
@@ -58,7 +58,7 @@ PARAFORMER = Architecture(
         "predictor": r"re:predictor\..*",
         "hotwords": r"re:(bias|lstm_proj|seaco|hotword).*",
     },
-    min_coverage=0.8,
+    min_coverage=0.6,
     task="transcription",
     presets={
         "paraformer-int8-encoder": {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,8 +11,8 @@ from typing import Any
 
 import torch
 
-# FunASR prints notices while it is imported; standard output belongs to the caller.
-with contextlib.redirect_stdout(sys.stderr):
+# FunASR prints notices while it is imported; standard output belongs to the caller, and they tell a user nothing.
+with contextlib.redirect_stdout(io.StringIO()):
     import funasr
 
 from sottovoce import LoadOptions
@@ -27,7 +28,7 @@ _BUILT_IN = ("silero-vad", "silero_vad")
 """Names that FunASR serves from an installed package, not from a repository."""
 
 
-class AutoModel(funasr.AutoModel):  # type: ignore[misc, name-defined]  # FunASR is not typed
+class AutoModel(funasr.AutoModel):  # type: ignore[misc]  # FunASR is not typed
     """What ``funasr.AutoModel`` is and does, except for how it is built.
 
     FunASR keeps random weights where a file does not fit, follows references to other repositories and may run code
@@ -55,7 +56,9 @@ def original_name(name: Any) -> str:
     return str(name).removeprefix(f"{REGISTER}.")
 
 
-def restore_(module: torch.nn.Module, weights: Path, quantization_config: Any = None, allow: tuple[str, ...] = ()) -> None:
+def restore_(
+    module: torch.nn.Module, weights: Path, quantization_config: Any = None, allow: tuple[str, ...] = ()
+) -> None:
     """Give a module that was built without weights its own, quantized where the configuration says, and make it fast.
 
     Raises:
@@ -92,7 +95,9 @@ def _build(merged: dict[str, Any], directory: Path) -> tuple[torch.nn.Module, di
     except (KeyError, TypeError, ValueError, AttributeError, AssertionError, RuntimeError, OSError) as error:
         # FunASR does not check a configuration; whatever falls out of a wrong one is the configuration's fault.
         detail = " ".join(str(error).split())[:200]
-        raise SourceError(f"{directory}: FunASR cannot build the model it describes: {type(error).__name__}: {detail}") from error
+        raise SourceError(
+            f"{directory}: FunASR cannot build the model it describes: {type(error).__name__}: {detail}"
+        ) from error
     return module, kwargs
 
 

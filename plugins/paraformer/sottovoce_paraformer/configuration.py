@@ -46,7 +46,9 @@ def read(directory: Path) -> dict[str, Any]:
     _merge_(config, files)
     if "init_param" not in config:
         names = (WEIGHTS, "model.pt", "model.pb")
-        config["init_param"] = str(next((directory / name for name in names if (directory / name).is_file()), directory / names[0]))
+        config["init_param"] = str(
+            next((directory / name for name in names if (directory / name).is_file()), directory / names[0])
+        )
     return config
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +31,9 @@ def load(source: Source, architecture: Architecture, options: LoadOptions) -> Mo
     if options.dtype in {"float16", "bfloat16"}:
         settings["fp16" if options.dtype == "float16" else "bf16"] = True
     settings["allow_unexpected"] = options.allow_unexpected
-    native = AutoModel(model=str(source.directory), **settings)
+    # FunASR prints its version and notices; what matters is raised.
+    with contextlib.redirect_stdout(io.StringIO()):
+        native = AutoModel(model=str(source.directory), **settings)
     model = Model(module=native.model, native=native, processor=native.kwargs, architecture=architecture, source=source)
     for name in _COMPANIONS:
         if (module := getattr(native, f"{name}_model")) is not None:

@@ -1,5 +1,7 @@
 """The decoders of the graph: plain, with hotwords inside (contextual), and with hotwords beside it (SeACo)."""
 
+# Calling a module gives Any.
+# mypy: disable-error-code="no-any-return"
 from __future__ import annotations
 
 from typing import Any
@@ -17,11 +19,11 @@ class DecoderLayer(nn.Module):
     """One block of a decoder: feed-forward, memory over the tokens, attention to the frames; the last two may lack."""
 
     def __init__(self, layer: Any) -> None:
-        """Take the parts from a FunASR ``DecoderLayerSANM`` or ``ContextualDecoderLayer``."""
         super().__init__()
         self.norm1 = layer.norm1
         self.feed_forward = FeedForward(layer.feed_forward)
-        self.self_attn = self.src_attn = None
+        self.self_attn: Memory | None = None
+        self.src_attn: CrossAttention | None = None
         if layer.self_attn is not None:
             self.norm2, self.self_attn = layer.norm2, Memory(layer.self_attn)
         if layer.src_attn is not None:
@@ -32,17 +34,26 @@ class DecoderLayer(nn.Module):
         fed = self.feed_forward(self.norm1(x))
         return fed if self.self_attn is None else x + self.self_attn(self.norm2(fed), tokens.frames)
 
+    def attend(self, x: Tensor, memory: Tensor, mask: Tensor | None) -> Tensor:
+        """What the tokens find in ``memory`` ``[batch, time, width]``; zero in a block without attention."""
+        return torch.zeros_like(x) if self.src_attn is None else self.src_attn(self.norm3(x), memory, mask)
+
+    def weights(self, x: Tensor, tokens: Mask, memory: Tensor) -> Tensor:
+        """How much each head attends to what, ``[batch, heads, tokens, time]``, in a block that has attention."""
+        if self.src_attn is None:
+            raise TypeError("a block without attention has no weights")
+        return self.src_attn.weights(self.norm3(self.remember(x, tokens)), memory)
+
     def forward(self, x: Tensor, tokens: Mask, memory: Tensor, mask: Tensor | None) -> Tensor:
-        """The whole block; ``memory`` ``[batch, time, width]`` is what the tokens attend to."""
+        """The whole block."""
         x = self.remember(x, tokens)
-        return x if self.src_attn is None else x + self.src_attn(self.norm3(x), memory, mask)
+        return x if self.src_attn is None else x + self.attend(x, memory, mask)
 
 
 class Decoder(nn.Module):
     """All tokens of an utterance at once."""
 
     def __init__(self, decoder: Any) -> None:
-        """Take the blocks from a FunASR ``ParaformerSANMDecoder``."""
         super().__init__()
         self.decoders = nn.ModuleList(DecoderLayer(layer) for layer in decoder.decoders)
         self.decoders2 = nn.ModuleList(DecoderLayer(layer) for layer in decoder.decoders2 or ())
@@ -60,7 +71,6 @@ class ContextualDecoder(nn.Module):
     """A decoder whose last attention block also looks at hotwords."""
 
     def __init__(self, decoder: Any) -> None:
-        """Take the blocks from a FunASR ``ContextualParaformerDecoder``."""
         super().__init__()
         self.decoders = nn.ModuleList(DecoderLayer(layer) for layer in decoder.decoders)
         self.decoders2 = nn.ModuleList(DecoderLayer(layer) for layer in decoder.decoders2 or ())
@@ -77,7 +87,7 @@ class ContextualDecoder(nn.Module):
             x = layer(x, tokens, memory, mask)
         last = self.last_decoder
         x = last.remember(x, tokens)
-        heard = last.src_attn(last.norm3(x), memory, mask)
+        heard = last.attend(x, memory, mask)
         expected = self.bias_decoder(self.bias_norm(x), hotwords, None)
         both = torch.cat((heard, expected), dim=-1).transpose(1, 2)
         x = x + self.bias_output(both).transpose(1, 2)
@@ -90,7 +100,6 @@ class HotwordDecoder(nn.Module):
     """SeACo: a second decoder that attends to hotwords and overrules the first where it hears one."""
 
     def __init__(self, model: Any) -> None:
-        """Take the parts from a FunASR ``SeacoParaformer``."""
         super().__init__()
         self.seaco_decoder = Decoder(model.seaco_decoder)
         self.hotword_output_layer = as_linear(model.hotword_output_layer)
@@ -115,14 +124,13 @@ class HotwordDecoder(nn.Module):
 
     def _likely(self, hidden: Tensor, tokens: Mask, hotwords: Tensor) -> Tensor:
         """The 50 hotwords that get most attention and the last one; all of them when there are no more than 50."""
-        layers = self.seaco_decoder.decoders
+        layers: list[DecoderLayer] = list(self.seaco_decoder.decoders)  # type: ignore[arg-type]
         if len(layers) < _FILTER_LAYERS:
             return hotwords
         x = hidden
         for layer in layers[: _FILTER_LAYERS - 1]:
             x = layer(x, tokens, hotwords, None)
-        last = layers[_FILTER_LAYERS - 1]
-        weights = last.src_attn.weights(last.norm3(last.remember(x, tokens)), hotwords)
+        weights = layers[_FILTER_LAYERS - 1].weights(x, tokens, hotwords)
         order = torch.argsort(weights[0, :, :-1].sum(dim=(0, 1)), descending=True)
         count = hotwords.shape[1]
         # Cut to the count, the appended last one is dropped exactly when nothing was filtered.
@@ -134,7 +142,6 @@ class HotwordEncoder(nn.Module):
     """Hotwords as token ids to embeddings, one after each token; the client takes the one after the last."""
 
     def __init__(self, embedding: nn.Module, encoder: Any) -> None:
-        """Take an embedding and a one-directional LSTM over ``[hotwords, tokens, width]``."""
         super().__init__()
         self.embedding = embedding
         self.bias_encoder = encoder

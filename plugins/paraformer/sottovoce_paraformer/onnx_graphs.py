@@ -48,7 +48,6 @@ class Recognizer(nn.Module):
     """Features to log-probabilities of tokens, and where the model has them to timestamps."""
 
     def __init__(self, model: Any) -> None:
-        """Take the parts from a FunASR Paraformer of any of the four classes."""
         super().__init__()
         self.encoder = Encoder(model.encoder)
         self.predictor = Predictor(model.predictor)
@@ -88,20 +87,20 @@ def graphs(model: Any) -> tuple[Graph, ...]:
     recognizer = Recognizer(model)
     outputs = ("logits", "token_num", *(("us_alphas", "us_cif_peak") if recognizer.timestamps is not None else ()))
     # Two entries of different length and more than one hotword: an example of 1 would be taken for a constant.
-    speech = torch.randn(2, 30, recognizer.encoder.width)
+    random = torch.Generator().manual_seed(0)
+    speech = torch.randn(2, 30, recognizer.encoder.width, generator=random)
     inputs: tuple[Tensor, ...] = (speech, torch.tensor([12, 30], dtype=torch.int32))
     names: tuple[str, ...] = ("speech", "speech_lengths")
     if not hasattr(model, "bias_encoder"):
         return (Graph(name="model", module=recognizer, inputs=inputs, input_names=names, output_names=outputs),)
     width = int(model.bias_encoder.hidden_size)
-    own = getattr(model, "bias_embed", None)
-    use_own = own is not None and not getattr(model, "use_decoder_embedding", False)
-    encoder = HotwordEncoder(own if use_own else model.decoder.embed, model.bias_encoder)
+    own = hasattr(model, "bias_embed") and not getattr(model, "use_decoder_embedding", False)
+    encoder = HotwordEncoder(model.bias_embed if own else model.decoder.embed, model.bias_encoder)
     return (
         Graph(
             name="model",
             module=recognizer,
-            inputs=(*inputs, torch.randn(2, 3, width)),
+            inputs=(*inputs, torch.randn(2, 3, width, generator=random)),
             input_names=(*names, "bias_embed"),
             output_names=outputs,
         ),

@@ -5,6 +5,8 @@ tracer can follow. These modules hold the same layers, compute the same numbers 
 names are FunASR's, so that a node's name in the graph says which layer it came from.
 """
 
+# Calling a module gives Any.
+# mypy: disable-error-code="no-any-return"
 from __future__ import annotations
 
 from typing import Any, NamedTuple
@@ -43,10 +45,13 @@ class Attention(nn.Module):
     """Scaled dot-product attention over heads; the projections belong to the caller."""
 
     def __init__(self, heads: int, width: int) -> None:
-        """Take the number of heads and the width of one head."""
         super().__init__()
         self.heads = heads
         self.width = width
+
+    def parts(self, projected: Tensor) -> tuple[Tensor, ...]:
+        """Queries, keys and values that were projected at once, ``[batch, time, heads * width]`` each."""
+        return projected.split(self.heads * self.width, dim=-1)  # type: ignore[no-untyped-call]
 
     def weights(self, query: Tensor, key: Tensor, mask: Tensor | None) -> Tensor:
         """The attention weights ``[batch, heads, query, key]``."""
@@ -66,27 +71,30 @@ class Memory(nn.Module):
     """The memory block (FSMN): a depthwise convolution over time plus its input."""
 
     def __init__(self, attention: Any) -> None:
-        """Take the convolution and its padding from a FunASR attention module."""
         super().__init__()
         left, right = attention.pad_fn.padding
         weight = attention.fsmn_block.weight.detach().to(torch.float32).clone()
         # Adding the input is one more tap of the kernel, at the frame itself.
         weight[:, 0, left] += 1.0
-        self.fsmn_block = nn.Conv1d(weight.shape[0], weight.shape[0], weight.shape[2], groups=weight.shape[0], bias=False)
+        width, _, size = weight.shape
+        # What is padded on both sides the convolution does by itself, which saves a copy.
+        even = min(left, right)
+        self.fsmn_block = nn.Conv1d(width, width, size, padding=even, groups=width, bias=False, device="meta")
         self.fsmn_block.weight = nn.Parameter(weight, requires_grad=False)
-        self.padding = (left, right)
+        self.padding = (left - even, right - even)
 
     def forward(self, x: Tensor, frames: Tensor) -> Tensor:
         """Convolve ``x`` ``[batch, time, width]``; padded frames neither give nor get anything."""
-        padded = functional.pad((x * frames).transpose(1, 2), self.padding)
-        return self.fsmn_block(padded).transpose(1, 2) * frames
+        x = (x * frames).transpose(1, 2)
+        if any(self.padding):
+            x = functional.pad(x, self.padding)
+        return self.fsmn_block(x).transpose(1, 2) * frames
 
 
 class SelfAttention(nn.Module):
     """The encoder's attention: every frame to every frame, plus the memory of the values."""
 
     def __init__(self, attention: Any) -> None:
-        """Take the projections from a FunASR ``MultiHeadedAttentionSANM``."""
         super().__init__()
         self.linear_q_k_v = as_linear(attention.linear_q_k_v)
         self.linear_out = as_linear(attention.linear_out)
@@ -95,7 +103,7 @@ class SelfAttention(nn.Module):
 
     def forward(self, x: Tensor, mask: Mask) -> Tensor:
         """Attend within ``x`` ``[batch, time, width]``."""
-        query, key, value = self.linear_q_k_v(x).chunk(3, dim=-1)
+        query, key, value = self.attention.parts(self.linear_q_k_v(x))
         return self.linear_out(self.attention(query, key, value, mask.scores)) + self.memory(value, mask.frames)
 
 
@@ -103,7 +111,6 @@ class CrossAttention(nn.Module):
     """The decoder's attention: every token to every frame, or to every hotword."""
 
     def __init__(self, attention: Any) -> None:
-        """Take the projections from a FunASR ``MultiHeadedAttentionCrossAtt``."""
         super().__init__()
         self.linear_q = as_linear(attention.linear_q)
         self.linear_k_v = as_linear(attention.linear_k_v)
@@ -112,12 +119,12 @@ class CrossAttention(nn.Module):
 
     def forward(self, x: Tensor, memory: Tensor, mask: Tensor | None) -> Tensor:
         """Attend from ``x`` ``[batch, tokens, width]`` to ``memory`` ``[batch, time, width]``."""
-        key, value = self.linear_k_v(memory).chunk(2, dim=-1)
+        key, value = self.attention.parts(self.linear_k_v(memory))
         return self.linear_out(self.attention(self.linear_q(x), key, value, mask))
 
     def weights(self, x: Tensor, memory: Tensor) -> Tensor:
         """The attention weights ``[batch, heads, tokens, time]`` alone, nothing masked."""
-        key, _ = self.linear_k_v(memory).chunk(2, dim=-1)
+        key, _ = self.attention.parts(self.linear_k_v(memory))
         return self.attention.weights(self.linear_q(x), key, None)
 
 
@@ -125,7 +132,6 @@ class FeedForward(nn.Module):
     """Two linear layers; the decoder's has a norm between them."""
 
     def __init__(self, layer: Any) -> None:
-        """Take the layers from a FunASR ``PositionwiseFeedForward`` or its decoder variant."""
         super().__init__()
         self.w_1 = as_linear(layer.w_1)
         self.w_2 = as_linear(layer.w_2)
@@ -141,7 +147,6 @@ class EncoderLayer(nn.Module):
     """One block of the encoder."""
 
     def __init__(self, layer: Any) -> None:
-        """Take the parts from a FunASR ``EncoderLayerSANM``."""
         super().__init__()
         self.norm1, self.norm2 = layer.norm1, layer.norm2
         self.self_attn = SelfAttention(layer.self_attn)
@@ -156,10 +161,11 @@ class EncoderLayer(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Features to acoustic embeddings."""
+    """Features to acoustic embeddings; the parts are those of a FunASR ``SANMEncoder``."""
+
+    frequencies: Tensor
 
     def __init__(self, encoder: Any) -> None:
-        """Take the blocks from a FunASR ``SANMEncoder``."""
         super().__init__()
         self.encoders0 = nn.ModuleList(EncoderLayer(layer) for layer in encoder.encoders0)
         self.encoders = nn.ModuleList(EncoderLayer(layer) for layer in encoder.encoders)

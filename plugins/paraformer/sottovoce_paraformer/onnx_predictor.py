@@ -1,9 +1,9 @@
 """The token predictor of the graph: continuous integrate-and-fire (CIF) without a loop and without a branch.
 
 FunASR walks through the frames, adding up their weights, and fires a token whenever the sum passes a whole number.
-Token ``n`` so gets from each frame the part of the frame's weight that lies between the sums ``n`` and ``n + 1``. With
-``P`` the running sum, that part is ``clip(P[t] - n, 0, 1) - clip(P[t - 1] - n, 0, 1)``: a matrix that holds for no tokens
-as for many, and times the frames gives all tokens of a batch at once.
+So token ``n`` gets from each frame the part of its weight that lies between the sums ``n`` and ``n + 1``. With ``P`` as
+the running sum, that part is ``clip(P[t] - n, 0, 1) - clip(P[t - 1] - n, 0, 1)``: a matrix that holds for no tokens as
+for many, and times the frames gives all tokens of a batch at once.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ class Context(nn.Module):
     """Each frame with its neighbours."""
 
     def __init__(self, predictor: Any) -> None:
-        """Take the convolution of a FunASR predictor; the oldest one's works by channel and adds its input."""
         super().__init__()
         self.cif_conv1d = predictor.cif_conv1d
         self.padding = tuple(predictor.pad.padding)
@@ -38,7 +37,6 @@ class Predictor(nn.Module):
     """Acoustic embeddings to one embedding a token."""
 
     def __init__(self, predictor: Any) -> None:
-        """Take the layers and thresholds from a FunASR ``CifPredictor``, ``CifPredictorV2`` or ``CifPredictorV3``."""
         super().__init__()
         self.context = Context(predictor)
         self.cif_output = as_linear(predictor.cif_output)
@@ -69,7 +67,7 @@ class Predictor(nn.Module):
         fired = torch.floor(total)
         count = (fired if self.tail_threshold > 0.0 else torch.round(total)).to(torch.int32)
         # One position more than tokens: in silence nothing is empty, which convolutions do not take.
-        positions = torch.arange(count.max() + 1)
+        positions = torch.arange(count.max() + 1)  # type: ignore[call-overload]
         shares = torch.clamp(sums[:, None, :] - positions[:, None], 0.0, 1.0).to(torch.float32)
         shares = (shares[:, :, 1:] - shares[:, :, :-1]) * length_mask(fired, positions).frames
         return shares @ memory, count, length_mask(count, positions)
@@ -91,7 +89,6 @@ class Timestamps(nn.Module):
     """The second, finer head of a predictor, which says when each token was spoken."""
 
     def __init__(self, predictor: Any) -> None:
-        """Take the layers and thresholds from a FunASR ``CifPredictorV3``."""
         super().__init__()
         self.context = Context(predictor) if predictor.use_cif1_cnn else None
         self.upsample_cnn = predictor.upsample_cnn

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,12 @@ _TOKEN = re.compile(r"[\u3400-\u9fff]|[^\s\u3400-\u9fff]+")
 
 
 def features(model: Model, sample: Sample) -> tuple[Tensor, Tensor]:
-    """Filter banks of a sample as FunASR makes them: ``[1, frames, features]`` and their length ``[1]``."""
-    frontend = model.processor["frontend"]
+    """Filter banks of a sample as FunASR makes them: ``[1, frames, features]`` and their length ``[1]``.
+
+    Without the dither, which is random and would make two runs differ.
+    """
+    frontend = copy.copy(model.processor["frontend"])
+    frontend.dither = 0.0
     audio = str(sample.audio) if isinstance(sample.audio, Path) else sample.audio
     waves = load_audio_text_image_video([audio], fs=frontend.fs)
     speech, lengths = extract_fbank(waves, data_type="sound", frontend=frontend)
@@ -38,8 +43,9 @@ def forward(model: Model, sample: Sample) -> Tensor:
     encoded, encoded_lengths = module.encode(speech, lengths)
     acoustic, count = _acoustic(model, sample, encoded, encoded_lengths)
     if count.max() < 1:
-        return encoded.new_zeros(0, module.vocab_size)
-    return _decode(module, encoded, encoded_lengths, acoustic, count)[0].float()
+        return torch.zeros(0, module.vocab_size)
+    scores: Tensor = _decode(module, encoded, encoded_lengths, acoustic, count)[0]
+    return scores.float()
 
 
 def predict(model: Model, sample: Sample) -> Prediction:

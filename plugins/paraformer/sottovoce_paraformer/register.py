@@ -34,31 +34,31 @@ class Restored:
         restore_(self, Path(options["model_path"]) / WEIGHTS, options["quantization_config"])  # type: ignore[arg-type]
 
 
-@tables.register("model_classes", f"{__name__}.Paraformer")  # type: ignore[untyped-decorator]
+@tables.register("model_classes", f"{__name__}.Paraformer")
 class Paraformer(Restored, paraformer.Paraformer):  # type: ignore[misc]
     """A quantized :class:`funasr.models.paraformer.model.Paraformer`."""
 
 
-@tables.register("model_classes", f"{__name__}.BiCifParaformer")  # type: ignore[untyped-decorator]
+@tables.register("model_classes", f"{__name__}.BiCifParaformer")
 class BiCifParaformer(Restored, bicif_paraformer.BiCifParaformer):  # type: ignore[misc]
     """A quantized :class:`funasr.models.bicif_paraformer.model.BiCifParaformer`."""
 
 
-@tables.register("model_classes", f"{__name__}.SeacoParaformer")  # type: ignore[untyped-decorator]
+@tables.register("model_classes", f"{__name__}.SeacoParaformer")
 class SeacoParaformer(Restored, seaco_paraformer.SeacoParaformer):  # type: ignore[misc]
     """A quantized :class:`funasr.models.seaco_paraformer.model.SeacoParaformer`."""
 
 
-@tables.register("model_classes", f"{__name__}.ContextualParaformer")  # type: ignore[untyped-decorator]
+@tables.register("model_classes", f"{__name__}.ContextualParaformer")
 class ContextualParaformer(Restored, contextual_paraformer.ContextualParaformer):  # type: ignore[misc]
     """A quantized :class:`funasr.models.contextual_paraformer.model.ContextualParaformer`."""
 
 
-@tables.register("model_classes", f"{__name__}.FsmnVADStreaming")  # type: ignore[untyped-decorator]
+@tables.register("model_classes", f"{__name__}.FsmnVADStreaming")
 class FsmnVADStreaming(Restored, fsmn_vad.FsmnVADStreaming):  # type: ignore[misc]
     """A quantized :class:`funasr.models.fsmn_vad_streaming.model.FsmnVADStreaming`."""
 
 
-@tables.register("model_classes", f"{__name__}.CTTransformer")  # type: ignore[untyped-decorator]
+@tables.register("model_classes", f"{__name__}.CTTransformer")
 class CTTransformer(Restored, ct_transformer.CTTransformer):  # type: ignore[misc]
     """A quantized :class:`funasr.models.ct_transformer.model.CTTransformer`."""

@@ -91,19 +91,22 @@ def config(kind: str = "Paraformer") -> dict[str, Any]:
     return form
 
 
-def make_model(directory: Path, kind: str = "Paraformer", seed: int = 0) -> Path:
+def make_model(directory: Path, kind: str = "Paraformer", seed: int = 0, **changes: Any) -> Path:
     """Write a tiny random model.
 
     Args:
         directory: Made when it is missing.
         kind: One of :data:`KINDS`.
         seed: The same one gives the same weights.
+        changes: What ``config.yaml`` says otherwise; a mapping is merged into the section of its name.
 
     Returns:
         The directory, with ``config.yaml``, ``configuration.json``, ``model.safetensors``, ``am.mvn``,
         ``tokens.json`` and for classes with hotwords ``seg_dict``.
     """
     form = config(kind)
+    for name, change in changes.items():
+        form[name] = {**form[name], **change} if isinstance(change, dict) else change
     directory.mkdir(parents=True, exist_ok=True)
     (directory / "config.yaml").write_text(yaml.safe_dump(form, sort_keys=False), encoding="utf-8")
     (directory / "tokens.json").write_text(json.dumps(TOKENS, ensure_ascii=False), encoding="utf-8")

@@ -1,0 +1,119 @@
+"""Running a model on samples and asking every plugin for its metrics."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, cast
+
+from sottovoce.errors import PluginError
+from sottovoce.host import Host, default_host
+from sottovoce.isolation import run_isolated
+from sottovoce.loading import load
+from sottovoce.machine import describe_machine, peak_memory, reset_peak_memory
+from sottovoce.model import Model
+from sottovoce.progress import Progress, silent
+from sottovoce.report import EvaluationReport, Metric
+from sottovoce.samples import Run, Samples, read_samples
+
+
+def evaluate(
+    model: Model | str | os.PathLike[str],
+    samples: Samples | str | os.PathLike[str],
+    baseline: Model | str | os.PathLike[str] | None = None,
+    *,
+    host: Host | None = None,
+    progress: Progress = silent,
+    **options: Any,
+) -> EvaluationReport:
+    """Measure a model on samples, beside a baseline when one is given.
+
+    A model given by name is loaded and run in a process of its own, so that its peak memory counts nothing else.
+
+    Args:
+        model: The model, or where it lies.
+        samples: The samples or their manifest.
+        baseline: What to compare with.
+        host: Where to look for plugins; with one of your own everything runs in this process.
+        progress: Called after every sample.
+        **options: As for :func:`load`.
+
+    Raises:
+        SamplesError: The manifest is broken, or has no references.
+    """
+    samples = samples if isinstance(samples, Samples) else read_samples(samples)
+
+    def measure(subject: Model | str | os.PathLike[str], run: Run | None) -> Measurement:
+        if isinstance(subject, Model) or host is not None:
+            return measured(subject, samples, run, options, host=host, progress=progress)
+        found = run_isolated(measured, os.fspath(subject), samples, run, options, progress=progress)
+        return cast(Measurement, found)
+
+    reference = measure(baseline, None) if baseline is not None else None
+    found = measure(model, reference.run if reference else None)
+    metrics = found.metrics
+    if reference:
+        before = {name: metric.value for name, metric in reference.metrics.items()}
+        metrics = {name: replace(metric, baseline=before.get(name)) for name, metric in metrics.items()}
+    return EvaluationReport(
+        model=found.model, architecture=found.architecture, samples=samples.to_dict(), metrics=metrics,
+        machine=found.machine, baseline=reference.model if reference else None,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One model, run and measured."""
+
+    model: str
+    architecture: str
+    metrics: dict[str, Metric]
+    run: Run
+    machine: dict[str, Any]
+
+
+def measured(
+    subject: Model | str | os.PathLike[str],
+    samples: Samples,
+    baseline: Run | None,
+    options: Mapping[str, Any],
+    *,
+    host: Host | None = None,
+    progress: Progress = silent,
+) -> Measurement:
+    """Load, run and measure one model in this process.
+
+    Raises:
+        PluginError: Two plugins give one metric.
+    """
+    host = host or default_host()
+    reset_peak_memory()
+    model = subject if isinstance(subject, Model) else load(subject, host=host, **options)
+    run = run_samples(model, samples, progress)
+    answers = host.call(
+        "sottovoce_evaluate", model.architecture, model=model, samples=samples, run=run, baseline=baseline
+    )
+    metrics: dict[str, Metric] = {}
+    for metric in (metric for answer in answers for metric in answer):
+        if metric.name in metrics:
+            raise PluginError(f"the metric {metric.name!r} is given by two plugins")
+        metrics[metric.name] = metric
+    return Measurement(model.source.name, model.architecture.name, metrics, run, describe_machine())
+
+
+def run_samples(model: Model, samples: Samples, progress: Progress = silent) -> Run:
+    """Predict every sample once, timed; the first is run once before, untimed."""
+    import torch
+
+    predictions, seconds = [], []
+    with torch.inference_mode():
+        model.architecture.predict(model, samples[0])
+        for number, sample in enumerate(samples):
+            begin = time.perf_counter()
+            predictions.append(model.architecture.predict(model, sample))
+            seconds.append(time.perf_counter() - begin)
+            progress(f"evaluate {model.source.name}", number + 1, len(samples))
+    audio = [sample.seconds for sample in samples]
+    return Run(predictions=predictions, seconds=seconds, audio_seconds=audio, peak_memory_bytes=peak_memory())

@@ -1,0 +1,73 @@
+"""Running a function in a process of its own, so that its peak memory is its own."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import IO, Any
+
+from sottovoce.errors import SottovoceError
+
+
+def run_isolated(function: Callable[..., Any], *arguments: Any, progress: Callable[[str, int, int], None]) -> Any:
+    """Call ``function(*arguments, progress=...)`` in a new Python process.
+
+    A new interpreter rather than ``multiprocessing``: that would run the caller's script again in the child.
+
+    Args:
+        function: A function that can be pickled by name.
+        *arguments: Its arguments; like the result they pass through pickle, between these two processes only.
+        progress: Called here with what the function reports there.
+
+    Raises:
+        SottovoceError: What the function raised, or that its process was killed.
+    """
+    with subprocess.Popen([sys.executable, "-m", __name__], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        if process.stdin is None or process.stdout is None:
+            raise SottovoceError("the process that measures has no pipes")
+        try:
+            pickle.dump((function, arguments), process.stdin)
+            process.stdin.close()
+            return _answer(process.stdout, progress)
+        except (EOFError, BrokenPipeError):
+            code = process.wait()
+            raise SottovoceError(f"the process that measures ended (exit {code}); was the memory enough?") from None
+        except BaseException:
+            process.kill()
+            raise
+
+
+def _answer(stream: IO[bytes], progress: Callable[[str, int, int], None]) -> Any:
+    while True:
+        kind, content = pickle.load(stream)
+        if kind == "progress":
+            progress(*content)
+        elif kind == "error":
+            raise content
+        else:
+            return content
+
+
+def _main() -> None:
+    # Only pickles go to the parent; whatever a library prints goes to standard error.
+    stream = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+
+    def send(kind: str, content: Any) -> None:
+        pickle.dump((kind, content), stream)
+        stream.flush()
+
+    try:
+        function, arguments = pickle.load(sys.stdin.buffer)
+        send("result", function(*arguments, progress=lambda *report: send("progress", report)))
+    except SottovoceError as error:
+        send("error", error)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    _main()

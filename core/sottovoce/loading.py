@@ -1,0 +1,84 @@
+"""From a name to a model: find the files, ask their family's plugin, remember what was done to them before."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sottovoce.checkpoint.download import fetch
+from sottovoce.checkpoint.identity import class_name
+from sottovoce.checkpoint.manifest import verify
+from sottovoce.errors import PluginError, SourceError
+from sottovoce.host import Host, default_host
+from sottovoce.model import LoadOptions, Model, Repository, Source
+from sottovoce.report import COMPRESSION_FILE, CompressionReport
+
+if TYPE_CHECKING:
+    from sottovoce.architecture import Architecture
+
+_OWN_OPTIONS = ("device", "dtype", "hub", "revision", "token", "cache_dir", "allow_unexpected")
+
+
+def load(source: str | os.PathLike[str], *, host: Host | None = None, **options: Any) -> Model:
+    """Load a model from a directory, a library's alias or a hub id.
+
+    Args:
+        source: A directory; an alias such as FunASR's; or ``owner/name`` on a hub.
+        host: Where to look for plugins; by default the process's own.
+        **options: The fields of :class:`~sottovoce.model.LoadOptions` (``device``, ``dtype``, ``hub``, ``revision``,
+            ``token``, ``cache_dir``, ``allow_unexpected``); all others go to the library that builds the model.
+
+    Raises:
+        UnknownModelError: No installed plugin describes the model.
+        SourceError: The files are missing or damaged, or could not be fetched.
+    """
+    own = {name: options.pop(name) for name in _OWN_OPTIONS if name in options}
+    return load_with(os.fspath(source), LoadOptions(**own, native=options), host or default_host())
+
+
+def load_with(name: str, options: LoadOptions, host: Host) -> Model:
+    """What :func:`load` does, with its options gathered."""
+    source = _find(name, options, host)
+    architecture = host.owner_of(class_name(source.directory))
+    report = _read_report(source.directory)
+    model = host.call("sottovoce_load", architecture, source=source, options=options)
+    if not isinstance(model, Model):
+        raise PluginError(
+            f"no plugin loads {architecture.name} from {source.directory}; its plugin answers no sottovoce_load"
+        )
+    model.report = report
+    return model
+
+
+def _find(name: str, options: LoadOptions, host: Host) -> Source:
+    if Path(name).is_dir():
+        return Source(name=name, directory=Path(name))
+    if Path(name).is_file():
+        raise SourceError(f"{name}: is a file; give the directory that holds it and its configuration")
+    repository = next(filter(None, (_resolve(each, name, options) for each in host.architectures.values())), None)
+    if repository is None:
+        if name.count("/") != 1 or name.startswith((".", "/")):
+            raise SourceError(f"{name}: no such directory, and neither an alias nor an owner/name id of a hub")
+        repository = Repository(id=name, hub=options.hub or "hf", revision=options.revision)
+    directory, repository = fetch(repository, options)
+    return Source(name=name, directory=directory, repository=repository)
+
+
+def _resolve(architecture: Architecture, name: str, options: LoadOptions) -> Repository | None:
+    return architecture.resolve(name, options) if architecture.resolve else None
+
+
+def _read_report(directory: Path) -> CompressionReport | None:
+    path = directory / COMPRESSION_FILE
+    if not path.is_file():
+        return None
+    try:
+        form = json.loads(path.read_text(encoding="utf-8"))
+        files = form.pop("files")
+        report = CompressionReport.from_dict(form)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise SourceError(f"{path}: damaged ({error}); fetch or make the model again") from None
+    verify(directory, files)
+    return report

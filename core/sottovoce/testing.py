@@ -1,0 +1,208 @@
+"""The conformance kit: what every plugin's models must do.
+
+A plugin's test is one subclass that says how to make a tiny model::
+
+    from sottovoce.testing import Conformance
+
+    class TestMyModel(Conformance):
+        architecture = "my-model"
+
+        @classmethod
+        def make_model(cls, directory):
+            ...  # write a tiny model, random weights, in its own library's files
+
+pytest collects the checks. They load, inspect, compress, save, reload, damage and refuse.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sottovoce import evaluation, loading, pipeline
+from sottovoce.architecture import Architecture
+from sottovoce.checkpoint import digests
+from sottovoce.errors import CoverageError, SourceError, UsageError
+from sottovoce.host import Host
+from sottovoce.model import Model
+from sottovoce.samples import Prediction, Samples
+
+_WEIGHTS = (".safetensors", ".pt", ".pb", ".bin")
+_PICKLES = (".pt", ".pb", ".bin", ".pkl", ".pickle", ".pth", ".ckpt")
+
+
+class Conformance:
+    """Checks for one family. Subclass it, name the family, write a tiny model."""
+
+    architecture: str
+    """Name of the architecture that the plugin describes."""
+    recipe = "int8"
+    """A recipe that needs no samples."""
+    largest_error = 0.35
+    """How far the compressed model's outputs may be from the float one's, relative to their standard deviation."""
+
+    @classmethod
+    def make_model(cls, directory: Path) -> None:
+        """Write a tiny model with random weights into an existing, empty directory, in its own library's files."""
+        raise AssertionError(f"{cls.__name__} does not define make_model")
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def host(cls) -> Host:
+        """Plugins as they are installed."""
+        return Host()
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def source(cls, tmp_path_factory: pytest.TempPathFactory) -> Path:
+        """The tiny model's directory; no check may change it."""
+        directory = tmp_path_factory.mktemp(cls.architecture) / "model"
+        directory.mkdir()
+        cls.make_model(directory)
+        return directory
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def compressed(cls, host: Host, source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+        """The tiny model, compressed and saved."""
+        model = loading.load(source, host=host)
+        pipeline.compress(model, cls.recipe, host=host)
+        return pipeline.save(model, tmp_path_factory.mktemp(cls.architecture) / "compressed", host=host)
+
+    @pytest.fixture
+    def facts(self, host: Host) -> Architecture:
+        """What the plugin says of the family."""
+        return host.architectures[self.architecture]
+
+    def test_is_described_without_heavy_imports(self, facts: Architecture) -> None:
+        """Naming the family imports no torch and no model library; every kept pattern has a reason."""
+        code = "import sys; from sottovoce.host import Host; Host().architectures; print(*sorted(sys.modules))"
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        assert not {"torch", "transformers", "funasr"} & set(done.stdout.split())
+        assert facts.matches
+        assert facts.targets
+        assert all(reason.strip() for reason in facts.ignore.values())
+
+    def test_loads_in_evaluation_mode(self, host: Host, source: Path) -> None:
+        """The model is found by its class name, and runs twice to the same outputs."""
+        model = loading.load(source, host=host)
+        assert model.architecture.name == self.architecture
+        assert not model.module.training
+        first, second = pipeline.probe(model), pipeline.probe(model)
+        assert first.numel() > 0
+        assert first.isfinite().all()
+        assert first.equal(second)
+
+    def test_predicts(self, host: Host, source: Path) -> None:
+        """A sample gives a prediction, as a user would get it."""
+        model = loading.load(source, host=host)
+        prediction = model.architecture.predict(model, model.architecture.probe(model))
+        assert isinstance(prediction, Prediction)
+
+    def test_inspect_tells_what_compress_does(self, host: Host, source: Path) -> None:
+        """The dry run and the real one agree, and together they account for every parameter."""
+        facts = pipeline.inspect(source, self.recipe, host=host)
+        model = loading.load(source, host=host)
+        before = {name: tensor.clone() for name, tensor in model.module.state_dict().items()}
+        report = pipeline.compress(model, self.recipe, host=host).to_dict()
+        assert facts["coverage"] == report["coverage"]
+        assert facts["estimate"]["size_bytes"] == report["size_bytes"]["after"] == model.size_bytes
+        assert report["size_bytes"]["after"] < report["size_bytes"]["before"]
+        changed = sum(target["parameters"] for target in facts["targets"])
+        kept = sum(part["parameters"] for part in facts["kept"])
+        assert changed + kept == facts["parameters"]
+        self._check_changed(model, before, facts)
+
+    def _check_changed(self, model: Model, before: dict[str, Any], facts: dict[str, Any]) -> None:
+        """Every target is stored in fewer bytes, and nothing else was touched."""
+        after = model.module.state_dict()
+        targets = {f"{target['name']}.weight" for target in facts["targets"]}
+        for name in targets:
+            assert after[name].element_size() < before[name].element_size(), name
+        for name in set(before) - targets:
+            assert after[name].equal(before[name]), name
+
+    def test_saves_and_reloads_exactly(self, host: Host, source: Path, compressed: Path) -> None:
+        """What is on disk gives the outputs of the model in memory, is free of pickle, and lists its digests."""
+        model = loading.load(source, host=host)
+        pipeline.compress(model, self.recipe, host=host)
+        assert pipeline.probe(model).equal(pipeline.probe(loading.load(compressed, host=host)))
+        assert not [path for path in compressed.rglob("*") if path.suffix in _PICKLES]
+        files = json.loads((compressed / "compression.json").read_text(encoding="utf-8"))["files"]
+        expected = {name: value for name, value in digests(compressed).items() if name != "compression.json"}
+        assert files == expected
+
+    def test_stays_close_to_the_float_model(self, host: Host, source: Path, compressed: Path) -> None:
+        """The compressed model's outputs are near the float model's: it was compressed, not broken."""
+        expected = pipeline.probe(loading.load(source, host=host))
+        found = pipeline.probe(loading.load(compressed, host=host))
+        assert found.shape == expected.shape
+        error = (found - expected).pow(2).mean().sqrt() / expected.std()
+        assert 0 < error < self.largest_error
+
+    def test_saves_what_it_loaded(self, host: Host, source: Path, compressed: Path, tmp_path: Path) -> None:
+        """A float model and a compressed one can be saved again, and are then the same."""
+        for name, directory in (("float", source), ("compressed", compressed)):
+            model = loading.load(directory, host=host)
+            again = pipeline.save(model, tmp_path / name, host=host)
+            assert pipeline.probe(loading.load(again, host=host)).equal(pipeline.probe(model))
+
+    def test_compressing_twice_is_an_error(self, host: Host, compressed: Path) -> None:
+        """There is nothing left to do, and the report says so."""
+        with pytest.raises(CoverageError):
+            pipeline.compress(loading.load(compressed, host=host), self.recipe, host=host)
+
+    def test_damaged_weights_are_refused(self, host: Host, source: Path, compressed: Path, tmp_path: Path) -> None:
+        """Truncated weights, missing weights and a flipped bit are one-line errors."""
+        for number, directory in enumerate((source, compressed)):
+            for damage in (_truncate, _remove, _flip):
+                if damage is _flip and directory is source:
+                    continue  # only what Sottovoce wrote carries digests
+                copy = tmp_path / f"{damage.__name__}{number}"
+                shutil.copytree(directory, copy)
+                damage(next(path for path in sorted(copy.iterdir()) if path.suffix in _WEIGHTS))
+                with pytest.raises(SourceError) as caught:
+                    loading.load(copy, host=host)
+                assert "\n" not in str(caught.value)
+
+    def test_existing_output_is_refused_and_the_source_untouched(self, host: Host, source: Path) -> None:
+        """Saving over a directory needs to be asked for; no verb changes the source."""
+        before = digests(source)
+        model = loading.load(source, host=host)
+        with pytest.raises(UsageError):
+            pipeline.save(model, source, host=host)
+        pipeline.compress(model, self.recipe, host=host)
+        assert digests(source) == before
+        assert sorted(path.name for path in source.parent.iterdir()) == ["model"]
+
+    def test_evaluates(self, host: Host, source: Path, compressed: Path) -> None:
+        """Every metric has a value and a unit, beside the baseline's where it has one."""
+        model = loading.load(source, host=host)
+        probe = model.architecture.probe(model)
+        report = evaluation.evaluate(compressed, Samples((probe,)), source, host=host)
+        size = report.metrics["size_bytes"]
+        assert size.value is not None
+        assert size.baseline is not None
+        assert size.value < size.baseline
+        assert report.metrics["latency_ms"].value
+
+
+def _truncate(path: Path) -> None:
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2])
+
+
+def _remove(path: Path) -> None:
+    path.unlink()
+
+
+def _flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)

@@ -1,0 +1,199 @@
+"""Paraformer as ONNX, in the layout that funasr-onnx, FunASR's C++ runtime and sherpa-onnx read."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sottovoce.errors import SourceError, UsageError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from sottovoce.model import Model
+
+CLASSES = ("Paraformer", "BiCifParaformer", "SeacoParaformer", "ContextualParaformer")
+"""FunASR's model classes that can be exported."""
+
+# Parts of names, as FunASR has them: the output layers (`output_layer`, `hotword_output_layer`, `bias_output` and the
+# predictor's `cif_output`) and the hotwords decide single tokens. `linear_out` of the attentions does not match.
+_KEEP_FLOAT = ("output", "bias_encoder", "bias_decoder")
+_NEEDED = ("config.yaml", "am.mvn", "tokens.json")
+_OPTIONAL = ("seg_dict",)
+
+
+def export_onnx(model: Model, directory: Path) -> Path:
+    """Write a Paraformer as FunASR's clients expect it; the model is left as it was.
+
+    Written are ``model.onnx`` in float32 and ``model_quant.onnx`` with int8 weights, for classes with hotwords also
+    ``model_eb.onnx`` and ``model_eb_quant.onnx``; ``config.yaml``, ``am.mvn``, ``tokens.json`` and ``seg_dict`` for
+    funasr-onnx and FunASR's C++ runtime; ``tokens.txt`` and metadata inside ``model.onnx`` for sherpa-onnx, which runs
+    the classes without hotwords.
+
+    Inputs are ``speech`` ``[batch, time, features]`` and ``speech_lengths`` ``[batch]`` int32, any batch and length;
+    with hotwords ``bias_embed`` ``[batch, hotwords, width]``. Outputs are ``logits`` ``[batch, tokens, vocabulary]``
+    (log-probabilities), ``token_num`` ``[batch]`` int32, and where the model has timestamps ``us_alphas`` and
+    ``us_cif_peak`` ``[batch, 3 * time]``.
+
+    Args:
+        model: The model; ``native`` is a FunASR ``AutoModel``. Layers in int8 are written as the floats they stand for
+            and quantized again in ``model_quant.onnx``.
+        directory: An existing directory to write to.
+
+    Returns:
+        The directory.
+
+    Raises:
+        UsageError: The class or the configuration cannot be exported.
+        SourceError: The model's directory lacks a file that the clients need.
+        OutputError: ONNX or onnxruntime is not installed.
+    """
+    from sottovoce.formats.onnx import quantize_onnx, write_metadata
+
+    _refuse_unsupported(model.module)
+    tokens = _copy_files(model.source.directory, directory)
+    # The float graph's metadata is taken over when it is quantized.
+    for path in _write_graphs(model.module, directory):
+        quantized = path.with_name(f"{path.stem}_quant.onnx")
+        if path.stem == "model":
+            write_metadata(path, _metadata(model, tokens))
+            quantize_onnx(path, quantized, _KEEP_FLOAT)
+        else:
+            # Hotwords are encoded by an LSTM, of which nothing is quantized; clients ask for the file all the same.
+            shutil.copyfile(path, quantized)
+    return directory
+
+
+def _write_graphs(module: nn.Module, directory: Path) -> Iterator[Path]:
+    from sottovoce.formats.onnx import export_onnx as write_graph
+    from sottovoce_paraformer.onnx_graphs import graphs
+
+    for graph in graphs(module):
+        path = directory / f"{graph.name}.onnx"
+        write_graph(
+            _on_cpu(graph.module),
+            graph.inputs,
+            path,
+            input_names=graph.input_names,
+            output_names=graph.output_names,
+            dynamic_axes=graph.dynamic_axes,
+        )
+        yield path
+
+
+def _on_cpu(module: nn.Module) -> nn.Module:
+    """The module in float32 on the CPU; a copy when it was anything else."""
+    import copy
+
+    import torch
+
+    if all(tensor.dtype == torch.float32 and tensor.device.type == "cpu" for tensor in module.state_dict().values()):
+        return module
+    return copy.deepcopy(module).to("cpu", torch.float32)
+
+
+def _copy_files(source: Path, directory: Path) -> list[str]:
+    """Copy what the clients read beside the graphs, and return the tokens."""
+    for name in _NEEDED:
+        if not (source / name).is_file():
+            raise SourceError(f"{source}: no {name}, which every client of the export reads; take it from the original")
+    for name in (*_NEEDED, *_OPTIONAL):
+        if (source / name).is_file():
+            shutil.copyfile(source / name, directory / name)
+    tokens = json.loads((source / "tokens.json").read_text(encoding="utf-8"))
+    lines = "".join(f"{token} {index}\n" for index, token in enumerate(tokens))
+    (directory / "tokens.txt").write_text(lines, encoding="utf-8")
+    return [str(token) for token in tokens]
+
+
+def _metadata(model: Model, tokens: list[str]) -> dict[str, str]:
+    """What sherpa-onnx reads from the graph: features, normalization and the size of the vocabulary."""
+    frontend = model.native.kwargs["frontend"]
+    negative_mean, inverse_deviation = frontend.cmvn.tolist()
+    repository = model.source.repository
+    hub = "https://modelscope.cn/models" if repository and repository.hub == "modelscope" else "https://huggingface.co"
+    return {
+        "model_type": "paraformer",
+        "version": "1",
+        "model_author": repository.id.split("/")[0] if repository else "",
+        "url": f"{hub}/{repository.id}" if repository else "",
+        "comment": f"{_kind(model.module)}, exported by Sottovoce",
+        "vocab_size": str(len(tokens)),
+        "lfr_window_size": str(frontend.lfr_m),
+        "lfr_window_shift": str(frontend.lfr_n),
+        "neg_mean": ",".join(map(str, negative_mean)),
+        "inv_stddev": ",".join(map(str, inverse_deviation)),
+    }
+
+
+def _refuse_unsupported(module: Any) -> None:
+    kind = _kind(module)
+    if kind not in CLASSES:
+        raise UsageError(f"{kind} cannot be exported as onnx; the classes that can are {', '.join(CLASSES)}")
+    problem = next(_problems(module), None)
+    if problem is not None:
+        raise UsageError(
+            f"{kind} with {problem} cannot be exported as onnx; export it with FunASR, or train it without"
+        )
+
+
+def _problems(module: Any) -> Iterator[str]:
+    """What the graphs cannot express, each in a few words."""
+    encoder, decoder = module.encoder, module.decoder
+    if _kind(encoder) != "SANMEncoder":
+        yield f"the encoder {_kind(encoder)}"
+    elif encoder.interctc_layer_idx:
+        yield "CTC inside the encoder"
+    elif encoder.embed is not None and _kind(encoder.embed) != "SinusoidalPositionEncoder":
+        yield f"the input layer {_kind(encoder.embed)}"
+    if _kind(decoder) not in ("ParaformerSANMDecoder", "ContextualParaformerDecoder"):
+        yield f"the decoder {_kind(decoder)}"
+    elif decoder.output_layer is None:
+        yield "a decoder without output layer"
+    for part in (encoder, decoder, getattr(module, "seaco_decoder", None)):
+        yield from () if part is None else _layer_problems(part)
+    yield from _predictor_problems(module.predictor)
+    yield from _hotword_problems(module)
+
+
+def _layer_problems(part: Any) -> Iterator[str]:
+    for layer in part.modules():
+        if getattr(layer, "concat_after", False) or not getattr(layer, "normalize_before", True):
+            yield f"concat_after or without normalize_before in {_kind(part)}"
+        attention = getattr(layer, "self_attn", None)
+        if attention is not None and not hasattr(attention, "fsmn_block"):
+            yield f"the attention {_kind(attention)}"
+        feed_forward = getattr(layer, "feed_forward", None)
+        if feed_forward is not None and not hasattr(feed_forward, "w_1"):
+            yield f"the feed-forward layer {_kind(feed_forward)}"
+
+
+def _predictor_problems(predictor: Any) -> Iterator[str]:
+    if _kind(predictor) not in ("CifPredictor", "CifPredictorV2", "CifPredictorV3"):
+        yield f"the predictor {_kind(predictor)}"
+    elif predictor.threshold != 1.0 or predictor.smooth_factor - predictor.noise_threshold > 1.0:
+        # FunASR fires at most once a frame and always takes 1 away; the closed form is the same only within these.
+        yield "a predictor whose threshold is not 1 or whose weights exceed 1"
+    elif getattr(predictor, "upsample_type", "cnn") not in ("cnn", "cnn_blstm"):
+        yield f"upsample_type {predictor.upsample_type}"
+
+
+def _hotword_problems(module: Any) -> Iterator[str]:
+    kind = _kind(module)
+    if kind not in ("SeacoParaformer", "ContextualParaformer"):
+        return
+    encoder = getattr(module, "bias_encoder", None)
+    if encoder is None or encoder.bidirectional:
+        # The clients pad hotwords to 10 tokens and do not say how long they are, so none can be read backwards.
+        yield "a hotword encoder that is not a one-directional LSTM"
+    if kind == "SeacoParaformer" and not hasattr(module, "seaco_decoder"):
+        yield "no seaco_decoder"
+
+
+def _kind(part: Any) -> str:
+    """The name of the nearest class of FunASR's own, so that a subclass counts as what it extends."""
+    names = (base.__name__ for base in type(part).__mro__ if base.__module__.startswith("funasr."))
+    return next(names, type(part).__name__)

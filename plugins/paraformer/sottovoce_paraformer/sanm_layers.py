@@ -1,0 +1,277 @@
+"""SAN-M layers in int8 on the CPU: what FunASR's encoder and decoder layers compute, computed otherwise.
+
+* The valid rows of a padded batch are laid end to end. No layer computes on padding, and no mask is needed.
+* One quantization serves every product that reads the same tensor; ReLU and the residual are added by the products.
+* The factor of the scores is folded into the scale of the queries.
+* Attention runs in bfloat16 where the CPU has instructions for it.
+* The FSMN memory is a channels-last convolution, with its identity folded into the kernel.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from funasr.models.sanm.attention import (
+    MultiHeadedAttentionCrossAtt,
+    MultiHeadedAttentionSANM,
+    MultiHeadedAttentionSANMDecoder,
+)
+from funasr.models.sanm.positionwise_feed_forward import PositionwiseFeedForwardDecoderSANM
+from funasr.models.transformer.positionwise_feed_forward import PositionwiseFeedForward
+from torch import Tensor, nn
+from torch.nn import functional
+
+from sottovoce.formats import onednn
+from sottovoce.formats.int8_linear import Int8Linear
+
+
+class NotFiniteError(ArithmeticError):
+    """An activation is infinite or not a number; int8 cannot say that, FunASR's forward can."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """How the rows of a padded batch ``[batch, size, ...]`` lie when only the valid ones are laid end to end."""
+
+    lengths: tuple[int, ...]
+    size: int
+
+    @classmethod
+    def of(cls, mask: Tensor | None, x: Tensor) -> Layout | None:
+        """Read a mask ``[batch, 1, size]`` or ``[batch, size, 1]``.
+
+        Returns:
+            ``None`` when the mask is of another form, does not belong to ``x``, or leaves nothing.
+        """
+        batch, size = x.shape[:2]
+        if mask is None or mask.shape not in ((batch, 1, size), (batch, size, 1)):
+            return None
+        valid = mask.reshape(batch, size).ne(0)
+        lengths = valid.sum(1)
+        if not torch.equal(valid, torch.arange(size) < lengths[:, None]) or not bool(lengths.any()):
+            return None
+        return cls(tuple(lengths.tolist()), size)
+
+    @property
+    def full(self) -> bool:
+        """Whether there is no padding."""
+        return min(self.lengths) == self.size
+
+    def rows(self, x: Tensor) -> Tensor:
+        """``[batch, size, width]`` to ``[valid rows, width]``."""
+        if self.full:
+            return x.reshape(-1, x.shape[-1])
+        return torch.cat([one[:length] for one, length in zip(x, self.lengths, strict=True)])
+
+    def padded(self, rows: Tensor) -> Tensor:
+        """The way back; padding is zero."""
+        if self.full:
+            return rows.view(len(self.lengths), self.size, -1)
+        x = rows.new_zeros(len(self.lengths), self.size, rows.shape[-1])
+        for one, length, valid in zip(x, self.lengths, self.split(rows), strict=True):
+            one[:length] = valid
+        return x
+
+    def split(self, rows: Tensor) -> tuple[Tensor, ...]:
+        """The rows of each utterance."""
+        return (rows,) if len(self.lengths) == 1 else torch.split_with_sizes(rows, self.lengths)
+
+
+class Memory:
+    """FSMN: each channel plus a convolution over its own neighbours in time."""
+
+    def __init__(self, attention: Any) -> None:
+        """Read the kernel of FunASR's ``fsmn_block`` and its padding."""
+        kernel = attention.fsmn_block.weight.detach().float().clone()
+        left, right = attention.pad_fn.padding
+        kernel[:, 0, left] += 1
+        # Time is the inner of the two dimensions: oneDNN takes half the time that it takes with time as the outer one.
+        self.kernel = kernel[:, :, None].contiguous(memory_format=torch.channels_last)
+        self.pad = max(left, right)
+        self.start = self.pad - left
+
+    def __call__(self, x: Tensor, layout: Layout) -> Tensor:
+        """``[rows, width]`` of any float dtype to new float32 ``[rows, width]``."""
+        parts = [self._one(part) for part in layout.split(x) if len(part)]
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    def _one(self, x: Tensor) -> Tensor:
+        length, width = x.shape
+        image = x.float().contiguous().view(1, 1, length, width).permute(0, 3, 1, 2)
+        image = functional.conv2d(image, self.kernel, padding=(0, self.pad), groups=width)
+        return image.permute(0, 2, 3, 1).reshape(-1, width)[self.start : self.start + length]
+
+
+class EncoderStep:
+    """What ``EncoderLayerSANM`` computes."""
+
+    def __init__(self, layer: Any) -> None:
+        """Pack the weights of ``layer``, which :meth:`fits`."""
+        self.layer, attention = layer, layer.self_attn
+        self.heads, self.width = attention.h, attention.h * attention.d_k
+        self.project = _scale_queries(_packed(attention.linear_q_k_v), self.width, attention.d_k)
+        self.out = _packed(attention.linear_out)
+        self.memory = Memory(attention)
+        self.expand, self.contract = _packed(layer.feed_forward.w_1), _packed(layer.feed_forward.w_2)
+
+    @staticmethod
+    def fits(layer: Any) -> bool:
+        """Whether ``layer`` is configured as published models are, and its linear layers are int8."""
+        attention, feed_forward = layer.self_attn, layer.feed_forward
+        return (
+            layer.normalize_before
+            and not layer.concat_after
+            and type(attention) is MultiHeadedAttentionSANM
+            and type(feed_forward) is PositionwiseFeedForward
+            and isinstance(feed_forward.activation, nn.ReLU)
+            and _are_int8(attention.linear_q_k_v, attention.linear_out, feed_forward.w_1, feed_forward.w_2)
+        )
+
+    def __call__(self, x: Tensor, layout: Layout) -> Tensor:
+        """Float32 ``[rows, in]`` to new float32 ``[rows, width]``."""
+        projected = onednn.linear(quantize(self.layer.norm1(x)), self.project, dtype=attention_dtype())
+        query, key, value = projected.tensor_split(3, dim=1)
+        total = self.memory(value, layout)
+        if self.layer.in_size == self.layer.size:
+            total += x
+        context = attend(query, key, value, self.heads, layout, layout)
+        onednn.linear_add_(total, quantize(context), self.out)
+        hidden = onednn.linear(quantize(self.layer.norm2(total)), self.expand, relu=True)
+        return onednn.linear_add_(total, quantize(hidden), self.contract)
+
+
+class DecoderStep:
+    """What ``DecoderLayerSANM`` computes."""
+
+    def __init__(self, layer: Any) -> None:
+        """Pack the weights of ``layer``, which :meth:`fits`; keys and values are :class:`DecoderStack`'s."""
+        self.layer, attention = layer, layer.src_attn
+        self.expand, self.contract = _packed(layer.feed_forward.w_1), _packed(layer.feed_forward.w_2)
+        self.memory = None if layer.self_attn is None else Memory(layer.self_attn)
+        if attention is not None:
+            self.heads, width = attention.h, attention.h * attention.d_k
+            self.query = _scale_queries(_packed(attention.linear_q), width, attention.d_k)
+            self.out = _packed(attention.linear_out)
+
+    @staticmethod
+    def fits(layer: Any) -> bool:
+        """Whether ``layer`` is configured as published models are, and its linear layers are int8."""
+        memory, attention, feed_forward = layer.self_attn, layer.src_attn, layer.feed_forward
+        return (
+            layer.normalize_before
+            and not layer.concat_after
+            and not layer.reserve_attn
+            and type(feed_forward) is PositionwiseFeedForwardDecoderSANM
+            and isinstance(feed_forward.activation, nn.ReLU)
+            and _are_int8(feed_forward.w_1, feed_forward.w_2)
+            and (memory is None or type(memory) is MultiHeadedAttentionSANMDecoder)
+            and (attention is None or _cross_attention_fits(attention))
+        )
+
+    def __call__(self, x: Tensor, layout: Layout, memory: Tensor | None, memory_layout: Layout | None) -> Tensor:
+        """Float32 ``[rows, width]`` to new float32 ``[rows, width]``.
+
+        Args:
+            x: One row a token.
+            layout: Of ``x``.
+            memory: Keys and values of this layer, side by side, one row a frame.
+            memory_layout: Of ``memory``.
+        """
+        layer = self.layer
+        hidden = onednn.linear(quantize(layer.norm1(x)), self.expand, relu=True)
+        total = onednn.linear(quantize(layer.feed_forward.norm(hidden)), self.contract)
+        if self.memory is not None:
+            total = self.memory(layer.norm2(total), layout).add_(x)
+        if memory is None or memory_layout is None:
+            return total
+        query = onednn.linear(quantize(layer.norm3(total)), self.query, dtype=attention_dtype())
+        key, value = memory.chunk(2, dim=1)
+        context = attend(query, key, value, self.heads, layout, memory_layout)
+        return onednn.linear_add_(total, quantize(context), self.out)
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor, heads: int, layout: Layout, memory_layout: Layout) -> Tensor:
+    """Attention of each utterance to itself or to its own frames; queries come scaled.
+
+    Args:
+        query: ``[rows, width]``, of one dtype with key and value ``[memory rows, width]``.
+        key: See ``query``.
+        value: See ``query``.
+        heads: Number of heads, side by side in ``width``.
+        layout: Of ``query``.
+        memory_layout: Of ``key`` and ``value``.
+
+    Returns:
+        float32 ``[rows, width]``.
+    """
+    context = torch.empty(query.shape)
+    utterances = zip(
+        layout.split(query), memory_layout.split(key), memory_layout.split(value), layout.split(context), strict=True
+    )
+    for q, k, v, into in utterances:
+        _attend_one(_heads(q, heads), _heads(k, heads), _heads(v, heads), _heads(into, heads))
+    return context
+
+
+def _attend_one(query: Tensor, key: Tensor, value: Tensor, into: Tensor) -> None:
+    if not key.shape[1]:
+        into.zero_()
+    elif query.shape[1]:
+        # Rows of keys that lie far apart slow the product more than bringing them together costs.
+        scores = torch.bmm(query, key.contiguous().transpose(1, 2))
+        into.copy_(torch.bmm(scores.softmax(-1), value))
+
+
+def _heads(rows: Tensor, heads: int) -> Tensor:
+    return rows.view(len(rows), heads, -1).transpose(0, 1)
+
+
+def attention_dtype() -> torch.dtype:
+    """What queries, keys and values are written as."""
+    return torch.bfloat16 if onednn.bfloat16() else torch.float32
+
+
+def quantize(x: Tensor) -> onednn.Activations:
+    """Quantize the rows of ``x``.
+
+    Raises:
+        NotFiniteError: A value is infinite or not a number.
+    """
+    quantized = onednn.quantize(x)
+    if quantized is None:
+        raise NotFiniteError
+    return quantized
+
+
+def _cross_attention_fits(attention: Any) -> bool:
+    linears = attention.linear_q, attention.linear_k_v, attention.linear_out
+    return type(attention) is MultiHeadedAttentionCrossAtt and _are_int8(*linears)
+
+
+def _are_int8(*linears: nn.Module) -> bool:
+    return all(type(linear) is Int8Linear for linear in linears)
+
+
+def _packed(linear: Int8Linear) -> onednn.PackedWeight:
+    packed = linear.packed()
+    if packed is None:
+        raise RuntimeError("the int8 engine changed while a plan was made")
+    return packed
+
+
+def _scale_queries(packed: onednn.PackedWeight, width: int, head_width: int) -> onednn.PackedWeight:
+    """The projection whose first ``width`` outputs, the queries, are divided by the root of ``head_width``."""
+    factor = torch.ones(len(packed.scale))
+    factor[:width] = head_width**-0.5
+    bias = None if packed.bias is None else packed.bias * factor
+    return dataclasses.replace(packed, scale=packed.scale * factor, bias=bias)
+
+
+def side_by_side(linears: Sequence[Int8Linear]) -> onednn.PackedWeight:
+    """One product for layers that read the same input; their own weights are not packed, as nothing else uses them."""
+    biases = [torch.zeros(one.out_features) if one.bias is None else one.bias.detach() for one in linears]
+    weight, scale = (torch.cat([getattr(one, name) for one in linears]) for name in ("weight", "weight_scale"))
+    return onednn.pack(weight, scale, torch.cat(biases))

@@ -1,0 +1,40 @@
+"""Every class of the family does what every plugin's models must do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from plugins.paraformer.tiny import make_model
+from sottovoce.testing import Conformance
+
+
+class TestParaformer(Conformance):
+    architecture = "paraformer"
+
+    @classmethod
+    def make_model(cls, directory: Path) -> None:
+        make_model(directory, "Paraformer")
+
+
+class TestBiCifParaformer(Conformance):
+    architecture = "paraformer"
+
+    @classmethod
+    def make_model(cls, directory: Path) -> None:
+        make_model(directory, "BiCifParaformer")
+
+
+class TestSeacoParaformer(Conformance):
+    architecture = "paraformer"
+
+    @classmethod
+    def make_model(cls, directory: Path) -> None:
+        make_model(directory, "SeacoParaformer")
+
+
+class TestContextualParaformer(Conformance):
+    architecture = "paraformer"
+
+    @classmethod
+    def make_model(cls, directory: Path) -> None:
+        make_model(directory, "ContextualParaformer")
