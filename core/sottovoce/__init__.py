@@ -1,4 +1,4 @@
-"""Sottovoce makes speech and omni models small: load, compress, export, evaluate."""
+"""Sottovoce makes speech and multimodal models small: load, compress, export, evaluate."""
 
 from __future__ import annotations
 

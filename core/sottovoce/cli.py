@@ -97,15 +97,15 @@ def _library_noise(debug: bool) -> Iterator[None]:
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(sottovoce.__version__, message="sottovoce %(version)s")
 def cli() -> None:
-    """Make speech and omni models small, with proof of what it cost.
+    """Make speech and multimodal models small, with proof of what it cost.
 
     \b
     Examples:
       sottovoce demo
-      sottovoce inspect paraformer-zh --recipe int8
-      sottovoce compress paraformer-zh --recipe int8 --output paraformer-int8
-      sottovoce evaluate paraformer-int8 --data test.jsonl --baseline paraformer-zh
-      sottovoce export paraformer-zh --format onnx --output paraformer-onnx
+      sottovoce inspect MODEL --recipe int8
+      sottovoce compress MODEL --recipe int8 --output SMALL
+      sottovoce evaluate SMALL --data test.jsonl --baseline MODEL
+      sottovoce export MODEL --format onnx --output ONNX
 
     MODEL is a directory, an alias of the model's library, or an id on a hub.
     """  # noqa: D301  (\b is click's: it keeps the lines as they are)

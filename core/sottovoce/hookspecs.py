@@ -40,7 +40,17 @@ def sottovoce_architectures() -> Iterable[Architecture]:
         ```python
         @sottovoce.hookimpl
         def sottovoce_architectures():
-            return [Architecture(name="my-asr", matches=("MyASR",), targets=("Linear",), ...)]
+            return [
+                Architecture(
+                    name="my-asr",
+                    matches=("MyASRForCTC",),
+                    targets=("Linear",),
+                    ignore={"head": "output layer"},
+                    forward=forward,
+                    predict=predict,
+                    probe=probe,
+                )
+            ]
         ```
     """
 
