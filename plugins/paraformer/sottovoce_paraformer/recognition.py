@@ -18,6 +18,11 @@ from sottovoce import Model, Prediction, Sample
 _TOKEN = re.compile(r"[\u3400-\u9fff]|[^\s\u3400-\u9fff]+")
 
 
+def native_audio(sample: Sample) -> Any:
+    """The audio as FunASR takes it: a path as text, or an array."""
+    return str(sample.audio) if isinstance(sample.audio, Path) else sample.audio
+
+
 def features(model: Model, sample: Sample) -> tuple[Tensor, Tensor]:
     """Filter banks of a sample as FunASR makes them: ``[1, frames, features]`` and their length ``[1]``.
 
@@ -25,8 +30,7 @@ def features(model: Model, sample: Sample) -> tuple[Tensor, Tensor]:
     """
     frontend = copy.copy(model.processor["frontend"])
     frontend.dither = 0.0
-    audio = str(sample.audio) if isinstance(sample.audio, Path) else sample.audio
-    waves = load_audio_text_image_video([audio], fs=frontend.fs)
+    waves = load_audio_text_image_video([native_audio(sample)], fs=frontend.fs)
     speech, lengths = extract_fbank(waves, data_type="sound", frontend=frontend)
     device = model.processor["device"]
     return speech.to(device), lengths.to(device)
@@ -50,8 +54,7 @@ def forward(model: Model, sample: Sample) -> Tensor:
 
 def predict(model: Model, sample: Sample) -> Prediction:
     """Text and timestamps by ``AutoModel.generate``, as a user gets them; tokens are Chinese characters and words."""
-    audio = str(sample.audio) if isinstance(sample.audio, Path) else sample.audio
-    results = model.native.generate(input=audio, disable_pbar=True)
+    results = model.native.generate(input=native_audio(sample), disable_pbar=True)
     text = results[0].get("text") if results else None
     if not text:
         return Prediction()

@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from sottovoce import Model, Prediction, Sample
-from sottovoce_paraformer.recognition import features
+from sottovoce_paraformer.recognition import features, native_audio
 
 
 def forward(model: Model, sample: Sample) -> Tensor:
@@ -20,6 +20,8 @@ def forward(model: Model, sample: Sample) -> Tensor:
 
 def predict(model: Model, sample: Sample) -> Prediction:
     """Segments of speech; each token is a segment ``start-end`` in milliseconds."""
-    results = model.native.inference(str(sample.audio), model=model.module, kwargs=model.processor, disable_pbar=True)
+    results = model.native.inference(
+        native_audio(sample), model=model.module, kwargs=model.processor, disable_pbar=True
+    )
     segments = results[0].get("value") or []
     return Prediction(tokens=tuple(f"{start}-{end}" for start, end in segments), timestamps=segments)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from plugins.paraformer.tiny import make_model
+from plugins.paraformer.tiny_companions import make_punctuation, make_voice_activity
 from sottovoce.testing import Conformance
 
 
@@ -38,3 +39,19 @@ class TestContextualParaformer(Conformance):
     @classmethod
     def make_model(cls, directory: Path) -> None:
         make_model(directory, "ContextualParaformer")
+
+
+class TestVoiceActivity(Conformance):
+    architecture = "fsmn-vad"
+
+    @classmethod
+    def make_model(cls, directory: Path) -> None:
+        make_voice_activity(directory)
+
+
+class TestPunctuation(Conformance):
+    architecture = "ct-punc"
+
+    @classmethod
+    def make_model(cls, directory: Path) -> None:
+        make_punctuation(directory)

@@ -1,0 +1,89 @@
+"""Tiny random models of the kinds that work beside a Paraformer: voice activity and punctuation."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from safetensors.torch import save_file
+
+MARKS = ["<unk>", "_", "，", "。", "？", "、"]
+TOKENS = ["<unk>", *"今天气很好我们出去走吧你觉得怎么样零一二三四五六七八九十百千请把开关灯窗门空调音乐"]
+DETECTOR_WIDTH = 400
+
+VOICE_ACTIVITY: dict[str, Any] = {
+    "model": "FsmnVADStreaming",
+    "model_conf": {"sample_rate": 16000, "detect_mode": 1, "snr_mode": 0, "max_end_silence_time": 800},
+    "encoder": "FSMN",
+    "encoder_conf": {
+        "input_dim": DETECTOR_WIDTH, "input_affine_dim": 32, "fsmn_layers": 2, "linear_dim": 48, "proj_dim": 32,
+        "lorder": 8, "rorder": 0, "lstride": 1, "rstride": 0, "output_affine_dim": 32, "output_dim": 16,
+    },
+    "frontend": "WavFrontendOnline",
+    "frontend_conf": {
+        "fs": 16000, "window": "hamming", "n_mels": 80, "frame_length": 25, "frame_shift": 10, "dither": 0.0,
+        "lfr_m": 5, "lfr_n": 1,
+    },
+}  # fmt: skip
+
+PUNCTUATION: dict[str, Any] = {
+    "model": "CTTransformer",
+    "model_conf": {
+        "ignore_id": 0, "embed_unit": 32, "att_unit": 32, "dropout_rate": 0.1, "punc_list": MARKS,
+        "punc_weight": [1.0] * len(MARKS), "sentence_end_id": 3,
+    },
+    "encoder": "SANMEncoder",
+    "encoder_conf": {
+        "input_size": 32, "output_size": 32, "attention_heads": 4, "linear_units": 64, "num_blocks": 2,
+        "dropout_rate": 0.1, "input_layer": "pe", "kernel_size": 11, "sanm_shfit": 0, "normalize_before": True,
+        "selfattention_layer_type": "sanm",
+    },
+    "tokenizer": "CharTokenizer",
+    "tokenizer_conf": {"unk_symbol": "<unk>"},
+}  # fmt: skip
+
+
+def make_voice_activity(directory: Path) -> Path:
+    """Write a tiny FSMN-VAD that finds speech everywhere: its silence state never wins."""
+    _write_normalization(directory)
+    metas = {"frontend_conf": {"cmvn_file": "am.mvn"}}
+    return _write(directory, VOICE_ACTIVITY, metas, {})
+
+
+def make_punctuation(directory: Path) -> Path:
+    """Write a tiny CT-Transformer."""
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / "tokens.json").write_text(json.dumps(TOKENS, ensure_ascii=False), encoding="utf-8")
+    metas = {"tokenizer_conf": {"token_list": "tokens.json"}}
+    return _write(directory, PUNCTUATION, metas, {"vocab_size": len(TOKENS)})
+
+
+def _write(directory: Path, form: dict[str, Any], metas: dict[str, Any], sizes: dict[str, Any]) -> Path:
+    import funasr
+    from funasr.register import tables
+
+    assert funasr.AutoModel  # its import fills the tables
+    parts = {key: value for key, value in form.items() if key not in ("model", "model_conf")}
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        module = tables.model_classes[form["model"]](**form["model_conf"], **parts, **sizes)
+        if form["model"] == "FsmnVADStreaming":
+            module.encoder.out_linear2.linear.bias.data[0] = -10.0
+    (directory / "config.yaml").write_text(yaml.safe_dump(form, sort_keys=False, allow_unicode=True), encoding="utf-8")
+    metas = {"init_param": "model.safetensors", "config": "config.yaml", **metas}
+    (directory / "configuration.json").write_text(json.dumps({"file_path_metas": metas}), encoding="utf-8")
+    save_file({name: tensor.contiguous() for name, tensor in module.state_dict().items()}, directory / "model.safetensors")
+    return directory
+
+
+def _write_normalization(directory: Path) -> None:
+    directory.mkdir(parents=True, exist_ok=True)
+    shift, scale = " ".join(["-8.0"] * DETECTOR_WIDTH), " ".join(["0.2"] * DETECTOR_WIDTH)
+    lines = [
+        "<Nnet>", f"<AddShift> {DETECTOR_WIDTH} {DETECTOR_WIDTH}", f"<LearnRateCoef> 0 [ {shift} ]",
+        f"<Rescale> {DETECTOR_WIDTH} {DETECTOR_WIDTH}", f"<LearnRateCoef> 0 [ {scale} ]", "</Nnet>",
+    ]  # fmt: skip
+    (directory / "am.mvn").write_text("\n".join(lines) + "\n", encoding="utf-8")
