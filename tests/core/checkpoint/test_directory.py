@@ -1,0 +1,150 @@
+"""Output directories are complete or not there."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from sottovoce.checkpoint import new_directory
+from sottovoce.checkpoint.directory import refuse_existing
+from sottovoce.errors import OutputError, UsageError
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.fixture
+def old(tmp_path: Path) -> Path:
+    directory = tmp_path / "out"
+    directory.mkdir()
+    (directory / "old.txt").write_text("old")
+    return directory
+
+
+def test_a_new_directory_has_what_was_written_and_nothing_lies_beside_it(tmp_path: Path) -> None:
+    with new_directory(tmp_path / "deep" / "er" / "out") as temporary:
+        assert temporary.parent == tmp_path / "deep" / "er"
+        assert not list(temporary.iterdir())
+        (temporary / "a.txt").write_text("a")
+        assert not (tmp_path / "deep" / "er" / "out").exists()
+    assert names(tmp_path / "deep" / "er") == ["out"]
+    assert names(tmp_path / "deep" / "er" / "out") == ["a.txt"]
+
+
+def test_it_has_the_permissions_that_mkdir_gives(tmp_path: Path) -> None:
+    with new_directory(tmp_path / "out"):
+        pass
+    (tmp_path / "plain").mkdir()
+    assert (tmp_path / "out").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+@pytest.mark.parametrize("failure", [ValueError("no"), KeyboardInterrupt(), SystemExit(143), GeneratorExit()])
+def test_whatever_goes_wrong_nothing_is_left(failure: BaseException, tmp_path: Path) -> None:
+    with pytest.raises(type(failure)), new_directory(tmp_path / "deep" / "out") as temporary:
+        (temporary / "half.txt").write_text("half")
+        raise failure
+    assert names(tmp_path) == []
+
+
+def test_a_full_disk_is_an_error_of_the_output(tmp_path: Path) -> None:
+    problem = r"out: could not be written, nothing was left behind \(No space left"
+    with pytest.raises(OutputError, match=problem), new_directory(tmp_path / "out") as temporary:
+        (temporary / "half.txt").write_text("half")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert names(tmp_path) == []
+
+
+def test_an_existing_directory_is_refused(old: Path) -> None:
+    with pytest.raises(UsageError, match=r"exists already; .* --overwrite"), new_directory(old):
+        raise AssertionError
+    assert names(old.parent) == ["out"]
+
+
+def test_overwrite_replaces_the_whole_directory(old: Path) -> None:
+    with new_directory(old, overwrite=True) as temporary:
+        (temporary / "new.txt").write_text("new")
+        assert names(old) == ["old.txt"]
+    assert names(old) == ["new.txt"]
+    assert names(old.parent) == ["out"]
+
+
+@pytest.mark.parametrize("failure", [ValueError("no"), KeyboardInterrupt(), OSError(errno.ENOSPC, "full")])
+def test_overwrite_keeps_the_old_one_when_it_fails(failure: BaseException, old: Path) -> None:
+    expected = OutputError if isinstance(failure, OSError) else type(failure)
+    with pytest.raises(expected), new_directory(old, overwrite=True):
+        raise failure
+    assert names(old.parent) == ["out"]
+    assert (old / "old.txt").read_text() == "old"
+
+
+@pytest.mark.parametrize("failure", [OSError(errno.EIO, "broken"), KeyboardInterrupt()])
+def test_the_old_one_is_put_back_when_the_exchange_fails(
+    failure: BaseException, old: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rename = Path.rename
+
+    def fail(path: Path, target: Path) -> Path:
+        if target == old and (path / "new.txt").exists():
+            raise failure
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", fail)
+    with pytest.raises((OutputError, KeyboardInterrupt)), new_directory(old, overwrite=True) as temporary:
+        (temporary / "new.txt").write_text("new")
+    assert names(old.parent) == ["out"]
+    assert names(old) == ["old.txt"]
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize("kind", ["file", "link to a file", "link to a directory", "link to nothing"])
+def test_what_is_no_directory_is_never_replaced(kind: str, overwrite: bool, tmp_path: Path) -> None:
+    path, target = tmp_path / "out", tmp_path / "target"
+    if kind == "file":
+        path.write_text("mine")
+    elif kind == "link to a file":
+        target.write_text("mine")
+    elif kind == "link to a directory":
+        target.mkdir()
+    if kind != "file":
+        path.symlink_to(target)
+    before = names(tmp_path)
+    with pytest.raises(UsageError, match="exists and is no directory"), new_directory(path, overwrite):
+        raise AssertionError
+    assert names(tmp_path) == before
+
+
+@pytest.mark.parametrize("output", [".", "..", "", "../work"])
+def test_the_working_directory_is_not_replaced(output: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    with pytest.raises(UsageError, match="is the working directory or holds it"):
+        refuse_existing(output, overwrite=True)
+
+
+def test_a_parent_that_is_a_file_is_an_error_of_the_output(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(OutputError, match="cannot be written"), new_directory(tmp_path / "file" / "out"):
+        raise AssertionError
+    assert names(tmp_path) == ["file"]
+
+
+def test_a_name_that_the_file_system_refuses_is_an_error_of_the_output(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="cannot be written"), new_directory(tmp_path / ("x" * 300)):
+        raise AssertionError
+    with pytest.raises(OutputError, match="cannot be written"), new_directory(tmp_path / "new" / ("x" * 255)):
+        raise AssertionError
+    assert names(tmp_path) == []
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write everywhere")
+def test_a_parent_that_may_not_be_written_is_an_error_of_the_output(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    try:
+        with pytest.raises(OutputError, match="Permission denied"), new_directory(tmp_path / "out"):
+            raise AssertionError
+    finally:
+        tmp_path.chmod(0o700)

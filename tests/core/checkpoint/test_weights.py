@@ -1,0 +1,174 @@
+"""Tensors from files and into modules, strictly; nothing that a file brings is run."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from sottovoce.checkpoint import load_strictly_, read_tensors, write_tensors
+from sottovoce.errors import CheckpointError, SourceError
+
+STATE = {"a.weight": torch.arange(6.0).reshape(2, 3), "a.bias": torch.ones(2)}
+
+
+def same(found: dict[str, torch.Tensor]) -> bool:
+    return found.keys() == STATE.keys() and all(found[name].equal(STATE[name]) for name in STATE)
+
+
+@pytest.mark.parametrize("form", [
+    STATE,
+    {"state_dict": STATE},
+    {"model_state_dict": STATE, "epoch": 3},
+    {"model": STATE, "optimizer": {"lr": 0.1}},
+    {"state_dict": {"model": STATE}},
+    {f"module.{name}": tensor for name, tensor in STATE.items()},
+])  # fmt: skip
+@pytest.mark.parametrize("as_zip", [True, False])
+def test_a_torch_file_is_read_however_its_state_dict_lies(form: dict[str, Any], as_zip: bool, tmp_path: Path) -> None:
+    torch.save(form, tmp_path / "model.pt", _use_new_zipfile_serialization=as_zip)
+    assert same(read_tensors(tmp_path / "model.pt"))
+
+
+def test_safetensors_are_read(tmp_path: Path) -> None:
+    save_file(STATE, tmp_path / "model.safetensors")
+    assert same(read_tensors(tmp_path / "model.safetensors"))
+
+
+class Bomb:
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (str(self.marker),)
+
+
+@pytest.mark.parametrize("how", ["zip", "legacy", "bare"])
+def test_code_in_a_pickle_is_refused_and_not_run(how: str, tmp_path: Path) -> None:
+    path, marker = tmp_path / "model.pt", tmp_path / "marker"
+    if how == "bare":
+        path.write_bytes(pickle.dumps({"a": Bomb(marker)}, protocol=2))
+    else:
+        torch.save({"a": Bomb(marker)}, path, _use_new_zipfile_serialization=how == "zip")
+    with pytest.raises(SourceError, match="hold more than tensors, which is not run") as caught:
+        read_tensors(path)
+    assert "weights_only" not in str(caught.value)
+    assert not marker.exists()
+
+
+def truncated(path: Path) -> bytes:
+    if path.suffix == ".safetensors":
+        save_file(STATE, path)
+    else:
+        torch.save({"a": torch.ones(10000)}, path)
+    return path.read_bytes()[: path.stat().st_size // 2]
+
+
+@pytest.mark.parametrize("name", ["model.pt", "model.safetensors"])
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (b"", "the file is empty"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n", "Git LFS's pointer"),
+        (b"<!DOCTYPE html><html>not found</html>", "damaged"),
+        (bytes(4096), "damaged"),
+        (b"PK\x03\x04" + bytes(100), "damaged"),
+        (truncated, "damaged"),
+    ],
+)
+def test_a_damaged_file_is_one_line(content: Any, problem: str, name: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    path.write_bytes(content if isinstance(content, bytes) else content(path))
+    with pytest.raises(SourceError, match=problem) as caught:
+        read_tensors(path)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("form", [[1, 2], {"epoch": 3}, {1: torch.ones(1)}, torch.ones(3)])
+def test_what_is_no_state_dict_is_refused(form: Any, tmp_path: Path) -> None:
+    torch.save(form, tmp_path / "model.pt")
+    with pytest.raises(SourceError, match="not a state dict"):
+        read_tensors(tmp_path / "model.pt")
+
+
+def test_missing_weights_are_named(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match=r"the weights are missing \(no model\.pt\)"):
+        read_tensors(tmp_path / "model.pt")
+
+
+def test_loading_lists_all_that_does_not_fit() -> None:
+    module = nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 2), nn.Linear(2, 2))
+    before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
+    tensors = {"0.weight": torch.zeros(3, 3), **{f"extra.{number}": torch.zeros(1) for number in range(7)}}
+    with pytest.raises(CheckpointError) as caught:
+        load_strictly_(module, tensors, "weights.pt")
+    assert str(caught.value) == (
+        "weights.pt: the weights do not fit the model: 5 missing: 0.bias, 1.weight, 1.bias, 2.weight, 2.bias; "
+        "1 misshapen: 0.weight [3, 3] for [2, 3]; "
+        "7 unexpected: extra.0, extra.1, extra.2, extra.3, extra.4, ..."
+    )
+    assert all(module.state_dict()[name].equal(before[name]) for name in before)
+
+
+def test_unexpected_tensors_can_be_left_out_by_name() -> None:
+    module = nn.Linear(3, 2)
+    tensors = {"weight": torch.zeros(2, 3), "bias": torch.zeros(2), "head.weight": torch.zeros(1)}
+    with pytest.raises(CheckpointError, match="1 unexpected: head.weight; leave unexpected tensors out with allow"):
+        load_strictly_(module, tensors, "weights.pt", ["re:tail.*"])
+    load_strictly_(module, tensors, "weights.pt", [r"re:head\..*"])
+    assert module.weight.equal(torch.zeros(2, 3))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_a_tensor_takes_the_type_that_the_module_was_built_for(dtype: torch.dtype) -> None:
+    module = nn.BatchNorm1d(2)
+    tensors = {name: torch.ones_like(tensor).to(dtype) for name, tensor in module.state_dict().items()}
+    load_strictly_(module, tensors, "weights.pt")
+    assert module.weight.dtype == torch.float32
+    assert module.num_batches_tracked.dtype == torch.int64  # type: ignore[union-attr]
+    assert module(torch.ones(2, 2)).dtype == torch.float32
+
+
+def test_a_module_without_memory_is_filled() -> None:
+    with torch.device("meta"):
+        module = nn.Linear(3, 2)
+    load_strictly_(module, {"weight": torch.ones(2, 3), "bias": torch.ones(2)}, "weights.pt")
+    assert module(torch.ones(3)).tolist() == [4.0, 4.0]
+
+
+class Tied(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(5, 3)
+        self.head = nn.Linear(3, 5, bias=False)
+        self.head.weight = self.embed.weight
+        self.register_buffer("part", self.embed.weight.detach()[1:])
+        self.register_buffer("turned", torch.arange(6.0).reshape(2, 3).T)
+        self.register_buffer("none", torch.zeros(0))
+
+
+def test_shared_memory_is_written_under_every_name(tmp_path: Path) -> None:
+    module = Tied()
+    write_tensors(module, tmp_path / "model.safetensors", {"made": "here"})
+    found = load_file(tmp_path / "model.safetensors")
+    assert found.keys() == module.state_dict().keys()
+    assert all(found[name].equal(tensor) for name, tensor in module.state_dict().items())
+
+
+def test_written_weights_have_the_permissions_of_any_new_file(tmp_path: Path) -> None:
+    write_tensors(nn.Linear(2, 2), tmp_path / "model.safetensors")
+    (tmp_path / "plain").touch()
+    assert (tmp_path / "model.safetensors").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+def test_a_disk_that_refuses_is_an_error_of_the_file_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Path, "touch", lambda path: path.mkdir())
+    with pytest.raises(OSError):
+        write_tensors(nn.Linear(2, 2), tmp_path / "model.safetensors")
