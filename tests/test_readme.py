@@ -1,0 +1,64 @@
+"""What the README shows is what runs."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.M | re.S)
+
+
+@pytest.mark.parametrize(("name", "language"), [("pyproject.toml", "toml"), ("sottovoce_wav2vec2.py", "python")])
+def test_the_plugin_shown_is_the_plugin_tested(name: str, language: str) -> None:
+    text = (ROOT / "examples" / "third_party_plugin" / name).read_text(encoding="utf-8")
+    assert text in blocks(language)
+
+
+def test_the_python_runs_in_the_order_shown(tmp_path: Path) -> None:
+    shown = [block for block in blocks("python") if "examples/" in block or "outputs/" in block]
+    assert len(shown) == 3
+    code = "\n".join(shown).replace('"outputs/', f'"{tmp_path}/')
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert len(re.findall(r"[\u4e00-\u9fff]{3,}", done.stdout)) >= 2
+
+
+def test_the_commands_run_in_the_order_shown(tmp_path: Path) -> None:
+    (shown,) = (block for block in blocks("sh") if "examples/" in block)
+    for line in shown.replace("outputs/", f"{tmp_path}/").splitlines():
+        program, *arguments = shlex.split(line)
+        assert program == "sottovoce"
+        done = subprocess.run([sys.executable, "-m", program, *arguments], cwd=ROOT, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout
+
+
+def test_the_recipe_shown_is_valid(tmp_path: Path) -> None:
+    from sottovoce import Recipe
+
+    (shown,) = blocks("yaml")
+    path = tmp_path / "mine.yaml"
+    path.write_text(shown, encoding="utf-8")
+    assert Recipe.read(path).steps
+
+
+def test_every_hook_is_named_with_its_arguments() -> None:
+    import inspect
+
+    from sottovoce import hookspecs
+
+    for name in (name for name in vars(hookspecs) if name.startswith("sottovoce_")):
+        arguments = ", ".join(inspect.signature(getattr(hookspecs, name)).parameters)
+        assert f"`{name}({arguments})`" in README
