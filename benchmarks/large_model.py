@@ -1,11 +1,13 @@
 """Paraformer-large's real configuration with random weights: 220,084,533 parameters, as a directory in FunASR's layout.
 
-Random weights say nothing about accuracy, and everything about size, speed and memory.
+``python benchmarks/large_model.py DIRECTORY`` writes it. Random weights say nothing about accuracy, and everything
+about size, speed and memory.
 """
 
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -153,3 +155,6 @@ _CONFIGURATION = {
         "frontend_conf": {"cmvn_file": "am.mvn"},
     },
 }
+
+if __name__ == "__main__":
+    write(Path(sys.argv[1]))

@@ -17,10 +17,11 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
-from mandarin_commands import pinyin, sentences
 from scipy.signal import resample_poly
-from speech_augmentation import SAMPLE_RATE, Samples, degrade, draw_condition, power
 from tqdm import tqdm
+
+from mandarin_commands import pinyin, sentences
+from speech_augmentation import SAMPLE_RATE, Samples, degrade, draw_condition, power
 
 TEST_VOICES = ("f3", "Annie", "linda", "belinda", "m4", "Michael", "pablo", "robert")
 DEV_VOICES = ("f5", "Alicia", "Mike", "miguel")

@@ -89,7 +89,8 @@ def reverberate(speech: Samples, rt60: float, direct_db: float, generator: np.ra
     tail = generator.standard_normal(time.size) * 10 ** (-3 * time / rt60)
     tail *= np.sqrt(10 ** (-direct_db / 10) / np.sum(tail**2))
     response = np.concatenate(([1.0], tail)).astype(np.float32)
-    return fftconvolve(speech, response)[: speech.size].astype(np.float32)
+    echoing: Samples = fftconvolve(speech, response)[: speech.size].astype(np.float32)
+    return echoing
 
 
 def change_speed(speech: Samples, percent: int) -> Samples:

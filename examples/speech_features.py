@@ -17,9 +17,10 @@ import numpy.typing as npt
 import soundfile
 import torch
 from funasr.frontends.wav_frontend import WavFrontend
-from speech_augmentation import SAMPLE_RATE, Samples, change_speed, degrade, draw_condition
 from torch.nn.utils.rnn import pad_sequence
 from tqdm import tqdm
+
+from speech_augmentation import SAMPLE_RATE, Samples, change_speed, degrade, draw_condition
 
 Row = dict[str, Any]
 # Half precision halves the memory of several copies; the log energies lie within 30, where it is exact to 0.02.

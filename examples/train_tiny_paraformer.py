@@ -19,6 +19,8 @@ import torch
 import yaml
 from funasr.models.paraformer.model import Paraformer
 from safetensors.torch import save_file
+from tqdm import tqdm
+
 from speech_features import (
     Collator,
     Example,
@@ -31,7 +33,6 @@ from speech_features import (
     training_copies,
     write_cmvn,
 )
-from tqdm import tqdm
 
 HERE = Path(__file__).parent
 CONFIG = HERE / "tiny_paraformer.yaml"
@@ -174,7 +175,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--rate", type=float, default=1e-3, help="highest learning rate")
     parser.add_argument("--copies", type=int, default=4, help="recording conditions of every training utterance")
     parser.add_argument("--seed", type=int, default=7, help="seed of weights, order and recording conditions")
-    parser.add_argument("--threads", type=int, default=1, help="processor threads; several wait for each other where others compute too")
+    parser.add_argument(
+        "--threads", type=int, default=1, help="processor threads; more can be slower on a busy machine"
+    )
     return parser.parse_args()
 
 
@@ -198,6 +201,7 @@ def main() -> int:
     weights = train(model, train_set, dev_set, Collator(mean, deviation), options, figures)
     options.output.mkdir(parents=True, exist_ok=True)
     save_file(weights, options.output / "model.safetensors")
+    (options.output / "model.safetensors").chmod(0o644)  # safetensors lets only the owner read it
     shutil.copyfile(CONFIG, options.output / "config.yaml")
     write_json(options.output / "configuration.json", CONFIGURATION)
     write_json(options.output / "tokens.json", tokens)

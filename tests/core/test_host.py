@@ -30,7 +30,8 @@ from sottovoce import Architecture
 def nothing(*arguments): raise RuntimeError
 @sottovoce.hookimpl
 def sottovoce_architectures():
-    return [Architecture(name="NAME", matches=("CLASS",), targets=("x",), forward=nothing, predict=nothing, probe=nothing)]
+    functions = dict(forward=nothing, predict=nothing, probe=nothing)
+    return [Architecture(name="NAME", matches=("CLASS",), targets=("x",), **functions)]
 """
 
 

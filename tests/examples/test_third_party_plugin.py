@@ -32,13 +32,14 @@ def test_is_found_through_its_entry_point(environment: dict[str, str]) -> None:
     command = [sys.executable, "-m", "sottovoce", "plugins", "--json"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     found = json.loads(done.stdout)
-    assert {"name": "wav2vec2", "distribution": "sottovoce-wav2vec2", "version": "0.1.0", "error": None} in found["plugins"]
+    plugin = {"name": "wav2vec2", "distribution": "sottovoce-wav2vec2", "version": "0.1.0", "error": None}
+    assert plugin in found["plugins"]
     assert found["architectures"]["wav2vec2-ctc"] == ["Wav2Vec2ForCTC"]
 
 
 def test_passes_the_conformance_kit(environment: dict[str, str]) -> None:
     kit = Path(__file__).with_name("third_party_conformance.py")
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", str(ROOT / "pyproject.toml"), str(kit)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", str(ROOT / "pyproject.toml")]
+    done = subprocess.run([*command, str(kit)], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-3000:]
     assert " passed" in done.stdout

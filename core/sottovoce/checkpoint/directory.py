@@ -28,10 +28,12 @@ def new_directory(path: str | Path, overwrite: bool = False) -> Iterator[Path]:
     """
     path = Path(path)
     refuse_existing(path, overwrite)
+    made = [parent for parent in path.parents if not parent.exists()]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
     except OSError as error:
+        _remove_empty(made)
         raise OutputError(f"{path}: cannot be written ({error.strerror or error})") from error
     try:
         # mkdtemp is private to the user; a model directory has the permissions that mkdir gives.
@@ -46,30 +48,49 @@ def new_directory(path: str | Path, overwrite: bool = False) -> Iterator[Path]:
         ) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+        _remove_empty(made)
 
 
 def refuse_existing(path: str | Path, overwrite: bool = False) -> None:
     """Raise before any work is done when ``path`` may not be written.
 
     Raises:
-        UsageError: ``path`` exists and ``overwrite`` is false, or it is a file.
+        UsageError: ``path`` exists and ``overwrite`` is false, it is a file, or we work in it.
+        OutputError: The file system cannot tell: a name that is too long, a directory that may not be looked into.
     """
     path = Path(path)
-    if path.is_symlink() or (path.exists() and not path.is_dir()):
+    try:
+        exists = path.is_symlink() or path.exists()
+        is_directory = path.is_dir() and not path.is_symlink()
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written ({error.strerror or error})") from error
+    if exists and not is_directory:
         raise UsageError(f"{path}: exists and is no directory; give another output")
-    if path.exists() and not overwrite:
+    if exists and not overwrite:
         raise UsageError(f"{path}: exists already; give another output, or --overwrite to replace it")
+    if exists and Path.cwd().is_relative_to(path.resolve()):
+        raise UsageError(f"{path}: is the working directory or holds it, and is not replaced; give another output")
 
 
 def _replace(temporary: Path, path: Path) -> None:
     if not path.exists():
         temporary.rename(path)
         return
-    old = Path(tempfile.mkdtemp(prefix=f".{path.name}.old.", dir=path.parent))
-    path.rename(old)
+    aside = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    old = aside / "old"
     try:
+        path.rename(old)
         temporary.rename(path)
-    except OSError:
-        old.rename(path)
+    except BaseException:
+        if old.exists() and not path.exists():
+            old.rename(path)
         raise
-    shutil.rmtree(old, ignore_errors=True)
+    finally:
+        if path.exists():
+            shutil.rmtree(aside, ignore_errors=True)
+
+
+def _remove_empty(directories: list[Path]) -> None:
+    for directory in directories:
+        with contextlib.suppress(OSError):
+            directory.rmdir()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,9 @@ if TYPE_CHECKING:
 
 IGNORED = ("*.py", "*.onnx", "*.msgpack", "*.h5", "*.gguf")
 """Files of a repository that loading never needs: other formats, and code, which would not be run anyway."""
+
+
+_COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 def fetch(repository: Repository, options: LoadOptions) -> tuple[Path, Repository]:
@@ -32,8 +36,8 @@ def fetch(repository: Repository, options: LoadOptions) -> tuple[Path, Repositor
             f"{repository.id}: {error.name} is not installed; pip install sottovoce[{repository.hub}]"
         ) from None
     except Exception as error:
-        # The clients raise a wide family of errors, some with the whole response in them: the first line is enough.
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
+        # The clients raise a wide family of errors, some with the whole response in them: the beginning is enough.
+        reason = (" ".join(str(error).split()) or type(error).__name__)[:300].rstrip(".")
         raise SourceError(
             f"{repository.id}: could not be fetched from {repository.hub}: {reason}; "
             "check the name, the token and the network, or give a local directory"
@@ -65,14 +69,51 @@ def _from_hugging_face(repository: Repository, options: LoadOptions) -> tuple[Pa
 
 def _from_modelscope(repository: Repository, options: LoadOptions) -> tuple[Path, str]:
     from modelscope import snapshot_download
+    from modelscope_hub.config import get_default_config
 
     revision = options.revision or repository.revision or "master"
+    cache = Path(options.cache_dir or get_default_config().cache_dir)
+    # Its cache names a snapshot by what was asked for; which commit a branch was, we note beside the snapshots.
+    pin = cache / "models" / repository.id.replace("/", "--") / "refs" / revision.replace("/", "--")
+    commit, cached_only = revision, offline()
+    if not cached_only:
+        try:
+            commit = _modelscope_commit(repository.id, revision, options.token)
+        except ConnectionError:
+            if not pin.is_file():
+                raise
+            cached_only = True
+    if cached_only and pin.is_file():
+        commit = pin.read_text(encoding="ascii")
     directory = snapshot_download(
         repository.id,
-        revision=revision,
-        cache_dir=options.cache_dir,
+        revision=commit,
+        cache_dir=str(cache),
         token=options.token,
-        local_files_only=offline(),
+        local_files_only=cached_only,
         ignore_patterns=list(IGNORED),
     )
-    return Path(directory), revision
+    if not cached_only:
+        pin.parent.mkdir(parents=True, exist_ok=True)
+        pin.write_text(commit, encoding="ascii")
+    return Path(directory), commit
+
+
+def _modelscope_commit(name: str, revision: str, token: str | None) -> str:
+    """The commit that a branch or a tag is: the newest of those that last changed its files.
+
+    ModelScope tells no other; the files at that commit are those of the branch, whatever is pushed meanwhile.
+    """
+    from modelscope_hub import HubApi
+
+    if _COMMIT.fullmatch(revision):
+        return revision
+    hub = HubApi(token=token)
+    hub = HubApi(token=token, endpoint=hub.resolve_endpoint_for_read(name, repo_type="model"))
+    files = hub.legacy.list_repo_files(name, "model", revision=revision)
+    commits = [
+        (int(file.get("CommittedDate") or 0), str(file["Revision"]))
+        for file in files
+        if _COMMIT.fullmatch(str(file.get("Revision")))
+    ]
+    return max(commits)[1] if commits else revision

@@ -14,6 +14,9 @@ from sottovoce.errors import SourceError
 CODE_KEYS = frozenset({"trust_remote_code", "remote_code", "auto_map", "custom_pipelines"})
 """Keys by which a configuration asks for code of its own."""
 
+LARGEST = 1_000_000
+"""Entries that a configuration may have: a few lines of YAML can stand for more than a memory holds."""
+
 
 def read_config(path: Path, refuse: Iterable[str] = CODE_KEYS) -> dict[str, Any]:
     """Read a YAML or JSON configuration as plain data.
@@ -30,42 +33,61 @@ def read_config(path: Path, refuse: Iterable[str] = CODE_KEYS) -> dict[str, Any]
         config = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
     except FileNotFoundError:
         raise SourceError(f"{path.parent}: there is no {path.name}; is it a model directory?") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, json.JSONDecodeError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        # ValueError is broken JSON or UTF-8, and what YAML says of a date or a number that cannot be one.
         raise SourceError(f"{path}: cannot be read: {' '.join(str(error).split())}") from None
     if not isinstance(config, dict):
         raise SourceError(f"{path}: a configuration must be a mapping, not {type(config).__name__}")
     refused = frozenset(refuse)
-    for place, value in _walk(config):
-        key = place.rsplit(".", 1)[-1]
-        if key in refused and value not in (None, False, "", [], {}):
-            raise SourceError(f"{path}: {place} is refused: nothing that a model repository brings is run or followed")
-        if isinstance(value, str) and "${" in value:
-            raise SourceError(f"{path}: {place} holds a ${{...}} reference, which is not resolved; write the value")
+    try:
+        for number, (place, key, value) in enumerate(_walk(config)):
+            if number > LARGEST:
+                raise SourceError(f"{path}: cannot be read: it has more than {LARGEST} entries")
+            if key in refused and value not in (None, False, "", [], {}):
+                raise SourceError(
+                    f"{path}: {place} is refused: nothing that a model repository brings is run or followed"
+                )
+            if "${" in str(key) or (isinstance(value, str) and "${" in value):
+                raise SourceError(f"{path}: {place} holds a ${{...}} reference, which is not resolved; write the value")
+    except RecursionError:
+        raise SourceError(f"{path}: cannot be read: it holds itself, or is nested too deeply") from None
     return config
 
 
-def contained_path(directory: Path, name: str) -> Path:
+def contained_path(directory: Path, name: str, what: str = "the path") -> Path:
     """The path of ``name`` in ``directory``.
 
+    Args:
+        directory: A model's directory.
+        name: What the model's configuration calls the file.
+        what: The key that says so, for the error.
+
     Raises:
-        SourceError: ``name`` is absolute or leaves the directory, by the rules of POSIX or of Windows.
+        SourceError: ``name`` is absolute or leaves the directory, by the rules of POSIX or of Windows, or is a link to
+            a file elsewhere, unless that is the hub cache's own.
     """
     windows = PureWindowsPath(name)
-    if windows.drive or windows.root or ".." in windows.parts or name.startswith("~"):
-        raise SourceError(f"{directory}: the path {name!r} leaves the model's directory")
     path = directory / name
-    if not path.resolve().is_relative_to(directory.resolve()) and not path.is_symlink():
-        raise SourceError(f"{directory}: the path {name!r} leaves the model's directory")
+    try:
+        target = path.resolve()
+        target.exists()
+    except (OSError, RuntimeError, ValueError) as error:
+        raise SourceError(f"{directory}: {what} {name!r} is no path ({error})") from None
+    outside = windows.drive or windows.root or ".." in windows.parts or name.startswith("~")
+    if outside or not any(target.is_relative_to(root) for root in _roots(directory.resolve())):
+        raise SourceError(f"{directory}: {what} {name!r} leaves the model's directory")
     return path
 
 
-def _walk(value: Any, place: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(value, Mapping):
-        for key, child in value.items():
+def _roots(directory: Path) -> tuple[Path, ...]:
+    # The Hugging Face Hub's cache keeps files in `blobs`, and in `snapshots/<commit>` links to them.
+    return (directory, directory.parents[1] / "blobs") if directory.parent.name == "snapshots" else (directory,)
+
+
+def _walk(value: Any, place: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Place, last key and value of everything below."""
+    if isinstance(value, Mapping | list):
+        for key, child in value.items() if isinstance(value, Mapping) else enumerate(value):
             here = f"{place}.{key}" if place else str(key)
-            yield here, child
+            yield here, key, child
             yield from _walk(child, here)
-    elif isinstance(value, list):
-        for number, child in enumerate(value):
-            yield f"{place}.{number}", child
-            yield from _walk(child, f"{place}.{number}")

@@ -13,6 +13,8 @@ from sottovoce.errors import CheckpointError, SourceError
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+_POINTER = b"version https://git-lfs"
+
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
     """Read a weights file lazily: the pages are read as the tensors are used.
@@ -25,38 +27,67 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         SourceError: The file is missing, damaged, or holds more than tensors.
     """
     import torch
-    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    if not path.is_file():
-        raise SourceError(f"{path.parent}: the weights are missing (no {path.name})")
     try:
+        start = _start(path)
         if path.suffix == ".safetensors":
             return load_file(path)
-        content: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except (SafetensorError, RuntimeError, pickle.UnpicklingError, EOFError, ValueError, OSError) as error:
-        raise SourceError(f"{path}: the weights are damaged or are not plain tensors ({_line(error)})") from None
+        # What torch wrote before it wrote zip files cannot be mapped into memory.
+        content: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=start.startswith(b"PK"))
+    except pickle.UnpicklingError:
+        # torch's own words advise to run what the file brings.
+        raise SourceError(f"{path}: the weights are damaged, or hold more than tensors, which is not run") from None
+    except SourceError:
+        raise
+    except Exception as error:
+        # A damaged pickle can fail in any way.
+        raise SourceError(f"{path}: the weights are damaged ({_line(error)})") from None
     for key in ("state_dict", "model_state_dict", "model"):
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]
-    if not isinstance(content, Mapping) or not all(isinstance(value, torch.Tensor) for value in content.values()):
+    if not isinstance(content, Mapping) or not all(
+        isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in content.items()
+    ):
         raise SourceError(f"{path}: not a state dict: it must map names to tensors")
     return {name.removeprefix("module."): tensor for name, tensor in content.items()}
 
 
+def _start(path: Path) -> bytes:
+    """The first bytes of a file that may hold weights."""
+    if not path.is_file():
+        raise SourceError(f"{path.parent}: the weights are missing (no {path.name})")
+    with path.open("rb") as file:
+        start = file.read(len(_POINTER))
+    if not start:
+        raise SourceError(f"{path}: the weights are damaged (the file is empty)")
+    if start == _POINTER:
+        raise SourceError(f"{path}: is Git LFS's pointer to the weights, not the weights; run `git lfs pull` there")
+    return start
+
+
 def write_tensors(module: nn.Module, path: Path, metadata: Mapping[str, str] | None = None) -> None:
-    """Write a module's state dict as safetensors; tensors that share memory are written once each."""
+    """Write a module's state dict as safetensors; tensors that share memory are written once each.
+
+    Raises:
+        OSError: The file system refused, a full disk for instance.
+    """
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     tensors = {name: tensor.detach().contiguous() for name, tensor in module.state_dict().items()}
-    seen: dict[int, str] = {}
+    seen: set[int] = set()
     for name, tensor in tensors.items():
-        if tensor.data_ptr() in seen and tensor.numel():
+        memory = tensor.untyped_storage().data_ptr()
+        if memory in seen and tensor.numel():
             tensors[name] = tensor.clone()
-        seen[tensor.data_ptr()] = name
+        seen.add(memory)
     path.touch()
     mode = path.stat().st_mode
-    save_file(tensors, path, metadata={"format": "pt", **(metadata or {})})
+    try:
+        save_file(tensors, path, metadata={"format": "pt", **(metadata or {})})
+    except SafetensorError as error:
+        raise OSError(_line(error)) from error
     # safetensors writes a file that only its owner may read.
     path.chmod(mode)
 

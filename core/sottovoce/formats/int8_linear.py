@@ -250,7 +250,13 @@ def _linear_dynamic(weight: Tensor, scale: Tensor, bias: Tensor | None) -> Kerne
         )
         packed = torch.ops.quantized.linear_prepack(quantized, None if bias is None else bias.detach().float())
     reduce_range = not onednn.vnni()
-    return lambda x: torch.ops.quantized.linear_dynamic(x.float().contiguous(), packed, reduce_range)
+
+    def product(x: Tensor) -> Tensor:
+        rows = x.reshape(-1, x.shape[-1]).float().contiguous()
+        result: Tensor = torch.ops.quantized.linear_dynamic(rows, packed, reduce_range)
+        return result.view(*x.shape[:-1], -1)
+
+    return product
 
 
 @functools.cache

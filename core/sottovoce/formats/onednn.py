@@ -89,8 +89,8 @@ def quantize(x: Tensor) -> Activations | None:
         The rows as a matrix, or ``None`` when the range is not finite.
     """
     x = x.reshape(-1, x.shape[-1]).float().contiguous()
-    low, high = (bound.item() for bound in torch.aminmax(x))
-    low, high = min(low, 0.0), max(high, 0.0)
+    lowest, highest = torch.aminmax(x)
+    low, high = min(lowest.item(), 0.0), max(highest.item(), 0.0)
     scale = max((high - low) / 255, _TINY)
     if not math.isfinite(scale):
         return None

@@ -49,12 +49,10 @@ def export_onnx(
     import torch
 
     _require("onnx")
-    modes = [(part, part.training) for part in module.modules()]
-    module.eval()
     # The tracing exporter, although deprecated. The other one (dynamo=True) gives graphs of the same speed, but calls
     # nodes node_MatMul_76, so that none can be kept by name, writes the example's length into the shape of an output
     # that is reshaped from a dynamic one, takes several times as long, and needs onnxscript.
-    with warnings.catch_warnings():
+    with _evaluating(module), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
             torch.onnx.export(
@@ -68,12 +66,8 @@ def export_onnx(
                 dynamo=False,
             )
         except (RuntimeError, torch.onnx.errors.OnnxExporterError) as error:
-            raise OutputError(
-                f"{path.name}: {type(module).__name__} cannot be traced ({_first_line(error)})"
-            ) from error
-        finally:
-            for part, training in modes:
-                part.training = training
+            reason = f"{type(module).__name__} cannot be traced ({_first_line(error)})"
+            raise OutputError(f"{path.name}: {reason}") from error
     _resolve_aliases(path)
 
 
@@ -142,6 +136,18 @@ def _resolve_aliases(path: Path) -> None:
     for node in aliases.values():
         model.graph.node.remove(node)
     path.write_bytes(model.SerializeToString())
+
+
+@contextmanager
+def _evaluating(module: nn.Module) -> Iterator[None]:
+    """Every part in evaluation mode, and afterwards each in its own again."""
+    modes = [(part, part.training) for part in module.modules()]
+    module.eval()
+    try:
+        yield
+    finally:
+        for part, training in modes:
+            part.training = training
 
 
 def _require(name: str) -> Any:

@@ -226,7 +226,7 @@ def _attend_one(query: Tensor, key: Tensor, value: Tensor, into: Tensor) -> None
 
 
 def _heads(rows: Tensor, heads: int) -> Tensor:
-    return rows.view(len(rows), heads, -1).transpose(0, 1)
+    return rows.view(len(rows), heads, rows.shape[1] // heads).transpose(0, 1)
 
 
 def attention_dtype() -> torch.dtype:

@@ -97,7 +97,8 @@ def test_it_works_with_voice_activity_and_punctuation(found: dict[str, Any]) -> 
 
 
 def test_without_the_import_the_error_says_what_to_import(root: Path) -> None:
-    code = "from funasr import AutoModel; AutoModel(model=%r, disable_update=True)" % str(root / "Paraformer-int8")
+    model = str(root / "Paraformer-int8")
+    code = f"from funasr import AutoModel; AutoModel(model={model!r}, disable_update=True)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode != 0
     assert "sottovoce_paraformer.register.Paraformer" in done.stderr

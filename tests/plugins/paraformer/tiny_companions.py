@@ -75,7 +75,8 @@ def _write(directory: Path, form: dict[str, Any], metas: dict[str, Any], sizes: 
     (directory / "config.yaml").write_text(yaml.safe_dump(form, sort_keys=False, allow_unicode=True), encoding="utf-8")
     metas = {"init_param": "model.safetensors", "config": "config.yaml", **metas}
     (directory / "configuration.json").write_text(json.dumps({"file_path_metas": metas}), encoding="utf-8")
-    save_file({name: tensor.contiguous() for name, tensor in module.state_dict().items()}, directory / "model.safetensors")
+    weights = {name: tensor.contiguous() for name, tensor in module.state_dict().items()}
+    save_file(weights, directory / "model.safetensors")
     return directory
 
 

@@ -1,0 +1,113 @@
+"""One way to run Paraformer-large, in a process of its own: answers requests, one JSON object a line.
+
+``python benchmarks/paths.py torch|onnxruntime MODEL [--threads N]``. The first line of the answer says how long the
+model took to load; after that ``{"seconds": [20.0]}`` runs a batch of clips of that many seconds each, and is answered
+with the time it took, how many tokens came out, and the peak memory of the process so far.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from large_model import features
+
+Batch = Callable[[torch.Tensor, torch.Tensor], list[int]]
+"""Features and lengths in, numbers of tokens out."""
+
+
+def load_torch(model: Path) -> Batch:
+    """The model as ``sottovoce.load`` gives it, whether it is compressed or not."""
+    import sottovoce
+
+    module: Any = sottovoce.load(str(model)).module
+
+    @torch.inference_mode()
+    def run(speech: torch.Tensor, lengths: torch.Tensor) -> list[int]:
+        encoded, encoded_lengths = module.encode(speech, lengths)
+        embeddings, counts, _, _ = module.calc_predictor(encoded, encoded_lengths)
+        counts = counts.round().long()
+        scores, _ = module.cal_decoder_with_predictor(encoded, encoded_lengths, embeddings, counts)
+        scores.argmax(-1)
+        return counts.tolist()  # type: ignore[no-any-return]
+
+    return run
+
+
+def load_onnxruntime(model: Path) -> Batch:
+    """A graph of FunASR's exporter, with onnxruntime's default options."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    session = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+    names = [given.name for given in session.get_inputs()]
+
+    def run(speech: torch.Tensor, lengths: torch.Tensor) -> list[int]:
+        scores, counts = session.run(None, dict(zip(names, (speech.numpy(), lengths.numpy()), strict=True)))[:2]
+        scores.argmax(-1)
+        return counts.tolist()  # type: ignore[no-any-return]
+
+    return run
+
+
+def export(model: Path, directory: Path) -> None:
+    """FunASR's own int8 export: ``model_quant.onnx`` beside the float ``model.onnx``.
+
+    PyTorch's default exporter follows no branch that depends on data, and CIF has one, so the older one is asked for.
+    """
+    from funasr import AutoModel
+
+    torch.onnx.export = functools.partial(torch.onnx.export, dynamo=False)
+    native = AutoModel(model=str(model), device="cpu", disable_update=True, log_level="ERROR")
+    native.export(type="onnx", quantize=True, output_dir=str(directory))
+
+
+def serve(load: Callable[[], Batch]) -> None:
+    """Answer requests from standard input until it closes."""
+    # Libraries print to standard output; the answers have it for themselves.
+    answers, sys.stdout = sys.stdout, sys.stderr
+    begin = time.perf_counter()
+    run = load()
+    loaded = {"load_seconds": time.perf_counter() - begin, "peak_memory_bytes": peak_memory()}
+    print(json.dumps(loaded), file=answers, flush=True)
+    for line in sys.stdin:
+        batch = features(tuple(json.loads(line)["seconds"]))
+        begin = time.perf_counter()
+        tokens = run(*batch)
+        seconds = time.perf_counter() - begin
+        answer = {"seconds": seconds, "tokens": tokens, "peak_memory_bytes": peak_memory()}
+        print(json.dumps(answer), file=answers, flush=True)
+
+
+def peak_memory() -> int:
+    """The most resident memory that this process had, in bytes."""
+    status = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    return next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM:"))
+
+
+def main() -> None:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("path", choices=("torch", "onnxruntime", "export"))
+    parser.add_argument("model", type=Path)
+    parser.add_argument("directory", type=Path, nargs="?", help="where `export` writes")
+    parser.add_argument("--threads", type=int, default=2)
+    given = parser.parse_args()
+    torch.set_num_threads(given.threads)
+    if given.path == "export":
+        export(given.model, given.directory)
+    else:
+        serve(functools.partial(load_torch if given.path == "torch" else load_onnxruntime, given.model))
+
+
+if __name__ == "__main__":
+    main()

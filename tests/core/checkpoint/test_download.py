@@ -1,0 +1,137 @@
+"""Both hubs' own clients against a hub on this machine: what is fetched is pinned, and works again offline."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from core.hubs import COMMIT, Hub, python, serve
+from core.toy import make_model
+
+HUBS = ("hf", "modelscope")
+
+FETCH = """
+import sys
+from sottovoce import LoadOptions, Repository
+from sottovoce.checkpoint.download import fetch
+from sottovoce.errors import SourceError
+for name, options in {wanted}:
+    try:
+        directory, repository = fetch(Repository(id=name, hub="{hub}"), LoadOptions(**options))
+        print("FOUND", repository.revision, directory)
+    except SourceError as error:
+        print("ERROR", error)
+"""
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = make_model(tmp_path_factory.mktemp("hub") / "toy")
+    (directory / "modeling.py").write_text("raise SystemExit('a file of the repository was run')")
+    (directory / "sub").mkdir()
+    (directory / "sub" / "more.py").write_text("")
+    (directory / "sub" / "notes.txt").write_text("notes")
+    return directory
+
+
+@pytest.fixture
+def hub(model: Path) -> Iterator[Hub]:
+    with serve() as running:
+        running.repositories["owner/toy"] = model
+        yield running
+
+
+def fetch(
+    hub: Hub, home: Path, kind: str, *wanted: tuple[str, dict[str, str]], **environment: str
+) -> list[tuple[str, str]]:
+    """What each of some fetches gives: ``FOUND`` with the revision and the directory, or ``ERROR`` with the message."""
+    wanted = wanted or (("owner/toy", {}),)
+    done = python(FETCH.format(wanted=wanted, hub=kind), hub, home, **environment)
+    assert done.returncode == 0, done.stderr
+    lines = [line for line in done.stdout.splitlines() if line]
+    assert len(lines) == len(wanted)
+    return [(line[:5], line[6:]) for line in lines]
+
+
+@pytest.mark.parametrize("kind", HUBS)
+def test_a_model_is_loaded_from_a_hub_and_the_commit_is_remembered(kind: str, hub: Hub, tmp_path: Path) -> None:
+    code = f"""
+import sottovoce
+from core.toy import make_host
+host = make_host()
+model = sottovoce.load("owner/toy", hub="{kind}", cache_dir={str(tmp_path / "cache")!r}, host=host)
+sottovoce.compress(model, "int8", host=host)
+sottovoce.save(model, {str(tmp_path / "small")!r}, host=host)
+"""
+    done = python(code, hub, tmp_path / "home")
+    assert done.returncode == 0, done.stderr
+    source = json.loads((tmp_path / "small" / "compression.json").read_text())["source"]
+    assert source == {"name": "owner/toy", "hub": kind, "revision": COMMIT}
+    found = {path.name for path in (tmp_path / "cache").rglob("*")}
+    assert {"config.yaml", "model.safetensors", "notes.txt"} <= found
+    assert not [request for request in hub.requests if "modeling" in request or "more.py" in request]
+    assert not [name for name in found if name.endswith(".py")]
+    files = [request for request in hub.requests if "config.yaml" in request]
+    assert files
+    assert all(COMMIT in request for request in files)
+
+
+@pytest.mark.parametrize("kind", HUBS)
+def test_what_was_fetched_works_when_the_hub_is_gone(kind: str, model: Path, tmp_path: Path) -> None:
+    with serve() as hub:
+        hub.repositories["owner/toy"] = model
+        first = fetch(hub, tmp_path, kind)
+    assert first[0][1].startswith(f"{COMMIT} ")
+    seen = len(hub.requests)
+    assert fetch(hub, tmp_path, kind, HF_HUB_OFFLINE="1") == first
+    assert fetch(hub, tmp_path, kind) == first
+    assert len(hub.requests) == seen
+
+
+@pytest.mark.parametrize("kind", HUBS)
+def test_offline_asks_nobody(kind: str, hub: Hub, tmp_path: Path) -> None:
+    [(outcome, problem)] = fetch(hub, tmp_path, kind, HF_HUB_OFFLINE="1")
+    assert outcome == "ERROR"
+    assert problem.startswith(f"owner/toy: could not be fetched from {kind}: ")
+    assert problem.endswith("check the name, the token and the network, or give a local directory")
+    assert not hub.requests
+
+
+@pytest.mark.parametrize("kind", HUBS)
+def test_revisions_and_tokens(kind: str, hub: Hub, model: Path, tmp_path: Path) -> None:
+    hub.repositories |= {name: model for name in ("owner/private", "owner/broken")}
+    hub.tokens["owner/private"] = "secret"
+    hub.broken.add("owner/broken")
+    wanted: list[tuple[str, dict[str, str], str]] = [
+        ("owner/toy", {"revision": "v1"}, COMMIT),
+        ("owner/toy", {"revision": COMMIT}, COMMIT),
+        ("owner/private", {"token": "secret"}, COMMIT),
+        ("owner/private", {}, "401"),
+        ("owner/toy", {"revision": "v2"}, "404"),
+        ("owner/none", {}, "404"),
+        ("owner/broken", {}, "500"),
+        ("no owner", {}, "no owner"),
+    ]
+    found = fetch(hub, tmp_path, kind, *((name, options) for name, options, _ in wanted))
+    for (name, _, expected), (outcome, text) in zip(wanted, found, strict=True):
+        assert outcome == ("FOUND" if expected == COMMIT else "ERROR")
+        assert expected in text
+        assert outcome == "FOUND" or text.startswith(f"{name}: could not be fetched from {kind}: ")
+
+
+@pytest.mark.parametrize("kind", HUBS)
+def test_a_hub_that_is_not_there(kind: str, tmp_path: Path) -> None:
+    with serve() as hub:
+        pass
+    [(outcome, problem)] = fetch(hub, tmp_path, kind)
+    assert outcome == "ERROR"
+    assert "refused" in problem or "Connection failed" in problem
+
+
+def test_a_client_that_is_not_installed_is_named(hub: Hub, tmp_path: Path) -> None:
+    code = "import sys; sys.modules['modelscope'] = None\n"
+    done = python(code + FETCH.format(wanted=[("owner/toy", {})], hub="modelscope"), hub, tmp_path)
+    assert "owner/toy: modelscope is not installed; pip install sottovoce[modelscope]" in done.stdout
