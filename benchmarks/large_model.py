@@ -15,10 +15,9 @@ import torch
 import yaml
 from safetensors.torch import save_file
 
+from paths import FEATURES, FRAMES_A_SECOND
+
 PARAMETERS = 220_084_533
-FRAMES_A_SECOND = 100 / 6
-"""After the front end has put 6 frames of 10 ms into one."""
-FEATURES = 560
 VOCABULARY = 8404
 TOKENS_A_SECOND = 4.0
 
@@ -96,19 +95,6 @@ def write(directory: Path, seed: int = 0) -> Path:
     (directory / "configuration.json").write_text(json.dumps(_CONFIGURATION), encoding="utf-8")
     save_file(_module(seed).state_dict(), directory / "model.safetensors", metadata={"format": "pt"})
     return directory
-
-
-def features(seconds: tuple[float, ...], seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
-    """Random inputs of a batch, padded with zeros.
-
-    Returns:
-        float32 ``[batch, frames, 560]`` and int32 lengths ``[batch]``.
-    """
-    lengths = [round(length * FRAMES_A_SECOND) for length in seconds]
-    made = torch.randn(len(lengths), max(lengths), FEATURES, generator=torch.Generator().manual_seed(seed))
-    for one, length in zip(made, lengths, strict=True):
-        one[length:] = 0
-    return made, torch.tensor(lengths, dtype=torch.int32)
 
 
 def _module(seed: int) -> torch.nn.Module:

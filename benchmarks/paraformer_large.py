@@ -45,14 +45,9 @@ class Worker:
         """Start it, and wait until the model is loaded."""
         command = [sys.executable, str(HERE / "paths.py"), kind, str(model), "--threads", str(threads)]
         environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
-        self._process = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-            env=environment,
-        )
+        self._messages = tempfile.TemporaryFile()  # noqa: SIM115  # closed with the process
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": self._messages}
+        self._process = subprocess.Popen(command, text=True, env=environment, **pipes)
         self.loaded = self._answer()
 
     def run(self, seconds: tuple[float, ...]) -> dict[str, Any]:
@@ -67,11 +62,13 @@ class Worker:
         if self._process.stdin is not None:
             self._process.stdin.close()
         self._process.wait()
+        self._messages.close()
 
     def _answer(self) -> dict[str, Any]:
         line = self._process.stdout.readline() if self._process.stdout else ""
         if not line:
-            raise RuntimeError(f"{' '.join(map(str, self._process.args))} ended with {self._process.wait()}")  # type: ignore[arg-type]
+            self._messages.seek(0)
+            raise RuntimeError(f"a path ended:\n{self._messages.read().decode(errors='replace')[-2000:]}")
         return json.loads(line)  # type: ignore[no-any-return]
 
 

@@ -16,23 +16,42 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
+import numpy
 
-from large_model import features
+FRAMES_A_SECOND = 100 / 6
+"""After the front end has put 6 frames of 10 ms into one."""
+FEATURES = 560
 
-Batch = Callable[[torch.Tensor, torch.Tensor], list[int]]
+Array = numpy.ndarray[Any, Any]
+Batch = Callable[[Array, Array], list[int]]
 """Features and lengths in, numbers of tokens out."""
 
 
-def load_torch(model: Path) -> Batch:
+def features(seconds: tuple[float, ...]) -> tuple[Array, Array]:
+    """Random inputs of a batch, padded with zeros.
+
+    Returns:
+        float32 ``[batch, frames, 560]`` and int32 lengths ``[batch]``.
+    """
+    lengths = numpy.array([round(length * FRAMES_A_SECOND) for length in seconds], dtype=numpy.int32)
+    shape = len(lengths), int(lengths.max()), FEATURES
+    made = numpy.random.default_rng(0).standard_normal(shape, dtype=numpy.float32)
+    made[numpy.arange(shape[1]) >= lengths[:, None]] = 0
+    return made, lengths
+
+
+def load_torch(model: Path, threads: int) -> Batch:
     """The model as ``sottovoce.load`` gives it, whether it is compressed or not."""
+    import torch
+
     import sottovoce
 
+    torch.set_num_threads(threads)
     module: Any = sottovoce.load(str(model)).module
 
     @torch.inference_mode()
-    def run(speech: torch.Tensor, lengths: torch.Tensor) -> list[int]:
-        encoded, encoded_lengths = module.encode(speech, lengths)
+    def run(speech: Array, lengths: Array) -> list[int]:
+        encoded, encoded_lengths = module.encode(torch.from_numpy(speech), torch.from_numpy(lengths))
         embeddings, counts, _, _ = module.calc_predictor(encoded, encoded_lengths)
         counts = counts.round().long()
         scores, _ = module.cal_decoder_with_predictor(encoded, encoded_lengths, embeddings, counts)
@@ -42,17 +61,17 @@ def load_torch(model: Path) -> Batch:
     return run
 
 
-def load_onnxruntime(model: Path) -> Batch:
+def load_onnxruntime(model: Path, threads: int) -> Batch:
     """A graph of FunASR's exporter, with onnxruntime's default options."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
+    options.intra_op_num_threads = threads
     session = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
     names = [given.name for given in session.get_inputs()]
 
-    def run(speech: torch.Tensor, lengths: torch.Tensor) -> list[int]:
-        scores, counts = session.run(None, dict(zip(names, (speech.numpy(), lengths.numpy()), strict=True)))[:2]
+    def run(speech: Array, lengths: Array) -> list[int]:
+        scores, counts = session.run(None, dict(zip(names, (speech, lengths), strict=True)))[:2]
         scores.argmax(-1)
         return counts.tolist()  # type: ignore[no-any-return]
 
@@ -64,6 +83,7 @@ def export(model: Path, directory: Path) -> None:
 
     PyTorch's default exporter follows no branch that depends on data, and CIF has one, so the older one is asked for.
     """
+    import torch
     from funasr import AutoModel
 
     torch.onnx.export = functools.partial(torch.onnx.export, dynamo=False)
@@ -102,11 +122,11 @@ def main() -> None:
     parser.add_argument("directory", type=Path, nargs="?", help="where `export` writes")
     parser.add_argument("--threads", type=int, default=2)
     given = parser.parse_args()
-    torch.set_num_threads(given.threads)
     if given.path == "export":
         export(given.model, given.directory)
     else:
-        serve(functools.partial(load_torch if given.path == "torch" else load_onnxruntime, given.model))
+        load = load_torch if given.path == "torch" else load_onnxruntime
+        serve(functools.partial(load, given.model, given.threads))
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
+import logging
 import os
 import signal
 import sys
@@ -41,7 +42,7 @@ class Output:
         else:
             # A pipe has no width; a table must not be cut for it.
             width = None if self._stdout.isatty() else 140
-            Console(file=self._stdout, width=width).print(table())
+            Console(file=self._stdout, width=width, markup=False).print(table())
 
     def note(self, message: str) -> None:
         """A message for people, on standard error."""
@@ -76,21 +77,32 @@ def verb(function: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(function)
     def run(as_json: bool, quiet: bool, debug: bool, **options: Any) -> None:
         out = Output(as_json, quiet)
-        with contextlib.redirect_stdout(sys.stderr), _library_noise(debug):
-            function(out, **options)
+        try:
+            with contextlib.redirect_stdout(sys.stderr), _library_noise(out, debug):
+                function(out, **options)
+        except KeyboardInterrupt:
+            # click would print an empty line first.
+            raise Ended("interrupted", INTERRUPTED) from None
 
     return run
 
 
 @contextlib.contextmanager
-def _library_noise(debug: bool) -> Iterator[None]:
+def _library_noise(out: Output, debug: bool) -> Iterator[None]:
+    from sottovoce.host import PluginWarning
+
     if debug:
         yield
         return
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("MODELSCOPE_LOG_LEVEL", str(logging.ERROR))
+    if out.quiet or not sys.stderr.isatty():
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+        os.environ.setdefault("TQDM_DISABLE", "1")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
+        warnings.simplefilter("always", PluginWarning)
+        warnings.showwarning = lambda message, *_: out.note(f"warning: {message}")
         yield
 
 
@@ -311,8 +323,20 @@ def export(out: Output, model: str, format_name: str, output: Path, overwrite: b
 def main() -> None:
     """Run the command line; exit 0 done, 1 failed, 2 wrong use, 130 interrupted."""
     # A terminated process cleans up as an interrupted one does.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    signal.signal(signal.SIGTERM, _terminate)
     sys.exit(_run())
+
+
+class Ended(BaseException):
+    """The process was asked to end."""
+
+    def __init__(self, how: str, exit_code: int) -> None:
+        super().__init__(how)
+        self.how, self.exit_code = how, exit_code
+
+
+def _terminate(*_: object) -> None:
+    raise Ended("terminated", 128 + signal.SIGTERM)
 
 
 def _run() -> int:
@@ -326,11 +350,9 @@ def _run() -> int:
     except click.ClickException as error:
         return _fail(f"{error.format_message()}; see sottovoce --help", error.exit_code, debug)
     except (click.Abort, KeyboardInterrupt):
-        return _fail("interrupted; nothing was left half-written", INTERRUPTED, debug)
-    except BrokenPipeError:
-        # The reader of our output has gone; that is its business.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        return 0
+        return _fail("interrupted", INTERRUPTED, debug)
+    except Ended as end:
+        return _fail(f"{end.how}; nothing was left half-written", end.exit_code, debug)
     except MemoryError:
         return _fail("the machine's memory is not enough for this model", 1, debug)
     except Exception as error:
@@ -342,5 +364,6 @@ def _run() -> int:
 def _fail(message: str, code: int, debug: bool) -> int:
     if debug:
         traceback.print_exc()
-    click.echo(f"error: {message}", err=True)
+    # One line, whatever a file's name or a library's error has in it.
+    click.echo(f"error: {' '.join(message.splitlines())}", err=True)
     return code

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from pathlib import Path
@@ -53,10 +54,11 @@ def load_with(name: str, options: LoadOptions, host: Host) -> Model:
 
 
 def _find(name: str, options: LoadOptions, host: Host) -> Source:
-    if Path(name).is_dir():
-        return Source(name=name, directory=Path(name))
-    if Path(name).is_file():
-        raise SourceError(f"{name}: is a file; give the directory that holds it and its configuration")
+    with contextlib.suppress(OSError):  # a name that no file can have
+        if Path(name).is_dir():
+            return Source(name=name, directory=Path(name))
+        if Path(name).is_file():
+            raise SourceError(f"{name}: is a file; give the directory that holds it and its configuration")
     repository = next(filter(None, (_resolve(each, name, options) for each in host.architectures.values())), None)
     if repository is None:
         if name.count("/") != 1 or name.startswith((".", "/")):

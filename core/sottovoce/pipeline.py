@@ -105,11 +105,12 @@ def save(model: Model, directory: str | os.PathLike[str], *, overwrite: bool = F
     """Write a model in its own library's format, and prove that it loads again to the same outputs.
 
     Raises:
-        UsageError: The directory exists.
+        UsageError: The directory exists, or holds the model.
         ReloadError: Loaded again, the outputs on the probe differ; nothing is written.
         OutputError: The file system refused; nothing is written.
     """
     host, path = host or default_host(), Path(directory)
+    _refuse_source(model, path)
     with new_directory(path, overwrite) as temporary:
         _write(model, "native", temporary, host)
         report = model.report or _untouched(model)
@@ -118,6 +119,11 @@ def save(model: Model, directory: str | os.PathLike[str], *, overwrite: bool = F
         (temporary / COMPRESSION_FILE).write_text(json.dumps(form, indent=1, ensure_ascii=False), encoding="utf-8")
         _prove(model, temporary, host)
     return path
+
+
+def _refuse_source(model: Model, path: Path) -> None:
+    if path.resolve() in model.source.directory.resolve().parents:
+        raise UsageError(f"{path}: holds the model {model.source.directory}, and is not replaced; give another output")
 
 
 def _untouched(model: Model) -> CompressionReport:
@@ -173,6 +179,7 @@ def export(
     host, path = host or default_host(), Path(directory)
     refuse_existing(path, overwrite)
     model = model if isinstance(model, Model) else load(model, host=host)
+    _refuse_source(model, path)
     with new_directory(path, overwrite) as temporary:
         _write(model, format, temporary, host)
     return path

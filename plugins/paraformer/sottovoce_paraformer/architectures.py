@@ -8,9 +8,7 @@ from typing import Any
 
 from sottovoce import Architecture, CardFacts
 from sottovoce_paraformer.aliases import resolve
-
-REGISTER = "sottovoce_paraformer.register"
-"""Prefix of the class names in the configuration of a compressed model; the import that makes FunASR know them."""
+from sottovoce_paraformer.configuration import REGISTER
 
 _ATTENTION = r"self_attn\.linear_(q_k_v|out)"
 _CROSS_ATTENTION = r"src_attn\.linear_(q|k_v|out)"

@@ -22,7 +22,6 @@ from sottovoce.errors import SourceError
 from sottovoce.formats import compressed_tensors
 from sottovoce_paraformer import configuration
 from sottovoce_paraformer.aliases import resolve
-from sottovoce_paraformer.architectures import REGISTER
 
 _BUILT_IN = ("silero-vad", "silero_vad")
 """Names that FunASR serves from an installed package, not from a repository."""
@@ -45,15 +44,15 @@ class AutoModel(funasr.AutoModel):  # type: ignore[misc]  # FunASR is not typed
         weights = Path(config.pop("init_param"))
         config.setdefault("model_conf", {})
         allow = options.pop("allow_unexpected", ())
-        merged = {**config, **options, "model": original_name(config.get("model")), "model_path": str(directory)}
+        merged = {
+            **config,
+            **options,
+            "model": configuration.original_name(config.get("model")),
+            "model_path": str(directory),
+        }
         module, kwargs = _build(merged, directory)
         restore_(module, weights, config.get("quantization_config"), allow)
         return module.to(kwargs["device"]).eval(), kwargs
-
-
-def original_name(name: Any) -> str:
-    """The class that a compressed model was made of; any other name as it is."""
-    return str(name).removeprefix(f"{REGISTER}.")
 
 
 def restore_(

@@ -9,6 +9,9 @@ from typing import Any
 from sottovoce.checkpoint import contained_path, read_config
 from sottovoce.checkpoint.guard import CODE_KEYS
 
+REGISTER = "sottovoce_paraformer.register"
+"""Prefix of the class names in the configuration of a compressed model; the import that makes FunASR know them."""
+
 DESCRIPTION = "configuration.json"
 CONFIG = "config.yaml"
 WEIGHTS = "model.safetensors"
@@ -39,15 +42,17 @@ def read(directory: Path) -> dict[str, Any]:
     files = _files(directory)
     files.pop("config", None)
     config = read_config(config_path(directory), REFUSED)
+    if isinstance(config.get("init_param"), str):
+        contained_path(directory, config["init_param"], "init_param")
     for key in _DROPPED:
         config.pop(key, None)
     for section in ("tokenizer_conf", "frontend_conf"):
-        _contain_(directory, config.get(section))
+        _contain_(directory, section, config.get(section))
     _merge_(config, files)
     if "init_param" not in config:
         names = (WEIGHTS, "model.pt", "model.pb")
         config["init_param"] = str(
-            next((directory / name for name in names if (directory / name).is_file()), directory / names[0])
+            next((path for name in names if (path := contained_path(directory, name)).is_file()), directory / names[0])
         )
     return config
 
@@ -57,15 +62,29 @@ def config_path(directory: Path) -> Path:
     return Path(_files(directory).get("config", directory / CONFIG))
 
 
+def dense_config(directory: Path) -> dict[str, Any]:
+    """The configuration as it was written, without what a compression added."""
+    config = read_config(config_path(directory), REFUSED)
+    config["model"] = original_name(config.get("model"))
+    for key in ("quantization_config", *_DROPPED):
+        config.pop(key, None)
+    return config
+
+
+def original_name(name: Any) -> str:
+    """The class that a compressed model was made of; any other name as it is."""
+    return str(name).removeprefix(f"{REGISTER}.")
+
+
 def file_names(directory: Path) -> tuple[str, ...]:
     """The files beside the weights that the model needs, by their names in the directory."""
     found: list[str] = []
     described = directory / DESCRIPTION
     metas = read_config(described).get("file_path_metas", {}) if described.is_file() else {}
     for keys, name in _leaves(metas):
-        if keys not in {("init_param",), ("config",)} and (directory / name).is_file():
+        if keys not in {("init_param",), ("config",)} and contained_path(directory, name, _place(keys)).is_file():
             found.append(name)
-    found += [name for name in _FIXED_NAMES if (directory / name).is_file()]
+    found += [name for name in _FIXED_NAMES if contained_path(directory, name).is_file()]
     return tuple(dict.fromkeys(found))
 
 
@@ -87,14 +106,18 @@ def _files(directory: Path) -> dict[str, Any]:
     result: dict[str, Any] = {}
     if described.is_file():
         for keys, name in _leaves(read_config(described).get("file_path_metas", {})):
-            path = contained_path(directory, name)
+            path = contained_path(directory, name, _place(keys))
             if path.exists() or keys in {("init_param",), ("config",)}:
                 _merge_(result, _nest(keys, str(path)))
         return result
     for name, keys in _FIXED_NAMES.items():
-        if (directory / name).is_file():
-            _merge_(result, _nest(keys, str(directory / name)))
+        if (path := contained_path(directory, name)).is_file():
+            _merge_(result, _nest(keys, str(path)))
     return result
+
+
+def _place(keys: tuple[str, ...]) -> str:
+    return ".".join(("file_path_metas", *keys))
 
 
 def _leaves(form: Any, keys: tuple[str, ...] = ()) -> list[tuple[tuple[str, ...], str]]:
@@ -126,10 +149,10 @@ def _merge_(form: dict[str, Any], other: Mapping[str, Any]) -> None:
             form[key] = value
 
 
-def _contain_(directory: Path, section: Any) -> None:
+def _contain_(directory: Path, name: str, section: Any) -> None:
     """Make the paths in a section absolute; what leaves the directory is refused."""
     if not isinstance(section, dict):
         return
     for key in ("token_list", "seg_dict", "seg_dict_file", "bpemodel", "cmvn_file"):
         if isinstance(section.get(key), str):
-            section[key] = str(contained_path(directory, section[key]))
+            section[key] = str(contained_path(directory, section[key], f"{name}.{key}"))

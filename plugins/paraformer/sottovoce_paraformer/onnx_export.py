@@ -8,7 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import yaml
+
 from sottovoce.errors import SourceError, UsageError
+from sottovoce_paraformer.configuration import CONFIG, dense_config
 
 if TYPE_CHECKING:
     from torch import nn
@@ -21,7 +24,7 @@ CLASSES = ("Paraformer", "BiCifParaformer", "SeacoParaformer", "ContextualParafo
 # Parts of names, as FunASR has them: the output layers (`output_layer`, `hotword_output_layer`, `bias_output` and the
 # predictor's `cif_output`) and the hotwords decide single tokens. `linear_out` of the attentions does not match.
 _KEEP_FLOAT = ("output", "bias_encoder", "bias_decoder")
-_NEEDED = ("config.yaml", "am.mvn", "tokens.json")
+_NEEDED = ("am.mvn", "tokens.json")
 _OPTIONAL = ("seg_dict",)
 
 
@@ -54,7 +57,8 @@ def export_onnx(model: Model, directory: Path) -> Path:
     from sottovoce.formats.onnx import quantize_onnx, write_metadata
 
     _refuse_unsupported(model.module)
-    tokens = _copy_files(model.source.directory, directory)
+    timed = _kind(model.module.predictor) == "CifPredictorV3"
+    tokens = _copy_files(model.source.directory, directory, timed)
     # The float graph's metadata is taken over when it is quantized.
     for path in _write_graphs(model.module, directory):
         quantized = path.with_name(f"{path.stem}_quant.onnx")
@@ -95,7 +99,7 @@ def _on_cpu(module: nn.Module) -> nn.Module:
     return copy.deepcopy(module).to("cpu", torch.float32)
 
 
-def _copy_files(source: Path, directory: Path) -> list[str]:
+def _copy_files(source: Path, directory: Path, timed: bool) -> list[str]:
     """Copy what the clients read beside the graphs, and return the tokens."""
     for name in _NEEDED:
         if not (source / name).is_file():
@@ -103,10 +107,24 @@ def _copy_files(source: Path, directory: Path) -> list[str]:
     for name in (*_NEEDED, *_OPTIONAL):
         if (source / name).is_file():
             shutil.copyfile(source / name, directory / name)
+    (directory / CONFIG).write_text(_client_config(source, timed), encoding="utf-8")
     tokens = json.loads((source / "tokens.json").read_text(encoding="utf-8"))
     lines = "".join(f"{token} {index}\n" for index, token in enumerate(tokens))
     (directory / "tokens.txt").write_text(lines, encoding="utf-8")
     return [str(token) for token in tokens]
+
+
+def _client_config(source: Path, timed: bool) -> str:
+    """The configuration for funasr-onnx, which cuts ``predictor_bias`` tokens off every utterance.
+
+    The end of the sentence, which the bias stands for, is left out by the client as it is in torch, so that the cut
+    only takes a character from sentences that the model gives no end. With timestamps the client needs the cut: it
+    stops where there is a token more than there are peaks.
+    """
+    config = dense_config(source)
+    if not timed:
+        config["model_conf"] = {**(config.get("model_conf") or {}), "predictor_bias": 0}
+    return yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
 
 
 def _metadata(model: Model, tokens: list[str]) -> dict[str, str]:

@@ -10,11 +10,9 @@ from typing import Any
 import yaml
 
 from sottovoce import Model
-from sottovoce.checkpoint import read_config, write_tensors
+from sottovoce.checkpoint import write_tensors
 from sottovoce.formats import compressed_tensors
 from sottovoce_paraformer import configuration
-from sottovoce_paraformer.architectures import REGISTER
-from sottovoce_paraformer.auto_model import original_name
 
 
 def write(model: Model, directory: Path) -> Path:
@@ -28,12 +26,12 @@ def write(model: Model, directory: Path) -> Path:
     for name in configuration.file_names(source):
         (directory / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source / name, directory / name)
-    config = _config(source)
+    config = configuration.dense_config(source)
     metas: dict[str, Any] = {"config": configuration.CONFIG, **configuration.metas(source)}
     if quantization is None:
         metas["init_param"] = configuration.WEIGHTS
     else:
-        config["model"] = f"{REGISTER}.{config['model']}"
+        config["model"] = f"{configuration.REGISTER}.{config['model']}"
         config["quantization_config"] = quantization
     text = yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
     (directory / configuration.CONFIG).write_text(text, encoding="utf-8")
@@ -47,13 +45,3 @@ def write(model: Model, directory: Path) -> Path:
     (directory / configuration.DESCRIPTION).write_text(text, encoding="utf-8")
     write_tensors(model.module, directory / configuration.WEIGHTS)
     return directory
-
-
-def _config(source: Path) -> dict[str, Any]:
-    """The source's configuration as it was written, without what an earlier compression added."""
-    path = configuration.config_path(source)
-    config = read_config(path, configuration.REFUSED)
-    config["model"] = original_name(config["model"])
-    config.pop("quantization_config", None)
-    config.pop("init_param", None)
-    return config

@@ -108,8 +108,8 @@ def test_revisions_and_tokens(kind: str, hub: Hub, model: Path, tmp_path: Path) 
     wanted: list[tuple[str, dict[str, str], str]] = [
         ("owner/toy", {"revision": "v1"}, COMMIT),
         ("owner/toy", {"revision": COMMIT}, COMMIT),
-        ("owner/private", {"token": "secret"}, COMMIT),
         ("owner/private", {}, "401"),
+        ("owner/private", {"token": "secret"}, COMMIT),
         ("owner/toy", {"revision": "v2"}, "404"),
         ("owner/none", {}, "404"),
         ("owner/broken", {}, "500"),

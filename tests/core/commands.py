@@ -1,0 +1,74 @@
+"""The command line in this process and in one of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sottovoce import cli
+
+
+@dataclass
+class Done:
+    """What a command gave."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        """The one JSON object on standard output."""
+        assert self.code == 0, self.err
+        assert self.out.endswith("\n")
+        assert self.out.count("\n") == 1
+        return json.loads(self.out)
+
+    def fails(self, code: int, *parts: str) -> None:
+        """Check that it failed with one line on standard error that has ``parts`` in it, and nothing else."""
+        assert self.code == code, (self.out, self.err)
+        assert self.out == ""
+        assert self.err.startswith("error: "), self.err
+        assert self.err.count("\n") == 1, self.err
+        for part in parts:
+            assert part in self.err
+
+
+class Runner:
+    """Runs the command line in this process."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+        self._monkeypatch, self._capfd = monkeypatch, capfd
+
+    def __call__(self, *arguments: str | Path) -> Done:
+        self._monkeypatch.setattr(sys, "argv", ["sottovoce", *map(str, arguments)])
+        before, environment = signal.getsignal(signal.SIGTERM), dict(os.environ)
+        self._capfd.readouterr()
+        try:
+            with pytest.raises(SystemExit) as caught:
+                cli.main()
+        finally:
+            signal.signal(signal.SIGTERM, before)
+            os.environ.clear()
+            os.environ.update(environment)
+        captured = self._capfd.readouterr()
+        assert isinstance(caught.value.code, int)
+        return Done(caught.value.code, captured.out, captured.err)
+
+
+def command(*arguments: str | Path, environment: dict[str, str] | None = None, prefix: Sequence[str] = ()) -> Done:
+    """Run ``python -m sottovoce`` in a process of its own."""
+    done = subprocess.run(
+        [*prefix, sys.executable, "-m", "sottovoce", *map(str, arguments)],
+        capture_output=True, text=True, check=False, timeout=120, env=os.environ | (environment or {}),
+    )  # fmt: skip
+    return Done(done.returncode, done.stdout, done.stderr)
