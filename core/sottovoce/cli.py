@@ -61,6 +61,7 @@ class Output:
         with Progress(*columns, console=console, disable=self.quiet or not console.is_terminal) as bar:
 
             def update(what: str, done: int, total: int) -> None:
+                _end_if_asked()
                 if what not in tasks:
                     tasks[what] = bar.add_task(what, total=total)
                 bar.update(tasks[what], completed=done)
@@ -306,7 +307,9 @@ def export(out: Output, model: str, format_name: str, output: Path, overwrite: b
     from sottovoce.checkpoint.directory import refuse_existing
 
     refuse_existing(output, overwrite)
-    path = pipeline.export(loading.load(model, **options), format_name, output, overwrite=overwrite)
+    loaded = loading.load(model, **options)
+    _end_if_asked()
+    path = pipeline.export(loaded, format_name, output, overwrite=overwrite)
     files = {
         each.relative_to(path).as_posix(): each.stat().st_size for each in sorted(path.rglob("*")) if each.is_file()
     }
@@ -323,7 +326,9 @@ def export(out: Output, model: str, format_name: str, output: Path, overwrite: b
 def main() -> None:
     """Run the command line; exit 0 done, 1 failed, 2 wrong use, 130 interrupted."""
     # A terminated process cleans up as an interrupted one does.
-    signal.signal(signal.SIGTERM, _terminate)
+    for number, ordinary in ((signal.SIGTERM, signal.SIG_DFL), (signal.SIGINT, signal.default_int_handler)):
+        if signal.getsignal(number) == ordinary:
+            signal.signal(number, _end)
     sys.exit(_run())
 
 
@@ -335,8 +340,19 @@ class Ended(BaseException):
         self.how, self.exit_code = how, exit_code
 
 
-def _terminate(*_: object) -> None:
-    raise Ended("terminated", 128 + signal.SIGTERM)
+_asked: list[Ended] = []
+"""What the process was asked to end by: while FunASR is imported, an exception from a signal is lost there."""
+
+
+def _end(number: int, _: object) -> None:
+    interrupted = number == signal.SIGINT
+    _asked.append(Ended("interrupted", INTERRUPTED) if interrupted else Ended("terminated", 128 + number))
+    raise KeyboardInterrupt if interrupted else _asked[-1]
+
+
+def _end_if_asked() -> None:
+    if _asked:
+        raise _asked[-1]
 
 
 def _run() -> int:

@@ -6,6 +6,7 @@ import os
 import pickle
 import subprocess
 import sys
+import traceback
 from collections.abc import Callable
 from typing import IO, Any
 
@@ -57,7 +58,7 @@ def _main() -> None:
     os.dup2(2, 1)
 
     def send(kind: str, content: Any) -> None:
-        pickle.dump((kind, content), stream)
+        stream.write(pickle.dumps((kind, content)))
         stream.flush()
 
     try:
@@ -65,6 +66,11 @@ def _main() -> None:
         send("result", function(*arguments, progress=lambda *report: send("progress", report)))
     except SottovoceError as error:
         send("error", error)
+    except Exception as error:
+        # Not every library's error can be pickled; where it came from goes along as a note.
+        failure = RuntimeError(f"{type(error).__name__}: {error}")
+        failure.add_note(traceback.format_exc())
+        send("error", failure)
     except KeyboardInterrupt:
         sys.exit(130)
 

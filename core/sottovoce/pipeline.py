@@ -20,7 +20,7 @@ from sottovoce.progress import Progress, silent
 from sottovoce.recipe import Recipe
 from sottovoce.report import COMPRESSION_FILE, CompressionReport, Coverage, StepReport
 from sottovoce.samples import Samples, read_samples
-from sottovoce.selection import select_linears
+from sottovoce.selection import select_layers
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -235,7 +235,7 @@ def inspect(
     if chosen is None and model.report is not None and model.report.steps:
         return facts | _found(model.report.to_dict()["steps"][-1]) | {"recipe": dict(model.report.recipe)}
     if chosen is None:
-        selection = select_linears(model.module, model.architecture)
+        selection = select_layers(model.module, model.architecture)
         plan = StepReport(step={}, targets=selection.targets, kept=selection.kept, coverage=selection.coverage)
         return facts | _found(plan.to_dict())
     model.module.to("meta")

@@ -42,7 +42,7 @@ class Step(BaseModel):
 
 
 class Quantize(Step):
-    """Store linear weights as integers, one scale an output channel.
+    """Store the weights of linear layers and embedding tables as integers, one scale an output channel or row.
 
     With 8 bits and ``dynamic`` activations the products run in int8 as well (W8A8): each input is quantized by its own
     range while the model runs, so no calibration is needed.

@@ -168,10 +168,20 @@ def _lines(path: Path) -> list[str]:
 
 
 def _audio(source: str, root: Path, where: str) -> Path:
+    import soundfile
+
     path = root / source
     if not path.is_file():
         raise SamplesError(f"{where}: no such audio file: {source}")
+    try:
+        soundfile.info(str(path))
+    except RuntimeError as error:
+        raise SamplesError(f"{where}: no audio that can be read: {source} ({_line(error)})") from None
     return path
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())
 
 
 def _refuse_duplicates(path: Path, items: Sequence[Sample]) -> None:

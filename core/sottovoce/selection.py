@@ -19,25 +19,25 @@ OTHER_REASON = "not among the targets"
 
 @dataclass(frozen=True)
 class Selection:
-    """The linear layers to change, by name, and everything else."""
+    """The layers to change, by name, and everything else."""
 
-    linears: Mapping[str, nn.Linear]
+    layers: Mapping[str, nn.Linear | nn.Embedding]
     kept: tuple[Kept, ...]
     coverage: Coverage
 
     @property
     def targets(self) -> tuple[Target, ...]:
         """The layers with the elements that change."""
-        return tuple(Target(name=name, parameters=linear.weight.numel()) for name, linear in self.linears.items())
+        return tuple(Target(name=name, parameters=layer.weight.numel()) for name, layer in self.layers.items())
 
 
-def select_linears(
+def select_layers(
     module: nn.Module,
     architecture: Architecture,
     targets: Iterable[str] | None = None,
     ignore: Iterable[str] = (),
 ) -> Selection:
-    """Choose the linear layers that ``targets`` mean.
+    """Choose the linear layers and embedding tables that ``targets`` mean.
 
     Args:
         module: The model.
@@ -46,11 +46,11 @@ def select_linears(
         ignore: More patterns to leave.
 
     Raises:
-        CoverageError: A pattern of the targets meets nothing, or a target is no linear layer.
+        CoverageError: A pattern of the targets meets nothing, or a target is neither a linear layer nor a table.
     """
     reasons = {pattern: "left out by the recipe" for pattern in ignore} | dict(architecture.ignore)
     wanted = tuple(architecture.targets if targets is None else targets)
-    linears: dict[str, nn.Linear] = {}
+    layers: dict[str, nn.Linear | nn.Embedding] = {}
     why: dict[str, str] = {}
     met: set[str] = set()
     for name, child in module.named_modules():
@@ -60,34 +60,36 @@ def select_linears(
         if reason := next((text for pattern, text in reasons.items() if matches(name, kind, pattern)), None):
             why[name] = reason
         elif hit:
-            linears[name] = _linear(name, child)
+            layers[name] = _layer(name, child)
     if unmet := [pattern for pattern in wanted if pattern not in met]:
         raise CoverageError(
             f"no module of {architecture.name} matches {', '.join(map(repr, unmet))}; see inspect for names"
         )
     parameters = {name: parameter.numel() for name, parameter in module.named_parameters()}
-    chosen = tuple(Target(name=name, parameters=linear.weight.numel()) for name, linear in linears.items())
-    return Selection(linears, _kept(module, linears, why), Coverage.of(architecture, parameters, chosen))
+    chosen = tuple(Target(name=name, parameters=layer.weight.numel()) for name, layer in layers.items())
+    return Selection(layers, _kept(module, layers, why), Coverage.of(architecture, parameters, chosen))
 
 
-def _linear(name: str, module: nn.Module) -> nn.Linear:
+def _layer(name: str, module: nn.Module) -> nn.Linear | nn.Embedding:
     from torch import nn
 
-    if not isinstance(module, nn.Linear):
+    if not isinstance(module, nn.Linear | nn.Embedding):
         raise CoverageError(
-            f"the target {name!r} is a {type(module).__name__}, not a float linear layer: "
+            f"the target {name!r} is a {type(module).__name__}, not a float linear layer or embedding: "
             "is the model compressed already? if not, name it in ignore"
         )
     return module
 
 
-def _kept(module: nn.Module, linears: Mapping[str, nn.Linear], why: Mapping[str, str]) -> tuple[Kept, ...]:
+def _kept(
+    module: nn.Module, layers: Mapping[str, nn.Linear | nn.Embedding], why: Mapping[str, str]
+) -> tuple[Kept, ...]:
     kept: list[Kept] = []
     biases = 0
     for name, child in module.named_modules():
         own = sum(parameter.numel() for parameter in child.parameters(recurse=False))
-        if name in linears:
-            biases += own - linears[name].weight.numel()
+        if name in layers:
+            biases += own - layers[name].weight.numel()
         elif own:
             kept.append(Kept(name=name, parameters=own, reason=_reason(name, type(child).__name__, why)))
     if biases:

@@ -39,13 +39,14 @@ PARAFORMER = Architecture(
     matches=_names("Paraformer", "BiCifParaformer", "SeacoParaformer", "ContextualParaformer"),
     targets=(
         rf"re:encoder\.encoders0?\.\d+\.({_ATTENTION}|{_FEED_FORWARD})",
-        rf"re:(seaco_)?decoder\.(decoders[23]?\.\d+|last_decoder)\.({_CROSS_ATTENTION}|{_FEED_FORWARD})",
+        # The table of characters too: training looks them up, and hotwords; recognition alone does not.
+        rf"re:(seaco_)?decoder\.(embed\.0|(decoders[23]?\.\d+|last_decoder)\.({_CROSS_ATTENTION}|{_FEED_FORWARD}))",
     ),
     ignore={
         r"re:.*\.fsmn_block": "FSMN memory: a depthwise convolution, 0.1 % of the weights",
         r"re:predictor(\..*)?": "CIF predictor: its weights add up to the number of tokens, so a small error drops one",
         r"re:(.*\.)?(hotword_)?output_layer": "output layer: near ties between characters; FunASR's int8 keeps it too",
-        r"re:(.*\.)?(embed|bias_embed)(\..*)?": "embedding table: looked up, not multiplied",
+        r"re:bias_embed(\..*)?": "embedding table: looked up, not multiplied",
         r"re:(bias_encoder|lstm_proj|decoder\.bias_(decoder|output))(\..*)?": "hotword path: as FunASR's int8 keeps it",
         r"re:.*norm\d?": "normalization",
     },

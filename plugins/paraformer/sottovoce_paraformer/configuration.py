@@ -8,6 +8,7 @@ from typing import Any
 
 from sottovoce.checkpoint import contained_path, read_config
 from sottovoce.checkpoint.guard import CODE_KEYS
+from sottovoce.errors import SourceError
 
 REGISTER = "sottovoce_paraformer.register"
 """Prefix of the class names in the configuration of a compressed model; the import that makes FunASR know them."""
@@ -20,6 +21,9 @@ REFUSED = CODE_KEYS | {"hub", "oss_bucket", "model_path", "vad_model", "punc_mod
 """Keys of a ``config.yaml`` that would fetch or run something; only the caller may say them."""
 
 _DROPPED = ("init_param", "output_dir", "export", "resume")
+_NEEDED = ("token_list", "cmvn_file", "bpemodel")
+"""Files without which a model would hear or say something else; FunASR leaves out what is not there."""
+
 _FIXED_NAMES: Mapping[str, tuple[str, ...]] = {
     "tokens.txt": ("tokenizer_conf", "token_list"),
     "tokens.json": ("tokenizer_conf", "token_list"),
@@ -49,6 +53,8 @@ def read(directory: Path) -> dict[str, Any]:
     for section in ("tokenizer_conf", "frontend_conf"):
         _contain_(directory, section, config.get(section))
     _merge_(config, files)
+    if config.get("tokenizer") == "CharTokenizer" and "token_list" not in (config.get("tokenizer_conf") or {}):
+        raise SourceError(f"{directory}: the tokens are missing (no tokens.json)")
     if "init_param" not in config:
         names = (WEIGHTS, "model.pt", "model.pb")
         config["init_param"] = str(
@@ -107,6 +113,8 @@ def _files(directory: Path) -> dict[str, Any]:
     if described.is_file():
         for keys, name in _leaves(read_config(described).get("file_path_metas", {})):
             path = contained_path(directory, name, _place(keys))
+            if keys[-1] in _NEEDED and not path.is_file():
+                raise SourceError(f"{directory}: {DESCRIPTION} names {name}, which is missing")
             if path.exists() or keys in {("init_param",), ("config",)}:
                 _merge_(result, _nest(keys, str(path)))
         return result

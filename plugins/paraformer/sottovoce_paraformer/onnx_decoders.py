@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sottovoce_paraformer.onnx_modules import CrossAttention, FeedForward, Mask, Memory, as_linear
+from sottovoce_paraformer.onnx_modules import CrossAttention, FeedForward, Mask, Memory, as_float
 
 _FILTERED_HOTWORDS = 50
 _FILTER_LAYERS = 6
@@ -102,7 +102,7 @@ class HotwordDecoder(nn.Module):
     def __init__(self, model: Any) -> None:
         super().__init__()
         self.seaco_decoder = Decoder(model.seaco_decoder)
-        self.hotword_output_layer = as_linear(model.hotword_output_layer)
+        self.hotword_output_layer = as_float(model.hotword_output_layer)
         self.no_bias = int(model.NO_BIAS)
 
     def forward(self, logits: Tensor, hidden: Tensor, x: Tensor, tokens: Mask, hotwords: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from sottovoce_paraformer.onnx_decoders import ContextualDecoder, Decoder, HotwordDecoder, HotwordEncoder
-from sottovoce_paraformer.onnx_modules import Encoder, as_linear, length_mask
+from sottovoce_paraformer.onnx_modules import Encoder, as_float, length_mask
 from sottovoce_paraformer.onnx_predictor import Predictor, Timestamps
 
 _AXES: Mapping[str, Mapping[int, str]] = {
@@ -54,7 +54,7 @@ class Recognizer(nn.Module):
         self.timestamps = Timestamps(model.predictor) if hasattr(model.predictor, "upsample_cnn") else None
         contextual = hasattr(model.decoder, "bias_decoder")
         self.decoder = ContextualDecoder(model.decoder) if contextual else Decoder(model.decoder)
-        self.output_layer = as_linear(model.decoder.output_layer)
+        self.output_layer = as_float(model.decoder.output_layer)
         self.hotwords = HotwordDecoder(model) if hasattr(model, "seaco_decoder") else None
 
     def forward(self, speech: Tensor, speech_lengths: Tensor, bias_embed: Tensor | None = None) -> tuple[Tensor, ...]:
@@ -95,7 +95,8 @@ def graphs(model: Any) -> tuple[Graph, ...]:
         return (Graph(name="model", module=recognizer, inputs=inputs, input_names=names, output_names=outputs),)
     width = int(model.bias_encoder.hidden_size)
     own = hasattr(model, "bias_embed") and not getattr(model, "use_decoder_embedding", False)
-    encoder = HotwordEncoder(model.bias_embed if own else model.decoder.embed, model.bias_encoder)
+    table = as_float(model.bias_embed if own else model.decoder.embed[0])
+    encoder = HotwordEncoder(table, model.bias_encoder)
     return (
         Graph(
             name="model",

@@ -35,8 +35,8 @@ def length_mask(lengths: Tensor, positions: Tensor) -> Mask:
     return Mask(inside[:, :, None], ((1.0 - inside) * _MASKED)[:, None, None, :])
 
 
-def as_linear(layer: nn.Module) -> nn.Module:
-    """A compressed linear layer as the float layer that it stands for; any other layer as it is."""
+def as_float(layer: nn.Module) -> nn.Module:
+    """A compressed layer as the float layer that it stands for; any other layer as it is."""
     dequantize = getattr(layer, "dequantize", None)
     return dequantize() if callable(dequantize) else layer
 
@@ -96,8 +96,8 @@ class SelfAttention(nn.Module):
 
     def __init__(self, attention: Any) -> None:
         super().__init__()
-        self.linear_q_k_v = as_linear(attention.linear_q_k_v)
-        self.linear_out = as_linear(attention.linear_out)
+        self.linear_q_k_v = as_float(attention.linear_q_k_v)
+        self.linear_out = as_float(attention.linear_out)
         self.memory = Memory(attention)
         self.attention = Attention(attention.h, attention.d_k)
 
@@ -112,9 +112,9 @@ class CrossAttention(nn.Module):
 
     def __init__(self, attention: Any) -> None:
         super().__init__()
-        self.linear_q = as_linear(attention.linear_q)
-        self.linear_k_v = as_linear(attention.linear_k_v)
-        self.linear_out = as_linear(attention.linear_out)
+        self.linear_q = as_float(attention.linear_q)
+        self.linear_k_v = as_float(attention.linear_k_v)
+        self.linear_out = as_float(attention.linear_out)
         self.attention = Attention(attention.h, attention.d_k)
 
     def forward(self, x: Tensor, memory: Tensor, mask: Tensor | None) -> Tensor:
@@ -133,8 +133,8 @@ class FeedForward(nn.Module):
 
     def __init__(self, layer: Any) -> None:
         super().__init__()
-        self.w_1 = as_linear(layer.w_1)
-        self.w_2 = as_linear(layer.w_2)
+        self.w_1 = as_float(layer.w_1)
+        self.w_2 = as_float(layer.w_2)
         self.norm = getattr(layer, "norm", nn.Identity())
         self.activation = layer.activation
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sottovoce_paraformer.onnx_modules import Mask, as_linear, length_mask
+from sottovoce_paraformer.onnx_modules import Mask, as_float, length_mask
 
 
 class Context(nn.Module):
@@ -39,7 +39,7 @@ class Predictor(nn.Module):
     def __init__(self, predictor: Any) -> None:
         super().__init__()
         self.context = Context(predictor)
-        self.cif_output = as_linear(predictor.cif_output)
+        self.cif_output = as_float(predictor.cif_output)
         self.smooth_factor = float(predictor.smooth_factor)
         self.noise_threshold = float(predictor.noise_threshold)
         self.tail_threshold = float(predictor.tail_threshold)
@@ -93,7 +93,7 @@ class Timestamps(nn.Module):
         self.context = Context(predictor) if predictor.use_cif1_cnn else None
         self.upsample_cnn = predictor.upsample_cnn
         self.blstm = getattr(predictor, "blstm", None)
-        self.cif_output2 = as_linear(predictor.cif_output2)
+        self.cif_output2 = as_float(predictor.cif_output2)
         self.upsample_times = int(predictor.upsample_times)
         self.smooth_factor2 = float(predictor.smooth_factor2)
         self.noise_threshold2 = float(predictor.noise_threshold2)
