@@ -46,8 +46,14 @@ class Worker:
         command = [sys.executable, str(HERE / "paths.py"), kind, str(model), "--threads", str(threads)]
         environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
         self._messages = tempfile.TemporaryFile()  # noqa: SIM115  # closed with the process
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": self._messages}
-        self._process = subprocess.Popen(command, text=True, env=environment, **pipes)
+        self._process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._messages,
+            text=True,
+            env=environment,
+        )
         self.loaded = self._answer()
 
     def run(self, seconds: tuple[float, ...]) -> dict[str, Any]:
@@ -136,6 +142,7 @@ def compare(workers: dict[str, Worker], quick: bool) -> dict[str, dict[str, Any]
         found[name] = {
             path: {
                 "seconds": medians[path],
+                "fastest_seconds": min(one["seconds"] for one in runs),
                 "ratio": medians[path] / medians[PEER],
                 "tokens": runs[-1]["tokens"],
                 "peak_memory_bytes": runs[-1]["peak_memory_bytes"],
@@ -189,6 +196,7 @@ def table(result: dict[str, Any]) -> str:
     facts = result["paths"]
     last = list(result["inputs"].values())[-1]
     rows.append(["size on disk", *(_megabytes(facts[path]["size_bytes"]) for path in paths)])
+    rows.append(["import", *(f"{facts[path]['load']['import_seconds']:.1f} s" for path in paths)])
     rows.append(["load", *(f"{facts[path]['load']['load_seconds']:.1f} s" for path in paths)])
     rows.append(["peak memory, loaded", *(_megabytes(facts[path]["load"]["peak_memory_bytes"]) for path in paths)])
     rows.append(["peak memory, all inputs", *(_megabytes(last[path]["peak_memory_bytes"]) for path in paths)])

@@ -51,13 +51,15 @@ class Runner:
 
     def __call__(self, *arguments: str | Path) -> Done:
         self._monkeypatch.setattr(sys, "argv", ["sottovoce", *map(str, arguments)])
-        before, environment = signal.getsignal(signal.SIGTERM), dict(os.environ)
+        handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+        environment = dict(os.environ)
         self._capfd.readouterr()
         try:
             with pytest.raises(SystemExit) as caught:
                 cli.main()
         finally:
-            signal.signal(signal.SIGTERM, before)
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
             os.environ.clear()
             os.environ.update(environment)
         captured = self._capfd.readouterr()

@@ -137,6 +137,7 @@ def test_all_of_a_recipes_problems_come_in_one_line_before_the_model_is_read(
     [
         ('{"source": ', "data.jsonl:2: not JSON"),
         ('{"source": "b.wav"}', "data.jsonl:2: no such audio file: b.wav"),
+        ('{"source": "data.jsonl"}', "data.jsonl:2: no audio that can be read: data.jsonl"),
         ('{"key": "a", "source": "a.wav"}', "data.jsonl: the key 'a' stands twice"),
     ],
 )

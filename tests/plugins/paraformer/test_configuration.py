@@ -150,10 +150,10 @@ def garble(path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "damage", "parts"),
     [
-        ("tokens.json", Path.unlink, ["tokens"]),
+        ("tokens.json", Path.unlink, ["configuration.json names tokens.json, which is missing"]),
         ("tokens.json", truncate, ["FunASR cannot build the model"]),
         ("am.mvn", garble, ["FunASR cannot build the model"]),
-        ("am.mvn", Path.unlink, ["am.mvn"]),
+        ("am.mvn", Path.unlink, ["configuration.json names am.mvn, which is missing"]),
         ("config.yaml", Path.unlink, ["no model directory"]),
         ("configuration.json", truncate, ["configuration.json: cannot be read"]),
         ("model.safetensors", truncate, ["model.safetensors: the weights are damaged"]),
@@ -167,6 +167,12 @@ def garble(path: Path) -> None:
 def test_a_damaged_file_is_one_line(name: str, damage: Callable[[Path], object], parts: list[str], model: Path) -> None:
     damage(model / name)
     refused(model, *parts)
+
+
+def test_tokens_that_nothing_names_are_missed(model: Path) -> None:
+    (model / "configuration.json").unlink()
+    (model / "tokens.json").unlink()
+    refused(model, "the tokens are missing (no tokens.json)")
 
 
 def test_weights_of_another_width_do_not_fit(model: Path) -> None:

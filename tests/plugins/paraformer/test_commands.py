@@ -1,0 +1,118 @@
+"""The command line on a Paraformer, with the plugins as they are installed."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+import sottovoce
+from core.commands import Runner, command
+from plugins.paraformer.tiny import make_model
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_model(tmp_path_factory.mktemp("models") / "model")
+
+
+@pytest.fixture(scope="module")
+def manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    noise = np.random.default_rng(0).standard_normal(16000).astype(np.float32) / 10
+    soundfile.write(folder / "a.wav", noise, 16000)
+    path = folder / "data.jsonl"
+    path.write_text('{"key": "a", "source": "a.wav", "target": "一二三"}\n', encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Runner:
+    return Runner(monkeypatch, capfd)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_compress_inspect_and_export(model: Path, run: Runner, tmp_path: Path) -> None:
+    before = contents(model)
+    estimate = run("inspect", model, "-r", "int8", "--json").json["estimate"]
+    form = run("compress", model, "-r", "int8", "-o", tmp_path / "int8", "--json").json
+    assert form["architecture"] == "paraformer"
+    assert form["size_bytes"]["after"] == estimate["size_bytes"]
+    again = run("inspect", tmp_path / "int8", "--json").json
+    assert again["coverage"] == form["coverage"]
+    assert type(sottovoce.load(tmp_path / "int8").native).__name__ == "AutoModel"
+    done = run("compress", tmp_path / "int8", "-r", "int8", "-o", tmp_path / "twice")
+    done.fails(1, "is the model compressed already?")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["int8"]
+    assert contents(model) == before
+
+
+def test_evaluate_in_a_process_of_its_own(model: Path, manifest: Path) -> None:
+    done = command("evaluate", model, "--data", manifest, "--json")
+    assert done.json["metrics"]["cer"]["value"] > 0
+    assert done.json["metrics"]["peak_memory_bytes"]["value"] > 0
+    assert done.err == ""
+
+
+def test_a_model_that_cannot_be_evaluated_is_one_line(model: Path, manifest: Path, tmp_path: Path) -> None:
+    broken = shutil.copytree(model, tmp_path / "broken")
+    (broken / "model.safetensors").write_bytes(b"")
+    command("evaluate", broken, "--data", manifest).fails(1, "model.safetensors: the weights are damaged")
+
+
+def test_a_full_disk_leaves_nothing(model: Path, run: Runner, tmp_path: Path) -> None:
+    resource = pytest.importorskip("resource")
+    before = contents(model)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, limits[1]))
+    try:
+        done = run("compress", model, "-r", "int8", "-o", tmp_path / "new" / "out")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    done.fails(1, "out: could not be written, nothing was left behind", "File too large")
+    assert not list(tmp_path.iterdir())
+    assert contents(model) == before
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX's")
+def test_an_interrupt_while_funasr_is_imported_is_not_lost(model: Path, tmp_path: Path) -> None:
+    arguments = ["compress", str(model), "-r", "int8", "-o", str(tmp_path / "out")]
+    # As soon as FunASR imports its first model.
+    program = f"""
+import os, sys
+class Sender:
+    def find_spec(self, name, path=None, target=None):
+        if name.startswith("funasr.models."):
+            sys.meta_path.remove(self)
+            os.kill(os.getpid(), {int(signal.SIGINT)})
+sys.meta_path.insert(0, Sender())
+from sottovoce.cli import main
+main()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=False, timeout=120
+    )
+    assert (done.returncode, done.stdout) == (130, "")
+    assert done.stderr == "error: interrupted; nothing was left half-written\n"
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_configuration_that_asks_for_code_is_one_line(model: Path, run: Runner, tmp_path: Path) -> None:
+    copy = shutil.copytree(model, tmp_path / "copy")
+    described = json.loads((copy / "configuration.json").read_text())
+    (copy / "configuration.json").write_text(json.dumps({**described, "trust_remote_code": True}))
+    run("inspect", copy).fails(1, "trust_remote_code is refused")
+
+
+def test_an_alias_of_another_kind_is_wrong_use(run: Runner) -> None:
+    run("inspect", "paraformer-zh-streaming").fails(2, "the paraformer plugin does not support")
