@@ -71,9 +71,10 @@ def pack(weight: Tensor, scale: Tensor, bias: Tensor | None = None) -> PackedWei
     """
     return PackedWeight(
         blocks=torch.ops.onednn.qlinear_prepack.default(weight.detach().contiguous(), None),
-        scale=scale.detach().flatten().float().contiguous(),
+        # Copies, since a view would keep the whole of a mapped file in memory.
+        scale=scale.detach().flatten().float().clone(),
         zero_point=torch.zeros(weight.shape[0], dtype=torch.int32),
-        bias=None if bias is None else bias.detach().float().contiguous(),
+        bias=None if bias is None else bias.detach().float().clone(),
     )
 
 

@@ -71,6 +71,16 @@ def restore_(
         from sottovoce_paraformer.sanm import rewire
 
         rewire(module)
+        _leave_file_(module)
+
+
+def _leave_file_(module: torch.nn.Module) -> None:
+    """Copy the tensors that still lie in the mapped file, so that it is let go: packed weights are copies already."""
+    for child in module.modules():
+        for parameter in child.parameters(recurse=False):
+            parameter.data = parameter.data.clone()
+        for name, buffer in child.named_buffers(recurse=False):
+            child._buffers[name] = buffer.clone()
 
 
 @contextlib.contextmanager

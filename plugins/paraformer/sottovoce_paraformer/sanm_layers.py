@@ -28,6 +28,10 @@ from sottovoce.formats import onednn
 from sottovoce.formats.int8_linear import Int8Linear
 
 
+_WHOLE, _BLOCK = 512, 256
+"""Queries that are attended at once, and in blocks of which longer inputs are: their scores then stay in the cache."""
+
+
 class NotFiniteError(ArithmeticError):
     """An activation is infinite or not a number; int8 cannot say that, FunASR's forward can."""
 
@@ -219,10 +223,15 @@ def attend(query: Tensor, key: Tensor, value: Tensor, heads: int, layout: Layout
 def _attend_one(query: Tensor, key: Tensor, value: Tensor, into: Tensor) -> None:
     if not key.shape[1]:
         into.zero_()
-    elif query.shape[1]:
-        # Rows of keys that lie far apart slow the product more than bringing them together costs.
-        scores = torch.bmm(query, key.contiguous().transpose(1, 2))
-        into.copy_(torch.bmm(scores.softmax(-1), value))
+        return
+    # Rows of keys that lie far apart slow the product more than bringing them together costs.
+    key = key.contiguous().transpose(1, 2)
+    length = query.shape[1]
+    block = length if length <= _WHOLE else _BLOCK
+    for start in range(0, length, max(block, 1)):
+        part = slice(start, start + block)
+        scores = torch.bmm(query[:, part], key)
+        into[:, part].copy_(torch.bmm(scores.softmax(-1), value))
 
 
 def _heads(rows: Tensor, heads: int) -> Tensor:
