@@ -27,7 +27,6 @@ from torch.nn import functional
 from sottovoce.formats import onednn
 from sottovoce.formats.int8_linear import Int8Linear
 
-
 _WHOLE, _BLOCK = 512, 256
 """Queries that are attended at once, and in blocks of which longer inputs are: their scores then stay in the cache."""
 

@@ -86,7 +86,9 @@ def stacks(module):
     return [child for child in module.modules() if isinstance(child, sanm.Stack)]
 
 
-@pytest.mark.parametrize(("lengths", "tokens"), [(LENGTHS[:1], TOKENS[:1]), (LENGTHS, TOKENS), ([40, 40], [5, 5]), ([700, 300], [9, 4])])
+@pytest.mark.parametrize(
+    ("lengths", "tokens"), [(LENGTHS[:1], TOKENS[:1]), (LENGTHS, TOKENS), ([40, 40], [5, 5]), ([700, 300], [9, 4])]
+)
 def test_outputs_are_those_of_funasr(kind, lengths, tokens):
     module = quantize(build(kind))
     rewired = copy.deepcopy(module)
