@@ -6,7 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sottovoce.architecture import Architecture, CardFacts
+    from sottovoce.architecture import Architecture, CardFacts, lazy
     from sottovoce.errors import SottovoceError
     from sottovoce.evaluation import evaluate
     from sottovoce.hookspecs import hookimpl
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "architecture": ("Architecture", "CardFacts"),
+    "architecture": ("Architecture", "CardFacts", "lazy"),
     "errors": ("SottovoceError",),
     "evaluation": ("evaluate",),
     "hookspecs": ("hookimpl",),
@@ -36,8 +36,8 @@ _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 __all__ = [
     "Architecture", "CardFacts", "CompressionReport", "Coverage", "EvaluationReport", "Kept", "LoadOptions", "Metric",
     "Model", "Prediction", "Quantize", "Recipe", "Repository", "Run", "Sample", "Samples", "SottovoceError", "Source",
-    "Step", "StepReport", "Target", "compress", "evaluate", "export", "from_pretrained", "hookimpl", "inspect", "load",
-    "read_samples", "save",
+    "Step", "StepReport", "Target", "compress", "evaluate", "export", "from_pretrained", "hookimpl", "inspect", "lazy",
+    "load", "read_samples", "save",
 ]  # fmt: skip
 
 

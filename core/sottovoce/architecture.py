@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -70,6 +71,19 @@ class Architecture:
     def part_of(self, name: str) -> str:
         """The part that the parameter or module ``name`` belongs to, or ``other``."""
         return next((part for part, pattern in self.parts.items() if matches(name, "", pattern)), "other")
+
+
+def lazy(reference: str) -> Callable[..., Any]:
+    """A function by its ``module:name``, imported when it is first called.
+
+    Describing a family must not import torch or a model library; the functions that need them may.
+    """
+    module, _, name = reference.partition(":")
+
+    def call(*arguments: Any) -> Any:
+        return getattr(import_module(module), name)(*arguments)
+
+    return call
 
 
 def matches(name: str, class_name: str, pattern: str) -> bool:

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from sottovoce.architecture import Architecture
+from typing import Any
 
 COMPRESSION_FILE = "compression.json"
 
@@ -53,15 +50,15 @@ class Coverage:
         return self.compressed_parameters / self.parameters if self.parameters else 0.0
 
     @classmethod
-    def of(cls, architecture: Architecture, parameters: Mapping[str, int], targets: Iterable[Target]) -> Coverage:
-        """Count ``targets`` against all ``parameters`` (name to element count, before the step)."""
+    def of(cls, part_of: Callable[[str], str], parameters: Mapping[str, int], targets: Iterable[Target]) -> Coverage:
+        """Count ``targets`` against all ``parameters`` (name to element count, before the step), by part."""
         total: dict[str, int] = {}
         changed: dict[str, int] = {}
         for name, count in parameters.items():
-            part = architecture.part_of(name)
+            part = part_of(name)
             total[part] = total.get(part, 0) + count
         for target in targets:
-            part = architecture.part_of(target.name)
+            part = part_of(target.name)
             changed[part] = changed.get(part, 0) + target.parameters
         parts = {part: Part(parameters=total[part], compressed_parameters=changed.get(part, 0)) for part in total}
         return cls(parameters=sum(total.values()), compressed_parameters=sum(changed.values()), parts=parts)

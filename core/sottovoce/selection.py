@@ -67,7 +67,7 @@ def select_layers(
         )
     parameters = {name: parameter.numel() for name, parameter in module.named_parameters()}
     chosen = tuple(Target(name=name, parameters=layer.weight.numel()) for name, layer in layers.items())
-    return Selection(layers, _kept(module, layers, why), Coverage.of(architecture, parameters, chosen))
+    return Selection(layers, _kept(module, layers, why), Coverage.of(architecture.part_of, parameters, chosen))
 
 
 def _layer(name: str, module: nn.Module) -> nn.Linear | nn.Embedding:

@@ -2,32 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from sottovoce import Architecture, CardFacts
+from sottovoce import Architecture, CardFacts, lazy
 
 _AUDIO = r"re:model\.audio_tower\.layers\.\d+\.(self_attn\.(q|k|v|out)_proj|fc[12])"
 _TEXT = r"re:model\.language_model\.layers\.\d+\.(self_attn\.(q|k|v|o)_proj|mlp\.(gate|up|down)_proj)"
 _PROJECTOR = r"re:model\.multi_modal_projector\.(linear_\d+|proj\w*|fc\w*)"
-
-
-def _forward(*arguments: Any) -> Any:
-    from sottovoce_forced_aligner.alignment import forward
-
-    return forward(*arguments)
-
-
-def _predict(*arguments: Any) -> Any:
-    from sottovoce_forced_aligner.alignment import predict
-
-    return predict(*arguments)
-
-
-def _probe(*arguments: Any) -> Any:
-    from sottovoce_forced_aligner.alignment import probe
-
-    return probe(*arguments)
-
 
 FORCED_ALIGNER = Architecture(
     name="qwen3-forced-aligner",
@@ -36,6 +15,7 @@ FORCED_ALIGNER = Architecture(
     ignore={
         "score": "output layer: a near tie moves a word boundary by many 80 ms bins",
         r"re:.*embed_tokens": "embedding table: looked up, not multiplied",
+        r"re:.*\.ln_post": "normalization",
         r"re:model\.audio_tower\.conv.*": "convolutional stem: 1 % of the weights",
         r"re:.*norm\d?": "normalization",
     },
@@ -54,9 +34,9 @@ FORCED_ALIGNER = Architecture(
         library_name="transformers",
         languages=("zh", "en", "yue", "fr", "de", "it", "ja", "ko", "pt", "ru", "es"),
     ),
-    forward=_forward,
-    predict=_predict,
-    probe=_probe,
+    forward=lazy("sottovoce_forced_aligner.alignment:forward"),
+    predict=lazy("sottovoce_forced_aligner.alignment:predict"),
+    probe=lazy("sottovoce_forced_aligner.alignment:probe"),
 )
 
 ARCHITECTURES = (FORCED_ALIGNER,)

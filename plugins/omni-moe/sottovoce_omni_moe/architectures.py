@@ -2,30 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from sottovoce import Architecture, CardFacts
+from sottovoce import Architecture, CardFacts, lazy
 
 _ATTENTION = r"self_attn\.(q|k|v|o)_proj"
-
-
-def _forward(*arguments: Any) -> Any:
-    from sottovoce_omni_moe.conversation import forward
-
-    return forward(*arguments)
-
-
-def _predict(*arguments: Any) -> Any:
-    from sottovoce_omni_moe.conversation import predict
-
-    return predict(*arguments)
-
-
-def _probe(*arguments: Any) -> Any:
-    from sottovoce_omni_moe.conversation import probe
-
-    return probe(*arguments)
-
 
 OMNI_MOE = Architecture(
     name="qwen3-omni-moe",
@@ -38,6 +17,8 @@ OMNI_MOE = Architecture(
         r"re:.*\.mlp\.experts": "experts: stored together as three-dimensional parameters, which no linear layer holds",
         r"re:.*\.mlp\.gate": "router: decides which experts run",
         r"re:.*shared_expert_gate": "gate of the shared expert",
+        r"re:.*\.shared_expert(\..*)?": "shared expert: every token runs it",
+        r"re:talker\.(text|hidden)_projection(\..*)?": "projection from the thinker: small, and all speech passes it",
         r"re:(thinker\.model\.)(audio_tower|visual)(\..*)?": "audio and vision towers",
         r"re:talker\.code_predictor(\..*)?": "code predictor: long speech degrades when it is quantized",
         r"re:code2wav(\..*)?": "vocoder",
@@ -56,9 +37,9 @@ OMNI_MOE = Architecture(
     min_coverage=0.01,
     task="conversation",
     card=CardFacts(pipeline_tag="any-to-any", library_name="transformers", languages=("en", "zh")),
-    forward=_forward,
-    predict=_predict,
-    probe=_probe,
+    forward=lazy("sottovoce_omni_moe.conversation:forward"),
+    predict=lazy("sottovoce_omni_moe.conversation:predict"),
+    probe=lazy("sottovoce_omni_moe.conversation:probe"),
 )
 
 ARCHITECTURES = (OMNI_MOE,)

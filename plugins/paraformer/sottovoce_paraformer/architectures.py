@@ -2,25 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from importlib import import_module
-from typing import Any
-
-from sottovoce import Architecture, CardFacts
+from sottovoce import Architecture, CardFacts, lazy
 from sottovoce_paraformer.aliases import resolve
 from sottovoce_paraformer.configuration import REGISTER
 
 _ATTENTION = r"self_attn\.linear_(q_k_v|out)"
 _CROSS_ATTENTION = r"src_attn\.linear_(q|k_v|out)"
 _FEED_FORWARD = r"feed_forward\.w_[12]"
-
-
-def _later(module: str, function: str) -> Callable[..., Any]:
-    # The functions import torch and FunASR, which `sottovoce --help` must not.
-    def call(*arguments: Any) -> Any:
-        return getattr(import_module(f"sottovoce_paraformer.{module}"), function)(*arguments)
-
-    return call
 
 
 def _names(*classes: str) -> tuple[str, ...]:
@@ -67,10 +55,10 @@ PARAFORMER = Architecture(
     card=CardFacts(
         pipeline_tag="automatic-speech-recognition", library_name="funasr", languages=("zh", "en"), usage=_USAGE
     ),
-    forward=_later("recognition", "forward"),
-    predict=_later("recognition", "predict"),
-    probe=_later("recognition", "probe"),
-    rewire=_later("sanm", "rewire"),
+    forward=lazy("sottovoce_paraformer.recognition:forward"),
+    predict=lazy("sottovoce_paraformer.recognition:predict"),
+    probe=lazy("sottovoce_paraformer.recognition:probe"),
+    rewire=lazy("sottovoce_paraformer.sanm:rewire"),
     resolve=resolve,
 )
 
@@ -86,9 +74,9 @@ VOICE_ACTIVITY = Architecture(
     parts={"encoder": r"re:encoder\..*"},
     task="voice-activity-detection",
     card=CardFacts(pipeline_tag="voice-activity-detection", library_name="funasr", languages=("zh", "en")),
-    forward=_later("voice_activity", "forward"),
-    predict=_later("voice_activity", "predict"),
-    probe=_later("recognition", "probe"),
+    forward=lazy("sottovoce_paraformer.voice_activity:forward"),
+    predict=lazy("sottovoce_paraformer.voice_activity:predict"),
+    probe=lazy("sottovoce_paraformer.recognition:probe"),
 )
 
 PUNCTUATION = Architecture(
@@ -107,10 +95,10 @@ PUNCTUATION = Architecture(
     min_coverage=0.01,
     task="punctuation",
     card=CardFacts(pipeline_tag="token-classification", library_name="funasr", languages=("zh", "en")),
-    forward=_later("punctuation", "forward"),
-    predict=_later("punctuation", "predict"),
-    probe=_later("punctuation", "probe"),
-    rewire=_later("sanm", "rewire"),
+    forward=lazy("sottovoce_paraformer.punctuation:forward"),
+    predict=lazy("sottovoce_paraformer.punctuation:predict"),
+    probe=lazy("sottovoce_paraformer.punctuation:probe"),
+    rewire=lazy("sottovoce_paraformer.sanm:rewire"),
 )
 
 ARCHITECTURES = (PARAFORMER, VOICE_ACTIVITY, PUNCTUATION)
