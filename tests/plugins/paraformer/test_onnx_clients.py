@@ -7,6 +7,7 @@ missing (half a minute).
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import venv
 from importlib.metadata import version
@@ -56,8 +57,15 @@ def python() -> Path:
         return interpreter
     venv.create(ENVIRONMENT, clear=True, symlinks=True, with_pip=True)
     (ENVIRONMENT / ".gitignore").write_text("*\n", encoding="utf-8")
+    pins = [line for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines() if "numpy" not in line]
+    constraints = ENVIRONMENT / "constraints.txt"
+    constraints.write_text("\n".join(pins), encoding="utf-8")
     done = subprocess.run(
-        [interpreter, "-m", "pip", "install", "--quiet", *PACKAGES], capture_output=True, text=True, check=False
+        [interpreter, "-m", "pip", "install", "--quiet", *PACKAGES],
+        env=os.environ | {"PIP_CONSTRAINT": str(constraints)},
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if done.returncode:
         pytest.fail(f"funasr-onnx cannot be installed: {done.stderr.strip().splitlines()[-1]}")
