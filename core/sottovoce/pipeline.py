@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from sottovoce.checkpoint.directory import new_directory, refuse_existing
 from sottovoce.checkpoint.manifest import digests
+from sottovoce.checkpoint.weights import leave_file_
 from sottovoce.errors import RecipeError, ReloadError, UsageError
 from sottovoce.host import Host, default_host
 from sottovoce.loading import load, load_with
@@ -53,6 +54,7 @@ def compress(
     reset_peak_memory()
     begin, before = time.perf_counter(), model.size_bytes
     steps = _apply(recipe, model, samples, host, progress)
+    leave_file_(model.module)
     if model.architecture.rewire is not None:
         model.architecture.rewire(model.module)
     model.report = CompressionReport(

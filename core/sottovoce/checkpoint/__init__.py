@@ -3,11 +3,12 @@
 from sottovoce.checkpoint.directory import new_directory
 from sottovoce.checkpoint.guard import contained_path, read_config
 from sottovoce.checkpoint.manifest import digests, verify
-from sottovoce.checkpoint.weights import load_strictly_, read_tensors, write_tensors
+from sottovoce.checkpoint.weights import leave_file_, load_strictly_, read_tensors, write_tensors
 
 __all__ = [
     "contained_path",
     "digests",
+    "leave_file_",
     "load_strictly_",
     "new_directory",
     "read_config",

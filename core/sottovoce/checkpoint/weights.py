@@ -131,3 +131,17 @@ def load_strictly_(
 
 def _line(error: Exception) -> str:
     return " ".join(str(error).split())[:200]
+
+
+def leave_file_(module: nn.Module) -> None:
+    """Copy the tensors of a module, one after another, so that the file that they were read from is let go.
+
+    Tensors that :func:`read_tensors` gave lie in one mapping of the whole file; as long as one is left there, all of
+    the file counts as the process's memory.
+    """
+    # A parameter that two modules share is one object here, and stays one.
+    for parameter in module.parameters():
+        parameter.data = parameter.data.clone()
+    for child in module.modules():
+        for name, buffer in child.named_buffers(recurse=False):
+            child._buffers[name] = buffer.clone()

@@ -16,7 +16,7 @@ with contextlib.redirect_stdout(io.StringIO()):
     import funasr
 
 from sottovoce import LoadOptions
-from sottovoce.checkpoint import load_strictly_, read_tensors
+from sottovoce.checkpoint import leave_file_, load_strictly_, read_tensors
 from sottovoce.checkpoint.download import fetch
 from sottovoce.errors import SourceError
 from sottovoce.formats import compressed_tensors
@@ -71,16 +71,7 @@ def restore_(
         from sottovoce_paraformer.sanm import rewire
 
         rewire(module)
-        _leave_file_(module)
-
-
-def _leave_file_(module: torch.nn.Module) -> None:
-    """Copy the tensors that still lie in the mapped file, so that it is let go: packed weights are copies already."""
-    for child in module.modules():
-        for parameter in child.parameters(recurse=False):
-            parameter.data = parameter.data.clone()
-        for name, buffer in child.named_buffers(recurse=False):
-            child._buffers[name] = buffer.clone()
+        leave_file_(module)
 
 
 @contextlib.contextmanager

@@ -33,7 +33,7 @@ _DECODER_LAYERS = {f"funasr.models.{module}.decoder.DecoderLayerSANM" for module
 def rewire(module: nn.Module) -> tuple[str, ...]:
     """Make the stacks of SAN-M layers in ``module`` fast, in place, where their linear layers are int8.
 
-    The stacks become instances of a subclass; names, tensors and state dicts stay. A stack runs as FunASR wrote it
+    The stacks, and the output layers behind them, become instances of a subclass; names, tensors and state dicts stay. A stack runs as FunASR wrote it
     while training, on other devices, in streaming, and where masks are no mere lengths; a layer does so when its linear
     layers are not int8 or when it is configured in another way than published models are. Calling it again changes
     nothing.
@@ -56,7 +56,16 @@ def rewire(module: nn.Module) -> tuple[str, ...]:
             changed.append(f"{name}: {fast} of {len(layers)} layers run in int8 by oneDNN")
             if not any(tensor.is_meta for tensor in child.parameters()):
                 cast(Stack, child).plan()
+    if changed and onednn.float_supported():
+        changed += _rewire_output_layers(module)
     return tuple(changed)
+
+
+def _rewire_output_layers(module: nn.Module) -> Iterator[str]:
+    for name, child in module.named_modules():
+        if type(child) is nn.Linear and name.endswith("output_layer"):
+            child.__class__ = OutputLayer
+            yield f"{name}: runs in float by oneDNN"
 
 
 def _kind(module: nn.Module) -> type[Stack] | None:
@@ -112,6 +121,17 @@ class Stack(MultiSequential):  # type: ignore[misc]  # FunASR is not typed
 
     def _rows(self, plan: Plan, *args: Any) -> tuple[Tensor | None, ...] | None:
         raise NotImplementedError
+
+
+class OutputLayer(nn.Linear):
+    """The scores of all characters, which stay in float."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """``[..., width]`` to ``[..., vocabulary]``."""
+        if not input.numel() or not _is_plain(input) or self.weight.dtype != torch.float32:
+            return super().forward(input)
+        with torch.no_grad():
+            return onednn.float_linear(input, self.weight, self.bias)
 
 
 class EncoderStack(Stack):

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from sottovoce.checkpoint import load_strictly_, read_tensors, write_tensors
+from sottovoce.checkpoint import leave_file_, load_strictly_, read_tensors, write_tensors
 from sottovoce.errors import CheckpointError, SourceError
 
 STATE = {"a.weight": torch.arange(6.0).reshape(2, 3), "a.bias": torch.ones(2)}
@@ -172,3 +172,17 @@ def test_a_disk_that_refuses_is_an_error_of_the_file_system(tmp_path: Path, monk
     monkeypatch.setattr(Path, "touch", lambda path: path.mkdir())
     with pytest.raises(OSError):
         write_tensors(nn.Linear(2, 2), tmp_path / "model.safetensors")
+
+
+def test_leaving_the_file_keeps_values_and_ties(tmp_path: Path) -> None:
+    module = nn.Linear(4, 4)
+    write_tensors(module, tmp_path / "a.safetensors")
+    load_strictly_(module, read_tensors(tmp_path / "a.safetensors"), "a")
+    both = nn.ModuleList([module, nn.Linear(4, 4)])
+    both[1].weight = module.weight
+    mapped = module.weight.data_ptr()
+    before = module.weight.clone()
+    leave_file_(both)
+    assert module.weight.data_ptr() != mapped
+    assert module.weight.equal(before)
+    assert both[1].weight is module.weight

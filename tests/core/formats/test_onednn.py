@@ -136,3 +136,13 @@ def test_kernels_that_saturate_are_found_out(monkeypatch):
     exact = onednn.linear
     monkeypatch.setattr(onednn, "linear", lambda *args, **kwargs: exact(*args, **kwargs).clamp(max=1e4))
     assert not onednn.supported.__wrapped__()
+
+
+def test_float_linear_is_the_float_product():
+    if not onednn.float_supported():
+        pytest.skip("oneDNN does not run here")
+    linear = torch.nn.Linear(48, 100)
+    x = torch.randn(2, 7, 48)
+    with torch.no_grad():
+        assert torch.allclose(onednn.float_linear(x, linear.weight, linear.bias), linear(x), atol=1e-5)
+        assert torch.allclose(onednn.float_linear(x, linear.weight, None), x @ linear.weight.t(), atol=1e-5)

@@ -164,6 +164,7 @@ def test_it_says_what_it_did():
         "encoder.encoders: 1 of 1 layers run in int8 by oneDNN",
         "decoder.decoders: 2 of 2 layers run in int8 by oneDNN",
         "decoder.decoders3: 1 of 1 layers run in int8 by oneDNN",
+        "decoder.output_layer: runs in float by oneDNN",
     )
 
 
