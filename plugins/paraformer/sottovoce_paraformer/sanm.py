@@ -33,10 +33,10 @@ _DECODER_LAYERS = {f"funasr.models.{module}.decoder.DecoderLayerSANM" for module
 def rewire(module: nn.Module) -> tuple[str, ...]:
     """Make the stacks of SAN-M layers in ``module`` fast, in place, where their linear layers are int8.
 
-    The stacks, and the output layers behind them, become instances of a subclass; names, tensors and state dicts stay. A stack runs as FunASR wrote it
-    while training, on other devices, in streaming, and where masks are no mere lengths; a layer does so when its linear
-    layers are not int8 or when it is configured in another way than published models are. Calling it again changes
-    nothing.
+    The stacks, and the output layers behind them, become instances of a subclass; names, tensors and state dicts stay.
+    A stack runs as FunASR wrote it while training, on other devices, in streaming, and where masks are no mere lengths;
+    a layer does so when its linear layers are not int8 or when it is configured in another way than published models
+    are. Calling it again changes nothing.
 
     Args:
         module: A Paraformer of any kind, or a part of one.
