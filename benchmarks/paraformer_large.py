@@ -105,6 +105,11 @@ def prepare(work: Path, threads: int) -> tuple[dict[str, Path], dict[str, Any]]:
     return weights, made
 
 
+def _ratio(runs: list[dict[str, Any]], peers: list[dict[str, Any]]) -> float:
+    """The two times of a round lie together in time, so the machine's drift is out of their ratio."""
+    return statistics.median(one["seconds"] / peer["seconds"] for one, peer in zip(runs, peers, strict=True))
+
+
 def measured(command: list[str], threads: int) -> dict[str, float]:
     """Run a command to its end.
 
@@ -127,7 +132,8 @@ def compare(workers: dict[str, Worker], quick: bool) -> dict[str, dict[str, Any]
     """Let the paths take turns on every input.
 
     Returns:
-        For every input and path: median seconds, the ratio to the peer, and peak memory of the process until then.
+        For every input and path: median seconds, the ratio to the peer (the median of the rounds' ratios), and peak
+        memory of the process until then.
     """
     found: dict[str, dict[str, Any]] = {}
     for name, (seconds, repetitions) in INPUTS.items():
@@ -143,7 +149,7 @@ def compare(workers: dict[str, Worker], quick: bool) -> dict[str, dict[str, Any]
             path: {
                 "seconds": medians[path],
                 "fastest_seconds": min(one["seconds"] for one in runs),
-                "ratio": medians[path] / medians[PEER],
+                "ratio": _ratio(runs[1:], answers[PEER][1:]),
                 "tokens": runs[-1]["tokens"],
                 "peak_memory_bytes": runs[-1]["peak_memory_bytes"],
             }
