@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from sottovoce import loading, pipeline, tables
+from sottovoce.checkpoint.directory import refuse_existing
 from sottovoce.errors import OutputError, UsageError
 from sottovoce.evaluation import evaluate
 from sottovoce.progress import Progress
-from sottovoce.report import CompressionReport, EvaluationReport
+from sottovoce.report import COMPRESSION_FILE, CompressionReport, EvaluationReport
 from sottovoce.samples import read_samples
 
 if TYPE_CHECKING:
@@ -63,12 +64,13 @@ class Demonstration:
 
 
 def run(output: Path, note: Callable[[str], None], progress: Progress) -> Demonstration:
-    """Compress the bundled model into ``output``, which is replaced when it is there, and prove it.
+    """Compress the bundled model into ``output`` and prove it; an earlier demonstration's output is replaced.
 
     Raises:
-        UsageError: The repository's ``examples`` folder is not there.
+        UsageError: The repository's ``examples`` folder is not there, or ``output`` is another directory.
         OutputError: The model's own library does not run what was saved.
     """
+    refuse_existing(output, overwrite=(output / COMPRESSION_FILE).is_file())
     examples = _examples()
     settings = yaml.safe_load((examples / "demo.yaml").read_text(encoding="utf-8"))
     source, manifest = examples / settings["model"], examples / settings["samples"]

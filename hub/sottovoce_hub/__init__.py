@@ -1,1 +1,1 @@
-"""Publishing compressed models: the card, the push, the pull."""
+"""Where publishing (the card, the push, the pull) will live; there is none yet."""

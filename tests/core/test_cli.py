@@ -340,3 +340,14 @@ def test_a_broken_plugin_is_told_of_and_does_not_stop_the_rest(tmp_path: Path) -
 def test_the_module_runs_as_a_program(tmp_path: Path) -> None:
     done: Done = command("inspect", tmp_path)
     done.fails(1, "no model directory")
+
+
+def test_the_demo_replaces_only_what_a_demo_wrote(tmp_path: Path) -> None:
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "thesis.txt").write_text("years of work")
+    command = [sys.executable, "-m", "sottovoce", "demo", "--output", str(mine)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "exists already" in done.stderr
+    assert (mine / "thesis.txt").read_text() == "years of work"

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sottovoce.architecture import matches
 from sottovoce.checkpoint.guard import contained_path, read_config
 from sottovoce.checkpoint.weights import load_strictly_, read_tensors, write_tensors
 from sottovoce.errors import CheckpointError, SourceError
@@ -86,6 +87,10 @@ def _load_dense(directory: Path, config: dict[str, Any], options: LoadOptions) -
         )
     except (SafetensorError, OSError, RuntimeError) as error:
         raise SourceError(f"{directory}: the weights cannot be read: {' '.join(str(error).split())[:200]}") from None
+    allowed = options.allow_unexpected
+    info["unexpected_keys"] = [
+        name for name in info["unexpected_keys"] if not any(matches(name, "", pattern) for pattern in allowed)
+    ]
     problems = [f"{len(info[key])} {key.split('_')[0]}: {', '.join(map(str, list(info[key])[:5]))}"
                 for key in ("missing_keys", "mismatched_keys", "unexpected_keys") if info.get(key)]  # fmt: skip
     if problems:

@@ -15,7 +15,7 @@ import torch
 with contextlib.redirect_stdout(io.StringIO()):
     import funasr
 
-from sottovoce import LoadOptions
+from sottovoce import LoadOptions, Repository
 from sottovoce.checkpoint import leave_file_, load_strictly_, read_tensors
 from sottovoce.checkpoint.download import fetch
 from sottovoce.errors import SourceError
@@ -110,6 +110,7 @@ def _directory(options: dict[str, Any]) -> Path:
     revision = options.get("model_revision")
     wanted = LoadOptions(hub=hub, revision=None if revision == "master" else revision)  # type: ignore[arg-type]
     repository = resolve(name, wanted)
-    if repository is None:
-        raise SourceError(f"{name}: no such directory, and no alias that FunASR knows")
+    if repository is None and name.count("/") != 1:
+        raise SourceError(f"{name}: no such directory, and neither an alias that FunASR knows nor an id of a hub")
+    repository = repository or Repository(id=name, hub=wanted.hub or "modelscope", revision=wanted.revision)
     return fetch(repository, wanted)[0]

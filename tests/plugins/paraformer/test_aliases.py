@@ -8,6 +8,7 @@ import pytest
 
 from core.hubs import COMMIT, Hub, python, serve
 from plugins.paraformer.tiny import make_model
+from plugins.paraformer.tiny_companions import make_voice_activity
 from sottovoce import LoadOptions, Repository
 from sottovoce.errors import UnknownModelError
 from sottovoce_paraformer.aliases import SUPPORTED, resolve
@@ -48,11 +49,13 @@ def test_any_other_name_is_somebody_elses(name: str) -> None:
 LOAD = """
 import json, sys, sottovoce
 from sottovoce.errors import UnknownModelError
-for options in ({}, {"hub": "hf"}, {"vad_model": "fsmn-vad"}):
+for options in ({}, {"hub": "hf"}, {"vad_model": "fsmn-vad"}, {"hub": "hf", "vad_model": "someone/vad"}):
     try:
         model = sottovoce.load("paraformer-zh", **options)
         kind = type(model.module).__name__
-        print(json.dumps([kind, model.source.name, model.source.repository.id, model.source.repository.revision]))
+        beside = [type(each.module).__name__ for each in model.companions.values()]
+        source = model.source
+        print(json.dumps([kind, source.name, source.repository.id, source.repository.revision, *beside]))
     except sottovoce.SottovoceError as error:
         print(json.dumps([type(error).__name__, str(error)]))
 """
@@ -65,6 +68,7 @@ def loaded(tmp_path_factory: pytest.TempPathFactory) -> tuple[Hub, list[list[str
     with serve() as hub:
         hub.repositories[SEACO] = make_model(folder / "seaco", "SeacoParaformer")
         hub.repositories["funasr/paraformer-zh"] = make_model(folder / "plain")
+        hub.repositories["someone/vad"] = make_voice_activity(folder / "vad")
         (folder / "plain" / "model.py").write_text("raise SystemExit('a file of the repository was run')")
         done = python(LOAD, hub, folder / "home")
     assert done.returncode == 0, done.stderr
@@ -76,6 +80,10 @@ def test_an_alias_is_fetched_from_its_hub_and_loaded(loaded: tuple[Hub, list[lis
     assert lines[0] == ["SeacoParaformer", "paraformer-zh", SEACO, COMMIT]
     assert lines[1] == ["Paraformer", "paraformer-zh", "funasr/paraformer-zh", COMMIT]
     assert not [request for request in hub.requests if "resolve" in request and request.endswith(".py")]
+
+
+def test_a_model_beside_it_comes_from_the_same_hub(loaded: tuple[Hub, list[list[str]]]) -> None:
+    assert loaded[1][3] == ["Paraformer", "paraformer-zh", "funasr/paraformer-zh", COMMIT, "FsmnVADStreaming"]
 
 
 def test_a_model_beside_it_that_cannot_be_fetched_is_an_error(loaded: tuple[Hub, list[list[str]]]) -> None:
