@@ -23,9 +23,11 @@ FLOORS = [
     ["algorithms", "libraries", "metrics"],
     ["hookspecs"],
     ["formats"],
-    ["model", "selection", "machine", "progress"],
+    ["walk"],
+    ["activations", "calibration", "model", "selection", "machine"],
     ["checkpoint"],
     ["architecture", "recipe", "report", "samples"],
+    ["progress", "scheme"],
     ["errors"],
 ]
 """From the top down; a module imports only from floors below its own, or from its own folder."""

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from sottovoce.scheme import Strategy
+
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
@@ -47,12 +49,23 @@ class Architecture:
     """Patterns of modules that stay as they are, each with the reason. They win over ``targets``."""
     blocks: tuple[str, ...] = ()
     """Patterns of the repeated layers, in forward order."""
+    scaling: Mapping[str, tuple[tuple[str, tuple[str, ...]], ...]] = field(default_factory=dict)
+    """By pattern of blocks: a module in the block, and the linear layers that alone read its output.
+
+    The module's output may be divided by positive factors that the layers' weights are multiplied by, so between a
+    linear layer and its readers only what commutes with them may lie, such as ReLU. A block that lacks one of the names
+    is left alone.
+    """
+    activation_strategy: Strategy = "token"
+    """Whether dynamic int8 inputs have a range for each row, or one for the tensor: faster, where no row stands out."""
     parts: Mapping[str, str] = field(default_factory=dict)
     """Names of the model's parts, each with a pattern of parameter names, for reports."""
     min_coverage: float = 0.5
     """Share of all parameters that quantizing with the default targets changes at least."""
     task: str = ""
-    """What is scored: ``transcription`` counts character and word errors."""
+    """What is scored: ``transcription`` counts character and word errors, ``alignment`` compares the words' times."""
+    inputs: tuple[str, ...] = ("audio",)
+    """What a sample must have for this family: ``audio``, ``text`` or ``messages``."""
     presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Recipes of the family's own, by name, in the form that a YAML recipe has."""
     card: CardFacts = CardFacts()
@@ -67,6 +80,10 @@ class Architecture:
     """Make a compressed module fast in place, for inference; what is stored does not depend on it. Says what it did."""
     resolve: Callable[[str, LoadOptions], Repository | None] | None = None
     """Turn a name that is no directory (a library's alias) into a repository; ``None`` when it is not this family's."""
+    align: Callable[..., Any] | None = None
+    """Find the words of a transcript in audio: ``align(model, audio, text)``, and ``language=`` where it is not the
+    family's own default. Returns an object with ``words`` and with ``to_json``, ``to_srt`` and ``to_textgrid``, which
+    give text. Only for families whose task is ``alignment``."""
 
     def part_of(self, name: str) -> str:
         """The part that the parameter or module ``name`` belongs to, or ``other``."""
@@ -80,8 +97,8 @@ def lazy(reference: str) -> Callable[..., Any]:
     """
     module, _, name = reference.partition(":")
 
-    def call(*arguments: Any) -> Any:
-        return getattr(import_module(module), name)(*arguments)
+    def call(*arguments: Any, **options: Any) -> Any:
+        return getattr(import_module(module), name)(*arguments, **options)
 
     return call
 

@@ -53,3 +53,15 @@ class ReloadError(SottovoceError):
 
 class OutputError(SottovoceError):
     """The output could not be written."""
+
+
+class NotFiniteError(SottovoceError):
+    """A weight or an activation is infinite or not a number; the message names the layer."""
+
+
+class MemoryLimitError(UsageError):
+    """The work does not fit the memory that was allowed."""
+
+
+class GateError(SottovoceError):
+    """The accuracy that a recipe asks for cannot be reached, however many layers stay precise."""

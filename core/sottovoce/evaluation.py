@@ -45,13 +45,13 @@ def evaluate(
     """
     samples = samples if isinstance(samples, Samples) else read_samples(samples)
 
-    def measure(subject: Model | str | os.PathLike[str], run: Run | None) -> Measurement:
+    def measure(subject: Model | str | os.PathLike[str], run: Run | None, is_baseline: bool = False) -> Measurement:
         if isinstance(subject, Model) or host is not None:
-            return measured(subject, samples, run, options, host=host, progress=progress)
-        found = run_isolated(measured, os.fspath(subject), samples, run, options, progress=progress)
+            return measured(subject, samples, run, options, is_baseline, host=host, progress=progress)
+        found = run_isolated(measured, os.fspath(subject), samples, run, options, is_baseline, progress=progress)
         return cast(Measurement, found)
 
-    reference = measure(baseline, None) if baseline is not None else None
+    reference = measure(baseline, None, is_baseline=True) if baseline is not None else None
     found = measure(model, reference.run if reference else None)
     metrics = found.metrics
     if reference:
@@ -79,11 +79,12 @@ def measured(
     samples: Samples,
     baseline: Run | None,
     options: Mapping[str, Any],
+    is_baseline: bool = False,
     *,
     host: Host | None = None,
     progress: Progress = silent,
 ) -> Measurement:
-    """Load, run and measure one model in this process.
+    """Load, run and measure one model in this process; the baseline's own baseline is its own run.
 
     Raises:
         PluginError: Two plugins give one metric.
@@ -93,7 +94,12 @@ def measured(
     model = subject if isinstance(subject, Model) else load(subject, host=host, **options)
     run = run_samples(model, samples, progress)
     answers = host.call(
-        "sottovoce_evaluate", model.architecture, model=model, samples=samples, run=run, baseline=baseline
+        "sottovoce_evaluate",
+        model.architecture,
+        model=model,
+        samples=samples,
+        run=run,
+        baseline=run if is_baseline else baseline,
     )
     metrics: dict[str, Metric] = {}
     for metric in (metric for answer in answers for metric in answer):

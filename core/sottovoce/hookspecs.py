@@ -16,6 +16,7 @@ import pluggy
 
 if TYPE_CHECKING:
     from sottovoce.architecture import Architecture
+    from sottovoce.calibration import Calibration
     from sottovoce.model import LoadOptions, Model, Source
     from sottovoce.recipe import Step
     from sottovoce.report import Metric, StepReport
@@ -85,7 +86,7 @@ def sottovoce_load(source: Source, architecture: Architecture, options: LoadOpti
 
 @hookspec(firstresult=True)
 def sottovoce_compress(
-    step: Step, model: Model, architecture: Architecture, samples: Samples | None
+    step: Step, model: Model, architecture: Architecture, samples: Samples | None, calibration: Calibration
 ) -> StepReport | None:
     """Apply one step of a recipe to ``model.module`` in place. The first answer that is not ``None`` counts.
 
@@ -94,6 +95,7 @@ def sottovoce_compress(
         model: The model, changed in place.
         architecture: What to compress and what to leave.
         samples: Calibration samples, or ``None`` when the user gave none.
+        calibration: The same samples with the limits of the work: memory, and where finished blocks are kept.
 
     Returns:
         What the step changed, module by module.
@@ -154,7 +156,8 @@ def sottovoce_evaluate(
         architecture: Its family.
         samples: The samples with their references.
         run: The model's predictions on the samples, with times and memory: the samples ran once, for every metric.
-        baseline: The uncompressed model's run on the same samples, when the user named one.
+        baseline: The uncompressed model's run on the same samples, when the user named one; while that model itself is
+            measured, ``run``.
 
     Returns:
         The metrics; a name that two plugins give is an error naming both.

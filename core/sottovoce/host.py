@@ -24,11 +24,12 @@ if TYPE_CHECKING:
 GROUP = "sottovoce"
 ALLOW_VARIABLE = "SOTTOVOCE_PLUGINS"
 BUILTIN = (
-    "sottovoce.algorithms.round_to_nearest",
+    "sottovoce.algorithms.quantize",
     "sottovoce.libraries.transformers",
     "sottovoce.metrics.cost",
     "sottovoce.metrics.agreement",
     "sottovoce.metrics.error_rate",
+    "sottovoce.metrics.alignment",
 )
 """Core's own algorithms, libraries and metrics: plugins like any other, registered first; the last answers first."""
 

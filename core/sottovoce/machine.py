@@ -45,9 +45,18 @@ def reset_peak_memory() -> None:
 
 def peak_memory() -> int | None:
     """Peak resident memory of this process in bytes since :func:`reset_peak_memory`; ``None`` where it is not known."""
+    return _status("VmHWM:")
+
+
+def resident_memory() -> int | None:
+    """Resident memory of this process in bytes; ``None`` where it is not known."""
+    return _status("VmRSS:")
+
+
+def _status(key: str) -> int | None:
     try:
         for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
-            if line.startswith("VmHWM:"):
+            if line.startswith(key):
                 return int(line.split()[1]) * 1024
     except OSError:
         pass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import time
@@ -9,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sottovoce.calibration import Calibration
 from sottovoce.checkpoint.directory import new_directory, refuse_existing
 from sottovoce.checkpoint.manifest import digests
 from sottovoce.checkpoint.weights import leave_file_
@@ -32,6 +34,8 @@ def compress(
     recipe: Recipe | str | os.PathLike[str] | Mapping[str, Any],
     samples: Samples | str | os.PathLike[str] | None = None,
     *,
+    max_memory: int | None = None,
+    resume: str | os.PathLike[str] | None = None,
     host: Host | None = None,
     progress: Progress = silent,
 ) -> CompressionReport:
@@ -41,19 +45,31 @@ def compress(
         model: The model; after an error its weights may be half changed, so load it again.
         recipe: A preset's name, a recipe file, or a recipe.
         samples: Calibration samples or their manifest, for recipes that need them.
+        max_memory: Bytes that the process may take while it calibrates: what does not fit goes to disk.
+        resume: A directory for finished blocks. Work that was interrupted goes on from there; when all is done it may
+            be removed.
         host: Where to look for plugins.
         progress: Called before every step.
 
     Raises:
         RecipeError: The recipe does not validate, or no plugin applies a step; the model is unchanged.
         CoverageError: A step met less of the model than the recipe promises.
+        SamplesError: The recipe calibrates, and the samples are none, too short or of the wrong kind.
+        MemoryLimitError: The work does not fit ``max_memory``.
     """
     host = host or default_host()
     recipe = host.recipe(recipe)
     samples = read_samples(samples) if isinstance(samples, str | os.PathLike) else samples
+    calibration = Calibration(
+        samples=samples,
+        memory_bytes=max_memory,
+        directory=Path(resume) if resume is not None else None,
+        key=_work_key(model, recipe, samples),
+        progress=progress,
+    )
     reset_peak_memory()
     begin, before = time.perf_counter(), model.size_bytes
-    steps = _apply(recipe, model, samples, host, progress)
+    steps = _apply(recipe, model, calibration, host)
     leave_file_(model.module)
     if model.architecture.rewire is not None:
         model.architecture.rewire(model.module)
@@ -73,13 +89,22 @@ def compress(
     return model.report
 
 
-def _apply(
-    recipe: Recipe, model: Model, samples: Samples | None, host: Host, progress: Progress = silent
-) -> list[StepReport]:
+def _work_key(model: Model, recipe: Recipe, samples: Samples | None) -> str:
+    """What finished blocks belong to: the model's files, the recipe and the samples."""
+    directory = model.source.directory
+    files = sorted((path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in directory.glob("*"))
+    facts = [str(directory.resolve()), files, recipe.to_dict(), samples.digest if samples else None]
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+
+
+def _apply(recipe: Recipe, model: Model, calibration: Calibration, host: Host) -> list[StepReport]:
     steps = []
     for number, step in enumerate(recipe.steps):
-        progress(step.name, number, len(recipe.steps))
-        report = host.call("sottovoce_compress", model.architecture, step=step, model=model, samples=samples)
+        calibration.progress(step.name, number, len(recipe.steps))
+        report = host.call(
+            "sottovoce_compress", model.architecture, step=step, model=model, samples=calibration.samples,
+            calibration=calibration.step(number),
+        )  # fmt: skip
         if not isinstance(report, StepReport):
             raise RecipeError(f"no installed plugin applies the step {step.name!r} to {model.architecture.name}")
         steps.append(report)
@@ -241,7 +266,7 @@ def inspect(
         plan = StepReport(step={}, targets=selection.targets, kept=selection.kept, coverage=selection.coverage)
         return facts | _found(plan.to_dict())
     model.module.to("meta")
-    last = _apply(chosen, model, None, host)[-1]
+    last = _apply(chosen, model, Calibration(), host)[-1]
     return facts | _found(last.to_dict()) | {"recipe": chosen.to_dict(), "estimate": {"size_bytes": model.size_bytes}}
 
 

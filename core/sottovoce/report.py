@@ -26,6 +26,14 @@ class Target:
     name: str
     parameters: int
     """Elements that change; a bias that stays float is not among them."""
+    bits: float | None = None
+    """Bits of a stored weight, its share of scales and zero points included."""
+    snr_db: float | None = None
+    """Signal to noise ratio of the weight, in dB."""
+    output_error: float | None = None
+    """Squared error of the layer's output on the calibration samples, as a share of the output's power."""
+    rounded_output_error: float | None = None
+    """The same, had the weight been rounded to nearest."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +91,10 @@ class StepReport:
         """The JSON form."""
         form = dataclasses.asdict(self)
         form["coverage"] = self.coverage.to_dict() if self.coverage else None
+        # What was not measured is left out.
+        form["targets"] = [
+            {key: value for key, value in target.items() if value is not None} for target in form["targets"]
+        ]
         return form
 
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 BIAS_REASON = "a bias is added in float"
 OTHER_REASON = "not among the targets"
+LEFT_OUT = "left out by the recipe"
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ def select_layers(
     architecture: Architecture,
     targets: Iterable[str] | None = None,
     ignore: Iterable[str] = (),
+    embeddings: str | None = None,
 ) -> Selection:
     """Choose the linear layers and embedding tables that ``targets`` mean.
 
@@ -44,11 +46,13 @@ def select_layers(
         architecture: Gives the default targets, what to leave and the parts.
         targets: Patterns in place of the architecture's.
         ignore: More patterns to leave.
+        embeddings: ``int8`` adds every embedding table, also one that the architecture leaves; ``keep`` leaves all.
 
     Raises:
         CoverageError: A pattern of the targets meets nothing, or a target is neither a linear layer nor a table.
     """
-    reasons = {pattern: "left out by the recipe" for pattern in ignore} | dict(architecture.ignore)
+    asked = {pattern: LEFT_OUT for pattern in ignore}
+    reasons = asked | dict(architecture.ignore)
     wanted = tuple(architecture.targets if targets is None else targets)
     layers: dict[str, nn.Linear | nn.Embedding] = {}
     why: dict[str, str] = {}
@@ -57,9 +61,11 @@ def select_layers(
         kind = type(child).__name__
         hit = [pattern for pattern in wanted if matches(name, kind, pattern)]
         met.update(hit)
-        if reason := next((text for pattern, text in reasons.items() if matches(name, kind, pattern)), None):
+        tables = embeddings if _is_table(child) else None
+        left = asked if tables == "int8" else reasons | ({name: LEFT_OUT} if tables == "keep" else {})
+        if reason := next((text for pattern, text in left.items() if matches(name, kind, pattern)), None):
             why[name] = reason
-        elif hit:
+        elif hit or tables == "int8":
             layers[name] = _layer(name, child)
     if unmet := [pattern for pattern in wanted if pattern not in met]:
         raise CoverageError(
@@ -68,6 +74,12 @@ def select_layers(
     parameters = {name: parameter.numel() for name, parameter in module.named_parameters()}
     chosen = tuple(Target(name=name, parameters=layer.weight.numel()) for name, layer in layers.items())
     return Selection(layers, _kept(module, layers, why), Coverage.of(architecture.part_of, parameters, chosen))
+
+
+def _is_table(module: nn.Module) -> bool:
+    from torch import nn
+
+    return isinstance(module, nn.Embedding)
 
 
 def _layer(name: str, module: nn.Module) -> nn.Linear | nn.Embedding:

@@ -95,3 +95,14 @@ def compression(report: Mapping[str, Any]) -> Table:
     if report["peak_memory_bytes"]:
         table.add_row("peak memory", size(report["peak_memory_bytes"]))
     return table
+
+
+def alignment(form: Mapping[str, Any]) -> Table:
+    """One row a word, in seconds."""
+    table = Table(title=f"{len(form['words'])} words in {form['duration']:.2f} s", title_justify="left")
+    table.add_column("start", justify="right")
+    table.add_column("end", justify="right")
+    table.add_column("word")
+    for word in form["words"]:
+        table.add_row(f"{word['start']:.2f}", f"{word['end']:.2f}", str(word["text"]))
+    return table

@@ -12,6 +12,7 @@ from core.toy import ToyPlugin, architecture, make_host, make_model
 from sottovoce import Metric, Recipe, Sample, Samples, Step, StepReport
 from sottovoce.errors import PluginError, RecipeError, UnknownModelError, UsageError
 from sottovoce.host import Host, PluginWarning
+from sottovoce.recipe import PRESETS
 
 
 def install(folder: Path, name: str, code: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -185,7 +186,7 @@ def test_an_unknown_class_names_the_plugin_to_install() -> None:
 
 def test_a_plugin_brings_presets() -> None:
     host = make_host(ToyPlugin(presets={"toy-tail": {"steps": [{"step": "quantize", "targets": ["blocks.1"]}]}}))
-    assert set(host.presets) == {"int8", "toy-tail"}
+    assert set(host.presets) == {*PRESETS, "toy-tail"}
     assert host.recipe("toy-tail").steps[0].targets == ("blocks.1",)  # type: ignore[attr-defined]
     with pytest.raises(PluginError, match="int8"):
         _ = make_host(ToyPlugin(presets={"int8": {"steps": [{"step": "quantize"}]}})).presets

@@ -1,68 +1,70 @@
-"""Round-to-nearest quantization: no data, one pass over the weights."""
+"""Quantization without data: to the nearest step of every weight's own range, or by HQQ."""
 
 from __future__ import annotations
 
-import time
-from typing import TYPE_CHECKING
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
 
-from sottovoce.errors import CoverageError
-from sottovoce.hookspecs import hookimpl
-from sottovoce.recipe import Quantize, Step
-from sottovoce.report import StepReport
-from sottovoce.selection import Selection, select_layers
+from torch import Tensor, nn
 
-if TYPE_CHECKING:
-    from torch import nn
-
-    from sottovoce.architecture import Architecture
-    from sottovoce.model import Model
-
-
-@hookimpl
-def sottovoce_compress(step: Step, model: Model, architecture: Architecture) -> StepReport | None:
-    """Apply :class:`~sottovoce.recipe.Quantize`."""
-    return quantize_(model.module, architecture, step) if isinstance(step, Quantize) else None
+from sottovoce.algorithms.error import signal_to_noise_db
+from sottovoce.algorithms.hqq import hqq
+from sottovoce.formats.grid import Grid, choose
+from sottovoce.formats.int8_embedding import Int8Embedding
+from sottovoce.formats.layers import from_steps, replace_
+from sottovoce.recipe import Quantize
+from sottovoce.scheme import Scheme
 
 
-def quantize_(module: nn.Module, architecture: Architecture, step: Quantize) -> StepReport:
-    """Replace the target layers by int8 ones, in place, one after another so that memory only falls.
+@dataclass(frozen=True, kw_only=True)
+class Quantized:
+    """What became of one layer, for its line in the report."""
 
-    Raises:
-        CoverageError: The targets are less of the model than the step promises; the module is then unchanged.
-    """
-    begin = time.perf_counter()
-    selection = select_layers(module, architecture, step.targets, step.ignore)
-    _check_promise(selection, architecture, step)
-    for name in selection.layers:
-        _replace(module, name)
-    return StepReport(
-        step=step.to_dict(),
-        targets=selection.targets,
-        kept=selection.kept,
-        coverage=selection.coverage,
-        seconds=round(time.perf_counter() - begin, 3),
-    )
+    bits: float
+    snr_db: float | None = None
+    output_error: float | None = None
+    rounded_output_error: float | None = None
 
 
-def _check_promise(selection: Selection, architecture: Architecture, step: Quantize) -> None:
-    default = architecture.min_coverage if step.targets is None and not step.ignore else 0.0
-    promised = default if step.min_coverage is None else step.min_coverage
-    if not selection.layers or selection.coverage.ratio < promised:
-        raise CoverageError(
-            f"quantize meets {selection.coverage.ratio:.1%} of the parameters of {architecture.name} "
-            f"({len(selection.layers)} layers), the recipe promises {promised:.1%}; "
-            f"is the model compressed already, or do the targets miss?"
-        )
+def round_(module: nn.Module, schemes: Mapping[str, Scheme], step: Quantize) -> dict[str, Quantized]:
+    """Replace the layers by quantized ones, in place, one after another."""
+    return {name: round_layer_(module, name, scheme, step) for name, scheme in schemes.items()}
 
 
-def _replace(module: nn.Module, name: str) -> None:
-    from torch import nn
+def round_layer_(module: nn.Module, name: str, scheme: Scheme, step: Quantize) -> Quantized:
+    """Replace one layer, a linear layer or an embedding table."""
+    layer = module.get_submodule(name)
+    if isinstance(layer, nn.Embedding):
+        table = Int8Embedding.from_float(layer)
+        replace_(module, name, table)
+        values = None if table.weight.is_meta else table.dequantize().weight
+        return Quantized(bits=stored_bits(table), snr_db=_snr(layer.weight, values))
+    assert isinstance(layer, nn.Linear)
+    steps, grid = nearest(layer.weight.detach(), scheme, step)
+    made = from_steps(layer, steps, grid)
+    replace_(module, name, made)
+    values = None if steps.is_meta else grid.values(steps)
+    return Quantized(bits=stored_bits(made), snr_db=_snr(layer.weight, values))
 
-    from sottovoce.formats.int8_embedding import Int8Embedding
-    from sottovoce.formats.int8_linear import Int8Linear
 
-    parent_name, _, child_name = name.rpartition(".")
-    parent = module.get_submodule(parent_name)
-    layer = getattr(parent, child_name)
-    quantized = Int8Embedding.from_float(layer) if isinstance(layer, nn.Embedding) else Int8Linear.from_float(layer)
-    setattr(parent, child_name, quantized)
+def nearest(weight: Tensor, scheme: Scheme, step: Quantize) -> tuple[Tensor, Grid]:
+    """The steps ``[out, in]`` and their grid, from the weight alone."""
+    if step.method == "hqq" and scheme.type == "int":
+        return hqq(weight, scheme)
+    grid = choose(weight, scheme, search=step.weight_range == "mse")
+    return grid.round(weight), grid
+
+
+def stored_bits(layer: nn.Module) -> float:
+    """Bits that a quantized layer takes for each weight, scales and zero points included."""
+    stored = {name: tensor for name, tensor in layer.state_dict().items() if name.startswith("weight")}
+    sizes = ("num_embeddings", "embedding_dim") if isinstance(layer, Int8Embedding) else ("out_features", "in_features")
+    count = math.prod(int(getattr(layer, size)) for size in sizes)
+    total = sum(int(tensor.nbytes) for name, tensor in stored.items() if name != "weight_shape")
+    return round(8 * total / count, 3)
+
+
+def _snr(weight: Tensor, values: Tensor | None) -> float | None:
+    found = None if values is None else signal_to_noise_db(weight.detach(), values.detach())
+    return None if found is None else round(found, 2)

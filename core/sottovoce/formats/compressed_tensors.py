@@ -1,50 +1,59 @@
 """The description of quantized layers that compressed-tensors defined and transformers and vLLM read.
 
-A layer that is stored in int8 keeps its name: ``<layer>.weight`` is int8 ``[out, in]`` and ``<layer>.weight_scale``
-float32 ``[out, 1]`` (the format ``int-quantized``). Which layers those are stands in a ``quantization_config``.
+A layer keeps its name and stores its weight in one of three ways: ``int-quantized`` (s8 ``weight``), ``pack-quantized``
+(words ``weight_packed``) or ``naive-quantized`` (fp8 ``weight``), each with a ``weight_scale``. Which layers those are
+stands in a ``quantization_config``, one group for each scheme.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from sottovoce.errors import SourceError
+from sottovoce.scheme import Scheme
 
 if TYPE_CHECKING:
     from torch import nn
 
 METHOD = "compressed-tensors"
-FORMAT = "int-quantized"
-
-
-_WEIGHTS = {"num_bits": 8, "type": "int", "symmetric": True, "strategy": "channel", "dynamic": False}
-_INPUTS = {"num_bits": 8, "type": "int", "symmetric": False, "strategy": "tensor", "dynamic": True}
+FORMATS = ("int-quantized", "pack-quantized", "naive-quantized")
+MIXED = "mixed-precision"
 
 
 def describe(module: nn.Module) -> dict[str, Any] | None:
-    """The ``quantization_config`` of a module, or ``None`` when no layer is quantized.
-
-    One group holds the linear layers, whose inputs are quantized as they run, one the embedding tables.
-    """
-    from sottovoce.formats.int8_embedding import Int8Embedding
-    from sottovoce.formats.int8_linear import Int8Linear
-
-    groups: dict[str, Any] = {}
-    for kind, inputs in ((Int8Linear, _INPUTS), (Int8Embedding, None)):
-        names = [name for name, child in module.named_modules() if isinstance(child, kind)]
-        if names:
-            scheme = {"targets": names, "format": FORMAT, "weights": dict(_WEIGHTS)}
-            groups[f"group_{len(groups)}"] = scheme | ({"input_activations": dict(inputs)} if inputs else {})
-    if not groups:
+    """The ``quantization_config`` of a module, or ``None`` when no layer is quantized."""
+    found: dict[tuple[Scheme, str], list[str]] = {}
+    for name, scheme, format in quantized_layers(module):
+        found.setdefault((scheme, format), []).append(name)
+    if not found:
         return None
+    groups = {
+        f"group_{number}": {"targets": names, "format": format, "weights": scheme.weights()}
+        | ({"input_activations": inputs} if (inputs := scheme.input_activations()) else {})
+        for number, ((scheme, format), names) in enumerate(found.items())
+    }
+    formats = {format for _, format in found}
     return {
         "quant_method": METHOD,
-        "format": FORMAT,
+        "format": formats.pop() if len(formats) == 1 else MIXED,
         "quantization_status": "compressed",
         "config_groups": groups,
         "ignore": [],
     }
+
+
+def quantized_layers(module: nn.Module) -> Iterator[tuple[str, Scheme, str]]:
+    """The name, scheme and stored format of every quantized layer."""
+    from sottovoce.formats.int8_embedding import Int8Embedding
+    from sottovoce.formats.layers import QUANTIZED
+
+    for name, child in module.named_modules():
+        if isinstance(child, Int8Embedding):
+            # A table's rows are bytes as they are; they are looked up, so packing them would gain nothing.
+            yield name, child.scheme, "int-quantized"
+        elif isinstance(child, QUANTIZED):
+            yield name, child.scheme, child.scheme.format
 
 
 def prepare_(module: nn.Module, config: Mapping[str, Any]) -> tuple[str, ...]:
@@ -56,41 +65,56 @@ def prepare_(module: nn.Module, config: Mapping[str, Any]) -> tuple[str, ...]:
     Raises:
         SourceError: The configuration is of another kind, or names what is no linear layer and no embedding table.
     """
-    names = _targets(config)
-    for name in names:
-        parent_name, _, child_name = name.rpartition(".")
+    from sottovoce.formats.layers import empty, replace_
+
+    names = []
+    for name, scheme in _targets(config):
         try:
-            parent = module.get_submodule(parent_name)
-            layer = getattr(parent, child_name)
+            layer = module.get_submodule(name)
         except AttributeError:
             raise SourceError(f"quantization_config names the layer {name!r}, which the model does not have") from None
-        setattr(parent, child_name, _empty(name, layer))
-    return names
-
-
-def _empty(name: str, layer: nn.Module) -> nn.Module:
-    from torch import nn
-
-    from sottovoce.formats.int8_embedding import Int8Embedding
-    from sottovoce.formats.int8_linear import Int8Linear
-
-    if isinstance(layer, nn.Linear):
-        return Int8Linear(layer.in_features, layer.out_features, layer.bias is not None, device="meta")
-    if isinstance(layer, nn.Embedding):
-        return Int8Embedding(layer.num_embeddings, layer.embedding_dim, layer.padding_idx, device="meta")
-    raise SourceError(f"quantization_config names {name!r}, which is a {type(layer).__name__}, not a linear layer")
+        made = empty(layer, scheme)
+        if made is None:
+            raise SourceError(
+                f"quantization_config names {name!r}, which is a {type(layer).__name__}, not a linear layer"
+            )
+        replace_(module, name, made)
+        names.append(name)
+    return tuple(names)
 
 
 def is_own(config: Any) -> bool:
     """Whether a ``quantization_config`` is one that :func:`prepare_` reads."""
-    return isinstance(config, Mapping) and config.get("quant_method") == METHOD and config.get("format") == FORMAT
-
-
-def _targets(config: Mapping[str, Any]) -> tuple[str, ...]:
+    if not isinstance(config, Mapping) or config.get("quant_method") != METHOD:
+        return False
     groups = config.get("config_groups")
-    if not is_own(config) or not isinstance(groups, Mapping) or not groups:
-        raise SourceError(f"quantization_config is not of the kind {METHOD} {FORMAT}; was it made by another tool?")
-    targets = [group.get("targets") if isinstance(group, Mapping) else None for group in groups.values()]
-    if not all(isinstance(names, list) and all(isinstance(name, str) for name in names) for names in targets):
-        raise SourceError("quantization_config has no list of target layers")
-    return tuple(name for names in targets for name in names or ())
+    groups = list(groups.values()) if isinstance(groups, Mapping) else []
+    names = [name for group in groups if isinstance(group, Mapping) for name in group.get("targets") or ()]
+    return not any(_is_pattern(name) for name in names)
+
+
+def _is_pattern(name: Any) -> bool:
+    return isinstance(name, str) and (name.startswith("re:") or name in ("Linear", "Embedding"))
+
+
+def _targets(config: Mapping[str, Any]) -> list[tuple[str, Scheme]]:
+    groups = config.get("config_groups")
+    if config.get("quant_method") != METHOD or not isinstance(groups, Mapping) or not groups:
+        raise SourceError(f"quantization_config is not of the kind {METHOD}; was it made by another tool?")
+    found: list[tuple[str, Scheme]] = []
+    for group in groups.values():
+        names = group.get("targets") if isinstance(group, Mapping) else None
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise SourceError("quantization_config has no list of target layers")
+        if patterns := [name for name in names if _is_pattern(name)]:
+            raise SourceError(f"quantization_config names layers by pattern ({patterns[0]}), as another tool does")
+        if group.get("format", config.get("format")) not in FORMATS:
+            raise SourceError(
+                f"quantization_config has weights stored as {group.get('format')!r}, which is not read here"
+            )
+        try:
+            scheme = Scheme.read(group)
+        except ValueError as error:
+            raise SourceError(f"quantization_config: {error}") from None
+        found.extend((name, scheme) for name in names)
+    return found

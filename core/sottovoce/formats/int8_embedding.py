@@ -6,46 +6,56 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from sottovoce.formats.grid import choose
+from sottovoce.scheme import Scheme
+
 
 class Int8Embedding(nn.Module):
     """A table under the names that compressed-tensors gives ``int-quantized`` weights.
 
     Attributes:
         weight: int8 ``[rows, width]``.
-        weight_scale: float32 ``[rows, 1]``.
+        weight_scale: ``[rows, 1]``, of the dtype of the float table that this one stands for.
     """
 
     weight: Tensor
     weight_scale: Tensor
 
+    scheme = Scheme(bits=8)
+
     def __init__(
-        self, rows: int, width: int, padding_idx: int | None = None, device: torch.device | str | None = None
+        self,
+        rows: int,
+        width: int,
+        padding_idx: int | None = None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype = torch.float32,
     ) -> None:
         """Make a table to be filled by ``load_state_dict``; until then its weights are arbitrary."""
         super().__init__()
         self.num_embeddings, self.embedding_dim, self.padding_idx = rows, width, padding_idx
         self.register_buffer("weight", torch.empty(rows, width, dtype=torch.int8, device=device))
-        self.register_buffer("weight_scale", torch.empty(rows, 1, dtype=torch.float32, device=device))
+        self.register_buffer("weight_scale", torch.empty(rows, 1, dtype=dtype, device=device))
 
     @classmethod
     def from_float(cls, embedding: nn.Embedding) -> Int8Embedding:
         """Round a table to the nearest of 255 steps of each row's largest value; it is left as it was."""
-        weight = embedding.weight.detach().float()
-        largest = weight.abs().amax(dim=1, keepdim=True)
-        made = cls(embedding.num_embeddings, embedding.embedding_dim, embedding.padding_idx, device="meta")
-        made.weight_scale = torch.where(largest > 0, largest / 127, 1.0).clamp_(min=torch.finfo(torch.float32).tiny)
-        made.weight = torch.round(weight / made.weight_scale).clamp_(-127, 127).to(torch.int8)
+        weight = embedding.weight.detach()
+        grid = choose(weight, cls.scheme)
+        made = cls(embedding.num_embeddings, embedding.embedding_dim, embedding.padding_idx, "meta", weight.dtype)
+        made.weight, made.weight_scale = grid.round(weight), grid.scale.to(weight.dtype)
         return made.train(embedding.training)
 
     def dequantize(self) -> nn.Embedding:
         """The float32 table that this one stands for."""
         table = nn.Embedding(self.num_embeddings, self.embedding_dim, padding_idx=self.padding_idx, device="meta")
-        table.weight = nn.Parameter(self.weight.float() * self.weight_scale, requires_grad=False)
+        table.weight = nn.Parameter(self.weight.float() * self.weight_scale.float(), requires_grad=False)
         return table
 
     def forward(self, ids: Tensor) -> Tensor:
-        """Look rows up: ``[...]`` to float32 ``[..., width]``."""
-        return functional.embedding(ids, self.weight).float() * functional.embedding(ids, self.weight_scale)
+        """Look rows up: ``[...]`` to ``[..., width]`` of the dtype of the scales."""
+        scale = functional.embedding(ids, self.weight_scale)
+        return functional.embedding(ids, self.weight).to(scale.dtype) * scale
 
     def extra_repr(self) -> str:
         """Sizes."""

@@ -1,4 +1,4 @@
-"""A linear layer with s8 weights and activations quantized while it runs (W8A8), and the engines that run it."""
+"""A linear layer with s8 weights and activations rounded while it runs (W8A8), and the engines that run it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import os
 import threading
 import warnings
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,8 @@ from torch.nn import functional
 
 from sottovoce.errors import UsageError
 from sottovoce.formats import onednn
+from sottovoce.formats.grid import Grid
+from sottovoce.scheme import Scheme
 
 ENGINE_VARIABLE = "SOTTOVOCE_INT8_ENGINE"
 """Environment variable that names the engine instead of :func:`engine`'s choice."""
@@ -28,13 +30,26 @@ Kernel = Callable[[Tensor], Tensor]
 """The product with one packed weight: float ``[..., in]`` to float32 ``[..., out]``."""
 
 
+BY_TENSOR = Scheme(bits=8, activations="dynamic", strategy="tensor")
+"""Inputs are rounded by the range of the whole tensor."""
+
+
+class InputRange(NamedTuple):
+    """A calibrated range of 255 steps."""
+
+    scale: float
+    zero_point: int
+    """The step that is zero, -128 to 127."""
+
+
 class Int8Linear(nn.Module):
     """A linear layer stored as int8, under the names that compressed-tensors gives its ``int-quantized`` weights.
 
-    Each output channel has a scale (its largest weight is 127 steps); the input is quantized by its own range to u8
-    with one scale for the tensor, whenever the layer runs. The first run, or :meth:`pack_`, brings the weight into the
-    layout of the engine. oneDNN's gives the weight back exactly, so the plain one is let go and the layer takes the
-    memory of its weight once: ``weight`` and the state dict rebuild it when asked, ``named_buffers`` leaves it out.
+    Each output channel has a scale (its largest weight is 127 steps). The input is rounded to 8 bits whenever the layer
+    runs: by the range of each row, by that of the tensor, or by one that was calibrated. The first run, or
+    :meth:`pack_`, brings the weight into the layout of the engine. oneDNN's gives the weight back exactly, so the plain
+    one is let go and the layer takes the memory of its weight once: ``weight`` and the state dict rebuild it when
+    asked, ``named_buffers`` leaves it out.
 
     On other devices than the CPU, and when gradients are recorded, the weight is dequantized and the product is float.
     A weight that is changed in place needs :meth:`unpack_` first; loading a state dict and moving do it themselves.
@@ -42,16 +57,25 @@ class Int8Linear(nn.Module):
     Attributes:
         weight: int8 ``[out, in]``.
         weight_scale: float32 ``[out, 1]``.
+        input_scale: float32 ``[1]``, when the range of the input is calibrated.
+        input_zero_point: int8 ``[1]``, when the range of the input is calibrated.
         bias: Float parameter ``[out]`` or ``None``.
         generation: How often the weights may have changed; what is derived from :meth:`packed` is stale when it grew.
     """
 
     weight: Tensor
     weight_scale: Tensor
+    input_scale: Tensor | None
+    input_zero_point: Tensor | None
     bias: nn.Parameter | None
 
     def __init__(
-        self, in_features: int, out_features: int, bias: bool, device: torch.device | str | None = None
+        self,
+        in_features: int,
+        out_features: int,
+        bias: bool,
+        device: torch.device | str | None = None,
+        scheme: Scheme = BY_TENSOR,
     ) -> None:
         """Make a layer to be filled by ``load_state_dict``; until then its weights are arbitrary.
 
@@ -60,12 +84,16 @@ class Int8Linear(nn.Module):
             out_features: Size of an output.
             bias: Whether there is a bias.
             device: Where the weights lie; ``meta`` for a load with ``assign=True``.
+            scheme: How the input is rounded.
         """
         super().__init__()
-        self.in_features = in_features
-        self.out_features = out_features
+        self.in_features, self.out_features, self.scheme = in_features, out_features, scheme
         self.register_buffer("weight", torch.empty(out_features, in_features, dtype=torch.int8, device=device))
         self.register_buffer("weight_scale", torch.empty(out_features, 1, dtype=torch.float32, device=device))
+        calibrated = scheme.activations == "static"
+        self.register_buffer("input_scale", torch.ones(1, device=device) if calibrated else None)
+        zero_point = torch.zeros(1, dtype=torch.int8, device=device) if calibrated else None
+        self.register_buffer("input_zero_point", zero_point)
         empty = torch.empty(out_features, device=device) if bias else None
         self.register_parameter("bias", None if empty is None else nn.Parameter(empty, requires_grad=False))
         self.generation = 0
@@ -90,6 +118,33 @@ class Int8Linear(nn.Module):
         if linear.bias is not None:
             made.bias = nn.Parameter(linear.bias.detach().clone(), requires_grad=False)
         return made.train(linear.training)
+
+    @classmethod
+    def from_steps(cls, linear: nn.Linear, steps: Tensor, grid: Grid, inputs: InputRange | None = None) -> Int8Linear:
+        """The layer with the bias of ``linear`` and the steps ``[out, in]`` of a grid.
+
+        Args:
+            linear: The float layer.
+            steps: s8 ``[out, in]``.
+            grid: What they mean; its scheme says how the input is rounded.
+            inputs: The calibrated range of the input, for static activations.
+        """
+        made = cls(linear.in_features, linear.out_features, linear.bias is not None, "meta", grid.scheme)
+        made.weight, made.weight_scale = steps, grid.scale.float()
+        if made.input_scale is not None:
+            scale, zero_point = inputs or InputRange(1.0, 0)
+            made.input_scale = torch.tensor([scale], device=steps.device)
+            made.input_zero_point = torch.tensor([zero_point], dtype=torch.int8, device=steps.device)
+        if linear.bias is not None:
+            made.bias = nn.Parameter(linear.bias.detach().clone(), requires_grad=False)
+        return made.train(linear.training)
+
+    @property
+    def input_range(self) -> InputRange | None:
+        """The calibrated range of the input, or ``None`` when the input is rounded by its own."""
+        if self.input_scale is None or self.input_zero_point is None:
+            return None
+        return InputRange(self.input_scale.item(), int(self.input_zero_point.item()))
 
     def dequantize(self) -> nn.Linear:
         """The float32 layer that this one stands for."""
@@ -145,10 +200,16 @@ class Int8Linear(nn.Module):
     def _pack_onednn_(self) -> None:
         packed = onednn.pack(self.weight, self.weight_scale, self.bias)
         exact = torch.equal(packed.unpack(), self.weight)
-        self._packed, self._kernel = packed, functools.partial(_onednn, packed, self._float_product)
+        self._packed, self._kernel = packed, self._onednn_kernel(packed)
         if exact:
             # Last, so that another thread finds the one or the other.
             self._buffers.pop("weight", None)
+
+    def _onednn_kernel(self, packed: onednn.PackedWeight) -> Kernel:
+        if (inputs := self.input_range) is not None:
+            return functools.partial(_onednn_static, packed, inputs)
+        by_row = self.scheme.strategy == "token"
+        return functools.partial(_onednn_rows if by_row else _onednn, packed, self._float_product)
 
     def _float_product(self, x: Tensor) -> Tensor:
         weight = self.weight.to(x.dtype) * self.weight_scale.to(x.dtype)
@@ -163,11 +224,11 @@ class Int8Linear(nn.Module):
 
     def __getstate__(self) -> dict[str, Any]:
         """What a copy takes: the plain weight, not the packed one."""
-        buffers = {"weight": self.weight, "weight_scale": self.weight_scale}
+        buffers = {**self._buffers, "weight": self.weight}
         return {**self.__dict__, "_buffers": buffers, "_kernel": None, "_packed": None}
 
     def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
-        for name in ("weight", "weight_scale", "bias"):
+        for name in ("weight", "weight_scale", "input_scale", "input_zero_point", "bias"):
             value = getattr(self, name)
             if value is not None:
                 destination[prefix + name] = value if keep_vars else value.detach()
@@ -237,6 +298,19 @@ def _onednn(packed: onednn.PackedWeight, otherwise: Kernel, x: Tensor) -> Tensor
     if quantized is None:
         return otherwise(x)
     dtype = torch.bfloat16 if x.dtype == torch.bfloat16 else torch.float32
+    return onednn.linear(quantized, packed, dtype=dtype).view(*x.shape[:-1], -1)
+
+
+def _onednn_rows(packed: onednn.PackedWeight, otherwise: Kernel, x: Tensor) -> Tensor:
+    quantized = onednn.quantize_rows(x)
+    if quantized is None:
+        return otherwise(x)
+    return onednn.linear_rows(quantized, packed).view(*x.shape[:-1], -1)
+
+
+def _onednn_static(packed: onednn.PackedWeight, inputs: InputRange, x: Tensor) -> Tensor:
+    dtype = torch.bfloat16 if x.dtype == torch.bfloat16 else torch.float32
+    quantized = onednn.quantize_by(x, inputs.scale, inputs.zero_point + 128)
     return onednn.linear(quantized, packed, dtype=dtype).view(*x.shape[:-1], -1)
 
 

@@ -23,7 +23,7 @@ import math
 import platform
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -59,6 +59,16 @@ class Activations:
     """u8 ``[rows, in]``."""
     scale: float
     zero_point: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RowActivations:
+    """A matrix quantized with a scale for each row: ``(values - 128) * scale``."""
+
+    values: Tensor
+    """u8 ``[rows, in]``."""
+    scale: Tensor
+    """Float ``[rows, 1]``."""
 
 
 def pack(weight: Tensor, scale: Tensor, bias: Tensor | None = None) -> PackedWeight:
@@ -97,6 +107,44 @@ def quantize(x: Tensor) -> Activations | None:
         return None
     zero_point = min(255, max(0, round(-low / scale)))
     return Activations(_quantizer()(x, scale, zero_point), scale, zero_point)
+
+
+def quantize_by(x: Tensor, scale: float, zero_point: int) -> Activations:
+    """Quantize a float tensor by a range that is known beforehand.
+
+    Args:
+        x: Float ``[..., in]`` on the CPU; what lies outside the range is clipped.
+        scale: Size of a step.
+        zero_point: The step that is zero, 0 to 255.
+    """
+    x = x.reshape(-1, x.shape[-1]).float().contiguous()
+    return Activations(_quantizer()(x, scale, zero_point), scale, zero_point)
+
+
+def quantize_rows(x: Tensor) -> RowActivations | None:
+    """Quantize every row of a float tensor by its own range, to u8 with zero in the middle.
+
+    Args:
+        x: Float ``[..., in]`` on the CPU, with at least one element.
+
+    Returns:
+        The rows as a matrix, or ``None`` when a value is not finite.
+    """
+    x = x.reshape(-1, x.shape[-1])
+    # Rounded to the dtype of the product first: it is then scaled back by the very number that it was divided by.
+    scale = (x.abs().amax(-1, keepdim=True).float() / 127).to(x.dtype).clamp_(min=_TINY)
+    if not bool(torch.isfinite(scale).all()):
+        return None
+    steps = torch.div(x.float(), scale.float()).contiguous()
+    return RowActivations(_quantizer()(steps, 1.0, 128), scale)
+
+
+def linear_rows(x: RowActivations, weight: PackedWeight) -> Tensor:
+    """``x @ weight.T + bias`` of rows that have a scale each: ``[rows, out]`` of the dtype of the scales."""
+    dtype = torch.bfloat16 if x.scale.dtype == torch.bfloat16 else torch.float32
+    plain = weight if weight.bias is None else replace(weight, bias=None)
+    total = linear(Activations(x.values, 1.0, 128), plain, dtype=dtype).mul_(x.scale.to(dtype))
+    return total if weight.bias is None else total.add_(weight.bias.to(dtype))
 
 
 def linear(x: Activations, weight: PackedWeight, *, relu: bool = False, dtype: torch.dtype = torch.float32) -> Tensor:

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 @hookimpl
 def sottovoce_evaluate(run: Run, baseline: Run | None) -> Iterable[Metric]:
-    """Compare the tokens with the baseline's, when there is one and the family predicts tokens."""
-    if baseline is None or not any(prediction.tokens for prediction in baseline.predictions):
+    """Compare the tokens with the baseline's, when there is one beside this run and the family predicts tokens."""
+    if baseline is None or baseline is run or not any(prediction.tokens for prediction in baseline.predictions):
         return []
     return [token_agreement(run, baseline)]
 

@@ -9,6 +9,8 @@ from sottovoce_paraformer.configuration import REGISTER
 _ATTENTION = r"self_attn\.linear_(q_k_v|out)"
 _CROSS_ATTENTION = r"src_attn\.linear_(q|k_v|out)"
 _FEED_FORWARD = r"feed_forward\.w_[12]"
+_ENCODER_LAYER = r"re:encoder\.encoders0?\.\d+"
+_DECODER_LAYER = r"re:(seaco_)?decoder\.(decoders[23]?\.\d+|last_decoder)"
 
 
 def _names(*classes: str) -> tuple[str, ...]:
@@ -38,7 +40,21 @@ PARAFORMER = Architecture(
         r"re:(bias_encoder|lstm_proj|decoder\.bias_(decoder|output))(\..*)?": "hotword path: as FunASR's int8 keeps it",
         r"re:.*norm\d?": "normalization",
     },
-    blocks=(r"re:encoder\.encoders0?\.\d+", r"re:decoder\.decoders[23]?\.\d+"),
+    blocks=(_ENCODER_LAYER, _DECODER_LAYER),
+    scaling={
+        _ENCODER_LAYER: (
+            ("norm1", ("self_attn.linear_q_k_v",)),
+            ("norm2", ("feed_forward.w_1",)),
+            ("feed_forward.w_1", ("feed_forward.w_2",)),
+        ),
+        # A normalization lies between the two products of a decoder's feed-forward layer.
+        _DECODER_LAYER: (
+            ("norm1", ("feed_forward.w_1",)),
+            ("feed_forward.norm", ("feed_forward.w_2",)),
+            ("norm3", ("src_attn.linear_q",)),
+        ),
+    },
+    activation_strategy="tensor",
     parts={
         "encoder": r"re:encoder\..*",
         "decoder": r"re:decoder\..*",
@@ -94,6 +110,7 @@ PUNCTUATION = Architecture(
     # The vocabulary's embedding is nine tenths of the published models.
     min_coverage=0.01,
     task="punctuation",
+    inputs=("text",),
     card=CardFacts(pipeline_tag="token-classification", library_name="funasr", languages=("zh", "en")),
     forward=lazy("sottovoce_paraformer.punctuation:forward"),
     predict=lazy("sottovoce_paraformer.punctuation:predict"),

@@ -1,0 +1,57 @@
+"""AWQ: inputs that matter get finer steps, by scaling their weights up and what feeds them down.
+
+Lin et al., "AWQ: Activation-aware Weight Quantization for LLM Compression and Acceleration",
+https://arxiv.org/abs/2306.00978 (equations 4 and 5).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from sottovoce.algorithms.error import squared_error
+from sottovoce.formats.grid import choose
+from sottovoce.scheme import Scheme
+
+_GRID = 20
+_LEAST = 1e-4
+
+
+def search_factors(
+    weights: Sequence[Tensor], schemes: Sequence[Scheme], hessian: Tensor, magnitude: Tensor, *, search: bool = False
+) -> tuple[Tensor, float]:
+    """The factors of the inputs with the least output error of the layers that read them.
+
+    The factors are the mean magnitudes to a power; twenty powers from 0 (no scaling) are tried. The output error needs
+    no samples beside the second moments of the inputs, ``tr(D H D^T)`` for a change ``D`` of a weight.
+
+    Args:
+        weights: Of the layers that read one input, each float ``[out, in]``.
+        schemes: How each is stored.
+        hessian: Second moments of the input ``[in, in]``.
+        magnitude: Mean absolute value of the input ``[in]``.
+        search: Whether grids are chosen by squared error.
+
+    Returns:
+        The factors ``[in]`` that the weights are multiplied by, and the power.
+    """
+    best: tuple[float, Tensor, float] | None = None
+    for step in range(_GRID):
+        power = step / _GRID
+        factors = scaling_factors(magnitude, power)
+        error = 0.0
+        for weight, scheme in zip(weights, schemes, strict=True):
+            scaled = weight.float() * factors
+            grid = choose(scaled.to(weight.dtype), scheme, search=search)
+            error += squared_error(weight, grid.values(grid.round(scaled)) / factors, hessian)
+        if best is None or error < best[0]:
+            best = error, factors, power
+    assert best is not None
+    return best[1], best[2]
+
+
+def scaling_factors(magnitude: Tensor, power: float) -> Tensor:
+    """``magnitude ** power``, brought around one as the authors do: by the root of the smallest times the largest."""
+    factors = magnitude.float().pow(power).clamp(min=_LEAST)
+    return factors / (factors.max() * factors.min()).sqrt()

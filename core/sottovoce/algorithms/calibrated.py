@@ -1,0 +1,144 @@
+"""Quantization on samples, block by block: what a layer is given decides how it is rounded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from torch import nn
+
+from sottovoce.activations import Activations
+from sottovoce.algorithms.error import output_error, signal_to_noise_db
+from sottovoce.algorithms.gptq import gptq
+from sottovoce.algorithms.observation import layers_by_input, observe
+from sottovoce.algorithms.round_to_nearest import Quantized, nearest, round_layer_, stored_bits
+from sottovoce.algorithms.smoothing import scale_by_activations_
+from sottovoce.algorithms.static import choose_range
+from sottovoce.algorithms.statistics import InputStatistics
+from sottovoce.calibration import Calibration, check_samples
+from sottovoce.checkpoint.finished import FinishedBlocks
+from sottovoce.errors import NotFiniteError, SottovoceError
+from sottovoce.formats.layers import empty, from_steps, replace_
+from sottovoce.model import Model
+from sottovoce.recipe import Quantize
+from sottovoce.scheme import Scheme
+from sottovoce.walk import Block, blocks_of, room_for_activations, walk
+
+
+def calibrate_(
+    model: Model, schemes: Mapping[str, Scheme], step: Quantize, calibration: Calibration
+) -> tuple[dict[str, Quantized], tuple[str, ...]]:
+    """Replace the layers by quantized ones, in place.
+
+    Returns:
+        What became of every layer, and notes on layers that no sample reached.
+    """
+    if calibration.samples is None:
+        raise SottovoceError("calibration without samples")
+    check_samples(calibration.samples, model.architecture)
+    work = _Work(model, schemes, step, calibration)
+    blocks = blocks_of(model, [name for name in schemes if name not in work.found])
+    activations = Activations(room_for_activations(model, blocks, calibration.memory_bytes))
+    work.total = len(blocks)
+    walk(model, calibration.samples, blocks, work.visit, activations=activations)
+    work.round_the_rest_()
+    return work.found, tuple(work.notes)
+
+
+class _Work:
+    """One calibrated step under way."""
+
+    def __init__(self, model: Model, schemes: Mapping[str, Scheme], step: Quantize, calibration: Calibration) -> None:
+        self.model, self.schemes, self.step, self.calibration = model, schemes, step, calibration
+        self.module = model.module
+        self.found: dict[str, Quantized] = {}
+        self.notes: list[str] = []
+        self.total = 0
+        self._visited = 0
+        self._unscaled_error: dict[str, float] = {}
+        self._finished = FinishedBlocks(calibration.directory, calibration.key)
+        for name in schemes:
+            # Tables first: what reads them then sees what they became.
+            if isinstance(self.module.get_submodule(name), nn.Embedding):
+                self.found[name] = round_layer_(self.module, name, schemes[name], step)
+
+    def visit(self, block: Block) -> None:
+        """Quantize the layers of one block."""
+        self.calibration.progress(f"{self.step.name} blocks", self._visited, self.total)
+        self._visited += 1
+        layers = {name: scheme for name, scheme in self.schemes.items() if self._is_in(name, block.name)}
+        restored = self._finished.restore_(self.module, block.name, self._prepare_)
+        if restored is not None:
+            self.found.update({name: Quantized(**facts) for name, facts in restored.items()})
+            return
+        if self.step.method == "awq":
+            search = self.step.weight_range == "mse"
+            self._unscaled_error |= scale_by_activations_(self.model.architecture, block, layers, search=search)
+        inputs = layers_by_input(block, list(layers))
+        together = [[name for group in inputs for name in group]]
+        for names in inputs if self._sequential else together:
+            self._quantize(block, names, inputs)
+        facts = {name: vars(self.found[name]) for name in layers if name in self.found}
+        self._finished.keep(self.module, block.name, facts)
+        self.calibration.progress(f"{self.step.name} blocks", self._visited, self.total)
+
+    def _prepare_(self, names: Iterable[str]) -> None:
+        for name in names:
+            made = empty(self.module.get_submodule(name), self.schemes[name])
+            if made is not None:
+                replace_(self.module, name, made)
+
+    @property
+    def _sequential(self) -> bool:
+        return self.step.gptq is not None and self.step.gptq.true_sequential
+
+    def _is_in(self, name: str, block: str) -> bool:
+        inside = name == block or name.startswith(f"{block}.")
+        return inside and name not in self.found
+
+    def _quantize(self, block: Block, names: Sequence[str], inputs: Sequence[Sequence[str]]) -> None:
+        statistics = observe(block, names, inputs)
+        for name in names:
+            if not statistics[name].rows:
+                self._round_unseen_(name)
+                continue
+            self.found[name] = self._replace(name, statistics[name])
+
+    def _replace(self, name: str, statistics: InputStatistics) -> Quantized:
+        layer, scheme = self.module.get_submodule(name), self.schemes[name]
+        assert isinstance(layer, nn.Linear)
+        weight, hessian = layer.weight.detach(), statistics.hessian
+        steps, grid = rounded_steps, rounded_grid = nearest(weight, scheme, self.step)
+        rounded_error = error = output_error(weight, grid.values(steps), hessian)
+        if self.step.gptq is not None and scheme.type == "int":
+            try:
+                steps, grid = gptq(weight, hessian, scheme, self.step.gptq, search=self.step.weight_range == "mse")
+            except ArithmeticError as problem:
+                raise NotFiniteError(f"{name}: {problem}") from None
+            error = output_error(weight, grid.values(steps), hessian)
+            if error > rounded_error:
+                self.notes.append(f"{name}: rounding to nearest has the smaller output error, and was kept")
+                steps, grid, error = rounded_steps, rounded_grid, rounded_error
+        snr = signal_to_noise_db(weight, grid.values(steps))
+        inputs = choose_range(statistics.values, self.step.input_range) if self.step.input_range else None
+        made = from_steps(layer, steps, grid, inputs)
+        replace_(self.module, name, made)
+        return Quantized(
+            bits=stored_bits(made),
+            snr_db=None if snr is None else round(snr, 2),
+            output_error=float(f"{error:.4g}"),
+            rounded_output_error=float(f"{self._unscaled_error.get(name, rounded_error):.4g}"),
+        )
+
+    def _round_unseen_(self, name: str) -> None:
+        if self.step.activations == "static":
+            raise SottovoceError(
+                f"no calibration sample reaches the layer {name!r}, so its inputs have no range; leave it out by ignore"
+            )
+        self.notes.append(f"{name}: no sample reached it; rounded to nearest")
+        self.found[name] = round_layer_(self.module, name, self.schemes[name], self.step)
+
+    def round_the_rest_(self) -> None:
+        """Layers in blocks that no sample reached."""
+        for name in self.schemes:
+            if name not in self.found:
+                self._round_unseen_(name)

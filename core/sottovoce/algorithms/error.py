@@ -1,0 +1,36 @@
+"""How far a rounded weight is from the weight: signal to noise, and the error of the layer's output."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+
+def signal_to_noise_db(weight: Tensor, values: Tensor) -> float | None:
+    """10 log10 of the weight's power over its error's; ``None`` when there is no error."""
+    noise = float((weight.float() - values).square().sum())
+    signal = float(weight.float().square().sum())
+    return 10 * math.log10(signal / noise) if noise > 0 and signal > 0 else None
+
+
+def squared_error(weight: Tensor, values: Tensor, hessian: Tensor) -> float:
+    """Mean squared error of a layer's output, summed over the outputs: ``tr(D H D^T)``.
+
+    Args:
+        weight: Float ``[out, in]``.
+        values: What it became.
+        hessian: Mean second moments of the inputs ``[in, in]``.
+    """
+    return _energy(weight.float() - values, hessian)
+
+
+def output_error(weight: Tensor, values: Tensor, hessian: Tensor) -> float:
+    """The squared error of a layer's output, as a share of the output's own power."""
+    power = _energy(weight.float(), hessian)
+    return squared_error(weight, values, hessian) / power if power > 0 else 0.0
+
+
+def _energy(weight: Tensor, hessian: Tensor) -> float:
+    return max(float(torch.einsum("oi,oi->", weight @ hessian, weight)), 0.0)

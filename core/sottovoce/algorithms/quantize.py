@@ -1,0 +1,132 @@
+"""Quantization: which layer gets which scheme, and the way through the model, with samples or without."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from sottovoce.architecture import Architecture, matches
+from sottovoce.errors import CoverageError, NotFiniteError, SamplesError
+from sottovoce.hookspecs import hookimpl
+from sottovoce.recipe import Quantize, Smooth, Step
+from sottovoce.report import StepReport
+from sottovoce.scheme import Scheme
+from sottovoce.selection import Selection, select_layers
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from sottovoce.calibration import Calibration
+    from sottovoce.model import Model
+
+_AUTOMATIC = (64, 32)
+
+
+@hookimpl
+def sottovoce_compress(
+    step: Step, model: Model, architecture: Architecture, calibration: Calibration
+) -> StepReport | None:
+    """Apply :class:`~sottovoce.recipe.Quantize` and :class:`~sottovoce.recipe.Smooth`."""
+    if isinstance(step, Quantize):
+        return quantize_(model, architecture, step, calibration)
+    if isinstance(step, Smooth):
+        from sottovoce.algorithms.smoothing import smooth_
+
+        return smooth_(model, architecture, step, calibration)
+    return None
+
+
+def quantize_(model: Model, architecture: Architecture, step: Quantize, calibration: Calibration) -> StepReport:
+    """Replace the target layers by quantized ones, in place, one after another so that memory only falls.
+
+    Raises:
+        CoverageError: The targets are less of the model than the step promises, or a group size does not fit a layer;
+            the model is then unchanged.
+        SamplesError: The step calibrates, and there are no samples.
+        NotFiniteError: A weight or an activation is not finite.
+    """
+    begin = time.perf_counter()
+    selection = select_layers(model.module, architecture, step.targets, step.ignore, step.embeddings)
+    _check_promise(selection, architecture, step)
+    schemes = plan(selection, architecture, step)
+    is_meta = next(model.module.parameters()).is_meta
+    notes: tuple[str, ...] = ()
+    if not is_meta:
+        _check_finite(selection)
+    if is_meta or (not calibration and not step.needs_samples):
+        from sottovoce.algorithms.round_to_nearest import round_
+
+        found = round_(model.module, schemes, step)
+    elif not calibration:
+        raise SamplesError(
+            f"{step.method} with {step.activations} activations calibrates on samples; give them (--data)"
+        )
+    else:
+        from sottovoce.algorithms.calibrated import calibrate_
+
+        found, notes = calibrate_(model, schemes, step, calibration)
+    return StepReport(
+        step=step.to_dict(),
+        targets=tuple(replace(target, **vars(found[target.name])) for target in selection.targets),
+        kept=selection.kept,
+        coverage=selection.coverage,
+        seconds=round(time.perf_counter() - begin, 3),
+        notes=notes,
+    )
+
+
+def plan(selection: Selection, architecture: Architecture, step: Quantize) -> dict[str, Scheme]:
+    """The scheme of every layer of a selection, in its order.
+
+    Raises:
+        CoverageError: A group size does not divide a layer's inputs; names the layer.
+    """
+    return {name: _scheme(name, layer, architecture, step) for name, layer in selection.layers.items()}
+
+
+def _scheme(name: str, layer: nn.Module, architecture: Architecture, step: Quantize) -> Scheme:
+    if not hasattr(layer, "in_features"):
+        return Scheme(bits=8)
+    kind, width = type(layer).__name__, int(layer.in_features)  # type: ignore[arg-type]
+    override = next((one for pattern, one in step.overrides.items() if matches(name, kind, pattern)), None)
+    bits = step.bits if override is None else override.bits
+    group_size: int | str | None = step.group_size if override is None else override.group_size
+    if bits == 4 and group_size in (None, "auto"):
+        group_size = next((size for size in _AUTOMATIC if width % size == 0), None)
+        bits = 4 if group_size else 8
+    elif group_size == "auto":
+        group_size = None
+    elif group_size and width % int(group_size):
+        raise CoverageError(_misfit(name, width, int(group_size)))
+    return Scheme(
+        bits=bits,
+        type=step.type,
+        group_size=int(group_size) if group_size else None,
+        symmetric=step.symmetric,
+        activations=step.activations if bits == 8 else "none",
+        strategy=architecture.activation_strategy if step.activations == "dynamic" else "tensor",
+    )
+
+
+def _misfit(name: str, width: int, group_size: int) -> str:
+    fits = [size for size in (128, 64, 32) if width % size == 0]
+    advice = f"use group_size {fits[0]} for it" if fits else "store it in 8 bits"
+    return f"groups of {group_size} do not divide the {width} inputs of {name!r}; {advice}, by an override"
+
+
+def _check_promise(selection: Selection, architecture: Architecture, step: Quantize) -> None:
+    default = architecture.min_coverage if step.targets is None and not step.ignore else 0.0
+    promised = default if step.min_coverage is None else step.min_coverage
+    if not selection.layers or selection.coverage.ratio < promised:
+        raise CoverageError(
+            f"quantize meets {selection.coverage.ratio:.1%} of the parameters of {architecture.name} "
+            f"({len(selection.layers)} layers), the recipe promises {promised:.1%}; "
+            f"is the model compressed already, or do the targets miss?"
+        )
+
+
+def _check_finite(selection: Selection) -> None:
+    for name, layer in selection.layers.items():
+        if not bool(layer.weight.isfinite().all()):
+            raise NotFiniteError(f"the weight of the layer {name!r} is not finite; the model is damaged")

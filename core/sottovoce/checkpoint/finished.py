@@ -1,0 +1,76 @@
+"""The finished blocks of a long compression, kept beside the output until it is whole."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import nn
+
+_KEY = "key.json"
+
+
+class FinishedBlocks:
+    """Keeps the tensors of every finished block: interrupted work takes them back instead of doing it again."""
+
+    def __init__(self, directory: Path | None, key: str) -> None:
+        """Look what is there.
+
+        Args:
+            directory: Where the blocks are kept; ``None`` keeps nothing.
+            key: What they belong to. Blocks of another key are removed.
+        """
+        self._directory = directory
+        if directory is None:
+            return
+        path = directory / _KEY
+        if directory.is_dir() and (not path.is_file() or path.read_text(encoding="utf-8") != json.dumps(key)):
+            shutil.rmtree(directory)
+        directory.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(key), encoding="utf-8")
+
+    def keep(self, module: nn.Module, name: str, facts: Mapping[str, Any]) -> None:
+        """Write the block ``name`` of ``module``, with facts about its layers."""
+        if self._directory is None:
+            return
+        from safetensors.torch import save_file
+
+        path = self._path(name)
+        tensors = {key: tensor.contiguous() for key, tensor in module.get_submodule(name).state_dict().items()}
+        temporary = path.with_suffix(".part")
+        save_file(tensors, temporary, {"facts": json.dumps(dict(facts))})
+        # A block is there whole or not at all.
+        temporary.replace(path)
+
+    def restore_(
+        self, module: nn.Module, name: str, prepare: Callable[[Mapping[str, Any]], None]
+    ) -> dict[str, Any] | None:
+        """Put a kept block's tensors into the module.
+
+        Args:
+            module: The model.
+            name: The block.
+            prepare: Called with the facts that were kept, to put the layers in place that the tensors are for.
+
+        Returns:
+            The facts that were kept, or ``None`` when the block was not finished.
+        """
+        if self._directory is None or not (path := self._path(name)).is_file():
+            return None
+        from safetensors import safe_open
+
+        with safe_open(path, "pt") as file:
+            facts: dict[str, Any] = json.loads((file.metadata() or {}).get("facts", "{}"))
+            tensors = {key: file.get_tensor(key).clone() for key in file.keys()}  # noqa: SIM118  # not a mapping
+        prepare(facts)
+        module.get_submodule(name).load_state_dict(tensors, strict=True, assign=True)
+        return facts
+
+    def _path(self, name: str) -> Path:
+        assert self._directory is not None
+        return self._directory / f"{hashlib.sha256(name.encode()).hexdigest()[:16]}.safetensors"

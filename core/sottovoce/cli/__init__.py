@@ -1,0 +1,81 @@
+"""The command line: every verb, as a table for people or as one JSON object for scripts."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+
+import click
+
+import sottovoce
+from sottovoce.cli import about, align, compress, demo, evaluate, export, inspect
+from sottovoce.cli.ending import INTERRUPTED, Ended, handle_signals
+from sottovoce.errors import SottovoceError
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(sottovoce.__version__, message="sottovoce %(version)s")
+def cli() -> None:
+    """Make speech and multimodal models small, with proof of what it cost.
+
+    \b
+    Examples:
+      sottovoce demo
+      sottovoce inspect MODEL --recipe int8
+      sottovoce compress MODEL --recipe int8 --output SMALL
+      sottovoce evaluate SMALL --data test.jsonl --baseline MODEL
+      sottovoce export MODEL --format onnx --output ONNX
+      sottovoce align MODEL talk.wav --text-file talk.txt --output talk.srt
+
+    MODEL is a directory, an alias of the model's library, or an id on a hub.
+    """  # noqa: D301  (\b is click's: it keeps the lines as they are)
+
+
+for _command in (
+    demo.demo,
+    inspect.inspect,
+    compress.compress,
+    evaluate.evaluate,
+    export.export,
+    align.align,
+    about.plugins,
+    about.recipes,
+    about.env,
+):
+    cli.add_command(_command)
+
+
+def main() -> None:
+    """Run the command line; exit 0 done, 1 failed, 2 wrong use, 130 interrupted."""
+    handle_signals()
+    sys.exit(_run())
+
+
+def _run() -> int:
+    debug = "--debug" in sys.argv
+    try:
+        cli(standalone_mode=False)
+    except SottovoceError as error:
+        return _fail(str(error), error.exit_code, debug)
+    except click.exceptions.Exit as exit_request:
+        return exit_request.exit_code
+    except click.ClickException as error:
+        return _fail(f"{error.format_message()}; see sottovoce --help", error.exit_code, debug)
+    except (click.Abort, KeyboardInterrupt):
+        return _fail("interrupted", INTERRUPTED, debug)
+    except Ended as ended:
+        return _fail(f"{ended.how}; nothing was left half-written", ended.exit_code, debug)
+    except MemoryError:
+        return _fail("the machine's memory is not enough for this model", 1, debug)
+    except Exception as error:
+        reason = " ".join(str(error).split())[:300]
+        return _fail(f"{type(error).__name__}: {reason}; this is a bug: report it with the output of --debug", 1, debug)
+    return 0
+
+
+def _fail(message: str, code: int, debug: bool) -> int:
+    if debug:
+        traceback.print_exc()
+    # One line, whatever a file's name or a library's error has in it.
+    click.echo(f"error: {' '.join(message.splitlines())}", err=True)
+    return code

@@ -1,0 +1,146 @@
+"""``sottovoce align``."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from sottovoce.cli import options
+from sottovoce.cli.output import Output, verb
+from sottovoce.errors import OutputError, SamplesError, UsageError
+
+if TYPE_CHECKING:
+    from sottovoce.architecture import Architecture
+
+_WRITERS = {"json": "to_json", "srt": "to_srt", "textgrid": "to_textgrid"}
+
+
+@click.command()
+@click.argument("model")
+@click.argument("audio", type=click.Path(path_type=Path))
+@click.option("--text", help="What is said in AUDIO, all of it.")
+@click.option("--text-file", type=click.Path(path_type=Path), help="A UTF-8 file that holds it.")
+@click.option("--language", help="A name or an ISO code, such as English or en; by default the model's own.")
+@click.option("--format", "-f", "form", type=click.Choice(list(_WRITERS)), help="By default that of FILE's name.")
+@click.option("--output", "-o", type=click.Path(path_type=Path), help="FILE to write; by default standard output.")
+@options.device
+@options.hub
+@options.revision
+@click.option("--overwrite", is_flag=True, help="Replace the output file when it exists.")
+@verb
+def align(
+    out: Output,
+    model: str,
+    audio: Path,
+    text: str | None,
+    text_file: Path | None,
+    language: str | None,
+    form: str | None,
+    output: Path | None,
+    overwrite: bool,
+    **where: Any,
+) -> None:
+    """Find when each word of a text is said in AUDIO, with a MODEL that aligns."""
+    from sottovoce import loading
+
+    # All that can be wrong is looked at before the model is read.
+    transcript = _transcript(text, text_file)
+    _refuse_missing(audio)
+    if output is not None:
+        form = form or _form_of(output)
+        _refuse_existing(output, overwrite)
+    loaded = loading.load(model, **where)
+    if loaded.architecture.align is None:
+        raise UsageError(_not_an_aligner(model, loaded.architecture))
+    chosen = {"language": language} if language is not None else {}
+    with out.progress() as progress:
+        found = loaded.architecture.align(
+            loaded, audio, transcript, progress=lambda *step: progress("align", *step), **chosen
+        )
+    if output is not None:
+        _write(output, getattr(found, _WRITERS[form or "json"])())
+    _show(out, found, form, output)
+
+
+def _show(out: Output, found: Any, form: str | None, output: Path | None) -> None:
+    from sottovoce import tables
+
+    result: dict[str, Any] = json.loads(found.to_json())
+    if output is not None:
+        result["output"] = str(output)
+    if out.as_json or form is None:
+        out.result(result, lambda: tables.alignment(result))
+    elif output is None:
+        out.text(getattr(found, _WRITERS[form])())
+    else:
+        out.note(f"{output}: {len(result['words'])} words")
+
+
+def _transcript(text: str | None, text_file: Path | None) -> str:
+    if (text is None) == (text_file is None):
+        raise UsageError("align takes either --text or --text-file")
+    if text_file is None:
+        return text or ""
+    try:
+        return text_file.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SamplesError(f"{text_file}: cannot be read as UTF-8 text ({error})") from None
+
+
+def _form_of(output: Path) -> str:
+    form = output.suffix.lower().removeprefix(".")
+    if form not in _WRITERS:
+        raise UsageError(f"{output}: its name says no format; give --format {', '.join(_WRITERS)}")
+    return form
+
+
+def _not_an_aligner(model: str, architecture: Architecture) -> str:
+    from sottovoce.host import default_host
+
+    families = [name for name, each in default_host().architectures.items() if each.align is not None]
+    known = ", ".join(families) or "none is installed; see `sottovoce plugins`"
+    return f"{model}: a model of {architecture.name} does not align; families that do: {known}"
+
+
+def _refuse_missing(audio: Path) -> None:
+    with contextlib.suppress(OSError):  # a name that no file can have
+        if audio.is_file():
+            return
+    raise SamplesError(f"{audio}: no such audio file")
+
+
+def _refuse_existing(path: Path, overwrite: bool) -> None:
+    try:
+        is_directory, exists = path.is_dir(), path.exists()
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written ({error.strerror or error})") from error
+    if is_directory:
+        raise UsageError(f"{path}: is a directory; give a file")
+    if exists and not overwrite:
+        raise UsageError(f"{path}: exists already; give another output, or --overwrite to replace it")
+
+
+def _write(path: Path, text: str) -> None:
+    """Beside its place, and renamed when it is whole."""
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}.",
+                                         delete=False) as file:  # fmt: skip
+            temporary = Path(file.name)
+            file.write(text)
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)
+        temporary.replace(path)
+    except OSError as error:
+        raise OutputError(f"{path}: could not be written ({error.strerror or error})") from error
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)

@@ -1,0 +1,38 @@
+"""How a process that is asked to end does so: cleanly, and even where a library loses the exception."""
+
+from __future__ import annotations
+
+import signal
+
+INTERRUPTED = 130
+
+
+class Ended(BaseException):
+    """The process was asked to end."""
+
+    def __init__(self, how: str, exit_code: int) -> None:
+        super().__init__(how)
+        self.how, self.exit_code = how, exit_code
+
+
+_asked: list[Ended] = []
+"""What the process was asked to end by: while FunASR is imported, an exception from a signal is lost there."""
+
+
+def handle_signals() -> None:
+    """Let a terminated process clean up as an interrupted one does; handlers that somebody else set stay."""
+    for number, ordinary in ((signal.SIGTERM, signal.SIG_DFL), (signal.SIGINT, signal.default_int_handler)):
+        if signal.getsignal(number) == ordinary:
+            signal.signal(number, _end)
+
+
+def _end(number: int, _: object) -> None:
+    interrupted = number == signal.SIGINT
+    _asked.append(Ended("interrupted", INTERRUPTED) if interrupted else Ended("terminated", 128 + number))
+    raise KeyboardInterrupt if interrupted else _asked[-1]
+
+
+def end_if_asked() -> None:
+    """Raise what the process was asked to end by, when it was; between long pieces of work."""
+    if _asked:
+        raise _asked[-1]

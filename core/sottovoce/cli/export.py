@@ -1,0 +1,44 @@
+"""``sottovoce export``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from sottovoce.cli import options
+from sottovoce.cli.ending import end_if_asked
+from sottovoce.cli.output import Output, verb
+
+
+@click.command()
+@click.argument("model")
+@click.option("--format", "-f", "format_name", required=True, help="What to write, such as onnx.")
+@options.output
+@options.hub
+@options.revision
+@options.overwrite
+@verb
+def export(out: Output, model: str, format_name: str, output: Path, overwrite: bool, **where: Any) -> None:
+    """Write MODEL in a format that another engine runs."""
+    from rich.table import Table
+
+    from sottovoce import loading, pipeline, tables
+    from sottovoce.checkpoint.directory import refuse_existing
+
+    refuse_existing(output, overwrite)
+    loaded = loading.load(model, **where)
+    end_if_asked()
+    path = pipeline.export(loaded, format_name, output, overwrite=overwrite)
+    files = {
+        each.relative_to(path).as_posix(): each.stat().st_size for each in sorted(path.rglob("*")) if each.is_file()
+    }
+
+    def table() -> Table:
+        table = Table("file", "size", title=str(path), title_justify="left")
+        for name, count in files.items():
+            table.add_row(name, tables.size(count))
+        return table
+
+    out.result({"output": str(path), "format": format_name, "files": files}, table)

@@ -1,0 +1,25 @@
+"""``sottovoce inspect``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from sottovoce.cli import options
+from sottovoce.cli.output import Output, verb
+
+
+@click.command()
+@click.argument("model")
+@click.option("--recipe", "-r", help="A recipe's name or file: shows what it would do, and the size it would give.")
+@options.hub
+@options.revision
+@verb
+def inspect(out: Output, model: str, recipe: str | None, **where: Any) -> None:
+    """Show what would be compressed, what would not and why. Runs nothing."""
+    from sottovoce import tables
+    from sottovoce.pipeline import inspect as inspect_model
+
+    facts = inspect_model(model, recipe, **where)
+    out.result(facts, lambda: tables.inspection(facts))

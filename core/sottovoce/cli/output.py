@@ -1,0 +1,132 @@
+"""What every verb has: ``--json``, ``--quiet``, ``--debug``, a clean standard output, progress."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from sottovoce.cli.ending import INTERRUPTED, Ended, end_if_asked
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+
+class Output:
+    """Where results, progress and messages go: results to standard output, all else to standard error."""
+
+    def __init__(self, as_json: bool, quiet: bool) -> None:
+        self.as_json, self.quiet = as_json, quiet
+        self._stdout = sys.stdout
+
+    def result(self, form: Any, table: Callable[[], RenderableType]) -> None:
+        """Print the JSON form, or the table that ``table`` makes."""
+        from rich.console import Console
+
+        if self.as_json:
+            print(json.dumps(form, ensure_ascii=False), file=self._stdout, flush=True)
+        else:
+            # A pipe has no width; a table must not be cut for it.
+            width = None if self._stdout.isatty() else 140
+            Console(file=self._stdout, width=width, markup=False).print(table())
+
+    def text(self, text: str) -> None:
+        """Print a result that is text of its own format, as it is."""
+        print(text, end="" if text.endswith("\n") else "\n", file=self._stdout, flush=True)
+
+    def note(self, message: str) -> None:
+        """A message for people, on standard error."""
+        if not self.quiet:
+            click.echo(message, err=True)
+
+    @contextlib.contextmanager
+    def progress(self) -> Iterator[Callable[[str, int, int], None]]:
+        """A progress bar on standard error, when that is a terminal."""
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+        console = Console(stderr=True)
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        tasks: dict[str, Any] = {}
+        with Progress(*columns, console=console, disable=self.quiet or not console.is_terminal) as bar:
+
+            def update(what: str, done: int, total: int) -> None:
+                end_if_asked()
+                if what not in tasks:
+                    tasks[what] = bar.add_task(what, total=total)
+                bar.update(tasks[what], completed=done)
+
+            yield update
+
+
+def verb(function: Callable[..., None]) -> Callable[..., None]:
+    """Add ``--json``, ``--quiet`` and ``--debug``, and keep standard output for the result."""
+
+    @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on standard output.")
+    @click.option("--quiet", "-q", is_flag=True, help="No progress and no messages.")
+    @click.option("--debug", is_flag=True, help="Show the traceback of an error and the libraries' own messages.")
+    @functools.wraps(function)
+    def run(as_json: bool, quiet: bool, debug: bool, **options: Any) -> None:
+        out = Output(as_json, quiet)
+        try:
+            with contextlib.redirect_stdout(sys.stderr), _library_noise(out, debug):
+                function(out, **options)
+        except KeyboardInterrupt:
+            # click would print an empty line first.
+            raise Ended("interrupted", INTERRUPTED) from None
+
+    return run
+
+
+@contextlib.contextmanager
+def _library_noise(out: Output, debug: bool) -> Iterator[None]:
+    from sottovoce.host import PluginWarning
+
+    if debug:
+        yield
+        return
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("MODELSCOPE_LOG_LEVEL", str(logging.ERROR))
+    if out.quiet or not sys.stderr.isatty():
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+        os.environ.setdefault("TQDM_DISABLE", "1")
+    for name in ("torchao", "torch.utils._pytree"):
+        # What they say while they are imported, of kernels that another machine would have.
+        logging.getLogger(name).setLevel(logging.ERROR)
+    with warnings.catch_warnings(), _log_to(out):
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("always", PluginWarning)
+        warnings.showwarning = lambda message, *_: out.note(f"warning: {message}")
+        yield
+
+
+class _Notes(logging.Handler):
+    """Hands log records to the output."""
+
+    def __init__(self, out: Output) -> None:
+        super().__init__(logging.WARNING)
+        self._out = out
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Say one record."""
+        self._out.note(f"{record.levelname.lower()}: {record.getMessage()}")
+
+
+@contextlib.contextmanager
+def _log_to(out: Output) -> Iterator[None]:
+    """What loggers below ``sottovoce`` say becomes a message for people; else ``--quiet`` would not hold it."""
+    handler = _Notes(out)
+    logger = logging.getLogger("sottovoce")
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)

@@ -1,0 +1,51 @@
+"""Which class holds a layer of which scheme."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from sottovoce.formats.float8_linear import Float8Linear
+from sottovoce.formats.grid import Grid
+from sottovoce.formats.int8_embedding import Int8Embedding
+from sottovoce.formats.int8_linear import InputRange, Int8Linear
+from sottovoce.formats.packed_linear import PackedLinear
+from sottovoce.scheme import Scheme
+
+QUANTIZED = (Int8Linear, PackedLinear, Float8Linear, Int8Embedding)
+"""Every class of quantized layer; each has a ``scheme``."""
+
+
+def from_steps(linear: nn.Linear, steps: Tensor, grid: Grid, inputs: InputRange | None = None) -> nn.Module:
+    """The layer that stores ``steps`` ``[out, in]`` of a grid in place of a float layer's weight."""
+    if grid.scheme.type == "float":
+        return Float8Linear.from_steps(linear, steps, grid)
+    if grid.scheme.activations == "none":
+        return PackedLinear.from_steps(linear, steps, grid)
+    return Int8Linear.from_steps(linear, steps, grid, inputs)
+
+
+def empty(layer: nn.Module, scheme: Scheme) -> nn.Module | None:
+    """A layer without data for the tensors of a checkpoint, in place of a float one; ``None`` when none can be."""
+    if isinstance(layer, nn.Embedding):
+        dtype = layer.weight.dtype
+        return Int8Embedding(layer.num_embeddings, layer.embedding_dim, layer.padding_idx, "meta", dtype)
+    if not isinstance(layer, nn.Linear):
+        return None
+    sizes, dtype = (layer.in_features, layer.out_features, layer.bias is not None), layer.weight.dtype
+    made: nn.Module
+    if scheme.type == "float":
+        made = Float8Linear(*sizes, "meta", dtype)
+    elif scheme.activations == "none":
+        made = PackedLinear(*sizes, scheme, "meta", dtype)
+    else:
+        made = Int8Linear(*sizes, "meta", scheme)
+        if layer.bias is not None:
+            made.bias = nn.Parameter(torch.empty(layer.out_features, dtype=dtype, device="meta"), requires_grad=False)
+    return made
+
+
+def replace_(module: nn.Module, name: str, layer: nn.Module) -> None:
+    """Put ``layer`` in the place of the submodule ``name``."""
+    parent, _, child = name.rpartition(".")
+    setattr(module.get_submodule(parent), child, layer)

@@ -1,0 +1,154 @@
+"""How far the times of words are from where they should be, and from where the baseline put them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from sottovoce.errors import SamplesError
+from sottovoce.hookspecs import hookimpl
+from sottovoce.report import Metric
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from sottovoce.architecture import Architecture
+    from sottovoce.samples import Run, Samples
+
+    Times = NDArray[np.float64]
+    """Start and end of each word, ``[words, 2]`` in seconds."""
+
+TASK = "alignment"
+
+TOLERANCE = 0.08
+"""Seconds that a boundary may be off without anybody noticing; also the finest step of common aligners."""
+SAME = 0.0005
+"""Seconds within which two boundaries are one: times are rounded to milliseconds."""
+
+
+@hookimpl
+def sottovoce_evaluate(
+    architecture: Architecture, samples: Samples, run: Run, baseline: Run | None
+) -> Iterable[Metric]:
+    """Compare the boundaries with ``words`` of the samples, when all have them, and with the baseline's.
+
+    Raises:
+        SamplesError: There is neither to compare with, or they are of other words than the model aligned.
+    """
+    if architecture.task != TASK:
+        return []
+    times = [_times(prediction.timestamps) for prediction in run.predictions]
+    references = _references(samples)
+    if references is None and baseline is None:
+        without = [sample.key for sample in samples if not sample.words]
+        raise SamplesError(
+            f"{samples.path}: {len(without)} samples have no 'words' to compare with, such as {without[0]!r}; "
+            "give the manifest words with times, or --baseline"
+        )
+    metrics = [zero_duration_words(times)]
+    if references is not None:
+        _check_counts(samples, times, references, "'words'")
+        metrics += [boundary_shift(times, references), words_off(times, references, "references")]
+    if baseline is not None and baseline is not run:
+        before = [_times(prediction.timestamps) for prediction in baseline.predictions]
+        _check_counts(samples, times, before, "the baseline")
+        metrics += agreement(times, before)
+        if references is None:
+            metrics.append(words_off(times, before, "baseline"))
+    return metrics
+
+
+def boundary_shift(times: Sequence[Times], references: Sequence[Times]) -> Metric:
+    """``boundary_shift_ms``, the accumulated average shift: the mean distance of all starts and ends."""
+    import numpy as np
+
+    shifts = _shifts(times, references)
+    details: dict[str, Any] = {"boundaries": len(shifts)}
+    if len(shifts):
+        details |= {
+            "median_ms": _rounded(1000 * np.median(shifts)),
+            "p95_ms": _rounded(1000 * np.percentile(shifts, 95)),
+            "within_80_ms": _rounded(100 * np.mean(shifts <= TOLERANCE + SAME)),
+        }
+    value = 1000 * float(shifts.mean()) if len(shifts) else None
+    return Metric(name="boundary_shift_ms", value=value, unit="ms", details=details)
+
+
+def agreement(times: Sequence[Times], before: Sequence[Times]) -> list[Metric]:
+    """How many boundaries are where the baseline put them, and how far the others are: mean and largest."""
+    shifts = _shifts(times, before)
+    identical = int((shifts < SAME).sum())
+    share = mean = largest = None
+    if count := len(shifts):
+        share, mean, largest = 100 * identical / count, 1000 * float(shifts.mean()), 1000 * float(shifts.max())
+    return [
+        Metric(
+            name="boundary_agreement",
+            value=share,
+            unit="%",
+            details={"identical": identical, "boundaries": count},
+        ),
+        Metric(name="boundary_shift_from_baseline_ms", value=mean, unit="ms"),
+        Metric(name="boundary_shift_max_ms", value=largest, unit="ms"),
+    ]
+
+
+def zero_duration_words(times: Sequence[Times]) -> Metric:
+    """How many words begin and end at the same time."""
+    count = sum(int((each[:, 1] - each[:, 0] < SAME).sum()) for each in times)
+    return Metric(
+        name="zero_duration_words", value=count, unit="words", details={"words": sum(len(each) for each in times)}
+    )
+
+
+def words_off(times: Sequence[Times], others: Sequence[Times], against: str) -> Metric:
+    """``words_off_by_1s``: how many words have a boundary more than a second away."""
+    import numpy as np
+
+    count = sum(int((np.abs(mine - other).max(axis=1, initial=0) > 1 + SAME).sum())
+                for mine, other in zip(times, others, strict=True))  # fmt: skip
+    details = {"words": sum(len(each) for each in times), "against": against}
+    return Metric(name="words_off_by_1s", value=count, unit="words", details=details)
+
+
+def _shifts(times: Sequence[Times], others: Sequence[Times]) -> NDArray[np.float64]:
+    import numpy as np
+
+    pairs = zip(times, others, strict=True)
+    return np.concatenate([np.zeros(0), *(np.abs(mine - other).ravel() for mine, other in pairs)])
+
+
+def _times(pairs: Sequence[Sequence[float]]) -> Times:
+    import numpy as np
+
+    return np.asarray(pairs, dtype=np.float64).reshape(-1, 2)
+
+
+def _references(samples: Samples) -> list[Times] | None:
+    """The samples' own times; ``None`` when not every sample has them."""
+    if not all(sample.words for sample in samples):
+        return None
+    return [_times([_word(samples, sample.key, word) for word in sample.words]) for sample in samples]
+
+
+def _word(samples: Samples, key: str, word: Mapping[str, Any]) -> tuple[float, float]:
+    try:
+        return float(word["start"]), float(word["end"])
+    except (KeyError, TypeError, ValueError):
+        raise SamplesError(
+            f"{samples.path}: sample {key!r}: {word!r} among 'words' needs a text, and start and end in seconds"
+        ) from None
+
+
+def _check_counts(samples: Samples, times: Sequence[Times], others: Sequence[Times], what: str) -> None:
+    for sample, mine, other in zip(samples, times, others, strict=True):
+        if len(mine) != len(other):
+            raise SamplesError(
+                f"{samples.path}: sample {sample.key!r}: the model aligned {len(mine)} words, {what} has {len(other)}; "
+                "compare the same text, split into the same words"
+            )
+
+
+def _rounded(number: Any) -> float:
+    return round(float(number), 3)
