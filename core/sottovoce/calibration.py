@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from sottovoce.architecture import Architecture
+    from sottovoce.checkpoint.originals import Originals
 
 LEAST_SECONDS = 10.0
 """Audio that a calibration set must have: with less, most statistics are of a few frames."""
@@ -34,6 +35,8 @@ class Calibration:
     """Where finished blocks are kept, so that interrupted work goes on from there."""
     key: str = ""
     """What the finished blocks belong to: the model, the recipe and the samples."""
+    originals: Originals | None = None
+    """Where layers are kept as they were, for a recipe with a gate."""
     progress: Progress = silent
 
     def __bool__(self) -> bool:

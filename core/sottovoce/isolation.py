@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import pickle
 import subprocess
@@ -11,6 +12,9 @@ from collections.abc import Callable
 from typing import IO, Any
 
 from sottovoce.errors import SottovoceError
+
+CHATTY = ("torchao", "torch.utils._pytree")
+"""Loggers of what others say while they are imported; how much they may say here, they may say in the new process."""
 
 
 def run_isolated(function: Callable[..., Any], *arguments: Any, progress: Callable[[str, int, int], None]) -> Any:
@@ -30,6 +34,8 @@ def run_isolated(function: Callable[..., Any], *arguments: Any, progress: Callab
         if process.stdin is None or process.stdout is None:
             raise SottovoceError("the process that measures has no pipes")
         try:
+            levels = {name: logging.getLogger(name).level for name in CHATTY}
+            pickle.dump(levels, process.stdin)
             pickle.dump((function, arguments), process.stdin)
             process.stdin.close()
             return _answer(process.stdout, progress)
@@ -62,7 +68,7 @@ def _main() -> None:
         stream.flush()
 
     try:
-        function, arguments = pickle.load(sys.stdin.buffer)
+        function, arguments = _request()
         send("result", function(*arguments, progress=lambda *report: send("progress", report)))
     except SottovoceError as error:
         send("error", error)
@@ -73,6 +79,14 @@ def _main() -> None:
         send("error", failure)
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def _request() -> Any:
+    """Function and arguments; the parent's levels come first, since reading the rest imports libraries."""
+    levels = pickle.load(sys.stdin.buffer)
+    for name, level in levels.items():
+        logging.getLogger(name).setLevel(level)
+    return pickle.load(sys.stdin.buffer)
 
 
 if __name__ == "__main__":

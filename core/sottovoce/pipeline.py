@@ -14,7 +14,8 @@ from sottovoce.calibration import Calibration
 from sottovoce.checkpoint.directory import new_directory, refuse_existing
 from sottovoce.checkpoint.manifest import digests
 from sottovoce.checkpoint.weights import leave_file_
-from sottovoce.errors import RecipeError, ReloadError, UsageError
+from sottovoce.errors import RecipeError, ReloadError, SamplesError, UsageError
+from sottovoce.gate import Gate
 from sottovoce.host import Host, default_host
 from sottovoce.loading import load, load_with
 from sottovoce.machine import peak_memory, reset_peak_memory, versions
@@ -34,6 +35,7 @@ def compress(
     recipe: Recipe | str | os.PathLike[str] | Mapping[str, Any],
     samples: Samples | str | os.PathLike[str] | None = None,
     *,
+    gate_samples: Samples | str | os.PathLike[str] | None = None,
     max_memory: int | None = None,
     resume: str | os.PathLike[str] | None = None,
     host: Host | None = None,
@@ -45,6 +47,7 @@ def compress(
         model: The model; after an error its weights may be half changed, so load it again.
         recipe: A preset's name, a recipe file, or a recipe.
         samples: Calibration samples or their manifest, for recipes that need them.
+        gate_samples: What the recipe's gate is measured on; by default the calibration samples.
         max_memory: Bytes that the process may take while it calibrates: what does not fit goes to disk.
         resume: A directory for finished blocks. Work that was interrupted goes on from there; when all is done it may
             be removed.
@@ -56,20 +59,29 @@ def compress(
         CoverageError: A step met less of the model than the recipe promises.
         SamplesError: The recipe calibrates, and the samples are none, too short or of the wrong kind.
         MemoryLimitError: The work does not fit ``max_memory``.
+        GateError: The recipe's gate cannot be held.
     """
     host = host or default_host()
     recipe = host.recipe(recipe)
-    samples = read_samples(samples) if isinstance(samples, str | os.PathLike) else samples
+    samples = _samples(samples)
+    reset_peak_memory()
+    begin, before = time.perf_counter(), model.size_bytes
+    gate = _open_gate(recipe, model, _samples(gate_samples) or samples, host, progress)
     calibration = Calibration(
         samples=samples,
         memory_bytes=max_memory,
         directory=Path(resume) if resume is not None else None,
         key=_work_key(model, recipe, samples),
+        originals=gate.originals if gate else None,
         progress=progress,
     )
-    reset_peak_memory()
-    begin, before = time.perf_counter(), model.size_bytes
-    steps = _apply(recipe, model, calibration, host)
+    try:
+        steps, held = _apply(recipe, model, calibration, host), None
+        if gate is not None:
+            steps, held = gate.hold_(model, steps)
+    finally:
+        if gate is not None:
+            gate.originals.close()
     leave_file_(model.module)
     if model.architecture.rewire is not None:
         model.architecture.rewire(model.module)
@@ -84,9 +96,22 @@ def compress(
         peak_memory_bytes=peak_memory(),
         versions=versions(),
         samples=samples.to_dict() if samples is not None else None,
+        gate=held,
     )
     progress("done", len(recipe.steps), len(recipe.steps))
     return model.report
+
+
+def _samples(samples: Samples | str | os.PathLike[str] | None) -> Samples | None:
+    return read_samples(samples) if isinstance(samples, str | os.PathLike) else samples
+
+
+def _open_gate(recipe: Recipe, model: Model, samples: Samples | None, host: Host, progress: Progress) -> Gate | None:
+    if not recipe.gate:
+        return None
+    if samples is None:
+        raise SamplesError("the recipe's gate is measured on samples; give them (--data or --gate-data)")
+    return Gate.open(recipe.gate, model, samples, host, progress)
 
 
 def _work_key(model: Model, recipe: Recipe, samples: Samples | None) -> str:

@@ -172,12 +172,18 @@ class Recipe(BaseModel):
     model_config = ConfigDict(frozen=True, arbitrary_types_allowed=True)
 
     steps: tuple[Step, ...]
+    gate: Mapping[str, float] = {}
+    """Limits on what compression may cost, by metric: ``max_cer_increase``, ``max_boundary_shift_ms`` and the like.
+
+    Where one is missed, the most sensitive layers are made precise again until it holds.
+    """
     title: str | None = None
     """The preset or the file that the recipe was read from."""
 
     def to_dict(self) -> dict[str, Any]:
         """The form that a YAML or JSON recipe has."""
-        return {"steps": [step.to_dict() for step in self.steps]}
+        gate = {"gate": dict(self.gate)} if self.gate else {}
+        return {"steps": [step.to_dict() for step in self.steps], **gate}
 
     def to_yaml(self) -> str:
         """The recipe as YAML; :meth:`read` gives it back."""
@@ -196,9 +202,10 @@ class Recipe(BaseModel):
         """
         problems: list[str] = []
         steps = list(_steps(form, problems))
+        gate = _gate(form, problems)
         if problems:
             raise RecipeError(f"{title}: {'; '.join(problems)}")
-        return cls(steps=tuple(steps), title=title)
+        return cls(steps=tuple(steps), gate=gate, title=title)
 
     @classmethod
     def read(cls, path: str | Path) -> Recipe:
@@ -245,7 +252,7 @@ def _steps(form: Any, problems: list[str]) -> Iterable[Step]:
     if not isinstance(form, Mapping) or not isinstance(form.get("steps"), list) or not form["steps"]:
         problems.append("a recipe is a mapping with a list of 'steps', such as {steps: [{step: quantize, bits: 8}]}")
         return
-    if extra := sorted(set(form) - {"steps"}):
+    if extra := sorted(set(form) - {"steps", "gate"}):
         problems.append(f"unknown key {', '.join(map(repr, extra))}")
     for number, item in enumerate(form["steps"], 1):
         where = f"step {number}"
@@ -260,6 +267,21 @@ def _steps(form: Any, problems: list[str]) -> Iterable[Step]:
             yield kind.model_validate({key: value for key, value in item.items() if key != "step"})
         except ValidationError as error:
             problems.extend(f"{where} ({kind.name}): {_problem(details)}" for details in error.errors())
+
+
+def _gate(form: Any, problems: list[str]) -> dict[str, float]:
+    gate = form.get("gate") if isinstance(form, Mapping) else None
+    if gate is None:
+        return {}
+    if not isinstance(gate, Mapping):
+        problems.append("gate: a mapping of limits, such as {max_cer_increase: 0.5}")
+        return {}
+    for name, bound in gate.items():
+        if not re.fullmatch(r"(max|min)_\w+", str(name)):
+            problems.append(f"gate: {name!r} is no limit; one is max_ or min_ and a metric, such as max_cer_increase")
+        elif isinstance(bound, bool) or not isinstance(bound, int | float):
+            problems.append(f"gate: {name} must be a number, not {bound!r}")
+    return {str(name): bound for name, bound in gate.items()}
 
 
 def _problem(details: Any) -> str:

@@ -112,6 +112,8 @@ class CompressionReport:
     peak_memory_bytes: int | None
     versions: Mapping[str, str]
     samples: Mapping[str, Any] | None = None
+    gate: Mapping[str, Any] | None = None
+    """The limits that were asked for, what was found, and which layers were made precise again for them."""
     output: str | None = None
 
     def to_dict(self) -> dict[str, Any]:

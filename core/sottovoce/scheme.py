@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 Activations = Literal["none", "dynamic", "static"]
@@ -80,6 +80,18 @@ class Scheme:
             activations=activations,
             strategy="tensor" if inputs and inputs.get("strategy") == "tensor" else "token",
         )
-        if made.weights() != {key: weights.get(key) for key in made.weights()} or made.bits not in (4, 8):
+        if made.weights() != {key: weights.get(key) for key in made.weights()} or not made._is_known():
             raise ValueError(f"weights of the kind {dict(weights)} are not read here")
+        wanted = made.input_activations()
+        if inputs is not None and (wanted != {key: inputs.get(key) for key in wanted or ()} or not made._is_plain()):
+            raise ValueError(f"inputs of the kind {dict(inputs)} are not read here")
         return made
+
+    def _is_plain(self) -> bool:
+        return self.type == "int" and self.bits == 8 and self.group_size is None and self.symmetric
+
+    def _is_known(self) -> bool:
+        if self.type == "float":
+            return replace(self, type="int")._is_plain()
+        sized = self.group_size is None or (isinstance(self.group_size, int) and self.group_size > 0)
+        return self.type == "int" and self.bits in (4, 8) and isinstance(self.symmetric, bool) and sized

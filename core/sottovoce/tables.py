@@ -26,6 +26,8 @@ def value(number: float | None, unit: str) -> str:
         return "-"
     if unit == "bytes":
         return size(number)
+    if isinstance(number, int):
+        return f"{number} {unit}".strip()
     return f"{number:.4f}" if not unit else f"{number:.2f} {unit}"
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -42,10 +43,12 @@ class Block:
     def run(self) -> Iterator[Any]:
         """The block's output for one sample after another, computed as they are asked for.
 
-        The model must be one whose blocks can run more than once on the same inputs: no cache may grow.
+        An output may be read until the next is asked for: what a block gives as it was given it may lie on disk again
+        then. The model must be one whose blocks can run more than once on the same inputs: no cache may grow.
         """
         for lane in self.lanes:
-            yield lane.compute(self.module)
+            with lane.computed(self.module) as output:
+                yield output
 
 
 def walk(model: Model, samples: Sequence[Sample], blocks: Sequence[str], visit: Callable[[Block], None], *,
@@ -65,8 +68,6 @@ def walk(model: Model, samples: Sequence[Sample], blocks: Sequence[str], visit: 
     Raises:
         SamplesError: A sample cannot be run; names it.
     """
-    from torch import inference_mode
-
     held = activations or Activations()
     lanes = [_Lane(model, sample, held) for sample in samples]
     visited: list[str] = []
@@ -80,8 +81,8 @@ def walk(model: Model, samples: Sequence[Sample], blocks: Sequence[str], visit: 
                 visit(block)
                 visited.append(name)
                 for lane in block.lanes:
-                    with inference_mode():
-                        output = lane.compute(block.module)
+                    with lane.computed(block.module) as output:
+                        pass
                     lane.advance(output)
         finally:
             for lane in lanes:
@@ -175,15 +176,17 @@ class _Lane(threading.Thread):
         if self.at is not None:
             self._held.hold(self._inputs, output)
 
-    def compute(self, module: nn.Module) -> Any:
-        """What the block gives for the inputs that wait."""
+    @contextmanager
+    def computed(self, module: nn.Module) -> Iterator[Any]:
+        """What the block gives for the inputs that wait; these are readable as long."""
         from torch import inference_mode
 
         arguments, named = self._held.borrow(self._inputs)
         try:
             with inference_mode():
                 # Outside of a lane's thread the door is open.
-                return module(*arguments, **named)
+                output = module(*arguments, **named)
+            yield output
         finally:
             self._held.give_back(self._inputs)
 
@@ -230,20 +233,23 @@ class _doors:
     """Puts a door before every block while the walk lasts: a lane that comes to it stops there."""
 
     def __init__(self, root: nn.Module, names: Sequence[str], visited: Sequence[str]) -> None:
-        self._root, self._names, self._visited = root, names, visited
-        self._modules: list[nn.Module] = []
+        self._root, self._visited = root, visited
+        self._modules = {name: root.get_submodule(name) for name in names}
+        # A library may have put a forward of its own on a module.
+        self._own = {name: vars(module).get("forward") for name, module in self._modules.items()}
 
     def __enter__(self) -> None:
-        for name in self._names:
-            module = self._root.get_submodule(name)
+        for name, module in self._modules.items():
             vars(module)[_DOOR] = module.forward
             vars(module)["forward"] = self._door(name, module)
-            self._modules.append(module)
 
     def __exit__(self, *_: object) -> None:
-        for module in self._modules:
-            vars(module).pop("forward")
+        for name, module in self._modules.items():
             vars(module).pop(_DOOR)
+            if (own := self._own[name]) is None:
+                vars(module).pop("forward")
+            else:
+                vars(module)["forward"] = own
 
     def _door(self, name: str, module: nn.Module) -> Callable[..., Any]:
         def forward(*arguments: Any, **named: Any) -> Any:

@@ -83,7 +83,10 @@ class _Work:
 
     def _prepare_(self, names: Iterable[str]) -> None:
         for name in names:
-            made = empty(self.module.get_submodule(name), self.schemes[name])
+            layer = self.module.get_submodule(name)
+            if self.calibration.originals is not None and isinstance(layer, nn.Linear):
+                self.calibration.originals.keep(name, layer)
+            made = empty(layer, self.schemes[name])
             if made is not None:
                 replace_(self.module, name, made)
 
@@ -106,6 +109,8 @@ class _Work:
     def _replace(self, name: str, statistics: InputStatistics) -> Quantized:
         layer, scheme = self.module.get_submodule(name), self.schemes[name]
         assert isinstance(layer, nn.Linear)
+        if self.calibration.originals is not None:
+            self.calibration.originals.keep(name, layer)
         weight, hessian = layer.weight.detach(), statistics.hessian
         steps, grid = rounded_steps, rounded_grid = nearest(weight, scheme, self.step)
         rounded_error = error = output_error(weight, grid.values(steps), hessian)
@@ -135,7 +140,8 @@ class _Work:
                 f"no calibration sample reaches the layer {name!r}, so its inputs have no range; leave it out by ignore"
             )
         self.notes.append(f"{name}: no sample reached it; rounded to nearest")
-        self.found[name] = round_layer_(self.module, name, self.schemes[name], self.step)
+        originals = self.calibration.originals
+        self.found[name] = round_layer_(self.module, name, self.schemes[name], self.step, originals)
 
     def round_the_rest_(self) -> None:
         """Layers in blocks that no sample reached."""

@@ -33,7 +33,7 @@ def hqq(weight: Tensor, scheme: Scheme) -> tuple[Tensor, Grid]:
     if weight.is_meta:
         return best.round(weight), best
     groups = weight.float().reshape(weight.shape[0], best.scale.shape[1], -1)
-    spread = groups.std(-1, keepdim=True).clamp(min=_TINY)
+    spread = groups.std(-1, correction=0, keepdim=True).clamp(min=_TINY)
     least, weight_of_split = _cost(grid, groups), _FIRST_WEIGHT
     for _ in range(_STEPS):
         residual = (groups - _values(grid, groups)) / spread

@@ -57,7 +57,7 @@ def quantize_(model: Model, architecture: Architecture, step: Quantize, calibrat
     if is_meta or (not calibration and not step.needs_samples):
         from sottovoce.algorithms.round_to_nearest import round_
 
-        found = round_(model.module, schemes, step)
+        found = round_(model.module, schemes, step, calibration.originals)
     elif not calibration:
         raise SamplesError(
             f"{step.method} with {step.activations} activations calibrates on samples; give them (--data)"

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from sottovoce.algorithms.error import signal_to_noise_db
 from sottovoce.algorithms.hqq import hqq
+from sottovoce.checkpoint.originals import Originals
 from sottovoce.formats.grid import Grid, choose
 from sottovoce.formats.int8_embedding import Int8Embedding
 from sottovoce.formats.layers import from_steps, replace_
@@ -27,13 +28,17 @@ class Quantized:
     rounded_output_error: float | None = None
 
 
-def round_(module: nn.Module, schemes: Mapping[str, Scheme], step: Quantize) -> dict[str, Quantized]:
+def round_(
+    module: nn.Module, schemes: Mapping[str, Scheme], step: Quantize, originals: Originals | None = None
+) -> dict[str, Quantized]:
     """Replace the layers by quantized ones, in place, one after another."""
-    return {name: round_layer_(module, name, scheme, step) for name, scheme in schemes.items()}
+    return {name: round_layer_(module, name, scheme, step, originals) for name, scheme in schemes.items()}
 
 
-def round_layer_(module: nn.Module, name: str, scheme: Scheme, step: Quantize) -> Quantized:
-    """Replace one layer, a linear layer or an embedding table."""
+def round_layer_(
+    module: nn.Module, name: str, scheme: Scheme, step: Quantize, originals: Originals | None = None
+) -> Quantized:
+    """Replace one layer, a linear layer or an embedding table; a linear layer is kept among ``originals``."""
     layer = module.get_submodule(name)
     if isinstance(layer, nn.Embedding):
         table = Int8Embedding.from_float(layer)
@@ -41,6 +46,8 @@ def round_layer_(module: nn.Module, name: str, scheme: Scheme, step: Quantize) -
         values = None if table.weight.is_meta else table.dequantize().weight
         return Quantized(bits=stored_bits(table), snr_db=_snr(layer.weight, values))
     assert isinstance(layer, nn.Linear)
+    if originals is not None:
+        originals.keep(name, layer)
     steps, grid = nearest(layer.weight.detach(), scheme, step)
     made = from_steps(layer, steps, grid)
     replace_(module, name, made)

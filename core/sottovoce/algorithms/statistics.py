@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -53,6 +55,8 @@ class InputStatistics:
         if self.second is not None:
             self.second.addmm_(x.t(), x)
         stride = -(-x.numel() // _KEPT_PER_CALL)
+        while math.gcd(stride, x.shape[1]) > 1:
+            stride += 1  # or only some of the inputs would be met, again and again
         self._values.append(torch.cat((x.flatten()[::stride], x.aminmax().min[None], x.aminmax().max[None])).cpu())
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import click
 
 from sottovoce.cli import options
 from sottovoce.cli.output import Output, verb
+from sottovoce.cli.size import SIZE
 
 
 @click.command()
@@ -16,15 +18,28 @@ from sottovoce.cli.output import Output, verb
 @click.option("--recipe", "-r", required=True, help="A recipe's name (see `sottovoce recipes`) or a YAML or JSON file.")
 @options.output
 @click.option("--data", type=click.Path(path_type=Path), help="Calibration samples, for recipes that need them.")
+@click.option("--gate-data", type=click.Path(path_type=Path), help="What a recipe's gate is measured on; else DATA.")
+@click.option("--max-memory", type=SIZE, help="Memory to stay within while calibrating, such as 8GB; the rest to disk.")
 @options.device
 @options.hub
 @options.revision
 @options.overwrite
 @verb
 def compress(
-    out: Output, model: str, recipe: str, output: Path, data: Path | None, overwrite: bool, **where: Any
+    out: Output,
+    model: str,
+    recipe: str,
+    output: Path,
+    data: Path | None,
+    gate_data: Path | None,
+    max_memory: int | None,
+    overwrite: bool,
+    **where: Any,
 ) -> None:
-    """Compress MODEL by a recipe and write it to a directory."""
+    """Compress MODEL by a recipe and write it to a directory.
+
+    A calibrating recipe that is interrupted goes on at the last finished block when the same command is given again.
+    """
     from sottovoce import loading, pipeline, tables
     from sottovoce.checkpoint.directory import refuse_existing
     from sottovoce.host import default_host
@@ -34,9 +49,15 @@ def compress(
     refuse_existing(output, overwrite)
     chosen = default_host().recipe(recipe)
     samples = read_samples(data) if data else None
+    gate_samples = read_samples(gate_data) if gate_data else None
     loaded = loading.load(model, **where)
+    finished = output.with_name(f".{output.name}.unfinished")
     with out.progress() as progress:
-        report = pipeline.compress(loaded, chosen, samples, progress=progress)
+        report = pipeline.compress(
+            loaded, chosen, samples, gate_samples=gate_samples, max_memory=max_memory,
+            resume=finished if samples else None, progress=progress,
+        )  # fmt: skip
         pipeline.save(loaded, output, overwrite=overwrite)
+    shutil.rmtree(finished, ignore_errors=True)
     form = report.to_dict()
     out.result(form, lambda: tables.compression(form))

@@ -89,6 +89,7 @@ def verb(function: Callable[..., None]) -> Callable[..., None]:
 @contextlib.contextmanager
 def _library_noise(out: Output, debug: bool) -> Iterator[None]:
     from sottovoce.host import PluginWarning
+    from sottovoce.isolation import CHATTY
 
     if debug:
         yield
@@ -98,8 +99,7 @@ def _library_noise(out: Output, debug: bool) -> Iterator[None]:
     if out.quiet or not sys.stderr.isatty():
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
         os.environ.setdefault("TQDM_DISABLE", "1")
-    for name in ("torchao", "torch.utils._pytree"):
-        # What they say while they are imported, of kernels that another machine would have.
+    for name in CHATTY:
         logging.getLogger(name).setLevel(logging.ERROR)
     with warnings.catch_warnings(), _log_to(out):
         warnings.simplefilter("ignore")

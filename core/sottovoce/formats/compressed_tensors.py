@@ -73,6 +73,11 @@ def prepare_(module: nn.Module, config: Mapping[str, Any]) -> tuple[str, ...]:
             layer = module.get_submodule(name)
         except AttributeError:
             raise SourceError(f"quantization_config names the layer {name!r}, which the model does not have") from None
+        width = getattr(layer, "in_features", 0)
+        if scheme.group_size and width % scheme.group_size:
+            raise SourceError(
+                f"quantization_config has groups of {scheme.group_size} for the {width} inputs of {name!r}"
+            )
         made = empty(layer, scheme)
         if made is None:
             raise SourceError(
@@ -89,8 +94,8 @@ def is_own(config: Any) -> bool:
         return False
     groups = config.get("config_groups")
     groups = list(groups.values()) if isinstance(groups, Mapping) else []
-    names = [name for group in groups if isinstance(group, Mapping) for name in group.get("targets") or ()]
-    return not any(_is_pattern(name) for name in names)
+    targets = [group.get("targets") for group in groups if isinstance(group, Mapping)]
+    return not any(_is_pattern(name) for names in targets if isinstance(names, list) for name in names)
 
 
 def _is_pattern(name: Any) -> bool:

@@ -20,12 +20,12 @@ def pack(steps: Tensor, bits: int) -> Tensor:
     bytes_ = torch.nn.functional.pad(shifted, (0, -shifted.shape[1] % (32 // bits)))
     if bits == 4:
         bytes_ = bytes_[:, ::2] | (bytes_[:, 1::2] << 4)
-    return bytes_.contiguous().view(torch.int32)
+    return _as(torch.int32, bytes_)
 
 
 def unpack(words: Tensor, bits: int, columns: int) -> Tensor:
     """The s8 steps ``[rows, columns]`` that :func:`pack` was given."""
-    bytes_ = words.contiguous().view(torch.uint8)
+    bytes_ = _as(torch.uint8, words)
     if bits == 4:
         bytes_ = torch.stack((bytes_ & 15, bytes_ >> 4), -1).flatten(1)
     # Moving the range by half of it is turning the highest bit round, for 8 bits; 4 bits have room to subtract.
@@ -36,3 +36,8 @@ def unpack(words: Tensor, bits: int, columns: int) -> Tensor:
 def words(columns: int, bits: int) -> int:
     """How many 32-bit words hold a row."""
     return -(-columns * bits // 32)
+
+
+def _as(dtype: torch.dtype, rows: Tensor) -> Tensor:
+    # Flat in between: the stride of a dimension of size one may be anything, and torch minds it.
+    return rows.reshape(-1).view(dtype).view(rows.shape[0], rows.shape[1] * rows.itemsize // dtype.itemsize)

@@ -22,6 +22,7 @@ from sottovoce_paraformer.sanm_layers import (
     NotFiniteError,
     attention_dtype,
     quantize,
+    rounding,
     side_by_side,
 )
 
@@ -178,11 +179,16 @@ class Plan:
 
     def __init__(self, layers: nn.Module, step: type[EncoderStep] | type[DecoderStep]) -> None:
         """Pack the layers that can be; the others stay themselves."""
-        usable = engine() == "onednn"
+        attending: list[Any] = [one for one in layers.children() if getattr(one, "src_attn", None) is not None]
+        readers = [one.src_attn.linear_k_v for one in attending]
+        ranges = {reader.input_range for reader in readers if isinstance(reader, Int8Linear)}
+        # All of them read one tensor, in one product; ranges that someone calibrated apart keep them apart.
+        usable = engine() == "onednn" and len(ranges) <= 1
         self.steps: list[Any] = [step(layer) if usable and step.fits(layer) else layer for layer in layers.children()]
         attentions = [one.layer.src_attn for one in self.steps if isinstance(one, DecoderStep)]
         self._sources = [attention.linear_k_v for attention in attentions if attention is not None]
         self._memory = side_by_side(self._sources) if self._sources else None
+        self._round_memory = rounding(self._sources[0]) if self._sources else quantize
         self._linears = [linear for linear in layers.modules() if isinstance(linear, Int8Linear)]
         self._generation = self._count()
 
@@ -194,7 +200,7 @@ class Plan:
         """Keys and values of every decoder step that attends, from the encoder's float32 ``[frames, width]``."""
         if self._memory is None:
             return iter(())
-        product = onednn.linear(quantize(rows), self._memory, dtype=attention_dtype())
+        product = onednn.linear(self._round_memory(rows), self._memory, dtype=attention_dtype())
         return iter(torch.split_with_sizes(product, [linear.out_features for linear in self._sources], dim=1))
 
     def _count(self) -> int:

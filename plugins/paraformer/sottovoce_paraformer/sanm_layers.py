@@ -10,7 +10,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -119,6 +119,8 @@ class EncoderStep:
         self.out = _packed(attention.linear_out)
         self.memory = Memory(attention)
         self.expand, self.contract = _packed(layer.feed_forward.w_1), _packed(layer.feed_forward.w_2)
+        self.round_project, self.round_out = rounding(attention.linear_q_k_v), rounding(attention.linear_out)
+        self.round_expand, self.round_contract = rounding(layer.feed_forward.w_1), rounding(layer.feed_forward.w_2)
 
     @staticmethod
     def fits(layer: Any) -> bool:
@@ -135,15 +137,15 @@ class EncoderStep:
 
     def __call__(self, x: Tensor, layout: Layout) -> Tensor:
         """Float32 ``[rows, in]`` to new float32 ``[rows, width]``."""
-        projected = onednn.linear(quantize(self.layer.norm1(x)), self.project, dtype=attention_dtype())
+        projected = onednn.linear(self.round_project(self.layer.norm1(x)), self.project, dtype=attention_dtype())
         query, key, value = projected.tensor_split(3, dim=1)
         total = self.memory(value, layout)
         if self.layer.in_size == self.layer.size:
             total += x
         context = attend(query, key, value, self.heads, layout, layout)
-        onednn.linear_add_(total, quantize(context), self.out)
-        hidden = onednn.linear(quantize(self.layer.norm2(total)), self.expand, relu=True)
-        return onednn.linear_add_(total, quantize(hidden), self.contract)
+        onednn.linear_add_(total, self.round_out(context), self.out)
+        hidden = onednn.linear(self.round_expand(self.layer.norm2(total)), self.expand, relu=True)
+        return onednn.linear_add_(total, self.round_contract(hidden), self.contract)
 
 
 class DecoderStep:
@@ -153,11 +155,13 @@ class DecoderStep:
         """Pack the weights of ``layer``, which :meth:`fits`; keys and values are :class:`DecoderStack`'s."""
         self.layer, attention = layer, layer.src_attn
         self.expand, self.contract = _packed(layer.feed_forward.w_1), _packed(layer.feed_forward.w_2)
+        self.round_expand, self.round_contract = rounding(layer.feed_forward.w_1), rounding(layer.feed_forward.w_2)
         self.memory = None if layer.self_attn is None else Memory(layer.self_attn)
         if attention is not None:
             self.heads, width = attention.h, attention.h * attention.d_k
             self.query = _scale_queries(_packed(attention.linear_q), width, attention.d_k)
             self.out = _packed(attention.linear_out)
+            self.round_query, self.round_out = rounding(attention.linear_q), rounding(attention.linear_out)
 
     @staticmethod
     def fits(layer: Any) -> bool:
@@ -184,16 +188,16 @@ class DecoderStep:
             memory_layout: Of ``memory``.
         """
         layer = self.layer
-        hidden = onednn.linear(quantize(layer.norm1(x)), self.expand, relu=True)
-        total = onednn.linear(quantize(layer.feed_forward.norm(hidden)), self.contract)
+        hidden = onednn.linear(self.round_expand(layer.norm1(x)), self.expand, relu=True)
+        total = onednn.linear(self.round_contract(layer.feed_forward.norm(hidden)), self.contract)
         if self.memory is not None:
             total = self.memory(layer.norm2(total), layout).add_(x)
         if memory is None or memory_layout is None:
             return total
-        query = onednn.linear(quantize(layer.norm3(total)), self.query, dtype=attention_dtype())
+        query = onednn.linear(self.round_query(layer.norm3(total)), self.query, dtype=attention_dtype())
         key, value = memory.chunk(2, dim=1)
         context = attend(query, key, value, self.heads, layout, memory_layout)
-        return onednn.linear_add_(total, quantize(context), self.out)
+        return onednn.linear_add_(total, self.round_out(context), self.out)
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, heads: int, layout: Layout, memory_layout: Layout) -> Tensor:
@@ -242,8 +246,17 @@ def attention_dtype() -> torch.dtype:
     return torch.bfloat16 if onednn.bfloat16() else torch.float32
 
 
+def rounding(linear: Int8Linear) -> Callable[[Tensor], onednn.Activations]:
+    """How the input of ``linear`` is rounded: by a calibrated range, or by its own."""
+    inputs = linear.input_range
+    if inputs is None:
+        return quantize
+    scale, zero_point = inputs.scale, inputs.zero_point + 128
+    return lambda x: onednn.quantize_by(x, scale, zero_point)
+
+
 def quantize(x: Tensor) -> onednn.Activations:
-    """Quantize the rows of ``x``.
+    """Quantize the rows of ``x`` by their own range.
 
     Raises:
         NotFiniteError: A value is infinite or not a number.
@@ -260,7 +273,7 @@ def _cross_attention_fits(attention: Any) -> bool:
 
 
 def _are_int8(*linears: nn.Module) -> bool:
-    return all(type(linear) is Int8Linear for linear in linears)
+    return all(type(linear) is Int8Linear and linear.scheme.strategy == "tensor" for linear in linears)
 
 
 def _packed(linear: Int8Linear) -> onednn.PackedWeight:
