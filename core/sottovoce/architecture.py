@@ -81,9 +81,10 @@ class Architecture:
     resolve: Callable[[str, LoadOptions], Repository | None] | None = None
     """Turn a name that is no directory (a library's alias) into a repository; ``None`` when it is not this family's."""
     align: Callable[..., Any] | None = None
-    """Find the words of a transcript in audio: ``align(model, audio, text)``, and ``language=`` where it is not the
-    family's own default. Returns an object with ``words`` and with ``to_json``, ``to_srt`` and ``to_textgrid``, which
-    give text. Only for families whose task is ``alignment``."""
+    """Find the words of a transcript in audio: ``align(model, audio, text)``, with ``language=`` where it is not the
+    family's own default, and ``progress=``, called with the seconds that are done and all seconds. Returns an object
+    with ``words`` and with ``to_json`` (an object with ``duration`` and ``words``), ``to_srt`` and ``to_textgrid``,
+    which give text. Only for families whose task is ``alignment``."""
 
     def part_of(self, name: str) -> str:
         """The part that the parameter or module ``name`` belongs to, or ``other``."""

@@ -131,8 +131,8 @@ def _sample(fields: Mapping[str, Any], where: str, root: Path, number: int) -> S
                        ("messages", list)):  # fmt: skip
         if fields.get(name) is not None and not isinstance(fields[name], kind):
             raise SamplesError(f"{where}: {name!r} must be a {kind.__name__}, not {type(fields[name]).__name__}")
-    if fields.get("source") is None and not fields.get("messages"):
-        raise SamplesError(f"{where}: neither 'source' (a path to audio) nor 'messages'")
+    if fields.get("source") is None and not fields.get("messages") and fields.get("target") is None:
+        raise SamplesError(f"{where}: neither 'source' (a path to audio) nor 'messages', nor 'target' for a text model")
     return Sample(
         key=fields.get("key") or f"{number:06d}",
         audio=_audio(fields["source"], root, where) if fields.get("source") is not None else None,

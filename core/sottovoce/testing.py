@@ -31,6 +31,7 @@ from sottovoce.checkpoint import digests
 from sottovoce.errors import CoverageError, SourceError, UsageError
 from sottovoce.host import Host
 from sottovoce.model import Model
+from sottovoce.recipe import PRESETS, Quantize, Recipe
 from sottovoce.samples import Prediction, Samples
 
 _WEIGHTS = (".safetensors", ".pt", ".pb", ".bin")
@@ -46,6 +47,8 @@ class Conformance:
     """A recipe that needs no samples."""
     largest_error = 0.35
     """How far the compressed model's outputs may be from the float one's, relative to their standard deviation."""
+    calibration: Path | None = None
+    """A manifest of real samples for the recipes that calibrate; without one these recipes are not tried."""
 
     @classmethod
     def make_model(cls, directory: Path) -> None:
@@ -137,6 +140,38 @@ class Conformance:
         files = json.loads((compressed / "compression.json").read_text(encoding="utf-8"))["files"]
         expected = {name: value for name, value in digests(compressed).items() if name != "compression.json"}
         assert files == expected
+
+    @pytest.mark.parametrize("preset", sorted(PRESETS))
+    def test_every_preset_reloads_exactly(self, host: Host, source: Path, preset: str, tmp_path: Path) -> None:
+        """Core's recipes have the same names on every family, and what each writes is what it is in memory."""
+        recipe = host.recipe(preset)
+        if self._calibrates(recipe) and self.calibration is None:
+            pytest.skip("the family's test names no calibration samples")
+        model = loading.load(source, host=host)
+        report = pipeline.compress(model, recipe, self.calibration, host=host).to_dict()
+        estimate = pipeline.inspect(source, recipe, host=host)["estimate"]["size_bytes"]
+        # Ranges of inputs that no sample reached are not stored, which the dry run cannot know.
+        assert abs(estimate - model.size_bytes) <= 0.01 * model.size_bytes
+        assert model.size_bytes < report["size_bytes"]["before"]
+        assert all(target["bits"] < 16 for step in report["steps"] for target in step["targets"])
+        saved = pipeline.save(model, tmp_path / "saved", host=host)
+        assert pipeline.probe(loading.load(saved, host=host)).equal(pipeline.probe(model))
+
+    def _calibrates(self, recipe: Recipe) -> bool:
+        return any(isinstance(step, Quantize) and step.needs_samples for step in recipe.steps)
+
+    def test_smoothing_keeps_the_function(self, host: Host, source: Path, facts: Architecture) -> None:
+        """What the family says can be scaled really can: the float model's outputs stay."""
+        if not facts.scaling or self.calibration is None:
+            pytest.skip("the family states nothing to scale, or its test names no calibration samples")
+        model = loading.load(source, host=host)
+        expected = pipeline.probe(model)
+        report = pipeline.compress(model, {"steps": [{"step": "smooth"}]}, self.calibration, host=host)
+        note = report.to_dict()["steps"][0]["notes"][0]
+        assert not note.startswith("the inputs of 0 layers")
+        found = pipeline.probe(model)
+        assert not found.equal(expected), "nothing was scaled"
+        assert (found - expected).abs().max() < 1e-3 * expected.abs().max()
 
     def test_stays_close_to_the_float_model(self, host: Host, source: Path, compressed: Path) -> None:
         """The compressed model's outputs are near the float model's: it was compressed, not broken."""

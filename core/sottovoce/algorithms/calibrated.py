@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 from torch import nn
 
@@ -44,11 +46,14 @@ def calibrate_(
     return work.found, tuple(work.notes)
 
 
+_NOTES = "notes"
+
+
 class _Work:
     """One calibrated step under way."""
 
     def __init__(self, model: Model, schemes: Mapping[str, Scheme], step: Quantize, calibration: Calibration) -> None:
-        self.model, self.schemes, self.step, self.calibration = model, schemes, step, calibration
+        self.model, self.schemes, self.step, self.calibration = model, dict(schemes), step, calibration
         self.module = model.module
         self.found: dict[str, Quantized] = {}
         self.notes: list[str] = []
@@ -68,8 +73,10 @@ class _Work:
         layers = {name: scheme for name, scheme in self.schemes.items() if self._is_in(name, block.name)}
         restored = self._finished.restore_(self.module, block.name, self._prepare_)
         if restored is not None:
+            self.notes.extend(restored.pop(_NOTES))
             self.found.update({name: Quantized(**facts) for name, facts in restored.items()})
             return
+        told = len(self.notes)
         if self.step.method == "awq":
             search = self.step.weight_range == "mse"
             self._unscaled_error |= scale_by_activations_(self.model.architecture, block, layers, search=search)
@@ -77,12 +84,14 @@ class _Work:
         together = [[name for group in inputs for name in group]]
         for names in inputs if self._sequential else together:
             self._quantize(block, names, inputs)
-        facts = {name: vars(self.found[name]) for name in layers if name in self.found}
-        self._finished.keep(self.module, block.name, facts)
+        facts: dict[str, Any] = {name: vars(self.found[name]) for name in layers if name in self.found}
+        self._finished.keep(self.module, block.name, facts | {_NOTES: self.notes[told:]})
         self.calibration.progress(f"{self.step.name} blocks", self._visited, self.total)
 
     def _prepare_(self, names: Iterable[str]) -> None:
         for name in names:
+            if name == _NOTES:
+                continue
             layer = self.module.get_submodule(name)
             if self.calibration.originals is not None and isinstance(layer, nn.Linear):
                 self.calibration.originals.keep(name, layer)
@@ -135,13 +144,15 @@ class _Work:
         )
 
     def _round_unseen_(self, name: str) -> None:
-        if self.step.activations == "static":
-            raise SottovoceError(
-                f"no calibration sample reaches the layer {name!r}, so its inputs have no range; leave it out by ignore"
-            )
-        self.notes.append(f"{name}: no sample reached it; rounded to nearest")
-        originals = self.calibration.originals
-        self.found[name] = round_layer_(self.module, name, self.schemes[name], self.step, originals)
+        scheme = self.schemes[name]
+        if scheme.activations == "static":
+            strategy = self.model.architecture.activation_strategy
+            scheme = replace(scheme, activations="dynamic", strategy=strategy)
+            self.notes.append(f"{name}: no sample reached it; its inputs are rounded by their own range")
+        else:
+            self.notes.append(f"{name}: no sample reached it; rounded to nearest")
+        self.schemes[name] = scheme
+        self.found[name] = round_layer_(self.module, name, scheme, self.step, self.calibration.originals)
 
     def round_the_rest_(self) -> None:
         """Layers in blocks that no sample reached."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +12,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 _KEY = "key.json"
+_ANY = "[0-9a-f]" * 16
 
 
 class FinishedBlocks:
@@ -28,11 +28,13 @@ class FinishedBlocks:
         self._directory = directory
         if directory is None:
             return
-        path = directory / _KEY
-        if directory.is_dir() and (not path.is_file() or path.read_text(encoding="utf-8") != json.dumps(key)):
-            shutil.rmtree(directory)
+        path, content = directory / _KEY, json.dumps(key).encode()
+        if not path.is_file() or path.read_bytes() != content:
+            # Only what looks like a block: the directory is one that somebody named.
+            for block in (*directory.glob(f"{_ANY}.safetensors"), *directory.glob(f"{_ANY}.part")):
+                block.unlink()
         directory.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(key), encoding="utf-8")
+        path.write_bytes(content)
 
     def keep(self, module: nn.Module, name: str, facts: Mapping[str, Any]) -> None:
         """Write the block ``name`` of ``module``, with facts about its layers."""
@@ -42,6 +44,11 @@ class FinishedBlocks:
 
         path = self._path(name)
         tensors = {key: tensor.contiguous() for key, tensor in module.get_submodule(name).state_dict().items()}
+        memory = {tensor.untyped_storage().data_ptr(): key for key, tensor in tensors.items()}
+        # safetensors refuses what shares memory, such as tied weights.
+        for key, tensor in tensors.items():
+            if memory[tensor.untyped_storage().data_ptr()] != key:
+                tensors[key] = tensor.clone()
         temporary = path.with_suffix(".part")
         save_file(tensors, temporary, {"facts": json.dumps(dict(facts))})
         # A block is there whole or not at all.
@@ -62,11 +69,14 @@ class FinishedBlocks:
         """
         if self._directory is None or not (path := self._path(name)).is_file():
             return None
-        from safetensors import safe_open
+        from safetensors import SafetensorError, safe_open
 
-        with safe_open(path, "pt") as file:
-            facts: dict[str, Any] = json.loads((file.metadata() or {}).get("facts", "{}"))
-            tensors = {key: file.get_tensor(key).clone() for key in file.keys()}  # noqa: SIM118  # not a mapping
+        try:
+            with safe_open(path, "pt") as file:
+                facts: dict[str, Any] = json.loads((file.metadata() or {}).get("facts", "{}"))
+                tensors = {key: file.get_tensor(key).clone() for key in file.keys()}  # noqa: SIM118  # not a mapping
+        except SafetensorError:
+            return None  # The machine went down before it was written out.
         prepare(facts)
         module.get_submodule(name).load_state_dict(tensors, strict=True, assign=True)
         return facts

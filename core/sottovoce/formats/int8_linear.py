@@ -177,7 +177,11 @@ class Int8Linear(nn.Module):
         if chosen == "onednn":
             self._pack_onednn_()
         elif chosen == "linear_dynamic":
-            self._kernel = _linear_dynamic(self.weight, self.weight_scale, self.bias)
+            by_row = self.scheme.strategy == "token" and self.scheme.activations == "dynamic"
+            product = _linear_dynamic(self.weight, self.weight_scale, None if by_row else self.bias)
+            self._kernel = functools.partial(
+                _dynamic, product, self.bias if by_row else None, by_row, self._float_product
+            )
         else:
             self._kernel = self._float_product
         return self
@@ -207,7 +211,7 @@ class Int8Linear(nn.Module):
 
     def _onednn_kernel(self, packed: onednn.PackedWeight) -> Kernel:
         if (inputs := self.input_range) is not None:
-            return functools.partial(_onednn_static, packed, inputs)
+            return functools.partial(_onednn_static, packed, inputs, self._float_product)
         by_row = self.scheme.strategy == "token"
         return functools.partial(_onednn_rows if by_row else _onednn, packed, self._float_product)
 
@@ -249,13 +253,14 @@ class Int8Linear(nn.Module):
         )
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Int8Linear:
-        scale = self.weight_scale
+        scale, input_scale = self.weight_scale, self.input_scale
         if fn(scale) is not scale:
             self.unpack_()
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         if self.weight_scale.dtype != torch.float32:
             # Halving a model must not round the scales.
             self.weight_scale = scale.to(self.weight_scale.device)
+            self.input_scale = None if input_scale is None else input_scale.to(self.weight_scale.device)
         return self
 
 
@@ -263,7 +268,8 @@ def engine() -> str:
     """What runs int8 products on this CPU with this build of PyTorch.
 
     ``onednn`` is the fastest and needs AVX512-VNNI, AVX-VNNI or AMX. ``linear_dynamic`` is PyTorch's own dynamic
-    quantization. ``float`` dequantizes for every product. What can be used is found by trying a small product, once.
+    quantization, which rounds by the range of the input also where one was calibrated. ``float`` dequantizes for every
+    product and rounds no input. What can be used is found by trying a small product, once.
 
     Returns:
         ``onednn``, ``linear_dynamic`` or ``float``.
@@ -308,10 +314,24 @@ def _onednn_rows(packed: onednn.PackedWeight, otherwise: Kernel, x: Tensor) -> T
     return onednn.linear_rows(quantized, packed).view(*x.shape[:-1], -1)
 
 
-def _onednn_static(packed: onednn.PackedWeight, inputs: InputRange, x: Tensor) -> Tensor:
+def _onednn_static(packed: onednn.PackedWeight, inputs: InputRange, otherwise: Kernel, x: Tensor) -> Tensor:
+    if not bool(torch.isfinite(x.sum(dtype=torch.float32))):
+        return otherwise(x)
     dtype = torch.bfloat16 if x.dtype == torch.bfloat16 else torch.float32
     quantized = onednn.quantize_by(x, inputs.scale, inputs.zero_point + 128)
     return onednn.linear(quantized, packed, dtype=dtype).view(*x.shape[:-1], -1)
+
+
+def _dynamic(product: Kernel, bias: Tensor | None, by_row: bool, otherwise: Kernel, x: Tensor) -> Tensor:
+    """PyTorch's product rounds by the range of the tensor: rows of other ranges are brought to one size first."""
+    largest = x.abs().amax(-1, keepdim=True).float()
+    if not bool(torch.isfinite(largest).all()):
+        return otherwise(x)
+    if not by_row:
+        return product(x)
+    largest.clamp_(min=torch.finfo(torch.float32).tiny)
+    total = product(x / largest) * largest
+    return total if bias is None else total + bias
 
 
 def _linear_dynamic(weight: Tensor, scale: Tensor, bias: Tensor | None) -> Kernel:

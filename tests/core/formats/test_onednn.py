@@ -146,3 +146,96 @@ def test_float_linear_is_the_float_product():
     with torch.no_grad():
         assert torch.allclose(onednn.float_linear(x, linear.weight, linear.bias), linear(x), atol=1e-5)
         assert torch.allclose(onednn.float_linear(x, linear.weight, None), x @ linear.weight.t(), atol=1e-5)
+
+
+def row_product(x, weight, scale, bias):
+    """The product of rows that are rounded each by its own largest value, one row at a time."""
+    rows = []
+    for row in x.double():
+        step = float(row.abs().max()) / 127 or 1.0
+        total = (row / step).round().clamp(-128, 127) @ weight.t().double() * step * scale.flatten().double()
+        rows.append(total + (bias.double() if bias is not None else 0))
+    return torch.stack(rows)
+
+
+@settings(max_examples=40, deadline=None)
+@given(rows=SIZES, width=SIZES, out=SIZES, seed=st.integers(0, 99), bias=st.booleans(), exponent=st.integers(-6, 6))
+def test_a_product_by_rows_is_that_of_each_row(rows, width, out, seed, bias, exponent):
+    generator = torch.Generator().manual_seed(seed)
+    weight = torch.randint(-127, 128, (out, width), generator=generator, dtype=torch.int8)
+    scale = torch.rand(out, 1, generator=generator) + 0.01
+    given_bias = torch.randn(out, generator=generator) if bias else None
+    sizes = torch.logspace(-2, 2, rows)[:, None] * 10.0**exponent
+    x = torch.randn(rows, width, generator=generator) * sizes
+    quantized = onednn.quantize_rows(x)
+    assert quantized.values.dtype == torch.uint8
+    assert torch.allclose(quantized.scale, x.abs().amax(1, keepdim=True) / 127)
+    back = (quantized.values.double() - 128) * quantized.scale.double()
+    assert ((back - x.double()).abs() <= quantized.scale * 0.501).all()
+    got = onednn.linear_rows(quantized, onednn.pack(weight, scale, given_bias))
+    want = row_product(x, weight, scale, given_bias)
+    # A value half way between two steps may fall either way: one step of one input.
+    allowed = 1e-5 * want.abs().amax(1, keepdim=True) + 127 * quantized.scale * scale.flatten() + 1e-12
+    assert got.dtype == torch.float32
+    assert ((got - want).abs() <= allowed).all()
+    assert ((got - want).abs() <= 1e-5 * want.abs().max()).float().mean() > 0.9
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float64])
+def test_rows_of_any_dtype_and_shape(dtype):
+    x = torch.randn(4, 3, 40, generator=torch.Generator().manual_seed(0)).to(dtype)
+    quantized = onednn.quantize_rows(x)
+    assert quantized.values.shape == (12, 40)
+    assert quantized.scale.dtype == dtype
+    back = (quantized.values.double() - 128) * quantized.scale.double()
+    # In bfloat16 the largest value may be half a step beyond the last.
+    assert ((back - x.reshape(12, 40).double()).abs() <= quantized.scale.double() * 1.01).all()
+    weight = torch.randint(-127, 128, (8, 40), generator=torch.Generator().manual_seed(1), dtype=torch.int8)
+    got = onednn.linear_rows(quantized, onednn.pack(weight, torch.ones(8)))
+    assert got.dtype == (torch.bfloat16 if dtype == torch.bfloat16 else torch.float32)
+    assert close(got, back @ weight.t().double(), 1e-2 if dtype == torch.bfloat16 else 1e-5)
+
+
+def test_a_row_of_zeros_gives_the_bias():
+    packed, bias = (
+        onednn.pack(torch.full((8, 40), 127, dtype=torch.int8), torch.ones(8), torch.arange(8.0)),
+        torch.arange(8.0),
+    )
+    for dtype in (torch.float32, torch.bfloat16, torch.float16):
+        quantized = onednn.quantize_rows(torch.zeros(3, 40, dtype=dtype))
+        assert onednn.linear_rows(quantized, packed).float().equal(bias.expand(3, -1))
+
+
+def test_a_row_does_not_depend_on_the_others():
+    packed = onednn.pack(torch.full((8, 40), 100, dtype=torch.int8), torch.ones(8))
+    x = torch.randn(5, 40, generator=torch.Generator().manual_seed(0))
+    alone = onednn.linear_rows(onednn.quantize_rows(x[2:3]), packed)
+    x[0] *= 1000
+    assert onednn.linear_rows(onednn.quantize_rows(x), packed)[2:3].equal(alone)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_rows_that_are_not_finite_are_refused(value):
+    assert onednn.quantize_rows(torch.tensor([[1.0, 2.0], [0.0, value]])) is None
+
+
+@pytest.mark.parametrize("maker", [onednn._bytes_by_kernel, onednn._bytes_by_operators])
+@pytest.mark.parametrize("zero_point", [0, 1, 100, 255])
+@pytest.mark.parametrize("scale", [1e-4, 0.013, 10.0])
+def test_a_known_range_is_kept_and_clips(maker, zero_point, scale, monkeypatch):
+    monkeypatch.setattr(onednn, "_quantizer", lambda: maker)
+    x = torch.linspace(-300, 300, 2 * 3 * 50).view(2, 3, 50) * scale
+    quantized = onednn.quantize_by(x, scale, zero_point)
+    assert (quantized.scale, quantized.zero_point) == (scale, zero_point)
+    assert quantized.values.shape == (6, 50)
+    back = (quantized.values.double() - zero_point) * quantized.scale
+    inside = x.reshape(6, 50).double().clamp(-zero_point * scale, (255 - zero_point) * scale)
+    assert ((back - inside).abs() <= scale * 0.501).all()
+
+
+def test_a_known_range_takes_any_layout_and_dtype():
+    x = torch.randn(6, 8, generator=torch.Generator().manual_seed(0))
+    want = onednn.quantize_by(x, 0.02, 120).values
+    assert torch.equal(onednn.quantize_by(x.t().contiguous().t(), 0.02, 120).values, want)
+    assert torch.equal(onednn.quantize_by(x.double(), 0.02, 120).values, want)
+    assert onednn.quantize_by(x.bfloat16(), 0.02, 120).values.dtype == torch.uint8

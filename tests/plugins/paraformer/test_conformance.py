@@ -8,9 +8,12 @@ from plugins.paraformer.tiny import make_model
 from plugins.paraformer.tiny_companions import make_punctuation, make_voice_activity
 from sottovoce.testing import Conformance
 
+SPEECH = Path(__file__).parents[2] / "calibration.jsonl"
+
 
 class TestParaformer(Conformance):
     architecture = "paraformer"
+    calibration = SPEECH
 
     @classmethod
     def make_model(cls, directory: Path) -> None:
@@ -19,6 +22,7 @@ class TestParaformer(Conformance):
 
 class TestBiCifParaformer(Conformance):
     architecture = "paraformer"
+    calibration = SPEECH
 
     @classmethod
     def make_model(cls, directory: Path) -> None:
@@ -27,6 +31,7 @@ class TestBiCifParaformer(Conformance):
 
 class TestSeacoParaformer(Conformance):
     architecture = "paraformer"
+    calibration = SPEECH
 
     @classmethod
     def make_model(cls, directory: Path) -> None:
@@ -35,6 +40,7 @@ class TestSeacoParaformer(Conformance):
 
 class TestContextualParaformer(Conformance):
     architecture = "paraformer"
+    calibration = SPEECH
 
     @classmethod
     def make_model(cls, directory: Path) -> None:
@@ -43,6 +49,7 @@ class TestContextualParaformer(Conformance):
 
 class TestVoiceActivity(Conformance):
     architecture = "fsmn-vad"
+    calibration = SPEECH
 
     @classmethod
     def make_model(cls, directory: Path) -> None:
@@ -51,6 +58,7 @@ class TestVoiceActivity(Conformance):
 
 class TestPunctuation(Conformance):
     architecture = "ct-punc"
+    calibration = SPEECH
 
     @classmethod
     def make_model(cls, directory: Path) -> None:

@@ -1,0 +1,148 @@
+"""GPTQ against the equations of the paper, one column at a time, with the inverse itself."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from core.drawn import correlated, moments, normal
+from sottovoce.algorithms.error import squared_error
+from sottovoce.algorithms.gptq import gptq, inverse_factor
+from sottovoce.formats.grid import Grid, choose
+from sottovoce.recipe import GPTQ
+from sottovoce.scheme import Scheme
+
+SCHEMES = [
+    Scheme(bits=4, group_size=group_size, symmetric=symmetric)
+    for group_size in (None, 32)
+    for symmetric in (True, False)
+]
+
+
+def plain_step(grid: Grid, column: Tensor, index: int) -> tuple[Tensor, Tensor]:
+    """The nearest step of one column ``[out]`` and what it stands for."""
+    group = index // grid.scheme.group_size if grid.scheme.group_size else 0
+    scale = grid.scale[:, group].double()
+    zero = grid.zero_point[:, group].double() if grid.zero_point is not None else torch.zeros_like(scale)
+    step = ((column / scale).round() + zero).clamp(grid.scheme.lowest, grid.scheme.highest)
+    return step, (step - zero) * scale
+
+
+def plain_gptq(weight: Tensor, hessian: Tensor, grid: Grid, damping: float, act_order: bool) -> Tensor:
+    """Equations 2 and 3: the best change of the columns that are left, then Gaussian elimination of the one rounded."""
+    weight, hessian = weight.double().clone(), hessian.double()
+    hessian = hessian + damping * hessian.diagonal().mean() * torch.eye(len(hessian), dtype=torch.double)
+    left = list(range(len(hessian)))
+    if act_order:
+        left.sort(key=lambda index: -float(hessian[index, index]))
+    inverse = torch.linalg.inv(hessian[left][:, left])
+    steps = torch.zeros_like(weight)
+    while left:
+        index = left[0]
+        steps[:, index], value = plain_step(grid, weight[:, index], index)
+        error = (weight[:, index] - value) / inverse[0, 0]
+        weight[:, left] -= error[:, None] * inverse[0]
+        inverse = (inverse - inverse[:, :1] @ inverse[:1] / inverse[0, 0])[1:, 1:]
+        left = left[1:]
+    return steps.to(torch.int8)
+
+
+def alike(one: Tensor, other: Tensor) -> bool:
+    """Whether nearly all rows are the same; one value between two steps may fall either way, and its row with it."""
+    return float((one == other).all(1).float().mean()) > 0.9
+
+
+@pytest.mark.parametrize("act_order", [True, False])
+@pytest.mark.parametrize("scheme", SCHEMES, ids=str)
+@pytest.mark.parametrize("block_size", [1, 7, 32, 1000])
+def test_steps_are_those_of_the_paper(scheme: Scheme, act_order: bool, block_size: int) -> None:
+    weight, hessian = normal(40, 96), moments(correlated(300, 96))
+    options = GPTQ(block_size=block_size, act_order=act_order)
+    steps, grid = gptq(weight, hessian, scheme, options)
+    assert steps.dtype == torch.int8
+    want = plain_gptq(weight, hessian, grid, options.damping, act_order)
+    assert alike(steps, want)
+    assert not alike(steps, grid.round(weight))
+
+
+@pytest.mark.parametrize("search", [True, False])
+def test_the_grid_is_that_of_the_weight(search: bool) -> None:
+    weight, scheme = normal(8, 64), Scheme(bits=4, group_size=32, symmetric=False)
+    _, grid = gptq(weight, moments(correlated(200, 64)), scheme, GPTQ(), search=search)
+    want = choose(weight, scheme, search=search)
+    assert grid.scale.equal(want.scale)
+    assert grid.zero_point is not None and want.zero_point is not None
+    assert grid.zero_point.equal(want.zero_point)
+
+
+@pytest.mark.parametrize("search", [True, False])
+@pytest.mark.parametrize("scheme", [*SCHEMES, Scheme(bits=8)], ids=str)
+def test_outputs_are_nearer_than_by_rounding_to_nearest(scheme: Scheme, search: bool) -> None:
+    weight, x = normal(48, 128), correlated(500, 128)
+    hessian = moments(x)
+    steps, grid = gptq(weight, hessian, scheme, GPTQ(), search=search)
+    nearest = grid.round(weight)
+
+    def plain(values: Tensor) -> float:
+        return float(((x @ (weight - values).t()).square().sum(1)).mean())
+
+    assert plain(grid.values(steps)) < 0.8 * plain(grid.values(nearest))
+    assert squared_error(weight, grid.values(steps), hessian) == pytest.approx(plain(grid.values(steps)), rel=1e-3)
+
+
+@pytest.mark.parametrize("scheme", SCHEMES, ids=str)
+def test_independent_inputs_leave_nothing_to_make_up_for(scheme: Scheme) -> None:
+    weight = normal(16, 64)
+    steps, grid = gptq(weight, 3 * torch.eye(64), scheme, GPTQ())
+    assert steps.equal(grid.round(weight))
+
+
+def test_inputs_that_are_always_zero_are_rounded_and_change_nothing() -> None:
+    weight, x, scheme = normal(16, 64), correlated(200, 64), Scheme(bits=4, group_size=32)
+    dead = torch.arange(0, 64, 5)
+    x[:, dead] = 0
+    steps, grid = gptq(weight, moments(x), scheme, GPTQ())
+    assert steps[:, dead].equal(grid.round(weight)[:, dead])
+    assert squared_error(weight, grid.values(steps), moments(x)) < squared_error(
+        weight, grid.values(grid.round(weight)), moments(x)
+    )
+
+
+def test_no_inputs_but_zeros_are_rounding_to_nearest() -> None:
+    weight = normal(16, 64)
+    steps, grid = gptq(weight, torch.zeros(64, 64), Scheme(bits=4), GPTQ())
+    assert steps.equal(grid.round(weight))
+
+
+def test_the_weight_and_the_moments_are_left_as_they_are() -> None:
+    weight, hessian = normal(16, 64), moments(correlated(200, 64))
+    hessian[3] = hessian[:, 3] = 0
+    before = weight.clone(), hessian.clone()
+    gptq(weight, hessian, Scheme(bits=4), GPTQ())
+    assert weight.equal(before[0])
+    assert hessian.equal(before[1])
+
+
+def test_the_factor_is_that_of_the_inverse_of_the_damped_moments() -> None:
+    hessian = moments(correlated(200, 32))
+    upper = inverse_factor(hessian, 0.1)
+    damped = hessian.double() + 0.1 * hessian.double().diagonal().mean() * torch.eye(32)
+    assert upper.equal(upper.triu())
+    assert torch.allclose((upper.t() @ upper).double(), torch.linalg.inv(damped), rtol=1e-2, atol=1e-3)
+
+
+def test_damping_grows_until_the_moments_can_be_inverted() -> None:
+    x = normal(1, 64).expand(100, 64)
+    upper = inverse_factor(moments(x), 1e-12)
+    assert upper.isfinite().all()
+    weight = normal(16, 64)
+    steps, grid = gptq(weight, moments(x), Scheme(bits=4), GPTQ(damping=1e-12))
+    assert squared_error(weight, grid.values(steps), moments(x)) < squared_error(
+        weight, grid.values(grid.round(weight)), moments(x)
+    )
+
+
+def test_what_damping_cannot_help_is_an_error() -> None:
+    with pytest.raises(ArithmeticError, match="cannot be inverted"):
+        inverse_factor(-torch.eye(8), 0.01)

@@ -1,0 +1,175 @@
+"""The steps of a weight: what they cover, how near they are, and what is stored of them."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from core.drawn import FLOAT8, PACKED, name_of, normal
+from sottovoce.formats.grid import Grid, choose, merge, scale_dtype, stored_scale
+from sottovoce.scheme import Scheme
+
+INTEGERS = st.sampled_from([*PACKED, Scheme(bits=4, group_size=64), Scheme(bits=4, group_size=128, symmetric=False)])
+SEEDS = st.integers(0, 999)
+
+
+def spread(tensor: Tensor, width: int) -> Tensor:
+    """A tensor ``[out, groups]`` for every input, ``[out, in]``."""
+    return tensor.repeat_interleave(width // tensor.shape[1], 1)
+
+
+@given(scheme=INTEGERS, seed=SEEDS, exponent=st.integers(-6, 6), shift=st.floats(-3, 3), groups=st.integers(1, 3))
+def test_every_weight_is_within_half_a_step(
+    scheme: Scheme, seed: int, exponent: int, shift: float, groups: int
+) -> None:
+    width = groups * (scheme.group_size or 40)
+    weight = (normal(5, width, seed=seed) + shift) * 10.0**exponent
+    grid = choose(weight, scheme)
+    steps = grid.round(weight)
+    assert steps.dtype == torch.int8
+    assert scheme.lowest <= int(steps.min())
+    assert int(steps.max()) <= scheme.highest
+    assert grid.scale.shape == (5, groups if scheme.group_size else 1)
+    assert ((grid.values(steps) - weight).abs() <= spread(grid.scale, width) * 0.501).all()
+
+
+@given(scheme=INTEGERS, seed=SEEDS)
+def test_values_are_step_less_zero_point_times_scale(scheme: Scheme, seed: int) -> None:
+    weight = normal(3, 128, seed=seed)
+    grid = choose(weight, scheme)
+    steps = grid.round(weight)
+    width = scheme.group_size or 128
+    for row in range(3):
+        for index in range(0, 128, 17):
+            group = index // width
+            zero = float(grid.zero_point[row, group]) if grid.zero_point is not None else 0.0
+            want = (int(steps[row, index]) - zero) * float(grid.scale[row, group])
+            assert float(grid.values(steps)[row, index]) == pytest.approx(want, rel=1e-6)
+
+
+@given(scheme=INTEGERS, seed=SEEDS)
+def test_zero_is_a_step(scheme: Scheme, seed: int) -> None:
+    weight = normal(4, 128, seed=seed) + 2
+    weight[:, ::3] = 0
+    grid = choose(weight, scheme)
+    assert not grid.values(grid.round(weight))[:, ::3].any()
+
+
+@given(scheme=INTEGERS, seed=SEEDS, power=st.integers(1, 5))
+def test_a_searched_grid_never_has_the_greater_squared_error(scheme: Scheme, seed: int, power: int) -> None:
+    weight = normal(4, 128, seed=seed).pow(power)
+    plain, searched = choose(weight, scheme), choose(weight, scheme, search=True)
+
+    def errors(grid: Grid) -> Tensor:
+        return (grid.values(grid.round(weight)) - weight).square().reshape(4, grid.scale.shape[1], -1).sum(-1)
+
+    assert (errors(searched) <= errors(plain) * (1 + 1e-5)).all()
+
+
+def test_a_searched_grid_clips_what_is_not_worth_its_range() -> None:
+    weight = normal(4, 128)
+    weight[:, 0] = 5
+    plain, searched = choose(weight, Scheme(bits=4)), choose(weight, Scheme(bits=4), search=True)
+    assert (searched.scale < plain.scale).all()
+
+
+@pytest.mark.parametrize("search", [True, False])
+@pytest.mark.parametrize("scheme", [*PACKED, FLOAT8], ids=name_of)
+def test_zeros_and_tiny_weights_are_kept(scheme: Scheme, search: bool) -> None:
+    weight = torch.zeros(3, 64)
+    weight[1] = 1e-30
+    weight[2] = 1e-9
+    grid = choose(weight, scheme, search=search)
+    assert (grid.scale > 0).all()
+    assert torch.allclose(grid.values(grid.round(weight)), weight, rtol=1e-2, atol=1e-12)
+
+
+@given(
+    scheme=st.sampled_from([*PACKED, FLOAT8]),
+    dtype=st.sampled_from([torch.float32, torch.bfloat16, torch.float16]),
+    seed=SEEDS,
+    search=st.booleans(),
+)
+def test_scales_are_the_numbers_that_are_stored(scheme: Scheme, dtype: torch.dtype, seed: int, search: bool) -> None:
+    grid = choose(normal(4, 64, seed=seed).to(dtype), scheme, search=search)
+    assert grid.scale.dtype == torch.float32
+    assert grid.scale.to(scale_dtype(scheme, dtype)).float().equal(grid.scale)
+
+
+@pytest.mark.parametrize(("scheme", "dtype", "kept"), [
+    (Scheme(bits=8), torch.float32, torch.float32),
+    (Scheme(bits=4, group_size=32), torch.float32, torch.bfloat16),
+    (Scheme(bits=8), torch.bfloat16, torch.bfloat16),
+    (Scheme(bits=4, group_size=32), torch.float16, torch.float16),
+], ids=str)  # fmt: skip
+def test_scales_are_kept_as_the_model_keeps_its_weights(scheme: Scheme, dtype: torch.dtype, kept: torch.dtype) -> None:
+    assert scale_dtype(scheme, dtype) == kept
+
+
+@given(scale=st.floats(1e-20, 1e20), dtype=st.sampled_from([torch.float32, torch.bfloat16]))
+def test_a_stored_scale_is_rounded_up_to_the_next_number(scale: float, dtype: torch.dtype) -> None:
+    exact = torch.tensor([scale])
+    stored = stored_scale(exact, Scheme(bits=8), dtype)
+    assert stored >= exact
+    assert stored <= exact * (1 + 2**-7)
+
+
+@pytest.mark.parametrize("scheme", [*PACKED, FLOAT8], ids=name_of)
+def test_a_column_is_a_part_of_the_whole(scheme: Scheme) -> None:
+    weight = normal(6, 64)
+    grid = choose(weight, scheme)
+    whole = grid.round(weight)
+    for index in (0, 31, 32, 63):
+        column = grid.column(index)
+        steps = column.round(weight[:, index : index + 1])
+        assert steps.view(torch.int8).equal(whole[:, index : index + 1].contiguous().view(torch.int8))
+        assert column.values(steps).equal(grid.values(whole)[:, index : index + 1])
+
+
+def test_merging_takes_each_group_from_one_or_the_other() -> None:
+    scheme = Scheme(bits=4, group_size=32, symmetric=False)
+    one, other = choose(normal(3, 64), scheme), choose(normal(3, 64, seed=1), scheme)
+    better = torch.tensor([[True, False], [False, False], [True, True]])
+    merged = merge(better, one, other)
+    assert merged.zero_point is not None and one.zero_point is not None and other.zero_point is not None
+    for row in range(3):
+        for group in range(2):
+            source = one if better[row, group] else other
+            assert merged.scale[row, group] == source.scale[row, group]
+            assert source.zero_point is not None
+            assert merged.zero_point[row, group] == source.zero_point[row, group]
+
+
+@given(seed=SEEDS, exponent=st.integers(-6, 6))
+def test_fp8_keeps_four_significant_bits_and_covers_the_largest(seed: int, exponent: int) -> None:
+    weight = normal(4, 64, seed=seed) * 10.0**exponent
+    grid = choose(weight, FLOAT8)
+    steps = grid.round(weight)
+    assert steps.dtype == torch.float8_e4m3fn
+    assert steps.float().abs().amax(1).eq(448).all()
+    # Below 2^-6 of a step the numbers are evenly spaced.
+    allowed = torch.maximum(weight.abs() / 16, grid.scale * 2**-10)
+    assert ((grid.values(steps) - weight).abs() <= allowed * 1.001).all()
+
+
+@pytest.mark.parametrize("scheme", [*PACKED, FLOAT8], ids=name_of)
+def test_values_in_half_precision_are_near(scheme: Scheme) -> None:
+    weight = normal(6, 64).bfloat16()
+    grid = choose(weight, scheme)
+    values = grid.values(grid.round(weight), torch.bfloat16)
+    assert values.dtype == torch.bfloat16
+    assert torch.allclose(values.float(), grid.values(grid.round(weight)), rtol=1e-2)
+
+
+@pytest.mark.parametrize("search", [True, False])
+@pytest.mark.parametrize("scheme", [*PACKED, FLOAT8], ids=name_of)
+def test_without_data_only_the_shapes_are_there(scheme: Scheme, search: bool) -> None:
+    weight = torch.empty(6, 64, device="meta")
+    grid = choose(weight, scheme, search=search)
+    steps = grid.round(weight)
+    assert steps.is_meta
+    assert steps.shape == grid.values(steps).shape == (6, 64)
+    assert grid.scale.shape == (6, 2 if scheme.group_size else 1)
