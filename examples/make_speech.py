@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from mandarin_commands import pinyin, sentences
 from speech_augmentation import SAMPLE_RATE, Samples, degrade, draw_condition, power
+from word_times import add_words, loud_part
 
 TEST_VOICES = ("f3", "Annie", "linda", "belinda", "m4", "Michael", "pablo", "robert")
 DEV_VOICES = ("f5", "Alicia", "Mike", "miguel")
@@ -57,11 +58,10 @@ def plan(split: str, voices: tuple[str, ...], count: int, held_out: bool, seed: 
     return utterances
 
 
-def trim(speech: Samples, generator: np.random.Generator) -> Samples:
+def trim(speech: Samples, key: str) -> Samples:
     """Cuts the silence around speech to a random 0.1 to 0.3 seconds, faded to nothing."""
-    loud = np.flatnonzero(np.abs(speech) > 0.01 * np.abs(speech).max())
-    before, after = (np.zeros(int(seconds * SAMPLE_RATE), np.float32) for seconds in generator.uniform(0.1, 0.3, 2))
-    return np.concatenate((before, speech[loud[0] : loud[-1] + 1], after))
+    first, last, before, after = loud_part(speech, key)
+    return np.concatenate((np.zeros(before, np.float32), speech[first:last], np.zeros(after, np.float32)))
 
 
 def speak(utterance: Utterance) -> Samples:
@@ -73,7 +73,7 @@ def speak(utterance: Utterance) -> Samples:
         subprocess.run(["espeak-ng", *options, pinyin(utterance.text)], check=True)
         samples, rate = soundfile.read(path, dtype="float32")
     speech = resample_poly(samples, SAMPLE_RATE // 50, rate // 50).astype(np.float32)
-    speech = trim(speech, np.random.default_rng(zlib.crc32(utterance.key.encode())))
+    speech = trim(speech, utterance.key)
     speech *= np.float32(10 ** (-23 / 20) / np.sqrt(power(speech)))
     return speech / max(1.0, float(np.abs(speech).max()) / 0.97)
 
@@ -165,6 +165,8 @@ def main() -> int:
         ("calibration", TRAIN_VOICES, options.calibration), ("test", TEST_VOICES, options.test)
     ):  # fmt: skip
         make_degraded(folder, split, plan(split, voices, number, split == "test", seed), talkers, seed)
+    for split in ("train", "dev", "calibration", "test"):
+        add_words(folder / f"{split}.jsonl")
     return 0
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from sottovoce.formats.int8_linear import InputRange
+from sottovoce.formats.int8_engine import InputRange
 from sottovoce.recipe import StaticRange
 
 _STEPS = 255

@@ -56,7 +56,7 @@ def env(out: Output) -> None:
     """Say what a bug report needs: machine, versions, engines, plugins."""
     from rich.table import Table
 
-    from sottovoce.formats.int8_linear import engine
+    from sottovoce.formats.int8_engine import engine
     from sottovoce.host import default_host
     from sottovoce.machine import describe_machine
 

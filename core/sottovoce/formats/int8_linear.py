@@ -1,45 +1,21 @@
-"""A linear layer with s8 weights and activations rounded while it runs (W8A8), and the engines that run it."""
+"""A linear layer with s8 weights and activations rounded while it runs (W8A8)."""
 
 from __future__ import annotations
 
-import functools
-import logging
-import os
-import threading
-import warnings
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sottovoce.errors import UsageError
 from sottovoce.formats import onednn
 from sottovoce.formats.grid import Grid
+from sottovoce.formats.int8_engine import InputRange, Kernel, SharedRows, dynamic_kernel, engine, onednn_kernel
 from sottovoce.scheme import Scheme
-
-ENGINE_VARIABLE = "SOTTOVOCE_INT8_ENGINE"
-"""Environment variable that names the engine instead of :func:`engine`'s choice."""
-
-_logger = logging.getLogger("sottovoce")
-_warn_lock = threading.Lock()
-_warned: set[str] = set()
-
-Kernel = Callable[[Tensor], Tensor]
-"""The product with one packed weight: float ``[..., in]`` to float32 ``[..., out]``."""
-
 
 BY_TENSOR = Scheme(bits=8, activations="dynamic", strategy="tensor")
 """Inputs are rounded by the range of the whole tensor."""
-
-
-class InputRange(NamedTuple):
-    """A calibrated range of 255 steps."""
-
-    scale: float
-    zero_point: int
-    """The step that is zero, -128 to 127."""
 
 
 class Int8Linear(nn.Module):
@@ -99,6 +75,7 @@ class Int8Linear(nn.Module):
         self.generation = 0
         self._kernel: Kernel | None = None
         self._packed: onednn.PackedWeight | None = None
+        self._shared: SharedRows | None = None
 
     @classmethod
     def from_float(cls, linear: nn.Linear) -> Int8Linear:
@@ -178,10 +155,8 @@ class Int8Linear(nn.Module):
             self._pack_onednn_()
         elif chosen == "linear_dynamic":
             by_row = self.scheme.strategy == "token" and self.scheme.activations == "dynamic"
-            product = _linear_dynamic(self.weight, self.weight_scale, None if by_row else self.bias)
-            self._kernel = functools.partial(
-                _dynamic, product, self.bias if by_row else None, by_row, self._float_product
-            )
+            weight = self.weight, self.weight_scale, self.bias
+            self._kernel = dynamic_kernel(*weight, by_row=by_row, otherwise=self._float_product)
         else:
             self._kernel = self._float_product
         return self
@@ -204,16 +179,11 @@ class Int8Linear(nn.Module):
     def _pack_onednn_(self) -> None:
         packed = onednn.pack(self.weight, self.weight_scale, self.bias)
         exact = torch.equal(packed.unpack(), self.weight)
-        self._packed, self._kernel = packed, self._onednn_kernel(packed)
+        self._packed = packed
+        self._kernel = onednn_kernel(packed, self.scheme, self.input_range, self._float_product, self._shared)
         if exact:
             # Last, so that another thread finds the one or the other.
             self._buffers.pop("weight", None)
-
-    def _onednn_kernel(self, packed: onednn.PackedWeight) -> Kernel:
-        if (inputs := self.input_range) is not None:
-            return functools.partial(_onednn_static, packed, inputs, self._float_product)
-        by_row = self.scheme.strategy == "token"
-        return functools.partial(_onednn_rows if by_row else _onednn, packed, self._float_product)
 
     def _float_product(self, x: Tensor) -> Tensor:
         weight = self.weight.to(x.dtype) * self.weight_scale.to(x.dtype)
@@ -229,7 +199,7 @@ class Int8Linear(nn.Module):
     def __getstate__(self) -> dict[str, Any]:
         """What a copy takes: the plain weight, not the packed one."""
         buffers = {**self._buffers, "weight": self.weight}
-        return {**self.__dict__, "_buffers": buffers, "_kernel": None, "_packed": None}
+        return {**self.__dict__, "_buffers": buffers, "_kernel": None, "_packed": None, "_shared": None}
 
     def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
         for name in ("weight", "weight_scale", "input_scale", "input_zero_point", "bias"):
@@ -264,112 +234,16 @@ class Int8Linear(nn.Module):
         return self
 
 
-def engine() -> str:
-    """What runs int8 products on this CPU with this build of PyTorch.
-
-    ``onednn`` is the fastest and needs AVX512-VNNI, AVX-VNNI or AMX. ``linear_dynamic`` is PyTorch's own dynamic
-    quantization, which rounds by the range of the input also where one was calibrated. ``float`` dequantizes for every
-    product and rounds no input. What can be used is found by trying a small product, once.
+def share_rounding_(*layers: nn.Module) -> bool:
+    """Let layers that read the very same tensor one after another round it once; needs a range for each row.
 
     Returns:
-        ``onednn``, ``linear_dynamic`` or ``float``.
-
-    Raises:
-        UsageError: ``SOTTOVOCE_INT8_ENGINE`` names an engine that is unknown or does not work here.
+        Whether all of them are such layers; otherwise nothing is done.
     """
-    asked = os.environ.get(ENGINE_VARIABLE, "")
-    if asked:
-        if asked not in _ENGINES:
-            raise UsageError(f"{ENGINE_VARIABLE}={asked}: no such engine (known: {', '.join(_ENGINES)})")
-        if not _ENGINES[asked]():
-            raise UsageError(f"{ENGINE_VARIABLE}={asked}: this CPU or this PyTorch cannot run it; unset it")
-        return asked
-    chosen = next(name for name, works in _ENGINES.items() if works())
-    if chosen != "onednn":
-        _warn_once(chosen)
-    return chosen
-
-
-def _warn_once(chosen: str) -> None:
-    with _warn_lock:
-        if chosen in _warned:
-            return
-        _warned.add(chosen)
-    reason = "PyTorch has no oneDNN kernel for them here" if onednn.vnni() else "the CPU has no VNNI instructions"
-    _logger.warning("int8 layers run by %r, slower than they could: %s", chosen, reason)
-
-
-def _onednn(packed: onednn.PackedWeight, otherwise: Kernel, x: Tensor) -> Tensor:
-    quantized = onednn.quantize(x)
-    if quantized is None:
-        return otherwise(x)
-    dtype = torch.bfloat16 if x.dtype == torch.bfloat16 else torch.float32
-    return onednn.linear(quantized, packed, dtype=dtype).view(*x.shape[:-1], -1)
-
-
-def _onednn_rows(packed: onednn.PackedWeight, otherwise: Kernel, x: Tensor) -> Tensor:
-    quantized = onednn.quantize_rows(x)
-    if quantized is None:
-        return otherwise(x)
-    return onednn.linear_rows(quantized, packed).view(*x.shape[:-1], -1)
-
-
-def _onednn_static(packed: onednn.PackedWeight, inputs: InputRange, otherwise: Kernel, x: Tensor) -> Tensor:
-    if not bool(torch.isfinite(x.sum(dtype=torch.float32))):
-        return otherwise(x)
-    dtype = torch.bfloat16 if x.dtype == torch.bfloat16 else torch.float32
-    quantized = onednn.quantize_by(x, inputs.scale, inputs.zero_point + 128)
-    return onednn.linear(quantized, packed, dtype=dtype).view(*x.shape[:-1], -1)
-
-
-def _dynamic(product: Kernel, bias: Tensor | None, by_row: bool, otherwise: Kernel, x: Tensor) -> Tensor:
-    """PyTorch's product rounds by the range of the tensor: rows of other ranges are brought to one size first."""
-    largest = x.abs().amax(-1, keepdim=True).float()
-    if not bool(torch.isfinite(largest).all()):
-        return otherwise(x)
-    if not by_row:
-        return product(x)
-    largest.clamp_(min=torch.finfo(torch.float32).tiny)
-    total = product(x / largest) * largest
-    return total if bias is None else total + bias
-
-
-def _linear_dynamic(weight: Tensor, scale: Tensor, bias: Tensor | None) -> Kernel:
-    """PyTorch's dynamic product; without VNNI with 7 bits for the input, as 8 would saturate."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        zero_point = torch.zeros(weight.shape[0], dtype=torch.long)
-        quantized = torch._make_per_channel_quantized_tensor(
-            weight.contiguous(), scale.flatten().double(), zero_point, 0
-        )
-        packed = torch.ops.quantized.linear_prepack(quantized, None if bias is None else bias.detach().float())
-    reduce_range = not onednn.vnni()
-
-    def product(x: Tensor) -> Tensor:
-        rows = x.reshape(-1, x.shape[-1]).float().contiguous()
-        result: Tensor = torch.ops.quantized.linear_dynamic(rows, packed, reduce_range)
-        return result.view(*x.shape[:-1], -1)
-
-    return product
-
-
-@functools.cache
-def _linear_dynamic_works() -> bool:
-    weight = torch.arange(24 * 72).remainder(255).sub(127).view(24, 72)
-    weight[0] = 127
-    x = torch.arange(3 * 72).remainder(256).view(3, 72).div(128)
-    x[0] = 255 / 128
-    scale = torch.linspace(0.5, 2.0, 24)
-    want = (x.double() @ weight.t().double()).float() * scale
-    try:
-        got = _linear_dynamic(weight.to(torch.int8), scale, None)(x)
-    except (RuntimeError, AttributeError, NotImplementedError):
+    readers = [layer for layer in layers if isinstance(layer, Int8Linear)]
+    if len(readers) < len(layers) or any(layer.scheme.strategy != "token" or layer.input_range for layer in readers):
         return False
-    return torch.allclose(got, want, rtol=2e-2, atol=float(want.abs().max()) * 1e-2)
-
-
-_ENGINES: dict[str, Callable[[], bool]] = {
-    "onednn": onednn.supported,
-    "linear_dynamic": _linear_dynamic_works,
-    "float": lambda: True,
-}
+    shared = SharedRows(len(readers))
+    for layer in readers:
+        layer.unpack_()._shared = shared
+    return True

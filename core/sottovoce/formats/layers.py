@@ -8,7 +8,8 @@ from torch import Tensor, nn
 from sottovoce.formats.float8_linear import Float8Linear
 from sottovoce.formats.grid import Grid
 from sottovoce.formats.int8_embedding import Int8Embedding
-from sottovoce.formats.int8_linear import InputRange, Int8Linear
+from sottovoce.formats.int8_engine import InputRange
+from sottovoce.formats.int8_linear import Int8Linear
 from sottovoce.formats.packed_linear import PackedLinear
 from sottovoce.scheme import Scheme
 

@@ -30,11 +30,11 @@ def sottovoce_load(source: Source, architecture: Architecture, options: LoadOpti
     if not (directory / "config.json").is_file():
         return None
     config = read_config(directory / "config.json")
-    if compressed_tensors.is_own(config.get("quantization_config")):
-        native = _load_compressed(directory, config, options)
-    else:
-        native = _load_dense(directory, config, options)
+    compressed = compressed_tensors.is_own(config.get("quantization_config"))
+    native = (_load_compressed if compressed else _load_dense)(directory, config, options)
     native = native.to(options.device).eval()
+    if compressed and architecture.rewire is not None:
+        architecture.rewire(native)
     return Model(
         module=native, native=native, processor=_processor(directory), architecture=architecture, source=source
     )

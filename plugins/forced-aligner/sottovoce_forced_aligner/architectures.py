@@ -3,23 +3,41 @@
 from __future__ import annotations
 
 from sottovoce import Architecture, CardFacts, lazy
+from sottovoce_forced_aligner.languages import LANGUAGES
 
 _AUDIO = r"re:model\.audio_tower\.layers\.\d+\.(self_attn\.(q|k|v|out)_proj|fc[12])"
 _TEXT = r"re:model\.language_model\.layers\.\d+\.(self_attn\.(q|k|v|o)_proj|mlp\.(gate|up|down)_proj)"
 _PROJECTOR = r"re:model\.multi_modal_projector\.(linear_\d+|proj\w*|fc\w*)"
 
+_AUDIO_LAYER = r"re:model\.audio_tower\.layers\.\d+"
+_TEXT_LAYER = r"re:model\.language_model\.layers\.\d+"
+
 FORCED_ALIGNER = Architecture(
     name="qwen3-forced-aligner",
-    matches=("Qwen3ASRForTokenClassification",),
-    targets=(_AUDIO, _PROJECTOR, _TEXT),
+    # qwen-asr names the second for the recognizer too, which the loader refuses.
+    matches=("Qwen3ASRForTokenClassification", "Qwen3ASRForConditionalGeneration"),
+    targets=(_AUDIO, "model.audio_tower.conv_out", _PROJECTOR, _TEXT),
     ignore={
         "score": "output layer: a near tie moves a word boundary by many 80 ms bins",
         r"re:.*embed_tokens": "embedding table: looked up, not multiplied",
         r"re:.*\.ln_post": "normalization",
-        r"re:model\.audio_tower\.conv.*": "convolutional stem: 1 % of the weights",
+        r"re:model\.audio_tower\.conv2d\d": "convolutional stem: half a percent of the weights",
         r"re:.*norm\d?": "normalization",
     },
-    blocks=(r"re:model\.audio_tower\.layers\.\d+", r"re:model\.language_model\.layers\.\d+"),
+    blocks=(_AUDIO_LAYER, _TEXT_LAYER),
+    scaling={
+        _AUDIO_LAYER: (
+            ("self_attn_layer_norm", ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj")),
+            ("self_attn.v_proj", ("self_attn.out_proj",)),
+            ("final_layer_norm", ("fc1",)),
+        ),
+        # Values are shared by several query heads, so they cannot be scaled for the output projection.
+        _TEXT_LAYER: (
+            ("input_layernorm", ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj")),
+            ("post_attention_layernorm", ("mlp.gate_proj", "mlp.up_proj")),
+            ("mlp.up_proj", ("mlp.down_proj",)),
+        ),
+    },
     parts={
         "audio": r"re:model\.audio_tower\..*",
         "projector": r"re:model\.multi_modal_projector\..*",
@@ -29,14 +47,17 @@ FORCED_ALIGNER = Architecture(
     },
     min_coverage=0.5,
     task="alignment",
+    inputs=("audio", "text"),
     card=CardFacts(
         pipeline_tag="audio-token-classification",
         library_name="transformers",
-        languages=("zh", "en", "yue", "fr", "de", "it", "ja", "ko", "pt", "ru", "es"),
+        languages=tuple(LANGUAGES),
     ),
-    forward=lazy("sottovoce_forced_aligner.alignment:forward"),
-    predict=lazy("sottovoce_forced_aligner.alignment:predict"),
-    probe=lazy("sottovoce_forced_aligner.alignment:probe"),
+    forward=lazy("sottovoce_forced_aligner.inference:forward"),
+    predict=lazy("sottovoce_forced_aligner.inference:predict"),
+    probe=lazy("sottovoce_forced_aligner.inference:probe"),
+    rewire=lazy("sottovoce_forced_aligner.rewiring:rewire"),
+    align=lazy("sottovoce_forced_aligner.aligner:align"),
 )
 
 ARCHITECTURES = (FORCED_ALIGNER,)

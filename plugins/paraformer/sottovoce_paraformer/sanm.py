@@ -14,7 +14,8 @@ from funasr.models.transformer.utils.repeat import MultiSequential
 from torch import Tensor, nn
 
 from sottovoce.formats import onednn
-from sottovoce.formats.int8_linear import Int8Linear, engine
+from sottovoce.formats.int8_engine import engine
+from sottovoce.formats.int8_linear import Int8Linear
 from sottovoce_paraformer.sanm_layers import (
     DecoderStep,
     EncoderStep,

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from core.drawn import normal
 from sottovoce.algorithms.static import choose_range
-from sottovoce.formats.int8_linear import InputRange
+from sottovoce.formats.int8_engine import InputRange
 from sottovoce.recipe import StaticRange
 
 MINMAX, MSE = StaticRange(choose="minmax"), StaticRange(choose="mse")

@@ -12,8 +12,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from core.drawn import MULTIPLIED, linear, name_of, normal, rounded
-from sottovoce.formats import int8_linear, onednn
-from sottovoce.formats.int8_linear import InputRange, Int8Linear
+from sottovoce.formats import int8_engine, onednn
+from sottovoce.formats.int8_engine import InputRange
+from sottovoce.formats.int8_linear import Int8Linear
 from sottovoce.formats.layers import empty
 from sottovoce.scheme import Scheme
 
@@ -22,7 +23,7 @@ EACH = pytest.mark.parametrize("scheme", MULTIPLIED, ids=name_of)
 RANGE = InputRange(0.05, -20)
 
 
-@pytest.fixture(params=[name for name, works in int8_linear._ENGINES.items() if works()])
+@pytest.fixture(params=[name for name, works in int8_engine._ENGINES.items() if works()])
 def each_engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setenv("SOTTOVOCE_INT8_ENGINE", request.param)
     return str(request.param)
@@ -115,7 +116,7 @@ def test_a_calibrated_range_clips_what_lies_outside(by_onednn: None) -> None:
 def test_values_that_are_not_finite_are_not_hidden(
     engine: str, scheme: Scheme, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if not int8_linear._ENGINES[engine]():
+    if not int8_engine._ENGINES[engine]():
         pytest.skip(f"{engine} does not run here")
     monkeypatch.setenv("SOTTOVOCE_INT8_ENGINE", engine)
     for value in (math.nan, math.inf):
@@ -134,7 +135,7 @@ def test_values_that_are_not_finite_are_not_hidden(
 def test_a_row_that_stands_out_costs_the_others_nothing(
     engine: str, scheme: Scheme, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if not int8_linear._ENGINES[engine]():
+    if not int8_engine._ENGINES[engine]():
         pytest.skip(f"{engine} does not run here")
     monkeypatch.setenv("SOTTOVOCE_INT8_ENGINE", engine)
     x = normal(20, 64)

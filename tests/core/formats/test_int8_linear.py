@@ -13,12 +13,13 @@ from hypothesis import strategies as st
 from torch import nn
 
 from sottovoce.errors import UsageError
-from sottovoce.formats import int8_linear, onednn
-from sottovoce.formats.int8_linear import Int8Linear, engine
+from sottovoce.formats import int8_engine, onednn
+from sottovoce.formats.int8_engine import engine
+from sottovoce.formats.int8_linear import Int8Linear
 
 ENGINES = [
     pytest.param(name, marks=pytest.mark.skipif(not works(), reason=f"{name} does not run here"))
-    for name, works in int8_linear._ENGINES.items()
+    for name, works in int8_engine._ENGINES.items()
 ]
 
 
@@ -305,11 +306,11 @@ class TestEngine:
     @pytest.fixture(autouse=True)
     def _anew(self, monkeypatch):
         monkeypatch.delenv("SOTTOVOCE_INT8_ENGINE", raising=False)
-        monkeypatch.setattr(int8_linear, "_warned", set())
+        monkeypatch.setattr(int8_engine, "_warned", set())
 
     def choose(self, monkeypatch, **works):
         monkeypatch.setattr(
-            int8_linear, "_ENGINES", {name: (lambda answer=answer: answer) for name, answer in works.items()}
+            int8_engine, "_ENGINES", {name: (lambda answer=answer: answer) for name, answer in works.items()}
         )
 
     def test_the_fastest_that_works_is_chosen_silently(self, monkeypatch, caplog):
@@ -355,9 +356,9 @@ class TestEngine:
         product = torch.ops.quantized.linear_dynamic
         monkeypatch.setattr(onednn, "vnni", lambda: False)
         monkeypatch.setattr(torch.ops.quantized, "linear_dynamic", lambda *args: seen.append(args[2]) or product(*args))
-        assert int8_linear._linear_dynamic_works.__wrapped__()
+        assert int8_engine._linear_dynamic_works.__wrapped__()
         assert seen == [True]
 
     def test_a_build_without_dynamic_products_is_found_out(self, monkeypatch):
         monkeypatch.setattr(torch.ops.quantized, "linear_dynamic", lambda *_: torch.zeros(3, 24))
-        assert not int8_linear._linear_dynamic_works.__wrapped__()
+        assert not int8_engine._linear_dynamic_works.__wrapped__()

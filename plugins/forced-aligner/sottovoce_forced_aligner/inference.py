@@ -1,0 +1,55 @@
+"""Running one sample through the aligner: audio and its words in, the words' times out."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sottovoce import Model, Prediction, Sample
+from sottovoce.errors import SamplesError, UsageError
+from sottovoce_forced_aligner.audio import SAMPLE_RATE, read_audio
+from sottovoce_forced_aligner.languages import language_name
+from sottovoce_forced_aligner.reading import WINDOW, find_times, longest_window, prepare, run, split_words
+
+
+def inputs(model: Model, sample: Sample) -> tuple[NDArray[np.float32], list[str]]:
+    """The sample's audio at 16 kHz, and the words in its text.
+
+    Raises:
+        SamplesError: The sample has no audio or no words, or a language that cannot be aligned; names the sample.
+    """
+    name = f"sample {sample.key!r}"
+    if sample.audio is None:
+        raise SamplesError(f"{name}: has no audio to align")
+    try:
+        language = language_name(sample.language or "Chinese")
+    except UsageError as error:
+        raise SamplesError(f"{name}: {error}") from None
+    audio = read_audio(sample.audio, name=name)
+    words = split_words(model.processor, sample.text or "", language)
+    if not words:
+        raise SamplesError(f"{name}: has no text with words to align ('target': {sample.text!r})")
+    return audio, words
+
+
+def forward(model: Model, sample: Sample) -> Tensor:
+    """Logits ``[positions, labels]``; audio that is longer than a window is cut off."""
+    audio, words = inputs(model, sample)
+    window = round(min(WINDOW, longest_window(model.native, model.processor)) * SAMPLE_RATE)
+    return run(model.native, prepare(model.processor, audio[:window], words))[0].float()
+
+
+def predict(model: Model, sample: Sample) -> Prediction:
+    """The times of every word in seconds; each token is a word with its times."""
+    audio, words = inputs(model, sample)
+    window = min(WINDOW, longest_window(model.native, model.processor))
+    times, _ = find_times(model.native, model.processor, audio, words, window)
+    tokens = tuple(f"{word}@{start:.2f}-{end:.2f}" for word, (start, end) in zip(words, times, strict=True))
+    return Prediction(text=sample.text, tokens=tokens, timestamps=times)
+
+
+def probe(model: Model) -> Sample:
+    """Two seconds of noise that is said to hold six words."""
+    noise = np.random.default_rng(0).standard_normal(2 * SAMPLE_RATE).astype(np.float32)
+    return Sample(key="probe", audio=0.1 * noise, text="打开客厅的灯", language="Chinese")

@@ -1,0 +1,94 @@
+"""The layout that qwen-asr writes and the published checkpoint has: its tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sottovoce import Architecture, LoadOptions, Model, Source
+from sottovoce.checkpoint import contained_path, load_strictly_, read_config, read_tensors
+from sottovoce.errors import SourceError
+from sottovoce_forced_aligner.original_configuration import processor, settings
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+RECOGNIZER = "Qwen3ASRForConditionalGeneration"
+"""The class that qwen-asr names in ``config.json``, for the recognizer and for the aligner alike."""
+
+_TENSORS = (
+    ("thinker.audio_tower.proj1.", "model.multi_modal_projector.linear_1."),
+    ("thinker.audio_tower.proj2.", "model.multi_modal_projector.linear_2."),
+    ("thinker.audio_tower.", "model.audio_tower."),
+    ("thinker.model.", "model.language_model."),
+    ("thinker.lm_head.", "score."),
+)
+"""Prefixes of tensor names here and in transformers; the first that fits counts."""
+
+
+def load(source: Source, architecture: Architecture, options: LoadOptions) -> Model | None:
+    """Build the transformers model from qwen-asr's files; ``None`` for files in the layout of transformers.
+
+    Raises:
+        SourceError: The files are those of the recognizer, or some are missing or damaged.
+        CheckpointError: A tensor is missing, unexpected or misshapen.
+    """
+    directory = source.directory
+    config = read_config(directory / "config.json")
+    if RECOGNIZER not in (config.get("architectures") or ()):
+        return None
+    thinker = config.get("thinker_config")
+    if not isinstance(thinker, dict) or "classify_num" not in thinker:
+        raise SourceError(
+            f"{directory}: is the recognizer (Qwen3-ASR), not the aligner; give Qwen/Qwen3-ForcedAligner-0.6B"
+        )
+    native = _model(directory, config, options).to(options.device).eval()
+    return Model(
+        module=native,
+        native=native,
+        processor=processor(directory, config),
+        architecture=architecture,
+        source=source,
+    )
+
+
+def _model(directory: Path, config: Mapping[str, Any], options: LoadOptions) -> Any:
+    from transformers import AutoModelForTokenClassification
+    from transformers.initialization import no_init_weights
+
+    tensors = _tensors(directory)
+    described = settings(directory / "config.json", config)
+    build: Any = AutoModelForTokenClassification.from_config
+    with no_init_weights():
+        native = build(described, dtype=_dtype(config, tensors, options), **options.native)
+    load_strictly_(native, tensors, str(directory), options.allow_unexpected)
+    return native
+
+
+def _tensors(directory: Path) -> dict[str, Tensor]:
+    """All tensors under the names that transformers gives them; a name of neither stays, and is unexpected."""
+    index = directory / "model.safetensors.index.json"
+    names = ["model.safetensors"]
+    if index.is_file():
+        weight_map = read_config(index).get("weight_map")
+        if not isinstance(weight_map, dict):
+            raise SourceError(f"{index}: has no weight_map")
+        names = sorted({str(name) for name in weight_map.values()})
+    paths = [contained_path(directory, name) for name in names]
+    return {_renamed(name): tensor for path in paths for name, tensor in read_tensors(path).items()}
+
+
+def _renamed(name: str) -> str:
+    return next((new + name.removeprefix(old) for old, new in _TENSORS if name.startswith(old)), name)
+
+
+def _dtype(config: Mapping[str, Any], tensors: Mapping[str, Tensor], options: LoadOptions) -> Any:
+    """What was asked for, what the configuration says, or what the file is in."""
+    import torch
+
+    name = options.dtype if options.dtype != "auto" else None
+    name = name or config["thinker_config"].get("dtype") or config.get("dtype") or config.get("torch_dtype")
+    if name is not None:
+        return getattr(torch, str(name))
+    return next((tensor.dtype for tensor in tensors.values() if tensor.is_floating_point()), torch.float32)

@@ -1,0 +1,61 @@
+"""Where nobody speaks, by the energy of the audio alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sottovoce_forced_aligner.audio import SAMPLE_RATE
+
+FRAME = 320
+"""Samples in a frame."""
+SECONDS = FRAME / SAMPLE_RATE
+"""Length of a frame, 20 ms."""
+SHORTEST = 0.2
+"""Seconds that a silence lasts at least; a plosive's closure is shorter."""
+LEAST_CONTRAST = 10.0
+"""Decibels between loud and quiet without which there is nothing to tell them apart by."""
+
+
+@dataclass(frozen=True)
+class Silence:
+    """A stretch of audio in which nobody speaks, in seconds."""
+
+    start: float
+    end: float
+
+    @property
+    def middle(self) -> float:
+        """Its middle, where a cut is farthest from speech."""
+        return (self.start + self.end) / 2
+
+    @property
+    def length(self) -> float:
+        """How long it lasts."""
+        return self.end - self.start
+
+
+def loud_frames(audio: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Whether somebody may be speaking, a frame at a time ``[frames]``.
+
+    Loud is what lies above a third of the way from the quietest to the loudest, in decibels: of all of the audio, so
+    that a long stretch in which nobody speaks is quiet throughout.
+    """
+    frames = audio[: len(audio) // FRAME * FRAME].reshape(-1, FRAME)
+    level = 10 * np.log10(np.square(frames, dtype=np.float64).mean(axis=1) + 1e-8)
+    if not level.size:
+        return np.zeros(0, dtype=np.bool_)
+    low, high = np.percentile(level, (5, 99))
+    if high - low < LEAST_CONTRAST:
+        return np.ones(len(level), dtype=np.bool_)
+    loud: NDArray[np.bool_] = level > low + (high - low) / 3
+    return loud
+
+
+def find_silences(loud: NDArray[np.bool_]) -> list[Silence]:
+    """The silences in a stretch of frames, first to last."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], ~loud, [False]]).astype(np.int8)))
+    found = [Silence(float(begin) * SECONDS, float(end) * SECONDS) for begin, end in edges.reshape(-1, 2)]
+    return [silence for silence in found if silence.length >= SHORTEST]

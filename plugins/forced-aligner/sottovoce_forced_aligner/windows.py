@@ -1,0 +1,171 @@
+"""Audio longer than the model takes, in windows: which words are whose is found by aligning, not guessed.
+
+The transcript of long audio does not say which of its words a window holds. So a window is given its audio and more
+words than it can hold. The model reads words from first to last, and none looks at those behind it: words that were
+said in the window get the times that they would get without the rest, and those behind its end get times that mean
+nothing. A window therefore ends at a silence well before its end, where the words on both sides are sure of their
+side, and the next one goes on from there with the words that are left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sottovoce_forced_aligner.audio import SAMPLE_RATE
+from sottovoce_forced_aligner.silences import FRAME, SECONDS, find_silences, loud_frames
+
+Times = list[tuple[float, float]]
+
+NEIGHBOURS = 20
+"""Words on each side of a cut, at most, that say how sure it is."""
+EARLIEST, LATEST = 0.5, 0.9
+"""Where in a window the cut may lie."""
+SURPLUS, SPARE = 1.5, 20
+"""How many times the words that a window should hold it is given, and how many more."""
+SLOWEST, FASTEST = 2.0, 12.0
+"""Words in a second of speech."""
+CERTAIN = 8.0
+"""Sure words on the other side of a cut that show, at most, that the words before it are over."""
+DOUBTFUL, DISORDERED = 0.5, 0.8
+"""Agreement below which a cut is a guess; share of words in order below which their times are."""
+LEAD = 0.5
+"""Seconds of a silence that are left before speech."""
+
+
+class Reading(Protocol):
+    """What the model said of one window."""
+
+    @property
+    def times(self) -> NDArray[np.float64]:
+        """Start and end of each word ``[words, 2]`` in seconds, as predicted: not yet in order."""
+
+    @property
+    def confidence(self) -> NDArray[np.float64]:
+        """How sure each word is, 0 to 1 ``[words]``."""
+
+    def repaired(self, count: int) -> Times:
+        """The times of the first ``count`` words, put in order."""
+
+
+Read = Callable[[NDArray[np.float32], Sequence[str]], Reading]
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A place where a window may end, and the words before it."""
+
+    seconds: float
+    words: int
+    agreement: float
+    """How far the words around it agree that it is between them, -1 to 1."""
+    order: float
+    """Share of the words before it that are not said to be before the word before them."""
+    silence: float
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether the text may be another than what is said."""
+        return self.agreement < DOUBTFUL or self.order < DISORDERED
+
+
+def align_in_windows(
+    read: Read,
+    audio: NDArray[np.float32],
+    words: Sequence[str],
+    seconds: float,
+    progress: Callable[[int, int], None],
+) -> tuple[Times, int]:
+    """Align ``words`` with ``audio`` in windows of at most ``seconds``.
+
+    Args:
+        read: Runs the model on the audio and the words of one window.
+        audio: All of it, mono at 16 kHz.
+        words: All of the transcript's.
+        seconds: Longest window.
+        progress: Called with the seconds that are done and all seconds.
+
+    Returns:
+        Start and end of each word in seconds, never going back; and how many windows have words that do not agree on
+        their places.
+    """
+    limit, total = round(seconds / SECONDS) * FRAME, len(audio) / SAMPLE_RATE
+    loud = loud_frames(audio)
+    times: Times = []
+    place = doubtful = 0
+    while len(times) < len(words):
+        if len(audio) > limit:
+            place += _quiet_lead(loud[place // FRAME :])
+        left, begin = words[len(times) :], place / SAMPLE_RATE
+        if len(audio) - place <= limit:
+            found, place = read(audio[place:], left).repaired(len(left)), len(audio)
+        else:
+            cut, found = _window(read, audio[place : place + limit], loud[place // FRAME :], left)
+            place += round(cut.seconds / SECONDS) * FRAME
+            doubtful += cut.doubtful
+        times += [(begin + start, begin + end) for start, end in found]
+        progress(round(place / SAMPLE_RATE), round(total))
+    ordered = np.maximum.accumulate(np.asarray(times).ravel()).clip(0, total)
+    return [(float(start), float(end)) for start, end in ordered.reshape(-1, 2)], doubtful
+
+
+def _quiet_lead(loud: NDArray[np.bool_]) -> int:
+    """Samples to leave out before the first speech; none where there is no more."""
+    return max(0, int(loud.argmax()) - round(LEAD / SECONDS)) * FRAME
+
+
+def _window(read: Read, audio: NDArray[np.float32], loud: NDArray[np.bool_], left: Sequence[str]) -> tuple[Cut, Times]:
+    """Where a window ends, and the times of the words before that; ``loud`` goes on to the end of the audio."""
+    own = loud[: len(audio) // FRAME]
+    share = own.sum() / max(1, loud.sum())
+    most = min(len(left), round(FASTEST * own.sum() * SECONDS) + SPARE)
+    count = min(most, round(SURPLUS * share * len(left)) + SPARE)
+    while True:
+        reading = read(audio, left[:count])
+        cut = best_cut(reading, own)
+        if count == most or cut.words < count:
+            break
+        # All that it was given may have been said before the cut, so there may be more.
+        count = min(most, 2 * count)
+    times = reading.repaired(cut.words) if cut.words else []
+    return cut, [(min(start, cut.seconds), min(end, cut.seconds)) for start, end in times]
+
+
+def best_cut(reading: Reading, loud: NDArray[np.bool_]) -> Cut:
+    """Of the cuts that the words agree on best, the one in the longest silence."""
+    low, high = EARLIEST * len(loud) * SECONDS, LATEST * len(loud) * SECONDS
+    places = [(silence.middle, silence.length) for silence in find_silences(loud)]
+    if not (usable := [(place, length) for place, length in places if low <= place <= high]):
+        # Where there is no silence, between words.
+        starts, ends = reading.times[1:, 0], reading.times[:-1, 1]
+        gaps = zip(((starts + ends) / 2).tolist(), (starts - ends).tolist(), strict=True)
+        usable = [(place, gap) for place, gap in gaps if gap >= 0 and low <= place <= high] or [(high, 0.0)]
+    cuts = [_cut(reading, loud, place, length) for place, length in usable]
+    best = max(cut.agreement for cut in cuts)
+    return max((cut for cut in cuts if cut.agreement >= best - 0.05), key=lambda cut: (cut.silence, cut.seconds))
+
+
+def _cut(reading: Reading, loud: NDArray[np.bool_], place: float, length: float) -> Cut:
+    """How many words lie before ``place``: up to those that say, each as far as it is sure, that they lie behind it.
+
+    Words that are said behind the window's end can say anything, so the first that say so together count, and not all.
+    """
+    behind = float(loud[round(place / SECONDS) :].sum()) * SECONDS * SLOWEST
+    enough = min(CERTAIN, max(1.5, behind / 2))
+    middles = reading.times.mean(axis=1)
+    # How sure a model is depends on how it was trained; what counts is who is less sure than the others.
+    sure = np.minimum(1.0, reading.confidence / np.percentile(reading.confidence, 75))
+    sides = np.where(middles <= place, 1.0, -1.0) * sure
+    sums = np.concatenate([[0.0], np.cumsum(sides)])
+    fallen = np.flatnonzero(np.maximum.accumulate(sums) - sums >= enough)
+    count = int(sums[: fallen[0] if len(fallen) else None].argmax())
+    after = min(NEIGHBOURS, max(2, int(behind)))
+    first = max(0, count - NEIGHBOURS)
+    around = np.concatenate([sides[first:count], -sides[count : count + after]])
+    agreement = around.sum() / sure[first : count + after].sum()
+    order = float((np.diff(middles[:count]) >= 0).mean()) if count > 1 else 1.0
+    return Cut(place, count, float(agreement), order, length)
