@@ -23,6 +23,7 @@ lint: $(VENV)/installed-dev
 
 bench: $(VENV)/installed
 	$(BIN)/python benchmarks/paraformer_large.py
+	$(BIN)/python benchmarks/forced_aligner.py
 
 clean:
 	rm -rf $(VENV) .venv-* outputs

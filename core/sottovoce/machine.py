@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import os
 import platform
 import sys
@@ -51,6 +53,12 @@ def peak_memory() -> int | None:
 def resident_memory() -> int | None:
     """Resident memory of this process in bytes; ``None`` where it is not known."""
     return _status("VmRSS:")
+
+
+def release_memory() -> None:
+    """Give memory that was freed back to the system, where the C library keeps it otherwise (glibc)."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _status(key: str) -> int | None:

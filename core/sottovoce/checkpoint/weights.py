@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import pickle
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from sottovoce.errors import CheckpointError, SourceError
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+_PART_BYTES = 128_000_000
 _POINTER = b"version https://git-lfs"
 
 
@@ -51,6 +53,44 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     ):
         raise SourceError(f"{path}: not a state dict: it must map names to tensors")
     return {name.removeprefix("module."): tensor for name, tensor in content.items()}
+
+
+def copy_tensors(path: Path, mapped: Container[str] = ()) -> dict[str, Tensor]:
+    """Read a safetensors file into memory of its own, a part at a time.
+
+    :func:`read_tensors` maps the file, whose pages then count as the process's memory as long as one tensor is left.
+
+    Args:
+        path: ``*.safetensors``.
+        mapped: Names of tensors that are left in the file and read as they are used, such as tables of which a few
+            rows are looked up.
+
+    Raises:
+        SourceError: The file is missing or damaged.
+    """
+    from safetensors import safe_open
+
+    try:
+        _start(path)
+        with safe_open(path, "pt") as file:
+            names = list(file.keys())
+        copied = [name for name in names if name not in mapped]
+        found: dict[str, Tensor] = {}
+        while len(found) < len(copied):
+            # Opened anew for every part: closing it lets the pages go that were read.
+            with safe_open(path, "pt") as file:
+                part = 0
+                while len(found) < len(copied) and part < _PART_BYTES:
+                    name = copied[len(found)]
+                    found[name] = file.get_tensor(name).clone()
+                    part += found[name].nbytes
+        with safe_open(path, "pt") as file:
+            found |= {name: file.get_tensor(name) for name in names if name in mapped}
+    except SourceError:
+        raise
+    except Exception as error:
+        raise SourceError(f"{path}: the weights are damaged ({_line(error)})") from None
+    return found
 
 
 def _start(path: Path) -> bytes:
@@ -145,3 +185,25 @@ def leave_file_(module: nn.Module) -> None:
     for child in module.modules():
         for name, buffer in child.named_buffers(recurse=False):
             child._buffers[name] = buffer.clone()
+
+
+@contextlib.contextmanager
+def without_memory() -> Iterator[None]:
+    """Modules built meanwhile have parameters without data, for a load that brings them; buffers are as ever.
+
+    Neither the memory for random weights is taken nor the time to draw them.
+    """
+    from torch import nn
+
+    register = nn.Module.register_parameter
+
+    def without(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
+        if parameter is not None and not parameter.is_meta:
+            parameter = nn.Parameter(parameter.data.to("meta"), requires_grad=parameter.requires_grad)
+        register(module, name, parameter)
+
+    nn.Module.register_parameter = without  # type: ignore[assignment, method-assign]
+    try:
+        yield
+    finally:
+        nn.Module.register_parameter = register  # type: ignore[method-assign]

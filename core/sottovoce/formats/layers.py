@@ -11,7 +11,10 @@ from sottovoce.formats.int8_embedding import Int8Embedding
 from sottovoce.formats.int8_engine import InputRange
 from sottovoce.formats.int8_linear import Int8Linear
 from sottovoce.formats.packed_linear import PackedLinear
+from sottovoce.machine import release_memory
 from sottovoce.scheme import Scheme
+
+_KEPT_BYTES = 64_000_000
 
 QUANTIZED = (Int8Linear, PackedLinear, Float8Linear, Int8Embedding)
 """Every class of quantized layer; each has a ``scheme``."""
@@ -50,3 +53,17 @@ def replace_(module: nn.Module, name: str, layer: nn.Module) -> None:
     """Put ``layer`` in the place of the submodule ``name``."""
     parent, _, child = name.rpartition(".")
     setattr(module.get_submodule(parent), child, layer)
+
+
+def pack_(module: nn.Module) -> None:
+    """Bring int8 layers into the layout of the engine now, one after another, so that no weight is held twice."""
+    freed = 0
+    for child in module.modules():
+        if isinstance(child, Int8Linear):
+            child.pack_()
+            freed += child.in_features * child.out_features
+            if freed > _KEPT_BYTES:
+                # The plain weights' memory lies in pieces that the C library does not give back by itself.
+                release_memory()
+                freed = 0
+    release_memory()

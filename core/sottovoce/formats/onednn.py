@@ -135,8 +135,10 @@ def quantize_rows(x: Tensor) -> RowActivations | None:
     scale = (x.abs().amax(-1, keepdim=True).float() / 127).to(x.dtype).clamp_(min=_TINY)
     if not bool(torch.isfinite(scale).all()):
         return None
-    steps = torch.div(x.float(), scale.float()).contiguous()
-    return RowActivations(_quantizer()(steps, 1.0, 128), scale)
+    # In place where the conversion made a copy: a second one this large may have to be fetched from the system.
+    factors = scale.float().reciprocal_()
+    steps = x * factors if x.dtype == torch.float32 else x.float().mul_(factors)
+    return RowActivations(_quantizer()(steps.contiguous(), 1.0, 128), scale)
 
 
 def linear_rows(x: RowActivations, weight: PackedWeight) -> Tensor:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from sottovoce.architecture import matches
 from sottovoce.checkpoint.guard import contained_path, read_config
-from sottovoce.checkpoint.weights import load_strictly_, read_tensors, write_tensors
+from sottovoce.checkpoint.weights import copy_tensors, load_strictly_, without_memory, write_tensors
 from sottovoce.errors import CheckpointError, SourceError
 from sottovoce.formats import compressed_tensors
 from sottovoce.hookspecs import hookimpl
@@ -100,7 +100,10 @@ def _load_dense(directory: Path, config: dict[str, Any], options: LoadOptions) -
 
 def _load_compressed(directory: Path, config: dict[str, Any], options: LoadOptions) -> Any:
     import torch
+    from torch import nn
     from transformers import AutoConfig
+
+    from sottovoce.formats.layers import pack_
 
     plain = {key: value for key, value in config.items() if key != "quantization_config"}
     kind = _class(config["architectures"][0])
@@ -109,16 +112,19 @@ def _load_compressed(directory: Path, config: dict[str, Any], options: LoadOptio
     previous = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
     try:
-        native = kind(settings, **options.native)
+        with without_memory():
+            native = kind(settings, **options.native)
     finally:
         torch.set_default_dtype(previous)
     compressed_tensors.prepare_(native, config["quantization_config"])
-    load_strictly_(native, _tensors(directory), str(directory), options.allow_unexpected)
+    tables = {f"{name}.weight" for name, child in native.named_modules() if isinstance(child, nn.Embedding)}
+    tensors: dict[str, Tensor] = {}
+    for path in _shards(directory):
+        tensors |= copy_tensors(path, mapped=tables)
+    load_strictly_(native, tensors, str(directory), options.allow_unexpected)
+    del tensors  # or packing would hold every weight twice
+    pack_(native)
     return native
-
-
-def _tensors(directory: Path) -> dict[str, Tensor]:
-    return {name: tensor for path in _shards(directory) for name, tensor in read_tensors(path).items()}
 
 
 def _shards(directory: Path) -> list[Path]:

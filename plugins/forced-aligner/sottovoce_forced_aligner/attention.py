@@ -67,25 +67,27 @@ def attend(
         )
         return result
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    return _blocks(query * scale, key, value, causal).transpose(1, 2), None
+    return _blocks(query, key, value, scale, causal), None
 
 
-def _blocks(query: Tensor, key: Tensor, value: Tensor, causal: bool) -> Tensor:
-    """``[batch, heads, queries, width]`` of queries that come scaled."""
+def _blocks(query: Tensor, key: Tensor, value: Tensor, scale: float, causal: bool) -> Tensor:
+    """``[batch, queries, heads, width]``."""
     batch, heads, length, width = query.shape
     groups, size = batch * key.shape[1], heads // key.shape[1]
-    queries = query.reshape(groups, size, length, width)
+    queries = query.view(batch, -1, size, length, width)
     keys = key.reshape(groups, -1, width).transpose(1, 2).contiguous()
     values = value.reshape(groups, -1, width)
-    out = torch.empty_like(queries)
+    out = torch.empty(batch, length, heads, width, dtype=query.dtype)
+    into = out.transpose(1, 2).view(batch, -1, size, length, width)
     hidden = torch.full((_BLOCK, _BLOCK), -torch.inf, dtype=query.dtype).triu_(1)
     for start in range(0, length, _BLOCK):
         end = min(start + _BLOCK, length)
         seen = end if causal else keys.shape[2]
-        rows = queries[:, :, start:end].reshape(groups, -1, width)
+        rows = queries[:, :, :, start:end].clone(memory_format=torch.contiguous_format)
+        rows = rows.mul_(scale).view(groups, -1, width)
         scores = torch.bmm(rows, keys[:, :, :seen]).view(groups, size, end - start, seen)
         if causal:
             scores[..., start:] += hidden[: end - start, : end - start]
         weights = scores.softmax(-1).view(groups, -1, seen)
-        out[:, :, start:end] = torch.bmm(weights, values[:, :seen]).view(groups, size, end - start, width)
-    return out.view(batch, heads, length, width)
+        into[:, :, :, start:end] = torch.bmm(weights, values[:, :seen]).view(batch, -1, size, end - start, width)
+    return out
