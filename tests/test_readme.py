@@ -26,7 +26,7 @@ def test_the_plugin_shown_is_the_plugin_tested(name: str, language: str) -> None
 
 def test_the_python_runs_in_the_order_shown(tmp_path: Path) -> None:
     shown = [block for block in blocks("python") if "examples/" in block or "outputs/" in block]
-    assert len(shown) == 3
+    assert len(shown) == 4
     code = "\n".join(shown).replace('"outputs/', f'"{tmp_path}/')
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
@@ -36,13 +36,13 @@ def test_the_python_runs_in_the_order_shown(tmp_path: Path) -> None:
 
 
 def test_the_commands_run_in_the_order_shown(tmp_path: Path) -> None:
-    (shown,) = (block for block in blocks("sh") if "examples/" in block)
+    shown = "".join(block for block in blocks("sh") if "examples/" in block)
     for line in shown.replace("outputs/", f"{tmp_path}/").splitlines():
         program, *arguments = shlex.split(line)
         assert program == "sottovoce"
         done = subprocess.run([sys.executable, "-m", program, *arguments], cwd=ROOT, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
-        assert done.stdout
+        assert done.stdout or done.stderr
 
 
 def test_the_recipe_shown_is_valid(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from sottovoce.architecture import Architecture
     from sottovoce.checkpoint.originals import Originals
 
+SAMPLE_RATE = 16000
 LEAST_SECONDS = 10.0
 """Audio that a calibration set must have: with less, most statistics are of a few frames."""
 _FLATTEST = 0.5
@@ -47,8 +48,11 @@ class Calibration:
         return replace(self, directory=self.directory / f"step-{number}") if self.directory else self
 
 
-def check_samples(samples: Samples, architecture: Architecture) -> None:
+def check_samples(samples: Samples, architecture: Architecture) -> tuple[str, ...]:
     """Refuse samples that a model of the family cannot be calibrated on.
+
+    Returns:
+        Notes on what is taken otherwise than it lies there.
 
     Raises:
         SamplesError: A sample lacks what the family reads, the audio is too short, or it is noise.
@@ -60,7 +64,7 @@ def check_samples(samples: Samples, architecture: Architecture) -> None:
                 f"{' and '.join(architecture.inputs)}; {len(lacking)} samples have no {name}, such as {lacking[0]!r}"
             )
     if "audio" not in architecture.inputs:
-        return
+        return ()
     seconds = sum(sample.seconds for sample in samples)
     if seconds < LEAST_SECONDS:
         raise SamplesError(
@@ -72,6 +76,10 @@ def check_samples(samples: Samples, architecture: Architecture) -> None:
             f"{samples.path or 'calibration'}: {len(noise)} samples are noise, such as {noise[0]!r}; "
             "give real speech: ranges found on noise are wrong for everything else"
         )
+    other = [sample.key for sample in samples if _rate(sample) != SAMPLE_RATE]
+    if not other:
+        return ()
+    return (f"{len(other)} calibration samples are not of {SAMPLE_RATE} Hz, such as {other[0]!r}; they were resampled",)
 
 
 def is_noise(audio: NDArray[np.float32]) -> bool:
@@ -91,6 +99,14 @@ def is_noise(audio: NDArray[np.float32]) -> bool:
 def _lacks(sample: Sample, name: str) -> bool:
     found = getattr(sample, name)
     return found is None or (isinstance(found, tuple | list | str) and not len(found))
+
+
+def _rate(sample: Sample) -> int:
+    if not isinstance(sample.audio, Path):
+        return SAMPLE_RATE
+    import soundfile
+
+    return int(soundfile.info(str(sample.audio)).samplerate)
 
 
 def _audio(sample: Sample) -> Any:

@@ -16,6 +16,7 @@ from sottovoce.report import Coverage, Kept, StepReport, Target
 from sottovoce.samples import Samples
 
 FLOAT_REASON = "float again, for the gate"
+_UNMEASURED = {"snr_db": None, "output_error": None, "rounded_output_error": None}
 _SHARES = (0.125, 0.25, 0.5, 1.0)
 """How many of the layers are made more precise in one round after another, the most sensitive first."""
 
@@ -147,11 +148,13 @@ def _raise(model: Model, originals: Originals, name: str, bits: int) -> None:
 
 
 def _revised(step: StepReport, raised: Mapping[str, int], model: Model) -> StepReport:
+    from sottovoce.algorithms.round_to_nearest import stored_bits
+
     if step.coverage is None or not any(target.name in raised for target in step.targets):
         return step
     floats = [target for target in step.targets if raised.get(target.name) == 32]
     targets = tuple(
-        replace(target, bits=float(raised[target.name]), snr_db=None, output_error=None)
+        replace(target, bits=stored_bits(model.module.get_submodule(target.name)), **_UNMEASURED)
         if target.name in raised
         else target
         for target in step.targets

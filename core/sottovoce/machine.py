@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import mmap
 import os
 import platform
 import sys
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_PAGE_OUT = 21
+"""Linux's MADV_PAGEOUT."""
 
 LIBRARIES = ("sottovoce", "torch", "transformers", "torchao", "funasr", "modelscope", "huggingface-hub", "onnxruntime")
 
@@ -59,6 +66,20 @@ def release_memory() -> None:
     """Give memory that was freed back to the system, where the C library keeps it otherwise (glibc)."""
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)
+
+
+def release_pages(tensor: Tensor) -> None:
+    """Let the pages of a tensor go that lie in a mapped file, where the system can (Linux); they are read again on use.
+
+    Values stay what they are, wherever the tensor lies: pages that are not in a file are left alone.
+    """
+    if tensor.device.type != "cpu" or not tensor.nbytes:
+        return
+    size = mmap.PAGESIZE
+    begin, end = -(-tensor.data_ptr() // size) * size, (tensor.data_ptr() + tensor.nbytes) // size * size
+    with contextlib.suppress(OSError, AttributeError):
+        if end > begin:
+            ctypes.CDLL(None).madvise(ctypes.c_void_p(begin), ctypes.c_size_t(end - begin), _PAGE_OUT)
 
 
 def _status(key: str) -> int | None:

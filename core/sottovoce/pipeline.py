@@ -64,6 +64,7 @@ def compress(
     host = host or default_host()
     recipe = host.recipe(recipe)
     samples = _samples(samples)
+    require_samples(recipe, samples)
     reset_peak_memory()
     begin, before = time.perf_counter(), model.size_bytes
     gate = _open_gate(recipe, model, _samples(gate_samples) or samples, host, progress)
@@ -102,6 +103,16 @@ def compress(
     return model.report
 
 
+def require_samples(recipe: Recipe, samples: Samples | None) -> None:
+    """Look whether a recipe can be applied with these samples.
+
+    Raises:
+        SamplesError: It calibrates, and there are none.
+    """
+    if samples is None and recipe.needs_samples:
+        raise SamplesError(f"the recipe {recipe.title or 'given'} calibrates on real samples: give them (--data)")
+
+
 def _samples(samples: Samples | str | os.PathLike[str] | None) -> Samples | None:
     return read_samples(samples) if isinstance(samples, str | os.PathLike) else samples
 
@@ -118,7 +129,8 @@ def _work_key(model: Model, recipe: Recipe, samples: Samples | None) -> str:
     """What finished blocks belong to: the model's files, the recipe and the samples."""
     directory = model.source.directory
     files = sorted((path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in directory.glob("*"))
-    facts = [str(directory.resolve()), files, recipe.to_dict(), samples.digest if samples else None]
+    dtype = str(next(model.module.parameters()).dtype)
+    facts = [str(directory.resolve()), files, dtype, recipe.to_dict(), samples.identity if samples else None]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -35,6 +36,11 @@ class Step(BaseModel):
         if known is not None and (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
             raise PluginError(f"step {cls.name!r} is defined by both {known.__module__} and {cls.__module__}")
         _STEPS[cls.name] = cls
+
+    @property
+    def needs_samples(self) -> bool:
+        """Whether the step can only be applied with calibration samples."""
+        return False
 
     def to_dict(self) -> dict[str, Any]:
         """The form that a YAML recipe has; defaults are written out, what is unset is not."""
@@ -165,6 +171,11 @@ class Smooth(Step):
     alpha: Annotated[float, Field(ge=0, le=1)] = 0.5
     """How much of an outlier moves into the weights."""
 
+    @property
+    def needs_samples(self) -> bool:
+        """It always does: outliers are found on them."""
+        return True
+
 
 class Recipe(BaseModel):
     """Steps in the order in which they are applied."""
@@ -179,6 +190,11 @@ class Recipe(BaseModel):
     """
     title: str | None = None
     """The preset or the file that the recipe was read from."""
+
+    @property
+    def needs_samples(self) -> bool:
+        """Whether a step of it can only be applied with calibration samples."""
+        return any(step.needs_samples for step in self.steps)
 
     def to_dict(self) -> dict[str, Any]:
         """The form that a YAML or JSON recipe has."""
@@ -279,7 +295,7 @@ def _gate(form: Any, problems: list[str]) -> dict[str, float]:
     for name, bound in gate.items():
         if not re.fullmatch(r"(max|min)_\w+", str(name)):
             problems.append(f"gate: {name!r} is no limit; one is max_ or min_ and a metric, such as max_cer_increase")
-        elif isinstance(bound, bool) or not isinstance(bound, int | float):
+        elif isinstance(bound, bool) or not isinstance(bound, int | float) or not math.isfinite(bound):
             problems.append(f"gate: {name} must be a number, not {bound!r}")
     return {str(name): bound for name, bound in gate.items()}
 

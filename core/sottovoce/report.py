@@ -85,6 +85,8 @@ class StepReport:
     kept: tuple[Kept, ...] = ()
     coverage: Coverage | None = None
     seconds: float = 0.0
+    timing: Mapping[str, float] = field(default_factory=dict)
+    """Seconds of the parts of the work, when they were taken apart."""
     notes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:

@@ -80,6 +80,11 @@ class Samples(Sequence[Sample]):
     def __iter__(self) -> Iterator[Sample]:
         return iter(self.items)
 
+    @property
+    def identity(self) -> str:
+        """The digest, found anew for samples that were not read from a manifest."""
+        return self.digest or _digest(self.items)
+
     def to_dict(self) -> dict[str, Any]:
         """What a report says of the data: its name, count, length and digest."""
         return {
@@ -198,4 +203,6 @@ def _digest(items: Sequence[Sample]) -> str:
         digest.update(f"{sample.key}\0{sample.text}\0{list(sample.words)}\0{list(sample.messages)}\0".encode())
         if isinstance(sample.audio, Path):
             digest.update(sample.audio.read_bytes())
+        elif sample.audio is not None:
+            digest.update(sample.audio.tobytes())
     return digest.hexdigest()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import statistics
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from rich.table import Table
@@ -93,6 +94,12 @@ def compression(report: Mapping[str, Any]) -> Table:
     table.add_row("steps", steps)
     table.add_row("compressed", f"{report['coverage']['ratio']:.1%} of {report['coverage']['parameters']:,} parameters")
     table.add_row("weights", f"{size(before)} -> {size(after)} (x {after / before:.2f})")
+    targets = [target for step in report["steps"] for target in step["targets"]]
+    for row in _accuracy(targets):
+        table.add_row(*row)
+    if gate := report.get("gate"):
+        held = ", ".join(f"{name} {found:.4g}" for name, found in gate["found"].items())
+        table.add_row("gate", f"{held}; {len(gate['raised'])} layers made precise again for it")
     table.add_row("time", f"{report['seconds']:.1f} s")
     if report["peak_memory_bytes"]:
         table.add_row("peak memory", size(report["peak_memory_bytes"]))
@@ -108,3 +115,17 @@ def alignment(form: Mapping[str, Any]) -> Table:
     for word in form["words"]:
         table.add_row(f"{word['start']:.2f}", f"{word['end']:.2f}", str(word["text"]))
     return table
+
+
+def _accuracy(targets: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
+    """The layers' signal to noise ratio and output error, as far as they were measured."""
+    ratios = {target["name"]: target["snr_db"] for target in targets if target.get("snr_db") is not None}
+    if ratios:
+        worst = min(ratios, key=lambda name: ratios[name])
+        median = statistics.median(ratios.values())
+        yield "signal to noise", f"median {median:.1f} dB, least {ratios[worst]:.1f} dB ({worst})"
+    errors = [target for target in targets if target.get("output_error") is not None]
+    if errors:
+        now = statistics.mean(target["output_error"] for target in errors)
+        rounded = statistics.mean(target["rounded_output_error"] for target in errors)
+        yield "output error", f"mean {now:.3%} of a layer's output power; rounded to nearest {rounded:.3%}"

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from sottovoce.activations import Activations
 from sottovoce.architecture import matches
 from sottovoce.errors import MemoryLimitError, SamplesError
-from sottovoce.machine import resident_memory
+from sottovoce.machine import release_memory, resident_memory
 
 if TYPE_CHECKING:
     from torch import nn
@@ -84,6 +84,8 @@ def walk(model: Model, samples: Sequence[Sample], blocks: Sequence[str], visit: 
                     with lane.computed(block.module) as output:
                         pass
                     lane.advance(output)
+                # Every thread frees into a place of its own, of which nothing goes back by itself.
+                release_memory()
         finally:
             for lane in lanes:
                 lane.abandon()

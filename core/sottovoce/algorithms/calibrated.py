@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -28,22 +29,23 @@ from sottovoce.walk import Block, blocks_of, room_for_activations, walk
 
 def calibrate_(
     model: Model, schemes: Mapping[str, Scheme], step: Quantize, calibration: Calibration
-) -> tuple[dict[str, Quantized], tuple[str, ...]]:
+) -> tuple[dict[str, Quantized], tuple[str, ...], dict[str, float]]:
     """Replace the layers by quantized ones, in place.
 
     Returns:
-        What became of every layer, and notes on layers that no sample reached.
+        What became of every layer, notes on layers that no sample reached, and the seconds that each part took.
     """
     if calibration.samples is None:
         raise SottovoceError("calibration without samples")
-    check_samples(calibration.samples, model.architecture)
+    told = check_samples(calibration.samples, model.architecture)
     work = _Work(model, schemes, step, calibration)
+    work.notes.extend(told)
     blocks = blocks_of(model, [name for name in schemes if name not in work.found])
     activations = Activations(room_for_activations(model, blocks, calibration.memory_bytes))
     work.total = len(blocks)
     walk(model, calibration.samples, blocks, work.visit, activations=activations)
     work.round_the_rest_()
-    return work.found, tuple(work.notes)
+    return work.found, tuple(work.notes), {what: round(spent, 2) for what, spent in work.seconds.items()}
 
 
 _NOTES = "notes"
@@ -58,9 +60,12 @@ class _Work:
         self.found: dict[str, Quantized] = {}
         self.notes: list[str] = []
         self.total = 0
+        self.seconds = {"running blocks": 0.0, "rounding layers": 0.0}
         self._visited = 0
         self._unscaled_error: dict[str, float] = {}
-        self._finished = FinishedBlocks(calibration.directory, calibration.key)
+        # For a gate a layer is kept as AWQ scaled it, which a finished block does not tell.
+        scaled = step.method == "awq" and calibration.originals is not None
+        self._finished = FinishedBlocks(None if scaled else calibration.directory, calibration.key)
         for name in schemes:
             # Tables first: what reads them then sees what they became.
             if isinstance(self.module.get_submodule(name), nn.Embedding):
@@ -108,12 +113,16 @@ class _Work:
         return inside and name not in self.found
 
     def _quantize(self, block: Block, names: Sequence[str], inputs: Sequence[Sequence[str]]) -> None:
+        begin = time.perf_counter()
         statistics = observe(block, names, inputs)
+        self.seconds["running blocks"] += time.perf_counter() - begin
+        begin = time.perf_counter()
         for name in names:
             if not statistics[name].rows:
                 self._round_unseen_(name)
                 continue
             self.found[name] = self._replace(name, statistics[name])
+        self.seconds["rounding layers"] += time.perf_counter() - begin
 
     def _replace(self, name: str, statistics: InputStatistics) -> Quantized:
         layer, scheme = self.module.get_submodule(name), self.schemes[name]

@@ -40,7 +40,7 @@ def gptq(
     if options.act_order:
         order = torch.argsort(hessian.diagonal(), descending=True, stable=True)
     remaining = weight.float()[:, order].clone()
-    factor = inverse_factor(hessian[order][:, order], options.damping)
+    factor = inverse_factor(hessian[order[:, None], order], options.damping)
     steps = torch.empty_like(remaining, dtype=torch.int8)
     for start in range(0, len(order), options.block_size):
         end = min(start + options.block_size, len(order))
@@ -63,14 +63,17 @@ def inverse_factor(hessian: Tensor, damping: float) -> Tensor:
     was always zero gets the mean too, so that its weights are rounded and nothing is made up for.
     """
     hessian = hessian.clone()
-    diagonal = hessian.diagonal()
+    diagonal = hessian.diagonal().clone()
     mean = float(diagonal.mean()) or 1.0
     diagonal[diagonal == 0] = mean
     while True:
-        damped = hessian + damping * mean * torch.eye(len(hessian), device=hessian.device)
-        lower, failed = torch.linalg.cholesky_ex(damped)
+        hessian.diagonal().copy_(diagonal + damping * mean)
+        lower, failed = torch.linalg.cholesky_ex(hessian)
         if not failed.item():
-            upper, failed = torch.linalg.cholesky_ex(torch.cholesky_inverse(lower), upper=True)
+            # One matrix after another: for wide layers each is a good part of the memory that is taken.
+            inverse = torch.cholesky_inverse(lower)
+            del lower
+            upper, failed = torch.linalg.cholesky_ex(inverse, upper=True)
             if not failed.item():
                 return torch.as_tensor(upper)
         if damping >= _MOST_DAMPING:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from sottovoce.architecture import Architecture, matches
 from sottovoce.errors import CoverageError, NotFiniteError, SamplesError
 from sottovoce.hookspecs import hookimpl
+from sottovoce.machine import release_pages
 from sottovoce.recipe import Quantize, Smooth, Step
 from sottovoce.report import StepReport
 from sottovoce.scheme import Scheme
@@ -52,6 +53,7 @@ def quantize_(model: Model, architecture: Architecture, step: Quantize, calibrat
     schemes = plan(selection, architecture, step)
     is_meta = next(model.module.parameters()).is_meta
     notes: tuple[str, ...] = ()
+    timing: dict[str, float] = {}
     if not is_meta:
         _check_finite(selection)
     if is_meta or (not calibration and not step.needs_samples):
@@ -65,7 +67,7 @@ def quantize_(model: Model, architecture: Architecture, step: Quantize, calibrat
     else:
         from sottovoce.algorithms.calibrated import calibrate_
 
-        found, notes = calibrate_(model, schemes, step, calibration)
+        found, notes, timing = calibrate_(model, schemes, step, calibration)
     return StepReport(
         step=step.to_dict(),
         targets=tuple(replace(target, **vars(found[target.name])) for target in selection.targets),
@@ -73,6 +75,7 @@ def quantize_(model: Model, architecture: Architecture, step: Quantize, calibrat
         coverage=selection.coverage,
         seconds=round(time.perf_counter() - begin, 3),
         notes=notes,
+        timing=timing,
     )
 
 
@@ -130,3 +133,4 @@ def _check_finite(selection: Selection) -> None:
     for name, layer in selection.layers.items():
         if not bool(layer.weight.isfinite().all()):
             raise NotFiniteError(f"the weight of the layer {name!r} is not finite; the model is damaged")
+        release_pages(layer.weight)

@@ -50,7 +50,7 @@ def smooth_(model: Model, architecture: Architecture, step: Smooth, calibration:
         return StepReport(step=step.to_dict())
     if calibration.samples is None:
         raise SamplesError("smooth calibrates on samples; give them (--data)")
-    check_samples(calibration.samples, architecture)
+    told = check_samples(calibration.samples, architecture)
     names = [
         name
         for name, child in model.module.named_modules()
@@ -67,7 +67,7 @@ def smooth_(model: Model, architecture: Architecture, step: Smooth, calibration:
 
     walk(model, calibration.samples, names, visit)
     note = f"the inputs of {count} layers in {len(names)} blocks were smoothed"
-    return StepReport(step=step.to_dict(), seconds=round(time.perf_counter() - begin, 3), notes=(note,))
+    return StepReport(step=step.to_dict(), seconds=round(time.perf_counter() - begin, 3), notes=(*told, note))
 
 
 def scale_by_activations_(

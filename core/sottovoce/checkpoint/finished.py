@@ -19,22 +19,21 @@ class FinishedBlocks:
     """Keeps the tensors of every finished block: interrupted work takes them back instead of doing it again."""
 
     def __init__(self, directory: Path | None, key: str) -> None:
-        """Look what is there.
+        """Look what is there; the directory is made with the first block.
 
         Args:
             directory: Where the blocks are kept; ``None`` keeps nothing.
             key: What they belong to. Blocks of another key are removed.
         """
-        self._directory = directory
+        self._directory, self._key = directory, json.dumps(key).encode()
         if directory is None:
             return
-        path, content = directory / _KEY, json.dumps(key).encode()
-        if not path.is_file() or path.read_bytes() != content:
+        path = directory / _KEY
+        if not path.is_file() or path.read_bytes() != self._key:
             # Only what looks like a block: the directory is one that somebody named.
             for block in (*directory.glob(f"{_ANY}.safetensors"), *directory.glob(f"{_ANY}.part")):
                 block.unlink()
-        directory.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
+            path.unlink(missing_ok=True)
 
     def keep(self, module: nn.Module, name: str, facts: Mapping[str, Any]) -> None:
         """Write the block ``name`` of ``module``, with facts about its layers."""
@@ -42,6 +41,8 @@ class FinishedBlocks:
             return
         from safetensors.torch import save_file
 
+        self._directory.mkdir(parents=True, exist_ok=True)
+        (self._directory / _KEY).write_bytes(self._key)
         path = self._path(name)
         tensors = {key: tensor.contiguous() for key, tensor in module.get_submodule(name).state_dict().items()}
         memory = {tensor.untyped_storage().data_ptr(): key for key, tensor in tensors.items()}

@@ -50,6 +50,7 @@ def compress(
     chosen = default_host().recipe(recipe)
     samples = read_samples(data) if data else None
     gate_samples = read_samples(gate_data) if gate_data else None
+    pipeline.require_samples(chosen, samples)
     loaded = loading.load(model, **where)
     finished = output.with_name(f".{output.name}.unfinished")
     with out.progress() as progress:

@@ -11,7 +11,7 @@ from sottovoce.formats.int8_embedding import Int8Embedding
 from sottovoce.formats.int8_engine import InputRange
 from sottovoce.formats.int8_linear import Int8Linear
 from sottovoce.formats.packed_linear import PackedLinear
-from sottovoce.machine import release_memory
+from sottovoce.machine import release_memory, release_pages
 from sottovoce.scheme import Scheme
 
 _KEPT_BYTES = 64_000_000
@@ -52,7 +52,10 @@ def empty(layer: nn.Module, scheme: Scheme) -> nn.Module | None:
 def replace_(module: nn.Module, name: str, layer: nn.Module) -> None:
     """Put ``layer`` in the place of the submodule ``name``."""
     parent, _, child = name.rpartition(".")
+    weight = getattr(module.get_submodule(name), "weight", None)
     setattr(module.get_submodule(parent), child, layer)
+    if isinstance(weight, nn.Parameter) and not weight.is_meta:
+        release_pages(weight)
 
 
 def pack_(module: nn.Module) -> None:

@@ -136,7 +136,7 @@ def quantize_rows(x: Tensor) -> RowActivations | None:
     if not bool(torch.isfinite(scale).all()):
         return None
     # In place where the conversion made a copy: a second one this large may have to be fetched from the system.
-    factors = scale.float().reciprocal_()
+    factors = scale.float().reciprocal()
     steps = x * factors if x.dtype == torch.float32 else x.float().mul_(factors)
     return RowActivations(_quantizer()(steps.contiguous(), 1.0, 128), scale)
 

@@ -1,0 +1,95 @@
+"""The audio tower's convolutions, a few seconds of audio at a time.
+
+The library runs each convolution over all seconds before the next one, and what lies between them takes 6 MB for each
+second of audio. Here the first convolution computes nothing yet; the last one runs all three on a few seconds, then on the next
+few. The values stay in the cache, and the memory no longer grows with the audio.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+_SECONDS = 4
+
+Function = Callable[[Tensor], Tensor]
+
+
+class Pending:
+    """A batch and what is to be done with it, a part at a time; whatever else is asked of it, it answers as a tensor."""
+
+    def __init__(self, batch: Tensor, functions: tuple[Function, ...]) -> None:
+        """Remember functions that treat each item of ``batch`` by itself."""
+        self._batch, self._functions = batch, functions
+
+    def then(self, function: Function) -> Pending:
+        """The same, and one function more."""
+        return Pending(self._batch, (*self._functions, function))
+
+    def value(self) -> Tensor:
+        """Do it now."""
+        return torch.cat([functools.reduce(lambda x, f: f(x), self._functions, part) for part in self._parts()])
+
+    def _parts(self) -> Sequence[Tensor]:
+        return torch.split(self._batch, _SECONDS)
+
+    @classmethod
+    def __torch_function__(
+        cls, function: Any, types: Any, arguments: Sequence[Any] = (), options: Mapping[str, Any] | None = None
+    ) -> Any:
+        """PyTorch's functions: the activation between convolutions waits as well, all others get the tensor."""
+        if function is functional.gelu and len(arguments) == 1:
+            return arguments[0].then(functools.partial(function, **(options or {})))
+        given = [one.value() if isinstance(one, cls) else one for one in arguments]
+        return function(*given, **(options or {}))
+
+    def __getattr__(self, name: str) -> Any:
+        """As the tensor."""
+        return getattr(self.value(), name)
+
+
+class First(nn.Conv2d):
+    """The convolution that only remembers."""
+
+    def forward(self, x: Tensor) -> Any:
+        """``[seconds, 1, bins, frames]``."""
+        if self.weight.requires_grad and torch.is_grad_enabled():
+            return super().forward(x)
+        return Pending(x, (super().forward,))
+
+
+class Middle(nn.Conv2d):
+    """A convolution that joins what waits."""
+
+    def forward(self, x: Any) -> Any:
+        """What :class:`First` gave."""
+        return x.then(super().forward) if isinstance(x, Pending) else super().forward(x)
+
+
+class Last(nn.Conv2d):
+    """The convolution that has everything done."""
+
+    def forward(self, x: Any) -> Tensor:
+        """What :class:`Middle` gave."""
+        return x.then(super().forward).value() if isinstance(x, Pending) else super().forward(x)
+
+
+def install_(tower: nn.Module) -> bool:
+    """Have a tower's three convolutions work so; their weights stay where they are.
+
+    Returns:
+        Whether the tower has them.
+    """
+    layers = [getattr(tower, f"conv2d{number}", None) for number in (1, 2, 3)]
+    convolutions = [layer for layer in layers if type(layer) is nn.Conv2d]
+    if len(convolutions) < len(layers):
+        return False
+    for layer, kind in zip(convolutions, (First, Middle, Last), strict=True):
+        layer.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        layer.__class__ = kind
+    return True
