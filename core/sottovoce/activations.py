@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sottovoce.errors import OutputError
+
 if TYPE_CHECKING:
     from torch import Tensor, UntypedStorage
 
@@ -92,7 +94,10 @@ class Activations:
         path = Path(self._folder.name) / str(self._count)
         size = storage.nbytes()
         # Of a copy: a storage that numpy has seen can no longer be emptied.
-        _bytes(storage).clone().numpy().tofile(path)
+        try:
+            path.write_bytes(_bytes(storage).clone().numpy().data)
+        except OSError as error:
+            raise OutputError(f"{self._folder.name}: activations could not be written ({error})") from error
         self._files[storage._cdata] = (path, size)
         self._in_memory.pop(storage._cdata)
         self.spilled_bytes += size

@@ -16,7 +16,6 @@ from sottovoce.report import Coverage, Kept, StepReport, Target
 from sottovoce.samples import Samples
 
 FLOAT_REASON = "float again, for the gate"
-_UNMEASURED = {"snr_db": None, "output_error": None, "rounded_output_error": None}
 _SHARES = (0.125, 0.25, 0.5, 1.0)
 """How many of the layers are made more precise in one round after another, the most sensitive first."""
 
@@ -43,7 +42,7 @@ class Gate:
         Raises:
             RecipeError: A limit names no metric of the family.
         """
-        before = measured(model, samples, None, {}, host=host)
+        before = measured(model, samples, None, {}, is_baseline=True, host=host)
         # Against itself the model has also the metrics that need a baseline.
         names = measured_names(model, samples, before, host)
         if unknown := [limit for limit in limits if _metric(limit) not in names]:
@@ -154,14 +153,17 @@ def _revised(step: StepReport, raised: Mapping[str, int], model: Model) -> StepR
         return step
     floats = [target for target in step.targets if raised.get(target.name) == 32]
     targets = tuple(
-        replace(target, bits=stored_bits(model.module.get_submodule(target.name)), **_UNMEASURED)
-        if target.name in raised
-        else target
+        _again(target, stored_bits(model.module.get_submodule(target.name))) if target.name in raised else target
         for target in step.targets
         if target not in floats
     )
     kept = (*step.kept, *(Kept(name=one.name, parameters=one.parameters, reason=FLOAT_REASON) for one in floats))
     return replace(step, targets=targets, kept=kept, coverage=_less(step.coverage, floats, model))
+
+
+def _again(target: Target, bits: float) -> Target:
+    """A target that was rounded anew, which was not measured."""
+    return Target(name=target.name, parameters=target.parameters, bits=bits)
 
 
 def _less(coverage: Coverage, floats: Sequence[Target], model: Model) -> Coverage:

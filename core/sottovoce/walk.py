@@ -40,15 +40,21 @@ class Block:
         """The block as it is now; a visitor may have replaced it."""
         return self.root.get_submodule(self.name)
 
-    def run(self) -> Iterator[Any]:
+    def run(self, ends: type[Exception] | tuple[()] = ()) -> Iterator[Any]:
         """The block's output for one sample after another, computed as they are asked for.
+
+        Args:
+            ends: What a hook raises to end a sample's pass; its output is ``None`` then.
 
         An output may be read until the next is asked for: what a block gives as it was given it may lie on disk again
         then. The model must be one whose blocks can run more than once on the same inputs: no cache may grow.
         """
         for lane in self.lanes:
-            with lane.computed(self.module) as output:
-                yield output
+            try:
+                with lane.computed(self.module) as output:
+                    yield output
+            except ends:
+                yield None
 
 
 def walk(model: Model, samples: Sequence[Sample], blocks: Sequence[str], visit: Callable[[Block], None], *,

@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from sottovoce import cli
+from core.toy import make_host
+from sottovoce import cli, host
 
 
 @dataclass
@@ -65,6 +66,18 @@ class Runner:
         captured = self._capfd.readouterr()
         assert isinstance(caught.value.code, int)
         return Done(caught.value.code, captured.out, captured.err)
+
+
+def toy_runner(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], plugin: object) -> Runner:
+    """A runner whose one plugin of a family is this one."""
+    toys = make_host(plugin)
+    monkeypatch.setattr(host, "default_host", lambda: toys)
+    for module in ("loading", "pipeline", "evaluation"):
+        monkeypatch.setattr(f"sottovoce.{module}.default_host", lambda: toys)
+    monkeypatch.setattr(
+        "sottovoce.evaluation.run_isolated", lambda function, *arguments, progress: function(*arguments, host=toys)
+    )
+    return Runner(monkeypatch, capfd)
 
 
 def command(*arguments: str | Path, environment: dict[str, str] | None = None, prefix: Sequence[str] = ()) -> Done:

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from core.commands import Done, Runner, command
-from core.toy import ToyPlugin, make_host, make_model
-from sottovoce import Prediction, host
+from core.commands import Done, Runner, command, toy_runner
+from core.toy import ToyPlugin, make_model
+from sottovoce import Prediction
 
 COMPRESS_KEYS = {"output", "recipe", "steps", "coverage", "size_bytes", "seconds", "peak_memory_bytes"}
 INSPECT_KEYS = {"architecture", "source", "parameters", "size_bytes", "coverage", "targets", "kept"}
@@ -24,14 +24,8 @@ INSPECT_KEYS = {"architecture", "source", "parameters", "size_bytes", "coverage"
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Runner:
-    toys = make_host(ToyPlugin(predict=lambda model, sample: Prediction(text="ab", tokens=("a", "b"))))
-    monkeypatch.setattr(host, "default_host", lambda: toys)
-    for module in ("loading", "pipeline", "evaluation"):
-        monkeypatch.setattr(f"sottovoce.{module}.default_host", lambda: toys)
-    monkeypatch.setattr(
-        "sottovoce.evaluation.run_isolated", lambda function, *arguments, progress: function(*arguments, host=toys)
-    )
-    return Runner(monkeypatch, capfd)
+    answers = Prediction(text="ab", tokens=("a", "b"))
+    return toy_runner(monkeypatch, capfd, ToyPlugin(predict=lambda model, sample: answers))
 
 
 @pytest.fixture

@@ -19,12 +19,13 @@ LETTERS = "abcdefgh"
 
 
 class Toy(nn.Module):
-    """Two blocks and a head."""
+    """Some blocks and a head."""
 
-    def __init__(self, width: int = 32) -> None:
+    def __init__(self, width: int = 32, blocks: int = 2) -> None:
         super().__init__()
+        self.width = width
         self.embed = nn.Embedding(len(LETTERS), width)
-        self.blocks = nn.ModuleList(nn.Linear(width, width) for _ in range(2))
+        self.blocks = nn.ModuleList(nn.Linear(width, width) for _ in range(blocks))
         self.head = nn.Linear(width, len(LETTERS))
 
     def forward(self, ids: torch.Tensor) -> torch.Tensor:
@@ -74,9 +75,9 @@ class ToyPlugin:
 
     @sottovoce.hookimpl
     def sottovoce_load(self, source: Source, architecture: Architecture, options: LoadOptions) -> Model:
-        module = Toy()
-        config = read_config(source.directory / "config.yaml").get("quantization_config")
-        if config:
+        facts = read_config(source.directory / "config.yaml")
+        module = Toy(facts["width"], facts["blocks"])
+        if config := facts.get("quantization_config"):
             compressed_tensors.prepare_(module, config)
         weights = source.directory / "model.safetensors"
         load_strictly_(module, read_tensors(weights), str(weights), options.allow_unexpected)
@@ -90,21 +91,24 @@ class ToyPlugin:
         return directory
 
 
-def write(module: nn.Module, directory: Path) -> Path:
+def write(module: Any, directory: Path) -> Path:
     """Write a toy's files."""
     import yaml
 
     directory.mkdir(exist_ok=True, parents=True)
-    config = {"model": "Toy", "quantization_config": compressed_tensors.describe(module)}
+    config = {
+        "model": "Toy", "width": module.width, "blocks": len(module.blocks),
+        "quantization_config": compressed_tensors.describe(module),
+    }  # fmt: skip
     (directory / "config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
     write_tensors(module, directory / "model.safetensors")
     return directory
 
 
-def make_model(directory: Path, seed: int = 0) -> Path:
+def make_model(directory: Path, seed: int = 0, **sizes: int) -> Path:
     """Write a toy with random weights."""
     torch.manual_seed(seed)
-    return write(Toy(), directory)
+    return write(Toy(**sizes), directory)
 
 
 def make_host(*plugins: object) -> Host:

@@ -10,9 +10,9 @@ from typing import Any
 from torch import nn
 
 from sottovoce.activations import Activations
-from sottovoce.algorithms.error import output_error, signal_to_noise_db
+from sottovoce.algorithms.error import output_error, output_power, signal_to_noise_db
 from sottovoce.algorithms.gptq import gptq
-from sottovoce.algorithms.observation import layers_by_input, observe
+from sottovoce.algorithms.observation import Order, layers_by_input, observe
 from sottovoce.algorithms.round_to_nearest import Quantized, nearest, round_layer_, stored_bits
 from sottovoce.algorithms.smoothing import scale_by_activations_
 from sottovoce.algorithms.static import choose_range
@@ -85,10 +85,10 @@ class _Work:
         if self.step.method == "awq":
             search = self.step.weight_range == "mse"
             self._unscaled_error |= scale_by_activations_(self.model.architecture, block, layers, search=search)
-        inputs = layers_by_input(block, list(layers))
-        together = [[name for group in inputs for name in group]]
-        for names in inputs if self._sequential else together:
-            self._quantize(block, names, inputs)
+        order = layers_by_input(block, list(layers))
+        together = [[name for group in order.groups for name in group]]
+        for names in order.groups if self._sequential else together:
+            self._quantize(block, names, order)
         facts: dict[str, Any] = {name: vars(self.found[name]) for name in layers if name in self.found}
         self._finished.keep(self.module, block.name, facts | {_NOTES: self.notes[told:]})
         self.calibration.progress(f"{self.step.name} blocks", self._visited, self.total)
@@ -112,9 +112,9 @@ class _Work:
         inside = name == block or name.startswith(f"{block}.")
         return inside and name not in self.found
 
-    def _quantize(self, block: Block, names: Sequence[str], inputs: Sequence[Sequence[str]]) -> None:
+    def _quantize(self, block: Block, names: Sequence[str], order: Order) -> None:
         begin = time.perf_counter()
-        statistics = observe(block, names, inputs)
+        statistics = observe(block, names, order)
         self.seconds["running blocks"] += time.perf_counter() - begin
         begin = time.perf_counter()
         for name in names:
@@ -130,17 +130,19 @@ class _Work:
         if self.calibration.originals is not None:
             self.calibration.originals.keep(name, layer)
         weight, hessian = layer.weight.detach(), statistics.hessian
-        steps, grid = rounded_steps, rounded_grid = nearest(weight, scheme, self.step)
-        rounded_error = error = output_error(weight, grid.values(steps), hessian)
+        steps, grid = nearest(weight, scheme, self.step)
+        rounded_steps = steps
+        power = output_power(weight, hessian)
+        rounded_error = error = output_error(weight, grid.values(steps), hessian, power)
         if self.step.gptq is not None and scheme.type == "int":
             try:
-                steps, grid = gptq(weight, hessian, scheme, self.step.gptq, search=self.step.weight_range == "mse")
+                steps = gptq(weight, hessian, grid, self.step.gptq)
             except ArithmeticError as problem:
                 raise NotFiniteError(f"{name}: {problem}") from None
-            error = output_error(weight, grid.values(steps), hessian)
+            error = output_error(weight, grid.values(steps), hessian, power)
             if error > rounded_error:
                 self.notes.append(f"{name}: rounding to nearest has the smaller output error, and was kept")
-                steps, grid, error = rounded_steps, rounded_grid, rounded_error
+                steps, error = rounded_steps, rounded_error
         snr = signal_to_noise_db(weight, grid.values(steps))
         inputs = choose_range(statistics.values, self.step.input_range) if self.step.input_range else None
         made = from_steps(layer, steps, grid, inputs)

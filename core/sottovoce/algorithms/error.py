@@ -7,6 +7,8 @@ import math
 import torch
 from torch import Tensor
 
+from sottovoce.formats.onednn import matmul_transposed
+
 
 def signal_to_noise_db(weight: Tensor, values: Tensor) -> float | None:
     """10 log10 of the weight's power over its error's; ``None`` when there is no error."""
@@ -26,11 +28,17 @@ def squared_error(weight: Tensor, values: Tensor, hessian: Tensor) -> float:
     return _energy(weight.float() - values, hessian)
 
 
-def output_error(weight: Tensor, values: Tensor, hessian: Tensor) -> float:
-    """The squared error of a layer's output, as a share of the output's own power."""
-    power = _energy(weight.float(), hessian)
+def output_power(weight: Tensor, hessian: Tensor) -> float:
+    """The mean power of a layer's output, summed over the outputs."""
+    return _energy(weight.float(), hessian)
+
+
+def output_error(weight: Tensor, values: Tensor, hessian: Tensor, power: float | None = None) -> float:
+    """The squared error of a layer's output, as a share of the output's own power, which may be known."""
+    power = output_power(weight, hessian) if power is None else power
     return squared_error(weight, values, hessian) / power if power > 0 else 0.0
 
 
 def _energy(weight: Tensor, hessian: Tensor) -> float:
-    return max(float(torch.einsum("oi,oi->", weight @ hessian, weight)), 0.0)
+    # The moments are symmetric.
+    return max(float(torch.einsum("oi,oi->", matmul_transposed(weight, hessian), weight)), 0.0)

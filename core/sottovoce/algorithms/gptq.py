@@ -10,32 +10,27 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from sottovoce.formats.grid import Grid, choose
+from sottovoce.formats.grid import Grid
 from sottovoce.recipe import GPTQ
-from sottovoce.scheme import Scheme
 
 _MOST_DAMPING = 1.0
 
 
-def gptq(
-    weight: Tensor, hessian: Tensor, scheme: Scheme, options: GPTQ, *, search: bool = False
-) -> tuple[Tensor, Grid]:
+def gptq(weight: Tensor, hessian: Tensor, grid: Grid, options: GPTQ) -> Tensor:
     """Round a weight so that its output error on the calibration inputs is small.
 
-    The grid of every group is chosen from the weight as it was, so the columns may be rounded in any order and groups
-    need no index.
+    The grid was chosen from the weight as it is now, so the columns may be rounded in any order and groups need no
+    index.
 
     Args:
         weight: Float ``[out, in]``; left as it is.
         hessian: Second moments of the inputs ``[in, in]``.
-        scheme: How the weight is stored.
+        grid: The steps that it is rounded to.
         options: Damping, block size and order.
-        search: Whether to choose the grids by squared error.
 
     Returns:
-        The steps ``[out, in]`` and their grid.
+        The steps ``[out, in]``.
     """
-    grid = choose(weight, scheme, search=search)
     order = torch.arange(weight.shape[1], device=weight.device)
     if options.act_order:
         order = torch.argsort(hessian.diagonal(), descending=True, stable=True)
@@ -53,7 +48,7 @@ def gptq(
             remaining[:, index:end] -= error @ factor[index : index + 1, index:end]
             errors[:, index - start : index - start + 1] = error
         remaining[:, end:] -= errors @ factor[start:end, end:]
-    return steps[:, torch.argsort(order)], grid
+    return steps[:, torch.argsort(order)]
 
 
 def inverse_factor(hessian: Tensor, damping: float) -> Tensor:

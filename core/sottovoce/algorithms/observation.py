@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
@@ -11,19 +12,35 @@ from torch import Tensor, nn
 from sottovoce.algorithms.statistics import InputStatistics
 from sottovoce.walk import Block
 
+_END = object()
+
 Hook = Callable[[str, Tensor], None]
 
 
-def layers_by_input(block: Block, names: Sequence[str]) -> list[list[str]]:
-    """The layers in the order in which they run, those that read the very same tensor together.
+@dataclass(frozen=True)
+class Order:
+    """How the layers of a block run."""
 
-    Layers that the first sample does not reach stand alone, at the end.
-    """
+    groups: list[list[str]]
+    """In the order in which they run, those that read the very same tensor together."""
+    once: bool
+    """Whether each runs no more than once in a pass, so that a pass may end at the last layer that is watched."""
+
+
+class _EnoughError(Exception):
+    """All that was watched has run."""
+
+
+def layers_by_input(block: Block, names: Sequence[str]) -> Order:
+    """The order of the layers on the first sample; those that it does not reach stand alone, at the end."""
     groups: list[list[str]] = []
     inputs: list[Tensor] = []
+    once = True
 
     def note(name: str, x: Tensor) -> None:
+        nonlocal once
         if any(name in group for group in groups):
+            once = False
             return
         # The tensors are kept, or another could come to lie where one of them was.
         same = [number for number, other in enumerate(inputs) if _is_same(x, other)]
@@ -36,17 +53,16 @@ def layers_by_input(block: Block, names: Sequence[str]) -> list[list[str]]:
     with _watching(block, names, note):
         next(block.run(), None)
     seen = {name for group in groups for name in group}
-    return groups + [[name] for name in names if name not in seen]
+    unseen = [[name] for name in names if name not in seen]
+    return Order(groups + unseen, once and not unseen)
 
 
-def observe(
-    block: Block, names: Iterable[str], groups: Sequence[Sequence[str]], *, moments: bool = True
-) -> dict[str, InputStatistics]:
+def observe(block: Block, names: Iterable[str], order: Order, *, moments: bool = True) -> dict[str, InputStatistics]:
     """Run the block on all samples and count what the layers are given; layers of one group share their counts."""
     wanted = set(names)
     statistics: dict[str, InputStatistics] = {}
     counting: dict[str, InputStatistics] = {}
-    for group in groups:
+    for group in order.groups:
         shared = [name for name in group if name in wanted]
         if not shared:
             continue
@@ -55,10 +71,21 @@ def observe(
         counts = InputStatistics(layer.in_features, layer.weight.device, moments=moments)
         statistics.update(dict.fromkeys(shared, counts))
         counting[shared[0]] = counts
-    with _watching(block, list(counting), lambda name, x: counting[name].add(name, x)):
-        for _ in block.run():
-            pass
-    return statistics
+    left: set[str] = set()
+
+    def note(name: str, x: Tensor) -> None:
+        counting[name].add(name, x)
+        left.discard(name)
+        if order.once and not left:
+            # What comes after in the block would be computed for nothing.
+            raise _EnoughError
+
+    with _watching(block, list(counting), note):
+        outputs = block.run(ends=_EnoughError)
+        while True:
+            left |= counting.keys()
+            if next(outputs, _END) is _END:
+                return statistics
 
 
 def _is_same(one: Tensor, other: Tensor) -> bool:

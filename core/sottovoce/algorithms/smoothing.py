@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from sottovoce.algorithms.awq import search_factors
 from sottovoce.algorithms.error import output_error
-from sottovoce.algorithms.observation import observe
+from sottovoce.algorithms.observation import Order, observe
 from sottovoce.algorithms.smoothquant import scale_between_, smoothing_factors
 from sottovoce.algorithms.statistics import InputStatistics
 from sottovoce.architecture import Architecture, matches
@@ -106,7 +106,7 @@ def _pairs(
             continue
         if not _fits(modules[source], layers):
             continue
-        statistics = observe(block, names[:1], [names[:1]])[names[0]]
+        statistics = observe(block, names[:1], Order([list(names[:1])], once=True))[names[0]]
         if statistics.rows:
             yield _Pair(modules[source], names, layers), statistics
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from sottovoce.errors import NotFiniteError
+from sottovoce.formats.onednn import matmul_transposed
 
 _KEPT_PER_CALL = 4096
 """How many input values of one call are kept to choose a range by; the extremes are always among them."""
@@ -53,7 +54,8 @@ class InputStatistics:
         self.magnitude += magnitudes.sum(0)
         torch.maximum(self.largest, largest, out=self.largest)
         if self.second is not None:
-            self.second.addmm_(x.t(), x)
+            across = x.t().contiguous()
+            self.second += matmul_transposed(across, across)
         stride = -(-x.numel() // _KEPT_PER_CALL)
         while math.gcd(stride, x.shape[1]) > 1:
             stride += 1  # or only some of the inputs would be met, again and again

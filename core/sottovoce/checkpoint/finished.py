@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sottovoce.errors import OutputError
+
 if TYPE_CHECKING:
     from torch import nn
 
@@ -36,13 +38,16 @@ class FinishedBlocks:
             path.unlink(missing_ok=True)
 
     def keep(self, module: nn.Module, name: str, facts: Mapping[str, Any]) -> None:
-        """Write the block ``name`` of ``module``, with facts about its layers."""
+        """Write the block ``name`` of ``module``, with facts about its layers.
+
+        Raises:
+            OutputError: The file system refused, a full disk for instance.
+        """
         if self._directory is None:
             return
+        from safetensors import SafetensorError
         from safetensors.torch import save_file
 
-        self._directory.mkdir(parents=True, exist_ok=True)
-        (self._directory / _KEY).write_bytes(self._key)
         path = self._path(name)
         tensors = {key: tensor.contiguous() for key, tensor in module.get_submodule(name).state_dict().items()}
         memory = {tensor.untyped_storage().data_ptr(): key for key, tensor in tensors.items()}
@@ -51,9 +56,15 @@ class FinishedBlocks:
             if memory[tensor.untyped_storage().data_ptr()] != key:
                 tensors[key] = tensor.clone()
         temporary = path.with_suffix(".part")
-        save_file(tensors, temporary, {"facts": json.dumps(dict(facts))})
-        # A block is there whole or not at all.
-        temporary.replace(path)
+        try:
+            self._directory.mkdir(parents=True, exist_ok=True)
+            (self._directory / _KEY).write_bytes(self._key)
+            save_file(tensors, temporary, {"facts": json.dumps(dict(facts))})
+            # A block is there whole or not at all.
+            temporary.replace(path)
+        except (OSError, SafetensorError) as error:
+            temporary.unlink(missing_ok=True)
+            raise OutputError(f"{self._directory}: could not be written ({error})") from error
 
     def restore_(
         self, module: nn.Module, name: str, prepare: Callable[[Mapping[str, Any]], None]

@@ -6,6 +6,8 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sottovoce.errors import OutputError
+
 if TYPE_CHECKING:
     from torch import nn
 
@@ -19,12 +21,20 @@ class Originals:
         self._numbers: dict[str, int] = {}
 
     def keep(self, name: str, layer: nn.Linear) -> None:
-        """Write a layer's weight and bias."""
+        """Write a layer's weight and bias.
+
+        Raises:
+            OutputError: The file system refused, a full disk for instance.
+        """
+        from safetensors import SafetensorError
         from safetensors.torch import save_file
 
         number = self._numbers.setdefault(name, len(self._numbers))
         tensors = {key: tensor.detach().contiguous() for key, tensor in layer.state_dict().items()}
-        save_file(tensors, self._path(number))
+        try:
+            save_file(tensors, self._path(number))
+        except (OSError, SafetensorError) as error:
+            raise OutputError(f"{self._folder.name}: could not be written ({error})") from error
 
     def restore(self, name: str) -> nn.Linear:
         """The layer as it was kept.

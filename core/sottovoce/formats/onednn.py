@@ -199,6 +199,18 @@ def float_linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     return result.view(*x.shape[:-1], -1)
 
 
+def matmul_transposed(a: Tensor, b: Tensor) -> Tensor:
+    """``a @ b.T`` in float32, by oneDNN on the CPU where it is there.
+
+    Args:
+        a: Float32 ``[rows, in]``.
+        b: Float32 ``[out, in]``.
+    """
+    if a.device.type != "cpu" or not a.numel() or not float_supported():
+        return a @ b.t()
+    return float_linear(a.contiguous(), b.contiguous(), None)
+
+
 @functools.cache
 def float_supported() -> bool:
     """Whether :func:`float_linear` is there and right. Tried once."""

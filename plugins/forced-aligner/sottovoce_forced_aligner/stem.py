@@ -1,8 +1,8 @@
 """The audio tower's convolutions, a few seconds of audio at a time.
 
 The library runs each convolution over all seconds before the next one, and what lies between them takes 6 MB for each
-second of audio. Here the first convolution computes nothing yet; the last one runs all three on a few seconds, then on the next
-few. The values stay in the cache, and the memory no longer grows with the audio.
+second of audio. Here the first convolution computes nothing yet; the last one runs all three on a few seconds, then on
+the next few. The values stay in the cache, and the memory no longer grows with the audio.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Function = Callable[[Tensor], Tensor]
 
 
 class Pending:
-    """A batch and what is to be done with it, a part at a time; whatever else is asked of it, it answers as a tensor."""
+    """A batch and what is to be done with it, a part at a time; for all else it is a tensor."""
 
     def __init__(self, batch: Tensor, functions: tuple[Function, ...]) -> None:
         """Remember functions that treat each item of ``batch`` by itself."""

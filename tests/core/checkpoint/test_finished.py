@@ -137,7 +137,7 @@ def test_other_files_in_the_directory_are_nobody_s_to_remove(tmp_path: Path) -> 
     FinishedBlocks(tmp_path, "key")
     finished(tmp_path)
     FinishedBlocks(tmp_path, "another")
-    assert {path.name for path in tmp_path.rglob("*")} == {"photos", "1.jpg", "letter.txt", "key.json"}
+    assert {path.name for path in tmp_path.rglob("*")} == {"photos", "1.jpg", "letter.txt"}
 
 
 def test_what_was_being_written_is_not_there(tmp_path: Path) -> None:

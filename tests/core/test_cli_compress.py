@@ -1,0 +1,160 @@
+"""What can be wrong with a calibrating ``compress``: one line each, the right exit code, and nothing left behind."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from safetensors.torch import load_file, save_file
+
+from core.commands import Runner, toy_runner
+from core.toy import ToyPlugin, make_model
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Runner:
+    return toy_runner(monkeypatch, capfd, ToyPlugin(inputs=("text",)))
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    return make_model(tmp_path / "toy")
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    soundfile.write(tmp_path / "a.wav", np.zeros(1600, dtype=np.float32), 16000)
+    path = tmp_path / "data.jsonl"
+    path.write_text('{"key": "a", "target": "abcdefgh"}\n')
+    return path
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left_behind(tmp_path: Path) -> Iterator[None]:
+    yield
+    assert {path.name for path in tmp_path.iterdir()} <= {"toy", "data.jsonl", "a.wav", "mine.yaml"}
+
+
+def recipe(folder: Path, text: str) -> Path:
+    (folder / "mine.yaml").write_text(text)
+    return folder / "mine.yaml"
+
+
+def test_a_recipe_that_calibrates_asks_for_samples(run: Runner, source: Path, data: Path, tmp_path: Path) -> None:
+    arguments = ("compress", source, "-o", tmp_path / "out", "-r")
+    for preset in ("int4", "int4-awq", "int8-static"):
+        run(*arguments, preset).fails(1, "calibrates on", "give them (--data)")
+    smooth = recipe(tmp_path, "steps: [{step: smooth}, {step: quantize}]")
+    run(*arguments, smooth).fails(1, "calibrates on", "give them (--data)")
+    run(*arguments, smooth, "--data", data).fails(1, "toy states no modules that can be scaled")
+    gated = recipe(tmp_path, "steps: [{step: quantize}]\ngate: {max_cer_increase: 1}")
+    run(*arguments, gated).fails(1, "gate is measured on samples", "--gate-data")
+
+
+@pytest.mark.parametrize("option", ["--data", "--gate-data"])
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (None, "data.jsonl: no such manifest"),
+        ("", "data.jsonl: the manifest has no samples"),
+        ("\n \n", "data.jsonl: the manifest has no samples"),
+        ("[]\n", "data.jsonl:1: a line must be a JSON object"),
+        ("{}\n", "data.jsonl:1: neither 'source' (a path to audio)"),
+        ('{"target": 7}\n', "data.jsonl:1: 'target' must be a str, not int"),
+        ('{"source": "gone.wav"}\n', "data.jsonl:1: no such audio file: gone.wav"),
+        (b"\xff\xfe", "data.jsonl: cannot be read as UTF-8 text"),
+    ],
+)
+def test_samples_that_are_none_are_named(
+    option: str, content: str | bytes | None, problem: str, run: Runner, source: Path, data: Path, tmp_path: Path
+) -> None:
+    data.unlink()
+    if content is not None:
+        data.write_bytes(content if isinstance(content, bytes) else content.encode())
+    run("compress", source, "-r", "int4", option, data, "-o", tmp_path / "out").fails(1, problem)
+
+
+@pytest.mark.parametrize("row", [{"source": "a.wav"}, {"source": "a.wav", "target": ""}])
+def test_samples_without_what_the_family_reads_are_named(
+    row: dict[str, str], run: Runner, source: Path, data: Path, tmp_path: Path
+) -> None:
+    data.write_text(data.read_text() + json.dumps({"key": "odd"} | row) + "\n")
+    problem = "data.jsonl: toy is calibrated on text; 1 samples have no text, such as 'odd'"
+    run("compress", source, "-r", "int4", "--data", data, "-o", tmp_path / "out").fails(1, problem)
+
+
+def test_a_sample_that_the_model_cannot_read_is_named(run: Runner, source: Path, data: Path, tmp_path: Path) -> None:
+    data.write_text(data.read_text() + '{"key": "odd", "target": "xyz"}\n')
+    arguments = ("compress", source, "-r", "int4", "--data", data, "-o", tmp_path / "out")
+    run(*arguments).fails(1, "the sample 'odd' cannot be run: ValueError:")
+
+
+@pytest.mark.parametrize("size", ["1", "100KB", "10MiB", "0.02G"])
+def test_too_little_memory_says_how_much_is_enough(
+    size: str, run: Runner, source: Path, data: Path, tmp_path: Path
+) -> None:
+    arguments = ("compress", source, "-r", "int4", "--data", data, "-o", tmp_path / "out", "--max-memory", size)
+    run(*arguments).fails(2, "are not enough", "allow at least")
+
+
+@pytest.mark.parametrize("size", ["lots", "8XB", "-8GB", "8,5GB", "", "8 G B"])
+def test_a_size_that_is_none_is_refused(size: str, run: Runner, source: Path, data: Path, tmp_path: Path) -> None:
+    arguments = ("compress", source, "-r", "int4", "--data", data, "-o", tmp_path / "out", "--max-memory", size)
+    run(*arguments).fails(2, "Invalid value for '--max-memory'", f"{size!r} is no size; write one as 8GB")
+
+
+def test_enough_memory_is_no_trouble(run: Runner, source: Path, data: Path, tmp_path: Path) -> None:
+    output = source / "small"  # within what may be left
+    arguments = ("compress", source, "-r", "int4", "--data", data, "-o", output, "--max-memory", "64GB", "--json")
+    form = run(*arguments).json
+    assert [target["bits"] for target in form["steps"][0]["targets"]] == [9.0, 4.5, 4.5]
+
+
+@pytest.mark.parametrize("with_data", [True, False])
+@pytest.mark.parametrize(
+    ("step", "problem"),
+    [
+        ("group_size: 64", "groups of 64 do not divide the 32 inputs of 'blocks.0'; use group_size 32 for it"),
+        ("group_size: 128, bits: 4", "groups of 128 do not divide the 32 inputs of 'blocks.0'"),
+        ("overrides: {blocks.1: {bits: 4, group_size: 128}}", "the 32 inputs of 'blocks.1'"),
+        ("targets: [layers.0]", "no module of toy matches 'layers.0'; see inspect for names"),
+        ("targets: ['blocks.0', 're:encoder.*']", "no module of toy matches 're:encoder.*'"),
+        ("ignore: ['re:blocks.*']", "quantize meets 0.0% of the parameters of toy (0 layers)"),
+        ("min_coverage: 0.99", "the recipe promises 99.0%"),
+    ],
+)
+def test_a_recipe_that_does_not_fit_the_model_is_one_line(
+    step: str, problem: str, with_data: bool, run: Runner, source: Path, data: Path, tmp_path: Path
+) -> None:
+    path = recipe(tmp_path, f"steps: [{{step: quantize, {step}}}]\n")
+    samples = ("--data", data) if with_data else ()
+    run("compress", source, "-r", path, "-o", tmp_path / "out", *samples).fails(1, problem)
+    run("inspect", source, "-r", path).fails(1, problem)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("preset", ["int8", "int8-static", "int4", "int4-awq", "fp8"])
+def test_a_weight_that_is_not_finite_is_named(
+    preset: str, value: float, run: Runner, source: Path, data: Path, tmp_path: Path
+) -> None:
+    weights = load_file(source / "model.safetensors")
+    weights["blocks.1.weight"][3, 4] = value
+    save_file(weights, source / "model.safetensors")
+    arguments = ("compress", source, "-r", preset, "--data", data, "-o", tmp_path / "out")
+    run(*arguments).fails(1, "the weight of the layer 'blocks.1' is not finite; the model is damaged")
+
+
+def test_a_gate_that_is_wrong_is_one_line(run: Runner, source: Path, data: Path, tmp_path: Path) -> None:
+    arguments = ("compress", source, "-o", tmp_path / "out", "--gate-data", data, "-r")
+    for gate, code, problem in (
+        ("{max_size_bytes: 1}", 1, "the gate cannot be held: max_size_bytes is"),
+        ("{max_boundary_shift_ms: 1}", 2, "names no metric of toy (there are: "),
+        ("{cer: 1}", 2, "'cer' is no limit"),
+        ("{max_cer: .nan}", 2, "max_cer must be a number"),
+        ("[max_cer]", 2, "a mapping of limits"),
+    ):
+        run(*arguments, recipe(tmp_path, f"steps: [{{step: quantize}}]\ngate: {gate}\n")).fails(code, problem)

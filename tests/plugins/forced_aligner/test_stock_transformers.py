@@ -1,0 +1,186 @@
+"""What is saved loads in transformers itself, where Sottovoce is not installed, and says the same there.
+
+transformers and compressed-tensors get an environment of their own in the repository's root, made when it is missing
+(a minute or two).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import venv
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+import sottovoce
+from sottovoce import Model, read_samples
+from sottovoce_forced_aligner.inference import inputs
+from sottovoce_forced_aligner.reading import prepare, run
+
+ROOT = Path(__file__).parents[3]
+TRAINED = ROOT / "examples" / "models" / "tiny-aligner"
+TEST = ROOT / "examples" / "data" / "mandarin-commands" / "test.jsonl"
+CALIBRATION = ROOT / "tests" / "calibration.jsonl"
+ENVIRONMENT = ROOT / ".venv-stock-transformers"
+PACKAGES = tuple(
+    f"{name}=={version(name).partition('+')[0]}" for name in ("torch", "transformers", "compressed-tensors")
+)
+MIXED = {
+    "steps": [
+        {
+            "step": "quantize", "bits": 4, "embeddings": "int8",
+            "overrides": {
+                r"re:.*\.layers\.1\..*": {"bits": 8},
+                r"re:.*\.(q|k|v)_proj": {"bits": 8, "group_size": 32},
+            },
+        }
+    ]
+}  # fmt: skip
+RECIPES: dict[str, Any] = {
+    "int8": "int8", "int8-weight": "int8-weight", "fp8": "fp8", "int4": "int4", "mixed": MIXED,
+}  # fmt: skip
+UTTERANCES = 16
+
+CLIENT = """
+import json, sys, warnings
+warnings.simplefilter("ignore")
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import AutoProcessor, Qwen3ASRForTokenClassification
+
+try:
+    import sottovoce
+except ImportError:
+    pass
+else:
+    sys.exit("sottovoce is installed here")
+job = json.load(sys.stdin)
+given = load_file(job["inputs"])
+batches = {}
+for name, tensor in given.items():
+    number, _, key = name.partition(".")
+    batches.setdefault(number, {})[key] = tensor
+for name, directory in job["directories"].items():
+    model, info = Qwen3ASRForTokenClassification.from_pretrained(directory, output_loading_info=True)
+    processor, alike, logits = AutoProcessor.from_pretrained(directory), True, {}
+    for number, batch in batches.items():
+        batch = dict(batch)
+        words = [{"type": "text", "text": word} for word in job["words"][int(number)]]
+        content = [{"type": "audio", "audio": batch.pop("audio").numpy()}, *words]
+        made = processor.apply_chat_template(
+            [[{"role": "user", "content": content}]], tokenize=True, return_dict=True
+        )
+        alike &= made["input_ids"].equal(batch["input_ids"])
+        alike &= made["input_features"].equal(batch["input_features"])
+        with torch.inference_mode():
+            logits[number] = model.eval()(**batch, use_cache=False).logits[0].contiguous()
+    save_file(logits, directory + ".logits.safetensors")
+    print("loaded", json.dumps({"name": name, "alike": alike, **{key: sorted(map(str, info[key])) for key in info}}))
+"""
+
+
+@pytest.fixture(scope="module")
+def python() -> Path:
+    """The interpreter of an environment with transformers and without Sottovoce."""
+    interpreter = ENVIRONMENT / "bin" / "python"
+    stamp = ENVIRONMENT / "packages.txt"
+    if stamp.is_file() and stamp.read_text(encoding="utf-8") == "\n".join(PACKAGES):
+        return interpreter
+    venv.create(ENVIRONMENT, clear=True, symlinks=True, with_pip=True)
+    (ENVIRONMENT / ".gitignore").write_text("*\n", encoding="utf-8")
+    done = subprocess.run(
+        [interpreter, "-m", "pip", "install", "--quiet", *PACKAGES],
+        env=os.environ | {"PIP_CONSTRAINT": str(ROOT / "constraints.txt")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        pytest.fail(f"transformers cannot be installed: {done.stderr.strip().splitlines()[-1]}")
+    stamp.write_text("\n".join(PACKAGES), encoding="utf-8")
+    return interpreter
+
+
+def saved(recipe: Any, directory: Path) -> Model:
+    """The bundled aligner compressed by a recipe, as it loads again."""
+    model = sottovoce.load(TRAINED)
+    sottovoce.compress(model, recipe, CALIBRATION if recipe == "int4" else None)
+    return sottovoce.load(sottovoce.save(model, directory))
+
+
+class Loaded:
+    """What Sottovoce and transformers make of every saved model."""
+
+    def __init__(self, python: Path, folder: Path) -> None:
+        models = {name: saved(recipe, folder / name) for name, recipe in RECIPES.items()}
+        tensors: dict[str, Tensor] = {}
+        batches, words = [], []
+        processor = models["int8"].processor
+        for number, sample in enumerate(read_samples(TEST)[:UTTERANCES]):
+            audio, spoken = inputs(models["int8"], sample)
+            batch = prepare(processor, audio, spoken)
+            tensors |= {f"{number}.{key}": tensor.contiguous() for key, tensor in batch.items()}
+            tensors[f"{number}.audio"] = torch.from_numpy(audio)
+            batches.append(batch)
+            words.append(spoken)
+        save_file(tensors, folder / "inputs.safetensors")
+        self.marker = models["int8"].native.config.timestamp_token_id
+        self.ids = [batch["input_ids"][0] for batch in batches]
+        self.ours: dict[str, list[Tensor]] = {}
+        with torch.inference_mode():
+            for name, model in models.items():
+                self.ours[name] = [run(model.native, batch)[0] for batch in batches]
+        job = {
+            "inputs": str(folder / "inputs.safetensors"), "words": words,
+            "directories": {name: str(folder / name) for name in RECIPES},
+        }  # fmt: skip
+        done = subprocess.run(
+            [python, "-c", CLIENT], input=json.dumps(job), capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        lines = [line.removeprefix("loaded ") for line in done.stdout.splitlines() if line.startswith("loaded ")]
+        self.facts = {facts["name"]: facts for facts in map(json.loads, lines)}
+        self.theirs: dict[str, list[Tensor]] = {}
+        for name in RECIPES:
+            logits = load_file(folder / f"{name}.logits.safetensors")
+            self.theirs[name] = [logits[str(number)] for number in range(UTTERANCES)]
+
+    def boundaries(self, logits: list[Tensor]) -> Tensor:
+        """The labels of every word's start and end."""
+        return torch.cat([each[ids == self.marker].argmax(-1) for each, ids in zip(logits, self.ids, strict=True)])
+
+
+@pytest.fixture(scope="module")
+def loaded(python: Path, tmp_path_factory: pytest.TempPathFactory) -> Loaded:
+    return Loaded(python, tmp_path_factory.mktemp("stock"))
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_tensor_finds_its_place_and_the_processor_gives_the_same(name: str, loaded: Loaded) -> None:
+    facts = loaded.facts[name]
+    assert {key: found for key, found in facts.items() if key.endswith("_keys") and found} == {}
+    assert {"missing_keys", "unexpected_keys", "mismatched_keys"} <= facts.keys()
+    assert facts["alike"]
+
+
+@pytest.mark.parametrize("name", [name for name in RECIPES if name != "int8"])
+def test_formats_of_weights_give_the_same_logits(name: str, loaded: Loaded) -> None:
+    for mine, other in zip(loaded.ours[name], loaded.theirs[name], strict=True):
+        assert mine.dtype == other.dtype == torch.float32
+        torch.testing.assert_close(other, mine, rtol=1e-4, atol=1e-4)
+    assert loaded.boundaries(loaded.theirs[name]).equal(loaded.boundaries(loaded.ours[name]))
+
+
+def test_int8_products_give_the_same_boundaries(loaded: Loaded) -> None:
+    """Both round the inputs, each by an arithmetic of its own."""
+    mine, other = loaded.boundaries(loaded.ours["int8"]), loaded.boundaries(loaded.theirs["int8"])
+    assert len(mine) >= 200
+    same = float((mine == other).float().mean())
+    assert same >= 0.95, f"{same:.1%} of the boundaries are the same"
