@@ -184,7 +184,7 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, default=HERE / "data" / "mandarin-commands", help="the speech")
     parser.add_argument("--output", type=Path, default=HERE / "models" / "tiny-aligner", help="folder to write")
-    parser.add_argument("--epochs", type=int, default=14, help="passes over the training speech")
+    parser.add_argument("--epochs", type=int, default=22, help="passes over the training speech")
     parser.add_argument("--batch", type=float, default=32, help="seconds of audio in a batch")
     parser.add_argument("--rate", type=float, default=1.5e-3, help="highest learning rate")
     parser.add_argument("--copies", type=int, default=4, help="recording conditions of every training utterance")

@@ -47,6 +47,8 @@ class Architecture:
     """Patterns of the linear layers to quantize; each must meet something in every model of the family."""
     ignore: Mapping[str, str] = field(default_factory=dict)
     """Patterns of modules that stay as they are, each with the reason. They win over ``targets``."""
+    float_inputs: Mapping[str, str] = field(default_factory=dict)
+    """Patterns of targets whose inputs stay float whatever the recipe says, each with the reason."""
     blocks: tuple[str, ...] = ()
     """Patterns of the repeated layers, in forward order."""
     scaling: Mapping[str, tuple[tuple[str, tuple[str, ...]], ...]] = field(default_factory=dict)

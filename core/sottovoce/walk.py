@@ -81,6 +81,8 @@ def walk(model: Model, samples: Sequence[Sample], blocks: Sequence[str], visit: 
         try:
             for lane in lanes:
                 lane.advance()
+                # Every thread frees into a place of its own, of which nothing goes back by itself.
+                release_memory()
             while waiting := [lane for lane in lanes if lane.at is not None]:
                 name = min((lane.at for lane in waiting if lane.at), key=blocks.index)
                 block = Block(name, model.module, [lane for lane in waiting if lane.at == name])
@@ -90,7 +92,6 @@ def walk(model: Model, samples: Sequence[Sample], blocks: Sequence[str], visit: 
                     with lane.computed(block.module) as output:
                         pass
                     lane.advance(output)
-                # Every thread frees into a place of its own, of which nothing goes back by itself.
                 release_memory()
         finally:
             for lane in lanes:

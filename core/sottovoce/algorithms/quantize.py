@@ -102,12 +102,13 @@ def _scheme(name: str, layer: nn.Module, architecture: Architecture, step: Quant
         group_size = None
     elif group_size and width % int(group_size):
         raise CoverageError(_misfit(name, width, int(group_size)))
+    rounds_inputs = bits == 8 and not any(matches(name, kind, pattern) for pattern in architecture.float_inputs)
     return Scheme(
         bits=bits,
         type=step.type,
         group_size=int(group_size) if group_size else None,
         symmetric=step.symmetric,
-        activations=step.activations if bits == 8 else "none",
+        activations=step.activations if rounds_inputs else "none",
         strategy=architecture.activation_strategy if step.activations == "dynamic" else "tensor",
     )
 
