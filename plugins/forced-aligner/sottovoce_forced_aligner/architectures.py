@@ -25,8 +25,8 @@ FORCED_ALIGNER = Architecture(
         r"re:.*norm\d?": "normalization",
     },
     float_inputs={
-        "model.audio_tower.conv_out": "all audio passes it, and its inputs' range is wide: rounded, they move nearly as "
-        "many boundaries as all other layers together",
+        "model.audio_tower.conv_out": "all audio passes it, and its inputs have a wide range: rounded, they move as "
+        "many boundaries as all other layers together, nearly",
     },
     blocks=(_AUDIO_LAYER, _TEXT_LAYER),
     scaling={
