@@ -58,7 +58,7 @@ class Gate:
             The steps' reports as they are true now, and what the gate found.
 
         Raises:
-            GateError: A limit does not hold even with all layers float.
+            GateError: A limit does not hold even with all linear layers float.
         """
         raised: dict[str, int] = {}
         found = self._measure(model)
@@ -73,7 +73,7 @@ class Gate:
                 raised[name] = bits
             found = self._measure(model)
         if broken := self._broken(found):
-            raise GateError(f"the gate cannot be held: {'; '.join(broken)}, with every layer as it was")
+            raise GateError(f"the gate cannot be held: {'; '.join(broken)}, with every layer float but tables")
         report = {"limits": dict(self.limits), "found": found, "samples": self.samples.to_dict(), "rounds": rounds,
                   "raised": [{"name": name, "bits": bits} for name, bits in raised.items()]}  # fmt: skip
         return [_revised(step, raised, model) for step in steps], report

@@ -71,7 +71,7 @@ def release_memory() -> None:
 def release_pages(tensor: Tensor) -> None:
     """Let the pages of a tensor go that lie in a mapped file, where the system can (Linux); they are read again on use.
 
-    Values stay what they are, wherever the tensor lies: pages that are not in a file are left alone.
+    Values stay what they are, wherever the tensor lies: other pages go to swap at most, and come back from there.
     """
     if tensor.device.type != "cpu" or not tensor.nbytes:
         return

@@ -160,7 +160,6 @@ class _Lane(threading.Thread):
         self._model, self._sample, self._held = model, sample, held
         self._go, self._stopped = threading.Semaphore(0), threading.Semaphore(0)
         self._inputs: Any = None
-        self._original: Callable[..., Any] | None = None
         self._output: Any = None
         self._error: BaseException | None = None
         self._ended = False

@@ -90,7 +90,9 @@ class _Work:
         for names in order.groups if self._sequential else together:
             self._quantize(block, names, order)
         facts: dict[str, Any] = {name: vars(self.found[name]) for name in layers if name in self.found}
-        self._finished.keep(self.module, block.name, facts | {_NOTES: self.notes[told:]})
+        if all(self.schemes[name] == scheme for name, scheme in layers.items()):
+            # A block with a layer that no sample reached is stored otherwise than was planned, and is done again.
+            self._finished.keep(self.module, block.name, facts | {_NOTES: self.notes[told:]})
         self.calibration.progress(f"{self.step.name} blocks", self._visited, self.total)
 
     def _prepare_(self, names: Iterable[str]) -> None:

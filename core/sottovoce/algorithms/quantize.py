@@ -61,9 +61,7 @@ def quantize_(model: Model, architecture: Architecture, step: Quantize, calibrat
 
         found = round_(model.module, schemes, step, calibration.originals)
     elif not calibration:
-        raise SamplesError(
-            f"{step.method} with {step.activations} activations calibrates on samples; give them (--data)"
-        )
+        raise SamplesError("the step quantize calibrates on real samples: give them (--data)")
     else:
         from sottovoce.algorithms.calibrated import calibrate_
 
