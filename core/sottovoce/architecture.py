@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -29,6 +29,22 @@ class CardFacts:
     """ISO 639-1 codes."""
     usage: str = ""
     """Python that loads ``{directory}`` with the model's own library and prints what ``{audio}`` says."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExpertLayout:
+    """Where one part of a model keeps its experts, and what counts them."""
+
+    part: str
+    """The part's name in recipes and reports, such as ``decoder``."""
+    experts: str
+    """Pattern of the modules that hold the experts of a layer."""
+    count: str
+    """Path of the number of experts in the model's configuration, such as ``text_config.num_experts``."""
+    router: str = "gate"
+    """Name of the router beside the experts: its ``weight`` has a row for each, ``top_k`` of them run."""
+    pruned: bool = True
+    """Whether a recipe that does not name the part prunes it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +76,11 @@ class Architecture:
     """
     activation_strategy: Strategy = "token"
     """Whether dynamic int8 inputs have a range for each row, or one for the tensor: faster, where no row stands out."""
+    experts: tuple[ExpertLayout, ...] = ()
+    """Where the experts of a mixture are. They are held as linear layers, one set for each expert, so ``targets`` may
+    name them: ``...experts.<number>.gate_proj``, ``up_proj`` and ``down_proj``."""
+    protect: Mapping[str, float] = field(default_factory=dict)
+    """By kind of token (see ``modalities``), the share of a layer's experts that pruning keeps for it by default."""
     parts: Mapping[str, str] = field(default_factory=dict)
     """Names of the model's parts, each with a pattern of parameter names, for reports."""
     min_coverage: float = 0.5
@@ -78,6 +99,9 @@ class Architecture:
     """Run one sample as a user would, return the text and the tokens."""
     probe: Callable[[Model], Sample]
     """A short, fixed input that every model of the family takes."""
+    modalities: Callable[[Model, Sample, str], Sequence[str]] | None = None
+    """The kind (``text``, ``audio`` ...) of every token that a block is given when ``forward`` runs a sample:
+    ``modalities(model, sample, block)``."""
     rewire: Callable[[nn.Module], tuple[str, ...]] | None = None
     """Make a compressed module fast in place, for inference; what is stored does not depend on it. Says what it did."""
     resolve: Callable[[str, LoadOptions], Repository | None] | None = None

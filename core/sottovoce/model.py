@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from sottovoce.architecture import Architecture
+    from sottovoce.checkpoint.stream import Stream
     from sottovoce.report import CompressionReport
 
 Hub = Literal["hf", "modelscope"]
@@ -49,6 +50,9 @@ class LoadOptions:
     cache_dir: Path | None = None
     allow_unexpected: tuple[str, ...] = ()
     """Patterns of tensors in the file that may be left out of the model."""
+    stream: bool = False
+    """Whether the weights of the blocks stay on disk, for a model that is larger than memory: it can be compressed and
+    saved, not run."""
     native: Mapping[str, Any] = field(default_factory=dict)
     """Keyword arguments for the library that builds the model."""
 
@@ -70,6 +74,11 @@ class Model:
     """Models that work beside this one (voice activity, punctuation), by the library's own names."""
     report: CompressionReport | None = None
     """What was done to the model since it was trained; ``None`` for a model as published."""
+
+    stream: Stream | None = None
+    """Where the blocks are, when they are not in memory."""
+    rename: Callable[[str], str] | None = None
+    """A tensor's name in the module to its name in the checkpoint, when the two differ."""
 
     @property
     def size_bytes(self) -> int:

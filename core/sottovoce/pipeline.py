@@ -14,16 +14,17 @@ from sottovoce.calibration import Calibration
 from sottovoce.checkpoint.directory import new_directory, refuse_existing
 from sottovoce.checkpoint.manifest import digests
 from sottovoce.checkpoint.weights import leave_file_
-from sottovoce.errors import RecipeError, ReloadError, SamplesError, UsageError
+from sottovoce.errors import PluginError, RecipeError, ReloadError, SamplesError, UsageError
 from sottovoce.gate import Gate
 from sottovoce.host import Host, default_host
 from sottovoce.loading import load, load_with
 from sottovoce.machine import peak_memory, reset_peak_memory, versions
 from sottovoce.model import LoadOptions, Model
+from sottovoce.passage import BlockStep, Passage
 from sottovoce.progress import Progress, silent
 from sottovoce.recipe import Recipe
 from sottovoce.report import COMPRESSION_FILE, CompressionReport, Coverage, StepReport
-from sottovoce.samples import Samples, read_samples
+from sottovoce.samples import Sample, Samples, read_samples
 from sottovoce.selection import select_layers
 
 if TYPE_CHECKING:
@@ -83,8 +84,9 @@ def compress(
     finally:
         if gate is not None:
             gate.originals.close()
-    leave_file_(model.module)
-    if model.architecture.rewire is not None:
+    if model.stream is None:
+        leave_file_(model.module)
+    if model.stream is None and model.architecture.rewire is not None:
         model.architecture.rewire(model.module)
     model.report = CompressionReport(
         recipe=recipe.to_dict(),
@@ -135,17 +137,35 @@ def _work_key(model: Model, recipe: Recipe, samples: Samples | None) -> str:
 
 
 def _apply(recipe: Recipe, model: Model, calibration: Calibration, host: Host) -> list[StepReport]:
-    steps = []
+    """Apply the steps in order; consecutive ones that work block by block go through the model together."""
+    reports: list[StepReport] = []
+    together: list[BlockStep] = []
+    first = 0
+
+    def go() -> None:
+        if together:
+            reports.extend(Passage(model, together, calibration.step(first)).run_())
+            together.clear()
+
     for number, step in enumerate(recipe.steps):
         calibration.progress(step.name, number, len(recipe.steps))
-        report = host.call(
+        if not step.by_block:
+            go()
+        first = first if together else number
+        answer = host.call(
             "sottovoce_compress", model.architecture, step=step, model=model, samples=calibration.samples,
             calibration=calibration.step(number),
         )  # fmt: skip
-        if not isinstance(report, StepReport):
+        if isinstance(answer, StepReport) and not together:
+            reports.append(answer)
+        elif isinstance(answer, BlockStep):
+            together.append(answer)
+        elif answer is None:
             raise RecipeError(f"no installed plugin applies the step {step.name!r} to {model.architecture.name}")
-        steps.append(report)
-    return steps
+        else:
+            raise PluginError(f"the step {step.name!r} works by block, but a plugin answered {type(answer).__name__}")
+    go()
+    return reports
 
 
 def _provenance(model: Model) -> dict[str, Any]:
@@ -208,15 +228,27 @@ def _write(model: Model, format: str, directory: Path, host: Host) -> None:
 def _prove(model: Model, directory: Path, host: Host) -> None:
     import torch
 
-    expected = probe(model)
-    device = str(next(model.module.parameters()).device)
-    again = load_with(str(directory), LoadOptions(device=device), host)
-    found = probe(again)
+    stream = model.stream
+    device = str(next(model.module.parameters()).device) if stream is None else "cpu"
+    again = load_with(str(directory), LoadOptions(device=device, stream=stream is not None), host)
+    if stream is None:
+        expected, found = probe(model), probe(again)
+    else:
+        sample = stream.first[0] if stream.first else model.architecture.probe(model)
+        expected, found = stream.first[1] if stream.first else _streamed(model, sample), _streamed(again, sample)
     if expected.shape != found.shape or not torch.equal(expected, found):
         gap = "in shape" if expected.shape != found.shape else f"by up to {(expected - found).abs().max().item():.3g}"
         raise ReloadError(
             f"{model.source.name}: loaded again, the outputs on the probe differ {gap}; nothing was written"
         )
+
+
+def _streamed(model: Model, sample: Sample) -> Tensor:
+    """What a model gives for a sample, with one block in memory at a time."""
+    Passage(model, (), Calibration(samples=Samples((sample,)))).run_()
+    assert model.stream is not None
+    assert model.stream.first is not None
+    return model.stream.first[1]
 
 
 def probe(model: Model) -> Tensor:

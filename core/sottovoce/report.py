@@ -88,10 +88,14 @@ class StepReport:
     timing: Mapping[str, float] = field(default_factory=dict)
     """Seconds of the parts of the work, when they were taken apart."""
     notes: tuple[str, ...] = ()
+    details: Mapping[str, Any] = field(default_factory=dict)
+    """What only steps of this kind have to tell, in the form of JSON."""
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON form."""
         form = dataclasses.asdict(self)
+        if not self.details:
+            del form["details"]
         form["coverage"] = self.coverage.to_dict() if self.coverage else None
         # What was not measured is left out.
         form["targets"] = [

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Container, Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from sottovoce.architecture import Architecture, matches
@@ -25,11 +25,44 @@ class Selection:
     layers: Mapping[str, nn.Linear | nn.Embedding]
     kept: tuple[Kept, ...]
     coverage: Coverage
+    parameters: Mapping[str, int]
+    """Elements of every parameter of the model, by name."""
 
     @property
     def targets(self) -> tuple[Target, ...]:
         """The layers with the elements that change."""
         return tuple(Target(name=name, parameters=layer.weight.numel()) for name, layer in self.layers.items())
+
+    def reduced(self, module: nn.Module, changed: Container[str], architecture: Architecture) -> Selection:
+        """The same after work in which modules were removed, or lost rows.
+
+        Args:
+            module: The model now.
+            changed: Names of the layers that were changed.
+            architecture: Gives the parts.
+        """
+        now = {name for name, _ in module.named_modules()}
+        sizes = {name: parameter.numel() for name, parameter in module.named_parameters()}
+        own: dict[str, int] = {}
+        for name, count in sizes.items():
+            owner = name.rpartition(".")[0]
+            own[owner] = own.get(owner, 0) + count
+        layers = {name: layer for name, layer in self.layers.items() if name in changed}
+        weights = {f"{name}.weight" for name in self.layers}
+        parameters = {
+            name: count if name in weights else sizes.get(name, count)
+            for name, count in self.parameters.items()
+            if name.rpartition(".")[0] in now
+        }
+        kept = []
+        for each in self.kept:
+            if each.name in now:
+                kept.append(replace(each, parameters=own.get(each.name, each.parameters)))
+            elif each.reason == BIAS_REASON:
+                kept.append(each)
+        chosen = tuple(Target(name=name, parameters=layer.weight.numel()) for name, layer in layers.items())
+        coverage = Coverage.of(architecture.part_of, parameters, chosen)
+        return Selection(layers, tuple(kept), coverage, parameters)
 
 
 def select_layers(
@@ -73,7 +106,8 @@ def select_layers(
         )
     parameters = {name: parameter.numel() for name, parameter in module.named_parameters()}
     chosen = tuple(Target(name=name, parameters=layer.weight.numel()) for name, layer in layers.items())
-    return Selection(layers, _kept(module, layers, why), Coverage.of(architecture.part_of, parameters, chosen))
+    coverage = Coverage.of(architecture.part_of, parameters, chosen)
+    return Selection(layers, _kept(module, layers, why), coverage, parameters)
 
 
 def _is_table(module: nn.Module) -> bool:

@@ -9,15 +9,14 @@ activations between two blocks are held.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sottovoce.activations import Activations
 from sottovoce.architecture import matches
-from sottovoce.errors import MemoryLimitError, SamplesError
+from sottovoce.errors import MemoryLimitError
+from sottovoce.lanes import Lane, doors
 from sottovoce.machine import release_memory, resident_memory
 
 if TYPE_CHECKING:
@@ -33,23 +32,24 @@ class Block:
 
     name: str
     root: nn.Module
-    lanes: Sequence[_Lane]
+    lanes: Sequence[Lane]
 
     @property
     def module(self) -> nn.Module:
         """The block as it is now; a visitor may have replaced it."""
         return self.root.get_submodule(self.name)
 
-    def run(self, ends: type[Exception] | tuple[()] = ()) -> Iterator[Any]:
+    def run(self, ends: type[Exception] | tuple[()] = (), lanes: Sequence[Lane] | None = None) -> Iterator[Any]:
         """The block's output for one sample after another, computed as they are asked for.
 
         Args:
             ends: What a hook raises to end a sample's pass; its output is ``None`` then.
+            lanes: Some of the lanes; by default all.
 
         An output may be read until the next is asked for: what a block gives as it was given it may lie on disk again
         then. The model must be one whose blocks can run more than once on the same inputs: no cache may grow.
         """
-        for lane in self.lanes:
+        for lane in self.lanes if lanes is None else lanes:
             try:
                 with lane.computed(self.module) as output:
                     yield output
@@ -58,7 +58,8 @@ class Block:
 
 
 def walk(model: Model, samples: Sequence[Sample], blocks: Sequence[str], visit: Callable[[Block], None], *,
-         activations: Activations | None = None) -> tuple[str, ...]:  # fmt: skip
+         activations: Activations | None = None, leave: Callable[[str], None] | None = None,
+         first: list[Any] | None = None) -> tuple[str, ...]:  # fmt: skip
     """Visit the blocks in the order in which the samples reach them.
 
     Args:
@@ -67,6 +68,8 @@ def walk(model: Model, samples: Sequence[Sample], blocks: Sequence[str], visit: 
         blocks: Names of modules that do not lie in one another.
         visit: Called once for every block that a sample reaches.
         activations: Where the inputs that wait are held.
+        leave: Called when a block's outputs are computed and it is not run again.
+        first: Takes what the model gave for the first sample.
 
     Returns:
         The blocks that no sample reached.
@@ -75,14 +78,18 @@ def walk(model: Model, samples: Sequence[Sample], blocks: Sequence[str], visit: 
         SamplesError: A sample cannot be run; names it.
     """
     held = activations or Activations()
-    lanes = [_Lane(model, sample, held) for sample in samples]
+    lanes = [Lane(model, sample, held) for sample in samples]
     visited: list[str] = []
-    with _doors(model.module, blocks, visited):
+    for lane in lanes[:1]:
+        lane.keeps_result = first is not None
+    with doors(model.module, blocks, visited):
         try:
             for lane in lanes:
                 lane.advance()
                 # Every thread frees into a place of its own, of which nothing goes back by itself.
                 release_memory()
+            if model.stream is not None:
+                model.stream.release_pages()
             while waiting := [lane for lane in lanes if lane.at is not None]:
                 name = min((lane.at for lane in waiting if lane.at), key=blocks.index)
                 block = Block(name, model.module, [lane for lane in waiting if lane.at == name])
@@ -92,7 +99,11 @@ def walk(model: Model, samples: Sequence[Sample], blocks: Sequence[str], visit: 
                     with lane.computed(block.module) as output:
                         pass
                     lane.advance(output)
+                if leave is not None:
+                    leave(name)
                 release_memory()
+            if first is not None:
+                first.extend(lane.result for lane in lanes[:1])
         finally:
             for lane in lanes:
                 lane.abandon()
@@ -104,14 +115,20 @@ def blocks_of(model: Model, layers: Sequence[str]) -> list[str]:
     """The family's blocks that hold any of the layers, and the layers that lie in none, in the module's order."""
     found: dict[str, None] = {}
     wanted = set(layers)
+    holding = {above for layer in wanted for above in _above(layer)}
     for name, child in model.module.named_modules():
-        inside = any(name.startswith(f"{block}.") for block in found)
+        if name not in wanted and name not in holding:
+            continue
         kind = type(child).__name__
-        is_block = any(matches(name, kind, pattern) for pattern in model.architecture.blocks)
-        holds = any(layer.startswith(f"{name}.") for layer in layers)
-        if not inside and (name in wanted or (is_block and holds)):
+        is_block = name in wanted or any(matches(name, kind, pattern) for pattern in model.architecture.blocks)
+        if is_block and not any(above in found for above in _above(name)):
             found[name] = None
     return list(found)
+
+
+def _above(name: str) -> Iterator[str]:
+    while name := name.rpartition(".")[0]:
+        yield name
 
 
 def room_for_activations(model: Model, blocks: Sequence[str], memory_bytes: int | None) -> int | None:
@@ -125,13 +142,16 @@ def room_for_activations(model: Model, blocks: Sequence[str], memory_bytes: int 
     """
     if memory_bytes is None:
         return None
-    now, work = resident_memory() or model.size_bytes, max((_moments(model.module, name) for name in blocks), default=0)
+    now = resident_memory() or model.size_bytes
+    work = max((_moments(model.module, name) for name in blocks), default=0)
+    if model.stream is not None:
+        work += model.stream.largest_bytes
     room = memory_bytes - now - work
     if room < _LEAST_ROOM:
         needed = (now + work + _LEAST_ROOM) / 1e9
         raise MemoryLimitError(
-            f"{memory_bytes / 1e9:.2f} GB are not enough: the loaded model takes {now / 1e9:.2f} GB and the second "
-            f"moments of a block {work / 1e9:.2f} GB; allow at least {needed:.2f} GB"
+            f"{memory_bytes / 1e9:.2f} GB are not enough: the loaded model takes {now / 1e9:.2f} GB and the work on "
+            f"a block {work / 1e9:.2f} GB; allow at least {needed:.2f} GB"
         )
     return room
 
@@ -146,125 +166,3 @@ def _moments(module: nn.Module, name: str) -> int:
     widths = [int(getattr(child, "in_features", 0)) for child in module.get_submodule(name).modules()]
     squares = {width: 4 * width * width for width in widths}
     return sum(squares.values()) + _COPIES * max(squares.values(), default=0)
-
-
-class _Abandoned(BaseException):
-    """The walk ended; a lane's thread ends with it."""
-
-
-class _Lane(threading.Thread):
-    """The forward pass of one sample, which stops at every block."""
-
-    def __init__(self, model: Model, sample: Sample, held: Activations) -> None:
-        super().__init__(name=f"sample {sample.key}", daemon=True)
-        self._model, self._sample, self._held = model, sample, held
-        self._go, self._stopped = threading.Semaphore(0), threading.Semaphore(0)
-        self._inputs: Any = None
-        self._output: Any = None
-        self._error: BaseException | None = None
-        self._ended = False
-        self.at: str | None = None
-
-    def advance(self, output: Any = None) -> None:
-        """Go on with the block's output to the next block or to the end."""
-        self._output, self.at = output, None
-        if self._inputs is not None:
-            self._held.release(self._inputs)
-            self._inputs = None
-        if not self.is_alive():
-            self.start()
-        self._go.release()
-        self._stopped.acquire()
-        if self._error is not None:
-            reason = " ".join(str(self._error).split())[:200]
-            if isinstance(self._error, SamplesError | MemoryError):
-                raise self._error
-            kind = type(self._error).__name__
-            raise SamplesError(f"the sample {self._sample.key!r} cannot be run: {kind}: {reason}") from self._error
-        if self.at is not None:
-            self._held.hold(self._inputs, output)
-
-    @contextmanager
-    def computed(self, module: nn.Module) -> Iterator[Any]:
-        """What the block gives for the inputs that wait; these are readable as long."""
-        from torch import inference_mode
-
-        arguments, named = self._held.borrow(self._inputs)
-        try:
-            with inference_mode():
-                # Outside of a lane's thread the door is open.
-                output = module(*arguments, **named)
-            yield output
-        finally:
-            self._held.give_back(self._inputs)
-
-    def stop_at(self, name: str, arguments: tuple[Any, ...], named: dict[str, Any]) -> Any:
-        """Called in the lane's own thread: wait here for the block's output."""
-        self.at, self._inputs = name, (arguments, named)
-        self._stopped.release()
-        del arguments, named
-        self._go.acquire()
-        if self._ended:
-            raise _Abandoned
-        output, self._output = self._output, None
-        return output
-
-    def abandon(self) -> None:
-        """End the thread where it stands."""
-        self._ended = True
-        if self.is_alive():
-            self._go.release()
-            self.join()
-
-    def run(self) -> None:
-        """The thread."""
-        from torch import inference_mode
-
-        self._go.acquire()
-        try:
-            if not self._ended:
-                with inference_mode():
-                    self._model.architecture.forward(self._model, self._sample)
-        except _Abandoned:
-            pass
-        except BaseException as error:
-            self._error = error
-        finally:
-            self.at = None
-            self._stopped.release()
-
-
-_DOOR = "_sottovoce_behind_the_door"
-
-
-class _doors:
-    """Puts a door before every block while the walk lasts: a lane that comes to it stops there."""
-
-    def __init__(self, root: nn.Module, names: Sequence[str], visited: Sequence[str]) -> None:
-        self._root, self._visited = root, visited
-        self._modules = {name: root.get_submodule(name) for name in names}
-        # A library may have put a forward of its own on a module.
-        self._own = {name: vars(module).get("forward") for name, module in self._modules.items()}
-
-    def __enter__(self) -> None:
-        for name, module in self._modules.items():
-            vars(module)[_DOOR] = module.forward
-            vars(module)["forward"] = self._door(name, module)
-
-    def __exit__(self, *_: object) -> None:
-        for name, module in self._modules.items():
-            vars(module).pop(_DOOR)
-            if (own := self._own[name]) is None:
-                vars(module).pop("forward")
-            else:
-                vars(module)["forward"] = own
-
-    def _door(self, name: str, module: nn.Module) -> Callable[..., Any]:
-        def forward(*arguments: Any, **named: Any) -> Any:
-            lane = threading.current_thread()
-            if isinstance(lane, _Lane) and name not in self._visited:
-                return lane.stop_at(name, arguments, named)
-            current = self._root.get_submodule(name)
-            return (current if current is not module else vars(module)[_DOOR])(*arguments, **named)
-
-        return forward

@@ -18,7 +18,7 @@ from core.commands import Runner, toy_runner
 from core.toy import ToyPlugin, make_host, make_model
 from sottovoce import CompressionReport, Model, Sample, Samples
 from sottovoce.activations import Activations
-from sottovoce.algorithms import calibrated
+from sottovoce.algorithms import rounding
 from sottovoce.errors import OutputError
 
 BLOCKS = 4
@@ -47,8 +47,8 @@ class Calls:
     """Counts the layers that GPTQ rounds; it spoils the first of the model, and is interrupted where one likes."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self._gptq, self.count, self.last = calibrated.gptq, 0, 10**9
-        monkeypatch.setattr(calibrated, "gptq", self)
+        self._gptq, self.count, self.last = rounding.gptq, 0, 10**9
+        monkeypatch.setattr(rounding, "gptq", self)
 
     def __call__(self, weight: Tensor, *arguments: Any) -> Tensor:
         if self.count >= self.last:

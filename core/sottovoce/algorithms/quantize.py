@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import time
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sottovoce.architecture import Architecture, matches
 from sottovoce.errors import CoverageError, NotFiniteError, SamplesError
 from sottovoce.hookspecs import hookimpl
 from sottovoce.machine import release_pages
 from sottovoce.recipe import Quantize, Smooth, Step
-from sottovoce.report import StepReport
 from sottovoce.scheme import Scheme
 from sottovoce.selection import Selection, select_layers
 
@@ -20,14 +17,13 @@ if TYPE_CHECKING:
 
     from sottovoce.calibration import Calibration
     from sottovoce.model import Model
+    from sottovoce.passage import BlockStep
 
 _AUTOMATIC = (64, 32)
 
 
 @hookimpl
-def sottovoce_compress(
-    step: Step, model: Model, architecture: Architecture, calibration: Calibration
-) -> StepReport | None:
+def sottovoce_compress(step: Step, model: Model, architecture: Architecture, calibration: Calibration) -> Any:
     """Apply :class:`~sottovoce.recipe.Quantize` and :class:`~sottovoce.recipe.Smooth`."""
     if isinstance(step, Quantize):
         return quantize_(model, architecture, step, calibration)
@@ -38,43 +34,27 @@ def sottovoce_compress(
     return None
 
 
-def quantize_(model: Model, architecture: Architecture, step: Quantize, calibration: Calibration) -> StepReport:
-    """Replace the target layers by quantized ones, in place, one after another so that memory only falls.
+def quantize_(model: Model, architecture: Architecture, step: Quantize, calibration: Calibration) -> BlockStep:
+    """Replace the target layers by quantized ones, block by block.
 
     Raises:
         CoverageError: The targets are less of the model than the step promises, or a group size does not fit a layer;
             the model is then unchanged.
         SamplesError: The step calibrates, and there are no samples.
-        NotFiniteError: A weight or an activation is not finite.
+        NotFiniteError: A weight is not finite.
     """
-    begin = time.perf_counter()
+    from sottovoce.algorithms.quantized_blocks import QuantizedBlocks
+
     selection = select_layers(model.module, architecture, step.targets, step.ignore, step.embeddings)
     _check_promise(selection, architecture, step)
     schemes = plan(selection, architecture, step)
     is_meta = next(model.module.parameters()).is_meta
-    notes: tuple[str, ...] = ()
-    timing: dict[str, float] = {}
-    if not is_meta:
-        _check_finite(selection)
-    if is_meta or (not calibration and not step.needs_samples):
-        from sottovoce.algorithms.round_to_nearest import round_
-
-        found = round_(model.module, schemes, step, calibration.originals)
-    elif not calibration:
+    if not is_meta and not calibration and step.needs_samples:
         raise SamplesError("the step quantize calibrates on real samples: give them (--data)")
-    else:
-        from sottovoce.algorithms.calibrated import calibrate_
-
-        found, notes, timing = calibrate_(model, schemes, step, calibration)
-    return StepReport(
-        step=step.to_dict(),
-        targets=tuple(replace(target, **vars(found[target.name])) for target in selection.targets),
-        kept=selection.kept,
-        coverage=selection.coverage,
-        seconds=round(time.perf_counter() - begin, 3),
-        notes=notes,
-        timing=timing,
-    )
+    if model.stream is None and not is_meta:
+        for name, layer in selection.layers.items():
+            check_finite(name, layer)
+    return QuantizedBlocks(model, architecture, step, calibration, selection, schemes)
 
 
 def plan(selection: Selection, architecture: Architecture, step: Quantize) -> dict[str, Scheme]:
@@ -128,8 +108,12 @@ def _check_promise(selection: Selection, architecture: Architecture, step: Quant
         )
 
 
-def _check_finite(selection: Selection) -> None:
-    for name, layer in selection.layers.items():
-        if not bool(layer.weight.isfinite().all()):
-            raise NotFiniteError(f"the weight of the layer {name!r} is not finite; the model is damaged")
-        release_pages(layer.weight)
+def check_finite(name: str, layer: nn.Module) -> None:
+    """Refuse a layer with a weight that is not finite.
+
+    Raises:
+        NotFiniteError: There is one; names the layer.
+    """
+    if not bool(layer.weight.isfinite().all()):  # type: ignore[operator]
+        raise NotFiniteError(f"the weight of the layer {name!r} is not finite; the model is damaged")
+    release_pages(layer.weight)  # type: ignore[arg-type]

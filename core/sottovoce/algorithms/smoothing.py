@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
@@ -14,14 +14,17 @@ from sottovoce.algorithms.observation import Order, observe
 from sottovoce.algorithms.smoothquant import scale_between_, smoothing_factors
 from sottovoce.algorithms.statistics import InputStatistics
 from sottovoce.architecture import Architecture, matches
-from sottovoce.calibration import Calibration, check_samples
+from sottovoce.calibration import Calibration
 from sottovoce.errors import CoverageError, SamplesError
 from sottovoce.formats.grid import choose
 from sottovoce.model import Model
 from sottovoce.recipe import Smooth
 from sottovoce.report import StepReport
 from sottovoce.scheme import Scheme
-from sottovoce.walk import Block, walk
+from sottovoce.walk import Block
+
+if TYPE_CHECKING:
+    from sottovoce.passage import BlockStep
 
 
 @dataclass(frozen=True)
@@ -34,40 +37,60 @@ class _Pair:
         scale_between_(self.source, self.readers, factors)
 
 
-def smooth_(model: Model, architecture: Architecture, step: Smooth, calibration: Calibration) -> StepReport:
+def smooth_(model: Model, architecture: Architecture, step: Smooth, calibration: Calibration) -> BlockStep:
     """Apply :class:`~sottovoce.recipe.Smooth` to every block: the function of the model stays the same.
 
     Raises:
         CoverageError: The family states nothing that can be scaled.
         SamplesError: There are no samples.
     """
-    begin, count = time.perf_counter(), 0
     if not architecture.scaling:
         raise CoverageError(
             f"{architecture.name} states no modules that can be scaled; leave out the step {step.name!r}"
         )
-    if next(model.module.parameters()).is_meta:
-        return StepReport(step=step.to_dict())
-    if calibration.samples is None:
+    if not next(model.module.parameters()).is_meta and calibration.samples is None:
         raise SamplesError("smooth calibrates on samples; give them (--data)")
-    told = check_samples(calibration.samples, architecture)
-    names = [
-        name
-        for name, child in model.module.named_modules()
-        if any(matches(name, type(child).__name__, pattern) for pattern in architecture.blocks)
-    ]
+    return SmoothedBlocks(model, architecture, step)
 
-    def visit(block: Block) -> None:
-        nonlocal count
-        calibration.progress(f"{step.name} blocks", names.index(block.name), len(names))
-        for pair, statistics in _pairs(architecture, block):
+
+class SmoothedBlocks:
+    """One smoothing step on its way through the blocks (see :class:`~sottovoce.passage.BlockStep`)."""
+
+    def __init__(self, model: Model, architecture: Architecture, step: Smooth) -> None:
+        """Prepare the work; nothing is changed yet."""
+        self.name, self.step, self.architecture = step.name, step, architecture
+        self.layers = [
+            f"{name}.{inside}"
+            for name, child in model.module.named_modules()
+            if any(matches(name, type(child).__name__, pattern) for pattern in architecture.blocks)
+            for inside, layer in child.named_modules()
+            if isinstance(layer, nn.Linear)
+        ]
+        self._blocks = self._layers = 0
+
+    def begin_(self) -> None:
+        """There is nothing outside of the blocks to smooth."""
+
+    def visit_(self, block: Block) -> dict[str, Any]:
+        """Scale what the family says can be scaled."""
+        count = 0
+        for pair, statistics in _pairs(self.architecture, block) if block.lanes else ():
             weights = [reader.weight for reader in pair.readers]
-            pair.scale_(smoothing_factors(statistics.largest, weights, step.alpha))
+            pair.scale_(smoothing_factors(statistics.largest, weights, self.step.alpha))
             count += len(pair.readers)
+        facts = {"layers": count}
+        self.restore_(block.name, facts)
+        return facts
 
-    walk(model, calibration.samples, names, visit)
-    note = f"the inputs of {count} layers in {len(names)} blocks were smoothed"
-    return StepReport(step=step.to_dict(), seconds=round(time.perf_counter() - begin, 3), notes=(*told, note))
+    def restore_(self, block: str, facts: Mapping[str, Any]) -> None:
+        """Count a block that was done before."""
+        self._blocks += 1
+        self._layers += int(facts["layers"])
+
+    def finish(self) -> StepReport:
+        """How many layers were smoothed."""
+        note = f"the inputs of {self._layers} layers in {self._blocks} blocks were smoothed"
+        return StepReport(step=self.step.to_dict(), notes=(note,))
 
 
 def scale_by_activations_(

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sottovoce.checkpoint.shard_writer import write_file
 from sottovoce.errors import OutputError
 
 if TYPE_CHECKING:
@@ -15,25 +16,28 @@ if TYPE_CHECKING:
 
 _KEY = "key.json"
 _ANY = "[0-9a-f]" * 16
+_KINDS = ("safetensors", "json", "part")
 
 
 class FinishedBlocks:
     """Keeps the tensors of every finished block: interrupted work takes them back instead of doing it again."""
 
-    def __init__(self, directory: Path | None, key: str) -> None:
+    def __init__(self, directory: Path | None, key: str, rename: Callable[[str], str] | None = None) -> None:
         """Look what is there; the directory is made with the first block.
 
         Args:
             directory: Where the blocks are kept; ``None`` keeps nothing.
             key: What they belong to. Blocks of another key are removed.
+            rename: A tensor's name in the module to the name that it is stored under.
         """
         self._directory, self._key = directory, json.dumps(key).encode()
+        self._rename = rename or (lambda name: name)
         if directory is None:
             return
         path = directory / _KEY
         if not path.is_file() or path.read_bytes() != self._key:
             # Only what looks like a block: the directory is one that somebody named.
-            for block in (*directory.glob(f"{_ANY}.safetensors"), *directory.glob(f"{_ANY}.part")):
+            for block in (found for kind in _KINDS for found in directory.glob(f"{_ANY}.{kind}")):
                 block.unlink()
             path.unlink(missing_ok=True)
 
@@ -45,24 +49,18 @@ class FinishedBlocks:
         """
         if self._directory is None:
             return
-        from safetensors import SafetensorError
-        from safetensors.torch import save_file
-
-        path = self._path(name)
-        tensors = {key: tensor.contiguous() for key, tensor in module.get_submodule(name).state_dict().items()}
-        memory = {tensor.untyped_storage().data_ptr(): key for key, tensor in tensors.items()}
-        # safetensors refuses what shares memory, such as tied weights.
-        for key, tensor in tensors.items():
-            if memory[tensor.untyped_storage().data_ptr()] != key:
-                tensors[key] = tensor.clone()
+        path = self.path(name)
+        state = module.get_submodule(name).state_dict()
+        tensors = {self._rename(f"{name}.{key}"): tensor.contiguous() for key, tensor in state.items()}
         temporary = path.with_suffix(".part")
         try:
             self._directory.mkdir(parents=True, exist_ok=True)
             (self._directory / _KEY).write_bytes(self._key)
-            save_file(tensors, temporary, {"facts": json.dumps(dict(facts))})
+            path.with_suffix(".json").write_text(json.dumps(dict(facts)), encoding="utf-8")
+            write_file(tensors, temporary)
             # A block is there whole or not at all.
             temporary.replace(path)
-        except (OSError, SafetensorError) as error:
+        except OSError as error:
             temporary.unlink(missing_ok=True)
             raise OutputError(f"{self._directory}: could not be written ({error})") from error
 
@@ -79,20 +77,23 @@ class FinishedBlocks:
         Returns:
             The facts that were kept, or ``None`` when the block was not finished.
         """
-        if self._directory is None or not (path := self._path(name)).is_file():
+        if self._directory is None or not (path := self.path(name)).is_file():
             return None
         from safetensors import SafetensorError, safe_open
 
         try:
             with safe_open(path, "pt") as file:
-                facts: dict[str, Any] = json.loads((file.metadata() or {}).get("facts", "{}"))
-                tensors = {key: file.get_tensor(key).clone() for key in file.keys()}  # noqa: SIM118  # not a mapping
-        except SafetensorError:
+                stored = {key: file.get_tensor(key).clone() for key in file.keys()}  # noqa: SIM118  # not a mapping
+            facts: dict[str, Any] = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        except (SafetensorError, OSError, ValueError):
             return None  # The machine went down before it was written out.
         prepare(facts)
-        module.get_submodule(name).load_state_dict(tensors, strict=True, assign=True)
+        child = module.get_submodule(name)
+        tensors = {key: stored[self._rename(f"{name}.{key}")] for key in child.state_dict()}
+        child.load_state_dict(tensors, strict=True, assign=True)
         return facts
 
-    def _path(self, name: str) -> Path:
+    def path(self, name: str) -> Path:
+        """The file of a block."""
         assert self._directory is not None
         return self._directory / f"{hashlib.sha256(name.encode()).hexdigest()[:16]}.safetensors"

@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sottovoce.architecture import matches
+from sottovoce.checkpoint.shard_writer import write_file
+from sottovoce.checkpoint.shards import start_of
 from sottovoce.errors import CheckpointError, SourceError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
 _PART_BYTES = 128_000_000
-_POINTER = b"version https://git-lfs"
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
@@ -32,7 +33,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     from safetensors.torch import load_file
 
     try:
-        start = _start(path)
+        start = start_of(path)
         if path.suffix == ".safetensors":
             return load_file(path)
         # What torch wrote before it wrote zip files cannot be mapped into memory.
@@ -71,7 +72,7 @@ def copy_tensors(path: Path, mapped: Container[str] = ()) -> dict[str, Tensor]:
     from safetensors import safe_open
 
     try:
-        _start(path)
+        start_of(path)
         with safe_open(path, "pt") as file:
             names = list(file.keys())
         copied = [name for name in names if name not in mapped]
@@ -93,43 +94,13 @@ def copy_tensors(path: Path, mapped: Container[str] = ()) -> dict[str, Tensor]:
     return found
 
 
-def _start(path: Path) -> bytes:
-    """The first bytes of a file that may hold weights."""
-    if not path.is_file():
-        raise SourceError(f"{path.parent}: the weights are missing (no {path.name})")
-    with path.open("rb") as file:
-        start = file.read(len(_POINTER))
-    if not start:
-        raise SourceError(f"{path}: the weights are damaged (the file is empty)")
-    if start == _POINTER:
-        raise SourceError(f"{path}: is Git LFS's pointer to the weights, not the weights; run `git lfs pull` there")
-    return start
-
-
 def write_tensors(module: nn.Module, path: Path, metadata: Mapping[str, str] | None = None) -> None:
     """Write a module's state dict as safetensors; tensors that share memory are written once each.
 
     Raises:
         OSError: The file system refused, a full disk for instance.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import save_file
-
-    tensors = {name: tensor.detach().contiguous() for name, tensor in module.state_dict().items()}
-    seen: set[int] = set()
-    for name, tensor in tensors.items():
-        memory = tensor.untyped_storage().data_ptr()
-        if memory in seen and tensor.numel():
-            tensors[name] = tensor.clone()
-        seen.add(memory)
-    path.touch()
-    mode = path.stat().st_mode
-    try:
-        save_file(tensors, path, metadata={"format": "pt", **(metadata or {})})
-    except SafetensorError as error:
-        raise OSError(_line(error)) from error
-    # safetensors writes a file that only its owner may read.
-    path.chmod(mode)
+    write_file({name: tensor.detach().contiguous() for name, tensor in module.state_dict().items()}, path, metadata)
 
 
 def load_strictly_(
@@ -147,15 +118,32 @@ def load_strictly_(
         CheckpointError: A tensor is missing, unexpected or misshapen; lists them.
     """
     own = module.state_dict()
+    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    check_fit({name: tuple(tensor.shape) for name, tensor in own.items()}, shapes, where, allow_unexpected)
+    # A half-precision file becomes what the module was built for, as copying it in would do.
+    module.load_state_dict({name: tensors[name].to(own[name].dtype) for name in own}, strict=True, assign=True)
+
+
+def check_fit(
+    own: Mapping[str, tuple[int, ...]],
+    found: Mapping[str, tuple[int, ...]],
+    where: str,
+    allow_unexpected: Iterable[str] = (),
+) -> None:
+    """Compare the names and shapes that a module needs with those of a checkpoint.
+
+    Raises:
+        CheckpointError: A tensor is missing, unexpected or misshapen; lists them.
+    """
     allowed = tuple(allow_unexpected)
-    missing = [name for name in own if name not in tensors]
+    missing = [name for name in own if name not in found]
     unexpected = [
-        name for name in tensors if name not in own and not any(matches(name, "", pattern) for pattern in allowed)
+        name for name in found if name not in own and not any(matches(name, "", pattern) for pattern in allowed)
     ]
     misshapen = [
-        f"{name} {list(tensors[name].shape)} for {list(own[name].shape)}"
+        f"{name} {list(found[name])} for {list(own[name])}"
         for name in own
-        if name in tensors and tensors[name].shape != own[name].shape
+        if name in found and found[name] != own[name]
     ]
     problems = [
         f"{len(names)} {what}: {', '.join(names[:5])}{', ...' if len(names) > 5 else ''}"
@@ -165,8 +153,6 @@ def load_strictly_(
     if problems:
         hint = "; leave unexpected tensors out with allow_unexpected" if unexpected and not missing + misshapen else ""
         raise CheckpointError(f"{where}: the weights do not fit the model: {'; '.join(problems)}{hint}")
-    # A half-precision file becomes what the module was built for, as copying it in would do.
-    module.load_state_dict({name: tensors[name].to(own[name].dtype) for name in own}, strict=True, assign=True)
 
 
 def _line(error: Exception) -> str:

@@ -7,6 +7,7 @@ stands in a ``quantization_config``, one group for each scheme.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 METHOD = "compressed-tensors"
 FORMATS = ("int-quantized", "pack-quantized", "naive-quantized")
 MIXED = "mixed-precision"
+_EXPERT = re.compile(r"\.experts\.\d+\.")
+_EXPERT_NUMBER = r"\.experts\.\d+"
 
 
 def describe(module: nn.Module) -> dict[str, Any] | None:
@@ -28,8 +31,9 @@ def describe(module: nn.Module) -> dict[str, Any] | None:
         found.setdefault((scheme, format), []).append(name)
     if not found:
         return None
+    every = [name for name, _ in module.named_modules()]
     groups = {
-        f"group_{number}": {"targets": names, "format": format, "weights": scheme.weights()}
+        f"group_{number}": {"targets": _with_patterns(names, every), "format": format, "weights": scheme.weights()}
         | ({"input_activations": inputs} if (inputs := scheme.input_activations()) else {})
         for number, ((scheme, format), names) in enumerate(found.items())
     }
@@ -68,7 +72,7 @@ def prepare_(module: nn.Module, config: Mapping[str, Any]) -> tuple[str, ...]:
     from sottovoce.formats.layers import empty, replace_
 
     names = []
-    for name, scheme in _targets(config):
+    for name, scheme in _expanded(_targets(config), module):
         try:
             layer = module.get_submodule(name)
         except AttributeError:
@@ -95,11 +99,54 @@ def is_own(config: Any) -> bool:
     groups = config.get("config_groups")
     groups = list(groups.values()) if isinstance(groups, Mapping) else []
     targets = [group.get("targets") for group in groups if isinstance(group, Mapping)]
-    return not any(_is_pattern(name) for names in targets if isinstance(names, list) for name in names)
+    return not any(_is_foreign(name) for names in targets if isinstance(names, list) for name in names)
 
 
-def _is_pattern(name: Any) -> bool:
-    return isinstance(name, str) and (name.startswith("re:") or name in ("Linear", "Embedding"))
+def _is_foreign(name: Any) -> bool:
+    """Whether a target is a pattern as other tools write them: ours mean experts, of which there are thousands."""
+    own = isinstance(name, str) and name.startswith("re:") and _EXPERT_NUMBER in name
+    return not own and isinstance(name, str) and (name.startswith("re:") or name in ("Linear", "Embedding"))
+
+
+def _with_patterns(names: list[str], every: list[str]) -> list[str]:
+    """The names, with patterns in place of experts' layers where these mean no layer beside."""
+    wanted = set(names)
+    made: dict[str, None] = {}
+    for pattern in (_any_layer, _any_expert):
+        templates: dict[str, None] = {}
+        for name in names:
+            if name in wanted and _EXPERT.search(name):
+                templates[pattern(name)] = None
+        for template in templates:
+            matcher = re.compile(template)
+            met = {name for name in every if matcher.fullmatch(name)}
+            if met <= wanted:
+                made[f"re:{template}"] = None
+                wanted -= met
+    return [*(name for name in names if name in wanted), *made]
+
+
+def _any_layer(name: str) -> str:
+    parts = [r"\d+" if part.isdigit() else re.escape(part) for part in name.split(".")]
+    return r"\.".join(parts)
+
+
+def _any_expert(name: str) -> str:
+    before, after = _EXPERT.split(name, maxsplit=1)
+    return re.escape(before) + _EXPERT_NUMBER + r"\." + re.escape(after)
+
+
+def _expanded(targets: list[tuple[str, Scheme]], module: nn.Module) -> Iterator[tuple[str, Scheme]]:
+    every = [name for name, _ in module.named_modules()]
+    for target, scheme in targets:
+        if not target.startswith("re:"):
+            yield target, scheme
+            continue
+        try:
+            matcher = re.compile(target[3:])
+        except re.error as error:
+            raise SourceError(f"quantization_config: {target!r} is no pattern ({error})") from None
+        yield from ((name, scheme) for name in every if matcher.fullmatch(name))
 
 
 def _targets(config: Mapping[str, Any]) -> list[tuple[str, Scheme]]:
@@ -111,7 +158,7 @@ def _targets(config: Mapping[str, Any]) -> list[tuple[str, Scheme]]:
         names = group.get("targets") if isinstance(group, Mapping) else None
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             raise SourceError("quantization_config has no list of target layers")
-        if patterns := [name for name in names if _is_pattern(name)]:
+        if patterns := [name for name in names if _is_foreign(name)]:
             raise SourceError(f"quantization_config names layers by pattern ({patterns[0]}), as another tool does")
         if group.get("format", config.get("format")) not in FORMATS:
             raise SourceError(

@@ -7,20 +7,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sottovoce.architecture import matches
-from sottovoce.checkpoint.guard import contained_path, read_config
+from sottovoce.checkpoint.guard import read_config
+from sottovoce.checkpoint.shard_writer import ShardWriter
+from sottovoce.checkpoint.shards import WEIGHTS, Shards, weight_files
+from sottovoce.checkpoint.stream import Rename, Stream
 from sottovoce.checkpoint.weights import copy_tensors, load_strictly_, without_memory, write_tensors
 from sottovoce.errors import CheckpointError, SourceError
 from sottovoce.formats import compressed_tensors
 from sottovoce.hookspecs import hookimpl
+from sottovoce.libraries.unfused import fill_
 from sottovoce.model import LoadOptions, Model, Source
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from sottovoce.architecture import Architecture
-
-WEIGHTS = "model.safetensors"
-INDEX = "model.safetensors.index.json"
 
 
 @hookimpl(trylast=True)
@@ -31,13 +32,21 @@ def sottovoce_load(source: Source, architecture: Architecture, options: LoadOpti
         return None
     config = read_config(directory / "config.json")
     compressed = compressed_tensors.is_own(config.get("quantization_config"))
-    native = (_load_compressed if compressed else _load_dense)(directory, config, options)
-    native = native.to(options.device).eval()
+    stream, rename = None, None
+    if compressed or architecture.experts or options.stream:
+        native = _build(config, options)
+        stream, rename = _fill_(native, directory, config if compressed else {}, architecture, options)
+    else:
+        native = _load_dense(directory, config, options)
+    if stream is None:
+        native = native.to(options.device)
+    native.eval()
     if compressed and architecture.rewire is not None:
         architecture.rewire(native)
     return Model(
-        module=native, native=native, processor=_processor(directory), architecture=architecture, source=source
-    )
+        module=native, native=native, processor=_processor(directory), architecture=architecture, source=source,
+        stream=stream, rename=rename,
+    )  # fmt: skip
 
 
 @hookimpl(trylast=True)
@@ -46,15 +55,11 @@ def sottovoce_export(model: Model, format: str, directory: Path) -> Path | None:
     if format != "native" or not hasattr(model.native, "save_pretrained"):
         return None
     description = compressed_tensors.describe(model.module)
-    if description is None:
+    if description is None and model.rename is None:
         model.native.save_pretrained(directory)
     else:
-        model.native.config.save_pretrained(directory)
-        path = directory / "config.json"
-        config = json.loads(path.read_text(encoding="utf-8"))
-        config |= {"architectures": [type(model.native).__name__], "quantization_config": description}
-        path.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        write_tensors(model.module, directory / WEIGHTS)
+        _write_config(model.native, directory, description)
+        _write_weights(model, directory)
         if model.native.can_generate():
             model.native.generation_config.save_pretrained(directory)
     if model.processor is not None:
@@ -74,7 +79,7 @@ def _class(name: str) -> Any:
 def _load_dense(directory: Path, config: dict[str, Any], options: LoadOptions) -> Any:
     from safetensors import SafetensorError
 
-    _shards(directory)
+    weight_files(directory)
     try:
         native, info = _class(config["architectures"][0]).from_pretrained(
             directory,
@@ -98,49 +103,73 @@ def _load_dense(directory: Path, config: dict[str, Any], options: LoadOptions) -
     return native
 
 
-def _load_compressed(directory: Path, config: dict[str, Any], options: LoadOptions) -> Any:
+def _build(config: dict[str, Any], options: LoadOptions) -> Any:
+    """The model without memory for its weights."""
     import torch
-    from torch import nn
     from transformers import AutoConfig
-
-    from sottovoce.formats.layers import pack_
 
     plain = {key: value for key, value in config.items() if key != "quantization_config"}
     kind = _class(config["architectures"][0])
     settings = AutoConfig.for_model(**plain) if "model_type" in plain else kind.config_class.from_dict(plain)
-    dtype = getattr(torch, options.dtype or str(plain.get("dtype") or "float32"))
+    dtype = getattr(torch, options.dtype or str(plain.get("dtype") or plain.get("torch_dtype") or "float32"))
     previous = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
     try:
         with without_memory():
-            native = kind(settings, **options.native)
+            return kind(settings, **options.native)
     finally:
         torch.set_default_dtype(previous)
-    compressed_tensors.prepare_(native, config["quantization_config"])
+
+
+def _fill_(
+    native: Any, directory: Path, config: dict[str, Any], architecture: Architecture, options: LoadOptions
+) -> tuple[Stream | None, Rename | None]:
+    """Put the weights into a built model; ``config`` is that of a compressed one."""
+    from torch import nn
+
+    from sottovoce.formats.experts import unfuse_
+    from sottovoce.formats.layers import pack_
+
+    unfuse_(native, architecture.experts)
+    if config:
+        compressed_tensors.prepare_(native, config["quantization_config"])
+    if architecture.experts or options.stream:
+        stream, rename = fill_(native, Shards.of(directory), architecture, options, directory)
+        if stream is None and config:
+            pack_(native)
+        return stream, rename
     tables = {f"{name}.weight" for name, child in native.named_modules() if isinstance(child, nn.Embedding)}
     tensors: dict[str, Tensor] = {}
-    for path in _shards(directory):
+    for path in weight_files(directory):
         tensors |= copy_tensors(path, mapped=tables)
     load_strictly_(native, tensors, str(directory), options.allow_unexpected)
     del tensors  # or packing would hold every weight twice
     pack_(native)
-    return native
+    return None, None
 
 
-def _shards(directory: Path) -> list[Path]:
-    """The weight files; an index that names files outside the directory is refused."""
-    index = directory / INDEX
-    if not index.is_file():
-        if not (directory / WEIGHTS).is_file():
-            raise SourceError(f"{directory}: the weights are missing (no {WEIGHTS})")
-        return [directory / WEIGHTS]
-    names = read_config(index).get("weight_map")
-    if not isinstance(names, dict):
-        raise SourceError(f"{index}: has no weight_map")
-    paths = [contained_path(directory, str(name)) for name in sorted(set(names.values()))]
-    if missing := [path.name for path in paths if not path.is_file()]:
-        raise SourceError(f"{directory}: the weights are missing: {', '.join(missing)}")
-    return paths
+def _write_config(native: Any, directory: Path, description: dict[str, Any] | None) -> None:
+    native.config.save_pretrained(directory)
+    path = directory / "config.json"
+    config = json.loads(path.read_text(encoding="utf-8"))
+    config["architectures"] = [type(native).__name__]
+    if description is not None:
+        config["quantization_config"] = description
+    path.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _write_weights(model: Model, directory: Path) -> None:
+    if model.rename is None:
+        write_tensors(model.module, directory / WEIGHTS)
+        return
+    writer = ShardWriter(directory)
+    if model.stream is not None:
+        model.stream.write(writer, model.rename)
+    else:
+        ties = set(getattr(model.native, "all_tied_weights_keys", None) or {})
+        state = {name: tensor for name, tensor in model.module.state_dict().items() if name not in ties}
+        writer.add((model.rename(name), tensor) for name, tensor in state.items())
+    writer.close()
 
 
 def _processor(directory: Path) -> Any:

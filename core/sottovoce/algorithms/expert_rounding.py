@@ -1,0 +1,132 @@
+"""Rounding the experts of a layer by the tokens that are routed to them, one expert after another.
+
+The tokens of all samples are taken together, so that the second moments of one expert are in memory at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from sottovoce.algorithms.error import signal_to_noise_db
+from sottovoce.algorithms.gptq import gptq
+from sottovoce.algorithms.round_to_nearest import Quantized, nearest, round_layer_, stored_bits
+from sottovoce.algorithms.saliency import Routed
+from sottovoce.algorithms.statistics import InputStatistics
+from sottovoce.errors import NotFiniteError
+from sottovoce.formats.experts import Expert, Experts, assigned
+from sottovoce.formats.grid import Grid
+from sottovoce.formats.layers import from_steps, replace_
+from sottovoce.recipe import Quantize
+from sottovoce.scheme import Scheme
+
+LEAST_TOKENS = 32
+"""Tokens that an expert must be given for GPTQ: with fewer, their moments say little of what comes."""
+_PROBED = 256
+"""Tokens that the error of an expert's output is measured on at most."""
+
+
+def quantize_experts_(
+    experts: Experts, name: str, schemes: Mapping[str, Scheme], step: Quantize, routed: Routed
+) -> tuple[dict[str, Quantized], list[str]]:
+    """Replace the layers of the experts by quantized ones, in place.
+
+    Args:
+        experts: All experts of a layer.
+        name: Their module's name in the model.
+        schemes: By full name, what each layer becomes.
+        step: How they are rounded. An expert with under 32 tokens is rounded to nearest.
+        routed: What they are given.
+
+    Returns:
+        What became of the layers, and notes.
+    """
+    rows = {number: places for number, places, _ in assigned(routed.index)}
+    found: dict[str, Quantized] = {}
+    few: list[int] = []
+    for number, expert in enumerate(experts):
+        assert isinstance(expert, Expert)
+        mine = [layer for layer in schemes if layer.startswith(f"{name}.{number}.")]
+        tokens = rows.get(number)
+        if step.gptq is None or tokens is None or len(tokens) < LEAST_TOKENS:
+            few += [number] if step.gptq is not None and mine else []
+            for layer in mine:
+                found[layer] = round_layer_(experts, layer.removeprefix(f"{name}."), schemes[layer], step)
+            continue
+        work = _ExpertRounding(expert, f"{name}.{number}", schemes, step)
+        found |= work.round_(routed.hidden[tokens])
+    notes = []
+    if few:
+        shown = ", ".join(map(str, few[:8])) + (", ..." if len(few) > 8 else "")
+        notes.append(
+            f"{name}: {len(few)} experts were given under {LEAST_TOKENS} tokens and rounded to nearest: {shown}"
+        )
+    return found, notes
+
+
+class _ExpertRounding:
+    """One expert under work."""
+
+    def __init__(self, expert: Expert, name: str, schemes: Mapping[str, Scheme], step: Quantize) -> None:
+        self.expert, self.name, self.schemes, self.step = expert, name, schemes, step
+
+    def round_(self, x: Tensor) -> dict[str, Quantized]:
+        found = self._round_together_(("gate_proj", "up_proj"), x)
+        with torch.inference_mode():
+            hidden = self.expert.hidden(x)
+        return found | self._round_together_(("down_proj",), hidden)
+
+    def _round_together_(self, names: tuple[str, ...], x: Tensor) -> dict[str, Quantized]:
+        """Layers that are given the same, as one: their moments and the factor of them are computed once."""
+        names = tuple(name for name in names if f"{self.name}.{name}" in self.schemes)
+        found: dict[str, Quantized] = {}
+        for scheme in dict.fromkeys(self.schemes[f"{self.name}.{name}"] for name in names):
+            same = [name for name in names if self.schemes[f"{self.name}.{name}"] == scheme]
+            layers = [self.expert.get_submodule(name) for name in same]
+            weights = [layer.weight.detach() for layer in layers if isinstance(layer, nn.Linear)]
+            steps, grid, rounded = self._steps(torch.cat(weights), scheme, x)
+            first = 0
+            for name, layer, weight in zip(same, layers, weights, strict=True):
+                part = slice(first, first + len(weight))
+                own = _rows(grid, part)
+                assert isinstance(layer, nn.Linear)
+                made = from_steps(layer, steps[part].contiguous(), own)
+                replace_(self.expert, name, made)
+                found[f"{self.name}.{name}"] = _facts(made, weight, own, steps[part], rounded[part], x)
+                first += len(weight)
+        return found
+
+    def _steps(self, weight: Tensor, scheme: Scheme, x: Tensor) -> tuple[Tensor, Grid, Tensor]:
+        rounded, grid = nearest(weight, scheme, self.step)
+        if self.step.gptq is None or scheme.type != "int":
+            return rounded, grid, rounded
+        statistics = InputStatistics(x.shape[-1], x.device)
+        statistics.add(self.name, x)
+        try:
+            return gptq(weight, statistics.hessian, grid, self.step.gptq), grid, rounded
+        except ArithmeticError as problem:
+            raise NotFiniteError(f"{self.name}: {problem}") from None
+
+
+def _rows(grid: Grid, part: slice) -> Grid:
+    zero_point = None if grid.zero_point is None else grid.zero_point[part].contiguous()
+    return Grid(grid.scheme, grid.scale[part].contiguous(), zero_point)
+
+
+def _facts(made: nn.Module, weight: Tensor, grid: Grid, steps: Tensor, rounded: Tensor, x: Tensor) -> Quantized:
+    probed = x[:: -(-len(x) // _PROBED)].float()
+    values = grid.values(steps)
+    power = float((probed @ weight.float().t()).square().sum())
+    snr = signal_to_noise_db(weight, values)
+
+    def error(found: Tensor) -> float:
+        return float(f"{float((probed @ (weight.float() - found).t()).square().sum()) / power if power else 0.0:.4g}")
+
+    return Quantized(
+        bits=stored_bits(made),
+        snr_db=None if snr is None else round(snr, 2),
+        output_error=error(values),
+        rounded_output_error=error(grid.values(rounded)),
+    )

@@ -1,0 +1,68 @@
+"""Rounding a linear layer by what it is given, in place."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from sottovoce.algorithms.error import output_error, output_power, signal_to_noise_db
+from sottovoce.algorithms.gptq import gptq
+from sottovoce.algorithms.round_to_nearest import Quantized, nearest, stored_bits
+from sottovoce.algorithms.static import choose_range
+from sottovoce.algorithms.statistics import InputStatistics
+from sottovoce.errors import NotFiniteError
+from sottovoce.formats.layers import from_steps, replace_
+from sottovoce.recipe import Quantize
+from sottovoce.scheme import Scheme
+
+
+def round_on_inputs_(
+    module: nn.Module,
+    name: str,
+    scheme: Scheme,
+    step: Quantize,
+    statistics: InputStatistics,
+    unscaled_error: float | None = None,
+) -> tuple[Quantized, list[str]]:
+    """Replace a linear layer by a quantized one.
+
+    Args:
+        module: The model.
+        name: The layer.
+        scheme: What it becomes.
+        step: How it is rounded.
+        statistics: What it is given.
+        unscaled_error: The output error that rounding it to nearest had before it was scaled.
+
+    Returns:
+        What became of it, and notes.
+
+    Raises:
+        NotFiniteError: The second moments of its inputs cannot be inverted.
+    """
+    layer, notes = module.get_submodule(name), []
+    assert isinstance(layer, nn.Linear)
+    weight, hessian = layer.weight.detach(), statistics.hessian
+    steps, grid = nearest(weight, scheme, step)
+    rounded_steps = steps
+    power = output_power(weight, hessian)
+    rounded_error = error = output_error(weight, grid.values(steps), hessian, power)
+    if step.gptq is not None and scheme.type == "int":
+        try:
+            steps = gptq(weight, hessian, grid, step.gptq)
+        except ArithmeticError as problem:
+            raise NotFiniteError(f"{name}: {problem}") from None
+        error = output_error(weight, grid.values(steps), hessian, power)
+        if error > rounded_error:
+            notes.append(f"{name}: rounding to nearest has the smaller output error, and was kept")
+            steps, error = rounded_steps, rounded_error
+    snr = signal_to_noise_db(weight, grid.values(steps))
+    inputs = choose_range(statistics.values, step.input_range) if step.input_range else None
+    made = from_steps(layer, steps, grid, inputs)
+    replace_(module, name, made)
+    found = Quantized(
+        bits=stored_bits(made),
+        snr_db=None if snr is None else round(snr, 2),
+        output_error=float(f"{error:.4g}"),
+        rounded_output_error=float(f"{rounded_error if unscaled_error is None else unscaled_error:.4g}"),
+    )
+    return found, notes

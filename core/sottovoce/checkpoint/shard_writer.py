@@ -1,0 +1,125 @@
+"""Writing a checkpoint file by file, as large as it may be, with the index that says where a tensor lies."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sottovoce.checkpoint.shards import INDEX, WEIGHTS, Shards
+from sottovoce.machine import release_pages
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+SHARD_BYTES = 2_000_000_000
+
+
+class ShardWriter:
+    """Collects tensors and writes them to files of limited size; nothing is renamed before :meth:`close`."""
+
+    def __init__(self, directory: Path, shard_bytes: int = SHARD_BYTES) -> None:
+        """Write to a directory that exists.
+
+        Args:
+            directory: Where the files go.
+            shard_bytes: How large a file may become; one tensor may be larger.
+        """
+        self._directory, self._limit = directory, shard_bytes
+        self._pending: dict[str, Tensor] = {}
+        self._files: list[tuple[Path, list[str]]] = []
+        self.total_bytes = 0
+
+    def add(self, tensors: Iterable[tuple[str, Tensor]]) -> None:
+        """Write tensors under their names.
+
+        Raises:
+            OSError: The file system refused, a full disk for instance.
+        """
+        for name, tensor in tensors:
+            held = sum(each.nbytes for each in self._pending.values())
+            if self._pending and held + tensor.nbytes > self._limit:
+                self.flush()
+            self._pending[name] = tensor.detach().contiguous()
+
+    def add_file(self, path: Path) -> None:
+        """Take a safetensors file as it is: linked where the file system can, otherwise copied."""
+        self.flush()
+        target = self._part()
+        try:
+            os.link(path, target)
+        except OSError:
+            shutil.copyfile(path, target)
+        names = list(Shards([path]).names)
+        self._files.append((target, names))
+        self.total_bytes += path.stat().st_size
+
+    def close(self) -> None:
+        """Give the files their names and write the index.
+
+        Raises:
+            OSError: The file system refused.
+        """
+        self.flush()
+        if len(self._files) == 1:
+            self._files[0][0].rename(self._directory / WEIGHTS)
+            return
+        weight_map: dict[str, str] = {}
+        for number, (path, names) in enumerate(self._files, 1):
+            file = f"model-{number:05d}-of-{len(self._files):05d}.safetensors"
+            path.rename(self._directory / file)
+            weight_map.update(dict.fromkeys(names, file))
+        index = {"metadata": {"total_size": self.total_bytes}, "weight_map": dict(sorted(weight_map.items()))}
+        (self._directory / INDEX).write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
+
+    def _part(self) -> Path:
+        return self._directory / f"{len(self._files):05d}.part"
+
+    def flush(self) -> None:
+        """Write what was collected to a file of its own.
+
+        Raises:
+            OSError: The file system refused.
+        """
+        if not self._pending:
+            return
+        path = self._part()
+        write_file(self._pending, path)
+        for tensor in self._pending.values():
+            release_pages(tensor)
+        self._files.append((path, list(self._pending)))
+        self.total_bytes += sum(tensor.nbytes for tensor in self._pending.values())
+        self._pending = {}
+
+
+def write_file(tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str] | None = None) -> None:
+    """Write tensors to a safetensors file with the permissions that any new file has.
+
+    Tensors that share memory are written once each.
+
+    Raises:
+        OSError: The file system refused, a full disk for instance.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    written: dict[str, Tensor] = {}
+    ranges: dict[int, list[tuple[int, int]]] = {}
+    for name, tensor in tensors.items():
+        # Not by storage alone: all that lies in one mapped file has one, and does not overlap.
+        begin, end = tensor.data_ptr(), tensor.data_ptr() + tensor.nbytes
+        taken = ranges.setdefault(tensor.untyped_storage().data_ptr(), [])
+        shared = any(begin < other_end and other < end for other, other_end in taken)
+        written[name] = tensor.clone() if shared else tensor
+        taken.append((begin, end))
+    path.touch()
+    mode = path.stat().st_mode
+    try:
+        save_file(written, path, metadata={"format": "pt", **(metadata or {})})
+    except SafetensorError as error:
+        raise OSError(" ".join(str(error).split())[:200]) from error
+    # safetensors writes a file that only its owner may read.
+    path.chmod(mode)

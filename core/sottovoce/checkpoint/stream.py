@@ -1,0 +1,112 @@
+"""A model whose blocks stay on disk: one is in memory while it is worked on."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sottovoce.checkpoint.shard_writer import ShardWriter
+from sottovoce.checkpoint.shards import Shards
+from sottovoce.errors import CheckpointError
+from sottovoce.machine import release_memory, release_pages
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from sottovoce.samples import Sample
+
+Rename = Callable[[str], str]
+
+
+class Stream:
+    """Brings the blocks of a module into memory and lets them go again.
+
+    What lies outside the blocks is read from the source's files as it is used. A block comes from the source until a
+    file of its own is noted, as finished blocks have; then from there.
+    """
+
+    def __init__(self, module: nn.Module, blocks: Mapping[str, Mapping[str, str]], source: Shards) -> None:
+        """Describe where the tensors are.
+
+        Args:
+            module: The model; its blocks have no memory.
+            blocks: For each block, the names of its tensors in the module and in the source.
+            source: The checkpoint.
+        """
+        self.module, self.source = module, source
+        self.blocks = {block: dict(names) for block, names in blocks.items()}
+        self.files: dict[str, Path] = {}
+        """Blocks that were changed, and the files that hold them under their names in a checkpoint."""
+        self.first: tuple[Sample, Tensor] | None = None
+        """A sample, and what the model gave for it while it was worked on."""
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
+
+    def directory(self) -> Path:
+        """A temporary directory for finished blocks, for work that is not to be resumed."""
+        if self._folder is None:
+            self._folder = tempfile.TemporaryDirectory(prefix="sottovoce-blocks-")
+        return Path(self._folder.name)
+
+    def enter_(self, block: str, rename: Rename) -> None:
+        """Read a block into memory.
+
+        Args:
+            block: Its name in the module.
+            rename: A name in the module to the name in a checkpoint.
+
+        Raises:
+            SourceError: The source is damaged.
+            CheckpointError: The block's file does not have its tensors.
+        """
+        child = self.module.get_submodule(block)
+        own = child.state_dict()
+        if not any(tensor.is_meta for tensor in own.values()):
+            return
+        if block in self.files:
+            shards, names = Shards([self.files[block]]), {name: rename(f"{block}.{name}") for name in own}
+        else:
+            shards, names = self.source, {name: self.blocks[block][f"{block}.{name}"] for name in own}
+        if lacking := [stored for stored in names.values() if shards.file_of(stored) is None]:
+            raise CheckpointError(f"{block}: {len(lacking)} tensors are missing, such as {lacking[0]!r}")
+        found = shards.read(names.values())
+        tensors = {name: found.pop(stored).to(own[name].dtype) for name, stored in names.items()}
+        child.load_state_dict(tensors, strict=True, assign=True)
+
+    def leave_(self, block: str) -> None:
+        """Let a block's memory go; what was changed must be in a file."""
+        self.module.get_submodule(block).to("meta")
+        release_memory()
+
+    @property
+    def largest_bytes(self) -> int:
+        """What the largest block takes."""
+        blocks = (self.module.get_submodule(block).state_dict().values() for block in self.blocks)
+        return max((sum(tensor.nbytes for tensor in tensors) for tensors in blocks), default=0)
+
+    def release_pages(self) -> None:
+        """Let the pages go of what lies outside the blocks; they are read again on use."""
+        for tensor in self._outside().values():
+            release_pages(tensor)
+
+    def write(self, writer: ShardWriter, rename: Rename) -> None:
+        """Write the whole model: blocks from their files, one after another, then all else.
+
+        Raises:
+            OSError: The file system refused.
+        """
+        for block in self.blocks:
+            if block in self.files:
+                writer.add_file(self.files[block])
+                continue
+            self.enter_(block, rename)
+            state = self.module.get_submodule(block).state_dict()
+            writer.add((rename(f"{block}.{name}"), tensor) for name, tensor in state.items())
+            writer.flush()
+            self.leave_(block)
+        writer.add((rename(name), tensor) for name, tensor in self._outside().items())
+
+    def _outside(self) -> dict[str, Tensor]:
+        inside = tuple(f"{block}." for block in self.blocks)
+        return {name: tensor for name, tensor in self.module.state_dict().items() if not name.startswith(inside)}
