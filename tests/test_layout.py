@@ -25,11 +25,13 @@ FLOORS = [
     ["algorithms", "libraries", "metrics"],
     ["hookspecs"],
     ["formats"],
+    ["passage", "plots"],
     ["walk"],
-    ["activations", "calibration", "model", "selection", "machine"],
+    ["lanes"],
+    ["activations", "calibration", "model", "selection"],
     ["checkpoint"],
     ["architecture", "recipe", "report", "samples"],
-    ["progress", "scheme"],
+    ["progress", "scheme", "steps", "machine"],
     ["errors"],
 ]
 """From the top down; a module imports only from floors below its own, or from its own folder."""

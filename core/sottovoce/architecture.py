@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sottovoce.scheme import Strategy
@@ -102,6 +103,11 @@ class Architecture:
     modalities: Callable[[Model, Sample, str], Sequence[str]] | None = None
     """The kind (``text``, ``audio`` ...) of every token that a block is given when ``forward`` runs a sample:
     ``modalities(model, sample, block)``."""
+    answer_logits: Callable[[Model, Sample], Tensor | None] | None = None
+    """What the model expects at every token of a sample's own answer ``[positions, vocabulary]``, for the divergence from
+    a baseline; ``None`` for a sample without one."""
+    processor: Callable[[Path], Any] | None = None
+    """Load the processor of a transformers model from a directory, where ``AutoProcessor`` would not do."""
     rewire: Callable[[nn.Module], tuple[str, ...]] | None = None
     """Make a compressed module fast in place, for inference; what is stored does not depend on it. Says what it did."""
     resolve: Callable[[str, LoadOptions], Repository | None] | None = None

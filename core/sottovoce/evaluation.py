@@ -93,6 +93,8 @@ def measured(
     reset_peak_memory()
     model = subject if isinstance(subject, Model) else load(subject, host=host, **options)
     run = run_samples(model, samples, progress)
+    if is_baseline or baseline is not None:
+        run = _with_logits(model, samples, run)
     answers = host.call(
         "sottovoce_evaluate",
         model.architecture,
@@ -107,6 +109,21 @@ def measured(
             raise PluginError(f"the metric {metric.name!r} is given by two plugins")
         metrics[metric.name] = metric
     return Measurement(model.source.name, model.architecture.name, metrics, run, describe_machine())
+
+
+def _with_logits(model: Model, samples: Samples, run: Run) -> Run:
+    """The run with what the model expects at the samples' own answers; after the timing, for it counts to nothing."""
+    expects = model.architecture.answer_logits
+    if expects is None:
+        return run
+    from sottovoce.metrics.divergence import compact
+
+    found = [expects(model, sample) for sample in samples]
+    predictions = [
+        prediction if logits is None else replace(prediction, logits=compact(logits))
+        for prediction, logits in zip(run.predictions, found, strict=True)
+    ]
+    return replace(run, predictions=predictions)
 
 
 def run_samples(model: Model, samples: Samples, progress: Progress = silent) -> Run:

@@ -16,7 +16,7 @@ import pluggy
 
 from sottovoce import hookspecs
 from sottovoce.errors import PluginError, RecipeError, UnknownModelError
-from sottovoce.recipe import PRESETS, Recipe
+from sottovoce.recipe import EXPERT_PRESETS, PRESETS, Recipe
 
 if TYPE_CHECKING:
     from sottovoce.architecture import Architecture
@@ -24,10 +24,12 @@ if TYPE_CHECKING:
 GROUP = "sottovoce"
 ALLOW_VARIABLE = "SOTTOVOCE_PLUGINS"
 BUILTIN = (
-    "sottovoce.algorithms.quantize",
+    "sottovoce.algorithms.core_steps",
     "sottovoce.libraries.transformers",
     "sottovoce.metrics.cost",
     "sottovoce.metrics.agreement",
+    "sottovoce.metrics.accuracy",
+    "sottovoce.metrics.divergence",
     "sottovoce.metrics.error_rate",
     "sottovoce.metrics.alignment",
 )
@@ -165,6 +167,8 @@ class Host:
             PluginError: Two owners give one name.
         """
         presets = dict(PRESETS)
+        if any(architecture.experts for architecture, _ in self._architectures().values()):
+            presets |= EXPERT_PRESETS
         for architecture, plugin in self._architectures().values():
             for name, form in architecture.presets.items():
                 if name in presets:

@@ -19,7 +19,7 @@ from sottovoce.report import COMPRESSION_FILE, CompressionReport
 if TYPE_CHECKING:
     from sottovoce.architecture import Architecture
 
-_OWN_OPTIONS = ("device", "dtype", "hub", "revision", "token", "cache_dir", "allow_unexpected", "stream")
+_OWN_OPTIONS = ("device", "dtype", "hub", "revision", "token", "cache_dir", "allow_unexpected", "stream", "max_memory")
 
 
 def load(source: str | os.PathLike[str], *, host: Host | None = None, **options: Any) -> Model:

@@ -62,6 +62,17 @@ def resident_memory() -> int | None:
     return _status("VmRSS:")
 
 
+def available_memory() -> int | None:
+    """Bytes that the system can give a process without swapping; ``None`` where it is not known."""
+    try:
+        for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    return None
+
+
 def release_memory() -> None:
     """Give memory that was freed back to the system, where the C library keeps it otherwise (glibc)."""
     with contextlib.suppress(OSError, AttributeError):

@@ -53,6 +53,8 @@ class LoadOptions:
     stream: bool = False
     """Whether the weights of the blocks stay on disk, for a model that is larger than memory: it can be compressed and
     saved, not run."""
+    max_memory: int | None = None
+    """Bytes that the process may take; a mixture of experts that takes more than half of them is streamed."""
     native: Mapping[str, Any] = field(default_factory=dict)
     """Keyword arguments for the library that builds the model."""
 
@@ -79,6 +81,9 @@ class Model:
     """Where the blocks are, when they are not in memory."""
     rename: Callable[[str], str] | None = None
     """A tensor's name in the module to its name in the checkpoint, when the two differ."""
+
+    attachments: dict[str, Callable[[Path], None]] = field(default_factory=dict)
+    """What else is written beside the weights, by the file's name."""
 
     @property
     def size_bytes(self) -> int:

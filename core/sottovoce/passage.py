@@ -66,8 +66,8 @@ class Passage:
         if calibration.samples is not None and steps:
             self._told = check_samples(calibration.samples, model.architecture)
         directory = calibration.directory
-        if model.stream is not None and directory is None:
-            directory = model.stream.directory()
+        if model.stream is not None and directory is None and steps:
+            directory = model.stream.new_directory()
         self._finished = FinishedBlocks(directory, calibration.key, model.rename)
         self._seconds = [0.0 for _ in steps]
         self._done = 0

@@ -197,6 +197,8 @@ def save(model: Model, directory: str | os.PathLike[str], *, overwrite: bool = F
     _refuse_source(model, path)
     with new_directory(path, overwrite) as temporary:
         _write(model, "native", temporary, host)
+        for name, write in model.attachments.items():
+            write(temporary / name)
         report = model.report or _untouched(model)
         report.output = str(path)
         form = {**report.to_dict(), "output": path.name, "files": digests(temporary)}
@@ -321,7 +323,8 @@ def inspect(
     """
     host = host or default_host()
     chosen = host.recipe(recipe) if recipe is not None else None
-    model = load(source, host=host, **options)
+    # Nothing is run, so the weights can stay where they are.
+    model = load(source, host=host, **{"stream": True, **options})
     facts: dict[str, Any] = {
         "architecture": model.architecture.name,
         "class": type(model.module).__name__,
@@ -335,6 +338,7 @@ def inspect(
         plan = StepReport(step={}, targets=selection.targets, kept=selection.kept, coverage=selection.coverage)
         return facts | _found(plan.to_dict())
     model.module.to("meta")
+    model.stream = None
     last = _apply(chosen, model, Calibration(), host)[-1]
     return facts | _found(last.to_dict()) | {"recipe": chosen.to_dict(), "estimate": {"size_bytes": model.size_bytes}}
 

@@ -17,11 +17,17 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+MEDIA = ("video", "audio", "image")
+"""Kinds of content that lie in files. A conversation counts as the first of them that it has."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Sample:
     """One line of a manifest.
 
-    ``audio`` is a file, or 16 kHz mono samples ``[time]`` in -1 to 1.
+    ``audio`` is a file, or 16 kHz mono samples ``[time]`` in -1 to 1. ``messages`` are a conversation, each a mapping
+    with a ``role`` and a ``content``: text, or items such as ``{"type": "audio", "audio": ...}``, whose media are like
+    ``audio``; a video is a file or a list of pictures.
     """
 
     key: str
@@ -30,17 +36,29 @@ class Sample:
     language: str | None = None
     words: Sequence[Mapping[str, Any]] = ()
     messages: Sequence[Mapping[str, Any]] = ()
+    modality: str = ""
+    """What the sample is about, for metrics by modality; when it is not given, the first of video, audio and image that
+    occurs, otherwise text."""
+
+    def __post_init__(self) -> None:
+        if not self.modality:
+            found = next((kind for kind in MEDIA if kind in self.modalities), "text")
+            object.__setattr__(self, "modality", found)
+
+    @property
+    def modalities(self) -> frozenset[str]:
+        """The kinds of content that occur: ``text``, ``audio``, ``image``, ``video``."""
+        kinds = {"text" for message in self.messages if isinstance(message.get("content"), str)}
+        kinds |= {str(item["type"]) for item in _items(self.messages)}
+        if self.audio is not None:
+            kinds.add("audio")
+        return frozenset(kinds or {"text"})
 
     @property
     def seconds(self) -> float:
-        """Length of the audio; 0 when there is none."""
-        if self.audio is None:
-            return 0.0
-        if isinstance(self.audio, Path):
-            import soundfile
-
-            return float(soundfile.info(str(self.audio)).duration)
-        return len(self.audio) / 16000
+        """Length of all audio; 0 when there is none."""
+        spoken = [item["audio"] for item in _items(self.messages) if item["type"] == "audio"]
+        return sum(map(_seconds, spoken), 0.0 if self.audio is None else _seconds(self.audio))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +68,9 @@ class Prediction:
     text: str | None = None
     tokens: tuple[str, ...] = ()
     timestamps: Sequence[Sequence[float]] = ()
+    logits: NDArray[np.float16] | None = None
+    """What the model expects at the first positions of the sample's own text, ``[positions, vocabulary]``, as
+    :func:`~sottovoce.metrics.divergence.compact` gives them; ``None`` where this was not asked."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,10 +120,11 @@ def read_samples(path: str | os.PathLike[str]) -> Samples:
     """Read a JSON Lines manifest, or a directory with Kaldi's ``wav.scp`` and ``text``.
 
     Args:
-        path: ``*.jsonl``, a ``wav.scp``, or a directory that holds one. Audio paths are relative to the manifest.
+        path: ``*.jsonl``, a ``wav.scp``, or a directory that holds one. Paths, those in ``messages`` too, are relative
+            to the manifest.
 
     Raises:
-        SamplesError: A line is broken, a key stands twice or audio is missing; the message names file and line.
+        SamplesError: A line is broken, a key stands twice or a file is missing; the message names file and line.
     """
     path = Path(path)
     if path.is_dir():
@@ -133,7 +155,7 @@ def _read_json_lines(path: Path) -> Iterator[Sample]:
 
 def _sample(fields: Mapping[str, Any], where: str, root: Path, number: int) -> Sample:
     for name, kind in (("key", str), ("source", str), ("target", str), ("language", str), ("words", list),
-                       ("messages", list)):  # fmt: skip
+                       ("messages", list), ("modality", str)):  # fmt: skip
         if fields.get(name) is not None and not isinstance(fields[name], kind):
             raise SamplesError(f"{where}: {name!r} must be a {kind.__name__}, not {type(fields[name]).__name__}")
     if fields.get("source") is None and not fields.get("messages") and fields.get("target") is None:
@@ -144,8 +166,38 @@ def _sample(fields: Mapping[str, Any], where: str, root: Path, number: int) -> S
         text=fields.get("target"),
         language=fields.get("language"),
         words=tuple(fields.get("words") or ()),
-        messages=tuple(fields.get("messages") or ()),
+        messages=tuple(_message(message, root, where) for message in fields.get("messages") or ()),
+        modality=fields.get("modality") or "",
     )
+
+
+def _message(message: Any, root: Path, where: str) -> Mapping[str, Any]:
+    """With the media of its content as paths."""
+    if not isinstance(message, dict) or not isinstance(message.get("role"), str):
+        raise SamplesError(f"{where}: each of 'messages' must be an object with a 'role' and a 'content'")
+    content = message.get("content")
+    if isinstance(content, str):
+        return message
+    if not isinstance(content, list) or not all(isinstance(item, dict) for item in content):
+        raise SamplesError(f"{where}: a message's 'content' must be text, or a list of objects with a 'type'")
+    return message | {"content": [_item(item, root, where) for item in content]}
+
+
+def _item(item: Mapping[str, Any], root: Path, where: str) -> Mapping[str, Any]:
+    kind = item.get("type")
+    if kind not in ("text", *MEDIA):
+        raise SamplesError(f"{where}: the 'type' of content must be text, {', '.join(sorted(MEDIA))}, not {kind!r}")
+    given: Any = item.get(kind)
+    frames = kind == "video" and isinstance(given, list) and len(given) > 0
+    if not all(isinstance(each, str) for each in (given if frames else [given])):
+        wanted = {"text": "a string", "video": "a path, or a list of paths of pictures"}.get(kind, "a path")
+        raise SamplesError(f"{where}: content of the type {kind!r} needs {kind!r}: {wanted}")
+    if kind == "text":
+        return item
+    if kind == "audio":
+        return {**item, kind: _audio(given, root, where)}
+    paths = [_file(each, kind, root, where) for each in (given if frames else [given])]
+    return {**item, kind: paths if frames else paths[0]}
 
 
 def _read_kaldi(path: Path) -> Iterator[Sample]:
@@ -175,14 +227,33 @@ def _lines(path: Path) -> list[str]:
 def _audio(source: str, root: Path, where: str) -> Path:
     import soundfile
 
-    path = root / source
-    if not path.is_file():
-        raise SamplesError(f"{where}: no such audio file: {source}")
+    path = _file(source, "audio", root, where)
     try:
         soundfile.info(str(path))
     except RuntimeError as error:
         raise SamplesError(f"{where}: no audio that can be read: {source} ({_line(error)})") from None
     return path
+
+
+def _file(source: str, kind: str, root: Path, where: str) -> Path:
+    path = root / source
+    if not path.is_file():
+        raise SamplesError(f"{where}: no such {kind} file: {source}")
+    return path
+
+
+def _items(messages: Sequence[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+    for message in messages:
+        if not isinstance(content := message.get("content") or (), str):
+            yield from content
+
+
+def _seconds(audio: Path | NDArray[np.float32]) -> float:
+    if isinstance(audio, Path):
+        import soundfile
+
+        return float(soundfile.info(str(audio)).duration)
+    return len(audio) / 16000
 
 
 def _line(error: Exception) -> str:
@@ -200,9 +271,27 @@ def _refuse_duplicates(path: Path, items: Sequence[Sample]) -> None:
 def _digest(items: Sequence[Sample]) -> str:
     digest = hashlib.sha256()
     for sample in items:
-        digest.update(f"{sample.key}\0{sample.text}\0{list(sample.words)}\0{list(sample.messages)}\0".encode())
-        if isinstance(sample.audio, Path):
-            digest.update(sample.audio.read_bytes())
-        elif sample.audio is not None:
-            digest.update(sample.audio.tobytes())
+        messages = [_identified(message) for message in sample.messages]
+        digest.update(f"{sample.key}\0{sample.text}\0{list(sample.words)}\0{messages}\0".encode())
+        if sample.audio is not None:
+            digest.update(_bytes(sample.audio))
     return digest.hexdigest()
+
+
+def _identified(message: Mapping[str, Any]) -> Mapping[str, Any]:
+    """With what its media hold in place of where they lie."""
+    if isinstance(content := message.get("content") or (), str):
+        return message
+    return {**message, "content": [_identified_item(item) for item in content]}
+
+
+def _identified_item(item: Mapping[str, Any]) -> Mapping[str, Any]:
+    if (kind := item["type"]) not in MEDIA:
+        return item
+    parts = item[kind] if isinstance(item[kind], list | tuple) else [item[kind]]
+    return {**item, kind: [hashlib.sha256(_bytes(part)).hexdigest() for part in parts]}
+
+
+def _bytes(media: Any) -> bytes:
+    """Of a file, an array or a picture."""
+    return media.read_bytes() if isinstance(media, Path) else bytes(media.tobytes())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sottovoce import read_samples
+from sottovoce import Sample, read_samples
 from sottovoce.errors import SamplesError
 
 
@@ -105,3 +106,103 @@ def test_any_text_is_read_or_refused_in_one_line(text: str) -> None:
             read_samples(path)
         except SamplesError as error:
             assert "\n" not in str(error).replace(text, "")
+
+
+def conversation(*content: object, **fields: object) -> str:
+    return json.dumps({"key": "c", "messages": [{"role": "user", "content": list(content)}], **fields})
+
+
+@pytest.fixture
+def media(audio: Path, tmp_path: Path) -> dict[str, dict[str, object]]:
+    for number in range(2):
+        (tmp_path / f"{number}.png").write_bytes(b"picture %d" % number)
+    return {
+        "audio": {"type": "audio", "audio": "wav/a.wav"}, "image": {"type": "image", "image": "0.png"},
+        "video": {"type": "video", "video": ["0.png", "1.png"]}, "clip": {"type": "video", "video": "1.png"},
+        "text": {"type": "text", "text": "what?"},
+    }  # fmt: skip
+
+
+def test_media_of_messages_are_paths_beside_the_manifest(media: dict[str, dict[str, object]], tmp_path: Path) -> None:
+    said = {"role": "assistant", "content": "hm", "codes": [[1, 2]]}
+    line = json.loads(conversation(*media.values()))
+    line["messages"].append(said)
+    (sample,) = read_samples(manifest(tmp_path, json.dumps(line)))
+    spoken, image, video, clip, text = sample.messages[0]["content"]
+    assert spoken == {"type": "audio", "audio": tmp_path / "wav" / "a.wav"}
+    assert image["image"] == tmp_path / "0.png"
+    assert (video["video"], clip["video"]) == ([tmp_path / "0.png", tmp_path / "1.png"], tmp_path / "1.png")
+    assert text == media["text"]
+    assert sample.messages[1] == said
+    assert sample.seconds == 0.5
+
+
+@pytest.mark.parametrize(
+    ("kinds", "modality"),
+    [
+        (("text",), "text"),
+        (("text", "audio"), "audio"),
+        (("image", "text"), "image"),
+        (("image", "audio"), "audio"),
+        (("audio", "clip", "image"), "video"),
+    ],
+)
+def test_the_modality_is_the_contents(
+    kinds: tuple[str, ...], modality: str, media: dict[str, dict[str, object]], tmp_path: Path
+) -> None:
+    content = [media[kind] for kind in kinds]
+    (sample,) = read_samples(manifest(tmp_path, conversation(*content)))
+    assert sample.modality == modality
+    assert sample.modalities == {media[kind]["type"] for kind in kinds}
+    (sample,) = read_samples(manifest(tmp_path, conversation(*content, modality="ocr")))
+    assert sample.modality == "ocr"
+
+
+def test_the_modality_without_messages() -> None:
+    assert Sample(key="a", audio=np.zeros(16000, np.float32)).modality == "audio"
+    assert Sample(key="a", text="x").modalities == {"text"}
+    assert Sample(key="a", messages=[{"role": "user", "content": "x"}]).modality == "text"
+
+
+def test_the_digest_covers_what_media_hold_and_not_where(media: dict[str, dict[str, object]], tmp_path: Path) -> None:
+    line = conversation(*media.values())
+    first = read_samples(manifest(tmp_path, line)).digest
+    shutil.copytree(tmp_path, tmp_path / "copy")
+    assert read_samples(tmp_path / "copy" / "data.jsonl").digest == first
+    digests = {first}
+    for name in ("wav/a.wav", "0.png", "1.png"):
+        path = tmp_path / "copy" / name
+        path.write_bytes(path.read_bytes() + b"!!")
+        digests.add(read_samples(tmp_path / "copy" / "data.jsonl").digest)
+    assert len(digests) == 4
+
+
+@pytest.mark.parametrize(
+    ("message", "problem"),
+    [
+        ("hello", "each of 'messages' must be an object with a 'role' and a 'content'"),
+        ({"content": "x"}, "each of 'messages' must be an object with a 'role' and a 'content'"),
+        ({"role": "user"}, "a message's 'content' must be text, or a list of objects with a 'type'"),
+        ({"role": "user", "content": ["x"]}, "a message's 'content' must be text, or a list of objects with a 'type'"),
+        ([{"type": "image_url", "image_url": "x"}], "must be text, audio, image, video, not 'image_url'"),
+        ([{"audio": "wav/a.wav"}], "must be text, audio, image, video, not None"),
+        ([{"type": "audio", "audio": 3}], "content of the type 'audio' needs 'audio': a path"),
+        ([{"type": "image", "path": "0.png"}], "content of the type 'image' needs 'image': a path"),
+        ([{"type": "text"}], "content of the type 'text' needs 'text': a string"),
+        ([{"type": "video", "video": []}], "needs 'video': a path, or a list of paths of pictures"),
+        ([{"type": "video", "video": ["0.png", 3]}], "needs 'video': a path, or a list of paths of pictures"),
+        ([{"type": "audio", "audio": "none.wav"}], "no such audio file: none.wav"),
+        ([{"type": "audio", "audio": "0.png"}], "no audio that can be read: 0.png"),
+        ([{"type": "image", "image": "https://example.com/0.png"}], "no such image file: https://example.com/0.png"),
+        ([{"type": "video", "video": ["0.png", "9.png"]}], "no such video file: 9.png"),
+    ],
+)
+def test_a_broken_message_is_named(
+    message: object, problem: str, media: dict[str, dict[str, object]], tmp_path: Path
+) -> None:
+    message = {"role": "user", "content": message} if isinstance(message, list) else message
+    path = manifest(tmp_path, '{"source": "wav/a.wav"}', json.dumps({"messages": [message]}))
+    with pytest.raises(SamplesError) as caught:
+        read_samples(path)
+    assert f"{path}:2: " in str(caught.value)
+    assert problem in str(caught.value)

@@ -34,21 +34,60 @@ def gptq(weight: Tensor, hessian: Tensor, grid: Grid, options: GPTQ) -> Tensor:
     order = torch.arange(weight.shape[1], device=weight.device)
     if options.act_order:
         order = torch.argsort(hessian.diagonal(), descending=True, stable=True)
-    remaining = weight.float()[:, order].clone()
+    # Transposed, so that what is worked on lies together.
+    remaining = weight.float().t()[order].contiguous()
+    columns = _Columns(grid, order)
     factor = inverse_factor(hessian[order[:, None], order], options.damping)
     steps = torch.empty_like(remaining, dtype=torch.int8)
     for start in range(0, len(order), options.block_size):
         end = min(start + options.block_size, len(order))
-        errors = torch.empty_like(remaining[:, start:end])
-        for index in range(start, end):
-            column = remaining[:, index : index + 1]
-            step_grid = grid.column(int(order[index]))
-            steps[:, index : index + 1] = rounded = step_grid.round(column)
-            error = (column - step_grid.values(rounded)) / factor[index, index]
-            remaining[:, index:end] -= error @ factor[index : index + 1, index:end]
-            errors[:, index - start : index - start + 1] = error
-        remaining[:, end:] -= errors @ factor[start:end, end:]
-    return steps[:, torch.argsort(order)]
+        errors = torch.empty_like(remaining[start:end])
+        for first in range(start, end, _TOGETHER):
+            last = min(first + _TOGETHER, end)
+            _round_(remaining, steps, errors[first - start : last - start], factor, columns, first)
+            # Errors are carried to the rest of the block, and then of the matrix, by products.
+            remaining[last:end].addmm_(factor[first:last, last:end].t(), errors[first - start : last - start], alpha=-1)
+        remaining[end:].addmm_(factor[start:end, end:].t(), errors, alpha=-1)
+    return steps[torch.argsort(order)].t().contiguous()
+
+
+_TOGETHER = 16
+"""Columns between which errors are carried one by one."""
+
+
+class _Columns:
+    """The grid of every column, in the order in which they are rounded."""
+
+    def __init__(self, grid: Grid, order: Tensor) -> None:
+        size = grid.scheme.group_size
+        group = order // size if size else torch.zeros_like(order)
+        self.scheme = grid.scheme
+        self.scale = grid.scale.float().t()[group]
+        self.zero_point = None if grid.zero_point is None else grid.zero_point.float().t()[group]
+
+    def round(self, index: int, column: Tensor) -> tuple[Tensor, Tensor]:
+        """The steps of a column ``[out]`` as floats, and what they stand for."""
+        scale = self.scale[index]
+        rounded = (column / scale).round_()
+        if self.zero_point is None:
+            rounded.clamp_(self.scheme.lowest, self.scheme.highest)
+            return rounded, rounded * scale
+        rounded.add_(self.zero_point[index]).clamp_(self.scheme.lowest, self.scheme.highest)
+        return rounded, (rounded - self.zero_point[index]) * scale
+
+
+def _round_(remaining: Tensor, steps: Tensor, errors: Tensor, factor: Tensor, columns: _Columns, first: int) -> None:
+    """Round some columns one after another, each after it took its share of the errors of those before."""
+    last = first + len(errors)
+    diagonal = factor.diagonal()[first:last].tolist()
+    for place, index in enumerate(range(first, last)):
+        column = remaining[index]
+        rounded, values = columns.round(index, column)
+        steps[index] = rounded
+        error = torch.sub(column, values, out=errors[place])
+        error /= diagonal[place]
+        if index + 1 < last:
+            remaining[index + 1 : last].addr_(factor[index, index + 1 : last], error, alpha=-1)
 
 
 def inverse_factor(hessian: Tensor, damping: float) -> Tensor:
@@ -63,14 +102,14 @@ def inverse_factor(hessian: Tensor, damping: float) -> Tensor:
     diagonal[diagonal == 0] = mean
     while True:
         hessian.diagonal().copy_(diagonal + damping * mean)
-        lower, failed = torch.linalg.cholesky_ex(hessian)
+        # Of the matrix turned about both axes: the inverse of what that factor becomes, turned back, is the factor of
+        # the inverse. So neither the inverse nor a second factor is computed.
+        lower, failed = torch.linalg.cholesky_ex(hessian.flip((0, 1)))
         if not failed.item():
-            # One matrix after another: for wide layers each is a good part of the memory that is taken.
-            inverse = torch.cholesky_inverse(lower)
+            upper = lower.flip((0, 1))
             del lower
-            upper, failed = torch.linalg.cholesky_ex(inverse, upper=True)
-            if not failed.item():
-                return torch.as_tensor(upper)
+            unit = torch.eye(len(upper), dtype=upper.dtype, device=upper.device)
+            return torch.as_tensor(torch.linalg.solve_triangular(upper, unit, upper=True))
         if damping >= _MOST_DAMPING:
             raise ArithmeticError("the second moments of the inputs cannot be inverted")
         damping = min(10 * max(damping, 1e-4), _MOST_DAMPING)

@@ -1,14 +1,14 @@
-"""Quantization: which layer gets which scheme, and the way through the model, with samples or without."""
+"""Quantization: which layer gets which scheme."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import re
+from typing import TYPE_CHECKING
 
 from sottovoce.architecture import Architecture, matches
-from sottovoce.errors import CoverageError, NotFiniteError, SamplesError
-from sottovoce.hookspecs import hookimpl
+from sottovoce.errors import CoverageError, NotFiniteError
 from sottovoce.machine import release_pages
-from sottovoce.recipe import Quantize, Smooth, Step
+from sottovoce.recipe import Quantize
 from sottovoce.scheme import Scheme
 from sottovoce.selection import Selection, select_layers
 
@@ -22,25 +22,12 @@ if TYPE_CHECKING:
 _AUTOMATIC = (64, 32)
 
 
-@hookimpl
-def sottovoce_compress(step: Step, model: Model, architecture: Architecture, calibration: Calibration) -> Any:
-    """Apply :class:`~sottovoce.recipe.Quantize` and :class:`~sottovoce.recipe.Smooth`."""
-    if isinstance(step, Quantize):
-        return quantize_(model, architecture, step, calibration)
-    if isinstance(step, Smooth):
-        from sottovoce.algorithms.smoothing import smooth_
-
-        return smooth_(model, architecture, step, calibration)
-    return None
-
-
 def quantize_(model: Model, architecture: Architecture, step: Quantize, calibration: Calibration) -> BlockStep:
     """Replace the target layers by quantized ones, block by block.
 
     Raises:
         CoverageError: The targets are less of the model than the step promises, or a group size does not fit a layer;
             the model is then unchanged.
-        SamplesError: The step calibrates, and there are no samples.
         NotFiniteError: A weight is not finite.
     """
     from sottovoce.algorithms.quantized_blocks import QuantizedBlocks
@@ -49,8 +36,6 @@ def quantize_(model: Model, architecture: Architecture, step: Quantize, calibrat
     _check_promise(selection, architecture, step)
     schemes = plan(selection, architecture, step)
     is_meta = next(model.module.parameters()).is_meta
-    if not is_meta and not calibration and step.needs_samples:
-        raise SamplesError("the step quantize calibrates on real samples: give them (--data)")
     if model.stream is None and not is_meta:
         for name, layer in selection.layers.items():
             check_finite(name, layer)
@@ -63,10 +48,18 @@ def plan(selection: Selection, architecture: Architecture, step: Quantize) -> di
     Raises:
         CoverageError: A group size does not divide a layer's inputs; names the layer.
     """
-    return {name: _scheme(name, layer, architecture, step) for name, layer in selection.layers.items()}
+    mixed = re.compile(r".*\.experts\.\d+\..*")
+    widths = {int(layer.in_features) for name, layer in selection.layers.items() if mixed.fullmatch(name)}  # type: ignore[arg-type]
+    return {
+        name: _scheme(name, layer, architecture, step, widths if mixed.fullmatch(name) else None)
+        for name, layer in selection.layers.items()
+    }
 
 
-def _scheme(name: str, layer: nn.Module, architecture: Architecture, step: Quantize) -> Scheme:
+def _scheme(
+    name: str, layer: nn.Module, architecture: Architecture, step: Quantize, widths: set[int] | None = None
+) -> Scheme:
+    """What a layer becomes; ``widths`` are those of layers that must have groups of one size with it."""
     if not hasattr(layer, "in_features"):
         return Scheme(bits=8)
     kind, width = type(layer).__name__, int(layer.in_features)  # type: ignore[arg-type]
@@ -74,7 +67,9 @@ def _scheme(name: str, layer: nn.Module, architecture: Architecture, step: Quant
     bits = step.bits if override is None else override.bits
     group_size: int | str | None = step.group_size if override is None else override.group_size
     if bits == 4 and group_size in (None, "auto"):
-        group_size = next((size for size in _AUTOMATIC if width % size == 0), None)
+        # Transformers stacks experts when it loads them, so all must be stored alike.
+        together = widths or {width}
+        group_size = next((size for size in _AUTOMATIC if not any(each % size for each in together)), None)
         bits = 4 if group_size else 8
     elif group_size == "auto":
         group_size = None

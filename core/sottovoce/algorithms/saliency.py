@@ -1,7 +1,7 @@
 """How much the experts of a layer matter to the tokens that are routed to them, by kind of token.
 
 Four measures of the same sums: REAP (Lasby et al., "REAP the Experts: Why Pruning Prevails for One-Shot MoE
-Compression", https://arxiv.org/abs/2510.13999, equation 9), the mean norm without the gate (MAN,
+Compression", https://arxiv.org/abs/2510.13999), the mean norm without the gate (MAN,
 https://arxiv.org/abs/2606.15716), the sum of norms (EAN) and the number of tokens.
 """
 

@@ -14,8 +14,7 @@ from sottovoce.algorithms.observation import Order, observe
 from sottovoce.algorithms.smoothquant import scale_between_, smoothing_factors
 from sottovoce.algorithms.statistics import InputStatistics
 from sottovoce.architecture import Architecture, matches
-from sottovoce.calibration import Calibration
-from sottovoce.errors import CoverageError, SamplesError
+from sottovoce.errors import CoverageError
 from sottovoce.formats.grid import choose
 from sottovoce.model import Model
 from sottovoce.recipe import Smooth
@@ -37,19 +36,16 @@ class _Pair:
         scale_between_(self.source, self.readers, factors)
 
 
-def smooth_(model: Model, architecture: Architecture, step: Smooth, calibration: Calibration) -> BlockStep:
+def smooth_(model: Model, architecture: Architecture, step: Smooth) -> BlockStep:
     """Apply :class:`~sottovoce.recipe.Smooth` to every block: the function of the model stays the same.
 
     Raises:
         CoverageError: The family states nothing that can be scaled.
-        SamplesError: There are no samples.
     """
     if not architecture.scaling:
         raise CoverageError(
             f"{architecture.name} states no modules that can be scaled; leave out the step {step.name!r}"
         )
-    if not next(model.module.parameters()).is_meta and calibration.samples is None:
-        raise SamplesError("smooth calibrates on samples; give them (--data)")
     return SmoothedBlocks(model, architecture, step)
 
 

@@ -43,11 +43,11 @@ class Stream:
         """A sample, and what the model gave for it while it was worked on."""
         self._folder: tempfile.TemporaryDirectory[str] | None = None
 
-    def directory(self) -> Path:
+    def new_directory(self) -> Path:
         """A temporary directory for finished blocks, for work that is not to be resumed."""
         if self._folder is None:
             self._folder = tempfile.TemporaryDirectory(prefix="sottovoce-blocks-")
-        return Path(self._folder.name)
+        return Path(tempfile.mkdtemp(dir=self._folder.name))
 
     def enter_(self, block: str, rename: Rename) -> None:
         """Read a block into memory.

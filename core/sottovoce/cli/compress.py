@@ -51,12 +51,12 @@ def compress(
     samples = read_samples(data) if data else None
     gate_samples = read_samples(gate_data) if gate_data else None
     pipeline.require_samples(chosen, samples)
-    loaded = loading.load(model, **where)
+    loaded = loading.load(model, max_memory=max_memory, **where)
     finished = output.with_name(f".{output.name}.unfinished")
     with out.progress() as progress:
         report = pipeline.compress(
             loaded, chosen, samples, gate_samples=gate_samples, max_memory=max_memory,
-            resume=finished if samples else None, progress=progress,
+            resume=finished if samples or loaded.stream else None, progress=progress,
         )  # fmt: skip
         pipeline.save(loaded, output, overwrite=overwrite)
     shutil.rmtree(finished, ignore_errors=True)

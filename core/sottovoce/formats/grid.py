@@ -11,6 +11,8 @@ from sottovoce.scheme import Scheme
 
 _FLOAT8 = torch.float8_e4m3fn
 _TINY = 1e-12
+_SEARCHED = 1 << 15
+"""Weights that :func:`choose` tries ranges for at a time."""
 _CLIPS = tuple(1 - step / 40 for step in range(21))
 """Shares of the full range that :func:`choose` tries; below a half the clipped weights always cost more."""
 
@@ -59,6 +61,11 @@ def choose(weight: Tensor, scheme: Scheme, *, search: bool = False) -> Grid:
         scheme: How it is stored.
         search: Whether to try clipped ranges, and to keep each group's best by the squared error of its weights.
     """
+    if search and not weight.is_meta and len(weight) > (rows := max(1, _SEARCHED // weight.shape[1])):
+        # A few rows at a time stay in the processor's cache through all the ranges that are tried.
+        parts = [choose(part, scheme, search=True) for part in torch.split(weight, rows)]
+        zero_points = [part.zero_point for part in parts if part.zero_point is not None]
+        return Grid(scheme, torch.cat([part.scale for part in parts]), torch.cat(zero_points) if zero_points else None)
     groups = _grouped(weight.float(), weight.shape[1] // scheme.group_size if scheme.group_size else 1)
     low, high = groups.amin(-1).clamp(max=0), groups.amax(-1).clamp(min=0)
     grid = _covering(low, high, scheme, weight.dtype)
@@ -120,8 +127,17 @@ def _covering(low: Tensor, high: Tensor, scheme: Scheme, dtype: torch.dtype) -> 
 
 
 def _errors(grid: Grid, groups: Tensor) -> Tensor:
-    flat = groups.flatten(1)
-    return (_grouped(grid.values(grid.round(flat)), groups.shape[1]) - groups).square_().sum(-1)
+    if grid.scheme.type == "float":
+        flat = groups.flatten(1)
+        return (_grouped(grid.values(grid.round(flat)), groups.shape[1]) - groups).square_().sum(-1)
+    scale = grid.scale[..., None]
+    found = (groups / scale).round_()
+    if grid.zero_point is None:
+        found.clamp_(grid.scheme.lowest, grid.scheme.highest)
+    else:
+        zero_point = grid.zero_point[..., None]
+        found.add_(zero_point).clamp_(grid.scheme.lowest, grid.scheme.highest).sub_(zero_point)
+    return found.mul_(scale).sub_(groups).square_().sum(-1)
 
 
 def _grouped(weight: Tensor, groups: int) -> Tensor:

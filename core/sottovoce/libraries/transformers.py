@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from sottovoce.errors import CheckpointError, SourceError
 from sottovoce.formats import compressed_tensors
 from sottovoce.hookspecs import hookimpl
 from sottovoce.libraries.unfused import fill_
+from sottovoce.machine import available_memory
 from sottovoce.model import LoadOptions, Model, Source
 
 if TYPE_CHECKING:
@@ -33,6 +35,8 @@ def sottovoce_load(source: Source, architecture: Architecture, options: LoadOpti
     config = read_config(directory / "config.json")
     compressed = compressed_tensors.is_own(config.get("quantization_config"))
     stream, rename = None, None
+    if architecture.experts and not options.stream:
+        options = replace(options, stream=_is_too_large(directory, options))
     if compressed or architecture.experts or options.stream:
         native = _build(config, options)
         stream, rename = _fill_(native, directory, config if compressed else {}, architecture, options)
@@ -44,7 +48,7 @@ def sottovoce_load(source: Source, architecture: Architecture, options: LoadOpti
     if compressed and architecture.rewire is not None:
         architecture.rewire(native)
     return Model(
-        module=native, native=native, processor=_processor(directory), architecture=architecture, source=source,
+        module=native, native=native, processor=(architecture.processor or _processor)(directory), architecture=architecture, source=source,
         stream=stream, rename=rename,
     )  # fmt: skip
 
@@ -65,6 +69,15 @@ def sottovoce_export(model: Model, format: str, directory: Path) -> Path | None:
     if model.processor is not None:
         model.processor.save_pretrained(directory)
     return directory
+
+
+def _is_too_large(directory: Path, options: LoadOptions) -> bool:
+    """Whether the weights take more than half of what they may, or more than there is."""
+    size = sum(path.stat().st_size for path in weight_files(directory))
+    if options.max_memory is not None:
+        return 2 * size > options.max_memory
+    free = available_memory()
+    return free is not None and size > free
 
 
 def _class(name: str) -> Any:

@@ -19,7 +19,9 @@ def sottovoce_evaluate(model: Model, run: Run) -> Iterable[Metric]:
     """Size of the weights, latency of the median utterance, real-time factor, peak resident memory of the process."""
     yield Metric(name="size_bytes", value=model.size_bytes, unit="bytes")
     yield Metric(name="latency_ms", value=1000 * statistics.median(run.seconds), unit="ms")
-    if audio := sum(run.audio_seconds):
-        yield Metric(name="rtf", value=sum(run.seconds) / audio, unit="")
+    heard = [(spent, audio) for spent, audio in zip(run.seconds, run.audio_seconds, strict=True) if audio]
+    if heard:
+        spent, audio = (sum(each) for each in zip(*heard, strict=True))
+        yield Metric(name="rtf", value=spent / audio, unit="")
     if run.peak_memory_bytes is not None:
         yield Metric(name="peak_memory_bytes", value=run.peak_memory_bytes, unit="bytes")

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from sottovoce import Architecture, CardFacts, lazy
+from sottovoce.architecture import ExpertLayout
 
+_THINKER = r"thinker\.model\.language_model\.layers\.\d+"
+_TALKER = r"talker\.model\.layers\.\d+"
 _ATTENTION = r"self_attn\.(q|k|v|o)_proj"
+_EXPERT = r"mlp\.experts\.\d+\.(gate|up|down)_proj"
 
 OMNI_MOE = Architecture(
     name="qwen3-omni-moe",
     matches=("Qwen3OmniMoeForConditionalGeneration",),
     targets=(
-        rf"re:thinker\.model\.language_model\.layers\.\d+\.{_ATTENTION}",
-        rf"re:talker\.model\.layers\.\d+\.{_ATTENTION}",
+        rf"re:{_THINKER}\.{_ATTENTION}",
+        rf"re:{_THINKER}\.{_EXPERT}",
+        rf"re:{_TALKER}\.{_ATTENTION}",
+        rf"re:{_TALKER}\.{_EXPERT}",
     ),
     ignore={
-        r"re:.*\.mlp\.experts": "experts: stored together as three-dimensional parameters, which no linear layer holds",
         r"re:.*\.mlp\.gate": "router: decides which experts run",
         r"re:.*shared_expert_gate": "gate of the shared expert",
         r"re:.*\.shared_expert(\..*)?": "shared expert: every token runs it",
@@ -26,19 +31,39 @@ OMNI_MOE = Architecture(
         r"re:.*embed\w*": "embedding table: looked up, not multiplied",
         r"re:.*norm\d?": "normalization",
     },
-    blocks=(r"re:thinker\.model\.language_model\.layers\.\d+", r"re:talker\.model\.layers\.\d+"),
+    float_inputs={
+        r"re:.*\.mlp\.experts\..*": "experts: transformers stacks them when it loads them, which integers for inputs "
+        "do not survive",
+    },
+    blocks=(f"re:{_THINKER}", f"re:{_TALKER}"),
+    experts=(
+        ExpertLayout(
+            part="thinker", experts=rf"re:{_THINKER}\.mlp\.experts", count="thinker_config.text_config.num_experts"
+        ),
+        # Quantizing it has been seen to spoil long speech; what pruning does to it is for those who measure it.
+        ExpertLayout(
+            part="talker",
+            experts=rf"re:{_TALKER}\.mlp\.experts",
+            count="talker_config.text_config.num_experts",
+            pruned=False,
+        ),
+    ),
+    protect={"audio": 0.1},
     parts={
         "thinker": r"re:thinker\.(model\.language_model|lm_head).*",
         "towers": r"re:thinker\.model\.(audio_tower|visual)\..*",
         "talker": r"re:talker\..*",
         "vocoder": r"re:code2wav\..*",
     },
-    # Nine tenths of the weights are experts; without them only the attention is left.
-    min_coverage=0.01,
+    min_coverage=0.5,
     task="conversation",
+    inputs=("messages",),
     card=CardFacts(pipeline_tag="any-to-any", library_name="transformers", languages=("en", "zh")),
     forward=lazy("sottovoce_omni_moe.conversation:forward"),
     predict=lazy("sottovoce_omni_moe.conversation:predict"),
+    modalities=lazy("sottovoce_omni_moe.modalities:modalities"),
+    answer_logits=lazy("sottovoce_omni_moe.conversation:answer_logits"),
+    processor=lazy("sottovoce_omni_moe.processor:load_processor"),
     probe=lazy("sottovoce_omni_moe.conversation:probe"),
 )
 

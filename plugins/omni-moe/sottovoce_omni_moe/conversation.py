@@ -1,42 +1,142 @@
-"""Running one conversation through the thinker: messages in, the next text out."""
+"""Running one conversation through the model: messages in, the next text out."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from sottovoce import Model, Prediction, Sample
+from sottovoce.errors import SamplesError
+from sottovoce_omni_moe.codes import codes_in
+from sottovoce_omni_moe.media import read_media
+from sottovoce_omni_moe.talker import listening, run_talker, speaks
 
 NEW_TOKENS = 256
+"""Tokens of an answer, at most."""
 
 
-def inputs(model: Model, sample: Sample) -> Any:
-    """The processor's inputs for the sample's messages."""
-    batch = model.processor.apply_chat_template(
-        list(sample.messages), tokenize=True, return_dict=True, return_tensors="pt", add_generation_prompt=True
-    )
-    return batch.to(model.native.device)
+def inputs(model: Model, sample: Sample, *, answered: bool = False) -> dict[str, Tensor]:
+    """What the processor makes of the sample's messages, up to where the assistant begins to answer.
+
+    Args:
+        model: The model with its processor.
+        sample: A conversation. An assistant's message at its end is its answer and no part of the question.
+        answered: Whether the answer follows, with the token that ends it.
+
+    Returns:
+        What the thinker takes: ``input_ids`` and ``attention_mask`` ``[1, tokens]``, and the features of the media.
+
+    Raises:
+        SamplesError: There are no messages, or their media cannot be read; names the sample.
+    """
+    whose = f"sample {sample.key!r}"
+    if not (messages := _question(sample)):
+        raise SamplesError(f"{whose}: has no 'messages' to answer")
+    batch = _processed(model.processor, messages, whose)
+    said = torch.tensor([answer_ids(model, sample) if answered else []], dtype=torch.long)
+    batch["input_ids"] = torch.cat((batch["input_ids"], said), dim=1)
+    batch["attention_mask"] = torch.ones_like(batch["input_ids"])
+    device = model.native.thinker.get_input_embeddings().weight.device
+    return {name: tensor.to(device) for name, tensor in batch.items()}
+
+
+def answer_of(sample: Sample) -> str | None:
+    """What the assistant should say: its message at the end of the conversation, otherwise the sample's text."""
+    if not _is_answered(sample):
+        return sample.text
+    content = sample.messages[-1]["content"]
+    return content if isinstance(content, str) else "".join(item.get("text", "") for item in content)
+
+
+def answer_ids(model: Model, sample: Sample) -> list[int]:
+    """The tokens of the answer and the one that ends it; none for a sample without an answer."""
+    if (text := answer_of(sample)) is None:
+        return []
+    return [*model.processor.tokenizer(text, add_special_tokens=False).input_ids, model.native.config.im_end_token_id]
 
 
 def forward(model: Model, sample: Sample) -> Tensor:
-    """The thinker's logits ``[tokens, vocabulary]``."""
-    logits: Tensor = model.native.thinker(**inputs(model, sample)).logits
+    """The thinker's logits ``[tokens, vocabulary]`` for the conversation and its answer, where it has one.
+
+    The talker runs too, where the model has one, so that its layers can be calibrated: on the user's part and the
+    text of the answer, and on the frames of speech that the assistant's message brings as ``codes``.
+
+    Raises:
+        SamplesError: As :func:`inputs`; or the codes are not the talker's.
+    """
+    native = model.native
+    batch = inputs(model, sample, answered=True)
+    codes, length = codes_in(sample, native), batch["input_ids"].shape[1] - len(answer_ids(model, sample))
+    with listening(native, batch["input_ids"][0, :length]) as heard:
+        states = native.thinker.model(**batch, use_cache=False).last_hidden_state
+    if speaks(native):
+        run_talker(native, batch, length, heard, codes)
+    # Last of all: a walk has many samples wait in the talker, and logits are large.
+    logits: Tensor = native.thinker.lm_head(states)
     return logits[0].float()
+
+
+def answer_logits(model: Model, sample: Sample) -> Tensor | None:
+    """What the thinker expects at each token of the answer and at its end, ``[positions, vocabulary]``.
+
+    The answer is given to it, whatever it would have said itself; ``None`` for a sample without one.
+    """
+    if not (said := answer_ids(model, sample)):
+        return None
+    thinker = model.native.thinker
+    with torch.inference_mode():
+        states = thinker.model(**inputs(model, sample, answered=True), use_cache=False).last_hidden_state
+        logits: Tensor = thinker.lm_head(states[0, -len(said) - 1 : -1])
+    return logits.float()
 
 
 def predict(model: Model, sample: Sample) -> Prediction:
     """The thinker's answer, greedy."""
     batch = inputs(model, sample)
+    end = model.native.config.im_end_token_id
     with torch.inference_mode():
-        tokens = model.native.thinker.generate(**batch, max_new_tokens=NEW_TOKENS, do_sample=False)
-    answer = tokens[0, batch["input_ids"].shape[1] :].tolist()
-    text = model.processor.decode(answer, skip_special_tokens=True)
+        found = model.native.thinker.generate(
+            **batch, max_new_tokens=NEW_TOKENS, do_sample=False, eos_token_id=end, pad_token_id=end
+        )
+    answer = found[0, batch["input_ids"].shape[1] :].tolist()
+    text = model.processor.tokenizer.decode(answer, skip_special_tokens=True)
     return Prediction(text=text, tokens=tuple(map(str, answer)))
 
 
 def probe(model: Model) -> Sample:
-    """One short question."""
+    """One short question, and its answer."""
     content = [{"type": "text", "text": "What does this say?"}]
-    return Sample(key="probe", messages=[{"role": "user", "content": content}])
+    return Sample(key="probe", messages=[{"role": "user", "content": content}], text="Nothing much.")
+
+
+def _is_answered(sample: Sample) -> bool:
+    return bool(sample.messages) and sample.messages[-1]["role"] == "assistant"
+
+
+def _question(sample: Sample) -> Sequence[Mapping[str, Any]]:
+    return sample.messages[:-1] if _is_answered(sample) else sample.messages
+
+
+def _processed(processor: Any, messages: Sequence[Mapping[str, Any]], whose: str) -> dict[str, Tensor]:
+    media = read_media(messages, whose)
+    bare = [{"role": message["role"], "content": _bare(message["content"])} for message in messages]
+    prompt = processor.apply_chat_template(bare, tokenize=False, add_generation_prompt=True)
+    settings: dict[str, Any] = {}
+    if any(isinstance(video, str) for video in media.get("videos", ())):
+        # Of a file one frame a second; frames that were given are all taken.
+        settings["videos_kwargs"] = {"do_sample_frames": True, "fps": 1.0}
+    try:
+        found = processor(text=[prompt], return_tensors="pt", **media, **settings)
+    except (ValueError, ImportError, OSError, RuntimeError) as error:
+        raise SamplesError(f"{whose}: the processor refuses it: {' '.join(str(error).split())[:200]}") from error
+    return {name: torch.as_tensor(value) for name, value in found.items()}
+
+
+def _bare(content: Any) -> Any:
+    """With media only named: the template places them, the processor is given what they hold."""
+    if isinstance(content, str):
+        return content
+    return [item if item["type"] == "text" else {"type": item["type"]} for item in content]

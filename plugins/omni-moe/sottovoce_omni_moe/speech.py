@@ -1,0 +1,124 @@
+"""The model's own speech: for evaluation, and as frames for calibrating the talker."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sottovoce import Model, Sample
+from sottovoce.errors import UsageError
+from sottovoce_omni_moe.conversation import NEW_TOKENS, inputs
+from sottovoce_omni_moe.talker import listening, open_speech, speaks
+
+SAMPLE_RATE = 24000
+"""Of the waveform, in Hz."""
+MOST_FRAMES = 4096
+"""Frames of speech at most, as transformers has it: 5 minutes and a half."""
+_RESERVED = 1024
+"""Codes at the end of the talker's vocabulary that are no sounds."""
+_DRAWING = {"do_sample": True, "top_k": 50, "top_p": 1.0, "temperature": 0.9, "repetition_penalty": 1.05}
+"""How transformers draws codes by default."""
+_CHUNK, _CONTEXT = 300, 25
+"""Frames that the vocoder takes at once, and those before them that it hears again."""
+
+
+@dataclass(frozen=True)
+class Speech:
+    """An answer, and how it was said."""
+
+    text: str
+    frames: tuple[tuple[int, ...], ...]
+    """The codes, one for each codebook."""
+    runaway: bool
+    """Whether the talker did not come to an end by itself."""
+    waveform: NDArray[np.float32]
+    """``[time]`` at 24 kHz, in -1 to 1."""
+
+    @property
+    def seconds(self) -> float:
+        """Length of the waveform."""
+        return len(self.waveform) / SAMPLE_RATE
+
+
+def speak(model: Model, sample: Sample, *, most_frames: int = MOST_FRAMES, seed: int = 0) -> Speech:
+    """Answer a conversation aloud: the text greedy, its speech drawn as transformers does by default, from ``seed``.
+
+    Args:
+        model: The model, with a talker.
+        sample: The conversation.
+        most_frames: Where speech is cut off; it is a runaway then.
+        seed: Of the draws; the state of torch's generators stays.
+
+    Raises:
+        UsageError: The model has no talker.
+        SamplesError: As :func:`~sottovoce_omni_moe.conversation.inputs`.
+    """
+    text, codes, runaway = _say(model, sample, most_frames, seed)
+    frames = tuple(tuple(frame) for frame in codes.tolist())
+    if not frames:
+        return Speech(text, frames, runaway, np.zeros(0, dtype=np.float32))
+    with torch.inference_mode():
+        wave = model.native.code2wav.chunked_decode(codes.T[None], chunk_size=_CHUNK, left_context_size=_CONTEXT)
+    return Speech(text, frames, runaway, wave.float().flatten().cpu().numpy())
+
+
+def codes_of(model: Model, sample: Sample, *, most_frames: int = MOST_FRAMES, seed: int = 0) -> list[list[int]]:
+    """The frames of the model's own speech, as an assistant's message in a manifest has them in ``codes``.
+
+    They belong to the model's own answer, which :func:`~sottovoce_omni_moe.conversation.predict` gives: a manifest
+    needs both. Arguments and errors are those of :func:`speak`.
+    """
+    codes: list[list[int]] = _say(model, sample, most_frames, seed)[1].tolist()
+    return codes
+
+
+def _say(model: Model, sample: Sample, most_frames: int, seed: int) -> tuple[str, Tensor, bool]:
+    """The text, the codes ``[frames, codebooks]``, and whether they were cut off."""
+    native = model.native
+    if not speaks(native):
+        raise UsageError(f"{model.source.name}: has no talker, so it cannot speak; its answers are those of predict")
+    batch = inputs(model, sample)
+    length, end = batch["input_ids"].shape[1], native.config.im_end_token_id
+    devices = [batch["input_ids"].device] if batch["input_ids"].is_cuda else []
+    with torch.inference_mode(), torch.random.fork_rng(devices), listening(native, batch["input_ids"][0]) as heard:
+        ids = native.thinker.generate(
+            **batch, max_new_tokens=NEW_TOKENS, do_sample=False, eos_token_id=end, pad_token_id=end
+        )
+        text = model.processor.tokenizer.decode(ids[0, length:], skip_special_tokens=True)
+        # The last token is the end; or the thinker has not read it, and transformers leaves it out too.
+        batch["input_ids"] = ids[:, :-1]
+        if batch["input_ids"].shape[1] == length:
+            return text, torch.zeros(0, native.config.talker_config.num_code_groups, dtype=torch.long), False
+        torch.manual_seed(seed)
+        codes, runaway = _draw(native, batch, length, heard, most_frames)
+    return text, codes, runaway
+
+
+def _draw(
+    native: Any, batch: Mapping[str, Tensor], length: int, heard: list[Tensor], most_frames: int
+) -> tuple[Tensor, bool]:
+    config = native.config.talker_config
+    opening = open_speech(native, batch, length, heard)
+    vocabulary, end = config.text_config.vocab_size, config.codec_eos_token_id
+    with warnings.catch_warnings():
+        # The penalty is meant for what is said alone.
+        warnings.filterwarnings("ignore", message="Passing `repetition_penalty`")
+        found = native.talker.generate(
+            inputs_embeds=opening.embeds[None], position_ids=opening.places,
+            attention_mask=opening.places.new_ones((1, len(opening.embeds)), dtype=torch.long),
+            trailing_text_hidden=opening.trailing[None], tts_pad_embed=opening.silence[None],
+            max_new_tokens=most_frames + 1, **_DRAWING,
+            suppress_tokens=[code for code in range(vocabulary - _RESERVED, vocabulary) if code != end],
+            eos_token_id=end, pad_token_id=end, output_hidden_states=True, return_dict_in_generate=True,
+        )  # fmt: skip
+    # A frame is known when the talker is given it: the last token, which ends the speech or is cut off, has none.
+    frames = [step[-1] for step in found.hidden_states if step[-1] is not None]
+    codes = torch.cat(frames) if frames else torch.zeros(0, config.num_code_groups, dtype=torch.long)
+    return codes, bool(found.sequences[0, -1] != end)
