@@ -39,6 +39,8 @@ def sottovoce_load(source: Source, architecture: Architecture, options: LoadOpti
         options = replace(options, stream=_is_too_large(directory, options))
     if compressed or architecture.experts or options.stream:
         native = _build(config, options)
+        if native.can_generate() and (directory / "generation_config.json").is_file():
+            native.generation_config = _generation_config(directory)
         stream, rename = _fill_(native, directory, config if compressed else {}, architecture, options)
     else:
         native = _load_dense(directory, config, options)
@@ -132,6 +134,12 @@ def _build(config: dict[str, Any], options: LoadOptions) -> Any:
             return kind(settings, **options.native)
     finally:
         torch.set_default_dtype(previous)
+
+
+def _generation_config(directory: Path) -> Any:
+    from transformers import GenerationConfig
+
+    return GenerationConfig.from_pretrained(directory, local_files_only=True)
 
 
 def _fill_(

@@ -99,11 +99,17 @@ def predict(model: Model, sample: Sample) -> Prediction:
     end = model.native.config.im_end_token_id
     with torch.inference_mode():
         found = model.native.thinker.generate(
-            **batch, max_new_tokens=NEW_TOKENS, do_sample=False, eos_token_id=end, pad_token_id=end
+            **batch, max_new_tokens=longest_answer(model), do_sample=False, eos_token_id=end, pad_token_id=end
         )
     answer = found[0, batch["input_ids"].shape[1] :].tolist()
     text = model.processor.tokenizer.decode(answer, skip_special_tokens=True)
     return Prediction(text=text, tokens=tuple(map(str, answer)))
+
+
+def longest_answer(model: Model) -> int:
+    """Tokens that the model's own settings allow an answer, otherwise 256."""
+    limit = getattr(model.native.generation_config, "max_new_tokens", None)
+    return int(limit) if limit else NEW_TOKENS
 
 
 def probe(model: Model) -> Sample:

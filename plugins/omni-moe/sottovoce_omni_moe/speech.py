@@ -14,7 +14,7 @@ from torch import Tensor
 
 from sottovoce import Model, Sample
 from sottovoce.errors import UsageError
-from sottovoce_omni_moe.conversation import NEW_TOKENS, inputs
+from sottovoce_omni_moe.conversation import inputs, longest_answer
 from sottovoce_omni_moe.talker import listening, open_speech, speaks
 
 SAMPLE_RATE = 24000
@@ -89,7 +89,7 @@ def _say(model: Model, sample: Sample, most_frames: int, seed: int) -> tuple[str
     devices = [batch["input_ids"].device] if batch["input_ids"].is_cuda else []
     with torch.inference_mode(), torch.random.fork_rng(devices), listening(native, batch["input_ids"][0]) as heard:
         ids = native.thinker.generate(
-            **batch, max_new_tokens=NEW_TOKENS, do_sample=False, eos_token_id=end, pad_token_id=end
+            **batch, max_new_tokens=longest_answer(model), do_sample=False, eos_token_id=end, pad_token_id=end
         )
         text = model.processor.tokenizer.decode(ids[0, length:], skip_special_tokens=True)
         # The last token is the end; or the thinker has not read it, and transformers leaves it out too.

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from plugins.omni_moe.conversations import ALL, ANSWER, ask, noise, picture
-from plugins.omni_moe.tiny import in_memory
+from plugins.omni_moe.tiny import LONGEST, in_memory
 from sottovoce import Model, Sample, read_samples
 from sottovoce.errors import SamplesError
 from sottovoce_omni_moe.conversation import answer_logits, forward, inputs, predict, probe
@@ -74,7 +74,7 @@ def test_predict_says_what_transformers_says(model: Model) -> None:
     for kind in ("text", "audio", "image"):
         batch = inputs(model, ask(kind))
         ids = model.native.generate(
-            **batch, return_audio=False, thinker_do_sample=False, thinker_max_new_tokens=256,
+            **batch, return_audio=False, thinker_do_sample=False, thinker_max_new_tokens=LONGEST,
             thinker_eos_token_id=model.native.config.im_end_token_id,
         )  # fmt: skip
         found = predict(model, ask(kind))

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from plugins.omni_moe.conversations import ALL, ask
-from plugins.omni_moe.tiny import CODES, GROUPS, in_memory
+from plugins.omni_moe.tiny import CODES, GROUPS, LONGEST, in_memory
 from sottovoce import Model
 from sottovoce.errors import UsageError
 from sottovoce_omni_moe.conversation import forward, inputs, predict
@@ -25,7 +25,7 @@ def test_it_says_what_transformers_says(model: Model, kind: str) -> None:
     found = speak(model, ask(kind), most_frames=5, seed=3)
     torch.manual_seed(3)
     _, wave = model.native.generate(
-        **inputs(model, ask(kind)), thinker_do_sample=False, thinker_max_new_tokens=256, talker_max_new_tokens=6,
+        **inputs(model, ask(kind)), thinker_do_sample=False, thinker_max_new_tokens=LONGEST, talker_max_new_tokens=6,
         thinker_eos_token_id=model.native.config.im_end_token_id,
     )  # fmt: skip
     assert found.runaway

@@ -37,7 +37,9 @@ LAYERS = {
     "num_key_value_heads": 1,
     "head_dim": 16,
 }
-EXPERTS = {"num_experts": 16, "num_experts_per_tok": 2, "moe_intermediate_size": 64}
+LONGEST = 12
+"""Tokens of an answer: with random weights it would not end."""
+EXPERTS = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 256}
 
 
 def make_processor() -> Any:
@@ -125,6 +127,7 @@ def make_native(processor: Any, *, talker: bool = True) -> Any:
     for name, parameter in native.named_parameters():
         if parameter.dim() > 1 or name.endswith("bias"):
             torch.nn.init.normal_(parameter, std=0.15)
+    native.generation_config.max_new_tokens = LONGEST
     return native.eval()
 
 
