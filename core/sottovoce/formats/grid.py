@@ -61,24 +61,27 @@ def choose(weight: Tensor, scheme: Scheme, *, search: bool = False) -> Grid:
         scheme: How it is stored.
         search: Whether to try clipped ranges, and to keep each group's best by the squared error of its weights.
     """
-    if search and not weight.is_meta and len(weight) > (rows := max(1, _SEARCHED // weight.shape[1])):
-        # A few rows at a time stay in the processor's cache through all the ranges that are tried.
-        parts = [choose(part, scheme, search=True) for part in torch.split(weight, rows)]
-        zero_points = [part.zero_point for part in parts if part.zero_point is not None]
-        return Grid(scheme, torch.cat([part.scale for part in parts]), torch.cat(zero_points) if zero_points else None)
     groups = _grouped(weight.float(), weight.shape[1] // scheme.group_size if scheme.group_size else 1)
     low, high = groups.amin(-1).clamp(max=0), groups.amax(-1).clamp(min=0)
-    grid = _covering(low, high, scheme, weight.dtype)
     if not search or weight.is_meta:
-        return grid
-    best = _errors(grid, groups)
-    for clip in _CLIPS[1:]:
-        candidate = _covering(low * clip, high * clip, scheme, weight.dtype)
-        errors = _errors(candidate, groups)
-        better = errors < best
-        best = torch.where(better, errors, best)
-        grid = merge(better, candidate, grid)
-    return grid
+        return _covering(low, high, scheme, weight.dtype)
+    clips = torch.tensor(_CLIPS, device=weight.device)[:, None, None]
+    every = _covering(low * clips, high * clips, scheme, weight.dtype)
+    errors = torch.empty_like(every.scale)
+    rows = max(1, _SEARCHED // weight.shape[1])
+    for first in range(0, len(groups), rows):
+        part = slice(first, first + rows)
+        # A few rows at a time stay in the processor's cache through all the ranges that are tried.
+        for number in range(len(_CLIPS)):
+            errors[number, part] = _errors(_part(every, number, part), groups[part])
+    best = errors.argmin(0, keepdim=True)
+    zero_point = None if every.zero_point is None else every.zero_point.gather(0, best)[0]
+    return Grid(scheme, every.scale.gather(0, best)[0], zero_point)
+
+
+def _part(every: Grid, number: int, rows: slice) -> Grid:
+    zero_point = None if every.zero_point is None else every.zero_point[number, rows]
+    return Grid(every.scheme, every.scale[number, rows], zero_point)
 
 
 def merge(better: Tensor, one: Grid, other: Grid) -> Grid:
