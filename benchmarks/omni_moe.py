@@ -35,8 +35,8 @@ def calibration(directory: Path, count: int) -> Path:
     directory.mkdir(parents=True, exist_ok=True)
     lines = []
     for number in range(count):
-        content = [{"type": "audio", "audio": str((EXAMPLES / rows[(3 * number + each) % len(rows)]["source"]).resolve())}
-                   for each in range(3)]  # fmt: skip
+        clips = [EXAMPLES / rows[(3 * number + each) % len(rows)]["source"] for each in range(3)]
+        content = [{"type": "audio", "audio": str(clip.resolve())} for clip in clips]
         page = text[number * CHARACTERS : (number + 1) * CHARACTERS].encode("ascii", "ignore").decode()
         content.append({"type": "text", "text": page})
         lines.append(
@@ -124,7 +124,8 @@ def bound(tokens: int, found: dict[str, float]) -> dict[str, float]:
 def tokens_of(model: Path, data: Path) -> int:
     """How many tokens the conversations have."""
     code = (
-        "import sys, sottovoce; from sottovoce.samples import read_samples; from sottovoce_omni_moe.conversation import inputs;"
+        "import sys, sottovoce; from sottovoce.samples import read_samples;"
+        "from sottovoce_omni_moe.conversation import inputs;"
         "m = sottovoce.load(sys.argv[1], stream=True);"
         "print(sum(inputs(m, s, answered=True)['input_ids'].shape[1] for s in read_samples(sys.argv[2])))"
     )

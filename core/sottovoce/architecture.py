@@ -104,8 +104,8 @@ class Architecture:
     """The kind (``text``, ``audio`` ...) of every token that a block is given when ``forward`` runs a sample:
     ``modalities(model, sample, block)``."""
     answer_logits: Callable[[Model, Sample], Tensor | None] | None = None
-    """What the model expects at every token of a sample's own answer ``[positions, vocabulary]``, for the divergence from
-    a baseline; ``None`` for a sample without one."""
+    """What the model expects at every token of a sample's own answer ``[positions, vocabulary]``, for the divergence
+    from a baseline; ``None`` for a sample without one."""
     processor: Callable[[Path], Any] | None = None
     """Load the processor of a transformers model from a directory, where ``AutoProcessor`` would not do."""
     rewire: Callable[[nn.Module], tuple[str, ...]] | None = None

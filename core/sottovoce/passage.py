@@ -88,8 +88,14 @@ class Passage:
             blocks = blocks_of(model, [*blocks, *stream.blocks])
         held = Activations(room_for_activations(model, blocks, self._calibration.memory_bytes))
         first: list[Any] = []
+        # It needs torch, which importing this does not.
+        from sottovoce.formats.packed_linear import float_weights_held
+
         begin = time.perf_counter()
-        left = walk(model, self._samples, blocks, self._visit, activations=held, leave=self._leave, first=first)
+        left = walk(
+            model, self._samples, blocks, self._visit, activations=held, leave=self._leave, first=first,
+            hold=float_weights_held,
+        )  # fmt: skip
         for name in left:
             if name in self._worked:
                 self._visit(Block(name, model.module, ()))

@@ -10,6 +10,7 @@ activations between two blocks are held.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -59,7 +60,8 @@ class Block:
 
 def walk(model: Model, samples: Sequence[Sample], blocks: Sequence[str], visit: Callable[[Block], None], *,
          activations: Activations | None = None, leave: Callable[[str], None] | None = None,
-         first: list[Any] | None = None) -> tuple[str, ...]:  # fmt: skip
+         first: list[Any] | None = None,
+         hold: Callable[[nn.Module], AbstractContextManager[None]] | None = None) -> tuple[str, ...]:  # fmt: skip
     """Visit the blocks in the order in which the samples reach them.
 
     Args:
@@ -70,6 +72,7 @@ def walk(model: Model, samples: Sequence[Sample], blocks: Sequence[str], visit: 
         activations: Where the inputs that wait are held.
         leave: Called when a block's outputs are computed and it is not run again.
         first: Takes what the model gave for the first sample.
+        hold: Around the computing of a block's outputs, for weights that need not be unpacked for every sample.
 
     Returns:
         The blocks that no sample reached.
@@ -95,10 +98,11 @@ def walk(model: Model, samples: Sequence[Sample], blocks: Sequence[str], visit: 
                 block = Block(name, model.module, [lane for lane in waiting if lane.at == name])
                 visit(block)
                 visited.append(name)
-                for lane in block.lanes:
-                    with lane.computed(block.module) as output:
-                        pass
-                    lane.advance(output)
+                with hold(block.module) if hold is not None else nullcontext():
+                    for lane in block.lanes:
+                        with lane.computed(block.module) as output:
+                            pass
+                        lane.advance(output)
                 if leave is not None:
                     leave(name)
                 release_memory()

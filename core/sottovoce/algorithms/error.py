@@ -12,9 +12,9 @@ from sottovoce.formats.onednn import matmul_transposed
 
 def signal_to_noise_db(weight: Tensor, values: Tensor) -> float | None:
     """10 log10 of the weight's power over its error's; ``None`` when there is no error."""
-    noise = float((weight.float() - values).square().sum())
-    signal = float(weight.float().square().sum())
-    return 10 * math.log10(signal / noise) if noise > 0 and signal > 0 else None
+    noise = float(torch.linalg.vector_norm(values - weight))
+    signal = float(torch.linalg.vector_norm(weight, dtype=torch.float32))
+    return 20 * math.log10(signal / noise) if noise > 0 and signal > 0 else None
 
 
 def squared_error(weight: Tensor, values: Tensor, hessian: Tensor) -> float:

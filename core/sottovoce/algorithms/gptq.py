@@ -108,8 +108,24 @@ def inverse_factor(hessian: Tensor, damping: float) -> Tensor:
         if not failed.item():
             upper = lower.flip((0, 1))
             del lower
-            unit = torch.eye(len(upper), dtype=upper.dtype, device=upper.device)
-            return torch.as_tensor(torch.linalg.solve_triangular(upper, unit, upper=True))
+            return _inverse(upper)
         if damping >= _MOST_DAMPING:
             raise ArithmeticError("the second moments of the inputs cannot be inverted")
         damping = min(10 * max(damping, 1e-4), _MOST_DAMPING)
+
+
+_SMALL = 256
+
+
+def _inverse(upper: Tensor) -> Tensor:
+    """The inverse of an upper triangular matrix, by halves: nearly all of the work is products."""
+    size = len(upper)
+    if size <= _SMALL:
+        unit = torch.eye(size, dtype=upper.dtype, device=upper.device)
+        return torch.as_tensor(torch.linalg.solve_triangular(upper, unit, upper=True))
+    half = size // 2
+    made = torch.zeros_like(upper)
+    made[:half, :half] = first = _inverse(upper[:half, :half])
+    made[half:, half:] = second = _inverse(upper[half:, half:])
+    made[:half, half:] = -(first @ (upper[:half, half:] @ second))
+    return made

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -63,6 +66,7 @@ class PackedLinear(nn.Module):
         self.register_buffer("weight_shape", torch.tensor([out_features, in_features], device=device))
         made = nn.Parameter(torch.empty(out_features, device=device, dtype=dtype), requires_grad=False)
         self.register_parameter("bias", made if bias else None)
+        self._held: Tensor | None = None
 
     @classmethod
     def from_steps(cls, linear: nn.Linear, steps: Tensor, grid: Grid) -> PackedLinear:
@@ -112,6 +116,13 @@ class PackedLinear(nn.Module):
         return f"{sizes}, bits={self.scheme.bits}, group_size={self.scheme.group_size}"
 
     def _weight(self, dtype: torch.dtype) -> Tensor:
+        if self._held is not None:
+            if self._held.dtype != dtype:
+                self._held = self._float(dtype)
+            return self._held
+        return self._float(dtype)
+
+    def _float(self, dtype: torch.dtype) -> Tensor:
         # In the dtype of the product, as the libraries do that make the whole model float when they load it.
         return self.grid().values(self.steps(), dtype)
 
@@ -122,3 +133,16 @@ class PackedLinear(nn.Module):
             # Halving a model must not round the scales.
             self.weight_scale = scale.to(self.weight_scale.device)
         return self
+
+
+@contextmanager
+def float_weights_held(module: nn.Module) -> Iterator[None]:
+    """Meanwhile the layers of ``module`` keep their float weights once they have run, for many runs in a row."""
+    layers = [child for child in module.modules() if isinstance(child, PackedLinear)]
+    for layer in layers:
+        layer._held = torch.empty(0, dtype=torch.bool)
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer._held = None
