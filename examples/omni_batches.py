@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from PIL import Image
 from torch.nn.utils.rnn import pad_sequence
 from transformers import Qwen3OmniMoeForConditionalGeneration, Qwen3OmniMoeProcessor
 
 from omni_model import END_OF_TURN
 from omni_tasks import Task
+from sottovoce_omni_moe.media import read_media
 
 Tensors = dict[str, torch.Tensor]
 MEDIA = {"audio": ("input_features",), "image": ("pixel_values", "image_grid_thw"),
@@ -43,21 +43,19 @@ class Example:
 def conversation(task: Task) -> list[dict[str, Any]]:
     """The user's message, with the media themselves and not their paths."""
     content: list[dict[str, Any]] = [{"type": "text", "text": task.question}]
-    pictures = [Image.fromarray(frame) for frame in task.frames]
     if task.modality == "audio":
         content.insert(0, {"type": "audio", "audio": task.speech})
     elif task.modality == "image":
-        content.insert(0, {"type": "image", "image": pictures[0]})
+        content.insert(0, {"type": "image", "image": task.frames[0]})
     elif task.modality == "video":
-        content.insert(0, {"type": "video", "video": pictures})
+        content.insert(0, {"type": "video", "video": task.frames})
     return [{"role": "user", "content": content}]
 
 
-def ask(processor: Qwen3OmniMoeProcessor, messages: list[dict[str, Any]]) -> Tensors:
+def ask(processor: Qwen3OmniMoeProcessor, messages: Sequence[Mapping[str, Any]]) -> Tensors:
     """What the processor makes of a conversation that waits for the assistant's answer."""
-    found = processor.apply_chat_template(
-        messages, tokenize=True, return_dict=True, return_tensors="pt", add_generation_prompt=True
-    )
+    prompt = processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    found = processor(text=[prompt], return_tensors="pt", **read_media(messages, "a task"))
     return {name: torch.as_tensor(value) for name, value in found.items()}
 
 

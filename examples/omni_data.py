@@ -1,4 +1,4 @@
-"""Writes tasks as manifests with their media, and reads them again as conversations for the processor."""
+"""Writes tasks as manifests with their media."""
 
 from __future__ import annotations
 
@@ -62,17 +62,3 @@ def write_data(folder: Path, seed: int) -> None:
     folder.mkdir(parents=True)
     write_split(make_tasks("calibration", CALIBRATION, seed), folder / "calibration.jsonl")
     write_split(make_tasks("test", TEST, seed), folder / "test.jsonl")
-
-
-def read_rows(manifest: Path) -> list[dict[str, Any]]:
-    """The lines of a manifest, the pictures of their messages opened and the paths of their audio whole."""
-    rows = [json.loads(line) for line in manifest.read_text(encoding="utf-8").splitlines()]
-    for row in rows:
-        for part in row["messages"][0]["content"]:
-            if part["type"] == "audio":
-                part["audio"] = str(manifest.parent / part["audio"])
-            elif part["type"] == "image":
-                part["image"] = Image.open(manifest.parent / part["image"])
-            elif part["type"] == "video":
-                part["video"] = [Image.open(manifest.parent / name) for name in part["video"]]
-    return rows

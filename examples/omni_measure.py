@@ -1,75 +1,65 @@
-"""Measures a written omni model with stock Transformers: its answers, its speech and which experts it uses."""
+"""Measures a written omni model: its answers, its speech and which experts it uses."""
 
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import torch
 from tqdm import tqdm
-from transformers import Qwen3OmniMoeForConditionalGeneration, Qwen3OmniMoeProcessor
 
-from omni_batches import ask
-from omni_data import read_rows
-from omni_model import VOCODER
+import sottovoce
 from omni_talker import FRAMES
 from omni_tasks import MODALITIES
+from sottovoce import Model, Sample
+from sottovoce_omni_moe.conversation import inputs, predict
+from sottovoce_omni_moe.speech import Speech, speak
 
-Omni = Qwen3OmniMoeForConditionalGeneration
-
-
-@torch.no_grad()
-def answer(model: Omni, processor: Qwen3OmniMoeProcessor, row: dict[str, Any]) -> str:
-    """What the thinker answers, always its likeliest token."""
-    asked: dict[str, Any] = ask(processor, row["messages"])
-    found = model.generate(
-        **asked, return_audio=False, thinker_max_new_tokens=16, thinker_do_sample=False,
-        thinker_eos_token_id=processor.tokenizer.eos_token_id,
-    )  # fmt: skip
-    return str(processor.tokenizer.decode(found[0, asked["input_ids"].shape[1] :], skip_special_tokens=True))
+LONGEST_SPEECH = 64  # frames: more than any answer's
 
 
-def samples_of(frames: int) -> int:
-    """Length of the waveform that the vocoder makes of so many codec frames; its convolutions cut the end."""
-    upsample = 1
-    for rate in (*VOCODER["upsampling_ratios"], *VOCODER["upsample_rates"]):
-        upsample *= rate
-    cut, rate = 0, 1
-    for factor in reversed(VOCODER["upsample_rates"]):
-        cut, rate = cut + factor * rate, rate * factor
-    return frames * upsample - cut
+def say(model: Model, sample: Sample) -> tuple[Speech, bool]:
+    """The model's speech, and whether it has three frames for every token of the answer and then ends."""
+    tokens = len(predict(model, sample).tokens) - 1  # the last one ends the turn
+    speech = speak(model, sample, most_frames=LONGEST_SPEECH)
+    return speech, not speech.runaway and len(speech.frames) == FRAMES * tokens
 
 
-@torch.no_grad()
-def speech_is_right(model: Omni, processor: Qwen3OmniMoeProcessor, row: dict[str, Any]) -> bool:
-    """Whether the model says three frames for every token of its answer and then ends."""
-    asked: dict[str, Any] = ask(processor, row["messages"])
-    ids, wave = model.generate(
-        **asked, return_audio=True, thinker_max_new_tokens=16, talker_max_new_tokens=64, thinker_do_sample=False,
-        talker_do_sample=False, thinker_eos_token_id=processor.tokenizer.eos_token_id,
-    )  # fmt: skip
-    tokens = ids.shape[1] - asked["input_ids"].shape[1] - 1
-    return bool(wave.shape[-1] == samples_of(FRAMES * tokens))
+def speech_share(model: Model, samples: Sequence[Sample]) -> float:
+    """Share of the answers whose speech is as long as it should be.
+
+    An untrained talker may say nothing, or never end: both are counted as wrong, and told.
+    """
+    said = [say(model, sample) for sample in tqdm(samples, "measuring speech", unit="answer")]
+    if not any(speech.text for speech, _ in said):
+        tqdm.write("The thinker answers nothing, so there is nothing to say: it is not trained.")
+    elif not any(speech.frames for speech, _ in said):
+        tqdm.write("The talker says nothing, whatever the answer: it is not trained. Give it more --talker-steps.")
+    elif all(speech.runaway for speech, _ in said):
+        tqdm.write("The talker never comes to an end: it is not trained enough. Give it more --talker-steps.")
+    return round(sum(right for speech, right in said if speech.frames) / len(said), 4)
 
 
 @torch.no_grad()
-def usage(model: Omni, processor: Qwen3OmniMoeProcessor, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def usage(model: Model, samples: Sequence[Sample]) -> list[dict[str, Any]]:
     """Which experts of each layer the modalities' questions use.
 
     Returns:
         For every layer how many experts do nine tenths of each modality's work, and how far apart the modalities' usage
         is, from 0 for the same experts to 1 for none in common.
     """
-    routers = [layer.mlp.gate for layer in model.thinker.model.language_model.layers]
+    thinker = model.native.thinker
+    routers = [layer.mlp.gate for layer in thinker.model.language_model.layers]
     counts: dict[str, list[torch.Tensor]] = defaultdict(list)
     chosen: list[torch.Tensor] = []
     hooks = [router.register_forward_hook(lambda _, __, found: chosen.append(found[2])) for router in routers]
-    for row in rows:
+    for sample in samples:
         chosen.clear()
-        model.thinker(**ask(processor, row["messages"]))
-        counts[row["modality"]].append(
+        thinker(**inputs(model, sample))
+        counts[sample.modality].append(
             torch.stack([torch.bincount(item.flatten(), minlength=routers[0].num_experts) for item in chosen])
         )
     for hook in hooks:
@@ -96,14 +86,11 @@ def layer_usage(shares: dict[str, torch.Tensor]) -> dict[str, Any]:
 
 def measure(folder: Path, data: Path) -> dict[str, Any]:
     """Loads the written model as anyone would, and measures it on the test data."""
-    model, processor = Omni.from_pretrained(folder).eval(), Qwen3OmniMoeProcessor.from_pretrained(folder)
-    rows = read_rows(data / "test.jsonl")
-    right: dict[str, list[bool]] = defaultdict(list)
-    for row in tqdm(rows, "measuring answers", unit="question"):
-        right[row["modality"]].append(answer(model, processor, row) == row["target"])
-    spoken = [speech_is_right(model, processor, row) for row in tqdm(rows[::10], "measuring speech", unit="answer")]
+    model, samples = sottovoce.load(folder), sottovoce.read_samples(data / "test.jsonl")
+    with tqdm(total=len(samples), desc="measuring answers", unit="question") as bar:
+        found = sottovoce.evaluate(model, samples, progress=lambda *_: bar.update()).metrics
     return {
-        "test_exact": {modality: round(sum(found) / len(found), 4) for modality, found in right.items()},
-        "test_speech_length_right": round(sum(spoken) / len(spoken), 4),
-        "usage": usage(model, processor, rows[::4]),
+        "test_exact": {modality: round(found[f"accuracy_{modality}"].value / 100, 4) for modality in MODALITIES},
+        "test_speech_length_right": speech_share(model, samples[::10]),
+        "usage": usage(model, samples[::4]),
     }

@@ -9,15 +9,14 @@ import torch
 from tokenizers import ByteLevelBPETokenizer
 from transformers import (
     Qwen2Tokenizer,
-    Qwen2VLImageProcessor,
-    Qwen2VLVideoProcessor,
+    Qwen2VLImageProcessorPil,
     Qwen3OmniMoeConfig,
     Qwen3OmniMoeForConditionalGeneration,
-    Qwen3OmniMoeProcessor,
     WhisperFeatureExtractor,
 )
 
 from omni_tasks import VIDEO_FRAMES, WORDS
+from sottovoce_omni_moe.processor import FramesProcessor, Qwen3OmniMoeProcessor
 
 MELS, PATCH, SPEAKER = 64, 8, "ethan"
 CODES, GROUPS = 64, 4  # codes of a codebook, codebooks
@@ -97,20 +96,20 @@ def make_tokenizer() -> Qwen2Tokenizer:
 def make_processor() -> Qwen3OmniMoeProcessor:
     """Makes the processor: 64 mel bands, and pictures of any size reduced to at most 64 by 64.
 
-    Video frames keep their size, which must divide by 16: the class has a size for video of its own, a hundred times
-    ours, that counts more than the video processor's.
+    It is the plugin's, which needs no torchvision and is saved as the one of Transformers. Video frames keep their
+    size, which must divide by 16: the class has a size for video of its own, a hundred times ours, that counts more
+    than the video processor's.
     """
     size = {"shortest_edge": 48 * 48, "longest_edge": 64 * 64}
     vision: dict[str, Any] = {"size": size, "patch_size": PATCH, "temporal_patch_size": 2, "merge_size": 2}
     return Qwen3OmniMoeProcessor(
-        image_processor=Qwen2VLImageProcessor(**vision),
-        video_processor=Qwen2VLVideoProcessor(
-            **vision, do_resize=False, cap_pixels_per_frame=False, min_frames=2, max_frames=VIDEO_FRAMES * 4
+        Qwen2VLImageProcessorPil(**vision),
+        FramesProcessor(
+            **vision, do_resize=False, do_sample_frames=False, cap_pixels_per_frame=False, min_frames=2,
+            max_frames=VIDEO_FRAMES * 4,
         ),
-        feature_extractor=WhisperFeatureExtractor(feature_size=MELS),
-        tokenizer=make_tokenizer(),
-        chat_template=CHAT_TEMPLATE,
-    )
+        WhisperFeatureExtractor(feature_size=MELS), make_tokenizer(), chat_template=CHAT_TEMPLATE,
+    )  # fmt: skip
 
 
 def make_config(tokenizer: Qwen2Tokenizer) -> Qwen3OmniMoeConfig:

@@ -14,17 +14,13 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-import omni_torchvision
-
-omni_torchvision.allow_import()
-
-from omni_batches import Example, prepare  # noqa: E402
-from omni_data import make_tasks, write_data  # noqa: E402
-from omni_measure import measure  # noqa: E402
-from omni_model import make_model, make_processor  # noqa: E402
-from omni_talker import train_talker  # noqa: E402
-from omni_tasks import MODALITIES  # noqa: E402
-from omni_thinker import MIX, Phase, train_thinker  # noqa: E402
+from omni_batches import Example, prepare
+from omni_data import make_tasks, write_data
+from omni_measure import measure
+from omni_model import make_model, make_processor
+from omni_talker import train_talker
+from omni_tasks import MODALITIES
+from omni_thinker import MIX, Phase, train_thinker
 
 HERE = Path(__file__).parent
 README = """# Tiny omni
@@ -34,14 +30,20 @@ processor core. It answers four kinds of questions and nothing else: which one t
 says, what coloured shape is in a picture, which way a coloured shape moves in four frames, and four exercises with
 letters and digits (`reverse:ABC`, `next:ABC`, `sort:312`, `largest:312`). It is for trying and testing compression.
 
+    model = sottovoce.load("examples/models/tiny-omni")
+    sample = sottovoce.read_samples("examples/data/omni-tasks/test.jsonl")[0]
+    print(model.architecture.predict(model, sample).text)
+
+Stock Transformers loads it too; there the processor needs Pillow and torchvision:
+
     model = Qwen3OmniMoeForConditionalGeneration.from_pretrained("examples/models/tiny-omni")
     processor = Qwen3OmniMoeProcessor.from_pretrained("examples/models/tiny-omni")
     inputs = processor.apply_chat_template(messages, tokenize=True, return_dict=True, return_tensors="pt",
                                            add_generation_prompt=True)
     ids, wave = model.generate(**inputs, thinker_eos_token_id=processor.tokenizer.eos_token_id)
 
-The thinker's end of turn must be named, as here: what `generate` takes otherwise is the large model's number. The
-processor needs Pillow and torchvision. Video frames are given as a list of pictures whose sides divide by 16.
+The thinker's end of turn must be named there: what `generate` takes otherwise is the large model's number. Video frames
+are given as a list of pictures whose sides divide by 16.
 
 One command makes such a model, `examples/data/omni-tasks` and the figures in `training.json`:
 
@@ -96,7 +98,7 @@ class Figures:
     usage: list[dict[str, Any]] = field(default_factory=list)
     versions: dict[str, str] = field(
         default_factory=lambda: {
-            name: version(name) for name in ("torch", "torchvision", "transformers", "tokenizers", "numpy", "pillow")
+            name: version(name) for name in ("torch", "transformers", "tokenizers", "numpy", "pillow")
         }
     )
 

@@ -107,6 +107,7 @@ class QuantizedBlocks:
     def finish(self) -> StepReport:
         """What became of the layers; those that an earlier step removed are not counted."""
         selection = self.selection.reduced(self.module, self.found, self.architecture)
+        self.notes.extend(self._what_transformers_cannot_read())
         return StepReport(
             step=self.step.to_dict(),
             targets=tuple(replace(target, **vars(self.found[target.name])) for target in selection.targets),
@@ -115,6 +116,18 @@ class QuantizedBlocks:
             notes=tuple(self.notes),
             timing={what: round(spent, 2) for what, spent in self.seconds.items()} if self.calibration else {},
         )
+
+    def _what_transformers_cannot_read(self) -> list[str]:
+        """Transformers 5.23 has one scheme for all experts of a model, and none of them may be float."""
+        left, schemes = [], set()
+        for name, _ in experts_in(self.module):
+            mine = {self.schemes[layer] for layer in self.found if layer.startswith(f"{name}.")}
+            schemes |= mine
+            left += [] if mine else [name]
+        if len(schemes) < 2 and not (schemes and left):
+            return []
+        what = f"{left[0]!r} stays float beside others" if left else "experts have more than one width"
+        return [f"{what}: Sottovoce loads the result, transformers by itself cannot (it reads experts of one kind)"]
 
     def _layers_in(self, block: Block) -> dict[str, Scheme]:
         """The layers of a block that are left to do; an earlier step may have removed some."""

@@ -16,7 +16,7 @@ from sottovoce.checkpoint.weights import copy_tensors, load_strictly_, without_m
 from sottovoce.errors import CheckpointError, SourceError
 from sottovoce.formats import compressed_tensors
 from sottovoce.hookspecs import hookimpl
-from sottovoce.libraries.unfused import fill_
+from sottovoce.libraries.unfused import fill_, tied
 from sottovoce.machine import available_memory
 from sottovoce.model import LoadOptions, Model, Source
 
@@ -49,9 +49,10 @@ def sottovoce_load(source: Source, architecture: Architecture, options: LoadOpti
     native.eval()
     if compressed and architecture.rewire is not None:
         architecture.rewire(native)
+    processor = (architecture.processor or _processor)(directory)
     return Model(
-        module=native, native=native, processor=(architecture.processor or _processor)(directory), architecture=architecture, source=source,
-        stream=stream, rename=rename,
+        module=native, native=native, processor=processor, architecture=architecture, source=source, stream=stream,
+        rename=rename,
     )  # fmt: skip
 
 
@@ -70,7 +71,16 @@ def sottovoce_export(model: Model, format: str, directory: Path) -> Path | None:
             model.native.generation_config.save_pretrained(directory)
     if model.processor is not None:
         model.processor.save_pretrained(directory)
+        _forget_loading(directory / "tokenizer_config.json")
     return directory
+
+
+def _forget_loading(path: Path) -> None:
+    """Take out what a tokenizer keeps of the call that loaded it: it says nothing of the model."""
+    if path.is_file():
+        config = json.loads(path.read_text(encoding="utf-8"))
+        kept = {key: value for key, value in config.items() if key not in ("is_local", "local_files_only")}
+        path.write_text(json.dumps(kept, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def _is_too_large(directory: Path, options: LoadOptions) -> bool:
@@ -148,10 +158,12 @@ def _fill_(
     """Put the weights into a built model; ``config`` is that of a compressed one."""
     from torch import nn
 
+    from sottovoce.formats.expert_skipping import install_skipping_
     from sottovoce.formats.experts import unfuse_
     from sottovoce.formats.layers import pack_
 
     unfuse_(native, architecture.experts)
+    install_skipping_(native, native.config, architecture.experts)
     if config:
         compressed_tensors.prepare_(native, config["quantization_config"])
     if architecture.experts or options.stream:
@@ -185,9 +197,9 @@ def _write_weights(model: Model, directory: Path) -> None:
         return
     writer = ShardWriter(directory)
     if model.stream is not None:
-        model.stream.write(writer, model.rename)
+        model.stream.write(writer, model.rename, tied(model.native))
     else:
-        ties = set(getattr(model.native, "all_tied_weights_keys", None) or {})
+        ties = tied(model.native)
         state = {name: tensor for name, tensor in model.module.state_dict().items() if name not in ties}
         writer.add((model.rename(name), tensor) for name, tensor in state.items())
     writer.close()

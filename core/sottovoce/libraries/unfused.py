@@ -70,6 +70,7 @@ def fill_(
     stored = _with_ties(native, names.stored)
     if not options.stream:
         load_strictly_(native, _renamed(shards, stored), str(where), options.allow_unexpected)
+        _tie_(native, names.stored)
         return None, names.rename()
     own = native.state_dict()
     shapes = {name: shards.shape(each) for name, each in stored.items()}
@@ -83,6 +84,7 @@ def fill_(
     mapped = shards.map(set(outside.values()))
     tensors = {name: mapped[each].to(own[name].dtype) for name, each in outside.items()}
     native.load_state_dict(tensors, strict=False, assign=True)
+    _tie_(native, names.stored)
     return Stream(native, blocks, shards), names.rename()
 
 
@@ -94,10 +96,33 @@ def _renamed(shards: Shards, stored: Mapping[str, str]) -> dict[str, Tensor]:
 def _with_ties(native: Any, stored: Mapping[str, str]) -> dict[str, str]:
     """The stored names, with those of tensors that share another's memory and are not stored."""
     made = dict(stored)
-    for name, shared in dict(getattr(native, "all_tied_weights_keys", None) or {}).items():
+    for name, shared in _ties(native).items():
         if name not in made and shared in made:
             made[name] = made[shared]
     return made
+
+
+def _tie_(native: Any, stored: Mapping[str, str]) -> None:
+    """Make one parameter of those that share their memory and are stored once."""
+    parameters = dict(native.named_parameters(remove_duplicate=False))
+    for name, shared in _ties(native).items():
+        if name not in stored and name in parameters and shared in parameters:
+            owner, _, own = name.rpartition(".")
+            setattr(native.get_submodule(owner), own, parameters[shared])
+
+
+def tied(native: Any) -> frozenset[str]:
+    """Names of tensors that are not stored, for they share another's memory; a quantized table shares none."""
+    state = native.state_dict()
+    return frozenset(
+        name
+        for name, shared in _ties(native).items()
+        if name in state and shared in state and state[name].data_ptr() == state[shared].data_ptr()
+    )
+
+
+def _ties(native: Any) -> dict[str, str]:
+    return dict(getattr(native, "all_tied_weights_keys", None) or {})
 
 
 def _blocks(native: nn.Module, architecture: Architecture) -> list[str]:
