@@ -130,13 +130,18 @@ def run_samples(model: Model, samples: Samples, progress: Progress = silent) -> 
     """Predict every sample once, timed; the first is run once before, untimed."""
     import torch
 
+    from sottovoce.formats.expert_skipping import counting_expert_runs
+
     predictions, seconds = [], []
     with torch.inference_mode():
         model.architecture.predict(model, samples[0])
+    with torch.inference_mode(), counting_expert_runs(model.module) as runs:
         for number, sample in enumerate(samples):
             begin = time.perf_counter()
             predictions.append(model.architecture.predict(model, sample))
             seconds.append(time.perf_counter() - begin)
             progress(f"evaluate {model.source.name}", number + 1, len(samples))
-    audio = [sample.seconds for sample in samples]
-    return Run(predictions=predictions, seconds=seconds, audio_seconds=audio, peak_memory_bytes=peak_memory())
+    return Run(
+        predictions=predictions, seconds=seconds, audio_seconds=[sample.seconds for sample in samples],
+        peak_memory_bytes=peak_memory(), expert_runs=runs.per_token,
+    )  # fmt: skip

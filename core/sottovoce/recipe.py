@@ -19,6 +19,7 @@ from sottovoce.steps import (
     PartBudget,
     PruneExperts,
     Quantize,
+    SkipExperts,
     Smooth,
     StaticRange,
     Step,
@@ -26,8 +27,8 @@ from sottovoce.steps import (
 )
 
 __all__ = [
-    "EXPERT_PRESETS", "GPTQ", "PRESETS", "Override", "PartBudget", "PruneExperts", "Quantize", "Recipe", "Smooth",
-    "StaticRange", "Step", "step_classes",
+    "EXPERT_PRESETS", "GPTQ", "PRESETS", "Override", "PartBudget", "PruneExperts", "Quantize", "Recipe", "SkipExperts",
+    "Smooth", "StaticRange", "Step", "step_classes",
 ]  # fmt: skip
 
 

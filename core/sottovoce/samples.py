@@ -82,6 +82,8 @@ class Run:
     """Wall-clock time of each sample."""
     audio_seconds: Sequence[float]
     peak_memory_bytes: int | None = None
+    expert_runs: float | None = None
+    """Experts that ran for a token of a layer, in the mean; ``None`` for a model that is no mixture."""
 
 
 @dataclass(frozen=True)

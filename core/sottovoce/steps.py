@@ -180,6 +180,26 @@ class Smooth(Step):
         return True
 
 
+class SkipExperts(Step):
+    """Have experts not run, token by token, where the router gives them a small gate next to the token's largest.
+
+    The weights stay as they are: two settings go into the configuration, beside the number of experts. Sottovoce heeds
+    them when it loads the model; other libraries ignore them and run every expert that a token is routed to, which is
+    the model as it would be without this step.
+    """
+
+    by_block: ClassVar[bool] = True
+
+    threshold: Annotated[float, Field(gt=0, lt=1)]
+    """Share of the token's largest gate; an expert whose gate is under it does not run."""
+    renormalize: bool = False
+    """Whether the gates that are left are raised to the sum of all, so that the experts keep their weight together.
+
+    On the bundled mixture the outputs were nearer without at every threshold."""
+    parts: Annotated[tuple[Pattern, ...], Field(min_length=1)] | None = None
+    """The parts of the model whose experts may be skipped; by default those that are pruned by default."""
+
+
 def step_classes() -> Mapping[str, type[Step]]:
     """Every known step, by the name a recipe file gives it."""
     return dict(_STEPS)

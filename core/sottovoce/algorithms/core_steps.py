@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from sottovoce.errors import SamplesError
 from sottovoce.hookspecs import hookimpl
-from sottovoce.steps import PruneExperts, Quantize, Smooth, Step
+from sottovoce.steps import PruneExperts, Quantize, SkipExperts, Smooth, Step
 
 if TYPE_CHECKING:
     from sottovoce.architecture import Architecture
@@ -21,7 +21,7 @@ def sottovoce_compress(step: Step, model: Model, architecture: Architecture, cal
     Raises:
         SamplesError: The step calibrates, and there are no samples.
     """
-    if not isinstance(step, Quantize | Smooth | PruneExperts):
+    if not isinstance(step, Quantize | Smooth | PruneExperts | SkipExperts):
         return None
     # The algorithms need torch, which describing them does not.
     if step.needs_samples and not calibration and not next(model.module.parameters()).is_meta:
@@ -34,6 +34,10 @@ def sottovoce_compress(step: Step, model: Model, architecture: Architecture, cal
         from sottovoce.algorithms.smoothing import smooth_
 
         return smooth_(model, architecture, step)
+    if isinstance(step, SkipExperts):
+        from sottovoce.algorithms.skip_experts import SkippedExperts
+
+        return SkippedExperts(model, architecture, step)
     from sottovoce.algorithms.prune_experts import PrunedExperts
 
     return PrunedExperts(model, architecture, step)

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 SHARD_BYTES = 2_000_000_000
+_LENGTH = 8
+"""Bytes at the start of a safetensors file that say how long its header is."""
 
 
 class ShardWriter:
@@ -55,7 +57,9 @@ class ShardWriter:
             shutil.copyfile(path, target)
         names = list(Shards([path]).names)
         self._files.append((target, names))
-        self.total_bytes += path.stat().st_size
+        with path.open("rb") as file:
+            header = int.from_bytes(file.read(_LENGTH), "little")
+        self.total_bytes += path.stat().st_size - _LENGTH - header
 
     def close(self) -> None:
         """Give the files their names and write the index.

@@ -101,7 +101,11 @@ class Shards:
         return found
 
     def map(self, names: Iterable[str]) -> dict[str, Tensor]:
-        """Some tensors as they lie in their files: their pages are read as they are used."""
+        """Some tensors as they lie in their files: their pages are read as they are used.
+
+        Raises:
+            SourceError: A file is damaged.
+        """
         from safetensors import safe_open
 
         by_file: dict[Path, list[str]] = {}
@@ -109,8 +113,11 @@ class Shards:
             by_file.setdefault(self._file_of[name], []).append(name)
         found: dict[str, Tensor] = {}
         for path, wanted in by_file.items():
-            with safe_open(path, "pt") as file:
-                found |= {name: file.get_tensor(name) for name in wanted}
+            try:
+                with safe_open(path, "pt") as file:
+                    found |= {name: file.get_tensor(name) for name in wanted}
+            except (OSError, _error()) as error:
+                raise _damaged(path, error) from None
         return found
 
     def _look_into(self, path: Path) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+import weakref
+from collections.abc import Callable, Container, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,13 +43,15 @@ class Stream:
         """Blocks that were changed, and the files that hold them under their names in a checkpoint."""
         self.first: tuple[Sample, Tensor] | None = None
         """A sample, and what the model gave for it while it was worked on."""
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._folder: str | None = None
 
     def new_directory(self) -> Path:
         """A temporary directory for finished blocks, for work that is not to be resumed."""
         if self._folder is None:
-            self._folder = tempfile.TemporaryDirectory(prefix="sottovoce-blocks-")
-        return Path(tempfile.mkdtemp(dir=self._folder.name))
+            self._folder = tempfile.mkdtemp(prefix="sottovoce-blocks-")
+            # A TemporaryDirectory would warn that nobody closed it: it goes with the model.
+            weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
+        return Path(tempfile.mkdtemp(dir=self._folder))
 
     def enter_(self, block: str, rename: Rename) -> None:
         """Read a block into memory.
@@ -90,8 +94,13 @@ class Stream:
         for tensor in self._outside().values():
             release_pages(tensor)
 
-    def write(self, writer: ShardWriter, rename: Rename) -> None:
+    def write(self, writer: ShardWriter, rename: Rename, left_out: Container[str] = ()) -> None:
         """Write the whole model: blocks from their files, one after another, then all else.
+
+        Args:
+            writer: Where it goes.
+            rename: A name in the module to the name in a checkpoint.
+            left_out: Tensors outside of the blocks that are not stored, by their names in the module.
 
         Raises:
             OSError: The file system refused.
@@ -105,7 +114,7 @@ class Stream:
             writer.add((rename(f"{block}.{name}"), tensor) for name, tensor in state.items())
             writer.flush()
             self.leave_(block)
-        writer.add((rename(name), tensor) for name, tensor in self._outside().items())
+        writer.add((rename(name), tensor) for name, tensor in self._outside().items() if name not in left_out)
 
     def _outside(self) -> dict[str, Tensor]:
         inside = tuple(f"{block}." for block in self.blocks)

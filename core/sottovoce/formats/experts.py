@@ -13,9 +13,12 @@ from sottovoce.errors import CoverageError
 
 if TYPE_CHECKING:
     from sottovoce.architecture import ExpertLayout
+    from sottovoce.formats.expert_skipping import ExpertRuns, Skipping
 
 PROJECTIONS = ("gate_proj", "up_proj", "down_proj")
 """The linear layers of an expert, by the names that checkpoints have."""
+NOT_RUN = -1
+"""In place of an expert's number: the token takes no expert there."""
 
 
 class Expert(nn.Module):
@@ -62,6 +65,10 @@ class Experts(nn.ModuleList):
         """Hold ``experts`` in order: the router's row ``i`` means the ``i``-th."""
         super().__init__(experts)
         self.num_experts = len(self)
+        self.skipping: Skipping | None = None
+        """Which of a token's experts do not run; by default all do."""
+        self.counted: ExpertRuns | None = None
+        """Where it is counted how often experts run, while somebody wants to know."""
 
     @classmethod
     def from_fused(cls, fused: nn.Module, name: str = "experts") -> Experts:
@@ -104,10 +111,15 @@ class Experts(nn.ModuleList):
         Returns:
             The weighted sums ``[tokens, width]``.
         """
-        output = torch.zeros_like(hidden_states)
+        if self.skipping is not None:
+            top_k_index, top_k_weights = self.skipping(top_k_index, top_k_weights)
+        output, runs = torch.zeros_like(hidden_states), 0
         for number, rows, slots in assigned(top_k_index):
             found = self[number](hidden_states[rows]) * top_k_weights[rows, slots, None]
             output.index_add_(0, rows, found.to(output.dtype))
+            runs += len(rows)
+        if self.counted is not None:
+            self.counted.add(len(hidden_states), runs)
         return output
 
 
@@ -117,7 +129,8 @@ def assigned(top_k_index: Tensor) -> Iterator[tuple[int, Tensor, Tensor]]:
     numbers, counts = torch.unique_consecutive(experts, return_counts=True)
     slots_per_token = top_k_index.shape[1]
     for number, places in zip(numbers.tolist(), torch.split(order, counts.tolist()), strict=True):
-        yield number, places // slots_per_token, places % slots_per_token
+        if number != NOT_RUN:
+            yield number, places // slots_per_token, places % slots_per_token
 
 
 def unfuse_(module: nn.Module, layouts: Iterable[ExpertLayout]) -> tuple[str, ...]:

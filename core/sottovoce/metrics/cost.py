@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
 @hookimpl(trylast=True)
 def sottovoce_evaluate(model: Model, run: Run) -> Iterable[Metric]:
-    """Size of the weights, latency of the median utterance, real-time factor, peak resident memory of the process."""
+    """Size of the weights, latency of the median utterance, real-time factor, peak resident memory of the process.
+
+    Of a mixture also the experts that ran for a token, in the mean of its layers.
+    """
     yield Metric(name="size_bytes", value=model.size_bytes, unit="bytes")
     yield Metric(name="latency_ms", value=1000 * statistics.median(run.seconds), unit="ms")
     heard = [(spent, audio) for spent, audio in zip(run.seconds, run.audio_seconds, strict=True) if audio]
@@ -25,3 +28,5 @@ def sottovoce_evaluate(model: Model, run: Run) -> Iterable[Metric]:
         yield Metric(name="rtf", value=spent / audio, unit="")
     if run.peak_memory_bytes is not None:
         yield Metric(name="peak_memory_bytes", value=run.peak_memory_bytes, unit="bytes")
+    if run.expert_runs is not None:
+        yield Metric(name="expert_runs", value=run.expert_runs, unit="a token")
