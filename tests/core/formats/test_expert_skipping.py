@@ -96,7 +96,7 @@ def test_what_skips_nothing_changes_nothing(dtype: torch.dtype, renormalize: boo
 def test_nearly_one_leaves_one_expert_with_all_the_weight() -> None:
     experts, (index, gates) = make_experts(), routing(50, 4)
     hidden = normal(50, 16)
-    experts.skipping = Skipping(1 - 1e-6)
+    experts.skipping = Skipping(1 - 1e-6, renormalize=True)
     with rows_of(experts) as rows:
         found = experts(hidden, index, gates)
     assert sum(rows) == 50
@@ -116,7 +116,7 @@ def test_the_gates_keep_their_sum_or_their_values(renormalize: bool) -> None:
 
 def test_gates_that_are_zero_or_no_numbers() -> None:
     gates = torch.tensor([[0.0, 0.0], [torch.nan, 0.1], [1.0, 0.0]])
-    index, made = Skipping(0.5)(torch.tensor([[1, 2], [3, 4], [5, 6]]), gates)
+    index, made = Skipping(0.5, renormalize=True)(torch.tensor([[1, 2], [3, 4], [5, 6]]), gates)
     assert index.tolist() == [[1, 2], [3, 4], [5, NOT_RUN]]
     assert made[0].tolist() == [0.0, 0.0]
     assert bool(made[1].isnan().all())
@@ -176,7 +176,7 @@ def test_the_configuration_says_who_skips() -> None:
     assert installed({"expert_skip_threshold": 0.3}) == (("0.experts",), Skipping(0.3), None)
     half = {"expert_skip_threshold": 0.5, "expert_skip_renormalize": False}
     both = installed({"expert_skip_threshold": 0.3, "expert_skip_renormalize": True}, half)
-    assert both == (("0.experts", "1.experts"), Skipping(0.3), Skipping(0.5, renormalize=False))
+    assert both == (("0.experts", "1.experts"), Skipping(0.3, renormalize=True), Skipping(0.5, renormalize=False))
 
 
 @pytest.mark.parametrize("threshold", [0, 1, 1.0, -0.5, True, "0.5", float("nan"), float("inf"), [0.5]])
