@@ -45,13 +45,15 @@ def test_the_commands_run_in_the_order_shown(tmp_path: Path) -> None:
         assert done.stdout or done.stderr
 
 
-def test_the_recipe_shown_is_valid(tmp_path: Path) -> None:
+def test_the_recipes_shown_are_valid(tmp_path: Path) -> None:
     from sottovoce import Recipe
 
-    (shown,) = blocks("yaml")
-    path = tmp_path / "mine.yaml"
-    path.write_text(shown, encoding="utf-8")
-    assert Recipe.read(path).steps
+    shown = blocks("yaml")
+    assert len(shown) == 2
+    for text in shown:
+        path = tmp_path / "mine.yaml"
+        path.write_text(text, encoding="utf-8")
+        assert Recipe.read(path).steps
 
 
 def test_every_hook_is_named_with_its_arguments() -> None:

@@ -64,6 +64,8 @@ class Architecture:
     """Patterns of the linear layers to quantize; each must meet something in every model of the family."""
     ignore: Mapping[str, str] = field(default_factory=dict)
     """Patterns of modules that stay as they are, each with the reason. They win over ``targets``."""
+    spared: Mapping[str, str] = field(default_factory=dict)
+    """Patterns of modules that stay unless a recipe's own targets name them, each with the reason."""
     float_inputs: Mapping[str, str] = field(default_factory=dict)
     """Patterns of targets whose inputs stay float whatever the recipe says, each with the reason."""
     blocks: tuple[str, ...] = ()

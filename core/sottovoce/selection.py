@@ -96,6 +96,8 @@ def select_layers(
         met.update(hit)
         tables = embeddings if _is_table(child) else None
         left = asked if tables == "int8" else reasons | ({name: LEFT_OUT} if tables == "keep" else {})
+        if targets is None or not hit:
+            left = left | dict(architecture.spared)
         if reason := next((text for pattern, text in left.items() if matches(name, kind, pattern)), None):
             why[name] = reason
         elif hit or tables == "int8":

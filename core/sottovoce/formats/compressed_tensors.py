@@ -39,8 +39,8 @@ def describe(module: nn.Module) -> dict[str, Any] | None:
     }
     formats = {format for _, format in found}
     mixtures = [any(_EXPERT.search(name) for name in names) for names in found.values()]
-    # Transformers otherwise decompresses in the model's own forward, which a model that generates by a part of it, as
-    # omni models do, never calls. It does so by one scheme for the experts and one for all else.
+    # Transformers otherwise decompresses in the model's own forward, which a model that generates by a part of it never
+    # calls. It does so by one scheme for the experts and one for all else.
     at_once = {"dequantize": True} if any(mixtures) and sum(not each for each in mixtures) <= 1 else {}
     return at_once | {
         "quant_method": METHOD,

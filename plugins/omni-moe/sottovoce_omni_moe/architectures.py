@@ -10,22 +10,30 @@ _TALKER = r"talker\.model\.layers\.\d+"
 _ATTENTION = r"self_attn\.(q|k|v|o)_proj"
 _EXPERT = r"mlp\.experts\.\d+\.(gate|up|down)_proj"
 
+# One pattern for both sides: some of the published models have no talker.
+_TARGETS = (rf"re:({_THINKER}|{_TALKER})\.{_ATTENTION}", rf"re:({_THINKER}|{_TALKER})\.{_EXPERT}")
+_TOWERS = (
+    r"re:thinker\.model\.audio_tower\.layers\.\d+\.(self_attn\.(q|k|v|out)_proj|fc[12])",
+    r"re:thinker\.model\.visual\.blocks\.\d+\.(attn\.(qkv|proj)|mlp\.linear_fc[12])",
+)
+
 OMNI_MOE = Architecture(
     name="qwen3-omni-moe",
     matches=("Qwen3OmniMoeForConditionalGeneration",),
-    # One pattern for both sides: some of the published models have no talker.
-    targets=(rf"re:({_THINKER}|{_TALKER})\.{_ATTENTION}", rf"re:({_THINKER}|{_TALKER})\.{_EXPERT}"),
+    targets=_TARGETS,
     ignore={
         r"re:.*\.mlp\.gate": "router: decides which experts run",
         r"re:.*shared_expert_gate": "gate of the shared expert",
         r"re:.*\.shared_expert(\..*)?": "shared expert: every token runs it",
         r"re:talker\.(text|hidden)_projection(\..*)?": "projection from the thinker: small, and all speech passes it",
-        r"re:(thinker\.model\.)(audio_tower|visual)(\..*)?": "audio and vision towers",
         r"re:talker\.code_predictor(\..*)?": "code predictor: long speech degrades when it is quantized",
         r"re:code2wav(\..*)?": "vocoder",
         r"re:.*(lm_head|codec_head)": "output layer",
         r"re:.*embed\w*": "embedding table: looked up, not multiplied",
         r"re:.*norm\d?": "normalization",
+    },
+    spared={
+        r"re:thinker\.model\.(audio_tower|visual)(\..*)?": "audio and vision towers: the recipe int8-towers has them"
     },
     float_inputs={
         r"re:.*\.mlp\.experts\..*": "experts: transformers stacks them when it loads them, which integers for inputs "
@@ -55,6 +63,9 @@ OMNI_MOE = Architecture(
     min_coverage=0.2,
     task="conversation",
     inputs=("messages",),
+    presets={
+        "int8-towers": {"steps": [{"step": "quantize", "targets": [*_TARGETS, *_TOWERS], "min_coverage": 0.2}]},
+    },
     card=CardFacts(pipeline_tag="any-to-any", library_name="transformers", languages=("en", "zh")),
     forward=lazy("sottovoce_omni_moe.conversation:forward"),
     predict=lazy("sottovoce_omni_moe.conversation:predict"),
