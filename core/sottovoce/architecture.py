@@ -46,6 +46,9 @@ class ExpertLayout:
     """Name of the router beside the experts: its ``weight`` has a row for each, ``top_k`` of them run."""
     pruned: bool = True
     """Whether a recipe that does not name the part prunes it."""
+    protect: Mapping[str, float] = field(default_factory=dict)
+    """By kind of token (see ``Architecture.modalities``), the share of a layer's experts that pruning keeps for it,
+    where a recipe does not say otherwise. Samples must have such tokens."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,8 +85,6 @@ class Architecture:
     experts: tuple[ExpertLayout, ...] = ()
     """Where the experts of a mixture are. They are held as linear layers, one set for each expert, so ``targets`` may
     name them: ``...experts.<number>.gate_proj``, ``up_proj`` and ``down_proj``."""
-    protect: Mapping[str, float] = field(default_factory=dict)
-    """By kind of token (see ``modalities``), the share of a layer's experts that pruning keeps for it by default."""
     parts: Mapping[str, str] = field(default_factory=dict)
     """Names of the model's parts, each with a pattern of parameter names, for reports."""
     min_coverage: float = 0.5

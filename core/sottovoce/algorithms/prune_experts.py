@@ -19,7 +19,7 @@ from sottovoce.algorithms.expert_surgery import damage, gate_growth, keep_expert
 from sottovoce.algorithms.merging import merge_experts_, router_similarity
 from sottovoce.algorithms.routing import routed as run_to_experts
 from sottovoce.algorithms.saliency import Routed, Saliency, measure, read_saliency, write_saliency
-from sottovoce.errors import CoverageError, SamplesError, SourceError
+from sottovoce.errors import CoverageError, RecipeError, SamplesError, SourceError
 from sottovoce.formats.experts import Experts
 from sottovoce.plots import saliency_curves
 from sottovoce.report import Coverage, StepReport, Target
@@ -226,10 +226,13 @@ class PrunedExperts:
         return found
 
     def _choose(self, layer: ExpertLayer, saliency: Saliency) -> Choice:
-        protect = layer.step.protect
-        if protect is None:
-            default = self.architecture.protect
-            protect = {kind: share for kind, share in default.items() if kind in saliency.modalities}
+        protect = layer.layout.protect if layer.step.protect is None else layer.step.protect
+        if lacking := sorted(set(protect) - set(saliency.modalities)):
+            kinds = ", ".join(saliency.modalities)
+            raise RecipeError(
+                f"{layer.layout.part}: experts for {lacking[0]!r} are protected, and no sample has such tokens "
+                f"(there are: {kinds}); give samples that do, or another 'protect' in the recipe, such as {{}}"
+            )
         same_part = [name for name, other in self._layers.items() if other.layout.part == layer.layout.part]
         before = [max(fact[_SALIENCY]["largest"]) for name, fact in self._facts.items() if name in same_part]
         return choose_experts(

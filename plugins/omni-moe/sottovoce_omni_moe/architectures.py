@@ -42,7 +42,10 @@ OMNI_MOE = Architecture(
     blocks=(f"re:{_THINKER}", f"re:{_TALKER}"),
     experts=(
         ExpertLayout(
-            part="thinker", experts=rf"re:{_THINKER}\.mlp\.experts", count="thinker_config.text_config.num_experts"
+            part="thinker",
+            experts=rf"re:{_THINKER}\.mlp\.experts",
+            count="thinker_config.text_config.num_experts",
+            protect={"audio": 0.1},
         ),
         # Quantizing it has been seen to spoil long speech; what pruning does to it is for those who measure it.
         ExpertLayout(
@@ -52,7 +55,6 @@ OMNI_MOE = Architecture(
             pruned=False,
         ),
     ),
-    protect={"audio": 0.1},
     parts={
         "thinker": r"re:thinker\.(model\.language_model|lm_head).*",
         "towers": r"re:thinker\.model\.(audio_tower|visual)\..*",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -148,7 +149,7 @@ def test_what_counts_the_experts_is_told() -> None:
 
 
 def test_the_report_has_each_layer() -> None:
-    model = make_model(protect={"audio": 0.25, "image": 0.1})
+    model = make_model(experts=tuple(replace(layout, protect={"audio": 0.25}) for layout in LAYOUTS))
     work, _ = prune(model, PruneExperts(keep=0.5))
     details = work.finish().details
     assert details["parts"] == {"reader": {"experts": 8, "kept": 4, "saliency": "reap", "layers": 3}}
