@@ -11,7 +11,7 @@ from sottovoce.scheme import Scheme
 
 _FLOAT8 = torch.float8_e4m3fn
 _TINY = 1e-12
-_SEARCHED = 1 << 15
+_SEARCHED = 1 << 16
 """Weights that :func:`choose` tries ranges for at a time."""
 _CLIPS = tuple(1 - step / 40 for step in range(21))
 """Shares of the full range that :func:`choose` tries; below a half the clipped weights always cost more."""
@@ -140,7 +140,7 @@ def _errors(grid: Grid, groups: Tensor) -> Tensor:
     else:
         zero_point = grid.zero_point[..., None]
         found.add_(zero_point).clamp_(grid.scheme.lowest, grid.scheme.highest).sub_(zero_point)
-    return found.mul_(scale).sub_(groups).square_().sum(-1)
+    return torch.linalg.vector_norm(found.mul_(scale).sub_(groups), dim=-1)
 
 
 def _grouped(weight: Tensor, groups: int) -> Tensor:
