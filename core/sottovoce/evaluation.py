@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
-from sottovoce.errors import PluginError
+from sottovoce.errors import MemoryLimitError, PluginError
 from sottovoce.host import Host, default_host
 from sottovoce.isolation import run_isolated
 from sottovoce.loading import load
@@ -92,6 +92,11 @@ def measured(
     host = host or default_host()
     reset_peak_memory()
     model = subject if isinstance(subject, Model) else load(subject, host=host, **options)
+    if model.stream is not None:
+        raise MemoryLimitError(
+            f"{model.source.name}: takes {model.size_bytes / 1e9:.1f} GB, more than there is; it can be compressed here, "
+            "but not run"
+        )
     run = run_samples(model, samples, progress)
     if is_baseline or baseline is not None:
         run = _with_logits(model, samples, run)

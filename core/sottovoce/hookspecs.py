@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from sottovoce.architecture import Architecture
     from sottovoce.calibration import Calibration
     from sottovoce.model import LoadOptions, Model, Source
+    from sottovoce.passage import BlockStep
     from sottovoce.recipe import Step
     from sottovoce.report import Metric, StepReport
     from sottovoce.samples import Run, Samples
@@ -87,8 +88,12 @@ def sottovoce_load(source: Source, architecture: Architecture, options: LoadOpti
 @hookspec(firstresult=True)
 def sottovoce_compress(
     step: Step, model: Model, architecture: Architecture, samples: Samples | None, calibration: Calibration
-) -> StepReport | None:
+) -> StepReport | BlockStep | None:
     """Apply one step of a recipe to ``model.module`` in place. The first answer that is not ``None`` counts.
+
+    A step whose class says ``by_block = True`` is answered by a :class:`~sottovoce.passage.BlockStep` instead, which
+    core then leads through the blocks: with the steps beside it, on the samples, within the memory limit, and through
+    models that are larger than memory.
 
     Args:
         step: A validated step; return ``None`` for a class of step that is not yours.
@@ -98,7 +103,7 @@ def sottovoce_compress(
         calibration: The same samples with the limits of the work: memory, and where finished blocks are kept.
 
     Returns:
-        What the step changed, module by module.
+        What the step changed, module by module; or who changes it, block by block.
 
     Raises:
         CoverageError: The step met less than the recipe promised.
