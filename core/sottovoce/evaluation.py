@@ -94,8 +94,8 @@ def measured(
     model = subject if isinstance(subject, Model) else load(subject, host=host, **options)
     if model.stream is not None:
         raise MemoryLimitError(
-            f"{model.source.name}: takes {model.size_bytes / 1e9:.1f} GB, more than there is; it can be compressed here, "
-            "but not run"
+            f"{model.source.name}: takes {model.size_bytes / 1e9:.1f} GB, more than there is; "
+            "it can be compressed here, but not run"
         )
     run = run_samples(model, samples, progress)
     if is_baseline or baseline is not None:
