@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from sottovoce.activations import Activations
 from sottovoce.errors import SamplesError
+from sottovoce.machine import release_threads
 
 if TYPE_CHECKING:
     from torch import nn
@@ -74,6 +75,7 @@ class Lane(threading.Thread):
     def stop_at(self, name: str, arguments: tuple[Any, ...], named: dict[str, Any]) -> Any:
         """Called in the lane's own thread: wait here for the block's output."""
         self.at, self._inputs = name, (arguments, named)
+        release_threads()
         self._stopped.release()
         del arguments, named
         self._go.acquire()

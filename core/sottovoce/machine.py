@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import mmap
 import os
 import platform
@@ -15,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch import Tensor
 
+_PAUSE_SOFT = 1
+"""OpenMP's omp_pause_soft."""
 _PAGE_OUT = 21
 """Linux's MADV_PAGEOUT."""
 
@@ -77,6 +80,28 @@ def release_memory() -> None:
     """Give memory that was freed back to the system, where the C library keeps it otherwise (glibc)."""
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)
+
+
+def release_threads() -> None:
+    """End the threads that helped the calling one compute, where the OpenMP library can (GNU's).
+
+    A thread that ran something in parallel keeps its helpers. Once there are more of them than cores, the library lets
+    all of the process's helpers sleep at once when they wait, which makes every parallel piece of work slow.
+    """
+    for library in _openmp():
+        with contextlib.suppress(AttributeError):
+            library.omp_pause_resource_all(_PAUSE_SOFT)
+
+
+@functools.cache
+def _openmp() -> tuple[ctypes.CDLL, ...]:
+    """The OpenMP libraries that the process has loaded."""
+    try:
+        lines = Path("/proc/self/maps").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return ()
+    paths = sorted({line.split()[-1] for line in lines if "libgomp" in line.rpartition("/")[2]})
+    return tuple(ctypes.CDLL(path) for path in paths)
 
 
 def release_pages(tensor: Tensor) -> None:

@@ -69,11 +69,13 @@ def choose(weight: Tensor, scheme: Scheme, *, search: bool = False) -> Grid:
     every = _covering(low * clips, high * clips, scheme, weight.dtype)
     errors = torch.empty_like(every.scale)
     rows = max(1, _SEARCHED // weight.shape[1])
+    # One place for all: memory that is taken anew for every range costs more than the arithmetic.
+    work = torch.empty_like(groups[:rows])
     for first in range(0, len(groups), rows):
         part = slice(first, first + rows)
         # A few rows at a time stay in the processor's cache through all the ranges that are tried.
         for number in range(len(_CLIPS)):
-            errors[number, part] = _errors(_part(every, number, part), groups[part])
+            errors[number, part] = _errors(_part(every, number, part), groups[part], work[: len(groups[part])])
     best = errors.argmin(0, keepdim=True)
     zero_point = None if every.zero_point is None else every.zero_point.gather(0, best)[0]
     return Grid(scheme, every.scale.gather(0, best)[0], zero_point)
@@ -129,18 +131,20 @@ def _covering(low: Tensor, high: Tensor, scheme: Scheme, dtype: torch.dtype) -> 
     return Grid(scheme, scale, zero_point)
 
 
-def _errors(grid: Grid, groups: Tensor) -> Tensor:
+def _errors(grid: Grid, groups: Tensor, work: Tensor) -> Tensor:
+    """The Euclidean norm of what rounding changes in each of ``groups`` ``[out, groups, size]``."""
     if grid.scheme.type == "float":
         flat = groups.flatten(1)
-        return (_grouped(grid.values(grid.round(flat)), groups.shape[1]) - groups).square_().sum(-1)
+        wrong = _grouped(grid.values(grid.round(flat)), groups.shape[1]) - groups
+        return torch.as_tensor(torch.linalg.vector_norm(wrong, dim=-1))
     scale = grid.scale[..., None]
-    found = (groups / scale).round_()
+    found = torch.div(groups, scale, out=work).round_()
     if grid.zero_point is None:
         found.clamp_(grid.scheme.lowest, grid.scheme.highest)
     else:
         zero_point = grid.zero_point[..., None]
         found.add_(zero_point).clamp_(grid.scheme.lowest, grid.scheme.highest).sub_(zero_point)
-    return torch.linalg.vector_norm(found.mul_(scale).sub_(groups), dim=-1)
+    return torch.as_tensor(torch.linalg.vector_norm(found.mul_(scale).sub_(groups), dim=-1))
 
 
 def _grouped(weight: Tensor, groups: int) -> Tensor:
