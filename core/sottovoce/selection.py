@@ -27,11 +27,17 @@ class Selection:
     coverage: Coverage
     parameters: Mapping[str, int]
     """Elements of every parameter of the model, by name."""
+    sizes: Mapping[str, int]
+    """Elements of the weights of the layers, by the layers' names."""
 
     @property
     def targets(self) -> tuple[Target, ...]:
         """The layers with the elements that change."""
-        return tuple(Target(name=name, parameters=layer.weight.numel()) for name, layer in self.layers.items())
+        return tuple(Target(name=name, parameters=size) for name, size in self.sizes.items())
+
+    def without_layers(self) -> Selection:
+        """The same without the layers, whose weights would otherwise stay in memory when they are replaced."""
+        return replace(self, layers={})
 
     def reduced(self, module: nn.Module, changed: Container[str], architecture: Architecture) -> Selection:
         """The same after work in which modules were removed, or lost rows.
@@ -47,8 +53,8 @@ class Selection:
         for name, count in sizes.items():
             owner = name.rpartition(".")[0]
             own[owner] = own.get(owner, 0) + count
-        layers = {name: layer for name, layer in self.layers.items() if name in changed}
-        weights = {f"{name}.weight" for name in self.layers}
+        chosen = {name: size for name, size in self.sizes.items() if name in changed}
+        weights = {f"{name}.weight" for name in self.sizes}
         parameters = {
             name: count if name in weights else sizes.get(name, count)
             for name, count in self.parameters.items()
@@ -60,9 +66,9 @@ class Selection:
                 kept.append(replace(each, parameters=own.get(each.name, each.parameters)))
             elif each.reason == BIAS_REASON:
                 kept.append(each)
-        chosen = tuple(Target(name=name, parameters=layer.weight.numel()) for name, layer in layers.items())
-        coverage = Coverage.of(architecture.part_of, parameters, chosen)
-        return Selection(layers, tuple(kept), coverage, parameters)
+        targets = tuple(Target(name=name, parameters=size) for name, size in chosen.items())
+        coverage = Coverage.of(architecture.part_of, parameters, targets)
+        return Selection({}, tuple(kept), coverage, parameters, chosen)
 
 
 def select_layers(
@@ -107,9 +113,10 @@ def select_layers(
             f"no module of {architecture.name} matches {', '.join(map(repr, unmet))}; see inspect for names"
         )
     parameters = {name: parameter.numel() for name, parameter in module.named_parameters()}
-    chosen = tuple(Target(name=name, parameters=layer.weight.numel()) for name, layer in layers.items())
+    sizes = {name: layer.weight.numel() for name, layer in layers.items()}
+    chosen = tuple(Target(name=name, parameters=size) for name, size in sizes.items())
     coverage = Coverage.of(architecture.part_of, parameters, chosen)
-    return Selection(layers, _kept(module, layers, why), coverage, parameters)
+    return Selection(layers, _kept(module, layers, why), coverage, parameters, sizes)
 
 
 def _is_table(module: nn.Module) -> bool:

@@ -54,7 +54,8 @@ class QuantizedBlocks:
         """
         self.name = step.name
         self.model, self.architecture, self.step, self.calibration = model, architecture, step, calibration
-        self.module, self.selection, self.schemes = model.module, selection, dict(schemes)
+        self.module, self.selection, self.schemes = model.module, selection.without_layers(), dict(schemes)
+        self._tables = [name for name, layer in selection.layers.items() if isinstance(layer, nn.Embedding)]
         self.found: dict[str, Quantized] = {}
         self.notes: list[str] = []
         self.seconds = {"running blocks": 0.0, "rounding layers": 0.0}
@@ -64,13 +65,12 @@ class QuantizedBlocks:
     @property
     def layers(self) -> Sequence[str]:
         """The layers that are to be quantized, without tables."""
-        return [name for name, layer in self.selection.layers.items() if not isinstance(layer, nn.Embedding)]
+        return [name for name in self.schemes if name not in self._tables]
 
     def begin_(self) -> None:
         """Round the tables: what reads them then sees what they became."""
-        for name, layer in self.selection.layers.items():
-            if isinstance(layer, nn.Embedding):
-                self.found[name] = round_layer_(self.module, name, self.schemes[name], self.step)
+        for name in self._tables:
+            self.found[name] = round_layer_(self.module, name, self.schemes[name], self.step)
 
     def visit_(self, block: Block) -> dict[str, Any]:
         """Quantize the layers of one block."""
