@@ -95,7 +95,7 @@ def test_the_experts_compute_what_the_library_s_compute(source: Path) -> None:
     model, (stock, info) = sottovoce.load(source, host=HOST), load_stock(source)
     assert info == {}
     for sample in list(SAMPLES)[:3]:
-        assert torch.allclose(logits(model.native, ids_of(sample)), logits(stock, ids_of(sample)), atol=1e-6, rtol=0)
+        assert torch.allclose(logits(model.native, ids_of(sample)), logits(stock, ids_of(sample)), atol=1e-5, rtol=0)
     assert isinstance(model.module.get_submodule(MIXTURES[0]), Experts)
     assert type(stock.get_submodule(MIXTURES[0])).__name__ == "Qwen3MoeExperts"
 
@@ -371,7 +371,7 @@ def test_a_kind_of_token_that_no_sample_has_cannot_be_protected(source: Path) ->
 
     host = make_host(Qwen3MoePlugin(modalities=kinds))
     recipe = {"steps": [{"step": "prune_experts", "keep": 4, "protect": {"audio": 0.25}}]}
-    with pytest.raises(RecipeError, match="model: experts for 'audio' are protected, and no sample has such tokens"):
+    with pytest.raises(RecipeError, match="decoder: experts for 'audio' are protected, and no sample has such tokens"):
         sottovoce.compress(sottovoce.load(source, host=host), recipe, SAMPLES, host=host)
 
 
