@@ -66,6 +66,10 @@ class Passage:
         if calibration.samples is not None and steps:
             self._told = check_samples(calibration.samples, model.architecture)
         directory = calibration.directory
+        scales = len(steps) > 1 or any(getattr(step, "scales", False) for step in steps)
+        if calibration.originals is not None and scales:
+            # A gate keeps layers as they were scaled, or left by an earlier step, which a finished block does not tell.
+            directory = None
         if model.stream is not None and directory is None and steps:
             directory = model.stream.new_directory()
         self._finished = FinishedBlocks(directory, calibration.key, model.rename)

@@ -52,7 +52,7 @@ class QuantizedBlocks:
             selection: The layers.
             schemes: What each of them becomes.
         """
-        self.name = step.name
+        self.name, self.scales = step.name, step.method == "awq"
         self.model, self.architecture, self.step, self.calibration = model, architecture, step, calibration
         self.module, self.selection, self.schemes = model.module, selection.without_layers(), dict(schemes)
         self._tables = [name for name, layer in selection.layers.items() if isinstance(layer, nn.Embedding)]
