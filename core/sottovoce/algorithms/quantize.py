@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 import torch
 
 from sottovoce.architecture import Architecture, matches
 from sottovoce.errors import CoverageError, NotFiniteError
+from sottovoce.formats.compressed_tensors import EXPERT
 from sottovoce.machine import release_pages
 from sottovoce.recipe import Quantize
 from sottovoce.scheme import Scheme
@@ -50,10 +50,9 @@ def plan(selection: Selection, architecture: Architecture, step: Quantize) -> di
     Raises:
         CoverageError: A group size does not divide a layer's inputs; names the layer.
     """
-    mixed = re.compile(r".*\.experts\.\d+\..*")
-    widths = {int(layer.in_features) for name, layer in selection.layers.items() if mixed.fullmatch(name)}  # type: ignore[arg-type]
+    widths = {int(layer.in_features) for name, layer in selection.layers.items() if EXPERT.search(name)}  # type: ignore[arg-type]
     return {
-        name: _scheme(name, layer, architecture, step, widths if mixed.fullmatch(name) else None)
+        name: _scheme(name, layer, architecture, step, widths if EXPERT.search(name) else None)
         for name, layer in selection.layers.items()
     }
 

@@ -60,7 +60,6 @@ class QuantizedBlocks:
         self.notes: list[str] = []
         self.seconds = {"running blocks": 0.0, "rounding layers": 0.0}
         self._unscaled_error: dict[str, float] = {}
-        self._begin = 0.0
 
     @property
     def layers(self) -> Sequence[str]:

@@ -32,6 +32,7 @@ class ShardWriter:
         """
         self._directory, self._limit = directory, shard_bytes
         self._pending: dict[str, Tensor] = {}
+        self._pending_bytes = 0
         self._files: list[tuple[Path, list[str]]] = []
         self.total_bytes = 0
 
@@ -42,10 +43,10 @@ class ShardWriter:
             OSError: The file system refused, a full disk for instance.
         """
         for name, tensor in tensors:
-            held = sum(each.nbytes for each in self._pending.values())
-            if self._pending and held + tensor.nbytes > self._limit:
+            if self._pending and self._pending_bytes + tensor.nbytes > self._limit:
                 self.flush()
             self._pending[name] = tensor.detach().contiguous()
+            self._pending_bytes += tensor.nbytes
 
     def add_file(self, path: Path) -> None:
         """Take a safetensors file as it is: linked where the file system can, otherwise copied."""
@@ -95,8 +96,8 @@ class ShardWriter:
         for tensor in self._pending.values():
             release_pages(tensor)
         self._files.append((path, list(self._pending)))
-        self.total_bytes += sum(tensor.nbytes for tensor in self._pending.values())
-        self._pending = {}
+        self.total_bytes += self._pending_bytes
+        self._pending, self._pending_bytes = {}, 0
 
 
 def write_file(tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str] | None = None) -> None:

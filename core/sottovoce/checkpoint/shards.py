@@ -82,11 +82,8 @@ class Shards:
         """
         from safetensors import safe_open
 
-        by_file: dict[Path, list[str]] = {}
-        for name in names:
-            by_file.setdefault(self._file_of[name], []).append(name)
         found: dict[str, Tensor] = {}
-        for path, wanted in by_file.items():
+        for path, wanted in self._by_file(names).items():
             try:
                 while wanted:
                     # Opened anew for every part: closing it lets the pages go that were read.
@@ -108,16 +105,19 @@ class Shards:
         """
         from safetensors import safe_open
 
-        by_file: dict[Path, list[str]] = {}
-        for name in names:
-            by_file.setdefault(self._file_of[name], []).append(name)
         found: dict[str, Tensor] = {}
-        for path, wanted in by_file.items():
+        for path, wanted in self._by_file(names).items():
             try:
                 with safe_open(path, "pt") as file:
                     found |= {name: file.get_tensor(name) for name in wanted}
             except (OSError, _error()) as error:
                 raise _damaged(path, error) from None
+        return found
+
+    def _by_file(self, names: Iterable[str]) -> dict[Path, list[str]]:
+        found: dict[Path, list[str]] = {}
+        for name in names:
+            found.setdefault(self._file_of[name], []).append(name)
         return found
 
     def _look_into(self, path: Path) -> None:

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 METHOD = "compressed-tensors"
 FORMATS = ("int-quantized", "pack-quantized", "naive-quantized")
 MIXED = "mixed-precision"
-_EXPERT = re.compile(r"\.experts\.\d+\.")
+EXPERT = re.compile(r"\.experts\.\d+\.")
+"""In the names of an expert's layers, and of no other."""
 _EXPERT_NUMBER = r"\.experts\.\d+"
 
 
@@ -38,7 +39,7 @@ def describe(module: nn.Module) -> dict[str, Any] | None:
         for number, ((scheme, format), names) in enumerate(found.items())
     }
     formats = {format for _, format in found}
-    mixtures = [any(_EXPERT.search(name) for name in names) for names in found.values()]
+    mixtures = [any(EXPERT.search(name) for name in names) for names in found.values()]
     # Transformers otherwise decompresses in the model's own forward, which a model that generates by a part of it never
     # calls. It does so by one scheme for the experts and one for all else.
     at_once = {"dequantize": True} if any(mixtures) and sum(not each for each in mixtures) <= 1 else {}
@@ -119,7 +120,7 @@ def _with_patterns(names: list[str], every: list[str]) -> list[str]:
     for pattern in (_any_layer, _any_expert):
         templates: dict[str, None] = {}
         for name in names:
-            if name in wanted and _EXPERT.search(name):
+            if name in wanted and EXPERT.search(name):
                 templates[pattern(name)] = None
         for template in templates:
             matcher = re.compile(template)
@@ -136,7 +137,7 @@ def _any_layer(name: str) -> str:
 
 
 def _any_expert(name: str) -> str:
-    before, after = _EXPERT.split(name, maxsplit=1)
+    before, after = EXPERT.split(name, maxsplit=1)
     return re.escape(before) + _EXPERT_NUMBER + r"\." + re.escape(after)
 
 

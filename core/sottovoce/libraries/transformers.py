@@ -13,7 +13,7 @@ from sottovoce.checkpoint.shard_writer import ShardWriter
 from sottovoce.checkpoint.shards import WEIGHTS, Shards, weight_files
 from sottovoce.checkpoint.stream import Rename, Stream
 from sottovoce.checkpoint.weights import copy_tensors, load_strictly_, without_memory, write_tensors
-from sottovoce.errors import CheckpointError, SourceError
+from sottovoce.errors import CheckpointError, SourceError, UsageError
 from sottovoce.formats import compressed_tensors
 from sottovoce.hookspecs import hookimpl
 from sottovoce.libraries.unfused import fill_, tied
@@ -37,6 +37,10 @@ def sottovoce_load(source: Source, architecture: Architecture, options: LoadOpti
     stream, rename = None, None
     if architecture.experts and not options.stream:
         options = replace(options, stream=_is_too_large(directory, options))
+    if options.stream and options.device != "cpu":
+        raise UsageError(
+            f"{source.name}: a streamed model is worked on by the processor; leave out device={options.device}"
+        )
     if compressed or architecture.experts or options.stream:
         native = _build(config, options)
         if native.can_generate() and (directory / "generation_config.json").is_file():
