@@ -65,3 +65,7 @@ class MemoryLimitError(UsageError):
 
 class GateError(SottovoceError):
     """The accuracy that a recipe asks for cannot be reached, however many layers stay precise."""
+
+
+class PublishError(SottovoceError):
+    """A hub refused, or could not be reached, or what would be published is not fit for it."""
