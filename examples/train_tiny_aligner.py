@@ -25,7 +25,16 @@ from speech_features import read_manifest
 
 HERE = Path(__file__).parent
 Tensors = dict[str, torch.Tensor]
-README = """# Tiny aligner
+README = """\
+---
+license: apache-2.0
+language:
+- zh
+library_name: transformers
+pipeline_tag: audio-token-classification
+---
+
+# Tiny aligner
 
 A forced aligner of Qwen3-ForcedAligner's class (Transformers' `Qwen3ASRForTokenClassification`) for the synthetic
 Mandarin commands in `examples/data/mandarin-commands`, small enough to train on one processor core. It knows the

@@ -23,7 +23,16 @@ from omni_tasks import MODALITIES
 from omni_thinker import MIX, Phase, train_thinker
 
 HERE = Path(__file__).parent
-README = """# Tiny omni
+README = """\
+---
+license: apache-2.0
+language:
+- en
+library_name: transformers
+pipeline_tag: any-to-any
+---
+
+# Tiny omni
 
 An omni model of Qwen3-Omni's class (Transformers' `Qwen3OmniMoeForConditionalGeneration`), small enough to train on one
 processor core. It answers four kinds of questions and nothing else: which one to three English digits a synthetic voice

@@ -47,7 +47,16 @@ CONFIGURATION = {
         "frontend_conf": {"cmvn_file": "am.mvn"},
     },
 }
-README = """# Tiny Paraformer
+README = """\
+---
+license: apache-2.0
+language:
+- zh
+library_name: funasr
+pipeline_tag: automatic-speech-recognition
+---
+
+# Tiny Paraformer
 
 A Paraformer (FunASR's own class) for the synthetic Mandarin commands in `examples/data/mandarin-commands`, small
 enough to train on one processor core. It knows the characters of that corpus and nothing else: it is for trying

@@ -19,7 +19,7 @@ FLOORS = [
     ["demonstration", "tables"],
     ["pipeline"],
     ["gate"],
-    ["evaluation"],
+    ["evaluation", "record"],
     ["loading"],
     ["host", "isolation"],
     ["algorithms", "libraries", "metrics"],

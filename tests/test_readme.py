@@ -26,7 +26,7 @@ def test_the_plugin_shown_is_the_plugin_tested(name: str, language: str) -> None
 
 def test_the_python_runs_in_the_order_shown(tmp_path: Path) -> None:
     shown = [block for block in blocks("python") if "examples/" in block or "outputs/" in block]
-    assert len(shown) == 4
+    assert len(shown) == 5
     code = "\n".join(shown).replace('"outputs/', f'"{tmp_path}/')
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", code], cwd=ROOT, capture_output=True, text=True, check=False

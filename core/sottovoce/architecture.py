@@ -29,7 +29,15 @@ class CardFacts:
     languages: tuple[str, ...] = ()
     """ISO 639-1 codes."""
     usage: str = ""
-    """Python that loads ``{directory}`` with the model's own library and prints what ``{audio}`` says."""
+    """Python that loads ``"{directory}"`` with the model's own library and prints what it makes of ``"{audio}"``, where
+    ``"{text}"`` is said. Other braces are doubled."""
+    hub_usage: Mapping[str, str] = field(default_factory=dict)
+    """The same by the name of a repository, ``"{repository}"``, for every hub (``hf``, ``modelscope``) that the library
+    itself loads from."""
+    serving: Mapping[str, str] = field(default_factory=dict)
+    """By format of ``sottovoce export``, Python that runs what it wrote to ``"{directory}"``."""
+    packages: tuple[str, ...] = ()
+    """What ``usage`` needs, as ``pip install`` takes it."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -84,7 +84,7 @@ def run(output: Path, note: Callable[[str], None], progress: Progress) -> Demons
     note(f"evaluate both on {len(samples)} utterances")
     evaluation = evaluate(output, samples, source, progress=progress)
     sample = samples[0]
-    usage = _usage(model.architecture, output, Path(os.path.relpath(sample.audio)))
+    usage = _usage(model.architecture, output, Path(os.path.relpath(sample.audio)), sample.text or "")
     note("run it in a new process, with its own library alone")
     transcript = _run_usage(usage)
     return Demonstration(output, report, evaluation, usage, sample.text or "", transcript)
@@ -100,8 +100,8 @@ def _examples() -> Path:
     raise UsageError("the demo's model lies in the repository's examples folder: run it in a clone of the repository")
 
 
-def _usage(architecture: Architecture, directory: Path, audio: Path) -> str:
-    return architecture.card.usage.format(directory=directory.as_posix(), audio=audio.as_posix())
+def _usage(architecture: Architecture, directory: Path, audio: Path, text: str) -> str:
+    return architecture.card.usage.format(directory=directory.as_posix(), audio=audio.as_posix(), text=text)
 
 
 def _run_usage(usage: str) -> str:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import datetime
 import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
+from sottovoce.checkpoint.origin import fingerprint
 from sottovoce.errors import MemoryLimitError, PluginError
 from sottovoce.host import Host, default_host
 from sottovoce.isolation import run_isolated
@@ -60,6 +62,7 @@ def evaluate(
     return EvaluationReport(
         model=found.model, architecture=found.architecture, samples=samples.to_dict(), metrics=metrics,
         machine=found.machine, baseline=reference.model if reference else None,
+        baseline_fingerprint=reference.fingerprint if reference else None, date=datetime.date.today().isoformat(),
     )  # fmt: skip
 
 
@@ -72,6 +75,8 @@ class Measurement:
     metrics: dict[str, Metric]
     run: Run
     machine: dict[str, Any]
+    fingerprint: str | None
+    """By which the model's weights are known again."""
 
 
 def measured(
@@ -113,7 +118,10 @@ def measured(
         if metric.name in metrics:
             raise PluginError(f"the metric {metric.name!r} is given by two plugins")
         metrics[metric.name] = metric
-    return Measurement(model.source.name, model.architecture.name, metrics, run, describe_machine())
+    return Measurement(
+        model.source.name, model.architecture.name, metrics, run, describe_machine(),
+        fingerprint(model.source.directory),
+    )  # fmt: skip
 
 
 def _with_logits(model: Model, samples: Samples, run: Run) -> Run:

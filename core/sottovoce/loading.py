@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from sottovoce.checkpoint.download import fetch
 from sottovoce.checkpoint.identity import class_name
-from sottovoce.checkpoint.manifest import verify
+from sottovoce.checkpoint.manifest import read_manifest, verify
 from sottovoce.errors import PluginError, SourceError
 from sottovoce.host import Host, default_host
 from sottovoce.model import LoadOptions, Model, Repository, Source
@@ -42,6 +42,8 @@ def load(source: str | os.PathLike[str], *, host: Host | None = None, **options:
 def load_with(name: str, options: LoadOptions, host: Host) -> Model:
     """What :func:`load` does, with its options gathered."""
     source = _find(name, options, host)
+    if source.repository is None and (manifest := read_manifest(source.directory)):
+        verify(source.directory, manifest)
     architecture = host.owner_of(class_name(source.directory))
     report = _read_report(source.directory)
     model = host.call("sottovoce_load", architecture, source=source, options=options)
@@ -77,10 +79,6 @@ def _read_report(directory: Path) -> CompressionReport | None:
     if not path.is_file():
         return None
     try:
-        form = json.loads(path.read_text(encoding="utf-8"))
-        files = form.pop("files")
-        report = CompressionReport.from_dict(form)
+        return CompressionReport.from_dict(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise SourceError(f"{path}: damaged ({error}); fetch or make the model again") from None
-    verify(directory, files)
-    return report

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from sottovoce.calibration import Calibration
 from sottovoce.checkpoint.directory import new_directory, refuse_existing
 from sottovoce.checkpoint.manifest import digests
+from sottovoce.checkpoint.origin import copy_notices, describe_origin
 from sottovoce.checkpoint.weights import leave_file_
 from sottovoce.errors import PluginError, RecipeError, ReloadError, SamplesError, UsageError
 from sottovoce.gate import Gate
@@ -90,6 +92,7 @@ def compress(
         model.architecture.rewire(model.module)
     model.report = CompressionReport(
         recipe=recipe.to_dict(),
+        recipe_name=Path(recipe.title).name if recipe.title else None,
         architecture=model.architecture.name,
         source=_provenance(model),
         steps=[*(model.report.steps if model.report else ()), *steps],
@@ -176,6 +179,7 @@ def _provenance(model: Model) -> dict[str, Any]:
         "name": repository.id if repository else Path(model.source.name).resolve().name,
         "hub": repository.hub if repository else None,
         "revision": repository.revision if repository else None,
+        **describe_origin(model.source.directory),
     }
 
 
@@ -199,8 +203,10 @@ def save(model: Model, directory: str | os.PathLike[str], *, overwrite: bool = F
         _write(model, "native", temporary, host)
         for name, write in model.attachments.items():
             write(temporary / name)
+        copy_notices(model.source.directory, temporary)
         report = model.report or _untouched(model)
         report.output = str(path)
+        report.card = dataclasses.asdict(model.architecture.card)
         form = {**report.to_dict(), "output": path.name, "files": digests(temporary)}
         (temporary / COMPRESSION_FILE).write_text(json.dumps(form, indent=1, ensure_ascii=False), encoding="utf-8")
         _prove(model, temporary, host)

@@ -121,10 +121,17 @@ class CompressionReport:
     gate: Mapping[str, Any] | None = None
     """The limits that were asked for, what was found, and which layers were made precise again for them."""
     output: str | None = None
+    recipe_name: str | None = None
+    """The preset, or the name of the file, that the recipe was read from."""
+    card: Mapping[str, Any] | None = None
+    """What the family's plugin states for a model card."""
+    evaluations: list[Mapping[str, Any]] = field(default_factory=list)
+    """What was measured of the model as it was saved, each the form of an :class:`EvaluationReport`."""
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON form."""
         form = {item.name: getattr(self, item.name) for item in dataclasses.fields(self)}
+        form["evaluations"] = [dict(evaluation) for evaluation in self.evaluations]
         form["steps"] = [step.to_dict() if isinstance(step, StepReport) else dict(step) for step in self.steps]
         return form
 
@@ -165,6 +172,12 @@ class EvaluationReport:
     metrics: Mapping[str, Metric]
     machine: Mapping[str, Any]
     baseline: str | None = None
+    baseline_fingerprint: str | None = None
+    """By which the baseline's weights are known again."""
+    dataset: Mapping[str, Any] | None = None
+    """What a hub calls the data: its ``id``, ``task`` and ``revision``."""
+    date: str = ""
+    """The day, ISO 8601."""
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON form."""

@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from rich.console import Group
 from rich.table import Table
 
 from sottovoce.report import EvaluationReport, Metric
@@ -129,3 +130,34 @@ def _accuracy(targets: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, str]]
         now = statistics.mean(target["output_error"] for target in errors)
         rounded = statistics.mean(target["rounded_output_error"] for target in errors)
         yield "output error", f"mean {now:.3%} of a layer's output power; rounded to nearest {rounded:.3%}"
+
+
+def publication(form: Mapping[str, Any]) -> Table:
+    """What was published: one row a file, and what became of it."""
+    done = {name: "uploaded" for name in form["uploaded"]}
+    table = Table("file", "size", "sha256", "state", title=form["url"] or form["repository"], title_justify="left")
+    for file in form["files"]:
+        state = "would be there" if form["dry_run"] else done.get(file["name"], "was there")
+        table.add_row(file["name"], size(file["size_bytes"]), file["sha256"][:12], state)
+    for state, names in (("removed", form["deleted"]), ("stays here", form["left_out"])):
+        for name in names:
+            table.add_row(name, "", "", state)
+    if form["pull_request"]:
+        table.caption = f"pull request: {form['pull_request']}"
+    return table
+
+
+def publications(form: Mapping[str, Any]) -> Group:
+    """The variants one after the other, and their collection."""
+    tables = [publication(each) for each in form["variants"].values()]
+    return Group(*tables, *([f"collection: {form['collection']}"] if form["collection"] else []))
+
+
+def retrieval(form: Mapping[str, Any]) -> Table:
+    """What was fetched."""
+    state = "as published" if form["verified"] else "no digests"
+    table = Table("file", "state", title=f"{form['repository']} at {form['revision']}", title_justify="left")
+    for name in form["files"]:
+        table.add_row(name, state)
+    table.caption = form["directory"]
+    return table

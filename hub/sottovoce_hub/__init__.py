@@ -1,1 +1,22 @@
-"""Where publishing (the card, the push, the pull) will live; there is none yet."""
+"""Publishing what was compressed: the card, the push, the pull; on the Hugging Face Hub and on ModelScope."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+_HOMES = {
+    "publication": ("PushReport", "push"),
+    "retrieval": ("PullReport", "pull"),
+    "variants": ("VariantsReport", "push_variants"),
+}
+_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
+
+__all__ = ["PullReport", "PushReport", "VariantsReport", "pull", "push", "push_variants"]
+
+
+def __getattr__(name: str) -> Any:
+    # Names are imported on first use, so that `import sottovoce_hub` costs nothing.
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'sottovoce_hub' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"sottovoce_hub.{_HOME_OF[name]}"), name)

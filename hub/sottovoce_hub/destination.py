@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,10 +62,13 @@ class Destination(Protocol):
     repository: str
     """``owner/name``."""
     branch: str
-    hub: str
+    hub: ClassVar[str]
     """``hf`` or ``modelscope``."""
-    url: str
-    """The page of the branch."""
+
+    @property
+    def url(self) -> str:
+        """The page of the branch."""
+        ...
 
     def survey(self, files: Sequence[File]) -> Survey:
         """Look at the branch without changing anything; a repository or branch that is not there holds nothing."""

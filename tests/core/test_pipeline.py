@@ -12,6 +12,7 @@ import torch
 import sottovoce
 from core.toy import ToyPlugin, make_host, make_model
 from sottovoce import Model, Sample, Samples
+from sottovoce.checkpoint.origin import fingerprint
 from sottovoce.errors import (
     CheckpointError,
     CoverageError,
@@ -54,7 +55,12 @@ def test_the_report_on_disk_says_what_was_done(source: Path, tmp_path: Path) -> 
     assert {kept["name"]: kept["reason"] for kept in step["kept"]} == {
         "embed": "embedding table", "head": "output layer", "*.bias": "a bias is added in float"
     }  # fmt: skip
-    assert form["source"] == {"name": "toy", "hub": None, "revision": None}
+    assert form["source"] == {
+        "name": "toy", "hub": None, "revision": None, "license": None, "languages": [],
+        "fingerprint": fingerprint(source),
+    }  # fmt: skip
+    assert form["card"]["languages"] == ["en"]
+    assert form["recipe_name"] == "int8"
     assert set(form["files"]) == {"config.yaml", "model.safetensors"}
     assert form["versions"]["torch"].partition("+")[0] == torch.__version__.partition("+")[0]
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sottovoce.errors import SourceError
+from sottovoce.checkpoint.guard import contained_path
+from sottovoce.checkpoint.manifest import differences, read_manifest
+from sottovoce.errors import CheckpointError, SourceError
 
 if TYPE_CHECKING:
     from sottovoce.model import LoadOptions, Repository
@@ -20,14 +23,48 @@ _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 def fetch(repository: Repository, options: LoadOptions) -> tuple[Path, Repository]:
-    """Download what is not in the cache yet.
+    """Download what is not in the cache yet, and compare it with the digests that were written with the model.
+
+    What differs is taken out of the cache and fetched once more: a download that was damaged on its way is mended.
 
     Returns:
         The directory, and the repository with the revision that was fetched.
 
     Raises:
         SourceError: The repository does not exist, may not be read, or there is no network and no cached copy.
+        CheckpointError: Its files are not those that were published.
     """
+    directory, found = _download(repository, options)
+    problems = _problems(directory)
+    if problems:
+        forget(directory, problems)
+        if not offline():
+            directory, found = _download(repository, options)
+            problems = _problems(directory)
+    if problems:
+        forget(directory, problems)
+        listed = ", ".join(f"{name} {problem}" for name, problem in problems.items())
+        raise CheckpointError(
+            f"{repository.id}: damaged: {listed}; it was taken out of the cache: fetch it again, and if it stays so, "
+            "tell its publisher"
+        )
+    return directory, found
+
+
+def forget(directory: Path, names: Iterable[str]) -> None:
+    """Take files out of the cache, with what they are links to."""
+    for name in names:
+        path = contained_path(directory, name, "the digest of")
+        path.resolve().unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
+
+
+def _problems(directory: Path) -> dict[str, str]:
+    manifest = read_manifest(directory)
+    return differences(directory, manifest) if manifest else {}
+
+
+def _download(repository: Repository, options: LoadOptions) -> tuple[Path, Repository]:
     fetch_from = _from_modelscope if repository.hub == "modelscope" else _from_hugging_face
     try:
         directory, revision = fetch_from(repository, options)

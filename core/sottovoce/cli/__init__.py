@@ -8,7 +8,7 @@ import traceback
 import click
 
 import sottovoce
-from sottovoce.cli import about, align, compress, demo, evaluate, export, inspect
+from sottovoce.cli import about, align, compress, demo, evaluate, export, inspect, pull, push
 from sottovoce.cli.ending import INTERRUPTED, Ended, handle_signals
 from sottovoce.errors import SottovoceError
 
@@ -26,6 +26,7 @@ def cli() -> None:
       sottovoce evaluate SMALL --data test.jsonl --baseline MODEL
       sottovoce export MODEL --format onnx --output ONNX
       sottovoce align MODEL talk.wav --text-file talk.txt --output talk.srt
+      sottovoce push SMALL owner/name --dry-run
 
     MODEL is a directory, an alias of the model's library, or an id on a hub.
     """  # noqa: D301  (\b is click's: it keeps the lines as they are)
@@ -38,6 +39,8 @@ for _command in (
     evaluate.evaluate,
     export.export,
     align.align,
+    push.push,
+    pull.pull,
     about.plugins,
     about.recipes,
     about.env,

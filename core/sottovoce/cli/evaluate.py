@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -17,22 +18,39 @@ from sottovoce.cli.output import Output, verb
 @click.option("--data", required=True, type=click.Path(path_type=Path), help="A .jsonl manifest, or a Kaldi directory.")
 @click.option("--baseline", help="A model to compare with, usually the uncompressed one.")
 @click.option("--output", "-o", type=click.Path(path_type=Path), help="Directory for evaluation.json.")
+@click.option("--record", is_flag=True, help="Keep the figures in MODEL's compression.json, for its card.")
+@click.option("--dataset", help="What a hub calls DATA: owner/name, or owner/name@revision#task; for the card.")
 @options.device
 @options.hub
 @options.revision
 @options.overwrite
 @verb
 def evaluate(
-    out: Output, model: str, data: Path, baseline: str | None, output: Path | None, overwrite: bool, **where: Any
+    out: Output,
+    model: str,
+    data: Path,
+    baseline: str | None,
+    output: Path | None,
+    record: bool,
+    dataset: str | None,
+    overwrite: bool,
+    **where: Any,
 ) -> None:
     """Measure MODEL on DATA: error rates, speed, size, memory; beside a baseline when one is given."""
     from sottovoce import evaluation, tables
+    from sottovoce import record as records
     from sottovoce.checkpoint.directory import new_directory, refuse_existing
 
+    if record:
+        records.require_recordable(model)
+    named = records.read_dataset(dataset) if dataset else None
     if output is not None:
         refuse_existing(output, overwrite)
     with out.progress() as progress:
         report = evaluation.evaluate(model, data, baseline, progress=progress, **where)
+    report = dataclasses.replace(report, dataset=named)
+    if record:
+        records.record(report, model)
     form = report.to_dict()
     if output is not None:
         with new_directory(output, overwrite) as temporary:

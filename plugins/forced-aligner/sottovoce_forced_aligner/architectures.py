@@ -12,6 +12,19 @@ _PROJECTOR = r"re:model\.multi_modal_projector\.(linear_\d+|proj\w*|fc\w*)"
 _AUDIO_LAYER = r"re:model\.audio_tower\.layers\.\d+"
 _TEXT_LAYER = r"re:model\.language_model\.layers\.\d+"
 
+_USAGE = """\
+import soundfile, torch
+from transformers import AutoProcessor, Qwen3ASRForTokenClassification
+model = Qwen3ASRForTokenClassification.from_pretrained("{directory}")
+processor = AutoProcessor.from_pretrained("{directory}")
+audio, rate = soundfile.read("{audio}", dtype="float32")  # one channel, 16 kHz
+batch, words = processor.prepare_forced_aligner_inputs(audio=audio, transcript="{text}", language="Chinese")
+batch = batch.to(model.device, model.dtype)
+with torch.inference_mode():
+    logits = model(**batch).logits
+print(processor.decode_forced_alignment(logits, batch["input_ids"], words, model.config.timestamp_token_id)[0])
+"""
+
 FORCED_ALIGNER = Architecture(
     name="qwen3-forced-aligner",
     # qwen-asr names the second for the recognizer too, which the loader refuses.
@@ -56,6 +69,9 @@ FORCED_ALIGNER = Architecture(
         pipeline_tag="audio-token-classification",
         library_name="transformers",
         languages=tuple(LANGUAGES),
+        usage=_USAGE,
+        hub_usage={"hf": _USAGE.replace("{directory}", "{repository}")},
+        packages=("transformers>=5.23", "compressed-tensors", "soundfile"),
     ),
     forward=lazy("sottovoce_forced_aligner.inference:forward"),
     predict=lazy("sottovoce_forced_aligner.inference:predict"),

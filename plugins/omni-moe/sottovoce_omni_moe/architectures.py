@@ -17,6 +17,22 @@ _TOWERS = (
     r"re:thinker\.model\.visual\.blocks\.\d+\.(attn\.(qkv|proj)|mlp\.linear_fc[12])",
 )
 
+_USAGE = """\
+import soundfile
+from transformers import AutoProcessor, Qwen3OmniMoeForConditionalGeneration
+model = Qwen3OmniMoeForConditionalGeneration.from_pretrained("{directory}")
+processor = AutoProcessor.from_pretrained("{directory}")
+audio, rate = soundfile.read("{audio}", dtype="float32")  # one channel, 16 kHz
+content = [{{"type": "audio", "audio": audio}}, {{"type": "text", "text": "What is said?"}}]
+batch = processor.apply_chat_template(
+    [{{"role": "user", "content": content}}], add_generation_prompt=True, tokenize=True, return_dict=True,
+    return_tensors="pt",
+).to(model.device, model.dtype)
+end = processor.tokenizer.eos_token_id
+ids, _ = model.generate(**batch, return_audio=False, thinker_max_new_tokens=256, thinker_eos_token_id=end)
+print(processor.batch_decode(ids[:, batch["input_ids"].shape[1]:], skip_special_tokens=True)[0])
+"""
+
 OMNI_MOE = Architecture(
     name="qwen3-omni-moe",
     matches=("Qwen3OmniMoeForConditionalGeneration",),
@@ -68,7 +84,14 @@ OMNI_MOE = Architecture(
     presets={
         "int8-towers": {"steps": [{"step": "quantize", "targets": [*_TARGETS, *_TOWERS], "min_coverage": 0.2}]},
     },
-    card=CardFacts(pipeline_tag="any-to-any", library_name="transformers", languages=("en", "zh")),
+    card=CardFacts(
+        pipeline_tag="any-to-any",
+        library_name="transformers",
+        languages=("en", "zh"),
+        usage=_USAGE,
+        hub_usage={"hf": _USAGE.replace("{directory}", "{repository}")},
+        packages=("transformers>=5.23", "compressed-tensors", "pillow", "torchvision", "soundfile"),
+    ),
     forward=lazy("sottovoce_omni_moe.conversation:forward"),
     predict=lazy("sottovoce_omni_moe.conversation:predict"),
     modalities=lazy("sottovoce_omni_moe.modalities:modalities"),

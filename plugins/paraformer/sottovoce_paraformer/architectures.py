@@ -17,11 +17,19 @@ def _names(*classes: str) -> tuple[str, ...]:
     return (*classes, *(f"{REGISTER}.{name}" for name in classes))
 
 
-_USAGE = f"""\
+def _usage(model: str) -> str:
+    return f"""\
 import {REGISTER}
 from funasr import AutoModel
-asr = AutoModel(model="{{directory}}", disable_update=True, disable_pbar=True)
+asr = AutoModel({model}, disable_update=True, disable_pbar=True)
 print(asr.generate(input="{{audio}}")[0]["text"])
+"""
+
+
+_SERVING = """\
+from funasr_onnx import Paraformer  # or ContextualParaformer, SeacoParaformer, as the model's class is
+asr = Paraformer("{directory}", quantize=True)
+print(asr("{audio}"))
 """
 
 PARAFORMER = Architecture(
@@ -69,7 +77,16 @@ PARAFORMER = Architecture(
         },
     },
     card=CardFacts(
-        pipeline_tag="automatic-speech-recognition", library_name="funasr", languages=("zh", "en"), usage=_USAGE
+        pipeline_tag="automatic-speech-recognition",
+        library_name="funasr",
+        languages=("zh", "en"),
+        usage=_usage('model="{directory}"'),
+        hub_usage={
+            "hf": _usage('model="{repository}", hub="hf"'),
+            "modelscope": _usage('model="{repository}", hub="ms"'),
+        },
+        serving={"onnx": _SERVING},
+        packages=("sottovoce-paraformer", "funasr"),
     ),
     forward=lazy("sottovoce_paraformer.recognition:forward"),
     predict=lazy("sottovoce_paraformer.recognition:predict"),

@@ -69,7 +69,9 @@ sottovoce.save(model, {str(tmp_path / "small")!r}, host=host)
     done = python(code, hub, tmp_path / "home")
     assert done.returncode == 0, done.stderr
     source = json.loads((tmp_path / "small" / "compression.json").read_text())["source"]
-    assert source == {"name": "owner/toy", "hub": kind, "revision": COMMIT}
+    assert {key: source[key] for key in ("name", "hub", "revision")} == {
+        "name": "owner/toy", "hub": kind, "revision": COMMIT
+    }  # fmt: skip
     found = {path.name for path in (tmp_path / "cache").rglob("*")}
     assert {"config.yaml", "model.safetensors", "notes.txt"} <= found
     assert not [request for request in hub.requests if "modeling" in request or "more.py" in request]

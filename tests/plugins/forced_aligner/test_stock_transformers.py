@@ -1,16 +1,9 @@
-"""What is saved loads in transformers itself, where Sottovoce is not installed, and says the same there.
-
-transformers and compressed-tensors get an environment of their own in the repository's root, made when it is missing
-(a minute or two).
-"""
+"""What is saved loads in transformers itself, where Sottovoce is not installed, and says the same there."""
 
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import venv
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 import sottovoce
+from environments import stock_transformers
 from sottovoce import Model, read_samples
 from sottovoce_forced_aligner.inference import inputs
 from sottovoce_forced_aligner.reading import prepare, run
@@ -28,10 +22,6 @@ ROOT = Path(__file__).parents[3]
 TRAINED = ROOT / "examples" / "models" / "tiny-aligner"
 TEST = ROOT / "examples" / "data" / "mandarin-commands" / "test.jsonl"
 CALIBRATION = ROOT / "tests" / "calibration.jsonl"
-ENVIRONMENT = ROOT / ".venv-stock-transformers"
-PACKAGES = tuple(
-    f"{name}=={version(name).partition('+')[0]}" for name in ("torch", "transformers", "compressed-tensors")
-)
 MIXED = {
     "steps": [
         {
@@ -86,28 +76,6 @@ for name, directory in job["directories"].items():
 """
 
 
-@pytest.fixture(scope="module")
-def python() -> Path:
-    """The interpreter of an environment with transformers and without Sottovoce."""
-    interpreter = ENVIRONMENT / "bin" / "python"
-    stamp = ENVIRONMENT / "packages.txt"
-    if stamp.is_file() and stamp.read_text(encoding="utf-8") == "\n".join(PACKAGES):
-        return interpreter
-    venv.create(ENVIRONMENT, clear=True, symlinks=True, with_pip=True)
-    (ENVIRONMENT / ".gitignore").write_text("*\n", encoding="utf-8")
-    done = subprocess.run(
-        [interpreter, "-m", "pip", "install", "--quiet", *PACKAGES],
-        env=os.environ | {"PIP_CONSTRAINT": str(ROOT / "constraints.txt")},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        pytest.fail(f"transformers cannot be installed: {done.stderr.strip().splitlines()[-1]}")
-    stamp.write_text("\n".join(PACKAGES), encoding="utf-8")
-    return interpreter
-
-
 def saved(recipe: Any, directory: Path) -> Model:
     """The bundled aligner compressed by a recipe, as it loads again."""
     model = sottovoce.load(TRAINED)
@@ -158,8 +126,8 @@ class Loaded:
 
 
 @pytest.fixture(scope="module")
-def loaded(python: Path, tmp_path_factory: pytest.TempPathFactory) -> Loaded:
-    return Loaded(python, tmp_path_factory.mktemp("stock"))
+def loaded(tmp_path_factory: pytest.TempPathFactory) -> Loaded:
+    return Loaded(stock_transformers(), tmp_path_factory.mktemp("stock"))
 
 
 @pytest.mark.parametrize("name", RECIPES)

@@ -1,15 +1,12 @@
 """The clients of an exported Paraformer hear what FunASR hears: funasr-onnx and sherpa-onnx on the bundled model.
 
-funasr-onnx asks for numpy below 2, so it gets an environment of its own in the repository's root, made when it is
-missing (half a minute).
+funasr-onnx asks for numpy below 2, so it gets an environment of its own.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import venv
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -20,6 +17,7 @@ import pytest
 import soundfile
 import torch
 
+from environments import interpreter
 from plugins.paraformer.tiny import CHARACTERS, load, make_model
 from sottovoce.model import Model, Source
 from sottovoce_paraformer.onnx_export import export_onnx
@@ -27,7 +25,6 @@ from sottovoce_paraformer.onnx_export import export_onnx
 ROOT = Path(__file__).parents[3]
 TRAINED = ROOT / "examples" / "models" / "tiny-paraformer"
 MANIFEST = ROOT / "examples" / "data" / "mandarin-commands" / "test.jsonl"
-ENVIRONMENT = ROOT / ".venv-funasr-onnx"
 PACKAGES = ("funasr-onnx==0.4.3", "numpy<2", "soundfile", f"onnxruntime=={version('onnxruntime')}")
 QUANTIZED = {"model": False, "model_quant": True}
 
@@ -51,26 +48,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # FunASR's and torch's own
 @pytest.fixture(scope="module")
 def python() -> Path:
     """The interpreter of an environment with funasr-onnx."""
-    interpreter = ENVIRONMENT / "bin" / "python"
-    stamp = ENVIRONMENT / "packages.txt"
-    if stamp.is_file() and stamp.read_text(encoding="utf-8") == "\n".join(PACKAGES):
-        return interpreter
-    venv.create(ENVIRONMENT, clear=True, symlinks=True, with_pip=True)
-    (ENVIRONMENT / ".gitignore").write_text("*\n", encoding="utf-8")
-    pins = [line for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines() if "numpy" not in line]
-    constraints = ENVIRONMENT / "constraints.txt"
-    constraints.write_text("\n".join(pins), encoding="utf-8")
-    done = subprocess.run(
-        [interpreter, "-m", "pip", "install", "--quiet", *PACKAGES],
-        env=os.environ | {"PIP_CONSTRAINT": str(constraints)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        pytest.fail(f"funasr-onnx cannot be installed: {done.stderr.strip().splitlines()[-1]}")
-    stamp.write_text("\n".join(PACKAGES), encoding="utf-8")
-    return interpreter
+    return interpreter("funasr-onnx", *PACKAGES, unpinned="numpy")
 
 
 def run_funasr_onnx(python: Path, *jobs: dict[str, Any]) -> list[list[str]]:

@@ -1,0 +1,28 @@
+"""``sottovoce pull``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from sottovoce.cli import options
+from sottovoce.cli.output import Output, verb
+
+
+@click.command()
+@click.argument("repository")
+@options.output
+@click.option("--hub", type=click.Choice(["hf", "modelscope"]), default="hf", show_default=True, help="Where it is.")
+@options.revision
+@options.overwrite
+@verb
+def pull(out: Output, repository: str, output: Path, hub: str, revision: str | None, overwrite: bool) -> None:
+    """Fetch REPOSITORY (owner/name) to a directory, and check it against the digests it was published with."""
+    import sottovoce_hub
+    from sottovoce import tables
+
+    report = sottovoce_hub.pull(repository, output, hub=hub, revision=revision, overwrite=overwrite)
+    if not report.verified:
+        out.note(f"{repository}: was not published by Sottovoce, so there are no digests to check it against")
+    out.result(report.to_dict(), lambda: tables.retrieval(report.to_dict()))

@@ -1,0 +1,84 @@
+"""``sottovoce push``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from sottovoce.cli.output import Output, verb
+
+if TYPE_CHECKING:
+    from sottovoce_hub import PushReport
+
+
+@click.command()
+@click.argument("directory", type=click.Path(path_type=Path))
+@click.argument("repository")
+@click.option(
+    "--hub", type=click.Choice(["hf", "modelscope"]), default="hf", show_default=True, help="Where to publish."
+)
+@click.option("--branch", help="Branch to commit to; by default the repository's main branch.")
+@click.option(
+    "--private/--public", default=None, help="What a repository that is made will be; by default as the hub does."
+)
+@click.option("--create-pr", is_flag=True, help="Open a pull request (Hugging Face Hub).")
+@click.option("--message", "-m", help="The commit's message.")
+@click.option("--variants", help="Names of directories in DIRECTORY, such as int8,int4: each a repository of its own.")
+@click.option("--branches", is_flag=True, help="With --variants: one repository, a branch for each.")
+@click.option("--dry-run", is_flag=True, help="Write the card and list the files; no network.")
+@click.option(
+    "--card", type=click.Path(path_type=Path), help="Where --dry-run writes the card; by default DIRECTORY.card."
+)
+@verb
+def push(
+    out: Output,
+    directory: Path,
+    repository: str,
+    hub: str,
+    variants: str | None,
+    branches: bool,
+    dry_run: bool,
+    card: Path | None,
+    branch: str | None,
+    create_pr: bool,
+    **options: Any,
+) -> None:
+    """Publish DIRECTORY, which compress wrote, as REPOSITORY (owner/name), with a card of what was measured.
+
+    The token is the one of `hf auth login` or HF_TOKEN, of `modelscope login` or MODELSCOPE_API_TOKEN.
+    """
+    import sottovoce_hub
+    from sottovoce import tables
+    from sottovoce.errors import UsageError
+
+    options |= {"hub": hub, "dry_run": dry_run}
+    if branches and variants is None:
+        raise UsageError("--branches: goes with --variants")
+    if card is not None and not dry_run:
+        raise UsageError("--card: goes with --dry-run; a push writes the card to the repository")
+    card = card or Path(f"{directory}.card")
+    if variants is not None:
+        if branch is not None or create_pr:
+            raise UsageError("--variants: goes with neither --branch nor --create-pr")
+        names = [name.strip() for name in variants.split(",") if name.strip()]
+        several = sottovoce_hub.push_variants(directory, repository, names, branches=branches, **options)
+        for name, each in several.variants.items() if dry_run else ():
+            _write_card(each, card / name, out)
+        out.result(several.to_dict(), lambda: tables.publications(several.to_dict()))
+        return
+    report = sottovoce_hub.push(directory, repository, branch=branch, create_pr=create_pr, **options)
+    if dry_run:
+        _write_card(report, card, out)
+    out.result(report.to_dict(), lambda: tables.publication(report.to_dict()))
+
+
+def _write_card(report: PushReport, directory: Path, out: Output) -> None:
+    """Write the card's own files; those of the model lie where they are."""
+    for file in report.files:
+        if isinstance(file.content, bytes):
+            path = directory / file.name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(file.content)
+    out.note(f"the card is in {directory}")

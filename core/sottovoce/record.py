@@ -1,0 +1,94 @@
+"""Keeping what was measured of a model beside it, in ``compression.json``, where its card is written from."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import re
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from sottovoce.errors import OutputError, UsageError
+from sottovoce.report import COMPRESSION_FILE, EvaluationReport
+
+_DATASET = re.compile(r"(?P<id>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?(#(?P<task>[\w.-]+))?")
+
+
+def read_dataset(text: str) -> dict[str, str | None]:
+    """What a hub calls the data: ``owner/name``, with ``@revision`` and ``#task`` when they are to be told.
+
+    Raises:
+        UsageError: It is written in another way.
+    """
+    found = _DATASET.fullmatch(text)
+    if found is None:
+        raise UsageError(f"{text!r}: write a dataset as owner/name, owner/name@revision or owner/name@revision#task")
+    return found.groupdict()
+
+
+def require_recordable(directory: str | os.PathLike[str]) -> None:
+    """Look whether an evaluation of ``directory`` can be kept there, before the time is spent.
+
+    Raises:
+        UsageError: It is no directory that Sottovoce wrote.
+    """
+    path = Path(directory) / COMPRESSION_FILE
+    if not path.is_file():
+        raise UsageError(f"{directory}: there is no {COMPRESSION_FILE} to keep figures in; give what compress wrote")
+    if not os.access(path.parent, os.W_OK):
+        raise UsageError(f"{directory}: may not be written; copy it to a directory of your own first")
+
+
+def record(evaluation: EvaluationReport, directory: str | os.PathLike[str]) -> None:
+    """Keep an evaluation in a compressed model's ``compression.json``; one of the same data is replaced.
+
+    Args:
+        evaluation: What :func:`sottovoce.evaluate` found of the model in ``directory``.
+        directory: What ``compress`` wrote.
+
+    Raises:
+        UsageError: ``directory`` is none that Sottovoce wrote, or the baseline is not the model that was compressed.
+        OutputError: The file system refused; the file is as it was.
+    """
+    require_recordable(directory)
+    path = Path(directory) / COMPRESSION_FILE
+    form = json.loads(path.read_text(encoding="utf-8"))
+    _require_source(evaluation, form["source"])
+    names: dict[str, Any] = {"model": Path(evaluation.model).name}
+    if evaluation.baseline is not None:
+        names["baseline"] = form["source"]["name"]
+    found = dataclasses.replace(evaluation, **names).to_dict()
+    others = [each for each in form.get("evaluations", ()) if _data(each) != _data(found)]
+    form["evaluations"] = [*others, found]
+    _replace(path, json.dumps(form, indent=1, ensure_ascii=False))
+
+
+def _require_source(evaluation: EvaluationReport, source: Mapping[str, Any]) -> None:
+    if evaluation.baseline is None or evaluation.baseline_fingerprint == source.get("fingerprint"):
+        return
+    raise UsageError(
+        f"{evaluation.baseline}: is not the model that {evaluation.model} was made from, so it cannot be what its "
+        f"figures are compared with; give {source['name']} as the baseline, or record without one"
+    )
+
+
+def _data(evaluation: Mapping[str, Any]) -> Any:
+    return evaluation["samples"].get("sha256"), (evaluation.get("dataset") or {}).get("id")
+
+
+def _replace(path: Path, text: str) -> None:
+    try:
+        with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=path.parent, prefix=".", delete=False) as file:
+            temporary = Path(file.name)
+            try:
+                file.write(text)
+                file.close()
+                temporary.chmod(path.stat().st_mode & 0o777)
+                temporary.replace(path)
+            finally:
+                temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise OutputError(f"{path}: could not be written, it is as it was ({error.strerror or error})") from error
