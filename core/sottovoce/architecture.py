@@ -36,6 +36,9 @@ class CardFacts:
     itself loads from."""
     serving: Mapping[str, str] = field(default_factory=dict)
     """By format of ``sottovoce export``, Python that runs what it wrote to ``"{directory}"``."""
+    translations: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """By language (``zh``): what the family says in English, such as why a layer is kept, and the same in that
+    language."""
     packages: tuple[str, ...] = ()
     """What ``usage`` needs, as ``pip install`` takes it."""
 

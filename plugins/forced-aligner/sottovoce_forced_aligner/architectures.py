@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sottovoce import Architecture, CardFacts, lazy
+from sottovoce_forced_aligner.chinese import CHINESE
 from sottovoce_forced_aligner.languages import LANGUAGES
 
 _AUDIO = r"re:model\.audio_tower\.layers\.\d+\.(self_attn\.(q|k|v|out)_proj|fc[12])"
@@ -71,6 +72,7 @@ FORCED_ALIGNER = Architecture(
         languages=tuple(LANGUAGES),
         usage=_USAGE,
         hub_usage={"hf": _USAGE.replace("{directory}", "{repository}")},
+        translations={"zh": CHINESE},
         packages=("transformers>=5.23", "compressed-tensors", "soundfile"),
     ),
     forward=lazy("sottovoce_forced_aligner.inference:forward"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sottovoce import Architecture, CardFacts, lazy
 from sottovoce.architecture import ExpertLayout
+from sottovoce_omni_moe.chinese import CHINESE
 
 _THINKER = r"thinker\.model\.language_model\.layers\.\d+"
 _TALKER = r"talker\.model\.layers\.\d+"
@@ -90,6 +91,7 @@ OMNI_MOE = Architecture(
         languages=("en", "zh"),
         usage=_USAGE,
         hub_usage={"hf": _USAGE.replace("{directory}", "{repository}")},
+        translations={"zh": CHINESE},
         packages=("transformers>=5.23", "compressed-tensors", "pillow", "torchvision", "soundfile"),
     ),
     forward=lazy("sottovoce_omni_moe.conversation:forward"),

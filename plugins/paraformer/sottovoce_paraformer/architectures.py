@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sottovoce import Architecture, CardFacts, lazy
 from sottovoce_paraformer.aliases import resolve
+from sottovoce_paraformer.chinese import CHINESE
 from sottovoce_paraformer.configuration import REGISTER
 
 _ATTENTION = r"self_attn\.linear_(q_k_v|out)"
@@ -86,6 +87,7 @@ PARAFORMER = Architecture(
             "modelscope": _usage('model="{repository}", hub="ms"'),
         },
         serving={"onnx": _SERVING},
+        translations={"zh": CHINESE},
         packages=("sottovoce-paraformer", "funasr"),
     ),
     forward=lazy("sottovoce_paraformer.recognition:forward"),
@@ -106,7 +108,12 @@ VOICE_ACTIVITY = Architecture(
     blocks=(r"re:encoder\.fsmn\.\d+",),
     parts={"encoder": r"re:encoder\..*"},
     task="voice-activity-detection",
-    card=CardFacts(pipeline_tag="voice-activity-detection", library_name="funasr", languages=("zh", "en")),
+    card=CardFacts(
+        pipeline_tag="voice-activity-detection",
+        library_name="funasr",
+        languages=("zh", "en"),
+        translations={"zh": CHINESE},
+    ),
     forward=lazy("sottovoce_paraformer.voice_activity:forward"),
     predict=lazy("sottovoce_paraformer.voice_activity:predict"),
     probe=lazy("sottovoce_paraformer.recognition:probe"),
@@ -128,7 +135,12 @@ PUNCTUATION = Architecture(
     min_coverage=0.01,
     task="punctuation",
     inputs=("text",),
-    card=CardFacts(pipeline_tag="token-classification", library_name="funasr", languages=("zh", "en")),
+    card=CardFacts(
+        pipeline_tag="token-classification",
+        library_name="funasr",
+        languages=("zh", "en"),
+        translations={"zh": CHINESE},
+    ),
     forward=lazy("sottovoce_paraformer.punctuation:forward"),
     predict=lazy("sottovoce_paraformer.punctuation:predict"),
     probe=lazy("sottovoce_paraformer.punctuation:probe"),

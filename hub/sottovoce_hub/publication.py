@@ -1,0 +1,172 @@
+"""Publishing one compressed model: looked through, described by its card, and uploaded in one commit."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sottovoce.errors import PublishError, UsageError
+from sottovoce.report import COMPRESSION_FILE
+from sottovoce_hub.card import Variant, check_metadata, eval_results, write_card
+from sottovoce_hub.destination import Commit, Destination, File, Survey
+from sottovoce_hub.files import Contents, read_contents
+from sottovoce_hub.hubs import HUBS, open_destination, require_repository
+
+EVAL_RESULTS = ".eval_results/sottovoce.yaml"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PushReport:
+    """What was published, or would be."""
+
+    repository: str
+    hub: str
+    branch: str | None
+    files: tuple[File, ...]
+    """All that the branch has of this model, its card included."""
+    left_out: tuple[str, ...]
+    """What lies in the directory and was not written with the model."""
+    uploaded: tuple[str, ...] = ()
+    deleted: tuple[str, ...] = ()
+    created: bool = False
+    """Whether the repository was made."""
+    commit: Commit | None = None
+    """``None`` for a dry run."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON form."""
+        return {
+            "repository": self.repository,
+            "hub": self.hub,
+            "branch": self.branch,
+            "url": self.commit.url if self.commit else None,
+            "revision": self.commit.revision if self.commit else None,
+            "pull_request": self.commit.pull_request if self.commit else None,
+            "dry_run": self.commit is None,
+            "created": self.created,
+            "files": [{"name": each.name, "size_bytes": each.size, "sha256": each.sha256} for each in self.files],
+            "uploaded": list(self.uploaded),
+            "deleted": list(self.deleted),
+            "left_out": list(self.left_out),
+        }
+
+
+def push(
+    directory: str | os.PathLike[str],
+    repository: str,
+    *,
+    hub: str = "hf",
+    branch: str | None = None,
+    private: bool | None = None,
+    create_pr: bool = False,
+    message: str | None = None,
+    token: str | None = None,
+    variants: Sequence[Variant] = (),
+    dry_run: bool = False,
+) -> PushReport:
+    """Publish a directory that ``compress`` wrote, with a card written from what was measured.
+
+    Nothing else that lies in the directory goes up. What the branch has already is not uploaded again; what an earlier
+    push of another compression left there is removed.
+
+    Args:
+        directory: What ``compress`` or :func:`sottovoce.save` wrote.
+        repository: ``owner/name``; it is made when it is missing.
+        hub: ``hf`` or ``modelscope``.
+        branch: Where to commit, by default the repository's main branch; it is made when it is missing.
+        private: Whether a repository that is made is private; ``None`` leaves it to the hub.
+        create_pr: Open a pull request instead, where the hub has them.
+        message: Of the commit.
+        token: By default the one that the hub's own client finds.
+        variants: Other compressions of the same model, for the card's comparison.
+        dry_run: Look through the directory and write the card; speak to no one.
+
+    Raises:
+        UsageError: The directory is none that Sottovoce wrote, or a name is wrong.
+        PublishError: A file is not what was written or not fit to be published, the card's metadata is wrong, or the
+            hub refused; what it has is as it was, or as the report says.
+    """
+    if hub not in HUBS:
+        raise UsageError(f"{hub!r}: no such hub; there are {' and '.join(HUBS)}")
+    require_repository(repository)
+    contents = read_contents(Path(directory))
+    files = with_card(Path(directory), contents, repository, hub, branch, variants)
+    report = PushReport(repository=repository, hub=hub, branch=branch, files=files, left_out=contents.left_out)
+    if dry_run:
+        return report
+    stated = _form(Path(directory))["source"].get("license") or {}
+    destination = open_destination(hub, repository, branch, token, stated.get("id"))
+    return _publish(report, Path(directory), destination, private, create_pr, message)
+
+
+def with_card(
+    directory: Path,
+    contents: Contents,
+    repository: str,
+    hub: str,
+    branch: str | None = None,
+    variants: Sequence[Variant] = (),
+) -> tuple[File, ...]:
+    """A model's files and those of its card.
+
+    Raises:
+        PublishError: The hub would not understand the card's metadata.
+    """
+    written = write_card(directory, repository=repository, hub=hub, branch=branch, variants=variants)
+    if problems := check_metadata(written["README.md"].decode(), hub):
+        raise PublishError(f"{directory}: the card's metadata is not what the hub takes: {'; '.join(problems)}")
+    card = [File.of(name, content) for name, content in sorted(written.items())]
+    names = {file.name for file in card}
+    return (*(file for file in contents.files if file.name not in names), *card)
+
+
+def _publish(
+    report: PushReport,
+    directory: Path,
+    destination: Destination,
+    private: bool | None,
+    create_pr: bool,
+    message: str | None,
+) -> PushReport:
+    created = False if create_pr else destination.create(private)
+    results = eval_results(_form(directory), destination.is_benchmark)
+    files = report.files if results is None else (*report.files, File.of(EVAL_RESULTS, results))
+    survey = destination.survey(files)
+    additions = [file for file in files if file.name not in survey.unchanged]
+    deletions = _outdated(destination, survey, {file.name for file in files})
+    commit = Commit(url=destination.url, revision=None)
+    if additions or deletions:
+        commit = destination.commit(additions, deletions, message or _message(directory), create_pr=create_pr)
+    return PushReport(
+        repository=report.repository, hub=report.hub, branch=destination.branch, files=files,
+        left_out=report.left_out, uploaded=tuple(file.name for file in additions), deleted=tuple(deletions),
+        created=created, commit=commit,
+    )  # fmt: skip
+
+
+def _outdated(destination: Destination, survey: Survey, names: set[str]) -> list[str]:
+    """What an earlier push left on the branch and this one does not have; files of other origin stay."""
+    content = destination.read(COMPRESSION_FILE) if COMPRESSION_FILE in survey.names else None
+    if content is None:
+        return []
+    try:
+        published = set(json.loads(content)["files"])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return []
+    published |= {name for name in survey.names if name.startswith("card/")} | {"README_zh.md", "README_en.md"}
+    return sorted((published & survey.names) - names)
+
+
+def _form(directory: Path) -> dict[str, Any]:
+    form: dict[str, Any] = json.loads((directory / COMPRESSION_FILE).read_text(encoding="utf-8"))
+    return form
+
+
+def _message(directory: Path) -> str:
+    form = _form(directory)
+    steps = ", ".join(str(step.get("step")) for step in form["recipe"].get("steps", ()))
+    return f"Publish {form['source']['name']}, compressed by {form.get('recipe_name') or steps or 'no step'}"

@@ -1,0 +1,107 @@
+"""Fetching a published model to a directory, compared with the digests that were published with it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sottovoce.checkpoint.directory import new_directory, refuse_existing
+from sottovoce.checkpoint.download import IGNORED, fetch
+from sottovoce.checkpoint.manifest import read_manifest
+from sottovoce.errors import UsageError
+from sottovoce.model import LoadOptions, Repository
+from sottovoce.report import COMPRESSION_FILE
+from sottovoce_hub.hubs import HUBS, require_repository
+
+CARD_FILES = ("README.md", "README_zh.md", "README_en.md")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PullReport:
+    """What was fetched."""
+
+    repository: str
+    hub: str
+    revision: str | None
+    """The commit."""
+    directory: Path
+    files: tuple[str, ...]
+    verified: bool
+    """Whether the repository has digests, and the files are those."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON form."""
+        return {
+            "repository": self.repository,
+            "hub": self.hub,
+            "revision": self.revision,
+            "directory": str(self.directory),
+            "files": list(self.files),
+            "verified": self.verified,
+        }
+
+
+def pull(
+    repository: str,
+    directory: str | os.PathLike[str],
+    *,
+    hub: str = "hf",
+    revision: str | None = None,
+    token: str | None = None,
+    cache_dir: Path | None = None,
+    overwrite: bool = False,
+) -> PullReport:
+    """Fetch a repository to the hub's cache, check it, and copy it to a directory.
+
+    What the cache has is not fetched again, so an interrupted call goes on when it is made once more. Code and other
+    engines' formats stay where they are.
+
+    Args:
+        repository: ``owner/name``.
+        directory: What to write; it is complete or not there.
+        hub: ``hf`` or ``modelscope``.
+        revision: Branch, tag or commit.
+        token: By default the one that the hub's own client finds.
+        cache_dir: The hub's cache.
+        overwrite: Replace the directory when it exists.
+
+    Raises:
+        UsageError: The directory exists, or a name is wrong.
+        SourceError: The repository does not exist, may not be read, or there is no network and no cached copy.
+        CheckpointError: Its files are not those that were published.
+    """
+    if hub not in HUBS:
+        raise UsageError(f"{hub!r}: no such hub; there are {' and '.join(HUBS)}")
+    require_repository(repository)
+    path = Path(directory)
+    refuse_existing(path, overwrite)
+    options = LoadOptions(revision=revision, token=token, cache_dir=cache_dir)
+    fetched, found = fetch(Repository(id=repository, hub="hf" if hub == "hf" else "modelscope"), options)
+    manifest = read_manifest(fetched)
+    names = tuple(sorted(_names(fetched, manifest)))
+    with new_directory(path, overwrite) as temporary:
+        for name in names:
+            (temporary / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(fetched / name, temporary / name)
+    return PullReport(
+        repository=repository, hub=hub, revision=found.revision, directory=path, files=names,
+        verified=manifest is not None,
+    )  # fmt: skip
+
+
+def _names(directory: Path, manifest: dict[str, str] | None) -> Iterator[str]:
+    """Of a model of ours its own files and its card; of another all but code and what the client keeps there."""
+    if manifest is not None:
+        yield from (COMPRESSION_FILE, *manifest)
+    for path in directory.rglob("*"):
+        name = path.relative_to(directory)
+        if not path.is_file() or any(part.startswith(".") for part in name.parts):
+            continue
+        card = name.as_posix() in CARD_FILES or name.parts[0] == "card"
+        ignored = any(path.match(pattern) for pattern in IGNORED)
+        if (manifest is None and not ignored) or (card and name.as_posix() not in (manifest or ())):
+            yield name.as_posix()

@@ -1,0 +1,101 @@
+"""Several compressions of one model: a repository for each in a collection, or a branch for each in one repository."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sottovoce.errors import UsageError
+from sottovoce.report import COMPRESSION_FILE
+from sottovoce_hub.card import Variant
+from sottovoce_hub.hubs import open_destination
+from sottovoce_hub.publication import PushReport, push
+
+
+@dataclass(frozen=True, kw_only=True)
+class VariantsReport:
+    """What was published of every variant."""
+
+    variants: dict[str, PushReport]
+    collection: str | None = None
+    """The page of the collection, where there is one."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON form."""
+        pushed = {name: report.to_dict() for name, report in self.variants.items()}
+        return {"variants": pushed, "collection": self.collection}
+
+
+def push_variants(
+    directory: str | os.PathLike[str],
+    repository: str,
+    names: Sequence[str],
+    *,
+    branches: bool = False,
+    hub: str = "hf",
+    token: str | None = None,
+    dry_run: bool = False,
+    **options: Any,
+) -> VariantsReport:
+    """Publish several compressions of one model, each with all of them compared in its card.
+
+    Args:
+        directory: What holds a directory for every variant, such as ``out/int8`` and ``out/int4``.
+        repository: ``owner/name``: the repository, or what ``-int8`` and the like are added to.
+        names: The directories' names.
+        branches: One repository with a branch for each, the first on its main branch too, and not a repository each.
+        hub: ``hf`` or ``modelscope``.
+        token: By default the one that the hub's own client finds.
+        dry_run: Look through the directories and write the cards; speak to no one.
+        **options: ``private`` and ``message``, as for :func:`~sottovoce_hub.publication.push`.
+
+    Raises:
+        UsageError: A variant is missing, or was made from another model than the others.
+        PublishError: As for :func:`~sottovoce_hub.publication.push`; the variants before are published.
+    """
+    variants = _variants(Path(directory), repository, names, branches)
+    places = {name: (variants[name].repository, variants[name].branch) for name in names}
+    settings: dict[str, Any] = {"hub": hub, "token": token, "dry_run": dry_run, **options}
+    # Everything is looked through before anything is uploaded.
+    for name, (place, branch) in places.items():
+        push(
+            Path(directory) / name,
+            place,
+            branch=branch,
+            variants=list(variants.values()),
+            **settings | {"dry_run": True},
+        )
+    if branches and not dry_run:
+        push(Path(directory) / names[0], repository, variants=list(variants.values()), **settings)
+    reports = {
+        name: push(Path(directory) / name, place, branch=branch, variants=list(variants.values()), **settings)
+        for name, (place, branch) in places.items()
+    }
+    collection = None
+    if not branches and not dry_run:
+        first = open_destination(hub, places[names[0]][0], token=token)
+        collection = first.collect(repository.partition("/")[2], [place for place, _ in places.values()])
+    return VariantsReport(variants=reports, collection=collection)
+
+
+def _variants(directory: Path, repository: str, names: Sequence[str], branches: bool) -> dict[str, Variant]:
+    if len(set(names)) != len(names) or not names:
+        raise UsageError(f"variants: {', '.join(names) or 'none'}: name every one once")
+    found: dict[str, Variant] = {}
+    for name in names:
+        path = directory / name / COMPRESSION_FILE
+        if not path.is_file() or Path(name).name != name:
+            raise UsageError(
+                f"{directory / name}: there is no {COMPRESSION_FILE}; a variant is what compress wrote there"
+            )
+        report = json.loads(path.read_text(encoding="utf-8"))
+        place = repository if branches else f"{repository}-{name}"
+        found[name] = Variant(name=name, repository=place, branch=name if branches else None, report=report)
+    origins = {json.dumps(each.report.get("source", {}).get("fingerprint")) for each in found.values()}
+    if len(origins) > 1:
+        raise UsageError(f"{directory}: {', '.join(names)} were not all made from the same model; push them one by one")
+    return found
