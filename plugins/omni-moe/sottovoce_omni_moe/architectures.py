@@ -30,7 +30,7 @@ batch = processor.apply_chat_template(
     return_tensors="pt",
 ).to(model.device, model.dtype)
 end = processor.tokenizer.eos_token_id
-ids, _ = model.generate(**batch, return_audio=False, thinker_max_new_tokens=256, thinker_eos_token_id=end)
+ids = model.generate(**batch, return_audio=False, thinker_max_new_tokens=256, thinker_eos_token_id=end)
 print(processor.batch_decode(ids[:, batch["input_ids"].shape[1]:], skip_special_tokens=True)[0])
 """
 
