@@ -149,6 +149,12 @@ def test_revisions_and_the_cache(running: Running, home: Path) -> None:
     assert running.server.records == []
 
 
+def test_a_revision_that_there_is_not(running: Running, home: Path) -> None:
+    [problem] = running.pull(home, {"revision": "v9"})
+    assert problem.startswith("SourceError alice/toy: could not be fetched")
+    assert not (home.parent / "pulled").exists()
+
+
 def test_bad_input_asks_the_hub_nothing(running: Running, home: Path) -> None:
     (home.parent / "pulled").mkdir(parents=True)
     (home.parent / "pulled" / "mine.txt").write_text("mine", encoding="utf-8")

@@ -148,6 +148,9 @@ def _modelscope_commit(name: str, revision: str, token: str | None) -> str:
     hub = HubApi(token=token)
     hub = HubApi(token=token, endpoint=hub.resolve_endpoint_for_read(name, repo_type="model"))
     files = hub.legacy.list_repo_files(name, "model", revision=revision)
+    if not files:
+        # ModelScope answers so for a revision that there is not.
+        raise LookupError(f"it has no revision {revision!r}, or nothing is in it")
     commits = [
         (int(file.get("CommittedDate") or 0), str(file["Revision"]))
         for file in files

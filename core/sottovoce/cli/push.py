@@ -12,6 +12,8 @@ from sottovoce.cli.output import Output, verb
 if TYPE_CHECKING:
     from sottovoce_hub import PushReport
 
+_CARD = ("README.md", "README_zh.md", "README_en.md")
+
 
 @click.command()
 @click.argument("directory", type=click.Path(path_type=Path))
@@ -75,10 +77,17 @@ def push(
 
 
 def _write_card(report: PushReport, directory: Path, out: Output) -> None:
-    """Write the card's own files; those of the model lie where they are."""
-    for file in report.files:
-        if isinstance(file.content, bytes):
-            path = directory / file.name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(file.content)
+    """Write the card's own files; those of the model lie where they are. An earlier card is replaced, nothing else."""
+    from sottovoce.checkpoint.directory import new_directory
+    from sottovoce.errors import UsageError
+
+    there = [path.relative_to(directory) for path in directory.rglob("*") if not path.is_dir()]
+    if any(path.name not in _CARD and path.parts[0] != "card" for path in there):
+        raise UsageError(f"{directory}: holds more than a card, and is not replaced; name another place by --card")
+    with new_directory(directory, overwrite=True) as temporary:
+        for file in report.files:
+            if isinstance(file.content, bytes):
+                path = temporary / file.name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(file.content)
     out.note(f"the card is in {directory}")
