@@ -15,7 +15,7 @@ from sottovoce.algorithms.gptq import gptq
 from sottovoce.algorithms.round_to_nearest import Quantized, nearest, round_layer_, stored_bits
 from sottovoce.algorithms.saliency import Routed
 from sottovoce.errors import NotFiniteError
-from sottovoce.formats.experts import Expert, Experts, assigned
+from sottovoce.formats.experts import KERNEL_ROWS, Expert, Experts, assigned, in_kernel_sizes
 from sottovoce.formats.grid import Grid
 from sottovoce.formats.layers import from_steps, replace_
 from sottovoce.formats.onednn import matmul_transposed
@@ -75,7 +75,7 @@ class _ExpertRounding:
     def round_(self, x: Tensor) -> dict[str, Quantized]:
         found = self._round_together_(("gate_proj", "up_proj"), x)
         with torch.inference_mode():
-            hidden = self.expert.hidden(x)
+            hidden = self.expert.hidden(in_kernel_sizes(x))[: len(x)]
         return found | self._round_together_(("down_proj",), hidden)
 
     def _round_together_(self, names: tuple[str, ...], x: Tensor) -> dict[str, Quantized]:
@@ -102,7 +102,9 @@ class _ExpertRounding:
         rounded, grid = nearest(weight, scheme, self.step)
         if self.step.gptq is None or scheme.type != "int":
             return rounded, grid, rounded
-        across = x.t().float().contiguous()
+        # Columns of zeros change no moment, and as in `in_kernel_sizes` fewer sizes are met.
+        across = torch.zeros(x.shape[1], -(-len(x) // KERNEL_ROWS) * KERNEL_ROWS, device=x.device)
+        across[:, : len(x)] = x.t()
         try:
             return gptq(weight, matmul_transposed(across, across) / len(x), grid, self.step.gptq), grid, rounded
         except ArithmeticError as problem:

@@ -35,7 +35,7 @@ def gptq(weight: Tensor, hessian: Tensor, grid: Grid, options: GPTQ) -> Tensor:
     if options.act_order:
         order = torch.argsort(hessian.diagonal(), descending=True, stable=True)
     # Transposed, so that what is worked on lies together.
-    remaining = weight.float().t()[order].contiguous()
+    remaining = weight.t().contiguous().index_select(0, order).float()
     columns = _Columns(grid, order)
     factor = inverse_factor(hessian[order[:, None], order], options.damping)
     steps = torch.empty_like(remaining, dtype=torch.int8)

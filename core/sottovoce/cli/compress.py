@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -41,10 +40,6 @@ def compress(
 
     A calibrating recipe that is interrupted goes on at the last finished block when the same command is given again.
     """
-    if max_memory is not None:
-        # oneDNN keeps a kernel for every shape, and experts are given another number of tokens each time: some hundred
-        # MB for every layer of a mixture. It reads this when it is first used.
-        os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "32")
     from sottovoce import loading, pipeline, tables
     from sottovoce.checkpoint.directory import refuse_existing
     from sottovoce.host import default_host

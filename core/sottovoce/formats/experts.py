@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 PROJECTIONS = ("gate_proj", "up_proj", "down_proj")
 """The linear layers of an expert, by the names that checkpoints have."""
+KERNEL_ROWS = 32
 NOT_RUN = -1
 """In place of an expert's number: the token takes no expert there."""
 
@@ -115,12 +116,25 @@ class Experts(nn.ModuleList):
             top_k_index, top_k_weights = self.skipping(top_k_index, top_k_weights)
         output, runs = torch.zeros_like(hidden_states), 0
         for number, rows, slots in assigned(top_k_index):
-            found = self[number](hidden_states[rows]) * top_k_weights[rows, slots, None]
+            made = self[number](hidden_states[in_kernel_sizes(rows)])[: len(rows)]
+            found = made * top_k_weights[rows, slots, None]
             output.index_add_(0, rows, found.to(output.dtype))
             runs += len(rows)
         if self.counted is not None:
             self.counted.add(len(hidden_states), runs)
         return output
+
+
+def in_kernel_sizes(rows: Tensor) -> Tensor:
+    """``rows`` with its last one repeated until there are a multiple of 32, on the CPU.
+
+    oneDNN makes a kernel for every number of rows that it meets, and keeps it: with every expert given another number
+    of tokens each time, that takes longer than the products, and some hundred MB.
+    """
+    missing = -len(rows) % KERNEL_ROWS
+    if not missing or rows.device.type != "cpu" or len(rows) < KERNEL_ROWS:
+        return rows
+    return torch.cat((rows, rows[-1:].expand(missing, *rows.shape[1:])))
 
 
 def assigned(top_k_index: Tensor) -> Iterator[tuple[int, Tensor, Tensor]]:

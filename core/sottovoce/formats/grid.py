@@ -11,7 +11,7 @@ from sottovoce.scheme import Scheme
 
 _FLOAT8 = torch.float8_e4m3fn
 _TINY = 1e-12
-_SEARCHED = 1 << 16
+_SEARCHED = 1 << 17
 """Weights that :func:`choose` tries ranges for at a time."""
 _CLIPS = tuple(1 - step / 40 for step in range(21))
 """Shares of the full range that :func:`choose` tries; below a half the clipped weights always cost more."""
@@ -66,24 +66,35 @@ def choose(weight: Tensor, scheme: Scheme, *, search: bool = False) -> Grid:
     if not search or weight.is_meta:
         return _covering(low, high, scheme, weight.dtype)
     clips = torch.tensor(_CLIPS, device=weight.device)[:, None, None]
-    every = _covering(low * clips, high * clips, scheme, weight.dtype)
-    errors = torch.empty_like(every.scale)
     rows = max(1, _SEARCHED // weight.shape[1])
     # One place for all: memory that is taken anew for every range costs more than the arithmetic.
     work = torch.empty_like(groups[:rows])
-    for first in range(0, len(groups), rows):
-        part = slice(first, first + rows)
-        # A few rows at a time stay in the processor's cache through all the ranges that are tried.
-        for number in range(len(_CLIPS)):
-            errors[number, part] = _errors(_part(every, number, part), groups[part], work[: len(groups[part])])
-    best = errors.argmin(0, keepdim=True)
+    found: list[Grid] = []
+    # A few rows at a time stay in the processor's cache through all the ranges that are tried.
+    for part in (slice(first, first + rows) for first in range(0, len(groups), rows)):
+        every = _covering(low[part] * clips, high[part] * clips, scheme, weight.dtype)
+        errors = torch.empty_like(every.scale)
+        for number, error in enumerate(errors):
+            zero_point = None if every.zero_point is None else every.zero_point[number]
+            tried = Grid(scheme, every.scale[number], zero_point)
+            error.copy_(_errors(tried, groups[part], work[: len(error)]))
+        found.append(_least(every, errors))
+    return _joined(found)
+
+
+def _least(every: Grid, errors: Tensor) -> Grid:
+    """Of grids ``[ranges, out, groups]`` each group's with the least error."""
+    # Of equal errors the first; argmin says the same in five times the time.
+    best = errors.min(0, keepdim=True).indices
     zero_point = None if every.zero_point is None else every.zero_point.gather(0, best)[0]
-    return Grid(scheme, every.scale.gather(0, best)[0], zero_point)
+    return Grid(every.scheme, every.scale.gather(0, best)[0], zero_point)
 
 
-def _part(every: Grid, number: int, rows: slice) -> Grid:
-    zero_point = None if every.zero_point is None else every.zero_point[number, rows]
-    return Grid(every.scheme, every.scale[number, rows], zero_point)
+def _joined(grids: list[Grid]) -> Grid:
+    """The grids of some rows each, as one."""
+    zero_points = [grid.zero_point for grid in grids if grid.zero_point is not None]
+    scale = torch.cat([grid.scale for grid in grids])
+    return Grid(grids[0].scheme, scale, torch.cat(zero_points) if zero_points else None)
 
 
 def merge(better: Tensor, one: Grid, other: Grid) -> Grid:
@@ -101,10 +112,13 @@ def stored_scale(scale: Tensor, scheme: Scheme, dtype: torch.dtype) -> Tensor:
     weights, since other libraries bring them to that dtype when they load.
     """
     kept = scale_dtype(scheme, dtype)
-    # Up to the next representable number: a smaller scale would clip the largest weight.
-    rounded = scale.to(kept).float()
     if kept == torch.float32:
-        return rounded
+        return scale.float()
+    # Up to the next representable number: a smaller scale would clip the largest weight.
+    if kept == torch.bfloat16:
+        # It is the upper half of a positive float32.
+        return ((scale.float().view(torch.int32) + 0xFFFF) & -0x10000).view(torch.float32)
+    rounded = scale.to(kept).float()
     return torch.where(
         rounded < scale, torch.nextafter(scale.to(kept), torch.tensor(torch.inf).to(kept)).float(), rounded
     )
