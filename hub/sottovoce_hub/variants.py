@@ -58,28 +58,24 @@ def push_variants(
         PublishError: As for :func:`~sottovoce_hub.publication.push`; the variants before are published.
     """
     variants = _variants(Path(directory), repository, names, branches)
-    places = {name: (variants[name].repository, variants[name].branch) for name in names}
-    settings: dict[str, Any] = {"hub": hub, "token": token, "dry_run": dry_run, **options}
+    settings: dict[str, Any] = {"hub": hub, "token": token, "variants": list(variants.values()), **options}
+
+    def push_one(variant: Variant, branch: str | None, *, dry_run: bool) -> PushReport:
+        place = Path(directory) / variant.name
+        return push(place, variant.repository, branch=branch, dry_run=dry_run, **settings)
+
     # Everything is looked through before anything is uploaded.
-    for name, (place, branch) in places.items():
-        push(
-            Path(directory) / name,
-            place,
-            branch=branch,
-            variants=list(variants.values()),
-            **settings | {"dry_run": True},
-        )
-    if branches and not dry_run:
-        push(Path(directory) / names[0], repository, variants=list(variants.values()), **settings)
-    reports = {
-        name: push(Path(directory) / name, place, branch=branch, variants=list(variants.values()), **settings)
-        for name, (place, branch) in places.items()
-    }
-    collection = None
-    if not branches and not dry_run:
-        first = open_destination(hub, places[names[0]][0], token=token)
-        collection = first.collect(repository.partition("/")[2], [place for place, _ in places.values()])
-    return VariantsReport(variants=reports, collection=collection)
+    reports = {name: push_one(each, each.branch, dry_run=True) for name, each in variants.items()}
+    if dry_run:
+        return VariantsReport(variants=reports)
+    reports = {name: push_one(each, each.branch, dry_run=False) for name, each in variants.items()}
+    if branches:
+        # Last, since a hub whose client makes no branches refuses the first of them, and then nothing is made.
+        push_one(variants[names[0]], None, dry_run=False)
+        return VariantsReport(variants=reports)
+    first = open_destination(hub, variants[names[0]].repository, token=token)
+    title, places = repository.partition("/")[2], [each.repository for each in variants.values()]
+    return VariantsReport(variants=reports, collection=first.collect(title, places))
 
 
 def _variants(directory: Path, repository: str, names: Sequence[str], branches: bool) -> dict[str, Variant]:

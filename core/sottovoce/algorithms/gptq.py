@@ -64,14 +64,16 @@ class _Columns:
         self.scheme = grid.scheme
         self.scale = grid.scale.float().t()[group]
         self.zero_point = None if grid.zero_point is None else grid.zero_point.float().t()[group]
+        # One place for all columns: their products are so small that taking memory would be a part of the time.
+        self.work = torch.empty(2, grid.scale.shape[0], device=grid.scale.device).unbind(0)
 
     def round(self, index: int, column: Tensor) -> tuple[Tensor, Tensor]:
-        """The steps of a column ``[out]`` as floats, and what they stand for."""
-        scale = self.scale[index]
-        rounded = (column / scale).round_()
+        """The steps of a column ``[out]`` as floats, and what they stand for; read them before the next call."""
+        scale, rounded = self.scale[index], self.work[0]
+        torch.div(column, scale, out=rounded).round_()
         if self.zero_point is None:
             rounded.clamp_(self.scheme.lowest, self.scheme.highest)
-            return rounded, rounded * scale
+            return rounded, torch.mul(rounded, scale, out=self.work[1])
         rounded.add_(self.zero_point[index]).clamp_(self.scheme.lowest, self.scheme.highest)
         return rounded, (rounded - self.zero_point[index]) * scale
 
@@ -79,13 +81,13 @@ class _Columns:
 def _round_(remaining: Tensor, steps: Tensor, errors: Tensor, factor: Tensor, columns: _Columns, first: int) -> None:
     """Round some columns one after another, each after it took its share of the errors of those before."""
     last = first + len(errors)
-    diagonal = factor.diagonal()[first:last].tolist()
+    shares = [1 / each for each in factor.diagonal()[first:last].tolist()]
     for place, index in enumerate(range(first, last)):
         column = remaining[index]
         rounded, values = columns.round(index, column)
         steps[index] = rounded
         error = torch.sub(column, values, out=errors[place])
-        error /= diagonal[place]
+        error *= shares[place]
         if index + 1 < last:
             remaining[index + 1 : last].addr_(factor[index, index + 1 : last], error, alpha=-1)
 

@@ -16,6 +16,7 @@ from sottovoce.algorithms.rounding import round_on_inputs_
 from sottovoce.algorithms.smoothing import scale_by_activations_
 from sottovoce.formats.experts import Experts, experts_in
 from sottovoce.formats.layers import empty, replace_
+from sottovoce.formats.packed_linear import float_weights_held
 from sottovoce.recipe import Quantize
 from sottovoce.report import StepReport
 from sottovoce.scheme import Scheme
@@ -154,7 +155,8 @@ class QuantizedBlocks:
 
     def _quantize_(self, block: Block, names: Sequence[str], order: Order) -> None:
         begin = time.perf_counter()
-        statistics = observe(block, names, order)
+        with float_weights_held(block.module):  # of the layers that are rounded already, for all samples
+            statistics = observe(block, names, order)
         self.seconds["running blocks"] += time.perf_counter() - begin
         begin = time.perf_counter()
         for name in names:
@@ -173,7 +175,8 @@ class QuantizedBlocks:
         from sottovoce.algorithms.routing import routed
 
         begin = time.perf_counter()
-        found = routed(block, mixture)
+        with float_weights_held(block.module):
+            found = routed(block, mixture)
         self.seconds["running blocks"] += time.perf_counter() - begin
         if found is None:
             for name in schemes:
