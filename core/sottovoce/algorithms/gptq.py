@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from sottovoce.formats.grid import Grid
+from sottovoce.formats.onednn import matmul_transposed
 from sottovoce.recipe import GPTQ
 
 _MOST_DAMPING = 1.0
@@ -104,13 +105,10 @@ def inverse_factor(hessian: Tensor, damping: float) -> Tensor:
     diagonal[diagonal == 0] = mean
     while True:
         hessian.diagonal().copy_(diagonal + damping * mean)
-        # Of the matrix turned about both axes: the inverse of what that factor becomes, turned back, is the factor of
-        # the inverse. So neither the inverse nor a second factor is computed.
-        lower, failed = torch.linalg.cholesky_ex(hessian.flip((0, 1)))
-        if not failed.item():
-            upper = lower.flip((0, 1))
-            del lower
-            return _inverse(upper)
+        # Of the matrix turned about both axes: the inverse of its factor, turned back, is the factor of the inverse.
+        inverse = _inverse_of_factor(hessian.flip((0, 1)))
+        if inverse is not None:
+            return inverse.flip((0, 1))
         if damping >= _MOST_DAMPING:
             raise ArithmeticError("the second moments of the inputs cannot be inverted")
         damping = min(10 * max(damping, 1e-4), _MOST_DAMPING)
@@ -119,15 +117,24 @@ def inverse_factor(hessian: Tensor, damping: float) -> Tensor:
 _SMALL = 256
 
 
-def _inverse(upper: Tensor) -> Tensor:
-    """The inverse of an upper triangular matrix, by halves: nearly all of the work is products."""
-    size = len(upper)
+def _inverse_of_factor(matrix: Tensor) -> Tensor | None:
+    """The inverse of the lower Cholesky factor of a matrix; ``None`` where it has none.
+
+    Factor and inverse are made together, by halves: nearly all of the work is products, which take a third of the
+    time that LAPACK's factor and a triangular solution do.
+    """
+    size = len(matrix)
     if size <= _SMALL:
-        unit = torch.eye(size, dtype=upper.dtype, device=upper.device)
-        return torch.as_tensor(torch.linalg.solve_triangular(upper, unit, upper=True))
+        lower, failed = torch.linalg.cholesky_ex(matrix)
+        unit = torch.eye(size, dtype=matrix.dtype, device=matrix.device)
+        return None if failed.item() else torch.as_tensor(torch.linalg.solve_triangular(lower, unit, upper=False))
     half = size // 2
-    made = torch.zeros_like(upper)
-    made[:half, :half] = first = _inverse(upper[:half, :half])
-    made[half:, half:] = second = _inverse(upper[half:, half:])
-    made[:half, half:] = -(first @ (upper[:half, half:] @ second))
+    if (first := _inverse_of_factor(matrix[:half, :half])) is None:
+        return None
+    below = matmul_transposed(matrix[half:, :half], first)
+    if (second := _inverse_of_factor(matrix[half:, half:] - matmul_transposed(below, below))) is None:
+        return None
+    made = torch.zeros_like(matrix)
+    made[:half, :half], made[half:, half:] = first, second
+    made[half:, :half] = -(second @ (below @ first))
     return made
