@@ -180,7 +180,7 @@ class ModelScope:
         visibility = None if private is None else "private" if private else "public"
         try:
             # The client would say Apache-2.0 of a model whose license it is not told.
-            make = partial(self._client.create_repo, visibility=visibility, license=self._license or "Other")
+            make = partial(self._client.create_repo, visibility=visibility, license=_spelled(self._license))
             again(partial(make, self.repository, "model"))
         except AlreadyExistsError:
             if self._branches() is None:
@@ -234,6 +234,13 @@ class ModelScope:
             if _holds(there, last) and _COMMIT.fullmatch(str(there[last.name].get("Revision"))):
                 return str(there[last.name]["Revision"])
         return None
+
+
+def _spelled(license: str | None) -> str:
+    """A license as ModelScope's own list spells it; ``Other`` when it has none such."""
+    from modelscope_hub.constants import License
+
+    return next((each.value for each in License if each.value.lower() == (license or "").lower()), License.OTHER.value)
 
 
 def _holds(there: Mapping[str, Mapping[str, Any]], file: File) -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 
 from sottovoce.errors import PublishError, UsageError
 from sottovoce.report import COMPRESSION_FILE
-from sottovoce_hub.card import Variant, check_metadata, eval_results, write_card
+from sottovoce_hub.card import CARD_FILES, Variant, check_metadata, eval_results, write_card
 from sottovoce_hub.destination import Commit, Destination, File, Survey
 from sottovoce_hub.files import Contents, read_contents
 from sottovoce_hub.hubs import HUBS, open_destination, require_repository
@@ -157,7 +157,7 @@ def _outdated(destination: Destination, survey: Survey, names: set[str]) -> list
         published = set(json.loads(content)["files"])
     except (ValueError, KeyError, TypeError, RecursionError):
         return []
-    published |= {name for name in survey.names if name.startswith("card/")} | {"README_zh.md", "README_en.md"}
+    published |= {name for name in survey.names if name.startswith("card/")} | {*CARD_FILES, EVAL_RESULTS}
     return sorted((published & survey.names) - names)
 
 

@@ -15,9 +15,8 @@ from sottovoce.checkpoint.manifest import read_manifest
 from sottovoce.errors import UsageError
 from sottovoce.model import LoadOptions, Repository
 from sottovoce.report import COMPRESSION_FILE
+from sottovoce_hub.card import CARD_FILES
 from sottovoce_hub.hubs import HUBS, require_repository
-
-CARD_FILES = ("README.md", "README_zh.md", "README_en.md")
 
 
 @dataclass(frozen=True, kw_only=True)

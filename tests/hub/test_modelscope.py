@@ -232,7 +232,7 @@ def test_visibility(hub, private, expected):
     to = ModelScope("choir/omni", token=TOKEN, endpoint=server.address, license="mit")
     assert to.create(private) is True
     assert site.models["choir/omni"].private is expected
-    assert site.models["choir/omni"].license == "mit"
+    assert site.models["choir/omni"].license == "MIT"  # as the client's own list spells it
     assert to.create(not expected) is False
     assert site.models["choir/omni"].private is expected
 

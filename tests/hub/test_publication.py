@@ -191,6 +191,8 @@ def test_a_leaderboard_is_told_only_of_its_own_dataset(small: Path, hub: Hugging
     report = push(small, NAME)
     assert report.uploaded == (".eval_results/sottovoce.yaml",)
     assert b"owner/benchmark" in published(hub)[".eval_results/sottovoce.yaml"]
+    hub.benchmarks.clear()
+    assert push(small, NAME).deleted == (".eval_results/sottovoce.yaml",)
 
 
 def test_variants_get_a_repository_each_in_a_collection(compressed: Path, hub: HuggingFace) -> None:

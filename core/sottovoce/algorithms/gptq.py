@@ -120,8 +120,8 @@ _SMALL = 256
 def _inverse_of_factor(matrix: Tensor) -> Tensor | None:
     """The inverse of the lower Cholesky factor of a matrix; ``None`` where it has none.
 
-    Factor and inverse are made together, by halves: nearly all of the work is products, which take a third of the
-    time that LAPACK's factor and a triangular solution do.
+    Factor and inverse are made together, by halves: nearly all of the work is products, which takes half the
+    time of LAPACK's factor and the inverse of that.
     """
     size = len(matrix)
     if size <= _SMALL:

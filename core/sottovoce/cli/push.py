@@ -12,8 +12,6 @@ from sottovoce.cli.output import Output, verb
 if TYPE_CHECKING:
     from sottovoce_hub import PushReport
 
-_CARD = ("README.md", "README_zh.md", "README_en.md")
-
 
 @click.command()
 @click.argument("directory", type=click.Path(path_type=Path))
@@ -80,9 +78,10 @@ def _write_card(report: PushReport, directory: Path, out: Output) -> None:
     """Write the card's own files; those of the model lie where they are. An earlier card is replaced, nothing else."""
     from sottovoce.checkpoint.directory import new_directory
     from sottovoce.errors import UsageError
+    from sottovoce_hub.card import CARD_FILES
 
     there = [path.relative_to(directory) for path in directory.rglob("*") if not path.is_dir()]
-    if any(path.name not in _CARD and path.parts[0] != "card" for path in there):
+    if any(path.as_posix() not in CARD_FILES and not path.match("card/*.png") for path in there):
         raise UsageError(f"{directory}: holds more than a card, and is not replaced; name another place by --card")
     with new_directory(directory, overwrite=True) as temporary:
         for file in report.files:

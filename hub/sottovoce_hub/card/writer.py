@@ -17,6 +17,8 @@ from sottovoce_hub.card.variant import Variant
 _README = "README.md"
 _NAMES = {"hf": {"en": _README, "zh": "README_zh.md"}, "modelscope": {"zh": _README, "en": "README_en.md"}}
 """The card that a hub shows is in the language of most of those who read it there."""
+CARD_FILES = tuple(dict.fromkeys(name for names in _NAMES.values() for name in names.values()))
+"""What a card's texts are called, on any hub; its pictures lie in ``card/``."""
 
 
 def write_card(
