@@ -39,6 +39,18 @@ def output_error(weight: Tensor, values: Tensor, hessian: Tensor, power: float |
     return squared_error(weight, values, hessian) / power if power > 0 else 0.0
 
 
+_BLOCK = 512
+"""Inputs that are multiplied at a time."""
+
+
 def _energy(weight: Tensor, hessian: Tensor) -> float:
-    # The moments are symmetric.
-    return max(float(torch.einsum("oi,oi->", matmul_transposed(weight, hessian), weight)), 0.0)
+    # The moments are symmetric, so what lies below their diagonal blocks counts twice, and what lies above is not read.
+    total = 0.0
+    for start in range(0, len(hessian), _BLOCK):
+        end = min(start + _BLOCK, len(hessian))
+        some = weight[:, start:end].contiguous()
+        made = matmul_transposed(some, hessian[start:end, start:end])
+        if start:
+            made += 2 * matmul_transposed(weight[:, :start], hessian[start:end, :start])
+        total += float(torch.einsum("oi,oi->", made, some))
+    return max(total, 0.0)

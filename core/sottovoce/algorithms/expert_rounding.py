@@ -5,18 +5,18 @@ The tokens of all samples are taken together, so that the second moments of one 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 
-from sottovoce.algorithms.error import signal_to_noise_db
 from sottovoce.algorithms.gptq import gptq
 from sottovoce.algorithms.round_to_nearest import Quantized, nearest, round_layer_, stored_bits
 from sottovoce.algorithms.saliency import Routed
 from sottovoce.errors import NotFiniteError
 from sottovoce.formats.experts import KERNEL_ROWS, Expert, Experts, assigned, in_kernel_sizes
-from sottovoce.formats.grid import Grid
+from sottovoce.formats.grid import Grid, in_cache
 from sottovoce.formats.layers import from_steps, replace_
 from sottovoce.formats.onednn import matmul_transposed
 from sottovoce.recipe import Quantize
@@ -90,7 +90,7 @@ class _ExpertRounding:
             first = 0
             for name, layer, weight in zip(same, layers, weights, strict=True):
                 part = slice(first, first + len(weight))
-                own = _rows(grid, part)
+                own = grid.rows(part)
                 assert isinstance(layer, nn.Linear)
                 made = from_steps(layer, steps[part].contiguous(), own)
                 replace_(self.expert, name, made)
@@ -103,31 +103,33 @@ class _ExpertRounding:
         if self.step.gptq is None or scheme.type != "int":
             return rounded, grid, rounded
         # Columns of zeros change no moment, and as in `in_kernel_sizes` fewer sizes are met.
-        across = torch.zeros(x.shape[1], -(-len(x) // KERNEL_ROWS) * KERNEL_ROWS, device=x.device)
-        across[:, : len(x)] = x.t()
+        padded = nn.functional.pad(x, (0, 0, 0, -len(x) % KERNEL_ROWS))
+        across = padded.t().contiguous().float()
         try:
             return gptq(weight, matmul_transposed(across, across) / len(x), grid, self.step.gptq), grid, rounded
         except ArithmeticError as problem:
             raise NotFiniteError(f"{self.name}: {problem}") from None
 
 
-def _rows(grid: Grid, part: slice) -> Grid:
-    zero_point = None if grid.zero_point is None else grid.zero_point[part].contiguous()
-    return Grid(grid.scheme, grid.scale[part].contiguous(), zero_point)
-
-
 def _facts(made: nn.Module, weight: Tensor, grid: Grid, steps: Tensor, rounded: Tensor, x: Tensor) -> Quantized:
     probed = x[:: -(-len(x) // _PROBED)].float()
-    values = grid.values(steps)
-    power = float((probed @ weight.float().t()).square().sum())
-    snr = signal_to_noise_db(weight, values)
-
-    def error(found: Tensor) -> float:
-        return float(f"{float((probed @ (weight.float() - found).t()).square().sum()) / power if power else 0.0:.4g}")
-
+    # Energies of the weight, of what it lost, and of the outputs: its own, what they lost, and by rounding to nearest.
+    signal, noise, power, error, rounded_error = 0.0, 0.0, 0.0, 0.0, 0.0
+    for part in in_cache(weight):
+        exact, own = weight[part].float(), grid.rows(part)
+        lost, rounding = own.values(steps[part]).sub_(exact), own.values(rounded[part]).sub_(exact)
+        signal, noise = signal + _energy(exact), noise + _energy(lost)
+        power += _energy(probed @ exact.t())
+        error += _energy(probed @ lost.t())
+        rounded_error += _energy(probed @ rounding.t())
+    snr = 10 * math.log10(signal / noise) if signal > 0 and noise > 0 else None
     return Quantized(
         bits=stored_bits(made),
         snr_db=None if snr is None else round(snr, 2),
-        output_error=error(values),
-        rounded_output_error=error(grid.values(rounded)),
+        output_error=float(f"{error / power if power else 0.0:.4g}"),
+        rounded_output_error=float(f"{rounded_error / power if power else 0.0:.4g}"),
     )
+
+
+def _energy(values: Tensor) -> float:
+    return float(torch.linalg.vector_norm(values)) ** 2

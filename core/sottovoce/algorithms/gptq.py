@@ -1,8 +1,11 @@
 """GPTQ: each rounded column's error is made up for by the columns that are not rounded yet.
 
 Frantar et al., "GPTQ: Accurate Post-Training Quantization for Generative Pre-trained Transformers",
-https://arxiv.org/abs/2210.17323 (equations 2 to 4, algorithm 1); the order of the columns by their second moments
-("act-order") is from the authors' code.
+https://arxiv.org/abs/2210.17323 (equations 2 to 4); the order of the columns by their second moments ("act-order") is
+from the authors' code. The same steps are found without the inverse of the Hessian, from a factor of itself: Chee et
+al., "QuIP: 2-Bit Quantization of Large Language Models With Guarantees", https://arxiv.org/abs/2307.13304 (theorem 6).
+With the Hessian as ``N D N^T``, ``N`` unit triangular, a column is rounded after the errors of those before were added
+to it by its column of ``N``. That is half the arithmetic of an inverse and its factor.
 """
 
 from __future__ import annotations
@@ -11,7 +14,6 @@ import torch
 from torch import Tensor
 
 from sottovoce.formats.grid import Grid
-from sottovoce.formats.onednn import matmul_transposed
 from sottovoce.recipe import GPTQ
 
 _MOST_DAMPING = 1.0
@@ -31,25 +33,28 @@ def gptq(weight: Tensor, hessian: Tensor, grid: Grid, options: GPTQ) -> Tensor:
 
     Returns:
         The steps ``[out, in]``.
+
+    Raises:
+        ArithmeticError: The moments have no factor, however much they are damped.
     """
+    # The last is rounded first, since a lower factor passes errors on to what lies before.
     order = torch.arange(weight.shape[1], device=weight.device)
     if options.act_order:
         order = torch.argsort(hessian.diagonal(), descending=True, stable=True)
-    # Transposed, so that what is worked on lies together.
-    remaining = weight.t().contiguous().index_select(0, order).float()
+    order = order.flip(0)
+    factor = unit_factor(hessian, order, options.damping)
+    # Transposed, so that what is worked on lies together. A column becomes its error when it is rounded.
+    errors = weight.t().contiguous().index_select(0, order).float()
     columns = _Columns(grid, order)
-    factor = inverse_factor(hessian[order[:, None], order], options.damping)
-    steps = torch.empty_like(remaining, dtype=torch.int8)
-    for start in range(0, len(order), options.block_size):
-        end = min(start + options.block_size, len(order))
-        errors = torch.empty_like(remaining[start:end])
-        for first in range(start, end, _TOGETHER):
-            last = min(first + _TOGETHER, end)
-            _round_(remaining, steps, errors[first - start : last - start], factor, columns, first)
-            # Errors are carried to the rest of the block, and then of the matrix, by products.
-            remaining[last:end].addmm_(factor[first:last, last:end].t(), errors[first - start : last - start], alpha=-1)
-        remaining[end:].addmm_(factor[start:end, end:].t(), errors, alpha=-1)
-    return steps[torch.argsort(order)].t().contiguous()
+    for end in range(len(order), 0, -options.block_size):
+        start = max(end - options.block_size, 0)
+        wanted = torch.addmm(errors[start:end], factor[end:, start:end].t(), errors[end:])
+        for last in range(end, start, -_TOGETHER):
+            first = max(last - _TOGETHER, start)
+            some = wanted[first - start : last - start]
+            some.addmm_(factor[last:end, first:last].t(), errors[last:end])
+            columns.round_(first, some, errors[first:last], factor[first:last, first:last])
+    return columns.steps.t().contiguous()
 
 
 _TOGETHER = 16
@@ -57,84 +62,90 @@ _TOGETHER = 16
 
 
 class _Columns:
-    """The grid of every column, in the order in which they are rounded."""
+    """The grid of the columns, each a row here, and the steps that they are rounded to.
+
+    A column is so short that a call takes longer than its arithmetic: there is one place for all, and few calls.
+    """
 
     def __init__(self, grid: Grid, order: Tensor) -> None:
+        self._scheme, self._order = grid.scheme, order
         size = grid.scheme.group_size
-        group = order // size if size else torch.zeros_like(order)
-        self.scheme = grid.scheme
-        self.scale = grid.scale.float().t()[group]
-        self.zero_point = None if grid.zero_point is None else grid.zero_point.float().t()[group]
-        # One place for all columns: their products are so small that taking memory would be a part of the time.
-        self.work = torch.empty(2, grid.scale.shape[0], device=grid.scale.device).unbind(0)
+        group = (order // size if size else torch.zeros_like(order)).tolist()
+        scales = grid.scale.float().t().contiguous().unbind(0)
+        self._scales = [scales[number] for number in group]
+        self._zero_points: list[Tensor] | None = None
+        if grid.zero_point is not None:
+            zero_points = grid.zero_point.float().t().contiguous().unbind(0)
+            self._zero_points = [zero_points[number] for number in group]
+        out, device = len(grid.scale), grid.scale.device
+        self._rounded = torch.empty(_TOGETHER, out, device=device)
+        self.steps = torch.empty(len(order), out, dtype=torch.int8, device=device)
+        """``[in, out]``, in the weight's own order."""
 
-    def round(self, index: int, column: Tensor) -> tuple[Tensor, Tensor]:
-        """The steps of a column ``[out]`` as floats, and what they stand for; read them before the next call."""
-        scale, rounded = self.scale[index], self.work[0]
-        torch.div(column, scale, out=rounded).round_()
-        if self.zero_point is None:
-            rounded.clamp_(self.scheme.lowest, self.scheme.highest)
-            return rounded, torch.mul(rounded, scale, out=self.work[1])
-        rounded.add_(self.zero_point[index]).clamp_(self.scheme.lowest, self.scheme.highest)
-        return rounded, (rounded - self.zero_point[index]) * scale
+    def round_(self, first: int, wanted: Tensor, errors: Tensor, factor: Tensor) -> None:
+        """Round some columns one after another, each after it took its share of the errors of those after it.
+
+        Args:
+            first: Number of the first.
+            wanted: What they are rounded from ``[columns, out]``, changed.
+            errors: The columns as they were; becomes what they lost.
+            factor: The part of the factor that is theirs ``[columns, columns]``.
+        """
+        lowest, highest = self._scheme.lowest, self._scheme.highest
+        rounded = self._rounded[: len(wanted)]
+        each = zip(wanted.unbind(0), rounded.unbind(0), errors.unbind(0), factor.unbind(0), strict=True)
+        for place, (column, steps, error, carried) in reversed(list(enumerate(each))):
+            scale = self._scales[first + place]
+            torch.div(column, scale, out=steps).round_()
+            if self._zero_points is None:
+                error.addcmul_(steps.clamp_(lowest, highest), scale, value=-1)
+            else:
+                zero_point = self._zero_points[first + place]
+                steps.add_(zero_point).clamp_(lowest, highest)
+                error.addcmul_(steps - zero_point, scale, value=-1)
+            if place:
+                wanted[:place].addr_(carried[:place], error)
+        self.steps.index_copy_(0, self._order[first : first + len(wanted)], rounded.to(torch.int8))
 
 
-def _round_(remaining: Tensor, steps: Tensor, errors: Tensor, factor: Tensor, columns: _Columns, first: int) -> None:
-    """Round some columns one after another, each after it took its share of the errors of those before."""
-    last = first + len(errors)
-    shares = [1 / each for each in factor.diagonal()[first:last].tolist()]
-    for place, index in enumerate(range(first, last)):
-        column = remaining[index]
-        rounded, values = columns.round(index, column)
-        steps[index] = rounded
-        error = torch.sub(column, values, out=errors[place])
-        error *= shares[place]
-        if index + 1 < last:
-            remaining[index + 1 : last].addr_(factor[index, index + 1 : last], error, alpha=-1)
-
-
-def inverse_factor(hessian: Tensor, damping: float) -> Tensor:
-    """The upper Cholesky factor of the inverse of the damped Hessian ``[in, in]``.
+def unit_factor(hessian: Tensor, order: Tensor, damping: float) -> Tensor:
+    """``N`` of the damped Hessian ``N D N^T`` ``[in, in]`` in the order given; only what is below its diagonal counts.
 
     ``damping`` is a share of the mean diagonal; it is raised tenfold as long as the matrix has no factor. An input that
     was always zero gets the mean too, so that its weights are rounded and nothing is made up for.
+
+    Raises:
+        ArithmeticError: It has none even when damped by the mean itself.
     """
-    hessian = hessian.clone()
-    diagonal = hessian.diagonal().clone()
+    diagonal = hessian.diagonal()[order]
     mean = float(diagonal.mean()) or 1.0
     diagonal[diagonal == 0] = mean
     while True:
-        hessian.diagonal().copy_(diagonal + damping * mean)
-        # Of the matrix turned about both axes: the inverse of its factor, turned back, is the factor of the inverse.
-        inverse = _inverse_of_factor(hessian.flip((0, 1)))
-        if inverse is not None:
-            return inverse.flip((0, 1))
+        factor = hessian.index_select(0, order).index_select(1, order)
+        factor.diagonal().copy_(diagonal + damping * mean)
+        if _factor_(factor):
+            return factor.div_(factor.diagonal().clone())
         if damping >= _MOST_DAMPING:
             raise ArithmeticError("the second moments of the inputs cannot be inverted")
         damping = min(10 * max(damping, 1e-4), _MOST_DAMPING)
 
 
-_SMALL = 256
+_SMALL = 512
 
 
-def _inverse_of_factor(matrix: Tensor) -> Tensor | None:
-    """The inverse of the lower Cholesky factor of a matrix; ``None`` where it has none.
+def _factor_(matrix: Tensor) -> bool:
+    """Put the lower Cholesky factor of a matrix in its place, and say whether it has one; above it nothing is meant.
 
-    Factor and inverse are made together, by halves: nearly all of the work is products, which takes half the
-    time of LAPACK's factor and the inverse of that.
+    By halves nearly all of the work is products: half the time of LAPACK's.
     """
     size = len(matrix)
     if size <= _SMALL:
         lower, failed = torch.linalg.cholesky_ex(matrix)
-        unit = torch.eye(size, dtype=matrix.dtype, device=matrix.device)
-        return None if failed.item() else torch.as_tensor(torch.linalg.solve_triangular(lower, unit, upper=False))
+        matrix.copy_(lower)
+        return not failed.item()
     half = size // 2
-    if (first := _inverse_of_factor(matrix[:half, :half])) is None:
-        return None
-    below = matmul_transposed(matrix[half:, :half], first)
-    if (second := _inverse_of_factor(matrix[half:, half:] - matmul_transposed(below, below))) is None:
-        return None
-    made = torch.zeros_like(matrix)
-    made[:half, :half], made[half:, half:] = first, second
-    made[half:, :half] = -(second @ (below @ first))
-    return made
+    above, below, rest = matrix[:half, :half], matrix[half:, :half], matrix[half:, half:]
+    if not _factor_(above):
+        return False
+    below.copy_(torch.linalg.solve_triangular(above.t(), below, upper=True, left=False))
+    return _factor_(rest.addmm_(below, below.t(), alpha=-1))

@@ -12,6 +12,8 @@ from sottovoce.formats.onednn import matmul_transposed
 
 _KEPT_PER_CALL = 4096
 """How many input values of one call are kept to choose a range by; the extremes are always among them."""
+_ROWS = 2048
+"""Inputs that wait to be multiplied together: adding to the moments takes as long as multiplying some hundred."""
 
 
 class InputStatistics:
@@ -30,7 +32,8 @@ class InputStatistics:
             moments: Whether second moments are needed; they are ``features`` squared floats.
         """
         self.rows = 0
-        self.second = torch.zeros(features, features, device=device) if moments else None
+        self._second = torch.zeros(features, features, device=device) if moments else None
+        self._waiting: list[Tensor] = []
         self.magnitude = torch.zeros(features, device=device)
         self.largest = torch.zeros(features, device=device)
         self._values: list[Tensor] = []
@@ -53,20 +56,35 @@ class InputStatistics:
         self.rows += len(x)
         self.magnitude += magnitudes.sum(0)
         torch.maximum(self.largest, largest, out=self.largest)
-        if self.second is not None:
-            across = x.t().contiguous()
-            self.second += matmul_transposed(across, across)
+        if self._second is not None:
+            # A copy: the tensor is the model's, which may write to it.
+            self._waiting.append(x.t().clone(memory_format=torch.contiguous_format))
+            if sum(each.shape[1] for each in self._waiting) >= _ROWS:
+                self._multiply()
         stride = -(-x.numel() // _KEPT_PER_CALL)
         while math.gcd(stride, x.shape[1]) > 1:
             stride += 1  # or only some of the inputs would be met, again and again
         self._values.append(torch.cat((x.flatten()[::stride], x.aminmax().min[None], x.aminmax().max[None])).cpu())
 
     @property
+    def second(self) -> Tensor | None:
+        """Sum of the second moments ``[in, in]``, if they are kept."""
+        self._multiply()
+        return self._second
+
+    def _multiply(self) -> None:
+        if self._second is not None and self._waiting:
+            across = torch.cat(self._waiting, 1)
+            self._waiting.clear()
+            self._second += matmul_transposed(across, across)
+
+    @property
     def hessian(self) -> Tensor:
         """Mean second moments of the inputs ``[in, in]``: half the Hessian of the layer's squared output error."""
-        if self.second is None:
+        second = self.second
+        if second is None:
             raise ValueError("second moments were not kept")
-        return self.second / max(self.rows, 1)
+        return second / max(self.rows, 1)
 
     @property
     def mean_magnitude(self) -> Tensor:
@@ -80,7 +98,7 @@ class InputStatistics:
 
     def rescale_(self, factors: Tensor) -> None:
         """What would have been counted, had every input been divided by ``factors`` ``[in]``."""
-        if self.second is not None:
-            self.second /= factors[:, None] * factors[None, :]
+        if (second := self.second) is not None:
+            second /= factors[:, None] * factors[None, :]
         self.magnitude /= factors
         self.largest /= factors
