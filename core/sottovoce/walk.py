@@ -103,6 +103,8 @@ def walk(model: Model, samples: Sequence[Sample], blocks: Sequence[str], visit: 
                         with lane.computed(block.module) as output:
                             pass
                         lane.advance(output)
+                        if lane.at is None:
+                            release_memory()
                 if leave is not None:
                     leave(name)
                 release_memory()
