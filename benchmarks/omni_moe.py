@@ -23,7 +23,7 @@ from workers import HERE, machine, megabytes, note
 
 LIBRARIES = ("sottovoce", "torch", "transformers", "safetensors")
 EXAMPLES = HERE.parent / "examples" / "data" / "mandarin-commands"
-WIDTH, INNER, EXPERTS, TOP_K, ATTENTION = 2048, 768, 128, 8, 4096
+WIDTH, INNER, EXPERTS, TOP_K, ATTENTION, KEYS = 2048, 768, 128, 8, 4096, 512
 CHARACTERS = 400
 """Of text in a conversation: a token each, with this tokenizer."""
 
@@ -87,8 +87,8 @@ def rates() -> dict[str, float]:
 
     half, full = (torch.randn(1024, WIDTH).to(kind) for kind in (torch.bfloat16, torch.float32))
     weight = torch.randn(2 * INNER, WIDTH).to(torch.bfloat16)
-    unit, cached = torch.eye(WIDTH), torch.ones(1 << 16)
-    moments = full.t() @ full / len(full) + unit
+    cached = torch.ones(1 << 16)
+    moments = full.t() @ full / len(full) + torch.eye(WIDTH)
     with tempfile.TemporaryDirectory() as folder:
         path, block = Path(folder) / "block", os.urandom(1 << 28)
 
@@ -98,9 +98,7 @@ def rates() -> dict[str, float]:
         return {
             "bf16_products": timed(lambda: torch.nn.functional.linear(half, weight), 2 * half.numel() * len(weight)),
             "float32_products": timed(lambda: full.t() @ full, 2 * full.numel() * WIDTH),
-            "factors": timed(
-                lambda: torch.linalg.solve_triangular(torch.linalg.cholesky(moments), unit, upper=False), 1.0
-            ),
+            "factors": timed(lambda: torch.linalg.cholesky(moments), 1.0),
             "values": timed(lambda: [cached.mul_(1.0) for _ in range(100)], 100 * cached.numel()),
             "written_bytes": timed(write, len(block)),
             "read_bytes": timed(path.read_bytes, len(block)),
@@ -110,18 +108,20 @@ def rates() -> dict[str, float]:
 def bound(tokens: int, found: dict[str, float]) -> dict[str, float]:
     """Seconds that a layer cannot be done in less of: what must be computed, and what must be read and written.
 
-    The experts run twice at least: before they are chosen, and those that stay once more for what comes after. GPTQ
-    needs the second moments of what every expert that stays is given, a factor of each, the product that carries the
-    errors, and a few passes over every weight: 21 ranges are tried in six each, and a column is rounded in eight.
+    The experts and the attention run twice at least: before the experts are chosen, and what stays once more for what
+    comes after. GPTQ needs the second moments of what every expert that stays and the attention are given, a Cholesky
+    factor of each, the products that carry the errors, and a few passes over every weight: ten ranges are tried in five
+    each, and a column is rounded in five.
     """
-    expert = 3 * 2 * WIDTH * INNER
-    attention = 2 * WIDTH * (2 * ATTENTION + 2 * 512)
-    running = tokens * (2 * TOP_K * expert + 2 * attention) / found["bf16_products"]
-    moments = tokens * TOP_K * 2 * (WIDTH**2 + INNER**2) / found["float32_products"]
-    factors = EXPERTS / 2 * (1 + (INNER / WIDTH) ** 3) / found["factors"]
-    carrying = EXPERTS / 2 * (2 * INNER * WIDTH**2 + WIDTH * INNER**2) / found["float32_products"]
-    passes = EXPERTS / 2 * 3 * WIDTH * INNER * (21 * 6 + 8) / found["values"]
-    size = 2 * (3 * WIDTH * INNER * EXPERTS + WIDTH * (2 * ATTENTION + 2 * 512))
+    expert, inputs = 3 * WIDTH * INNER, WIDTH**2 + INNER**2
+    attention = WIDTH * (2 * ATTENTION + 2 * KEYS)
+    running = 2 * 2 * tokens * (TOP_K * expert + attention) / found["bf16_products"]
+    moments = 2 * tokens * (TOP_K * inputs + WIDTH**2 + ATTENTION**2) / found["float32_products"]
+    factors = (EXPERTS / 2 * (1 + (INNER / WIDTH) ** 3) + 1 + (ATTENTION / WIDTH) ** 3) / found["factors"]
+    carried = (ATTENTION + 2 * KEYS) * WIDTH**2 + WIDTH * ATTENTION**2
+    carrying = (EXPERTS / 2 * (2 * INNER * WIDTH**2 + WIDTH * INNER**2) + carried) / found["float32_products"]
+    passes = (EXPERTS / 2 * expert + attention) * (10 * 5 + 5) / found["values"]
+    size = 2 * (expert * EXPERTS + attention)
     return {
         "arithmetic": running + moments + factors + carrying + passes,
         **{"running": running, "moments": moments, "factors": factors, "carrying": carrying, "passes": passes},

@@ -24,7 +24,7 @@ from sottovoce.scheme import Scheme
 
 LEAST_TOKENS = 32
 """Tokens that an expert must be given for GPTQ: with fewer, their moments say little of what comes."""
-_PROBED = 128
+_PROBED = 64
 """Tokens that the error of an expert's output is measured on at most."""
 
 

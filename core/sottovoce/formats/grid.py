@@ -78,7 +78,7 @@ def choose(weight: Tensor, scheme: Scheme, *, search: bool = False) -> Grid:
     """
     groups = _grouped(weight, weight.shape[1] // scheme.group_size if scheme.group_size else 1)
     if not search or weight.is_meta:
-        return _covering(*_range(groups.float()), scheme, weight.dtype)
+        return _covering(*_range(groups.float(), scheme), scheme, weight.dtype)
     parts = in_cache(weight)
     # One place for all: memory that is taken anew for every range costs more than the arithmetic.
     room, *work = torch.empty(3, *groups[parts[0]].shape, device=weight.device)
@@ -97,17 +97,23 @@ def in_cache(weight: Tensor) -> list[slice]:
     return [slice(first, min(first + rows, len(weight))) for first in range(0, len(weight), rows)]
 
 
-def _range(groups: Tensor) -> tuple[Tensor, Tensor]:
-    return groups.amin(-1).clamp_(max=0), groups.amax(-1).clamp_(min=0)
+def _range(groups: Tensor, scheme: Scheme) -> tuple[Tensor, Tensor]:
+    """The size of a step that covers every group, and the least weight of each."""
+    low, high = groups.amin(-1).clamp_(max=0), groups.amax(-1).clamp_(min=0)
+    if scheme.type == "float":
+        return torch.maximum(-low, high) / torch.finfo(_FLOAT8).max, low
+    if scheme.symmetric:
+        return torch.maximum(-low, high) / scheme.highest, low
+    return (high - low) / (scheme.highest - scheme.lowest), low
 
 
 def _searched(groups: Tensor, scheme: Scheme, dtype: torch.dtype, work: Sequence[Tensor]) -> Grid:
     """Of the ranges that are tried each group's with the least error."""
-    low, high = _range(groups)
+    step, low = _range(groups, scheme)
     share, least = torch.ones_like(low)[None], torch.full_like(low, torch.inf)[None]
     for clips in _CLIPS:
         tried = (share - torch.tensor(clips, device=low.device)[:, None, None]).clamp_(0.5, 1)
-        every = _covering(low * tried, high * tried, scheme, dtype)
+        every = _covering(step * tried, low * tried, scheme, dtype)
         errors = torch.empty_like(tried)
         for number, error in enumerate(errors):
             zero_point = None if every.zero_point is None else every.zero_point[number]
@@ -115,7 +121,7 @@ def _searched(groups: Tensor, scheme: Scheme, dtype: torch.dtype, work: Sequence
         # Of equal errors the first; argmin says the same in five times the time.
         least, best = torch.cat((least, errors)).min(0, keepdim=True)
         share = torch.cat((share, tried)).gather(0, best)
-    return _covering(low * share[0], high * share[0], scheme, dtype)
+    return _covering(step * share[0], low * share[0], scheme, dtype)
 
 
 def _joined(grids: list[Grid]) -> Grid:
@@ -159,14 +165,9 @@ def scale_dtype(scheme: Scheme, dtype: torch.dtype) -> torch.dtype:
     return torch.float32 if scheme.group_size is None else torch.bfloat16
 
 
-def _covering(low: Tensor, high: Tensor, scheme: Scheme, dtype: torch.dtype) -> Grid:
-    if scheme.type == "float":
-        span = torch.maximum(-low, high) / torch.finfo(_FLOAT8).max
-    elif scheme.symmetric:
-        span = torch.maximum(-low, high) / scheme.highest
-    else:
-        span = (high - low) / (scheme.highest - scheme.lowest)
-    scale = stored_scale(torch.where(span > _TINY, span, torch.ones_like(span)), scheme, dtype)
+def _covering(step: Tensor, low: Tensor, scheme: Scheme, dtype: torch.dtype) -> Grid:
+    """The grid with steps of a size, rounded to what is stored; ``low`` is a step where it has a zero point."""
+    scale = stored_scale(torch.where(step > _TINY, step, 1.0), scheme, dtype)
     if scheme.symmetric or scheme.type == "float":
         return Grid(scheme, scale)
     zero_point = (scheme.lowest - low / scale).round_().clamp_(scheme.lowest, scheme.highest)

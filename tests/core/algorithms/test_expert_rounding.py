@@ -119,7 +119,7 @@ def test_gptq_has_the_smaller_output_error_mostly() -> None:
 
 
 def test_the_errors_are_those_of_the_outputs() -> None:
-    whole, experts, routed = make(), make(), route(tokens=200, seldom=None)
+    whole, experts, routed = make(), make(), route(tokens=120, seldom=None)
     found, _ = quantize_experts_(experts, NAME, schemes_of(), GPTQ, routed)
     for number in range(COUNT):
         x = tokens_of(routed, number)
