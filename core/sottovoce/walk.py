@@ -98,6 +98,7 @@ def walk(model: Model, samples: Sequence[Sample], blocks: Sequence[str], visit: 
                 block = Block(name, model.module, [lane for lane in waiting if lane.at == name])
                 visit(block)
                 visited.append(name)
+                release_memory()  # of the work, before the pass that follows takes its own
                 with hold(block.module) if hold is not None else nullcontext():
                     for lane in block.lanes:
                         with lane.computed(block.module) as output:
