@@ -145,8 +145,9 @@ def linear_rows(x: RowActivations, weight: PackedWeight) -> Tensor:
     """``x @ weight.T + bias`` of rows that have a scale each: ``[rows, out]`` of the dtype of the scales."""
     dtype = torch.bfloat16 if x.scale.dtype == torch.bfloat16 else torch.float32
     plain = weight if weight.bias is None else replace(weight, bias=None)
-    total = linear(Activations(x.values, 1.0, 128), plain, dtype=dtype).mul_(x.scale.to(dtype))
-    return total if weight.bias is None else total.add_(weight.bias.to(dtype))
+    total = linear(Activations(x.values, 1.0, 128), plain, dtype=dtype)
+    scale = x.scale.to(dtype)
+    return total.mul_(scale) if weight.bias is None else torch.addcmul(weight.bias.to(dtype), total, scale)
 
 
 def linear(x: Activations, weight: PackedWeight, *, relu: bool = False, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -243,6 +244,11 @@ def vnni() -> bool:
 def bfloat16() -> bool:
     """Whether the CPU multiplies bfloat16 by instructions of its own (AVX512-BF16 or AMX)."""
     return any(map(_capable, _BFLOAT16))
+
+
+def tiles() -> bool:
+    """Whether the CPU multiplies bfloat16 in tiles (AMX), which PyTorch's own attention uses."""
+    return _capable("amx_bf16")
 
 
 def _capable(instructions: str) -> bool:

@@ -22,7 +22,9 @@ def rewire(module: nn.Module) -> tuple[str, ...]:
             layers = [getattr(child, name, None) for name in names]
             if all(isinstance(layer, nn.Module) for layer in layers):
                 shared += share_rounding_(*[layer for layer in layers if isinstance(layer, nn.Module)])
-    attention.install_(module)
-    stems = sum(stem.install_(child) for child in list(module.modules()))
-    done = (f"{shared} groups of layers round their input once", "attention in blocks")
-    return (*done, "convolutions over a few seconds at a time") if stems else done
+    done = [f"{shared} groups of layers round their input once"]
+    if attention.install_(module):
+        done.append("attention in blocks")
+    if sum(stem.install_(child) for child in list(module.modules())):
+        done.append("convolutions over a few seconds at a time")
+    return tuple(done)

@@ -162,7 +162,7 @@ def test_a_rewired_model_says_what_it_said(batch: Any, blocks: Blocks) -> None:
     rewire(native)
     after = logits(native, batch)
     layers = native.config.text_config.num_hidden_layers
-    assert blocks.count >= (layers if onednn.bfloat16() else 0)
+    assert blocks.count >= (layers if onednn.bfloat16() and not onednn.tiles() else 0)
     # No farther from float32 than the library in the same precision.
     assert float((after - exact).norm()) <= 1.5 * float((before - exact).norm())
     assert native.state_dict().keys() == state.keys()
@@ -251,15 +251,18 @@ def test_a_compressed_model_rounds_less_and_says_the_same(tmp_path: Path, batch:
     assert less == len(layers) - 2 * stacks[0] - 3 * stacks[1]
 
 
+@pytest.mark.parametrize("tiles", [False, True])
 @pytest.mark.parametrize("recipe", ["int8", "int8-weight"])
-def test_nothing_of_it_is_written(recipe: str, tmp_path: Path) -> None:
+def test_nothing_of_it_is_written(recipe: str, tiles: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(onednn, "tiles", lambda: tiles)
+    attends = "sdpa" if tiles else attention.NAME
     make_model(tmp_path / "model", torch.bfloat16)
     model = sottovoce.load(tmp_path / "model")
     sottovoce.compress(model, recipe)
-    assert model.native.config._attn_implementation == attention.NAME
+    assert model.native.config._attn_implementation == attends
     saved = sottovoce.save(model, tmp_path / "small")
     again = sottovoce.load(saved)
-    assert again.native.config._attn_implementation == attention.NAME
+    assert again.native.config._attn_implementation == attends
     second = sottovoce.save(again, tmp_path / "again")
     for directory in (saved, second):
         assert attention.NAME not in (directory / "config.json").read_text()
