@@ -3,18 +3,32 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
+from sottovoce.formats.grid import in_cache
 from sottovoce.formats.onednn import matmul_transposed
 
 
-def signal_to_noise_db(weight: Tensor, values: Tensor) -> float | None:
-    """10 log10 of the weight's power over its error's; ``None`` when there is no error."""
-    noise = float(torch.linalg.vector_norm(values - weight))
-    signal = float(torch.linalg.vector_norm(weight, dtype=torch.float32))
-    return 20 * math.log10(signal / noise) if noise > 0 and signal > 0 else None
+def signal_to_noise_db(weight: Tensor, values: Callable[[slice], Tensor]) -> float | None:
+    """10 log10 of the weight's power over its error's; ``None`` when there is no error.
+
+    Args:
+        weight: Float ``[out, in]``.
+        values: Gives what some of its rows became.
+    """
+    signal = noise = 0.0
+    for part in in_cache(weight):
+        exact = weight[part].float()
+        signal, noise = signal + power(exact), noise + power(values(part) - exact)
+    return 10 * math.log10(signal / noise) if noise > 0 and signal > 0 else None
+
+
+def power(values: Tensor) -> float:
+    """The sum of the squares."""
+    return float(torch.linalg.vector_norm(values)) ** 2
 
 
 def squared_error(weight: Tensor, values: Tensor, hessian: Tensor) -> float:

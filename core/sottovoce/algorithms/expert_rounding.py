@@ -11,6 +11,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from sottovoce.algorithms.error import power
 from sottovoce.algorithms.gptq import gptq
 from sottovoce.algorithms.round_to_nearest import Quantized, nearest, round_layer_, stored_bits
 from sottovoce.algorithms.saliency import Routed
@@ -114,22 +115,18 @@ class _ExpertRounding:
 def _facts(made: nn.Module, weight: Tensor, grid: Grid, steps: Tensor, rounded: Tensor, x: Tensor) -> Quantized:
     probed = x[:: -(-len(x) // _PROBED)].float()
     # Energies of the weight, of what it lost, and of the outputs: its own, what they lost, and by rounding to nearest.
-    signal, noise, power, error, rounded_error = 0.0, 0.0, 0.0, 0.0, 0.0
+    signal, noise, given, error, rounded_error = 0.0, 0.0, 0.0, 0.0, 0.0
     for part in in_cache(weight):
         exact, own = weight[part].float(), grid.rows(part)
         lost, rounding = own.values(steps[part]).sub_(exact), own.values(rounded[part]).sub_(exact)
-        signal, noise = signal + _energy(exact), noise + _energy(lost)
-        power += _energy(probed @ exact.t())
-        error += _energy(probed @ lost.t())
-        rounded_error += _energy(probed @ rounding.t())
+        signal, noise = signal + power(exact), noise + power(lost)
+        given += power(probed @ exact.t())
+        error += power(probed @ lost.t())
+        rounded_error += power(probed @ rounding.t())
     snr = 10 * math.log10(signal / noise) if signal > 0 and noise > 0 else None
     return Quantized(
         bits=stored_bits(made),
         snr_db=None if snr is None else round(snr, 2),
-        output_error=float(f"{error / power if power else 0.0:.4g}"),
-        rounded_output_error=float(f"{rounded_error / power if power else 0.0:.4g}"),
+        output_error=float(f"{error / given if given else 0.0:.4g}"),
+        rounded_output_error=float(f"{rounded_error / given if given else 0.0:.4g}"),
     )
-
-
-def _energy(values: Tensor) -> float:
-    return float(torch.linalg.vector_norm(values)) ** 2

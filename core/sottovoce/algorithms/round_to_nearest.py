@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from torch import Tensor, nn
@@ -43,16 +43,16 @@ def round_layer_(
     if isinstance(layer, nn.Embedding):
         table = Int8Embedding.from_float(layer)
         replace_(module, name, table)
-        values = None if table.weight.is_meta else table.dequantize().weight
-        return Quantized(bits=stored_bits(table), snr_db=_snr(layer.weight, values))
+        snr = _snr(layer.weight, lambda part: table.weight[part].float() * table.weight_scale[part].float())
+        return Quantized(bits=stored_bits(table), snr_db=snr)
     assert isinstance(layer, nn.Linear)
     if originals is not None:
         originals.keep(name, layer)
     steps, grid = nearest(layer.weight.detach(), scheme, step)
     made = from_steps(layer, steps, grid)
     replace_(module, name, made)
-    values = None if steps.is_meta else grid.values(steps)
-    return Quantized(bits=stored_bits(made), snr_db=_snr(layer.weight, values))
+    snr = _snr(layer.weight, lambda part: grid.rows(part).values(steps[part]))
+    return Quantized(bits=stored_bits(made), snr_db=snr)
 
 
 def nearest(weight: Tensor, scheme: Scheme, step: Quantize) -> tuple[Tensor, Grid]:
@@ -72,6 +72,6 @@ def stored_bits(layer: nn.Module) -> float:
     return round(8 * total / count, 3)
 
 
-def _snr(weight: Tensor, values: Tensor | None) -> float | None:
-    found = None if values is None else signal_to_noise_db(weight.detach(), values.detach())
+def _snr(weight: Tensor, values: Callable[[slice], Tensor]) -> float | None:
+    found = None if weight.is_meta else signal_to_noise_db(weight.detach(), values)
     return None if found is None else round(found, 2)

@@ -55,7 +55,7 @@ def round_on_inputs_(
         if error > rounded_error:
             notes.append(f"{name}: rounding to nearest has the smaller output error, and was kept")
             steps, error = rounded_steps, rounded_error
-    snr = signal_to_noise_db(weight, grid.values(steps))
+    snr = signal_to_noise_db(weight, lambda part: grid.rows(part).values(steps[part]))
     inputs = choose_range(statistics.values, step.input_range) if step.input_range else None
     made = from_steps(layer, steps, grid, inputs)
     replace_(module, name, made)

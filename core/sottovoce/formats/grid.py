@@ -45,10 +45,8 @@ class Grid:
 
     def round(self, weight: Tensor) -> Tensor:
         """The nearest steps: float ``[out, in]`` to s8, or to fp8 when the scheme is float."""
-        made = torch.empty_like(weight, dtype=_FLOAT8 if self.scheme.type == "float" else torch.int8)
-        for part in in_cache(weight):
-            made[part] = self.rows(part)._round(weight[part])
-        return made
+        dtype = _FLOAT8 if self.scheme.type == "float" else torch.int8
+        return torch.cat([self.rows(part)._round(weight[part]).to(dtype) for part in in_cache(weight)])
 
     def _round(self, weight: Tensor) -> Tensor:
         steps = _grouped(weight, self.scale.shape[1]).float() / self.scale[..., None]
@@ -77,9 +75,11 @@ def choose(weight: Tensor, scheme: Scheme, *, search: bool = False) -> Grid:
         search: Whether to try clipped ranges, and to keep each group's best by the squared error of its weights.
     """
     groups = _grouped(weight, weight.shape[1] // scheme.group_size if scheme.group_size else 1)
-    if not search or weight.is_meta:
-        return _covering(*_range(groups.float(), scheme), scheme, weight.dtype)
     parts = in_cache(weight)
+    if not search or weight.is_meta:
+        ranges = [_range(groups[part].float(), scheme) for part in parts]
+        steps, lows = [step for step, _ in ranges], [low for _, low in ranges]
+        return _covering(torch.cat(steps), torch.cat(lows), scheme, weight.dtype)
     # One place for all: memory that is taken anew for every range costs more than the arithmetic.
     room, *work = torch.empty(3, *groups[parts[0]].shape, device=weight.device)
     found = []
