@@ -32,12 +32,6 @@ class Grid:
     zero_point: Tensor | None = None
     """float32 ``[out, groups]`` of whole numbers; ``None`` is zero."""
 
-    def column(self, index: int) -> Grid:
-        """The grid of one input, ``[out, 1]``."""
-        group = index // self.scheme.group_size if self.scheme.group_size else 0
-        part = slice(group, group + 1)
-        return Grid(self.scheme, self.scale[:, part], None if self.zero_point is None else self.zero_point[:, part])
-
     def rows(self, part: slice) -> Grid:
         """The grid of some outputs."""
         zero_point = None if self.zero_point is None else self.zero_point[part].contiguous()

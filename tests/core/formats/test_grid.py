@@ -69,6 +69,23 @@ def test_a_searched_grid_never_has_the_greater_squared_error(scheme: Scheme, see
     assert (errors(searched) <= errors(plain) * (1 + 1e-5)).all()
 
 
+@pytest.mark.parametrize("group_size", [None, 32])
+def test_a_search_is_nearly_as_good_as_trying_every_range(group_size: int | None) -> None:
+    scheme = Scheme(bits=4, group_size=group_size)
+    weight = normal(64, 256)
+    plain = choose(weight, scheme)
+
+    def errors(grid: Grid) -> Tensor:
+        lost = grid.values(grid.round(weight)) - weight
+        return lost.reshape(64, grid.scale.shape[1], -1).square().sum(-1)
+
+    every = [Grid(scheme, stored_scale(plain.scale * (1 - clip / 40), scheme, weight.dtype)) for clip in range(21)]
+    least = torch.stack([errors(grid) for grid in every]).amin(0).sum()
+    found = errors(choose(weight, scheme, search=True)).sum()
+    assert least * 0.999 <= found <= least * 1.01
+    assert found < 0.95 * errors(plain).sum()
+
+
 def test_a_searched_grid_clips_what_is_not_worth_its_range() -> None:
     weight = normal(4, 128)
     weight[:, 0] = 5
@@ -117,16 +134,19 @@ def test_a_stored_scale_is_rounded_up_to_the_next_number(scale: float, dtype: to
     assert stored <= exact * (1 + 2**-7)
 
 
+@pytest.mark.parametrize("search", [True, False])
 @pytest.mark.parametrize("scheme", [*PACKED, FLOAT8], ids=name_of)
-def test_a_column_is_a_part_of_the_whole(scheme: Scheme) -> None:
-    weight = normal(6, 64)
-    grid = choose(weight, scheme)
+def test_rows_are_a_part_of_the_whole(scheme: Scheme, search: bool) -> None:
+    weight = normal(700, 1024)  # more than is worked on at a time
+    grid = choose(weight, scheme, search=search)
     whole = grid.round(weight)
-    for index in (0, 31, 32, 63):
-        column = grid.column(index)
-        steps = column.round(weight[:, index : index + 1])
-        assert steps.view(torch.int8).equal(whole[:, index : index + 1].contiguous().view(torch.int8))
-        assert column.values(steps).equal(grid.values(whole)[:, index : index + 1])
+    for part in (slice(0, 3), slice(254, 259), slice(690, 700)):
+        rows, own = grid.rows(part), choose(weight[part], scheme, search=search)
+        assert rows.scale.equal(own.scale)
+        assert rows.zero_point is None or rows.zero_point.equal(own.zero_point)
+        steps = rows.round(weight[part])
+        assert steps.view(torch.int8).equal(whole[part].view(torch.int8))
+        assert rows.values(steps).equal(grid.values(whole)[part])
 
 
 def test_merging_takes_each_group_from_one_or_the_other() -> None:
