@@ -96,6 +96,9 @@ class Architecture:
     experts: tuple[ExpertLayout, ...] = ()
     """Where the experts of a mixture are. They are held as linear layers, one set for each expert, so ``targets`` may
     name them: ``...experts.<number>.gate_proj``, ``up_proj`` and ``down_proj``."""
+    served_as: Mapping[str, str] = field(default_factory=dict)
+    """By the name of a module, what vLLM calls the same one: layers in it are described under both names, since vLLM
+    looks there for what is quantized."""
     parts: Mapping[str, str] = field(default_factory=dict)
     """Names of the model's parts, each with a pattern of parameter names, for reports."""
     min_coverage: float = 0.5

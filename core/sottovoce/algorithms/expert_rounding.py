@@ -106,8 +106,9 @@ class _ExpertRounding:
         # Columns of zeros change no moment, and as in `in_kernel_sizes` fewer sizes are met.
         padded = nn.functional.pad(x, (0, 0, 0, -len(x) % KERNEL_ROWS))
         across = padded.t().contiguous().float()
+        moments = matmul_transposed(across, across).div_(len(x))
         try:
-            return gptq(weight, matmul_transposed(across, across) / len(x), grid, self.step.gptq), grid, rounded
+            return gptq(weight, moments, grid, self.step.gptq), grid, rounded
         except ArithmeticError as problem:
             raise NotFiniteError(f"{self.name}: {problem}") from None
 

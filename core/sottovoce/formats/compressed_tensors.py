@@ -8,7 +8,7 @@ stands in a ``quantization_config``, one group for each scheme.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from sottovoce.errors import SourceError
@@ -23,10 +23,16 @@ MIXED = "mixed-precision"
 EXPERT = re.compile(r"\.experts\.\d+\.")
 """In the names of an expert's layers, and of no other."""
 _EXPERT_NUMBER = r"\.experts\.\d+"
+_TWO_NAMES = re.compile(r"re:\([\w\\.]+\|[\w\\.]+\)\\\.")
 
 
-def describe(module: nn.Module) -> dict[str, Any] | None:
-    """The ``quantization_config`` of a module, or ``None`` when no layer is quantized."""
+def describe(module: nn.Module, served_as: Mapping[str, str] | None = None) -> dict[str, Any] | None:
+    """The ``quantization_config`` of a module, or ``None`` when no layer is quantized.
+
+    Args:
+        module: The model.
+        served_as: Other names that vLLM has for parts of it (see ``Architecture.served_as``).
+    """
     found: dict[tuple[Scheme, str], list[str]] = {}
     for name, scheme, format in quantized_layers(module):
         found.setdefault((scheme, format), []).append(name)
@@ -34,7 +40,11 @@ def describe(module: nn.Module) -> dict[str, Any] | None:
         return None
     every = [name for name, _ in module.named_modules()]
     groups = {
-        f"group_{number}": {"targets": _with_patterns(names, every), "format": format, "weights": scheme.weights()}
+        f"group_{number}": {
+            "targets": _with_patterns(names, every, served_as or {}),
+            "format": format,
+            "weights": scheme.weights(),
+        }
         | ({"input_activations": inputs} if (inputs := scheme.input_activations()) else {})
         for number, ((scheme, format), names) in enumerate(found.items())
     }
@@ -108,27 +118,38 @@ def is_own(config: Any) -> bool:
 
 
 def _is_foreign(name: Any) -> bool:
-    """Whether a target is a pattern as other tools write them: ours mean experts, of which there are thousands."""
-    own = isinstance(name, str) and name.startswith("re:") and _EXPERT_NUMBER in name
+    """Whether a target is a pattern as other tools write them: ours mean experts, or begin with two names of a part."""
+    own = isinstance(name, str) and name.startswith("re:") and (_EXPERT_NUMBER in name or _TWO_NAMES.match(name))
     return not own and isinstance(name, str) and (name.startswith("re:") or name in ("Linear", "Embedding"))
 
 
-def _with_patterns(names: list[str], every: list[str]) -> list[str]:
-    """The names, with patterns in place of experts' layers where these mean no layer beside."""
+def _with_patterns(names: list[str], every: list[str], served_as: Mapping[str, str]) -> list[str]:
+    """The names, with patterns for the layers of experts and of parts with two names where these mean none beside."""
     wanted = set(names)
     made: dict[str, None] = {}
-    for pattern in (_any_layer, _any_expert):
-        templates: dict[str, None] = {}
-        for name in names:
-            if name in wanted and EXPERT.search(name):
-                templates[pattern(name)] = None
+    experts = [name for name in names if EXPERT.search(name)]
+    twice_named = [name for name in names if _under(name, served_as)]
+    for pattern, meant in ((_any_layer, experts + twice_named), (_any_expert, experts), (re.escape, twice_named)):
+        templates = dict.fromkeys(pattern(name) for name in meant if name in wanted)
         for template in templates:
             matcher = re.compile(template)
             met = {name for name in every if matcher.fullmatch(name)}
             if met <= wanted:
-                made[f"re:{template}"] = None
+                made[f"re:{_by_both_names(template, served_as)}"] = None
                 wanted -= met
     return [*(name for name in names if name in wanted), *made]
+
+
+def _under(name: str, prefixes: Iterable[str]) -> bool:
+    return any(name.startswith(f"{prefix}.") for prefix in prefixes)
+
+
+def _by_both_names(template: str, served_as: Mapping[str, str]) -> str:
+    for prefix, other in served_as.items():
+        own = re.escape(prefix)
+        if template.startswith(rf"{own}\."):
+            return f"({own}|{re.escape(other)}){template.removeprefix(own)}"
+    return template
 
 
 def _any_layer(name: str) -> str:

@@ -65,7 +65,7 @@ def sottovoce_export(model: Model, format: str, directory: Path) -> Path | None:
     """Write ``native``: what ``save_pretrained`` writes, with the quantized layers described in ``config.json``."""
     if format != "native" or not hasattr(model.native, "save_pretrained"):
         return None
-    description = compressed_tensors.describe(model.module)
+    description = compressed_tensors.describe(model.module, model.architecture.served_as)
     if description is None and model.rename is None:
         model.native.save_pretrained(directory)
     else:

@@ -57,6 +57,7 @@ OMNI_MOE = Architecture(
         "do not survive",
     },
     blocks=(f"re:{_THINKER}", f"re:{_TALKER}"),
+    served_as={"thinker.model.language_model": "language_model.model"},
     experts=(
         ExpertLayout(
             part="thinker",

@@ -93,6 +93,24 @@ def test_any_choice_of_layers_is_read_as_it_was_written(schemes: dict[str, Schem
     assert layers_of(again) == schemes
 
 
+@given(st.dictionaries(st.sampled_from(LAYER_NAMES), st.sampled_from([WEIGHT, FOUR, FLOAT8]), min_size=1))
+def test_layers_with_two_names_are_described_under_both(schemes: dict[str, Scheme]) -> None:
+    config = json.loads(json.dumps(compressed_tensors.describe(quantized(schemes), {"layers": "served.blocks"})))
+    assert compressed_tensors.is_own(config)
+    again = Model()
+    assert sorted(compressed_tensors.prepare_(again, config)) == sorted(schemes)
+    assert layers_of(again) == schemes
+    for name in LAYER_NAMES:
+        for other in (name, name.replace("layers.", "served.blocks.", 1)):
+            # As compressed-tensors and vLLM match: from the beginning of the name.
+            met = [
+                group["weights"]
+                for group in config["config_groups"].values()
+                if any(re.match(target.removeprefix("re:"), other) for target in group["targets"])
+            ]
+            assert met == ([schemes[name].weights()] if name in schemes else [])
+
+
 def test_one_expert_that_is_left_is_not_meant() -> None:
     left = "layers.1.mlp.experts.2.up_proj"
     names = [name for name in LAYER_NAMES if name != left]
@@ -128,6 +146,9 @@ def test_names_with_dots_mean_themselves() -> None:
     [
         (r"re:layers\.\d+\.mlp\.experts\.\d+\.up_proj", True),
         ("layers.0.attention", True),
+        (r"re:(layers|served\.blocks)\.\d+\.attention", True),
+        (r"re:(?!head).*attention", False),
+        (r"re:(.*|head)\.attention", False),
         (r"re:.*experts.*", False),
         (r"re:.*", False),
         ("Linear", False),

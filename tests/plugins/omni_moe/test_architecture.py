@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
 import torch
 
+from sottovoce.formats import compressed_tensors
 from sottovoce.formats.experts import unfuse_
+from sottovoce.formats.layers import empty, replace_
 from sottovoce.host import Host
+from sottovoce.scheme import Scheme
 from sottovoce.selection import OTHER_REASON, select_layers
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # transformers' own
@@ -47,3 +51,40 @@ def test_targets_and_what_is_kept() -> None:
     assert not [kept.name for kept in selection.kept if kept.reason.startswith(OTHER_REASON)]
     assert selection.coverage.ratio > 0.9
     assert 34e9 < selection.coverage.parameters < 37e9
+
+
+def test_vllm_finds_the_thinker_s_layers_under_its_own_names() -> None:
+    module = Thinker()
+    names = [name for name, child in module.named_modules() if isinstance(child, torch.nn.Linear)]
+    chosen = [name for name in names if "audio_tower" not in name]
+    for name in chosen:
+        made = empty(module.get_submodule(name), Scheme(bits=8))
+        assert made is not None
+        replace_(module, name, made)
+    config = compressed_tensors.describe(module, Host().architectures["qwen3-omni-moe"].served_as)
+    assert config is not None
+    targets = [target for group in config["config_groups"].values() for target in group["targets"]]
+
+    def is_meant(name: str) -> bool:
+        return any(re.match(target[3:], name) if target[:3] == "re:" else target == name for target in targets)
+
+    # vLLM's class renames ``thinker.model.`` of a checkpoint to ``language_model.model.``.
+    for name in names:
+        layer = name.removeprefix("thinker.model.language_model.")
+        assert is_meant(name) == is_meant(f"language_model.model.{layer}") == (name in chosen)
+
+
+class Thinker(torch.nn.Module):
+    """Names of the real class."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        for name in ("language_model.layers.0", "language_model.layers.1", "audio_tower.layers.0"):
+            for layer in ("self_attn.q_proj", "mlp.experts.0.up_proj", "mlp.experts.1.up_proj"):
+                place: torch.nn.Module = self
+                *path, last = f"thinker.model.{name}.{layer}".split(".")
+                for part in path:
+                    if part not in dict(place.named_children()):
+                        place.add_module(part, torch.nn.Module())
+                    place = place.get_submodule(part)
+                place.add_module(last, torch.nn.Linear(32, 32))
