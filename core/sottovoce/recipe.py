@@ -104,6 +104,7 @@ PRESETS: Mapping[str, Recipe] = {
     recipe.title or "": recipe
     for recipe in (
         _preset("int8"),
+        _preset("int8-gptq", method="gptq"),
         _preset("int8-static", activations="static"),
         _preset("int8-weight", activations="none"),
         _preset("int4", bits=4, method="gptq", weight_range="mse", embeddings="int8"),

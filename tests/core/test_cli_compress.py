@@ -46,7 +46,7 @@ def recipe(folder: Path, text: str) -> Path:
 
 def test_a_recipe_that_calibrates_asks_for_samples(run: Runner, source: Path, data: Path, tmp_path: Path) -> None:
     arguments = ("compress", source, "-o", tmp_path / "out", "-r")
-    for preset in ("int4", "int4-awq", "int8-static"):
+    for preset in ("int4", "int4-awq", "int8-gptq", "int8-static"):
         run(*arguments, preset).fails(1, "calibrates on", "give them (--data)")
     smooth = recipe(tmp_path, "steps: [{step: smooth}, {step: quantize}]")
     run(*arguments, smooth).fails(1, "calibrates on", "give them (--data)")
