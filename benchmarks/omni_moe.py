@@ -111,7 +111,7 @@ def bound(tokens: int, found: dict[str, float]) -> dict[str, float]:
     The experts and the attention run twice at least: before the experts are chosen, and what stays once more for what
     comes after. GPTQ needs the second moments of what every expert that stays and the attention are given, a Cholesky
     factor of each, the products that carry the errors, and a few passes over every weight: ten ranges are tried in five
-    each, a column is rounded in five, and the noise of both roundings is found in five. The report's output errors,
+    each, a column is rounded in five, and what both roundings lose is found in five. The report's output errors,
     before and after, are three energies: of the attention under its moments, of an expert's output on 64 tokens.
     """
     expert, inputs = 3 * WIDTH * INNER, WIDTH**2 + INNER**2

@@ -22,11 +22,11 @@ def signal_to_noise_db(weight: Tensor, values: Callable[[slice], Tensor]) -> flo
     signal = noise = 0.0
     for part in in_cache(weight):
         exact = weight[part].float()
-        signal, noise = signal + power(exact), noise + power(values(part) - exact)
+        signal, noise = signal + squares(exact), noise + squares(values(part) - exact)
     return 10 * math.log10(signal / noise) if noise > 0 and signal > 0 else None
 
 
-def power(values: Tensor) -> float:
+def squares(values: Tensor) -> float:
     """The sum of the squares."""
     return float(torch.linalg.vector_norm(values)) ** 2
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from sottovoce.algorithms.error import power
+from sottovoce.algorithms.error import squares
 from sottovoce.algorithms.gptq import gptq
 from sottovoce.algorithms.round_to_nearest import Quantized, nearest, round_layer_, stored_bits
 from sottovoce.algorithms.saliency import Routed
@@ -120,10 +120,10 @@ def _facts(made: nn.Module, weight: Tensor, grid: Grid, steps: Tensor, rounded: 
     for part in in_cache(weight):
         exact, own = weight[part].float(), grid.rows(part)
         lost, rounding = own.values(steps[part]).sub_(exact), own.values(rounded[part]).sub_(exact)
-        signal, noise = signal + power(exact), noise + power(lost)
-        given += power(probed @ exact.t())
-        error += power(probed @ lost.t())
-        rounded_error += power(probed @ rounding.t())
+        signal, noise = signal + squares(exact), noise + squares(lost)
+        given += squares(probed @ exact.t())
+        error += squares(probed @ lost.t())
+        rounded_error += squares(probed @ rounding.t())
     snr = 10 * math.log10(signal / noise) if signal > 0 and noise > 0 else None
     return Quantized(
         bits=stored_bits(made),

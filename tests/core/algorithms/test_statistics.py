@@ -87,3 +87,22 @@ def test_the_kept_values_are_of_all_inputs_and_not_too_many(shape: tuple[int, in
     assert len(values) <= 4098
     if shape[1] < 1000:
         assert len(values.unique()) == shape[1]
+
+
+@pytest.mark.parametrize("rows", [100, 3000])  # fewer and more than wait to be multiplied together
+def test_what_is_written_to_an_input_later_does_not_count(rows: int) -> None:
+    statistics, want = InputStatistics(4), torch.zeros(4, 4)
+    for seed in (0, 1):
+        x = normal(rows, 4, seed=seed)
+        want += x.t() @ x
+        statistics.add("layer", x)
+        x.zero_()
+    assert torch.allclose(statistics.hessian, want / (2 * rows), rtol=1e-4, atol=1e-5)
+
+
+def test_inputs_that_come_after_a_look_at_the_moments_count_too() -> None:
+    statistics, x = InputStatistics(4), normal(20, 4)
+    statistics.add("layer", x[:5])
+    assert torch.allclose(statistics.hessian, x[:5].t() @ x[:5] / 5, atol=1e-5)
+    statistics.add("layer", x[5:])
+    assert torch.allclose(statistics.hessian, x.t() @ x / 20, atol=1e-5)
