@@ -138,7 +138,8 @@ def _raise(model: Model, originals: Originals, name: str, bits: int) -> None:
     from sottovoce.formats.layers import from_steps, replace_
     from sottovoce.scheme import Scheme
 
-    layer = originals.restore(name)
+    # It was kept on disk, wherever the model is.
+    layer = originals.restore(name).to(next(model.module.get_submodule(name).buffers()).device)
     if bits == 32:
         replace_(model.module, name, layer)
         return

@@ -72,7 +72,8 @@ def routed(
         raise NotFiniteError(f"what the experts {experts!r} are given is not finite; is a sample or the model damaged?")
     names = tuple(dict.fromkeys(kinds))
     numbers = {name: number for number, name in enumerate(names)}
-    return Routed(hidden, index, weight, torch.tensor([numbers[kind] for kind in kinds]), names)
+    modality = torch.tensor([numbers[kind] for kind in kinds], device=hidden.device)
+    return Routed(hidden, index, weight, modality, names)
 
 
 def _kinds(lane: Lane, count: int, modalities_of: Callable[[Sample], Sequence[str]] | None) -> Sequence[str]:

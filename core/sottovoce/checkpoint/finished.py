@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -12,6 +13,7 @@ from sottovoce.checkpoint.shard_writer import write_file
 from sottovoce.errors import OutputError
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
 
 _KEY = "key.json"
@@ -87,9 +89,10 @@ class FinishedBlocks:
             facts: dict[str, Any] = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
         except (SafetensorError, OSError, ValueError):
             return None  # The machine went down before it was written out.
+        device = _device(module.get_submodule(name))
         prepare(facts)
         child = module.get_submodule(name)
-        tensors = {key: stored[self._rename(f"{name}.{key}")] for key in child.state_dict()}
+        tensors = {key: stored[self._rename(f"{name}.{key}")].to(device) for key in child.state_dict()}
         child.load_state_dict(tensors, strict=True, assign=True)
         return facts
 
@@ -97,3 +100,9 @@ class FinishedBlocks:
         """The file of a block."""
         assert self._directory is not None
         return self._directory / f"{hashlib.sha256(name.encode()).hexdigest()[:16]}.safetensors"
+
+
+def _device(block: nn.Module) -> torch.device | str:
+    """Where a block lies; one that is still on disk goes to the CPU."""
+    tensors = itertools.chain(block.parameters(), block.buffers())
+    return next((tensor.device for tensor in tensors if not tensor.is_meta), "cpu")

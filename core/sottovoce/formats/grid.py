@@ -40,7 +40,8 @@ class Grid:
     def round(self, weight: Tensor) -> Tensor:
         """The nearest steps: float ``[out, in]`` to s8, or to fp8 when the scheme is float."""
         dtype = _FLOAT8 if self.scheme.type == "float" else torch.int8
-        return torch.cat([self.rows(part)._round(weight[part]).to(dtype) for part in in_cache(weight)])
+        made = [self.rows(part)._round(weight[part]).to(dtype) for part in in_cache(weight)]
+        return made[0] if len(made) == 1 else torch.cat(made)
 
     def _round(self, weight: Tensor) -> Tensor:
         steps = _grouped(weight, self.scale.shape[1]).float() / self.scale[..., None]
@@ -146,10 +147,10 @@ def stored_scale(scale: Tensor, scheme: Scheme, dtype: torch.dtype) -> Tensor:
     if kept == torch.bfloat16:
         # It is the upper half of a positive float32.
         return ((scale.float().view(torch.int32) + 0xFFFF) & -0x10000).view(torch.float32)
-    rounded = scale.to(kept).float()
-    return torch.where(
-        rounded < scale, torch.nextafter(scale.to(kept), torch.tensor(torch.inf).to(kept)).float(), rounded
-    )
+    rounded = scale.to(kept)
+    # By the bits of a positive number: `nextafter` of this dtype is not there on GPUs in every PyTorch.
+    above = (rounded.view(torch.int16) + 1).view(kept)
+    return torch.where(rounded.float() < scale, above, rounded).float()
 
 
 def scale_dtype(scheme: Scheme, dtype: torch.dtype) -> torch.dtype:

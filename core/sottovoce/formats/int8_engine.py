@@ -1,4 +1,4 @@
-"""What runs int8 products here: oneDNN, PyTorch's own dynamic quantization, or a float product."""
+"""What runs int8 products here: oneDNN, PyTorch's own dynamic quantization, cuBLASLt on GPUs, or a float product."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ import torch
 from torch import Tensor
 
 from sottovoce.errors import UsageError
-from sottovoce.formats import onednn
+from sottovoce.formats import int_mm, onednn
 from sottovoce.scheme import Scheme
 
 ENGINE_VARIABLE = "SOTTOVOCE_INT8_ENGINE"
-"""Environment variable that names the engine instead of :func:`engine`'s choice."""
+"""Environment variable that names the engine instead of :func:`engine`'s choice; ``float`` holds for GPUs as well."""
 
 _logger = logging.getLogger("sottovoce")
 _warn_lock = threading.Lock()
@@ -84,16 +84,26 @@ def engine() -> str:
         return asked
     chosen = next(name for name, works in _ENGINES.items() if works())
     if chosen != "onednn":
-        _warn_once(chosen)
+        reason = "PyTorch has no oneDNN kernel for them here" if onednn.vnni() else "the CPU has no VNNI instructions"
+        _warn_once(chosen, reason)
     return chosen
 
 
-def _warn_once(chosen: str) -> None:
+def gpu_engine(device: torch.device) -> str:
+    """What runs int8 products on a GPU, found by trying a small product once: ``int_mm`` or ``float``."""
+    if os.environ.get(ENGINE_VARIABLE) == "float":
+        return "float"
+    if int_mm.supported(device):
+        return "int_mm"
+    _warn_once("float", f"{device} does not multiply integers by PyTorch's kernel")
+    return "float"
+
+
+def _warn_once(chosen: str, reason: str) -> None:
     with _warn_lock:
-        if chosen in _warned:
+        if reason in _warned:
             return
-        _warned.add(chosen)
-    reason = "PyTorch has no oneDNN kernel for them here" if onednn.vnni() else "the CPU has no VNNI instructions"
+        _warned.add(reason)
     _logger.warning("int8 layers run by %r, slower than they could: %s", chosen, reason)
 
 
@@ -133,6 +143,18 @@ def _onednn_static(packed: onednn.PackedWeight, inputs: InputRange, otherwise: K
     dtype = torch.bfloat16 if x.dtype == torch.bfloat16 else torch.float32
     quantized = onednn.quantize_by(x, inputs.scale, inputs.zero_point + 128)
     return onednn.linear(quantized, packed, dtype=dtype).view(*x.shape[:-1], -1)
+
+
+def gpu_kernel(weight: int_mm.Weight, scheme: Scheme, inputs: tuple[Tensor, Tensor] | None) -> Kernel:
+    """The product by ``torch._int_mm`` with one weight; ``inputs`` are a calibrated scale and zero point."""
+    if inputs is not None:
+        scale, zero_point = inputs
+        return functools.partial(_int_mm, weight, lambda x: int_mm.quantize_by(x, scale, zero_point))
+    return functools.partial(_int_mm, weight, int_mm.quantize_rows if scheme.strategy == "token" else int_mm.quantize)
+
+
+def _int_mm(weight: int_mm.Weight, quantize: Callable[[Tensor], int_mm.Activations], x: Tensor) -> Tensor:
+    return int_mm.linear(quantize(x), weight).view(*x.shape[:-1], -1)
 
 
 def dynamic_kernel(weight: Tensor, scale: Tensor, bias: Tensor | None, *, by_row: bool, otherwise: Kernel) -> Kernel:

@@ -9,9 +9,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sottovoce.formats import onednn
+from sottovoce.formats import int_mm, onednn
 from sottovoce.formats.grid import Grid
-from sottovoce.formats.int8_engine import InputRange, Kernel, SharedRows, dynamic_kernel, engine, onednn_kernel
+from sottovoce.formats.int8_engine import (
+    InputRange,
+    Kernel,
+    SharedRows,
+    dynamic_kernel,
+    engine,
+    gpu_engine,
+    gpu_kernel,
+    onednn_kernel,
+)
 from sottovoce.scheme import Scheme
 
 _GIVES_BACK: set[tuple[int, int]] = set()
@@ -28,9 +37,9 @@ class Int8Linear(nn.Module):
     runs: by the range of each row, by that of the tensor, or by one that was calibrated. The first run, or
     :meth:`pack_`, brings the weight into the layout of the engine. oneDNN's gives the weight back exactly, so the plain
     one is let go and the layer takes the memory of its weight once: ``weight`` and the state dict rebuild it when
-    asked, ``named_buffers`` leaves it out.
+    asked, ``named_buffers`` leaves it out. On a GPU the plain weight is multiplied as it is.
 
-    On other devices than the CPU, and when gradients are recorded, the weight is dequantized and the product is float.
+    On other devices than these, and when gradients are recorded, the weight is dequantized and the product is float.
     A weight that is changed in place needs :meth:`unpack_` first; loading a state dict and moving do it themselves.
 
     Attributes:
@@ -143,7 +152,8 @@ class Int8Linear(nn.Module):
         Returns:
             ``[..., out]`` of the same dtype.
         """
-        if x.device.type != "cpu" or not x.numel() or (x.requires_grad and torch.is_grad_enabled()):
+        # A kernel is for the device of the weight: inputs from elsewhere are refused by the float product's own words.
+        if x.device != self.weight_scale.device or not x.numel() or (x.requires_grad and torch.is_grad_enabled()):
             return self._float_product(x)
         if self._kernel is None:
             self.pack_()
@@ -151,7 +161,11 @@ class Int8Linear(nn.Module):
 
     def pack_(self) -> Int8Linear:
         """Bring the weight into the layout of the engine now, not in the first run."""
-        if self._kernel is not None or self.weight.device.type != "cpu":
+        device = self.weight_scale.device
+        if self._kernel is not None or device.type not in ("cpu", "cuda"):
+            return self
+        if device.type == "cuda":
+            self._pack_gpu_(device)
             return self
         chosen = engine()
         if chosen == "onednn":
@@ -189,6 +203,17 @@ class Int8Linear(nn.Module):
             _GIVES_BACK.add(shape)
             # Last, so that another thread finds the one or the other.
             self._buffers.pop("weight", None)
+
+    def _pack_gpu_(self, device: torch.device) -> None:
+        if not int_mm.takes(self.weight) or gpu_engine(device) == "float":
+            self._kernel = self._float_product
+            return
+        inputs = None
+        if self.input_scale is not None and self.input_zero_point is not None:
+            inputs = self.input_scale, self.input_zero_point
+        by_row = inputs is None and self.scheme.strategy == "token"
+        weight = int_mm.prepare(self.weight, self.weight_scale, self.bias, has_zero_point=not by_row)
+        self._kernel = gpu_kernel(weight, self.scheme, inputs)
 
     def _float_product(self, x: Tensor) -> Tensor:
         weight = self.weight.to(x.dtype) * self.weight_scale.to(x.dtype)

@@ -172,7 +172,7 @@ def _fill_(
         compressed_tensors.prepare_(native, config["quantization_config"])
     if architecture.experts or options.stream:
         stream, rename = fill_(native, Shards.of(directory), architecture, options, directory)
-        if stream is None and config:
+        if stream is None and config and options.device == "cpu":
             pack_(native)
         return stream, rename
     tables = {f"{name}.weight" for name, child in native.named_modules() if isinstance(child, nn.Embedding)}
@@ -181,7 +181,8 @@ def _fill_(
         tensors |= copy_tensors(path, mapped=tables)
     load_strictly_(native, tensors, str(directory), options.allow_unexpected)
     del tensors  # or packing would hold every weight twice
-    pack_(native)
+    if options.device == "cpu":
+        pack_(native)
     return None, None
 
 

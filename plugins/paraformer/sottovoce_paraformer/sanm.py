@@ -56,7 +56,7 @@ def rewire(module: nn.Module) -> tuple[str, ...]:
         if kind and fast:
             child.__class__ = kind
             changed.append(f"{name}: {fast} of {len(layers)} layers run in int8 by oneDNN")
-            if not any(tensor.is_meta for tensor in child.parameters()):
+            if all(tensor.device.type == "cpu" for tensor in child.parameters()):
                 cast(Stack, child).plan()
     if changed and onednn.float_supported():
         changed += _rewire_output_layers(module)
