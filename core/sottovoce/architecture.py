@@ -81,7 +81,10 @@ class Architecture:
     spared: Mapping[str, str] = field(default_factory=dict)
     """Patterns of modules that stay unless a recipe's own targets name them, each with the reason."""
     float_inputs: Mapping[str, str] = field(default_factory=dict)
-    """Patterns of targets whose inputs stay float whatever the recipe says, each with the reason."""
+    """Patterns of targets whose inputs stay float whatever the recipe says, each with the reason.
+
+    Their weights become float when they run, so scales for groups of inputs cost no time: in 8 bits they have them too.
+    """
     blocks: tuple[str, ...] = ()
     """Patterns of the repeated layers, in forward order."""
     scaling: Mapping[str, tuple[tuple[str, tuple[str, ...]], ...]] = field(default_factory=dict)

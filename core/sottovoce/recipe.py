@@ -103,10 +103,10 @@ def _preset(title: str, **fields: Any) -> Recipe:
 PRESETS: Mapping[str, Recipe] = {
     recipe.title or "": recipe
     for recipe in (
-        _preset("int8"),
+        _preset("int8", method="squant"),
         _preset("int8-gptq", method="gptq"),
-        _preset("int8-static", activations="static"),
-        _preset("int8-weight", activations="none"),
+        _preset("int8-static", method="squant", activations="static"),
+        _preset("int8-weight", method="squant", activations="none"),
         _preset("int4", bits=4, method="gptq", weight_range="mse", embeddings="int8"),
         _preset("int4-awq", bits=4, method="awq", weight_range="mse", embeddings="int8"),
         _preset("fp8", type="float"),

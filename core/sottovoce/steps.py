@@ -107,7 +107,7 @@ class Quantize(Step):
 
     By default ``dynamic`` for int8 without groups, otherwise ``none``.
     """
-    method: Literal["round_to_nearest", "gptq", "awq", "hqq"] = "round_to_nearest"
+    method: Literal["round_to_nearest", "squant", "gptq", "awq", "hqq"] = "round_to_nearest"
     """How the steps are chosen: ``gptq`` and ``awq`` need samples."""
     weight_range: Literal["minmax", "mse"] = "minmax"
     """Whether a scale covers the largest weight, or has the least squared error."""

@@ -197,7 +197,7 @@ def test_recipes_are_given_in_many_ways(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text(host.presets["int8"].to_yaml())
     expected = host.presets["int8"].steps
-    forms = ("int8", path, str(path), {"steps": [{"step": "quantize"}]}, Recipe(steps=expected))
+    forms = ("int8", path, str(path), {"steps": [{"step": "quantize", "method": "squant"}]}, Recipe(steps=expected))
     assert all(host.recipe(form).steps == expected for form in forms)
     with pytest.raises(RecipeError, match="unknown recipe 'int9'; presets: int8"):
         host.recipe("int9")

@@ -10,10 +10,13 @@ import pytest
 
 import sottovoce
 from sottovoce import CompressionReport, EvaluationReport, Model, read_samples
+from sottovoce.formats.int8_engine import engine
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 DATA = EXAMPLES / "data" / "mandarin-commands"
 PRESETS = ("int8", "int8-gptq", "int4")
+INT8_PERCENT = 99 if engine() == "onednn" else 98.5
+"""Where the CPU has no instructions for int8, PyTorch rounds the inputs otherwise, at times by 7 bits."""
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # FunASR's and torch's own
 
@@ -72,7 +75,7 @@ def test_the_recognizer_hears_as_well_as_before(preset: str, points: float, para
     assert cer.value <= cer.baseline + points
 
 
-@pytest.mark.parametrize(("preset", "percent"), [("int8", 98.5), ("int8-gptq", 99), ("int4", 97)])
+@pytest.mark.parametrize(("preset", "percent"), [("int8", INT8_PERCENT), ("int8-gptq", 98.5), ("int4", 97)])
 def test_the_aligner_finds_the_same_boundaries(preset: str, percent: float, aligner: Measured) -> None:
     assert aligner.metric(preset, "boundary_agreement").value >= percent
     assert aligner.metric(preset, "boundary_shift_max_ms").value <= 500

@@ -70,10 +70,12 @@ def _scheme(
     if bits == 4 and group_size in (None, "auto"):
         # Transformers stacks experts when it loads them, so all must be stored alike.
         together = widths or {width}
-        group_size = next((size for size in _AUTOMATIC if not any(each % size for each in together)), None)
+        group_size = _dividing(together)
         bits = 4 if group_size else 8
     elif group_size == "auto":
         group_size = None
+    elif group_size is None and override is None and _has_finer_scales(name, architecture, step, kind):
+        group_size = _dividing({width})
     elif group_size and width % int(group_size):
         raise CoverageError(_misfit(name, width, int(group_size)))
     rounds_inputs = bits == 8 and not any(matches(name, kind, pattern) for pattern in architecture.float_inputs)
@@ -85,6 +87,16 @@ def _scheme(
         activations=step.activations if rounds_inputs else "none",
         strategy=architecture.activation_strategy if step.activations == "dynamic" else "tensor",
     )
+
+
+def _has_finer_scales(name: str, architecture: Architecture, step: Quantize, kind: str) -> bool:
+    """Whether scales for groups cost a layer in 8 bits nothing; experts stay as other libraries know them."""
+    float_inputs = any(matches(name, kind, pattern) for pattern in architecture.float_inputs)
+    return float_inputs and step.type == "int" and step.symmetric and not EXPERT.search(name)
+
+
+def _dividing(widths: set[int]) -> int | None:
+    return next((size for size in _AUTOMATIC if not any(width % size for width in widths)), None)
 
 
 def _misfit(name: str, width: int, group_size: int) -> str:

@@ -1,4 +1,4 @@
-"""Quantization without data: to the nearest step of every weight's own range, or by HQQ."""
+"""Quantization without data: to the nearest step of every weight's own range, by SQuant, or by HQQ."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from sottovoce.algorithms.error import signal_to_noise_db
 from sottovoce.algorithms.hqq import hqq
+from sottovoce.algorithms.squant import squant
 from sottovoce.checkpoint.originals import Originals
 from sottovoce.formats.grid import Grid, choose
 from sottovoce.formats.int8_embedding import Int8Embedding
@@ -60,7 +61,7 @@ def nearest(weight: Tensor, scheme: Scheme, step: Quantize) -> tuple[Tensor, Gri
     if step.method == "hqq" and scheme.type == "int":
         return hqq(weight, scheme)
     grid = choose(weight, scheme, search=step.weight_range == "mse")
-    return grid.round(weight), grid
+    return squant(weight, grid) if step.method == "squant" else grid.round(weight), grid
 
 
 def stored_bits(layer: nn.Module) -> float:

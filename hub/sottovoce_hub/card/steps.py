@@ -18,7 +18,7 @@ def describe(step: Step, wording: Wording) -> list[Markdown]:
 def _quantize(step: Step, wording: Wording) -> list[Markdown]:
     form = step.step
     method = str(form.get("method", "round_to_nearest"))
-    known = method in ("round_to_nearest", "gptq", "awq", "hqq")
+    known = method in ("round_to_nearest", "squant", "gptq", "awq", "hqq")
     line = wording(
         "step_quantize",
         layers=len(step.targets),

@@ -41,6 +41,9 @@ FORCED_ALIGNER = Architecture(
     float_inputs={
         "model.audio_tower.conv_out": "all audio passes it, and its inputs have a wide range: rounded, they move as "
         "many boundaries as all other layers together, nearly",
+        _PROJECTOR: "all audio passes it",
+        r"re:model\.language_model\.layers\.[01]\.(self_attn\.o_proj|mlp\.down_proj)": "first text layers: their "
+        "inputs have a wide range, and what is rounded in them passes through all others",
     },
     blocks=(_AUDIO_LAYER, _TEXT_LAYER),
     scaling={

@@ -17,7 +17,7 @@ _MACHINE = {
     "versions": {"python": "3.11.7", "torch": "2.13.0"},
 }  # fmt: skip
 _STEP = {"step": "quantize", "bits": 8, "type": "int", "symmetric": True, "activations": "dynamic",
-         "method": "round_to_nearest", "weight_range": "minmax"}  # fmt: skip
+         "method": "squant", "weight_range": "minmax"}  # fmt: skip
 
 QUANTIZED: dict[str, Any] = {
     "recipe": {"steps": [_STEP]},

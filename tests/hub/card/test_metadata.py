@@ -31,7 +31,7 @@ def test_what_the_hugging_face_hub_is_told(tmp_path):
         "pipeline_tag": "automatic-speech-recognition",
         "base_model": "owner/base",
         "base_model_relation": "quantized",
-        "tags": ["sottovoce", "family", "int8", "w8a8", "compressed-tensors"],
+        "tags": ["sottovoce", "family", "int8", "w8a8", "squant", "compressed-tensors"],
         "metrics": ["cer", "token_agreement"],
     }
 
@@ -77,7 +77,7 @@ def test_what_modelscope_is_told(tmp_path):
         "base_model": "owner/base",
         "base_model_relation": "quantized",
         "metrics": ["cer", "token_agreement"],
-        "tags": ["sottovoce", "family", "int8", "w8a8", "compressed-tensors"],
+        "tags": ["sottovoce", "family", "int8", "w8a8", "squant", "compressed-tensors"],
     }
 
 

@@ -44,7 +44,8 @@ class TestContextualParaformer(Conformance):
 
     @classmethod
     def make_model(cls, directory: Path) -> None:
-        make_model(directory, "ContextualParaformer")
+        # With other weights a character more or less fires at the slightest change.
+        make_model(directory, "ContextualParaformer", seed=1)
 
 
 class TestVoiceActivity(Conformance):
