@@ -105,7 +105,7 @@ class Quantize(Step):
     activations: Literal["none", "dynamic", "static"] = "dynamic"
     """``dynamic``: inputs are rounded at run time, by their own range; ``static``: by a range found on samples.
 
-    By default ``dynamic`` for int8 without groups, otherwise ``none``.
+    By default ``dynamic`` for int8 without groups and zero points, otherwise ``none``.
     """
     method: Literal["round_to_nearest", "squant", "gptq", "awq", "hqq"] = "round_to_nearest"
     """How the steps are chosen: ``gptq`` and ``awq`` need samples."""
@@ -134,7 +134,8 @@ class Quantize(Step):
         made = dict(fields)
         if made.get("bits") == 4:
             made.setdefault("group_size", "auto")
-        plain = made.get("bits", 8) == 8 and made.get("type", "int") == "int" and made.get("group_size") is None
+        is_int8 = made.get("bits", 8) == 8 and made.get("type", "int") == "int"
+        plain = is_int8 and made.get("group_size") is None and made.get("symmetric", True)
         made.setdefault("activations", "dynamic" if plain else "none")
         if made.get("method") == "gptq":
             made.setdefault("gptq", {})

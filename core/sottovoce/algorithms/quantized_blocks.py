@@ -118,6 +118,22 @@ class QuantizedBlocks:
         )
 
     def _what_transformers_cannot_read(self) -> list[str]:
+        return [
+            f"{what}: Sottovoce loads the result, transformers by itself cannot ({why})"
+            for what, why in (*self._uneven_experts(), *self._zero_points_beside_others())
+        ]
+
+    def _zero_points_beside_others(self) -> list[tuple[str, str]]:
+        """Compressed-tensors 0.20 makes room for packed zero points only where all layers are decompressed at once."""
+        schemes = {(scheme, name in self._tables) for name, scheme in self.schemes.items() if name in self.found}
+        elsewhere = self.architecture.card.library_name != "transformers"
+        if elsewhere or len(schemes) < 2 or all(scheme.symmetric for scheme, _ in schemes):
+            return []
+        return [
+            ("zero points are stored beside other kinds of weights", "it reads them where all layers are of one kind")
+        ]
+
+    def _uneven_experts(self) -> list[tuple[str, str]]:
         """Transformers 5.23 has one scheme for all experts of a model, and none of them may be float."""
         left, schemes = [], set()
         for name, _ in experts_in(self.module):
@@ -127,7 +143,7 @@ class QuantizedBlocks:
         if len(schemes) < 2 and not (schemes and left):
             return []
         what = f"{left[0]!r} stays float beside others" if left else "experts have more than one width"
-        return [f"{what}: Sottovoce loads the result, transformers by itself cannot (it reads experts of one kind)"]
+        return [(what, "it reads experts of one kind")]
 
     def _layers_in(self, block: Block) -> dict[str, Scheme]:
         """The layers of a block that are left to do; an earlier step may have removed some."""

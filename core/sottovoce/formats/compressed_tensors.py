@@ -51,8 +51,10 @@ def describe(module: nn.Module, served_as: Mapping[str, str] | None = None) -> d
     formats = {format for _, format in found}
     mixtures = [any(EXPERT.search(name) for name in names) for names in found.values()]
     # Transformers otherwise decompresses in the model's own forward, which a model that generates by a part of it never
-    # calls. It does so by one scheme for the experts and one for all else.
-    at_once = {"dequantize": True} if any(mixtures) and sum(not each for each in mixtures) <= 1 else {}
+    # calls; and compressed-tensors makes no room for packed zero points then. At once it does so by one scheme for the
+    # experts and one for all else.
+    needed = any(mixtures) or not all(scheme.symmetric for scheme, _ in found)
+    at_once = {"dequantize": True} if needed and sum(not each for each in mixtures) <= 1 else {}
     return at_once | {
         "quant_method": METHOD,
         "format": formats.pop() if len(formats) == 1 else MIXED,

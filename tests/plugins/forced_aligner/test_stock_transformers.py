@@ -33,9 +33,14 @@ MIXED = {
         }
     ]
 }  # fmt: skip
+ASYMMETRIC = {"steps": [{"step": "quantize", "bits": 8, "symmetric": False}]}
+GROUPS = {"steps": [{"step": "quantize", "bits": 4, "symmetric": False, "group_size": 32}]}
 RECIPES: dict[str, Any] = {
     "int8": "int8", "int8-weight": "int8-weight", "fp8": "fp8", "int4": "int4", "mixed": MIXED,
+    "asymmetric": ASYMMETRIC, "asymmetric groups": GROUPS,
 }  # fmt: skip
+ROUNDED = ("int8", "asymmetric groups")
+"""Inputs, or weights: transformers brings packed weights with zero points to the dtype of their scales first."""
 UTTERANCES = 16
 
 CLIENT = """
@@ -138,12 +143,29 @@ def test_every_tensor_finds_its_place_and_the_processor_gives_the_same(name: str
     assert facts["alike"]
 
 
-@pytest.mark.parametrize("name", [name for name in RECIPES if name != "int8"])
+@pytest.mark.parametrize("name", [name for name in RECIPES if name not in ROUNDED])
 def test_formats_of_weights_give_the_same_logits(name: str, loaded: Loaded) -> None:
     for mine, other in zip(loaded.ours[name], loaded.theirs[name], strict=True):
         assert mine.dtype == other.dtype == torch.float32
         torch.testing.assert_close(other, mine, rtol=1e-4, atol=1e-4)
     assert loaded.boundaries(loaded.theirs[name]).equal(loaded.boundaries(loaded.ours[name]))
+
+
+def test_zero_points_of_groups_give_the_same_boundaries(loaded: Loaded) -> None:
+    """Transformers brings the weights to bfloat16, as their scales are, before they are float32 again."""
+    name = "asymmetric groups"
+    mine, theirs = torch.cat(loaded.ours[name]), torch.cat(loaded.theirs[name])
+    assert 0 < float((theirs - mine).std()) < 0.02 * float(mine.std())
+    agreement = loaded.boundaries(loaded.theirs[name]) == loaded.boundaries(loaded.ours[name])
+    assert float(agreement.float().mean()) > 0.98
+
+
+@pytest.mark.parametrize("embeddings", ["int8", "keep"])
+def test_what_transformers_cannot_read_is_told(embeddings: str) -> None:
+    step = {**GROUPS["steps"][0], "embeddings": embeddings}
+    report = sottovoce.compress(sottovoce.load(TRAINED), {"steps": [step]}).to_dict()
+    told = [note for note in report["steps"][0].get("notes", ()) if "transformers by itself cannot" in note]
+    assert len(told) == (embeddings == "int8")
 
 
 def test_int8_products_give_the_same_boundaries(loaded: Loaded) -> None:
