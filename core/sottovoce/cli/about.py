@@ -56,7 +56,7 @@ def env(out: Output) -> None:
     """Say what a bug report needs: machine, versions, engines, plugins."""
     from rich.table import Table
 
-    from sottovoce.formats.int8_engine import engine
+    from sottovoce.formats.int8_engine import engine, gpu_engines
     from sottovoce.host import default_host
     from sottovoce.machine import describe_machine
 
@@ -64,6 +64,7 @@ def env(out: Output) -> None:
         "sottovoce": sottovoce.__version__,
         **describe_machine(),
         "int8_engine": engine(),
+        **({"gpus": gpus} if (gpus := gpu_engines()) else {}),
         "plugins": {each.name: each.error or each.version for each in default_host().plugins},
     }
 

@@ -99,6 +99,15 @@ def gpu_engine(device: torch.device) -> str:
     return "float"
 
 
+def gpu_engines() -> dict[str, str]:
+    """:func:`gpu_engine` of every GPU that PyTorch has, by its number and name."""
+    found = {}
+    for number in range(torch.cuda.device_count()):
+        name = f"cuda:{number} {torch.cuda.get_device_name(number)}"
+        found[name] = gpu_engine(torch.device("cuda", number))
+    return found
+
+
 def _warn_once(chosen: str, reason: str) -> None:
     with _warn_lock:
         if reason in _warned:

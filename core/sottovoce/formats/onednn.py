@@ -22,11 +22,12 @@ import functools
 import math
 import platform
 import warnings
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 _TINY = 1e-30
 _VNNI = ("avx512_vnni", "avx_vnni", "amx_int8")
@@ -132,8 +133,9 @@ def quantize_rows(x: Tensor) -> RowActivations | None:
     """
     x = x.reshape(-1, x.shape[-1])
     # Rounded to the dtype of the product first: it is then scaled back by the very number that it was divided by.
-    scale = (x.abs().amax(-1, keepdim=True).float() / 127).to(x.dtype).clamp_(min=_TINY)
-    if not bool(torch.isfinite(scale).all()):
+    scale = (_magnitude(x).float() / 127).to(x.dtype).clamp_(min=_TINY)
+    # In float64, where finite numbers have a finite sum.
+    if not math.isfinite(scale.sum(dtype=torch.float64).item()):
         return None
     # In place where the conversion made a copy: a second one this large may have to be fetched from the system.
     factors = scale.float().reciprocal()
@@ -141,13 +143,23 @@ def quantize_rows(x: Tensor) -> RowActivations | None:
     return RowActivations(_quantizer()(steps.contiguous(), 1.0, 128), scale)
 
 
+def _magnitude(x: Tensor) -> Tensor:
+    """The largest magnitude of every row, ``[rows, 1]``; NaN where a value is."""
+    if x.dtype != torch.bfloat16:
+        return x.abs().amax(-1, keepdim=True)
+    # Without their sign bfloat16 numbers order as their bits do, and PyTorch finds the largest integer much sooner.
+    return (x.view(torch.int16) & 0x7FFF).amax(-1, keepdim=True).view(torch.bfloat16)
+
+
 def linear_rows(x: RowActivations, weight: PackedWeight) -> Tensor:
     """``x @ weight.T + bias`` of rows that have a scale each: ``[rows, out]`` of the dtype of the scales."""
     dtype = torch.bfloat16 if x.scale.dtype == torch.bfloat16 else torch.float32
-    plain = weight if weight.bias is None else replace(weight, bias=None)
-    total = linear(Activations(x.values, 1.0, 128), plain, dtype=dtype)
+    total: Tensor = torch.ops.onednn.qlinear_pointwise.default(
+        x.values, 1.0, 128, weight.blocks, weight.scale, weight.zero_point, None, 1.0, 0, dtype, "none", [], "",
+    )  # fmt: skip
     scale = x.scale.to(dtype)
-    return total.mul_(scale) if weight.bias is None else torch.addcmul(weight.bias.to(dtype), total, scale)
+    # Into the product itself: new memory as large as that costs more than the arithmetic.
+    return total.mul_(scale) if weight.bias is None else torch.addcmul(weight.bias.to(dtype), total, scale, out=total)
 
 
 def linear(x: Activations, weight: PackedWeight, *, relu: bool = False, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -198,6 +210,38 @@ def float_linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     rows = x.reshape(-1, x.shape[-1])
     result: Tensor = torch.ops.mkldnn._linear_pointwise.default(rows, weight, bias, "none", [], "")
     return result.view(*x.shape[:-1], -1)
+
+
+def convolve_gelu(
+    x: Tensor, weight: Tensor, bias: Tensor | None, stride: Sequence[int], padding: Sequence[int]
+) -> Tensor:
+    """GELU of a convolution, in the pass that writes it.
+
+    Args:
+        x: Float ``[batch, channels, height, width]``.
+        weight: Of the same dtype, ``[out, channels, height, width]``.
+        bias: Of the same dtype, ``[out]``.
+        stride: Along both axes.
+        padding: Along both axes.
+    """
+    result: Tensor = torch.ops.mkldnn._convolution_pointwise.default(
+        x, weight, bias, list(padding), list(stride), [1, 1], 1, "gelu", [], "none"
+    )
+    return result
+
+
+@functools.cache
+def convolution_supported() -> bool:
+    """Whether :func:`convolve_gelu` is there and right. Tried once."""
+    x, weight = torch.linspace(-2, 2, 60).view(1, 3, 4, 5), torch.linspace(-1, 1, 54).view(2, 3, 3, 3)
+    bias = torch.tensor([0.5, -0.5])
+    try:
+        with torch.inference_mode():
+            found = convolve_gelu(x.bfloat16(), weight.bfloat16(), bias.bfloat16(), (2, 2), (1, 1)).float()
+            want = functional.gelu(functional.conv2d(x, weight, bias, 2, 1))
+            return torch.allclose(found, want, rtol=0.02, atol=0.05)
+    except (RuntimeError, AttributeError, NotImplementedError):
+        return False
 
 
 def matmul_transposed(a: Tensor, b: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from sottovoce.formats.int8_linear import share_rounding_
-from sottovoce_forced_aligner import attention, stem
+from sottovoce_forced_aligner import attention, normalization, rotary, stem
 
 _TOGETHER = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
 
@@ -25,6 +25,10 @@ def rewire(module: nn.Module) -> tuple[str, ...]:
     done = [f"{shared} groups of layers round their input once"]
     if attention.install_(module):
         done.append("attention in blocks")
+    if sum([normalization.install_(child) for child in list(module.modules())]):
+        done.append("normalization in place")
+    if sum([rotary.install_(child) for child in list(module.modules())]):
+        done.append("rotary embedding by halves")
     if sum(stem.install_(child) for child in list(module.modules())):
         done.append("convolutions over a few seconds at a time")
     return tuple(done)

@@ -9,15 +9,35 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from sottovoce.formats import onednn
+
 _SECONDS = 4
 
 Function = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Convolution:
+    """One of the stem's, with the activation that follows it when it waits too."""
+
+    layer: nn.Conv2d
+    activated: bool = False
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """``[seconds, channels, bins, frames]``."""
+        plain = self.activated and x.dtype == torch.bfloat16 and x.device.type == "cpu"
+        layer = self.layer
+        if plain and not isinstance(layer.padding, str) and onednn.convolution_supported():
+            return onednn.convolve_gelu(x, layer.weight, layer.bias, layer.stride, layer.padding)
+        found = nn.Conv2d.forward(self.layer, x)
+        return functional.gelu(found) if self.activated else found
 
 
 class Pending:
@@ -30,6 +50,13 @@ class Pending:
     def then(self, function: Function) -> Pending:
         """The same, and one function more."""
         return Pending(self._batch, (*self._functions, function))
+
+    def activated(self, options: Mapping[str, Any]) -> Pending:
+        """The same, and a GELU more: within the convolution before it where it is the exact one."""
+        last = self._functions[-1]
+        if isinstance(last, Convolution) and not last.activated and not options:
+            return Pending(self._batch, (*self._functions[:-1], replace(last, activated=True)))
+        return self.then(functools.partial(functional.gelu, **options))
 
     def value(self) -> Tensor:
         """Do it now."""
@@ -44,7 +71,7 @@ class Pending:
     ) -> Any:
         """PyTorch's functions: the activation between convolutions waits as well, all others get the tensor."""
         if function is functional.gelu and len(arguments) == 1:
-            return arguments[0].then(functools.partial(function, **(options or {})))
+            return arguments[0].activated(options or {})
         given = [one.value() if isinstance(one, cls) else one for one in arguments]
         return function(*given, **(options or {}))
 
@@ -60,7 +87,7 @@ class First(nn.Conv2d):
         """``[seconds, 1, bins, frames]``."""
         if self.weight.requires_grad and torch.is_grad_enabled():
             return super().forward(x)
-        return Pending(x, (super().forward,))
+        return Pending(x, (Convolution(self),))
 
 
 class Middle(nn.Conv2d):
@@ -68,7 +95,7 @@ class Middle(nn.Conv2d):
 
     def forward(self, x: Any) -> Any:
         """What :class:`First` gave."""
-        return x.then(super().forward) if isinstance(x, Pending) else super().forward(x)
+        return x.then(Convolution(self)) if isinstance(x, Pending) else super().forward(x)
 
 
 class Last(nn.Conv2d):
@@ -76,7 +103,7 @@ class Last(nn.Conv2d):
 
     def forward(self, x: Any) -> Tensor:
         """What :class:`Middle` gave."""
-        return x.then(super().forward).value() if isinstance(x, Pending) else super().forward(x)
+        return x.then(Convolution(self)).value() if isinstance(x, Pending) else super().forward(x)
 
 
 def install_(tower: nn.Module) -> bool:

@@ -175,3 +175,13 @@ class TestSupported:
     def test_a_kernel_that_is_wrong(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(torch, "_int_mm", lambda x, weight: (x.int() @ weight.int()).clamp(-(2**15), 2**15 - 1))
         assert not int_mm.supported.__wrapped__(torch.device("cpu"))
+
+
+def test_every_gpu_is_named_with_its_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert int8_engine.gpu_engines().keys() == {
+        f"cuda:{number} {torch.cuda.get_device_name(number)}" for number in range(torch.cuda.device_count())
+    }
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda number: f"GPU {number}")
+    monkeypatch.setattr(int_mm, "supported", lambda device: device.index == 0)
+    assert int8_engine.gpu_engines() == {"cuda:0 GPU 0": "int_mm", "cuda:1 GPU 1": "float"}

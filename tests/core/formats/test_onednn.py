@@ -79,6 +79,7 @@ def test_extremes_do_not_saturate():
 @pytest.mark.parametrize("offset", [0.0, 3.0, -3.0])
 @pytest.mark.parametrize("magnitude", [1e-6, 1.0, 1e6])
 def test_quantized_values_are_the_nearest_steps(maker, offset, magnitude, monkeypatch):
+    onednn._quantizer()  # PyTorch's warning is spent there, once a process
     monkeypatch.setattr(onednn, "_quantizer", lambda: maker)
     x = (torch.randn(5, 4, 33, generator=torch.Generator().manual_seed(0)) + offset) * magnitude
     quantized = onednn.quantize(x)
@@ -214,9 +215,35 @@ def test_a_row_does_not_depend_on_the_others():
     assert onednn.linear_rows(onednn.quantize_rows(x), packed)[2:3].equal(alone)
 
 
-@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-def test_rows_that_are_not_finite_are_refused(value):
-    assert onednn.quantize_rows(torch.tensor([[1.0, 2.0], [0.0, value]])) is None
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("value", [math.nan, -math.nan, math.inf, -math.inf])
+def test_rows_that_are_not_finite_are_refused(value, dtype):
+    assert onednn.quantize_rows(torch.tensor([[1.0, 2.0], [0.0, value]], dtype=dtype)) is None
+
+
+def test_rows_as_large_as_numbers_come_are_not():
+    for dtype in (torch.float32, torch.bfloat16):
+        x = torch.full((300, 4), torch.finfo(dtype).max, dtype=dtype)
+        assert onednn.quantize_rows(x).values.eq(255).all()
+
+
+def test_a_rows_largest_magnitude_may_be_negative():
+    x = torch.randn(40, 24, generator=torch.Generator().manual_seed(0)).to(torch.bfloat16)
+    for rows in (x, -x, x.t()):
+        assert onednn.quantize_rows(rows).scale.equal((rows.abs().amax(1, keepdim=True).float() / 127).to(x.dtype))
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.skipif(not onednn.convolution_supported(), reason="PyTorch has no such kernel here")
+def test_a_convolution_is_activated_in_the_same_pass(bias):
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(3, 4, 11, 9, generator=generator).bfloat16()
+    layer = torch.nn.Conv2d(4, 6, 3, 2, padding=1, bias=bias).bfloat16()
+    with torch.inference_mode():
+        found = onednn.convolve_gelu(x, layer.weight, layer.bias, layer.stride, layer.padding)
+        want = torch.nn.functional.gelu(layer.float()(x.float()))
+    assert found.dtype == torch.bfloat16
+    assert close(found, want.double(), 1e-2)
 
 
 @pytest.mark.parametrize("maker", [onednn._bytes_by_kernel, onednn._bytes_by_operators])

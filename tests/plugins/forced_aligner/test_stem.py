@@ -67,3 +67,28 @@ def test_gradients_are_recorded_as_ever() -> None:
 
 def test_another_tower_is_left_alone() -> None:
     assert not stem.install_(nn.Linear(2, 2))
+
+
+def test_in_bfloat16_the_activations_are_part_of_the_convolutions() -> None:
+    tower, x = Tower().bfloat16(), torch.randn(6, 1, 32, 25).bfloat16()
+    with torch.inference_mode():
+        exact = Tower()(x.float())
+        want = tower(x)
+        assert stem.install_(tower)
+        found = tower(x)
+    assert found.dtype == torch.bfloat16
+    assert (found.float() - exact).norm() < 1.1 * (want.float() - exact).norm()
+
+
+def test_another_activation_than_the_exact_one_is_kept() -> None:
+    tower, x = Tower(), torch.randn(6, 1, 32, 25)
+    with torch.inference_mode():
+        want = functional.gelu(tower.conv2d1(x), approximate="tanh")
+        stem.install_(tower)
+        pending = functional.gelu(tower.conv2d1(x), approximate="tanh")
+        assert isinstance(pending, stem.Pending)
+        assert torch.allclose(pending.value(), want, atol=1e-6)
+        twice = functional.gelu(functional.gelu(tower.conv2d1(x)))
+        assert torch.allclose(
+            twice.value(), functional.gelu(functional.gelu(nn.Conv2d.forward(tower.conv2d1, x))), atol=1e-6
+        )
