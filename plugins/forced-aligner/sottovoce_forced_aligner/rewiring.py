@@ -7,6 +7,11 @@ from torch import nn
 from sottovoce.formats.int8_linear import share_rounding_
 from sottovoce_forced_aligner import attention, normalization, rotary, stem
 
+_LAYER_BY_LAYER = (
+    (normalization.install_, "normalization in place"),
+    (rotary.install_, "rotary embedding by halves"),
+    (stem.install_, "convolutions over a few seconds at a time"),
+)
 _TOGETHER = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
 
 
@@ -25,10 +30,6 @@ def rewire(module: nn.Module) -> tuple[str, ...]:
     done = [f"{shared} groups of layers round their input once"]
     if attention.install_(module):
         done.append("attention in blocks")
-    if sum([normalization.install_(child) for child in list(module.modules())]):
-        done.append("normalization in place")
-    if sum([rotary.install_(child) for child in list(module.modules())]):
-        done.append("rotary embedding by halves")
-    if sum(stem.install_(child) for child in list(module.modules())):
-        done.append("convolutions over a few seconds at a time")
+    every = list(module.modules())
+    done += [what for install_, what in _LAYER_BY_LAYER if sum([install_(child) for child in every])]
     return tuple(done)

@@ -32,9 +32,10 @@ class Convolution:
 
     def __call__(self, x: Tensor) -> Tensor:
         """``[seconds, channels, bins, frames]``."""
-        plain = self.activated and x.dtype == torch.bfloat16 and x.device.type == "cpu"
         layer = self.layer
-        if plain and not isinstance(layer.padding, str) and onednn.convolution_supported():
+        plain = self.activated and layer.groups == 1 and layer.dilation == (1, 1)
+        bfloat16 = x.dtype == torch.bfloat16 and x.device.type == "cpu"
+        if plain and bfloat16 and not isinstance(layer.padding, str) and onednn.convolution_supported():
             return onednn.convolve_gelu(x, layer.weight, layer.bias, layer.stride, layer.padding)
         found = nn.Conv2d.forward(self.layer, x)
         return functional.gelu(found) if self.activated else found
