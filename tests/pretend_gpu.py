@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map, tree_map_only
 
+from sottovoce import device
 from sottovoce.formats import int_mm
 from sottovoce.lanes import Lane
 
@@ -210,6 +211,6 @@ def pretend_gpu() -> Iterator[None]:
             run(lane)
 
     int_mm.supported.cache_clear()
-    with patch.object(Lane, "run", run_with_gpu), _Calls():
+    with patch.object(Lane, "run", run_with_gpu), patch.object(device, "device_count", lambda kind: 1), _Calls():
         yield
     int_mm.supported.cache_clear()

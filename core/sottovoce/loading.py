@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from sottovoce.checkpoint.download import fetch
 from sottovoce.checkpoint.identity import class_name
 from sottovoce.checkpoint.manifest import read_manifest, verify
+from sottovoce.device import check_device
 from sottovoce.errors import PluginError, SourceError
 from sottovoce.host import Host, default_host
 from sottovoce.model import LoadOptions, Model, Repository, Source
@@ -34,6 +35,7 @@ def load(source: str | os.PathLike[str], *, host: Host | None = None, **options:
     Raises:
         UnknownModelError: No installed plugin describes the model.
         SourceError: The files are missing or damaged, or could not be fetched.
+        UsageError: There is no such device here.
     """
     own = {name: options.pop(name) for name in _OWN_OPTIONS if name in options}
     return load_with(os.fspath(source), LoadOptions(**own, native=options), host or default_host())
@@ -41,6 +43,7 @@ def load(source: str | os.PathLike[str], *, host: Host | None = None, **options:
 
 def load_with(name: str, options: LoadOptions, host: Host) -> Model:
     """What :func:`load` does, with its options gathered."""
+    check_device(options.device)
     source = _find(name, options, host)
     if source.repository is None and (manifest := read_manifest(source.directory)):
         verify(source.directory, manifest)
