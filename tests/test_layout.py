@@ -31,7 +31,7 @@ FLOORS = [
     ["activations", "calibration", "model", "selection"],
     ["checkpoint"],
     ["architecture", "recipe", "report", "samples"],
-    ["progress", "scheme", "steps", "machine"],
+    ["progress", "scheme", "steps", "device", "machine"],
     ["errors"],
 ]
 """From the top down; a module imports only from floors below its own, or from its own folder."""
