@@ -65,6 +65,7 @@ def _scheme(
         return Scheme(bits=8)
     kind, width = type(layer).__name__, int(layer.in_features)  # type: ignore[arg-type]
     override = next((one for pattern, one in step.overrides.items() if matches(name, kind, pattern)), None)
+    float_inputs = any(matches(name, kind, pattern) for pattern in architecture.float_inputs)
     bits = step.bits if override is None else override.bits
     group_size: int | str | None = step.group_size if override is None else override.group_size
     if bits == 4 and group_size in (None, "auto"):
@@ -74,11 +75,11 @@ def _scheme(
         bits = 4 if group_size else 8
     elif group_size == "auto":
         group_size = None
-    elif group_size is None and override is None and _has_finer_scales(name, architecture, step, kind):
+    elif group_size is None and override is None and float_inputs and _may_have_groups(name, step):
         group_size = _dividing({width})
     elif group_size and width % int(group_size):
         raise CoverageError(_misfit(name, width, int(group_size)))
-    rounds_inputs = bits == 8 and not any(matches(name, kind, pattern) for pattern in architecture.float_inputs)
+    rounds_inputs = bits == 8 and not float_inputs
     return Scheme(
         bits=bits,
         type=step.type,
@@ -89,10 +90,9 @@ def _scheme(
     )
 
 
-def _has_finer_scales(name: str, architecture: Architecture, step: Quantize, kind: str) -> bool:
-    """Whether scales for groups cost a layer in 8 bits nothing; experts stay as other libraries know them."""
-    float_inputs = any(matches(name, kind, pattern) for pattern in architecture.float_inputs)
-    return float_inputs and step.type == "int" and step.symmetric and not EXPERT.search(name)
+def _may_have_groups(name: str, step: Quantize) -> bool:
+    """Whether 8 bits can have scales for groups; experts stay as other libraries know them."""
+    return step.type == "int" and step.symmetric and not EXPERT.search(name)
 
 
 def _dividing(widths: set[int]) -> int | None:
