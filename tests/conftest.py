@@ -15,6 +15,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: order.get(item.path.name, len(order)))
 
 
+@pytest.fixture(params=["numba", "torch"])
+def kernels(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A test runs twice: with compiled kernels, and with PyTorch's operators in their place."""
+    from sottovoce.kernels import launch
+
+    if request.param == "numba" and not launch.available():
+        pytest.skip("kernels cannot be compiled here")
+    monkeypatch.setenv(launch.VARIABLE, request.param)
+    return str(request.param)
+
+
 # The first example of a test may import torch; time says nothing about what is tested here.
 settings.register_profile("sottovoce", deadline=None)
 settings.load_profile("sottovoce")

@@ -31,6 +31,7 @@ FLOORS = [
     ["activations", "calibration", "model", "selection"],
     ["checkpoint"],
     ["architecture", "recipe", "report", "samples"],
+    ["kernels"],
     ["progress", "scheme", "steps", "device", "machine"],
     ["errors"],
 ]

@@ -159,6 +159,22 @@ class Int8Linear(nn.Module):
             self.pack_()
         return (self._kernel or self._float_product)(x).to(x.dtype)
 
+    def unscaled(self, x: Tensor) -> tuple[Tensor, Tensor] | None:
+        """The product before the scales of its rows, for a caller that applies them in a pass of its own.
+
+        Args:
+            x: Float ``[..., in]``.
+
+        Returns:
+            ``[..., out]`` and the scales ``[rows, 1]``; ``None`` where the layer has a bias or runs in another way.
+        """
+        by_row = self.scheme.strategy == "token" and self.scheme.activations == "dynamic"
+        packed = self.packed() if by_row and self.bias is None and x.device.type == "cpu" and x.numel() else None
+        rows = None if packed is None else (self._shared or onednn.quantize_rows)(x)
+        if packed is None or rows is None:
+            return None
+        return onednn.unscaled_rows(rows, packed).view(*x.shape[:-1], -1), rows.scale
+
     def pack_(self) -> Int8Linear:
         """Bring the weight into the layout of the engine now, not in the first run."""
         device = self.weight_scale.device

@@ -29,6 +29,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from sottovoce.kernels.launch import takes
+
 _TINY = 1e-30
 _VNNI = ("avx512_vnni", "avx_vnni", "amx_int8")
 _BFLOAT16 = ("avx512_bf16", "amx_bf16")
@@ -132,6 +134,11 @@ def quantize_rows(x: Tensor) -> RowActivations | None:
         The rows as a matrix, or ``None`` when a value is not finite.
     """
     x = x.reshape(-1, x.shape[-1])
+    if takes(x):
+        from sottovoce.kernels import rows
+
+        found = rows.quantize(x)
+        return None if found is None else RowActivations(*found)
     # Rounded to the dtype of the product first: it is then scaled back by the very number that it was divided by.
     scale = (_magnitude(x).float() / 127).to(x.dtype).clamp_(min=_TINY)
     # In float64, where finite numbers have a finite sum.
@@ -153,13 +160,21 @@ def _magnitude(x: Tensor) -> Tensor:
 
 def linear_rows(x: RowActivations, weight: PackedWeight) -> Tensor:
     """``x @ weight.T + bias`` of rows that have a scale each: ``[rows, out]`` of the dtype of the scales."""
+    total = unscaled_rows(x, weight)
+    scale = x.scale.to(total.dtype)
+    # Into the product itself: new memory as large as that costs more than the arithmetic.
+    if weight.bias is None:
+        return total.mul_(scale)
+    return torch.addcmul(weight.bias.to(total.dtype), total, scale, out=total)
+
+
+def unscaled_rows(x: RowActivations, weight: PackedWeight) -> Tensor:
+    """:func:`linear_rows` before the rows' scales and the bias, for a caller that applies them in a pass of its own."""
     dtype = torch.bfloat16 if x.scale.dtype == torch.bfloat16 else torch.float32
     total: Tensor = torch.ops.onednn.qlinear_pointwise.default(
         x.values, 1.0, 128, weight.blocks, weight.scale, weight.zero_point, None, 1.0, 0, dtype, "none", [], "",
     )  # fmt: skip
-    scale = x.scale.to(dtype)
-    # Into the product itself: new memory as large as that costs more than the arithmetic.
-    return total.mul_(scale) if weight.bias is None else torch.addcmul(weight.bias.to(dtype), total, scale, out=total)
+    return total
 
 
 def linear(x: Activations, weight: PackedWeight, *, relu: bool = False, dtype: torch.dtype = torch.float32) -> Tensor:

@@ -12,7 +12,11 @@ from torch.nn import functional
 from sottovoce.formats import onednn
 from sottovoce.formats.grid import Grid, scale_dtype
 from sottovoce.formats.packing import pack, unpack, words
+from sottovoce.kernels import launch
 from sottovoce.scheme import Scheme
+
+_COMPILED = (torch.bfloat16, torch.float32)
+"""What :mod:`sottovoce.kernels.weights` makes of a weight."""
 
 
 class PackedLinear(nn.Module):
@@ -124,7 +128,15 @@ class PackedLinear(nn.Module):
 
     def _float(self, dtype: torch.dtype) -> Tensor:
         # In the dtype of the product, as the libraries do that make the whole model float when they load it.
-        return self.grid().values(self.steps(), dtype)
+        grid = self.grid()
+        # A group of an odd number of half bytes begins within a byte.
+        whole = self.scheme.bits == 8 or self.in_features // grid.scale.shape[1] % 2 == 0
+        if self.weight_packed.device.type == "cpu" and whole and dtype in _COMPILED and launch.available():
+            from sottovoce.kernels.weights import dequantize
+
+            given = self.weight_packed, self.scheme.bits, self.in_features
+            return dequantize(*given, grid.scale, grid.zero_point, dtype)
+        return grid.values(self.steps(), dtype)
 
     def _apply(self, fn: object, recurse: bool = True) -> PackedLinear:
         scale = self.weight_scale

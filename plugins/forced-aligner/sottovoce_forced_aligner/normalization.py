@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sottovoce.kernels.launch import takes
 from sottovoce_forced_aligner.derived import derive
 
 
@@ -38,6 +39,10 @@ def _in_place(kind: type[Any]) -> type[nn.Module]:
         if hidden_states.dtype != torch.bfloat16 or hidden_states.device.type != "cpu" or recorded:
             result: Tensor = kind.forward(layer, hidden_states)
             return result
+        if takes(hidden_states, layer.weight):
+            from sottovoce.kernels.normalization import rms_norm
+
+            return rms_norm(hidden_states, layer.weight, layer.variance_epsilon)
         x = hidden_states.float()
         norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
         factor = norm.square_().div_(x.shape[-1]).add_(layer.variance_epsilon).rsqrt_()

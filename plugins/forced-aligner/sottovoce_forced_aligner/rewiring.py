@@ -5,9 +5,10 @@ from __future__ import annotations
 from torch import nn
 
 from sottovoce.formats.int8_linear import share_rounding_
-from sottovoce_forced_aligner import attention, normalization, rotary, stem
+from sottovoce_forced_aligner import activation, attention, normalization, rotary, stem
 
 _LAYER_BY_LAYER = (
+    (activation.install_, "activations in place"),
     (normalization.install_, "normalization in place"),
     (rotary.install_, "rotary embedding by halves"),
     (stem.install_, "convolutions over a few seconds at a time"),

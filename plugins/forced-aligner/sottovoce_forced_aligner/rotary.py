@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sottovoce.kernels.launch import takes
 from sottovoce_forced_aligner.derived import derive
 
 _NAME = "apply_rotary_pos_emb"
@@ -51,6 +52,10 @@ def _rotary(library: Callable[..., tuple[Tensor, Tensor]]) -> Callable[..., tupl
         alike = {tensor.dtype for tensor in (q, k, cos, sin)} == {torch.bfloat16} and q.shape[-1] == cos.shape[-1]
         if options or named or recorded or not alike or q.device.type != "cpu":
             return library(q, k, cos, sin, *options, **named)
+        if takes(q, k, cos, sin):
+            from sottovoce.kernels.rotary import turn as turned
+
+            return turned(q, cos, sin), turned(k, cos, sin)
         half = q.shape[-1] // 2
         # Both halves of the tables are the same.
         tables = cos[:, None, :, :half], sin[:, None, :, :half]

@@ -58,6 +58,7 @@ def rounded_inputs(x: Tensor, scheme: Scheme) -> Tensor:
 
 @EACH
 @pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.usefixtures("kernels")
 def test_the_product_is_that_of_the_rounded_inputs(scheme: Scheme, bias: bool, by_onednn: None) -> None:
     layer, x = make(scheme, bias), normal(20, 64) * torch.logspace(-1, 1, 20)[:, None]
     with torch.no_grad():
@@ -113,6 +114,7 @@ def test_a_calibrated_range_clips_what_lies_outside(by_onednn: None) -> None:
     ("onednn", BY_ROW), ("onednn", BY_TENSOR), ("float", BY_ROW), ("float", BY_TENSOR), ("float", STATIC),
     ("onednn", STATIC), *(("linear_dynamic", scheme) for scheme in MULTIPLIED),
 ], ids=str)  # fmt: skip
+@pytest.mark.usefixtures("kernels")
 def test_values_that_are_not_finite_are_not_hidden(
     engine: str, scheme: Scheme, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -183,6 +183,7 @@ def test_a_product_by_rows_is_that_of_each_row(rows, width, out, seed, bias, exp
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float64])
+@pytest.mark.usefixtures("kernels")
 def test_rows_of_any_dtype_and_shape(dtype):
     x = torch.randn(4, 3, 40, generator=torch.Generator().manual_seed(0)).to(dtype)
     quantized = onednn.quantize_rows(x)
@@ -197,6 +198,7 @@ def test_rows_of_any_dtype_and_shape(dtype):
     assert close(got, back @ weight.t().double(), 1e-2 if dtype == torch.bfloat16 else 1e-5)
 
 
+@pytest.mark.usefixtures("kernels")
 def test_a_row_of_zeros_gives_the_bias():
     packed, bias = (
         onednn.pack(torch.full((8, 40), 127, dtype=torch.int8), torch.ones(8), torch.arange(8.0)),
@@ -207,6 +209,7 @@ def test_a_row_of_zeros_gives_the_bias():
         assert onednn.linear_rows(quantized, packed).float().equal(bias.expand(3, -1))
 
 
+@pytest.mark.usefixtures("kernels")
 def test_a_row_does_not_depend_on_the_others():
     packed = onednn.pack(torch.full((8, 40), 100, dtype=torch.int8), torch.ones(8))
     x = torch.randn(5, 40, generator=torch.Generator().manual_seed(0))
@@ -217,16 +220,19 @@ def test_a_row_does_not_depend_on_the_others():
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("value", [math.nan, -math.nan, math.inf, -math.inf])
+@pytest.mark.usefixtures("kernels")
 def test_rows_that_are_not_finite_are_refused(value, dtype):
     assert onednn.quantize_rows(torch.tensor([[1.0, 2.0], [0.0, value]], dtype=dtype)) is None
 
 
+@pytest.mark.usefixtures("kernels")
 def test_rows_as_large_as_numbers_come_are_not():
     for dtype in (torch.float32, torch.bfloat16):
         x = torch.full((300, 4), torch.finfo(dtype).max, dtype=dtype)
         assert onednn.quantize_rows(x).values.eq(255).all()
 
 
+@pytest.mark.usefixtures("kernels")
 def test_a_rows_largest_magnitude_may_be_negative():
     x = torch.randn(40, 24, generator=torch.Generator().manual_seed(0)).to(torch.bfloat16)
     for rows in (x, -x, x.t()):

@@ -11,6 +11,8 @@ from transformers.models.qwen3.modeling_qwen3 import Qwen3RMSNorm
 
 from sottovoce_forced_aligner import normalization
 
+pytestmark = pytest.mark.usefixtures("kernels")
+
 
 def layer(width: int, dtype: torch.dtype = torch.bfloat16) -> nn.Module:
     made = Qwen3RMSNorm(width)

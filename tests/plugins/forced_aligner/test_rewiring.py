@@ -154,6 +154,7 @@ def logits(native: Any, batch: Any) -> Tensor:
     return result
 
 
+@pytest.mark.usefixtures("kernels")
 def test_a_rewired_model_says_what_it_said(batch: Any, blocks: Blocks) -> None:
     native = make_native(make_processor(), torch.bfloat16)
     exact = logits(make_native(make_processor()), batch)
@@ -202,6 +203,7 @@ def int8_layers(count: int, strategy: Any = "token") -> list[nn.Module]:
 
 @needs_onednn
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.usefixtures("kernels")
 def test_layers_of_one_input_round_it_once(dtype: torch.dtype, roundings: Roundings) -> None:
     shared, alone = int8_layers(3), int8_layers(3)
     assert share_rounding_(*shared)
@@ -234,6 +236,7 @@ def test_layers_of_another_kind_do_not_share(layers: list[nn.Module]) -> None:
 
 
 @needs_onednn
+@pytest.mark.usefixtures("kernels")
 def test_a_compressed_model_rounds_less_and_says_the_same(tmp_path: Path, batch: Any, roundings: Roundings) -> None:
     make_model(tmp_path / "model")
     model = sottovoce.load(tmp_path / "model")

@@ -37,20 +37,23 @@ def run(attention: nn.Module, x: torch.Tensor, places: tuple[torch.Tensor, torch
     return found
 
 
-def test_attention_is_the_librarys_but_for_roundings() -> None:
+def test_attention_is_the_librarys_but_for_roundings(kernels: str) -> None:
     theirs = layer()
     mine = copy.deepcopy(theirs)
     assert rotary.install_(mine)
     x, places = inputs()
     exact = run(copy.deepcopy(theirs).float(), x.float(), tuple(table.float() for table in places))  # type: ignore[arg-type]
     want, found = ((run(each, x, places).float() - exact).norm() for each in (theirs, mine))
-    assert not run(mine, x, places).equal(run(theirs, x, places)), "nothing was done otherwise"
+    if kernels == "numba":
+        assert run(mine, x, places).equal(run(theirs, x, places))
+    else:
+        assert not run(mine, x, places).equal(run(theirs, x, places)), "nothing was done otherwise"
     assert found < 1.1 * want
     assert mine.state_dict().keys() == theirs.state_dict().keys()
     assert isinstance(mine, Qwen3Attention)
 
 
-def test_other_dtypes_and_gradients_are_left_to_the_library() -> None:
+def test_other_dtypes_and_gradients_are_left_to_the_library(kernels: str) -> None:
     theirs, (x, places) = layer(torch.float32), inputs(torch.float32)
     mine = copy.deepcopy(theirs)
     assert rotary.install_(mine)
@@ -76,7 +79,7 @@ def test_layers_without_a_rotary_embedding_are_left_alone(other: nn.Module) -> N
     assert type(other) is kind
 
 
-def test_rewired_layers_are_copied_and_pickled() -> None:
+def test_rewired_layers_are_copied_and_pickled(kernels: str) -> None:
     attention, (x, places) = layer(), inputs()
     assert rotary.install_(attention)
     assert normalization.install_(attention.q_norm)  # type: ignore[arg-type]
