@@ -1,6 +1,6 @@
 """Qwen3-ForcedAligner-0.6B compressed by Sottovoce, against the same model in bfloat16 under plain transformers.
 
-``python benchmarks/forced_aligner.py [--json FILE] [--threads N] [--work DIRECTORY] [--recipes int8,...] [--clips N]``
+``python benchmarks/forced_aligner.py [--json FILE] [--work DIRECTORY] [--recipes "int8;int4"] [--clips N] ...``
 
 The model has the real configuration and random weights: everything but accuracy is that of the real one. Each path runs
 in a process of its own, and they take turns on one clip of 30 s with 240 tokens of text. Recipes that calibrate are

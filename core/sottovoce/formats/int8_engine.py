@@ -147,10 +147,10 @@ def _onednn_rows(packed: onednn.PackedWeight, quantize: RoundRows, otherwise: Ke
 
 
 def _onednn_static(packed: onednn.PackedWeight, inputs: InputRange, otherwise: Kernel, x: Tensor) -> Tensor:
-    if not bool(torch.isfinite(x.sum(dtype=torch.float32))):
+    quantized = onednn.quantize_finite_by(x, inputs.scale, inputs.zero_point + 128)
+    if quantized is None:
         return otherwise(x)
     dtype = torch.bfloat16 if x.dtype == torch.bfloat16 else torch.float32
-    quantized = onednn.quantize_by(x, inputs.scale, inputs.zero_point + 128)
     return onednn.linear(quantized, packed, dtype=dtype).view(*x.shape[:-1], -1)
 
 

@@ -124,6 +124,16 @@ def quantize_by(x: Tensor, scale: float, zero_point: int) -> Activations:
     return Activations(_quantizer()(x, scale, zero_point), scale, zero_point)
 
 
+def quantize_finite_by(x: Tensor, scale: float, zero_point: int) -> Activations | None:
+    """:func:`quantize_by`, or ``None`` when a value is not finite."""
+    if takes(x):
+        from sottovoce.kernels import rows
+
+        values = rows.quantize_by(x.reshape(-1, x.shape[-1]), scale, zero_point)
+        return None if values is None else Activations(values, scale, zero_point)
+    return quantize_by(x, scale, zero_point) if bool(torch.isfinite(x.sum(dtype=torch.float32))) else None
+
+
 def quantize_rows(x: Tensor) -> RowActivations | None:
     """Quantize every row of a float tensor by its own range, to u8 with zero in the middle.
 

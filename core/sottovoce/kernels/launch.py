@@ -53,7 +53,8 @@ class Kernel:
             What it left in the place of ``given``.
         """
         words = (ctypes.c_int64 * len(given))(*map(_word, given))
-        _parallel()(self._compiled.address, ctypes.addressof(words), 0 if elements > _GRAIN else 1, 0)
+        threads = torch.get_num_threads() if elements > _GRAIN else 1
+        _parallel()(self._compiled.address, ctypes.addressof(words), threads, 0)
         return list(words)
 
     @functools.cached_property

@@ -50,3 +50,28 @@ def test_a_number_that_is_not_finite_is_found(wrong: float, row: int) -> None:
     x = drawn(*LARGE)
     x[row, 200] = wrong
     assert rows.quantize(x) is None
+
+
+@given(
+    rows_=SIZES, width=SIZES, seed=st.integers(0, 99), scale=st.floats(1e-3, 10), zero_point=st.integers(0, 255),
+)  # fmt: skip
+def test_rows_are_rounded_by_a_known_range(rows_: int, width: int, seed: int, scale: float, zero_point: int) -> None:
+    x = drawn(rows_, width, seed=seed)
+    found = rows.quantize_by(x, scale, zero_point)
+    assert found is not None
+    factor = 1 / torch.tensor(scale)
+    assert torch.equal(found, (x.float() * factor + zero_point).round().clamp(0, 255).to(torch.uint8))
+
+
+def test_numbers_far_outside_a_known_range_are_clipped() -> None:
+    found = rows.quantize_by(torch.tensor([[3e38, -3e38, 0.0, 1.0]]).bfloat16(), 0.5, 100)
+    assert found is not None
+    assert found.tolist() == [[255, 0, 100, 102]]
+
+
+@pytest.mark.parametrize("wrong", [torch.inf, -torch.inf, torch.nan])
+def test_a_number_that_is_not_finite_is_found_beside_a_known_range(wrong: float) -> None:
+    x = drawn(*LARGE)
+    assert rows.quantize_by(x, 0.1, 128) is not None
+    x[299, 0] = wrong
+    assert rows.quantize_by(x, 0.1, 128) is None
