@@ -36,12 +36,13 @@ def activate_times_(gate: Tensor, up: Tensor, function: Function, scale: Tensor 
 
     Args:
         gate: Contiguous bfloat16 ``[..., width]``.
-        up: As ``gate``.
+        up: bfloat16 of the same shape.
         function: Treats every number by itself, and always alike.
         scale: bfloat16, one number a row: both are multiplied by it first.
     """
-    width = gate.shape[-1]
-    _activate_times(gate.numel(), gate, up, _table(function), scale, gate.numel() // width, width)
+    rows, width = gate.view(-1, gate.shape[-1]).shape
+    scale = None if scale is None else scale.reshape(rows)
+    _activate_times(gate.numel(), gate, up.expand_as(gate).contiguous(), _table(function), scale, rows, width)
     return gate
 
 

@@ -25,7 +25,7 @@ def rms_norm(x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
     x = x.contiguous()
     out = torch.empty_like(x)
     width = x.shape[-1]
-    _rms_norm(x.numel(), x, out, weight.contiguous(), epsilon, x.numel() // max(width, 1), width)
+    _rms_norm(x.numel(), x, out, weight.expand(width).contiguous(), epsilon, x.numel() // max(width, 1), width)
     return out
 
 

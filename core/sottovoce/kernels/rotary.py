@@ -21,7 +21,7 @@ def turn(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """
     x = x if x.stride(-1) == 1 else x.contiguous()
     out = torch.empty_like(x)
-    cos, sin = (table.expand(len(x), -1, -1).contiguous() for table in (cos, sin))
+    cos, sin = (table.expand(len(x), *x.shape[2:]).contiguous() for table in (cos, sin))
     _turn(x.numel(), x, out, cos, sin, *x.shape, *x.stride()[:3], *out.stride()[:3])
     return out
 

@@ -30,8 +30,13 @@ def dequantize(
 
     Returns:
         ``[out, columns]``.
+
+    Raises:
+        ValueError: The words are not those of so many steps, or the groups not equally large.
     """
     rows, groups = scale.shape
+    if packed.shape != (rows, -(-columns * bits // 32)) or columns % groups:
+        raise ValueError(f"words {tuple(packed.shape)} and scales {tuple(scale.shape)} of {columns} columns")
     out = torch.empty(rows, columns, dtype=dtype)
     scale = scale.to(dtype).contiguous()
     # What is stored is moved by half of the range.

@@ -72,8 +72,9 @@ def _gated(kind: type[Any]) -> type[nn.Module]:
         from sottovoce.kernels.activation import activate_times_
 
         gate, up, scale = _products(*projections, x)
-        active: Tensor = layer.down_proj(activate_times_(gate, up, _FUNCTIONS[type(layer.act_fn).__name__], scale))
-        return active
+        function = _FUNCTIONS[type(layer.act_fn).__name__]
+        down: Tensor = layer.down_proj(activate_times_(gate, up, function, scale))
+        return down
 
     return derive(kind, forward, _gated)
 
@@ -85,4 +86,4 @@ def _products(gate: nn.Module, up: nn.Module, x: Tensor) -> tuple[Tensor, Tensor
         if products[0] is not None and products[1] is not None:
             # Both have rounded the same rows, so their scales are the same.
             return products[0][0], products[1][0], products[0][1]
-    return gate(x), up(x), None
+    return gate(x).contiguous(), up(x), None

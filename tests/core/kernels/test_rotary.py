@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -29,3 +30,8 @@ def test_rotary_embeddings(
     found = rotary.turn(x, cos, sin)
     assert torch.equal(found, want)
     assert found.stride() == x.stride()
+
+
+def test_tables_of_another_length_are_refused() -> None:
+    with pytest.raises(RuntimeError, match="expand"):
+        rotary.turn(drawn(1, 2, 9, 4), drawn(1, 8, 4), drawn(1, 8, 4))

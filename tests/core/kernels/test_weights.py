@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -39,3 +40,10 @@ def test_a_weight_of_many_threads_becomes_float() -> None:
     scale = torch.rand(300, 4)
     want = Grid(Scheme(bits=4, group_size=64), scale).values(steps)
     assert torch.equal(weights.dequantize(pack(steps, 4), 4, 256, scale, None, torch.float32), want)
+
+
+@pytest.mark.parametrize("columns, groups", [(256, 3), (248, 4), (264, 4)])
+def test_words_that_do_not_fit_are_refused(columns: int, groups: int) -> None:
+    packed = pack(torch.zeros(3, 256, dtype=torch.int8), 4)
+    with pytest.raises(ValueError, match="columns$"):
+        weights.dequantize(packed, 4, columns, torch.ones(3, groups), None, torch.float32)
