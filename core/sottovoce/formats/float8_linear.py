@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sottovoce.formats.grid import Grid, scale_dtype
+from sottovoce.kernels import launch
 from sottovoce.scheme import Scheme
 
 SCHEME = Scheme(bits=8, type="float")
@@ -75,12 +76,18 @@ class Float8Linear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Multiply: float ``[..., in]`` to ``[..., out]`` of the same dtype."""
-        weight = self.weight.to(x.dtype) * self.weight_scale.to(x.dtype)
-        return functional.linear(x, weight, None if self.bias is None else self.bias.to(x.dtype))
+        return functional.linear(x, self._float(x.dtype), None if self.bias is None else self.bias.to(x.dtype))
 
     def extra_repr(self) -> str:
         """Sizes, as ``nn.Linear`` shows them."""
         return f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}, fp8"
+
+    def _float(self, dtype: torch.dtype) -> Tensor:
+        if self.weight.device.type == "cpu" and dtype in launch.FLOATS and launch.available():
+            from sottovoce.kernels.weights import dequantize_float8
+
+            return dequantize_float8(self.weight, self.weight_scale, dtype)
+        return self.weight.to(dtype) * self.weight_scale.to(dtype)
 
     def _apply(self, fn: object, recurse: bool = True) -> Float8Linear:
         weight, scale = self.weight, self.weight_scale

@@ -15,9 +15,6 @@ from sottovoce.formats.packing import pack, unpack, words
 from sottovoce.kernels import launch
 from sottovoce.scheme import Scheme
 
-_COMPILED = (torch.bfloat16, torch.float32)
-"""What :mod:`sottovoce.kernels.weights` makes of a weight."""
-
 
 class PackedLinear(nn.Module):
     """A linear layer stored in 4 or 8 bits under the names of compressed-tensors' ``pack-quantized``.
@@ -131,7 +128,7 @@ class PackedLinear(nn.Module):
         grid = self.grid()
         # A group of an odd number of half bytes begins within a byte.
         whole = self.scheme.bits == 8 or self.in_features // grid.scale.shape[1] % 2 == 0
-        if self.weight_packed.device.type == "cpu" and whole and dtype in _COMPILED and launch.available():
+        if self.weight_packed.device.type == "cpu" and whole and dtype in launch.FLOATS and launch.available():
             from sottovoce.kernels.weights import dequantize
 
             given = self.weight_packed, self.scheme.bits, self.in_features

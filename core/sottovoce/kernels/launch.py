@@ -24,6 +24,9 @@ from sottovoce.errors import UsageError
 VARIABLE = "SOTTOVOCE_KERNELS"
 """Environment variable: ``torch`` leaves everything to PyTorch's operators, ``numba`` fails where it cannot be used."""
 
+FLOATS = (torch.bfloat16, torch.float32)
+"""What weights are made."""
+
 _GRAIN = 1 << 15
 """Elements below which one thread is the quicker, as in PyTorch."""
 

@@ -1,4 +1,4 @@
-"""Packed integer weights made float, in one pass."""
+"""Weights of integers and of fp8 made float, in one pass."""
 
 from __future__ import annotations
 
@@ -10,9 +10,24 @@ from numba import njit
 from torch import Tensor
 
 from sottovoce.kernels.launch import Kernel
-from sottovoce.kernels.memory import bytes_, floats, halves, read, row_like, share, words, write
+from sottovoce.kernels.memory import (
+    bits_of_float,
+    bytes_,
+    float_of_bits,
+    floats,
+    halves,
+    read,
+    row_like,
+    share,
+    words,
+    write,
+)
 
 _NIBBLE, _FOUR = numpy.uint8(15), numpy.uint8(4)
+_MAGNITUDE, _NORMAL, _NAN = numpy.uint32(0x7F), numpy.uint32(8), numpy.float32(numpy.nan)
+_EXPONENT, _20, _24, _SIGN = numpy.uint32(120 << 23), numpy.uint32(20), numpy.uint32(24), numpy.uint32(1 << 31)
+"""An fp8 number has 7 in the place of a float32's 127, and 20 bits less behind the point."""
+_SUBNORMAL = numpy.float32(2.0**-9)
 
 
 def dequantize(
@@ -48,6 +63,21 @@ def dequantize(
     return out
 
 
+def dequantize_float8(weight: Tensor, scale: Tensor, dtype: torch.dtype) -> Tensor:
+    """``weight * scale``, computed in ``dtype``.
+
+    Args:
+        weight: float8_e4m3fn ``[out, in]``.
+        scale: Float ``[out, 1]``.
+        dtype: bfloat16 or float32.
+    """
+    rows, width = weight.shape
+    out = torch.empty(rows, width, dtype=dtype)
+    kernel = _float8_to_bfloat16 if dtype == torch.bfloat16 else _float8_to_float32
+    kernel(out.numel(), weight.contiguous(), out, scale.to(dtype).reshape(rows).contiguous(), rows, width)
+    return out
+
+
 @njit  # type: ignore[untyped-decorator]
 def _dequantize(address: Any, kind: Any) -> None:
     """To a kind of numbers, that of a row of them."""
@@ -78,3 +108,38 @@ def _to_bfloat16(address: Any) -> None:
 @Kernel
 def _to_float32(address: Any) -> None:
     _dequantize(address, floats(address, 0, 0))
+
+
+@njit  # type: ignore[untyped-decorator]
+def _of_float8(stored: Any) -> Any:
+    """The float32 of an e4m3 number without infinities, given as its bits."""
+    bits = numpy.uint32(stored)
+    magnitude = numpy.uint32(bits & _MAGNITUDE)
+    sign = numpy.uint32(numpy.uint32(bits << _24) & _SIGN)
+    normal = float_of_bits(numpy.uint32(numpy.uint32(magnitude << _20) + _EXPONENT))
+    number = normal if magnitude >= _NORMAL else numpy.float32(magnitude) * _SUBNORMAL
+    number = _NAN if magnitude == _MAGNITUDE else number
+    return float_of_bits(numpy.uint32(bits_of_float(number) | sign))
+
+
+@njit  # type: ignore[untyped-decorator]
+def _dequantize_float8(address: Any, kind: Any) -> None:
+    """To a kind of numbers, that of a row of them."""
+    given = words(address, 5)
+    rows, width = given[3], given[4]
+    scale = row_like(kind, given[2], 0, rows)
+    first, last = share(rows)
+    for row in range(first, last):
+        stored, out, step = bytes_(given[0], row, width), row_like(kind, given[1], row, width), read(scale, row)
+        for column in range(width):
+            write(out, column, _of_float8(stored[column]) * step)
+
+
+@Kernel
+def _float8_to_bfloat16(address: Any) -> None:
+    _dequantize_float8(address, halves(address, 0, 0))
+
+
+@Kernel
+def _float8_to_float32(address: Any) -> None:
+    _dequantize_float8(address, floats(address, 0, 0))

@@ -7,6 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from core.kernels.halves import alike
 from sottovoce.formats.grid import Grid
 from sottovoce.formats.packing import pack, unpack
 from sottovoce.kernels import weights
@@ -47,3 +48,12 @@ def test_words_that_do_not_fit_are_refused(columns: int, groups: int) -> None:
     packed = pack(torch.zeros(3, 256, dtype=torch.int8), 4)
     with pytest.raises(ValueError, match="columns$"):
         weights.dequantize(packed, 4, columns, torch.ones(3, groups), None, torch.float32)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_every_number_of_fp8_becomes_float(dtype: torch.dtype) -> None:
+    weight = torch.arange(256).to(torch.uint8).view(torch.float8_e4m3fn).expand(300, 256)
+    scale = torch.rand(300, 1) + 0.01
+    want = weight.to(dtype) * scale.to(dtype)
+    assert alike(weights.dequantize_float8(weight, scale, dtype), want)
+    assert int(want.isnan().sum()) == 600
