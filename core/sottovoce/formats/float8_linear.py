@@ -83,7 +83,7 @@ class Float8Linear(nn.Module):
         return f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}, fp8"
 
     def _float(self, dtype: torch.dtype) -> Tensor:
-        if self.weight.device.type == "cpu" and dtype in launch.FLOATS and launch.available():
+        if launch.makes(self.weight.numel(), self.weight.device, dtype):
             from sottovoce.kernels.weights import dequantize_float8
 
             return dequantize_float8(self.weight, self.weight_scale, dtype)

@@ -128,7 +128,7 @@ class PackedLinear(nn.Module):
         grid = self.grid()
         # A group of an odd number of half bytes begins within a byte.
         whole = self.scheme.bits == 8 or self.in_features // grid.scale.shape[1] % 2 == 0
-        if self.weight_packed.device.type == "cpu" and whole and dtype in launch.FLOATS and launch.available():
+        if whole and launch.makes(self.out_features * self.in_features, self.weight_packed.device, dtype):
             from sottovoce.kernels.weights import dequantize
 
             given = self.weight_packed, self.scheme.bits, self.in_features

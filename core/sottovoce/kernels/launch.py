@@ -24,11 +24,11 @@ from sottovoce.errors import UsageError
 VARIABLE = "SOTTOVOCE_KERNELS"
 """Environment variable: ``torch`` leaves everything to PyTorch's operators, ``numba`` fails where it cannot be used."""
 
-FLOATS = (torch.bfloat16, torch.float32)
-"""What weights are made."""
-
 _GRAIN = 1 << 15
 """Elements below which one thread is the quicker, as in PyTorch."""
+
+_WORTH = 1 << 19
+"""Weights of a layer below which numba is not loaded for them: it takes 100 MB, more than a small model."""
 
 _logger = logging.getLogger("sottovoce")
 
@@ -77,6 +77,12 @@ def takes(*tensors: Tensor) -> bool:
         return False
     recorded = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
     return not recorded and available()
+
+
+def makes(weights: int, device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether kernels make the weights of a layer float: on the CPU, bfloat16 or float32, half a million at least."""
+    on_cpu = device.type == "cpu" and dtype in (torch.bfloat16, torch.float32)
+    return on_cpu and weights >= _WORTH and available()
 
 
 def available() -> bool:

@@ -28,7 +28,6 @@ def bits(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.contiguous().view(torch.uint8)
 
 
-@pytest.mark.usefixtures("kernels")
 @BIAS
 @DTYPES
 @pytest.mark.parametrize("shape", [(64,), (5, 64), (2, 3, 64), (0, 64)])

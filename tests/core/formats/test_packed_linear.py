@@ -42,7 +42,6 @@ def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("shape", [(64,), (5, 64), (2, 3, 64), (0, 64)])
-@pytest.mark.usefixtures("kernels")
 def test_the_product_is_that_of_the_layer_it_stands_for(
     scheme: Scheme, bias: bool, dtype: torch.dtype, shape: tuple[int, ...]
 ) -> None:
@@ -97,7 +96,6 @@ def test_four_bits_are_four_bits() -> None:
 @EACH
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.usefixtures("kernels")
 def test_files_round_trip(scheme: Scheme, bias: bool, dtype: torch.dtype, tmp_path: Path) -> None:
     layer = make(scheme, bias, dtype)
     save_file(layer.state_dict(), tmp_path / "layer.safetensors")
@@ -146,7 +144,6 @@ def test_copies_and_pickles_are_independent(scheme: Scheme) -> None:
     assert not layer(x).equal(want)
 
 
-@pytest.mark.usefixtures("kernels")
 def test_inputs_that_need_gradients_get_them() -> None:
     layer, x = make(FOUR), normal(3, 64).requires_grad_()
     layer(x).sum().backward()
@@ -161,7 +158,6 @@ def test_without_onednn_the_product_is_torch_s(monkeypatch: pytest.MonkeyPatch) 
     assert torch.allclose(layer(x), want, atol=1e-5)
 
 
-@pytest.mark.usefixtures("kernels")
 def test_inputs_that_do_not_lie_together() -> None:
     layer, x = make(FOUR), normal(64, 3).t()
     assert torch.allclose(layer(x), layer(x.contiguous()), atol=1e-6)
