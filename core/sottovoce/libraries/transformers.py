@@ -164,6 +164,7 @@ def _fill_(
 
     from sottovoce.formats.expert_skipping import install_skipping_
     from sottovoce.formats.experts import unfuse_
+    from sottovoce.formats.int8_embedding import Int8Embedding
     from sottovoce.formats.layers import pack_
 
     unfuse_(native, architecture.experts)
@@ -175,7 +176,8 @@ def _fill_(
         if stream is None and config and options.device == "cpu":
             pack_(native)
         return stream, rename
-    tables = {f"{name}.weight" for name, child in native.named_modules() if isinstance(child, nn.Embedding)}
+    kinds = nn.Embedding, Int8Embedding
+    tables = {f"{name}.weight" for name, child in native.named_modules() if isinstance(child, kinds)}
     tensors: dict[str, Tensor] = {}
     for path in weight_files(directory):
         tensors |= copy_tensors(path, mapped=tables)

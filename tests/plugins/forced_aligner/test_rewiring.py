@@ -273,3 +273,18 @@ def test_nothing_of_it_is_written(recipe: str, tiles: bool, tmp_path: Path, monk
     states = [each.module.state_dict() for each in (model, again)]
     assert states[0].keys() == states[1].keys()
     assert all(tensor.equal(states[1][name]) for name, tensor in states[0].items())
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="the system does not say what is mapped")
+@pytest.mark.parametrize("embeddings", ["int8", "keep"])
+def test_tables_stay_in_their_file(embeddings: str, tmp_path: Path) -> None:
+    make_model(tmp_path / "model")
+    recipe = {"steps": [{"step": "quantize", "embeddings": embeddings}]}
+    model = sottovoce.load(tmp_path / "model")
+    sottovoce.compress(model, sottovoce.Recipe.from_dict(recipe))
+    again = sottovoce.load(sottovoce.save(model, tmp_path / "small"))
+    table = again.module.get_submodule("model.language_model.embed_tokens").weight
+    assert table.dtype == (torch.int8 if embeddings == "int8" else torch.float32)
+    maps = [line.split() for line in Path("/proc/self/maps").read_text().splitlines() if str(tmp_path) in line]
+    ranges = [[int(end, 16) for end in line[0].split("-")] for line in maps]
+    assert any(start <= table.data_ptr() < end for start, end in ranges)
