@@ -16,10 +16,10 @@ CORE = ROOT / "core" / "sottovoce"
 FLOORS = [
     ["__main__", "testing"],
     ["cli"],
-    ["demonstration", "tables"],
+    ["demonstration", "inspection", "tables"],
     ["pipeline"],
     ["gate"],
-    ["evaluation", "record"],
+    ["evaluation", "record", "saving"],
     ["loading"],
     ["host", "isolation"],
     ["algorithms", "libraries", "metrics"],

@@ -10,12 +10,14 @@ if TYPE_CHECKING:
     from sottovoce.errors import SottovoceError
     from sottovoce.evaluation import evaluate
     from sottovoce.hookspecs import hookimpl
+    from sottovoce.inspection import inspect
     from sottovoce.loading import load
     from sottovoce.model import LoadOptions, Model, Repository, Source
-    from sottovoce.pipeline import compress, export, from_pretrained, inspect, save
+    from sottovoce.pipeline import compress, from_pretrained
     from sottovoce.recipe import Quantize, Recipe, Step
     from sottovoce.report import CompressionReport, Coverage, EvaluationReport, Kept, Metric, StepReport, Target
     from sottovoce.samples import Prediction, Run, Sample, Samples, read_samples
+    from sottovoce.saving import export, save
 
 __version__ = "0.1.0"
 
@@ -24,12 +26,14 @@ _HOMES = {
     "errors": ("SottovoceError",),
     "evaluation": ("evaluate",),
     "hookspecs": ("hookimpl",),
+    "inspection": ("inspect",),
     "loading": ("load",),
     "model": ("LoadOptions", "Model", "Repository", "Source"),
-    "pipeline": ("compress", "export", "from_pretrained", "inspect", "save"),
+    "pipeline": ("compress", "from_pretrained"),
     "recipe": ("Quantize", "Recipe", "Step"),
     "report": ("CompressionReport", "Coverage", "EvaluationReport", "Kept", "Metric", "StepReport", "Target"),
     "samples": ("Prediction", "Run", "Sample", "Samples", "read_samples"),
+    "saving": ("export", "save"),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from sottovoce import loading, pipeline, tables
+from sottovoce import loading, pipeline, saving, tables
 from sottovoce.checkpoint.directory import refuse_existing
 from sottovoce.errors import OutputError, UsageError
 from sottovoce.evaluation import evaluate
@@ -80,7 +80,7 @@ def run(output: Path, note: Callable[[str], None], progress: Progress) -> Demons
     note(f"compress by the recipe {settings['recipe']}")
     report = pipeline.compress(model, settings["recipe"], progress=progress)
     note("save, load again, compare")
-    pipeline.save(model, output, overwrite=True)
+    saving.save(model, output, overwrite=True)
     note(f"evaluate both on {len(samples)} utterances")
     evaluation = evaluate(output, samples, source, progress=progress)
     sample = samples[0]

@@ -25,7 +25,7 @@ from typing import Any
 
 import pytest
 
-from sottovoce import evaluation, loading, pipeline
+from sottovoce import evaluation, inspection, loading, pipeline, saving
 from sottovoce.architecture import Architecture
 from sottovoce.checkpoint import digests
 from sottovoce.errors import CoverageError, SourceError, UsageError
@@ -76,7 +76,7 @@ class Conformance:
         """The tiny model, compressed and saved."""
         model = loading.load(source, host=host)
         pipeline.compress(model, cls.recipe, host=host)
-        return pipeline.save(model, tmp_path_factory.mktemp(cls.architecture) / "compressed", host=host)
+        return saving.save(model, tmp_path_factory.mktemp(cls.architecture) / "compressed", host=host)
 
     @pytest.fixture
     def facts(self, host: Host) -> Architecture:
@@ -97,7 +97,7 @@ class Conformance:
         model = loading.load(source, host=host)
         assert model.architecture.name == self.architecture
         assert not model.module.training
-        first, second = pipeline.probe(model), pipeline.probe(model)
+        first, second = saving.probe(model), saving.probe(model)
         assert first.numel() > 0
         assert first.isfinite().all()
         assert first.equal(second)
@@ -110,7 +110,7 @@ class Conformance:
 
     def test_inspect_tells_what_compress_does(self, host: Host, source: Path) -> None:
         """The dry run and the real one agree, and together they account for every parameter."""
-        facts = pipeline.inspect(source, self.recipe, host=host)
+        facts = inspection.inspect(source, self.recipe, host=host)
         model = loading.load(source, host=host)
         before = {name: tensor.clone() for name, tensor in model.module.state_dict().items()}
         report = pipeline.compress(model, self.recipe, host=host).to_dict()
@@ -136,7 +136,7 @@ class Conformance:
         """What is on disk gives the outputs of the model in memory, is free of pickle, and lists its digests."""
         model = loading.load(source, host=host)
         pipeline.compress(model, self.recipe, host=host)
-        assert pipeline.probe(model).equal(pipeline.probe(loading.load(compressed, host=host)))
+        assert saving.probe(model).equal(saving.probe(loading.load(compressed, host=host)))
         assert not [path for path in compressed.rglob("*") if path.suffix in _PICKLES]
         files = json.loads((compressed / "compression.json").read_text(encoding="utf-8"))["files"]
         expected = {name: value for name, value in digests(compressed).items() if name != "compression.json"}
@@ -150,13 +150,13 @@ class Conformance:
             pytest.skip("the family's test names no calibration samples")
         model = loading.load(source, host=host)
         report = pipeline.compress(model, recipe, self.calibration, host=host).to_dict()
-        estimate = pipeline.inspect(source, recipe, host=host)["estimate"]["size_bytes"]
+        estimate = inspection.inspect(source, recipe, host=host)["estimate"]["size_bytes"]
         # Ranges of inputs that no sample reached are not stored, which the dry run cannot know.
         assert abs(estimate - model.size_bytes) <= 0.01 * model.size_bytes
         assert model.size_bytes < report["size_bytes"]["before"]
         assert all(target["bits"] < 16 for step in report["steps"] for target in step["targets"])
-        saved = pipeline.save(model, tmp_path / "saved", host=host)
-        assert pipeline.probe(loading.load(saved, host=host)).equal(pipeline.probe(model))
+        saved = saving.save(model, tmp_path / "saved", host=host)
+        assert saving.probe(loading.load(saved, host=host)).equal(saving.probe(model))
 
     def _calibrates(self, recipe: Recipe) -> bool:
         return any(isinstance(step, Quantize) and step.needs_samples for step in recipe.steps)
@@ -166,18 +166,18 @@ class Conformance:
         if not facts.scaling or self.calibration is None:
             pytest.skip("the family states nothing to scale, or its test names no calibration samples")
         model = loading.load(source, host=host)
-        expected = pipeline.probe(model)
+        expected = saving.probe(model)
         report = pipeline.compress(model, {"steps": [{"step": "smooth"}]}, self.calibration, host=host)
         note = report.to_dict()["steps"][0]["notes"][-1]
         assert not note.startswith("the inputs of 0 layers")
-        found = pipeline.probe(model)
+        found = saving.probe(model)
         assert not found.equal(expected), "nothing was scaled"
         assert (found - expected).abs().max() < 1e-3 * expected.abs().max()
 
     def test_stays_close_to_the_float_model(self, host: Host, source: Path, compressed: Path) -> None:
         """The compressed model's outputs are near the float model's: it was compressed, not broken."""
-        expected = pipeline.probe(loading.load(source, host=host))
-        found = pipeline.probe(loading.load(compressed, host=host))
+        expected = saving.probe(loading.load(source, host=host))
+        found = saving.probe(loading.load(compressed, host=host))
         assert found.shape == expected.shape
         error = (found - expected).pow(2).mean().sqrt() / expected.std()
         assert 0 < error < self.largest_error
@@ -186,8 +186,8 @@ class Conformance:
         """A float model and a compressed one can be saved again, and are then the same."""
         for name, directory in (("float", source), ("compressed", compressed)):
             model = loading.load(directory, host=host)
-            again = pipeline.save(model, tmp_path / name, host=host)
-            assert pipeline.probe(loading.load(again, host=host)).equal(pipeline.probe(model))
+            again = saving.save(model, tmp_path / name, host=host)
+            assert saving.probe(loading.load(again, host=host)).equal(saving.probe(model))
 
     def test_compressing_twice_is_an_error(self, host: Host, compressed: Path) -> None:
         """There is nothing left to do, and the report says so."""
@@ -212,7 +212,7 @@ class Conformance:
         before = digests(source)
         model = loading.load(source, host=host)
         with pytest.raises(UsageError):
-            pipeline.save(model, source, host=host)
+            saving.save(model, source, host=host)
         pipeline.compress(model, self.recipe, host=host)
         assert digests(source) == before
         assert sorted(path.name for path in source.parent.iterdir()) == ["model"]

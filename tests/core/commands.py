@@ -72,7 +72,7 @@ def toy_runner(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str
     """A runner whose one plugin of a family is this one."""
     toys = make_host(plugin)
     monkeypatch.setattr(host, "default_host", lambda: toys)
-    for module in ("loading", "pipeline", "evaluation"):
+    for module in ("loading", "pipeline", "saving", "inspection", "evaluation"):
         monkeypatch.setattr(f"sottovoce.{module}.default_host", lambda: toys)
     monkeypatch.setattr(
         "sottovoce.evaluation.run_isolated", lambda function, *arguments, progress: function(*arguments, host=toys)

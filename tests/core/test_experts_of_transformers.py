@@ -40,7 +40,7 @@ from sottovoce.algorithms.saliency import Saliency, read_saliency
 from sottovoce.errors import RecipeError, SamplesError, SourceError
 from sottovoce.formats.experts import Experts
 from sottovoce.formats.layers import QUANTIZED
-from sottovoce.pipeline import probe
+from sottovoce.saving import probe
 
 pytestmark = [
     # torch's own, of compressed-tensors' copy of a scripted function

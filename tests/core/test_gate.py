@@ -17,7 +17,7 @@ from sottovoce.errors import GateError, RecipeError, SamplesError
 from sottovoce.formats.layers import QUANTIZED
 from sottovoce.formats.packed_linear import PackedLinear
 from sottovoce.gate import FLOAT_REASON
-from sottovoce.pipeline import probe
+from sottovoce.saving import probe
 
 HOST = make_host(ToyPlugin(inputs=("text",)))
 SAMPLES = Samples((Sample(key="letters", text=LETTERS),))

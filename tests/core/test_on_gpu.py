@@ -24,7 +24,7 @@ from sottovoce.checkpoint import load_strictly_, read_config, read_tensors
 from sottovoce.formats import compressed_tensors, int8_engine, int_mm, onednn
 from sottovoce.formats.int8_embedding import Int8Embedding
 from sottovoce.formats.int8_linear import Int8Linear
-from sottovoce.pipeline import probe
+from sottovoce.saving import probe
 from sottovoce.scheme import Scheme
 
 WIDTH = 64

@@ -23,7 +23,7 @@ from sottovoce.errors import (
     UsageError,
 )
 from sottovoce.formats.int8_linear import Int8Linear
-from sottovoce.pipeline import probe
+from sottovoce.saving import probe
 
 
 @pytest.fixture

@@ -31,7 +31,7 @@ from sottovoce.checkpoint.shards import INDEX, Shards
 from sottovoce.checkpoint.stream import Stream
 from sottovoce.errors import CheckpointError, NotFiniteError, SottovoceError, SourceError
 from sottovoce.libraries.unfused import Names
-from sottovoce.pipeline import probe
+from sottovoce.saving import probe
 from sottovoce.steps import Step
 from sottovoce.walk import Block
 

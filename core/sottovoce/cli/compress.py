@@ -40,7 +40,7 @@ def compress(
 
     A calibrating recipe that is interrupted goes on at the last finished block when the same command is given again.
     """
-    from sottovoce import loading, pipeline, tables
+    from sottovoce import loading, pipeline, saving, tables
     from sottovoce.checkpoint.directory import refuse_existing
     from sottovoce.host import default_host
     from sottovoce.samples import read_samples
@@ -58,7 +58,7 @@ def compress(
             loaded, chosen, samples, gate_samples=gate_samples, max_memory=max_memory,
             resume=finished if samples or loaded.stream else None, progress=progress,
         )  # fmt: skip
-        pipeline.save(loaded, output, overwrite=overwrite)
+        saving.save(loaded, output, overwrite=overwrite)
     shutil.rmtree(finished, ignore_errors=True)
     form = report.to_dict()
     out.result(form, lambda: tables.compression(form))

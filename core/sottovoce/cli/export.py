@@ -24,13 +24,13 @@ def export(out: Output, model: str, format_name: str, output: Path, overwrite: b
     """Write MODEL in a format that another engine runs."""
     from rich.table import Table
 
-    from sottovoce import loading, pipeline, tables
+    from sottovoce import loading, saving, tables
     from sottovoce.checkpoint.directory import refuse_existing
 
     refuse_existing(output, overwrite)
     loaded = loading.load(model, **where)
     end_if_asked()
-    path = pipeline.export(loaded, format_name, output, overwrite=overwrite)
+    path = saving.export(loaded, format_name, output, overwrite=overwrite)
     files = {
         each.relative_to(path).as_posix(): each.stat().st_size for each in sorted(path.rglob("*")) if each.is_file()
     }

@@ -19,7 +19,7 @@ from sottovoce.cli.output import Output, verb
 def inspect(out: Output, model: str, recipe: str | None, **where: Any) -> None:
     """Show what would be compressed, what would not and why. Runs nothing."""
     from sottovoce import tables
-    from sottovoce.pipeline import inspect as inspect_model
+    from sottovoce.inspection import inspect as inspect_model
 
     facts = inspect_model(model, recipe, **where)
     out.result(facts, lambda: tables.inspection(facts))

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 import sottovoce
 from plugins.forced_aligner.tiny import make_model, make_original
 from sottovoce.errors import CheckpointError, SourceError
-from sottovoce.pipeline import probe
+from sottovoce.saving import probe
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from plugins.forced_aligner.tiny import make_model
 from sottovoce import Model
 from sottovoce.errors import GateError
 from sottovoce.formats.layers import QUANTIZED
-from sottovoce.pipeline import probe
+from sottovoce.saving import probe
 
 SPEECH = Path(__file__).parents[2] / "calibration.jsonl"
 SCALED = {"step": "quantize", "bits": 4, "method": "awq"}

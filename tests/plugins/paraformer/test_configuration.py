@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 import sottovoce
 from plugins.paraformer.tiny import make_model
 from sottovoce.errors import CheckpointError, SourceError, UnknownModelError
-from sottovoce.pipeline import probe
+from sottovoce.saving import probe
 
 
 @pytest.fixture(scope="module")
