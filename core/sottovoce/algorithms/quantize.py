@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import torch
-
+from sottovoce.algorithms.quantized_blocks import QuantizedBlocks
+from sottovoce.algorithms.rounding import check_finite
 from sottovoce.architecture import Architecture, matches
-from sottovoce.errors import CoverageError, NotFiniteError
+from sottovoce.errors import CoverageError
 from sottovoce.formats.compressed_tensors import EXPERT
-from sottovoce.machine import release_pages
 from sottovoce.recipe import Quantize
 from sottovoce.scheme import Scheme
 from sottovoce.selection import Selection, select_layers
@@ -32,8 +31,6 @@ def quantize_(model: Model, architecture: Architecture, step: Quantize, calibrat
             the model is then unchanged.
         NotFiniteError: A weight is not finite.
     """
-    from sottovoce.algorithms.quantized_blocks import QuantizedBlocks
-
     selection = select_layers(model.module, architecture, step.targets, step.ignore, step.embeddings)
     _check_promise(selection, architecture, step)
     schemes = plan(selection, architecture, step)
@@ -114,16 +111,3 @@ def _check_promise(selection: Selection, architecture: Architecture, step: Quant
             f"({len(selection.layers)} layers), the recipe promises {promised:.1%}; "
             f"is the model compressed already, or do the targets miss?"
         )
-
-
-def check_finite(name: str, layer: nn.Module) -> None:
-    """Refuse a layer with a weight that is not finite.
-
-    Raises:
-        NotFiniteError: There is one; names the layer.
-    """
-    # Both ends of the range: one pass, and neither hides a value that is not a number.
-    low, high = torch.aminmax(layer.weight)  # type: ignore[arg-type]
-    if not (low.isfinite() and high.isfinite()):
-        raise NotFiniteError(f"the weight of the layer {name!r} is not finite; the model is damaged")
-    release_pages(layer.weight)  # type: ignore[arg-type]

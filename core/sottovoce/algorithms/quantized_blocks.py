@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from sottovoce.algorithms.observation import Order, layers_by_input, observe
-from sottovoce.algorithms.quantize import check_finite
 from sottovoce.algorithms.round_to_nearest import Quantized, round_layer_
-from sottovoce.algorithms.rounding import round_on_inputs_
+from sottovoce.algorithms.rounding import check_finite, round_on_inputs_
 from sottovoce.algorithms.smoothing import scale_by_activations_
 from sottovoce.formats.experts import Experts, experts_in
 from sottovoce.formats.layers import empty, replace_

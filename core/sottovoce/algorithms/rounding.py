@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import nn
 
 from sottovoce.algorithms.error import output_error, output_power, signal_to_noise_db
@@ -11,6 +12,7 @@ from sottovoce.algorithms.static import choose_range
 from sottovoce.algorithms.statistics import InputStatistics
 from sottovoce.errors import NotFiniteError
 from sottovoce.formats.layers import from_steps, replace_
+from sottovoce.machine import release_pages
 from sottovoce.recipe import Quantize
 from sottovoce.scheme import Scheme
 
@@ -66,3 +68,16 @@ def round_on_inputs_(
         rounded_output_error=float(f"{rounded_error if unscaled_error is None else unscaled_error:.4g}"),
     )
     return found, notes
+
+
+def check_finite(name: str, layer: nn.Module) -> None:
+    """Refuse a layer with a weight that is not finite.
+
+    Raises:
+        NotFiniteError: There is one; names the layer.
+    """
+    # Both ends of the range: one pass, and neither hides a value that is not a number.
+    low, high = torch.aminmax(layer.weight)  # type: ignore[arg-type]
+    if not (low.isfinite() and high.isfinite()):
+        raise NotFiniteError(f"the weight of the layer {name!r} is not finite; the model is damaged")
+    release_pages(layer.weight)  # type: ignore[arg-type]

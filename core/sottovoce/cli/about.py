@@ -58,14 +58,14 @@ def env(out: Output) -> None:
 
     from sottovoce.formats.int8_engine import engine, gpu_engines
     from sottovoce.host import default_host
-    from sottovoce.kernels import launch
+    from sottovoce.kernels import availability
     from sottovoce.machine import describe_machine
 
     facts = {
         "sottovoce": sottovoce.__version__,
         **describe_machine(),
         "int8_engine": engine(),
-        "kernels": f"torch ({reason})" if (reason := launch.obstacle()) else "numba",
+        "kernels": f"torch ({reason})" if (reason := availability.obstacle()) else "numba",
         **({"gpus": gpus} if (gpus := gpu_engines()) else {}),
         "plugins": {each.name: each.error or each.version for each in default_host().plugins},
     }

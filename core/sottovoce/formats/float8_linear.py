@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sottovoce.formats.grid import Grid, scale_dtype
-from sottovoce.kernels import launch
+from sottovoce.kernels import availability
 from sottovoce.scheme import Scheme
 
 SCHEME = Scheme(bits=8, type="float")
@@ -83,7 +83,7 @@ class Float8Linear(nn.Module):
         return f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}, fp8"
 
     def _float(self, dtype: torch.dtype) -> Tensor:
-        if launch.makes(self.weight.numel(), self.weight.device, dtype):
+        if availability.makes(self.weight.numel(), self.weight.device, dtype):
             from sottovoce.kernels.weights import dequantize_float8
 
             return dequantize_float8(self.weight, self.weight_scale, dtype)

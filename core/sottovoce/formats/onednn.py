@@ -29,7 +29,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from sottovoce.kernels.launch import takes
+from sottovoce.kernels.availability import takes
 
 _TINY = 1e-30
 _VNNI = ("avx512_vnni", "avx_vnni", "amx_int8")

@@ -12,7 +12,7 @@ from torch.nn import functional
 from sottovoce.formats import onednn
 from sottovoce.formats.grid import Grid, scale_dtype
 from sottovoce.formats.packing import pack, unpack, words
-from sottovoce.kernels import launch
+from sottovoce.kernels import availability
 from sottovoce.scheme import Scheme
 
 
@@ -128,7 +128,7 @@ class PackedLinear(nn.Module):
         grid = self.grid()
         # A group of an odd number of half bytes begins within a byte.
         whole = self.scheme.bits == 8 or self.in_features // grid.scale.shape[1] % 2 == 0
-        if whole and launch.makes(self.out_features * self.in_features, self.weight_packed.device, dtype):
+        if whole and availability.makes(self.out_features * self.in_features, self.weight_packed.device, dtype):
             from sottovoce.kernels.weights import dequantize
 
             given = self.weight_packed, self.scheme.bits, self.in_features

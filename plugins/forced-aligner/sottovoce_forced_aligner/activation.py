@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sottovoce.formats.int8_linear import Int8Linear
-from sottovoce.kernels.launch import takes
+from sottovoce.kernels.availability import takes
 from sottovoce_forced_aligner.derived import derive
 
 _FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {

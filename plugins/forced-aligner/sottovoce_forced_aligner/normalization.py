@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sottovoce.kernels.launch import takes
+from sottovoce.kernels.availability import takes
 from sottovoce_forced_aligner.derived import derive
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sottovoce.kernels.launch import takes
+from sottovoce.kernels.availability import takes
 from sottovoce_forced_aligner.derived import derive
 
 _NAME = "apply_rotary_pos_emb"

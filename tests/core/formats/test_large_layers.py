@@ -11,10 +11,10 @@ from torch import Tensor
 from core.drawn import FLOAT8, PACKED, linear, name_of, normal, rounded
 from sottovoce.formats.float8_linear import Float8Linear
 from sottovoce.formats.packed_linear import PackedLinear
-from sottovoce.kernels import launch
+from sottovoce.kernels import availability
 from sottovoce.scheme import Scheme
 
-pytestmark = pytest.mark.skipif(not launch.available(), reason="kernels cannot be compiled here")
+pytestmark = pytest.mark.skipif(not availability.available(), reason="kernels cannot be compiled here")
 WIDTH, OUT = 576, 912
 """Half a million weights."""
 
@@ -52,7 +52,7 @@ def test_they_are_the_same_either_way(
     with torch.no_grad():
         found = large(x)
         assert made == [dtype]
-        monkeypatch.setenv(launch.VARIABLE, "torch")
+        monkeypatch.setenv(availability.VARIABLE, "torch")
         assert found.equal(large(x))
     assert made == [dtype]
 

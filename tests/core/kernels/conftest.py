@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from sottovoce.kernels import launch
+from sottovoce.kernels import availability
 
 FILES = ["activation", "normalization", "rotary", "rows", "weights"]
 
-collect_ignore = [] if launch.available() else [f"test_{name}.py" for name in FILES]
+collect_ignore = [] if availability.available() else [f"test_{name}.py" for name in FILES]

@@ -12,59 +12,59 @@ import pytest
 import torch
 
 from sottovoce.errors import UsageError
-from sottovoce.kernels import launch
+from sottovoce.kernels import availability
 
-needs_kernels = pytest.mark.skipif(not launch.available(), reason="kernels cannot be compiled here")
+needs_kernels = pytest.mark.skipif(not availability.available(), reason="kernels cannot be compiled here")
 
 
 @pytest.fixture
 def tried_anew() -> Iterator[None]:
-    launch._obstacle.cache_clear()
+    availability._obstacle.cache_clear()
     yield
-    launch._obstacle.cache_clear()
+    availability._obstacle.cache_clear()
 
 
 def test_they_can_be_compiled_on_the_machines_that_tests_run_on() -> None:
-    assert not sys.platform.startswith("linux") or launch.available()
+    assert not sys.platform.startswith("linux") or availability.available()
 
 
 @needs_kernels
 def test_they_take_bfloat16_on_the_cpu_without_gradients() -> None:
     x = torch.ones(2, 2, dtype=torch.bfloat16)
-    assert launch.takes(x, x)
-    assert not launch.takes(x, x.float())
-    assert not launch.takes(x.to("meta"))
-    assert not launch.takes(x, x.clone().requires_grad_())
+    assert availability.takes(x, x)
+    assert not availability.takes(x, x.float())
+    assert not availability.takes(x.to("meta"))
+    assert not availability.takes(x, x.clone().requires_grad_())
     with torch.no_grad():
-        assert launch.takes(x, x.clone().requires_grad_())
+        assert availability.takes(x, x.clone().requires_grad_())
 
 
 def test_the_variable_leaves_all_to_pytorch(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(launch.VARIABLE, "torch")
-    assert not launch.available()
-    assert launch.obstacle() == "SOTTOVOCE_KERNELS=torch"
+    monkeypatch.setenv(availability.VARIABLE, "torch")
+    assert not availability.available()
+    assert availability.obstacle() == "SOTTOVOCE_KERNELS=torch"
 
 
 def test_an_unknown_name_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(launch.VARIABLE, "tortoise")
+    monkeypatch.setenv(availability.VARIABLE, "tortoise")
     with pytest.raises(UsageError, match=r"^SOTTOVOCE_KERNELS=tortoise: no such kernels \(known: numba, torch\)$"):
-        launch.available()
+        availability.available()
 
 
 def test_without_numba_pytorch_serves(monkeypatch: pytest.MonkeyPatch, tried_anew: None) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    assert launch.obstacle() == "numba is not installed"
-    monkeypatch.setenv(launch.VARIABLE, "numba")
+    assert availability.obstacle() == "numba is not installed"
+    monkeypatch.setenv(availability.VARIABLE, "numba")
     with pytest.raises(UsageError, match="^SOTTOVOCE_KERNELS=numba: numba is not installed; unset it$"):
-        launch.available()
+        availability.available()
 
 
 def test_other_threads_than_gnus_are_left_to_pytorch(monkeypatch: pytest.MonkeyPatch, tried_anew: None) -> None:
     def fail() -> None:
         raise AttributeError("undefined symbol: GOMP_parallel")
 
-    monkeypatch.setattr(launch, "_parallel", fail)
-    assert "GNU's OpenMP" in launch.obstacle()
+    monkeypatch.setattr(availability, "parallel", fail)
+    assert "GNU's OpenMP" in availability.obstacle()
 
 
 @needs_kernels
@@ -75,8 +75,8 @@ def test_a_compiler_that_fails_is_told_once(
         raise RuntimeError("no such processor\nand more")
 
     monkeypatch.setattr("sottovoce.kernels.rows.quantize", fail)
-    assert not launch.available()
-    assert not launch.available()
+    assert not availability.available()
+    assert not availability.available()
     assert [record.getMessage() for record in caplog.records] == [
         "numba cannot compile here, so PyTorch's operators serve: RuntimeError: no such processor"
     ]
@@ -88,7 +88,7 @@ def test_a_compiler_that_is_wrong_is_found_out(
     monkeypatch: pytest.MonkeyPatch, tried_anew: None, found: object
 ) -> None:
     monkeypatch.setattr("sottovoce.kernels.rows.quantize", lambda x: found)
-    assert launch.obstacle() == "what numba compiles is wrong here"
+    assert availability.obstacle() == "what numba compiles is wrong here"
 
 
 @needs_kernels
@@ -115,18 +115,18 @@ def test_threads_call_kernels_at_once() -> None:
 
 @needs_kernels
 def test_without_a_folder_to_write_to_they_are_compiled_for_the_process(tmp_path: Path) -> None:
-    source = Path(launch.__file__).parent
+    source = Path(availability.__file__).parent
     code = f"""
 import numba.core.caching
 numba.core.caching.FunctionCache._impl_class._locator_classes = []
-from sottovoce.kernels import launch
-print(launch.available(), launch.__file__.startswith({str(source)!r}))
+from sottovoce.kernels import availability
+print(availability.available(), availability.__file__.startswith({str(source)!r}))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
     assert done.stdout.split() == ["True", "True"], done.stderr
 
 
 def test_importing_brings_no_numba() -> None:
-    code = "import sys, sottovoce.kernels.launch; print('numba' in sys.modules)"
+    code = "import sys, sottovoce.kernels.availability; print('numba' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
