@@ -275,6 +275,15 @@ def test_nothing_of_it_is_written(recipe: str, tiles: bool, tmp_path: Path, monk
     assert all(tensor.equal(states[1][name]) for name, tensor in states[0].items())
 
 
+def test_rewiring_twice_is_rewiring_once(batch: Any) -> None:
+    native = make_native(make_processor(), torch.bfloat16)
+    rewire(native)
+    kinds, want = [type(each) for each in native.modules()], logits(native, batch)
+    rewire(native)
+    assert [type(each) for each in native.modules()] == kinds
+    assert logits(native, batch).equal(want)
+
+
 @pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="the system does not say what is mapped")
 @pytest.mark.parametrize("embeddings", ["int8", "keep"])
 def test_tables_stay_in_their_file(embeddings: str, tmp_path: Path) -> None:
