@@ -1,4 +1,4 @@
-"""Passes over bfloat16 tensors on the CPU, each compiled into one where PyTorch's operators take several.
+"""Passes over tensors on the CPU, each compiled into one where PyTorch's operators take several.
 
 What reads a tensor once and writes one costs what memory costs; five operators in a row cost that five times. numba
 compiles the functions here when they are first called and keeps them on disk; PyTorch's own threads run them. Only

@@ -1,7 +1,8 @@
-"""The text layers' normalization by the root mean square, in half of the passes over its input.
+"""The text layers' normalization by the root mean square, in fewer passes over its input than the library's.
 
-The library squares, averages, scales, rounds and weighs, each time into memory of its own. Here the norm of a row is
-one pass, and the rest happens in place. Every rounding to bfloat16 is where the library has it.
+The library squares, averages, scales, rounds and weighs, each time into memory of its own. A compiled kernel does it in
+one pass; without it the norm of a row is one pass, and the rest happens in place. Every rounding to bfloat16 is where
+the library has it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""The text layers' rotary embedding by halves: two passes over queries and keys where the library takes five.
+"""The text layers' rotary embedding in fewer passes over queries and keys than the library's five.
+
+A compiled kernel takes one, and rounds where the library does. Without it there are two, one for each half, and one
+rounding less.
 
 The library's attention finds its function by name among its module's. It is left as it is there: a layer that is
 rewired runs the library's own code with another function of that name.
