@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from sottovoce.calibration import Calibration
+from sottovoce.checkpoint.weights import drop_data_
 from sottovoce.host import Host, default_host
 from sottovoce.loading import load
 from sottovoce.pipeline import run_steps
@@ -38,7 +39,7 @@ def inspect(
         selection = select_layers(model.module, model.architecture)
         plan = StepReport(step={}, targets=selection.targets, kept=selection.kept, coverage=selection.coverage)
         return facts | _found(plan.to_dict())
-    model.module.to("meta")
+    drop_data_(model.module)
     model.stream = None
     last = run_steps(chosen, model, Calibration(), host)[-1]
     return facts | _found(last.to_dict()) | {"recipe": chosen.to_dict(), "estimate": {"size_bytes": model.size_bytes}}

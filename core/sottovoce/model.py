@@ -88,5 +88,7 @@ class Model:
     @property
     def size_bytes(self) -> int:
         """Bytes of all tensors that a checkpoint holds; tensors that share memory count once."""
-        tensors = {(tensor.data_ptr() or id(tensor)): tensor for tensor in self.module.state_dict().values()}
+        tensors = {
+            (tensor.data_ptr() or id(tensor)): tensor for tensor in self.module.state_dict(keep_vars=True).values()
+        }
         return sum(tensor.nbytes for tensor in tensors.values())

@@ -112,11 +112,23 @@ def select_layers(
         raise CoverageError(
             f"no module of {architecture.name} matches {', '.join(map(repr, unmet))}; see inspect for names"
         )
+    for name, other in _sharing(module, layers).items():
+        del layers[name]
+        why[name] = f"its weight is that of {other!r} too"
     parameters = {name: parameter.numel() for name, parameter in module.named_parameters()}
     sizes = {name: layer.weight.numel() for name, layer in layers.items()}
     chosen = tuple(Target(name=name, parameters=size) for name, size in sizes.items())
     coverage = Coverage.of(architecture.part_of, parameters, chosen)
     return Selection(layers, _kept(module, layers, why), coverage, parameters, sizes)
+
+
+def _sharing(module: nn.Module, layers: Mapping[str, nn.Linear | nn.Embedding]) -> dict[str, str]:
+    """The layers whose weight another module has too, by name: quantized for one, it would be stored twice."""
+    owners: dict[int, list[str]] = {}
+    for name, parameter in module.named_parameters(remove_duplicate=False):
+        owners.setdefault(id(parameter), []).append(name.rpartition(".")[0])
+    shared = {name: owners[id(layer.weight)] for name, layer in layers.items()}
+    return {name: next(owner for owner in names if owner != name) for name, names in shared.items() if len(names) > 1}
 
 
 def _is_table(module: nn.Module) -> bool:
@@ -141,8 +153,11 @@ def _kept(
 ) -> tuple[Kept, ...]:
     kept: list[Kept] = []
     biases = 0
+    counted: set[int] = set()
     for name, child in module.named_modules():
-        own = sum(parameter.numel() for parameter in child.parameters(recurse=False))
+        parameters = [parameter for parameter in child.parameters(recurse=False) if id(parameter) not in counted]
+        counted.update(map(id, parameters))
+        own = sum(parameter.numel() for parameter in parameters)
         if name in layers:
             biases += own - layers[name].weight.numel()
         elif own:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from sottovoce.checkpoint.shard_writer import ShardWriter
 from sottovoce.checkpoint.shards import Shards
+from sottovoce.checkpoint.weights import drop_data_
 from sottovoce.errors import CheckpointError
 from sottovoce.machine import release_memory, release_pages
 
@@ -80,7 +81,7 @@ class Stream:
 
     def leave_(self, block: str) -> None:
         """Let a block's memory go; what was changed must be in a file."""
-        self.module.get_submodule(block).to("meta")
+        drop_data_(self.module.get_submodule(block))
         release_memory()
 
     @property

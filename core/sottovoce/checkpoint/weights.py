@@ -94,13 +94,22 @@ def copy_tensors(path: Path, mapped: Container[str] = ()) -> dict[str, Tensor]:
     return found
 
 
-def write_tensors(module: nn.Module, path: Path, metadata: Mapping[str, str] | None = None) -> None:
+def write_tensors(
+    module: nn.Module, path: Path, metadata: Mapping[str, str] | None = None, left_out: Container[str] = ()
+) -> None:
     """Write a module's state dict as safetensors; tensors that share memory are written once each.
+
+    Args:
+        module: What has the tensors.
+        path: The file.
+        metadata: What else its header says.
+        left_out: Names that are not written, for they share another's memory.
 
     Raises:
         OSError: The file system refused, a full disk for instance.
     """
-    write_file({name: tensor.detach().contiguous() for name, tensor in module.state_dict().items()}, path, metadata)
+    state = {name: tensor for name, tensor in module.state_dict().items() if name not in left_out}
+    write_file({name: tensor.detach().contiguous() for name, tensor in state.items()}, path, metadata)
 
 
 def load_strictly_(
@@ -118,10 +127,51 @@ def load_strictly_(
         CheckpointError: A tensor is missing, unexpected or misshapen; lists them.
     """
     own = module.state_dict()
+    ties = shared_parameters(module)
+    tensors = _with_shared(tensors, ties, where)
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     check_fit({name: tuple(tensor.shape) for name, tensor in own.items()}, shapes, where, allow_unexpected)
     # A half-precision file becomes what the module was built for, as copying it in would do.
     module.load_state_dict({name: tensors[name].to(own[name].dtype) for name in own}, strict=True, assign=True)
+    share_(module, ties)
+
+
+def shared_parameters(module: nn.Module) -> list[tuple[str, ...]]:
+    """Return the names of every parameter that several modules have, such as a table that is the output layer too."""
+    names: dict[int, list[str]] = {}
+    for name, parameter in module.named_parameters(remove_duplicate=False):
+        names.setdefault(id(parameter), []).append(name)
+    return [tuple(group) for group in names.values() if len(group) > 1]
+
+
+def share_(module: nn.Module, groups: Iterable[Iterable[str]]) -> None:
+    """Make one parameter of each group of names: the first's."""
+    for first, *others in groups:
+        for name in others:
+            owner, _, attribute = name.rpartition(".")
+            setattr(module.get_submodule(owner), attribute, module.get_parameter(first))
+
+
+def drop_data_(module: nn.Module) -> None:
+    """Leave a module's tensors without data, on the device ``meta``; a parameter that several modules have stays one.
+
+    ``module.to("meta")`` makes a new parameter for each of them.
+    """
+    groups = shared_parameters(module)
+    module.to("meta")
+    share_(module, groups)
+
+
+def _with_shared(tensors: Mapping[str, Tensor], groups: Iterable[tuple[str, ...]], where: str) -> Mapping[str, Tensor]:
+    """The tensors, with those that are stored once under one of several names."""
+    complete = dict(tensors)
+    for names in groups:
+        stored = [name for name in names if name in tensors]
+        for name in stored[1:]:
+            if not tensors[name].equal(tensors[stored[0]]):
+                raise CheckpointError(f"{where}: the model has one weight as {stored[0]} and {name}, which differ here")
+        complete |= {name: tensors[stored[0]] for name in names if stored}
+    return complete
 
 
 def check_fit(

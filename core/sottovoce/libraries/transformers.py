@@ -200,7 +200,7 @@ def _write_config(native: Any, directory: Path, description: dict[str, Any] | No
 
 def _write_weights(model: Model, directory: Path) -> None:
     if model.rename is None:
-        write_tensors(model.module, directory / WEIGHTS)
+        write_tensors(model.module, directory / WEIGHTS, left_out=tied(model.native))
         return
     writer = ShardWriter(directory)
     if model.stream is not None:

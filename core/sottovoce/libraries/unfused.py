@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from sottovoce.architecture import matches
 from sottovoce.checkpoint.shards import Shards
 from sottovoce.checkpoint.stream import Rename, Stream
-from sottovoce.checkpoint.weights import check_fit, load_strictly_
+from sottovoce.checkpoint.weights import check_fit, load_strictly_, share_, shared_parameters
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -70,7 +70,6 @@ def fill_(
     stored = _with_ties(native, names.stored)
     if not options.stream:
         load_strictly_(native, _renamed(shards, stored), str(where), options.allow_unexpected)
-        _tie_(native, names.stored)
         return None, names.rename()
     own = native.state_dict()
     shapes = {name: shards.shape(each) for name, each in stored.items()}
@@ -83,8 +82,9 @@ def fill_(
     outside = {name: stored[name] for name in own if name not in inside}
     mapped = shards.map(set(outside.values()))
     tensors = {name: mapped[each].to(own[name].dtype) for name, each in outside.items()}
+    ties = shared_parameters(native)
     native.load_state_dict(tensors, strict=False, assign=True)
-    _tie_(native, names.stored)
+    share_(native, ties)
     return Stream(native, blocks, shards), names.rename()
 
 
@@ -100,15 +100,6 @@ def _with_ties(native: Any, stored: Mapping[str, str]) -> dict[str, str]:
         if name not in made and shared in made:
             made[name] = made[shared]
     return made
-
-
-def _tie_(native: Any, stored: Mapping[str, str]) -> None:
-    """Make one parameter of those that share their memory and are stored once."""
-    parameters = dict(native.named_parameters(remove_duplicate=False))
-    for name, shared in _ties(native).items():
-        if name not in stored and name in parameters and shared in parameters:
-            owner, _, own = name.rpartition(".")
-            setattr(native.get_submodule(owner), own, parameters[shared])
 
 
 def tied(native: Any) -> frozenset[str]:
