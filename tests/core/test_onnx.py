@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from sottovoce.errors import OutputError
+from sottovoce.formats import onednn
 from sottovoce.formats.onnx import export_onnx, quantize_onnx, write_metadata
 
 
@@ -90,7 +91,9 @@ def test_products_become_int8_and_kept_ones_do_not(path: Path, tmp_path: Path, p
     weights = [weight for weight in onnx.load(small).graph.initializer if list(weight.dims) == [64, 64]]
     assert [weight.data_type for weight in weights] == [onnx.TensorProto.INT8]
     x = torch.randn(1, 20, 64)
-    np.testing.assert_allclose(run(small, x), pair.eval()(x).detach().numpy(), atol=0.05)
+    # Without VNNI, sums of two products of 8 bits saturate in onnxruntime.
+    nearly = 0.05 if onednn.vnni() else 0.25
+    np.testing.assert_allclose(run(small, x), pair.eval()(x).detach().numpy(), atol=nearly)
 
 
 def test_nothing_kept(path: Path, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from sottovoce.algorithms.round_to_nearest import Quantized, nearest, stored_bit
 from sottovoce.algorithms.static import choose_range
 from sottovoce.algorithms.statistics import InputStatistics
 from sottovoce.errors import NotFiniteError
+from sottovoce.formats.grid import choose
 from sottovoce.formats.layers import from_steps, replace_
 from sottovoce.machine import release_pages
 from sottovoce.recipe import Quantize
@@ -47,7 +48,12 @@ def round_on_inputs_(
     steps, grid = nearest(weight, scheme, step)
     rounded_steps = steps
     power = output_power(weight, hessian)
-    rounded_error = error = output_error(weight, grid.values(steps), hessian, power)
+    error = output_error(weight, grid.values(steps), hessian, power)
+    rounded_error = error
+    if step.method in ("squant", "hqq") and scheme.type == "int":
+        # These choose other values than the nearest ones; reports compare with the nearest.
+        plain = choose(weight, scheme, search=step.weight_range == "mse")
+        rounded_error = output_error(weight, plain.values(plain.round(weight)), hessian, power)
     if step.gptq is not None and scheme.type == "int":
         try:
             steps = gptq(weight, hessian, grid, step.gptq)

@@ -81,7 +81,7 @@ def test_every_engine_is_near_the_float_layer(each_engine):
     with torch.no_grad():
         got, want = layer(x), linear(x)
     assert close(got, want, 2e-2)
-    assert close(got, plain(layer, x), 2e-2 if each_engine == "float" else 5e-3)
+    assert close(got, plain(layer, x), 5e-3 if each_engine == "onednn" else 2e-2)
 
 
 @pytest.mark.parametrize("shape", [(48,), (5, 48), (2, 3, 48), (2, 1, 3, 48)])
@@ -90,7 +90,7 @@ def test_any_leading_shape(each_engine, shape):
     x = torch.randn(shape)
     got = layer(x)
     assert got.shape == (*shape[:-1], 32)
-    assert close(got, plain(layer, x), 2e-2)
+    assert close(got, plain(layer, x), 4e-2)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float64])

