@@ -27,7 +27,11 @@ _STEPS, _NOTES = "steps", "notes"
 
 @runtime_checkable
 class BlockStep(Protocol):
-    """A step of a recipe that changes a model block by block. It may share its way with the steps beside it."""
+    """A step of a recipe that changes a model block by block. It may share its way with the steps beside it.
+
+    One whose class says ``observes = True`` only looks: its blocks are not kept as finished ones, and it shares its way
+    with others of its kind alone.
+    """
 
     @property
     def layers(self) -> Sequence[str]:
@@ -62,6 +66,7 @@ class Passage:
         """
         self._model, self._steps, self._calibration = model, steps, calibration
         self._samples: Sequence[Sample] = calibration.samples or ()
+        self._observes = bool(steps) and all(getattr(step, "observes", False) for step in steps)
         self._told: tuple[str, ...] = ()
         if calibration.samples is not None and steps:
             self._told = check_samples(calibration.samples, model.architecture)
@@ -70,7 +75,7 @@ class Passage:
         if calibration.originals is not None and scales:
             # A gate keeps layers as they were scaled, or left by an earlier step, which a finished block does not tell.
             directory = None
-        if model.stream is not None and directory is None and steps:
+        if model.stream is not None and directory is None and steps and not self._observes:
             directory = model.stream.new_directory()
         self._finished = FinishedBlocks(directory, calibration.key, model.rename)
         self._seconds = [0.0 for _ in steps]
@@ -117,6 +122,10 @@ class Passage:
             if stream is not None and model.rename is not None:
                 stream.enter_(block.name, model.rename)
             if block.name not in self._worked:
+                return
+            if self._observes:
+                for step in self._steps:
+                    step.visit_(block)
                 return
             self._finished.keep(model.module, block.name, {_STEPS: [self._timed(number, block) for number in
                                                                     range(len(self._steps))]})  # fmt: skip

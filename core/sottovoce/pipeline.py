@@ -79,9 +79,12 @@ def compress(
     finally:
         if gate is not None:
             gate.originals.close()
+    from sottovoce.formats.layers import is_quantized
+
     if model.stream is None:
         leave_file_(model.module)
-    if model.stream is None and model.architecture.rewire is not None:
+    # As a loader does: one that finds no quantized layer on disk leaves the module as its library made it.
+    if model.stream is None and model.architecture.rewire is not None and is_quantized(model.module):
         model.architecture.rewire(model.module)
     model.report = CompressionReport(
         recipe=recipe.to_dict(),

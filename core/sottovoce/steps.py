@@ -219,12 +219,16 @@ Protection = Mapping[Pattern, Annotated[float, Field(gt=0, le=1)]]
 SaliencyMetric = Literal["reap", "mean-norm", "ean", "frequency"]
 
 
+Threshold = Annotated[float, Field(gt=0, le=1)]
+
+
 class PartBudget(BaseModel):
     """What is different for the experts of one part of the model; what is unset is as the step says."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     keep: Amount | None = None
+    threshold: Threshold | None = None
     saliency: SaliencyMetric | None = None
     protect: Protection | None = None
     merge: bool | None = None
@@ -239,8 +243,13 @@ class PruneExperts(Step):
 
     by_block: ClassVar[bool] = True
 
-    keep: Amount = 0.5
-    """How many experts of a layer stay: a whole number, or a share of them between 0 and 1."""
+    keep: Amount | None = None
+    """How many experts of a layer stay: a whole number, or a share of them between 0 and 1. By default half of them."""
+    threshold: Threshold | None = None
+    """In place of ``keep``: experts go that are chosen for fewer tokens than this share of their layer's mean.
+
+    As many stay in every layer of a part: as the layer needs that has the most experts over the threshold.
+    """
     saliency: SaliencyMetric = "reap"
     """What counts: ``reap`` the mean of gate times output norm, ``mean-norm`` of the output norm alone, ``ean`` the sum
     of the output norms, ``frequency`` the tokens."""
@@ -270,6 +279,8 @@ class PruneExperts(Step):
         if isinstance(parts, Mapping):
             flat = {key: value for key, value in fields.items() if key not in made}
             made["parts"] = {key: None if value is False else value for key, value in {**parts, **flat}.items()}
+        if made.get("threshold") is None:
+            made.setdefault("keep", 0.5)
         return made
 
     @model_validator(mode="after")
@@ -277,6 +288,11 @@ class PruneExperts(Step):
         if taken := sorted({"step", *type(self).model_fields} & set(self.parts)):
             problem = f"a part cannot be called {taken[0]!r}: the step has a setting of that name"
             raise PydanticCustomError("fit", "{problem}", {"problem": problem})
+        budgets = {"": self, **{f"{part}: ": budget for part, budget in self.parts.items() if budget is not None}}
+        for part, budget in budgets.items():
+            if budget.keep is not None and budget.threshold is not None:
+                problem = f"{part}keep and threshold both say how many experts stay; give one of them"
+                raise PydanticCustomError("fit", "{problem}", {"problem": problem})
         return self
 
     @property
@@ -290,6 +306,8 @@ class PruneExperts(Step):
         if budget is None:
             return None
         own = {key: value for key, value in budget if value is not None}
+        if own.keys() & {"keep", "threshold"}:
+            own = {"keep": None, "threshold": None} | own
         return self.model_copy(update=own | {"parts": {}})
 
     def to_dict(self) -> dict[str, Any]:

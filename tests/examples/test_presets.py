@@ -96,17 +96,13 @@ def measured(request: pytest.FixtureRequest) -> Measured:
     return found
 
 
-@pytest.mark.parametrize(
-    ("preset", "points"), [("int8", 0.5), ("int8-gptq", 0.5), ("int4", 1.0), (OTHER_ENGINE, 0.5)]
-)
+@pytest.mark.parametrize(("preset", "points"), [("int8", 0.5), ("int8-gptq", 0.5), ("int4", 1.0), (OTHER_ENGINE, 0.5)])
 def test_the_recognizer_hears_as_well_as_before(preset: str, points: float, paraformer: Measured) -> None:
     cer = paraformer.metric(preset, "cer")
     assert cer.value <= cer.baseline + points
 
 
-@pytest.mark.parametrize(
-    ("preset", "points"), [("int8", 1.0), ("int8-gptq", 1.0), ("int4", 3.0), (OTHER_ENGINE, 1.0)]
-)
+@pytest.mark.parametrize(("preset", "points"), [("int8", 1.0), ("int8-gptq", 1.0), ("int4", 3.0), (OTHER_ENGINE, 1.0)])
 def test_the_aligner_moves_hardly_more_boundaries_than_bfloat16_does(
     preset: str, points: float, aligner: Measured
 ) -> None:

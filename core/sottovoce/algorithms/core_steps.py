@@ -40,4 +40,4 @@ def sottovoce_compress(step: Step, model: Model, architecture: Architecture, cal
         return SkippedExperts(model, architecture, step)
     from sottovoce.algorithms.prune_experts import PrunedExperts
 
-    return PrunedExperts(model, architecture, step)
+    return PrunedExperts(model, architecture, step, calibration)

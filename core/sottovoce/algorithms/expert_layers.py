@@ -36,6 +36,8 @@ class ExpertLayer:
     """How many there are."""
     keep: int
     """How many stay."""
+    top_k: int = 1
+    """How many a token is routed to."""
 
     def modules(self, module: nn.Module) -> tuple[Experts, nn.Module]:
         """The experts and their router."""
@@ -75,7 +77,9 @@ def plan_layers(
                 "experts; the layout or the model is wrong"
             )
         top_k = getattr(_router(model.module, name, layout), "top_k", 1)
-        layers[name] = ExpertLayer(name, layout, own, count, kept_count(own.keep, count, top_k))
+        # With a threshold all stay until their use was counted.
+        stay = count if own.keep is None else kept_count(own.keep, count, top_k)
+        layers[name] = ExpertLayer(name, layout, own, count, stay, int(top_k))
     found = {layer.layout.part for layer in layers.values()}
     missing = sorted(part for part, budget in step.parts.items() if budget is not None and part not in found)
     if missing or not (layers or kept):

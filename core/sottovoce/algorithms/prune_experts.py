@@ -6,7 +6,7 @@ import functools
 import importlib.util
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ from sottovoce.algorithms.expert_surgery import damage, gate_growth, keep_expert
 from sottovoce.algorithms.merging import merge_experts_, router_similarity
 from sottovoce.algorithms.routing import routed as run_to_experts
 from sottovoce.algorithms.saliency import Routed, Saliency, measure, read_saliency, write_saliency
+from sottovoce.algorithms.usage import measure_usage, used_experts
 from sottovoce.errors import CoverageError, RecipeError, SamplesError, SourceError
 from sottovoce.formats.experts import Experts
 from sottovoce.plots import saliency_curves
@@ -28,6 +29,7 @@ from sottovoce.walk import Block
 
 if TYPE_CHECKING:
     from sottovoce.architecture import Architecture
+    from sottovoce.calibration import Calibration
     from sottovoce.lanes import Lane
     from sottovoce.model import Model
     from sottovoce.samples import Sample
@@ -40,13 +42,16 @@ ALL = "all"
 class PrunedExperts:
     """One pruning step on its way through the blocks (see :class:`~sottovoce.passage.BlockStep`)."""
 
-    def __init__(self, model: Model, architecture: Architecture, step: PruneExperts) -> None:
+    def __init__(
+        self, model: Model, architecture: Architecture, step: PruneExperts, calibration: Calibration | None = None
+    ) -> None:
         """Prepare the work; nothing is changed yet.
 
         Args:
             model: The model, its experts as :class:`~sottovoce.formats.experts.Experts`.
             architecture: Its family.
             step: What to prune.
+            calibration: The samples that the use of experts is counted on, where the step has a threshold.
 
         Raises:
             RecipeError: The model has no experts, or none of a part that the step names, or too few or more would stay
@@ -59,6 +64,7 @@ class PrunedExperts:
         self._parameters = {name: parameter.numel() for name, parameter in model.module.named_parameters()}
         self._layers, self._kept = plan_layers(model, architecture, step)
         self._scores = self._read_scores()
+        self._calibration, self._notes = calibration, list[str]()
         self._facts: dict[str, dict[str, Any]] = {}
         self._held_out: dict[str, frozenset[str]] = {}
         self._kinds_of: dict[tuple[str, str], Sequence[str]] = {}
@@ -80,7 +86,17 @@ class PrunedExperts:
         return {name: tuple(fact["kept"]) for name, fact in self._facts.items()}
 
     def begin_(self) -> None:
-        """Nothing lies outside of the blocks."""
+        """Count the use of the experts where a threshold says how many stay.
+
+        Raises:
+            SamplesError: No sample reaches a layer.
+            CoverageError: All experts would stay.
+        """
+        counted = {name: layer.experts for name, layer in self._layers.items() if layer.step.threshold is not None}
+        if counted and next(self.model.module.parameters()).is_meta and not self._calibration and not self._scores:
+            self._notes.append("how many experts are under the threshold is only known on samples: none are left out")
+        elif counted:
+            self._keep_used_(self._count_use(counted))
 
     def visit_(self, block: Block) -> dict[str, Any]:
         """Prune the experts of one block.
@@ -108,7 +124,7 @@ class PrunedExperts:
         if saliency := self.saliency:
             self._attach(saliency)
         targets = [Target(name=name, parameters=fact["removed_parameters"]) for name, fact in self._facts.items()]
-        notes = [f"{name}: {note}" for name, fact in self._facts.items() for note in fact["notes"]]
+        notes = self._notes + [f"{name}: {note}" for name, fact in self._facts.items() for note in fact["notes"]]
         return StepReport(
             step=self.step.to_dict(),
             targets=tuple(targets),
@@ -118,6 +134,35 @@ class PrunedExperts:
             timing={what: round(spent, 2) for what, spent in self._seconds.items()},
             details=self._details(),
         )
+
+    def _count_use(self, layers: Mapping[str, int]) -> Mapping[str, Tensor]:
+        if self._scores is not None:
+            return {name: self._scores[name].score("frequency") for name in layers}
+        if not self._calibration:
+            raise SamplesError("a threshold is a share of how often experts are chosen: give samples (--data)")
+        counts = measure_usage(self.model, layers, self._calibration)
+        if missing := [name for name in layers if name not in counts]:
+            raise SamplesError(f"no sample reaches the experts {missing[0]!r}; give samples that do")
+        return counts
+
+    def _keep_used_(self, counts: Mapping[str, Tensor]) -> None:
+        """Keep as many experts in every layer of a part as the layer needs that has the most over the threshold."""
+        stay: dict[str, int] = {}
+        for name, tokens in counts.items():
+            layer = self._layers[name]
+            used = used_experts(tokens, layer.step.threshold or 0.0)
+            stay[layer.layout.part] = max(stay.get(layer.layout.part, layer.top_k), used)
+        if all(stay[layer.layout.part] == layer.experts for layer in self._layers.values()):
+            raise CoverageError(
+                f"{self.name}: some layer needs all of its experts by the threshold, and as many stay in every one; "
+                "give a larger threshold, or keep"
+            )
+        for name in counts:
+            layer = self._layers[name]
+            self._layers[name] = replace(layer, keep=stay[layer.layout.part])
+        for part, keep in stay.items():
+            experts = next(layer.experts for layer in self._layers.values() if layer.layout.part == part)
+            self._notes.append(f"{part}: {keep} of {experts} experts stay in every layer by the threshold")
 
     def _attach(self, saliency: dict[str, Saliency]) -> None:
         """What was measured goes beside the weights: the numbers, and where it can be drawn, a picture."""

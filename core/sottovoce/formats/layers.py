@@ -20,6 +20,11 @@ QUANTIZED = (Int8Linear, PackedLinear, Float8Linear, Int8Embedding)
 """Every class of quantized layer; each has a ``scheme``."""
 
 
+def is_quantized(module: nn.Module) -> bool:
+    """Return whether any layer of a module is quantized."""
+    return any(isinstance(child, QUANTIZED) for child in module.modules())
+
+
 def from_steps(linear: nn.Linear, steps: Tensor, grid: Grid, inputs: InputRange | None = None) -> nn.Module:
     """The layer that stores ``steps`` ``[out, in]`` of a grid in place of a float layer's weight."""
     if grid.scheme.type == "float":
