@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sottovoce.checkpoint.choice import asked_weights
 from sottovoce.checkpoint.download import fetch
-from sottovoce.checkpoint.identity import class_name
+from sottovoce.checkpoint.identity import class_name, refuse_code
 from sottovoce.checkpoint.manifest import read_manifest, verify
 from sottovoce.device import check_device
 from sottovoce.errors import PluginError, SourceError
@@ -20,7 +22,8 @@ from sottovoce.report import COMPRESSION_FILE, CompressionReport
 if TYPE_CHECKING:
     from sottovoce.architecture import Architecture
 
-_OWN_OPTIONS = ("device", "dtype", "hub", "revision", "token", "cache_dir", "allow_unexpected", "stream", "max_memory")
+_OWN_OPTIONS = ("device", "dtype", "hub", "revision", "token", "cache_dir", "weights", "allow_unexpected",
+                "stream", "max_memory")  # fmt: skip
 
 
 def load(source: str | os.PathLike[str], *, host: Host | None = None, **options: Any) -> Model:
@@ -30,7 +33,8 @@ def load(source: str | os.PathLike[str], *, host: Host | None = None, **options:
         source: A directory; an alias such as FunASR's; or ``owner/name`` on a hub.
         host: Where to look for plugins; by default the process's own.
         **options: The fields of :class:`~sottovoce.model.LoadOptions` (``device``, ``dtype``, ``hub``, ``revision``,
-            ``token``, ``cache_dir``, ``allow_unexpected``); all others go to the library that builds the model.
+            ``token``, ``cache_dir``, ``weights``, ``allow_unexpected``); all others go to the library that
+            builds the model.
 
     Raises:
         UnknownModelError: No installed plugin describes the model.
@@ -47,7 +51,11 @@ def load_with(name: str, options: LoadOptions, host: Host) -> Model:
     source = _find(name, options, host)
     if source.repository is None and (manifest := read_manifest(source.directory)):
         verify(source.directory, manifest)
+    if options.weights is not None:
+        asked_weights(source.directory, options.weights)
+        source = replace(source, weights=options.weights)
     architecture = host.owner_of(class_name(source.directory))
+    refuse_code(source.directory)
     report = _read_report(source.directory)
     model = host.call("sottovoce_load", architecture, source=source, options=options)
     if not isinstance(model, Model):

@@ -36,6 +36,8 @@ class Source:
     """The files, on this machine."""
     repository: Repository | None = None
     """The hub repository with the revision that was fetched, when there was one."""
+    weights: str | None = None
+    """The file of weights that was asked for, where the directory has several."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +50,8 @@ class LoadOptions:
     revision: str | None = None
     token: str | None = None
     cache_dir: Path | None = None
+    weights: str | None = None
+    """Which file of weights to take, by its name in the directory; by default the one that the library would."""
     allow_unexpected: tuple[str, ...] = ()
     """Patterns of tensors in the file that may be left out of the model."""
     stream: bool = False

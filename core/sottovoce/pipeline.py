@@ -128,7 +128,14 @@ def _work_key(model: Model, recipe: Recipe, samples: Samples | None) -> str:
     directory = model.source.directory
     files = sorted((path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in directory.glob("*"))
     dtype = str(next(model.module.parameters()).dtype)
-    facts = [str(directory.resolve()), files, dtype, recipe.to_dict(), samples.identity if samples else None]
+    facts = [
+        str(directory.resolve()),
+        model.source.weights,
+        files,
+        dtype,
+        recipe.to_dict(),
+        samples.identity if samples else None,
+    ]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 

@@ -135,6 +135,7 @@ def provenance(model: Model) -> dict[str, Any]:
         "name": repository.id if repository else Path(model.source.name).resolve().name,
         "hub": repository.hub if repository else None,
         "revision": repository.revision if repository else None,
+        **({"weights": model.source.weights} if model.source.weights else {}),
         **describe_origin(model.source.directory),
     }
 

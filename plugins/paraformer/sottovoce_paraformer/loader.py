@@ -31,6 +31,7 @@ def load(source: Source, architecture: Architecture, options: LoadOptions) -> Mo
     if options.dtype in {"float16", "bfloat16"}:
         settings["fp16" if options.dtype == "float16" else "bf16"] = True
     settings["allow_unexpected"] = options.allow_unexpected
+    settings["weights"] = options.weights
     if options.hub is not None:
         # FunASR hands it on to the models beside this one.
         settings["hub"] = options.hub
