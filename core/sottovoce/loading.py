@@ -16,14 +16,12 @@ from sottovoce.checkpoint.manifest import read_manifest, verify
 from sottovoce.device import check_device
 from sottovoce.errors import PluginError, SourceError
 from sottovoce.host import Host, default_host
+from sottovoce.load_options import read_options
 from sottovoce.model import LoadOptions, Model, Repository, Source
 from sottovoce.report import COMPRESSION_FILE, CompressionReport
 
 if TYPE_CHECKING:
     from sottovoce.architecture import Architecture
-
-_OWN_OPTIONS = ("device", "dtype", "hub", "revision", "token", "cache_dir", "weights", "allow_unexpected",
-                "stream", "max_memory")  # fmt: skip
 
 
 def load(source: str | os.PathLike[str], *, host: Host | None = None, **options: Any) -> Model:
@@ -34,15 +32,15 @@ def load(source: str | os.PathLike[str], *, host: Host | None = None, **options:
         host: Where to look for plugins; by default the process's own.
         **options: The fields of :class:`~sottovoce.model.LoadOptions` (``device``, ``dtype``, ``hub``, ``revision``,
             ``token``, ``cache_dir``, ``weights``, ``allow_unexpected``); all others go to the library that
-            builds the model.
+            builds the model, which must know them. ``model_revision`` is ``revision``, ``torch_dtype`` is ``dtype``,
+            and ``hub`` may be ``ms`` or ``huggingface``, as other libraries call them.
 
     Raises:
         UnknownModelError: No installed plugin describes the model.
         SourceError: The files are missing or damaged, or could not be fetched.
-        UsageError: There is no such device here.
+        UsageError: There is no such device here, or an option is unknown or out of range.
     """
-    own = {name: options.pop(name) for name in _OWN_OPTIONS if name in options}
-    return load_with(os.fspath(source), LoadOptions(**own, native=options), host or default_host())
+    return load_with(os.fspath(source), read_options(options), host or default_host())
 
 
 def load_with(name: str, options: LoadOptions, host: Host) -> Model:
@@ -77,7 +75,12 @@ def _find(name: str, options: LoadOptions, host: Host) -> Source:
         if name.count("/") != 1 or name.startswith((".", "/")):
             raise SourceError(f"{name}: no such directory, and neither an alias nor an owner/name id of a hub")
         repository = Repository(id=name, hub=options.hub or "hf", revision=options.revision)
-    directory, repository = fetch(repository, options)
+
+    def look(directory: Path) -> None:
+        host.owner_of(class_name(directory))
+        refuse_code(directory)
+
+    directory, repository = fetch(repository, options, look)
     return Source(name=name, directory=directory, repository=repository)
 
 

@@ -11,6 +11,9 @@ from sottovoce.errors import SourceError
 DESCRIPTION = "configuration.json"
 """ModelScope's, which may name the configuration."""
 
+CONFIGURATIONS = ("config.json", "config.yaml", DESCRIPTION)
+"""Files that tell whose a model is."""
+
 
 def class_name(directory: Path) -> str:
     """The model class named in ``config.json`` (transformers) or in ``config.yaml`` (FunASR).
@@ -33,6 +36,14 @@ def class_name(directory: Path) -> str:
     )
 
 
+def configuration_name(directory: Path) -> str | None:
+    """The configuration that ``configuration.json`` names, where it does."""
+    described = directory / DESCRIPTION
+    files = read_config(described, (), references=True).get("file_path_metas") if described.is_file() else None
+    name = files.get("config") if isinstance(files, dict) else None
+    return name if isinstance(name, str) else None
+
+
 def refuse_code(directory: Path) -> None:
     """Refuse a directory whose configuration asks for code of its own, whoever reads it later.
 
@@ -46,11 +57,8 @@ def refuse_code(directory: Path) -> None:
 
 def _configurations(directory: Path) -> list[Path]:
     paths = [directory / "config.json", directory / "config.yaml"]
-    described = directory / DESCRIPTION
-    if described.is_file():
-        files = read_config(described, (), references=True).get("file_path_metas")
-        if isinstance(files, dict) and isinstance(files.get("config"), str):
-            paths.insert(0, contained_path(directory, files["config"]))
+    if name := configuration_name(directory):
+        paths.insert(0, contained_path(directory, name))
     return [path for path in paths if path.is_file()]
 
 

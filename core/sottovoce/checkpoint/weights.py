@@ -17,6 +17,7 @@ from sottovoce.errors import CheckpointError, SourceError
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+ALLOW_HINT = "leave unexpected tensors out with allow_unexpected (--allow-unexpected NAME, or re:EXPRESSION)"
 _PART_BYTES = 128_000_000
 
 
@@ -166,7 +167,7 @@ def check_fit(
         if names
     ]
     if problems:
-        hint = "; leave unexpected tensors out with allow_unexpected" if unexpected and not missing + misshapen else ""
+        hint = f"; {ALLOW_HINT}" if unexpected and not missing + misshapen else ""
         raise CheckpointError(f"{where}: the weights do not fit the model: {'; '.join(problems)}{hint}")
 
 

@@ -21,7 +21,7 @@ from sottovoce.checkpoint.download import fetch
 from sottovoce.errors import SourceError
 from sottovoce.formats import compressed_tensors
 from sottovoce_paraformer import configuration
-from sottovoce_paraformer.aliases import resolve
+from sottovoce_paraformer.aliases import find
 from sottovoce_paraformer.lora import LowRank, merged
 
 _BUILT_IN = ("silero-vad", "silero_vad")
@@ -45,9 +45,7 @@ class AutoModel(funasr.AutoModel):  # type: ignore[misc]  # FunASR is not typed
         config = described.settings
         config.setdefault("model_conf", {})
         allow = options.pop("allow_unexpected", ())
-        settings = {
-            **config,
-            **options,
+        settings = _merged(config, options) | {
             "model": configuration.original_name(config.get("model")),
             "model_path": str(directory),
         }
@@ -107,6 +105,16 @@ def _build(settings: dict[str, Any], directory: Path) -> tuple[torch.nn.Module, 
     return module, kwargs
 
 
+def _merged(config: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration with the caller's options in it, section by section as FunASR merges them."""
+    result = dict(config)
+    for key, value in options.items():
+        inner = result.get(key)
+        both = isinstance(inner, Mapping) and isinstance(value, Mapping)
+        result[key] = _merged(inner, value) if both else value  # type: ignore[arg-type]
+    return result
+
+
 def _directory(options: dict[str, Any]) -> Path:
     """Where the model lies; fetches it when it is an alias or an id."""
     name = str(options["model"])
@@ -115,7 +123,7 @@ def _directory(options: dict[str, Any]) -> Path:
     hub = {"ms": "modelscope", "modelscope": "modelscope", "hf": "hf", "huggingface": "hf"}.get(str(options.get("hub")))
     revision = options.get("model_revision")
     wanted = LoadOptions(hub=hub, revision=None if revision == "master" else revision)  # type: ignore[arg-type]
-    repository = resolve(name, wanted)
+    repository = find(name, wanted)
     if repository is None and name.count("/") != 1:
         raise SourceError(f"{name}: no such directory, and neither an alias that FunASR knows nor an id of a hub")
     repository = repository or Repository(id=name, hub=wanted.hub or "modelscope", revision=wanted.revision)
