@@ -21,6 +21,7 @@ FLOORS = [
     ["gate"],
     ["evaluation", "record", "saving"],
     ["loading"],
+    ["load_options"],
     ["host", "isolation"],
     ["algorithms", "libraries", "metrics"],
     ["hookspecs"],

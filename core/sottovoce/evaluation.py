@@ -28,7 +28,7 @@ def evaluate(
     *,
     host: Host | None = None,
     progress: Progress = silent,
-    **options: Any,
+    **given: Any,
 ) -> EvaluationReport:
     """Measure a model on samples, beside a baseline when one is given.
 
@@ -40,7 +40,7 @@ def evaluate(
         baseline: What to compare with.
         host: Where to look for plugins; with one of your own everything runs in this process.
         progress: Called after every sample.
-        **options: As for :func:`load`.
+        **given: As for :func:`load`; ``weights`` are the model's, not the baseline's.
 
     Raises:
         SamplesError: The manifest is broken, or has no references.
@@ -48,6 +48,8 @@ def evaluate(
     samples = samples if isinstance(samples, Samples) else read_samples(samples)
 
     def measure(subject: Model | str | os.PathLike[str], run: Run | None, is_baseline: bool = False) -> Measurement:
+        # The baseline has weights of its own.
+        options = {name: value for name, value in given.items() if not (is_baseline and name == "weights")}
         if isinstance(subject, Model) or host is not None:
             return measured(subject, samples, run, options, is_baseline, host=host, progress=progress)
         found = run_isolated(measured, os.fspath(subject), samples, run, options, is_baseline, progress=progress)

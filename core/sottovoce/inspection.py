@@ -8,10 +8,12 @@ from typing import Any
 
 from sottovoce.calibration import Calibration
 from sottovoce.checkpoint.weights import drop_data_
+from sottovoce.errors import CoverageError
 from sottovoce.host import Host, default_host
 from sottovoce.loading import load
+from sottovoce.model import Model
 from sottovoce.pipeline import run_steps
-from sottovoce.recipe import Recipe
+from sottovoce.recipe import Quantize, Recipe
 from sottovoce.report import Coverage, StepReport
 from sottovoce.selection import select_layers
 
@@ -21,7 +23,8 @@ def inspect(
 ) -> dict[str, Any]:
     """Say what would be compressed and what would not, with sizes. Nothing is run or written.
 
-    With a recipe, its steps are applied to tensors without data, so the estimate is what ``compress`` would give.
+    With a recipe, its steps are applied to tensors without data, so the estimate is what ``compress`` would give; where
+    ``compress`` would refuse for the coverage, ``refused`` says why.
     """
     host = host or default_host()
     chosen = host.recipe(recipe) if recipe is not None else None
@@ -39,10 +42,45 @@ def inspect(
         selection = select_layers(model.module, model.architecture)
         plan = StepReport(step={}, targets=selection.targets, kept=selection.kept, coverage=selection.coverage)
         return facts | _found(plan.to_dict())
+    refused: dict[str, str] = {}
+    try:
+        last = _planned(chosen, model, host)
+    except CoverageError as error:
+        # What compress would refuse is what one asks about: show it all the same.
+        refused = {"refused": str(error)}
+        model = load(source, host=host, **{"stream": True, **options})
+        try:
+            last = _planned(_without_promises(chosen), model, host)
+        except CoverageError:
+            last = _met(chosen, model, error)
+    estimate = {"recipe": chosen.to_dict(), "estimate": {"size_bytes": model.size_bytes}}
+    return facts | _found(last.to_dict()) | estimate | refused
+
+
+def _planned(recipe: Recipe, model: Model, host: Host) -> StepReport:
+    """Apply a recipe's steps to the model without data."""
     drop_data_(model.module)
     model.stream = None
-    last = run_steps(chosen, model, Calibration(), host)[-1]
-    return facts | _found(last.to_dict()) | {"recipe": chosen.to_dict(), "estimate": {"size_bytes": model.size_bytes}}
+    return run_steps(recipe, model, Calibration(), host)[-1]
+
+
+def _met(recipe: Recipe, model: Model, error: CoverageError) -> StepReport:
+    """What the last step that quantizes would meet, where it cannot be applied for the error."""
+    step = next((step for step in reversed(recipe.steps) if isinstance(step, Quantize)), None)
+    if step is None:
+        raise error
+    selection = select_layers(model.module, model.architecture, step.targets, step.ignore, step.embeddings)
+    if selection.targets:
+        raise error
+    return StepReport(step={}, targets=selection.targets, kept=selection.kept, coverage=selection.coverage)
+
+
+def _without_promises(recipe: Recipe) -> Recipe:
+    """The recipe with any coverage being enough."""
+    steps = [
+        step.model_copy(update={"min_coverage": 0.0}) if isinstance(step, Quantize) else step for step in recipe.steps
+    ]
+    return recipe.model_copy(update={"steps": steps})
 
 
 def _found(step: Mapping[str, Any]) -> dict[str, Any]:

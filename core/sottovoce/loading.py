@@ -5,22 +5,23 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sottovoce.checkpoint.choice import asked_weights
 from sottovoce.checkpoint.download import fetch
-from sottovoce.checkpoint.identity import class_name
+from sottovoce.checkpoint.identity import class_name, refuse_code
 from sottovoce.checkpoint.manifest import read_manifest, verify
 from sottovoce.device import check_device
 from sottovoce.errors import PluginError, SourceError
 from sottovoce.host import Host, default_host
+from sottovoce.load_options import read_options
 from sottovoce.model import LoadOptions, Model, Repository, Source
 from sottovoce.report import COMPRESSION_FILE, CompressionReport
 
 if TYPE_CHECKING:
     from sottovoce.architecture import Architecture
-
-_OWN_OPTIONS = ("device", "dtype", "hub", "revision", "token", "cache_dir", "allow_unexpected", "stream", "max_memory")
 
 
 def load(source: str | os.PathLike[str], *, host: Host | None = None, **options: Any) -> Model:
@@ -30,15 +31,16 @@ def load(source: str | os.PathLike[str], *, host: Host | None = None, **options:
         source: A directory; an alias such as FunASR's; or ``owner/name`` on a hub.
         host: Where to look for plugins; by default the process's own.
         **options: The fields of :class:`~sottovoce.model.LoadOptions` (``device``, ``dtype``, ``hub``, ``revision``,
-            ``token``, ``cache_dir``, ``allow_unexpected``); all others go to the library that builds the model.
+            ``token``, ``cache_dir``, ``weights``, ``allow_unexpected``); all others go to the library that
+            builds the model, which must know them. ``model_revision`` is ``revision``, ``torch_dtype`` is ``dtype``,
+            and ``hub`` may be ``ms`` or ``huggingface``, as other libraries call them.
 
     Raises:
         UnknownModelError: No installed plugin describes the model.
         SourceError: The files are missing or damaged, or could not be fetched.
-        UsageError: There is no such device here.
+        UsageError: There is no such device here, or an option is unknown or out of range.
     """
-    own = {name: options.pop(name) for name in _OWN_OPTIONS if name in options}
-    return load_with(os.fspath(source), LoadOptions(**own, native=options), host or default_host())
+    return load_with(os.fspath(source), read_options(options), host or default_host())
 
 
 def load_with(name: str, options: LoadOptions, host: Host) -> Model:
@@ -47,7 +49,11 @@ def load_with(name: str, options: LoadOptions, host: Host) -> Model:
     source = _find(name, options, host)
     if source.repository is None and (manifest := read_manifest(source.directory)):
         verify(source.directory, manifest)
+    if options.weights is not None:
+        asked_weights(source.directory, options.weights)
+        source = replace(source, weights=options.weights)
     architecture = host.owner_of(class_name(source.directory))
+    refuse_code(source.directory)
     report = _read_report(source.directory)
     model = host.call("sottovoce_load", architecture, source=source, options=options)
     if not isinstance(model, Model):
@@ -69,7 +75,12 @@ def _find(name: str, options: LoadOptions, host: Host) -> Source:
         if name.count("/") != 1 or name.startswith((".", "/")):
             raise SourceError(f"{name}: no such directory, and neither an alias nor an owner/name id of a hub")
         repository = Repository(id=name, hub=options.hub or "hf", revision=options.revision)
-    directory, repository = fetch(repository, options)
+
+    def look(directory: Path) -> None:
+        host.owner_of(class_name(directory))
+        refuse_code(directory)
+
+    directory, repository = fetch(repository, options, look)
     return Source(name=name, directory=directory, repository=repository)
 
 

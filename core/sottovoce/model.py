@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+import difflib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
+
+from sottovoce.errors import UsageError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -36,6 +39,8 @@ class Source:
     """The files, on this machine."""
     repository: Repository | None = None
     """The hub repository with the revision that was fetched, when there was one."""
+    weights: str | None = None
+    """The file of weights that was asked for, where the directory has several."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +53,8 @@ class LoadOptions:
     revision: str | None = None
     token: str | None = None
     cache_dir: Path | None = None
+    weights: str | None = None
+    """Which file of weights to take, by its name in the directory; by default the one that the library would."""
     allow_unexpected: tuple[str, ...] = ()
     """Patterns of tensors in the file that may be left out of the model."""
     stream: bool = False
@@ -57,6 +64,24 @@ class LoadOptions:
     """Bytes that the process may take; a mixture of experts that takes more than half of them is streamed."""
     native: Mapping[str, Any] = field(default_factory=dict)
     """Keyword arguments for the library that builds the model."""
+
+    def refuse_unknown(self, accepted: Iterable[str], library: str) -> None:
+        """Refuse keyword arguments that the native library would ignore, or fail on.
+
+        Args:
+            accepted: Those that it heeds.
+            library: Its name, for the error.
+
+        Raises:
+            UsageError: There are others; names them, and what was perhaps meant.
+        """
+        known = {*accepted, *(each.name for each in fields(self))} - {"native"}
+        problems = []
+        for name in sorted(set(self.native) - known):
+            close = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.7)
+            problems.append(f"{name} (did you mean {close[0]}?)" if close else name)
+        if problems:
+            raise UsageError(f"{library} has no such option: {', '.join(problems)}")
 
 
 @dataclass(kw_only=True)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sottovoce.calibration import Calibration
+from sottovoce.checkpoint.finite import require_finite
 from sottovoce.checkpoint.weights import leave_file_
 from sottovoce.errors import PluginError, RecipeError, SamplesError, UsageError
 from sottovoce.gate import Gate
@@ -56,11 +57,13 @@ def compress(
         SamplesError: The recipe calibrates, and the samples are none, too short or of the wrong kind.
         MemoryLimitError: The work does not fit ``max_memory``.
         GateError: The recipe's gate cannot be held.
+        NotFiniteError: A weight is infinite or not a number; the model is unchanged.
     """
     host = host or default_host()
     recipe = host.recipe(recipe)
     samples = _samples(samples)
     require_samples(recipe, samples)
+    require_finite(model.module)
     reset_peak_memory()
     begin, before = time.perf_counter(), model.size_bytes
     gate = _open_gate(recipe, model, _samples(gate_samples) or samples, host, progress)
@@ -131,7 +134,14 @@ def _work_key(model: Model, recipe: Recipe, samples: Samples | None) -> str:
     directory = model.source.directory
     files = sorted((path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in directory.glob("*"))
     dtype = str(next(model.module.parameters()).dtype)
-    facts = [str(directory.resolve()), files, dtype, recipe.to_dict(), samples.identity if samples else None]
+    facts = [
+        str(directory.resolve()),
+        model.source.weights,
+        files,
+        dtype,
+        recipe.to_dict(),
+        samples.identity if samples else None,
+    ]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 

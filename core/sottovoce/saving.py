@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from sottovoce.calibration import Calibration
 from sottovoce.checkpoint.directory import new_directory, refuse_existing
+from sottovoce.checkpoint.finite import require_finite
 from sottovoce.checkpoint.manifest import digests
 from sottovoce.checkpoint.origin import copy_notices, describe_origin
 from sottovoce.errors import ReloadError, UsageError
@@ -33,9 +34,11 @@ def save(model: Model, directory: str | os.PathLike[str], *, overwrite: bool = F
         UsageError: The directory exists, or holds the model.
         ReloadError: Loaded again, the outputs on the probe differ; nothing is written.
         OutputError: The file system refused; nothing is written.
+        NotFiniteError: A weight is infinite or not a number.
     """
     host, path = host or default_host(), Path(directory)
     _refuse_source(model, path)
+    require_finite(model.module)
     with new_directory(path, overwrite) as temporary:
         _write(model, "native", temporary, host)
         for name, write in model.attachments.items():
@@ -121,6 +124,7 @@ def export(
     refuse_existing(path, overwrite)
     model = model if isinstance(model, Model) else load(model, host=host)
     _refuse_source(model, path)
+    require_finite(model.module)
     with new_directory(path, overwrite) as temporary:
         _write(model, format, temporary, host)
     return path
@@ -135,6 +139,7 @@ def provenance(model: Model) -> dict[str, Any]:
         "name": repository.id if repository else Path(model.source.name).resolve().name,
         "hub": repository.hub if repository else None,
         "revision": repository.revision if repository else None,
+        **({"weights": model.source.weights} if model.source.weights else {}),
         **describe_origin(model.source.directory),
     }
 

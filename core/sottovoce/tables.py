@@ -84,6 +84,8 @@ def inspection(facts: Mapping[str, Any]) -> Table:
     before, after = facts["size_bytes"], facts.get("estimate", {}).get("size_bytes")
     sizes = size(before) if after is None else f"{size(before)} -> {size(after)} (x {after / before:.2f})"
     table.caption = f"{len(facts['targets'])} layers; size {sizes}"
+    if refused := facts.get("refused"):
+        table.caption += f"\ncompress would refuse this: {refused}"
     return table
 
 

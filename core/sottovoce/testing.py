@@ -107,6 +107,16 @@ class Conformance:
         assert first.isfinite().all()
         assert first.equal(second)
 
+    def test_an_unknown_option_is_refused(self, host: Host, source: Path) -> None:
+        """A misspelt keyword is an error that names it, not a silence."""
+        with pytest.raises(UsageError, match="no_such_option"):
+            loading.load(source, host=host, no_such_option=1)
+
+    def test_weights_that_there_are_not_are_refused(self, host: Host, source: Path) -> None:
+        """The error lists the weights that there are."""
+        with pytest.raises(UsageError, match="no-such-file"):
+            loading.load(source, host=host, weights="no-such-file")
+
     def test_predicts(self, host: Host, source: Path) -> None:
         """A sample gives a prediction, as a user would get it."""
         model = loading.load(source, host=host)

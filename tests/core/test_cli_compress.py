@@ -133,7 +133,16 @@ def test_a_recipe_that_does_not_fit_the_model_is_one_line(
     path = recipe(tmp_path, f"steps: [{{step: quantize, {step}}}]\n")
     samples = ("--data", data) if with_data else ()
     run("compress", source, "-r", path, "-o", tmp_path / "out", *samples).fails(1, problem)
-    run("inspect", source, "-r", path).fails(1, problem)
+    inspected = run("inspect", source, "-r", path)
+    if "%" not in problem:
+        inspected.fails(1, problem)
+        return
+    assert inspected.code == 0
+    assert "embedding table" in inspected.out
+    told = " ".join(inspected.out.split())
+    assert "compress would refuse this: quantize meets " in told
+    assert "min_coverage" in told
+    assert problem in run("inspect", source, "-r", path, "--json").json["refused"]
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
@@ -146,6 +155,36 @@ def test_a_weight_that_is_not_finite_is_named(
     save_file(weights, source / "model.safetensors")
     arguments = ("compress", source, "-r", preset, "--data", data, "-o", tmp_path / "out")
     run(*arguments).fails(1, "the weight of the layer 'blocks.1' is not finite; the model is damaged")
+
+
+@pytest.mark.parametrize("name", ["head.bias", "embed.weight"])
+@pytest.mark.parametrize("value", [float("nan"), float("-inf")])
+def test_a_tensor_beside_the_targets_that_is_not_finite_is_named_before_work(
+    name: str, value: float, run: Runner, source: Path, tmp_path: Path
+) -> None:
+    weights = load_file(source / "model.safetensors")
+    weights[name].view(-1)[-1] = value
+    save_file(weights, source / "model.safetensors")
+    layer, own = name.split(".")
+    problem = f"the {own} of the layer {layer!r} is not finite; the model is damaged"
+    run("compress", source, "-r", "int8", "-o", tmp_path / "out").fails(1, problem)
+
+
+def test_unexpected_tensors_are_left_out_when_they_are_allowed(run: Runner, source: Path, tmp_path: Path) -> None:
+    weights = load_file(source / "model.safetensors")
+    save_file({**weights, "adapter.a": weights["head.bias"].clone(), "adapter.b": weights["head.bias"].clone()},
+              source / "model.safetensors")  # fmt: skip
+    arguments = ("compress", source, "-r", "int8", "-o", tmp_path / "out")
+    run(*arguments).fails(1, "2 unexpected: adapter.a, adapter.b", "--allow-unexpected NAME, or re:EXPRESSION")
+    run(*arguments, "--allow-unexpected", "adapter.a").fails(1, "1 unexpected: adapter.b")
+    run("inspect", source).fails(1, "2 unexpected")
+    assert run("inspect", source, "--allow-unexpected", "re:adapter.*").code == 0
+    both = "--allow-unexpected", "adapter.a", "--allow-unexpected", "adapter.b"
+    assert run("inspect", source, "-r", "int8", *both).code == 0
+
+
+def test_weights_that_there_are_not_are_listed(run: Runner, source: Path) -> None:
+    run("inspect", source, "--weights", "x.pt").fails(2, "has no weights 'x.pt'; there are: model.safetensors")
 
 
 def test_a_gate_that_is_wrong_is_one_line(run: Runner, source: Path, data: Path, tmp_path: Path) -> None:

@@ -109,5 +109,6 @@ def _check_promise(selection: Selection, architecture: Architecture, step: Quant
         raise CoverageError(
             f"quantize meets {selection.coverage.ratio:.1%} of the parameters of {architecture.name} "
             f"({len(selection.layers)} layers), the recipe promises {promised:.1%}; "
-            f"is the model compressed already, or do the targets miss?"
+            "is the model compressed already, or do the targets miss? if less will do, say so with min_coverage in "
+            "the recipe's step"
         )

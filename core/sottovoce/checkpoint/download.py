@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sottovoce.checkpoint.guard import contained_path
+from sottovoce.checkpoint.identity import CONFIGURATIONS, configuration_name
 from sottovoce.checkpoint.manifest import differences, read_manifest
-from sottovoce.errors import CheckpointError, SourceError
+from sottovoce.errors import CheckpointError, SottovoceError, SourceError
 
 if TYPE_CHECKING:
     from sottovoce.model import LoadOptions, Repository
@@ -18,14 +19,23 @@ if TYPE_CHECKING:
 IGNORED = ("*.py", "*.onnx", "*.msgpack", "*.h5", "*.gguf")
 """Files of a repository that loading never needs: other formats, and code, which would not be run anyway."""
 
+Look = Callable[[Path], None] | None
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
-def fetch(repository: Repository, options: LoadOptions) -> tuple[Path, Repository]:
+def fetch(
+    repository: Repository, options: LoadOptions, look: Callable[[Path], None] | None = None
+) -> tuple[Path, Repository]:
     """Download what is not in the cache yet, and compare it with the digests that were written with the model.
 
     What differs is taken out of the cache and fetched once more: a download that was damaged on its way is mended.
+
+    Args:
+        repository: Where the model is.
+        options: The revision, the token and the cache.
+        look: Given the directory when it has no more than the configuration, before anything else is fetched; what it
+            raises ends the call.
 
     Returns:
         The directory, and the repository with the revision that was fetched.
@@ -34,7 +44,7 @@ def fetch(repository: Repository, options: LoadOptions) -> tuple[Path, Repositor
         SourceError: The repository does not exist, may not be read, or there is no network and no cached copy.
         CheckpointError: Its files are not those that were published.
     """
-    directory, found = _download(repository, options)
+    directory, found = _download(repository, options, look)
     problems = _problems(directory)
     if problems:
         forget(directory, problems)
@@ -64,10 +74,12 @@ def _problems(directory: Path) -> dict[str, str]:
     return differences(directory, manifest) if manifest else {}
 
 
-def _download(repository: Repository, options: LoadOptions) -> tuple[Path, Repository]:
+def _download(repository: Repository, options: LoadOptions, look: Look = None) -> tuple[Path, Repository]:
     fetch_from = _from_modelscope if repository.hub == "modelscope" else _from_hugging_face
     try:
-        directory, revision = fetch_from(repository, options)
+        directory, revision = fetch_from(repository, options, look)
+    except SottovoceError:
+        raise
     except ImportError as error:
         raise SourceError(
             f"{repository.id}: {error.name} is not installed; pip install sottovoce[{repository.hub}]"
@@ -88,23 +100,42 @@ def offline() -> bool:
                ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"))  # fmt: skip
 
 
-def _from_hugging_face(repository: Repository, options: LoadOptions) -> tuple[Path, str]:
+def _look_first(snapshot: Callable[[list[str] | None], Path], look: Callable[[Path], None]) -> None:
+    directory = snapshot(list(CONFIGURATIONS))
+    if (name := configuration_name(directory)) and name not in CONFIGURATIONS:
+        contained_path(directory, name)
+        snapshot([name])
+    look(directory)
+
+
+def _from_hugging_face(repository: Repository, options: LoadOptions, look: Look = None) -> tuple[Path, str]:
     from huggingface_hub import snapshot_download
 
-    directory = snapshot_download(
-        repository.id,
-        revision=options.revision or repository.revision,
-        cache_dir=options.cache_dir,
-        token=options.token,
-        local_files_only=offline(),
-        ignore_patterns=list(IGNORED),
-        library_name="sottovoce",
-    )
-    # The cache names a snapshot's folder by its commit.
-    return Path(directory), Path(directory).name
+    revision = options.revision or repository.revision
+
+    def snapshot(patterns: list[str] | None = None) -> Path:
+        nonlocal revision
+        directory = snapshot_download(
+            repository.id,
+            revision=revision,
+            cache_dir=options.cache_dir,
+            token=options.token,
+            local_files_only=offline(),
+            allow_patterns=patterns,
+            ignore_patterns=list(IGNORED),
+            library_name="sottovoce",
+        )
+        # The cache names a snapshot's folder by its commit; what is fetched next is of the same.
+        revision = Path(directory).name
+        return Path(directory)
+
+    if look is not None and not offline():
+        _look_first(snapshot, look)
+    directory = snapshot()
+    return directory, directory.name
 
 
-def _from_modelscope(repository: Repository, options: LoadOptions) -> tuple[Path, str]:
+def _from_modelscope(repository: Repository, options: LoadOptions, look: Look = None) -> tuple[Path, str]:
     from modelscope import snapshot_download
     from modelscope_hub.config import get_default_config
 
@@ -122,18 +153,26 @@ def _from_modelscope(repository: Repository, options: LoadOptions) -> tuple[Path
             cached_only = True
     if cached_only and pin.is_file():
         commit = pin.read_text(encoding="ascii")
-    directory = snapshot_download(
-        repository.id,
-        revision=commit,
-        cache_dir=str(cache),
-        token=options.token,
-        local_files_only=cached_only,
-        ignore_patterns=list(IGNORED),
-    )
+
+    def snapshot(patterns: list[str] | None = None) -> Path:
+        directory = snapshot_download(
+            repository.id,
+            revision=commit,
+            cache_dir=str(cache),
+            token=options.token,
+            local_files_only=cached_only,
+            allow_patterns=patterns,
+            ignore_patterns=list(IGNORED),
+        )
+        return Path(directory)
+
+    if look is not None and not cached_only:
+        _look_first(snapshot, look)
+    directory = snapshot()
     if not cached_only:
         pin.parent.mkdir(parents=True, exist_ok=True)
         pin.write_text(commit, encoding="ascii")
-    return Path(directory), commit
+    return directory, commit
 
 
 def _modelscope_commit(name: str, revision: str, token: str | None) -> str:

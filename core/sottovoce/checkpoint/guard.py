@@ -18,12 +18,13 @@ LARGEST = 1_000_000
 """Entries that a configuration may have: a few lines of YAML can stand for more than a memory holds."""
 
 
-def read_config(path: Path, refuse: Iterable[str] = CODE_KEYS) -> dict[str, Any]:
+def read_config(path: Path, refuse: Iterable[str] = CODE_KEYS, *, references: bool = False) -> dict[str, Any]:
     """Read a YAML or JSON configuration as plain data.
 
     Args:
         path: ``*.json``, or else YAML.
         refuse: Keys that may not hold anything, at any depth.
+        references: Whether ``${...}`` may stand in it, for a reader that leaves parts of it out.
 
     Raises:
         SourceError: The file is missing or broken, holds a refused key or a ``${...}`` reference.
@@ -38,6 +39,18 @@ def read_config(path: Path, refuse: Iterable[str] = CODE_KEYS) -> dict[str, Any]
         raise SourceError(f"{path}: cannot be read: {' '.join(str(error).split())}") from None
     if not isinstance(config, dict):
         raise SourceError(f"{path}: a configuration must be a mapping, not {type(config).__name__}")
+    check_config(config, path, refuse, references=references)
+    return config
+
+
+def check_config(
+    config: Mapping[str, Any], path: Path, refuse: Iterable[str] = CODE_KEYS, *, references: bool = False
+) -> None:
+    """Look through a configuration, or the part of it that is used.
+
+    Raises:
+        SourceError: It holds a refused key or a ``${...}`` reference, holds itself, or is too large.
+    """
     refused = frozenset(refuse)
     try:
         for number, (place, key, value) in enumerate(_walk(config)):
@@ -47,11 +60,10 @@ def read_config(path: Path, refuse: Iterable[str] = CODE_KEYS) -> dict[str, Any]
                 raise SourceError(
                     f"{path}: {place} is refused: nothing that a model repository brings is run or followed"
                 )
-            if "${" in str(key) or (isinstance(value, str) and "${" in value):
+            if not references and ("${" in str(key) or (isinstance(value, str) and "${" in value)):
                 raise SourceError(f"{path}: {place} holds a ${{...}} reference, which is not resolved; write the value")
     except RecursionError:
         raise SourceError(f"{path}: cannot be read: it holds itself, or is nested too deeply") from None
-    return config
 
 
 def contained_path(directory: Path, name: str, what: str = "the path") -> Path:

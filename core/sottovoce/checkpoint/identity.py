@@ -8,9 +8,17 @@ from typing import Any
 from sottovoce.checkpoint.guard import contained_path, read_config
 from sottovoce.errors import SourceError
 
+DESCRIPTION = "configuration.json"
+"""ModelScope's, which may name the configuration."""
+
+CONFIGURATIONS = ("config.json", "config.yaml", DESCRIPTION)
+"""Files that tell whose a model is."""
+
 
 def class_name(directory: Path) -> str:
     """The model class named in ``config.json`` (transformers) or in ``config.yaml`` (FunASR).
+
+    What else a configuration holds is not looked at: whether the class is known comes first. See :func:`refuse_code`.
 
     Raises:
         SourceError: The directory is no model directory, or its configuration is broken.
@@ -18,7 +26,7 @@ def class_name(directory: Path) -> str:
     if not directory.is_dir():
         raise SourceError(f"{directory}: no such model directory")
     for path in _configurations(directory):
-        config = read_config(path)
+        config = read_config(path, (), references=True)
         if name := _name(config):
             return name
     names = ", ".join(sorted(path.name for path in directory.iterdir())[:6])
@@ -28,13 +36,29 @@ def class_name(directory: Path) -> str:
     )
 
 
+def configuration_name(directory: Path) -> str | None:
+    """The configuration that ``configuration.json`` names, where it does."""
+    described = directory / DESCRIPTION
+    files = read_config(described, (), references=True).get("file_path_metas") if described.is_file() else None
+    name = files.get("config") if isinstance(files, dict) else None
+    return name if isinstance(name, str) else None
+
+
+def refuse_code(directory: Path) -> None:
+    """Refuse a directory whose configuration asks for code of its own, whoever reads it later.
+
+    Raises:
+        SourceError: It does.
+    """
+    described = directory / DESCRIPTION
+    for path in (*_configurations(directory), *([described] if described.is_file() else ())):
+        read_config(path, references=True)
+
+
 def _configurations(directory: Path) -> list[Path]:
     paths = [directory / "config.json", directory / "config.yaml"]
-    described = directory / "configuration.json"
-    if described.is_file():
-        files = read_config(described).get("file_path_metas")
-        if isinstance(files, dict) and isinstance(files.get("config"), str):
-            paths.insert(0, contained_path(directory, files["config"]))
+    if name := configuration_name(directory):
+        paths.insert(0, contained_path(directory, name))
     return [path for path in paths if path.is_file()]
 
 

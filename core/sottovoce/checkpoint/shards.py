@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sottovoce.checkpoint.choice import asked_weights, weight_names
 from sottovoce.checkpoint.guard import contained_path, read_config
-from sottovoce.errors import CheckpointError, SourceError
+from sottovoce.errors import CheckpointError, SourceError, UsageError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
+INDEX_ENDING = ".safetensors.index.json"
+_KINDS = (".safetensors", INDEX_ENDING, ".bin", ".bin.index.json", ".pt", ".pth")
 _PART_BYTES = 256_000_000
+_log = logging.getLogger("sottovoce")
 _POINTER = b"version https://git-lfs"
 
 
@@ -38,21 +43,25 @@ class Shards:
                 raise _damaged(path, error) from None
 
     @classmethod
-    def of(cls, directory: Path) -> Shards:
-        """The files that a directory's index names, or its one file.
+    def of(cls, directory: Path, asked: str | None = None) -> Shards:
+        """The one file of a directory, or those that its index names.
+
+        Args:
+            directory: The checkpoint's.
+            asked: The file or the index that the caller wants instead of the one that transformers would take.
 
         Raises:
             SourceError: Files are missing or damaged, or the index names files outside the directory.
             CheckpointError: The index and the files do not agree.
         """
-        shards = cls(weight_files(directory))
-        if (directory / INDEX).is_file():
-            named = read_config(directory / INDEX)["weight_map"]
+        shards, first = cls(weight_files(directory, asked)), first_file(directory, asked)
+        if first.name.endswith(INDEX_ENDING):
+            named = read_config(first)["weight_map"]
             wrong = [name for name, file in named.items() if shards.file_of(name) != directory / str(file)]
             if wrong or len(named) != len(shards):
                 found = wrong or sorted(set(shards.names) - set(named))
                 raise CheckpointError(
-                    f"{directory / INDEX}: does not agree with the files, on {len(found)} tensors, {found[0]!r} one; "
+                    f"{first}: does not agree with the files, on {len(found)} tensors, {found[0]!r} one; "
                     "fetch the model again"
                 )
         return shards
@@ -131,17 +140,55 @@ class Shards:
                 self._shapes[name] = tuple(file.get_slice(name).get_shape())
 
 
-def weight_files(directory: Path) -> list[Path]:
-    """The weight files of a directory; an index that names files outside the directory is refused.
+def first_file(directory: Path, asked: str | None = None) -> Path:
+    """The file that reading begins with, in the order of transformers: what ``config.json`` names, one file, an index.
+
+    Args:
+        directory: The checkpoint's.
+        asked: What the caller wants instead.
 
     Raises:
+        UsageError: There is no file of the name that was asked for, or it is of another kind.
+        SourceError: There are no weights.
+    """
+    if asked is not None:
+        path = asked_weights(directory, asked)
+        if not path.name.endswith((".safetensors", INDEX_ENDING)):
+            raise UsageError(f"{path}: such a model is read from safetensors or from an index of them ({INDEX})")
+        return path
+    config = directory / "config.json"
+    named = read_config(config).get("transformers_weights") if config.is_file() else None
+    if isinstance(named, str):
+        return contained_path(directory, named, "transformers_weights")
+    if not (directory / WEIGHTS).is_file() and not (directory / INDEX).is_file():
+        raise SourceError(f"{directory}: the weights are missing (no {WEIGHTS})")
+    return directory / (WEIGHTS if (directory / WEIGHTS).is_file() else INDEX)
+
+
+def say_choice(directory: Path, asked: str | None = None) -> None:
+    """Say which weights are taken where a directory has another set of them, and nobody chose."""
+    first = first_file(directory, asked)
+    taken = {path.name for path in weight_files(directory, asked)} | {first.name}
+    others = [name for name in weight_names(directory) if name.endswith(_KINDS) and name not in taken]
+    if others and asked is None:
+        _log.warning("%s: of its weights %s is taken, as transformers does; --weights (weights=) takes another of %s",
+                     directory, first.name, ", ".join(others[:8]))  # fmt: skip
+
+
+def weight_files(directory: Path, asked: str | None = None) -> list[Path]:
+    """The weight files of a directory; an index that names files outside the directory is refused.
+
+    Args:
+        directory: The checkpoint's.
+        asked: As for :func:`first_file`.
+
+    Raises:
+        UsageError: What was asked for is not there.
         SourceError: Files are missing.
     """
-    index = directory / INDEX
-    if not index.is_file():
-        if not (directory / WEIGHTS).is_file():
-            raise SourceError(f"{directory}: the weights are missing (no {WEIGHTS})")
-        return [directory / WEIGHTS]
+    index = first_file(directory, asked)
+    if not index.name.endswith(INDEX_ENDING):
+        return [index]
     names = read_config(index).get("weight_map")
     if not isinstance(names, Mapping):
         raise SourceError(f"{index}: has no weight_map")

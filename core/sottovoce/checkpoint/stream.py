@@ -9,6 +9,7 @@ from collections.abc import Callable, Container, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sottovoce.checkpoint.finite import refuse_infinite
 from sottovoce.checkpoint.shard_writer import ShardWriter
 from sottovoce.checkpoint.shards import Shards
 from sottovoce.checkpoint.weights import drop_data_
@@ -64,6 +65,7 @@ class Stream:
         Raises:
             SourceError: The source is damaged.
             CheckpointError: The block's file does not have its tensors.
+            NotFiniteError: One of them is not finite.
         """
         child = self.module.get_submodule(block)
         own = child.state_dict()
@@ -77,6 +79,7 @@ class Stream:
             raise CheckpointError(f"{block}: {len(lacking)} tensors are missing, such as {lacking[0]!r}")
         found = shards.read(names.values())
         tensors = {name: found.pop(stored).to(own[name].dtype) for name, stored in names.items()}
+        refuse_infinite((f"{block}.{name}", tensor) for name, tensor in tensors.items())
         child.load_state_dict(tensors, strict=True, assign=True)
 
     def leave_(self, block: str) -> None:

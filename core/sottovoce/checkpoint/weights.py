@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import pickle
+import re
 from collections.abc import Container, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ from sottovoce.errors import CheckpointError, SourceError
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+ALLOW_HINT = "leave unexpected tensors out with allow_unexpected (--allow-unexpected NAME, or re:EXPRESSION)"
 _PART_BYTES = 128_000_000
 
 
@@ -36,10 +38,15 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         start = start_of(path)
         if path.suffix == ".safetensors":
             return load_file(path)
-        # What torch wrote before it wrote zip files cannot be mapped into memory.
-        content: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=start.startswith(b"PK"))
-    except pickle.UnpicklingError:
+        with torch.serialization.safe_globals(_numpy_scalars()):
+            # What torch wrote before it wrote zip files cannot be mapped into memory.
+            content: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=start.startswith(b"PK"))
+    except pickle.UnpicklingError as error:
         # torch's own words advise to run what the file brings.
+        if brought := re.search(r"GLOBAL ([\w.]+)", str(error)):
+            raise SourceError(
+                f"{path}: holds more than tensors ({brought[1]}), which is not run; save the model's state_dict alone"
+            ) from None
         raise SourceError(f"{path}: the weights are damaged, or hold more than tensors, which is not run") from None
     except SourceError:
         raise
@@ -54,6 +61,15 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     ):
         raise SourceError(f"{path}: not a state dict: it must map names to tensors")
     return {name.removeprefix("module."): tensor for name, tensor in content.items()}
+
+
+def _numpy_scalars() -> list[Any]:
+    """What a pickle calls for the NumPy numbers in a trainer's state: they run nothing."""
+    import numpy as np
+    from numpy._core.multiarray import scalar
+
+    kinds = {type(np.dtype(code)) for code in np.typecodes["AllInteger"] + np.typecodes["Float"] + "?"}
+    return [(scalar, "numpy.core.multiarray.scalar"), scalar, np.dtype, *kinds]
 
 
 def copy_tensors(path: Path, mapped: Container[str] = ()) -> dict[str, Tensor]:
@@ -201,7 +217,7 @@ def check_fit(
         if names
     ]
     if problems:
-        hint = "; leave unexpected tensors out with allow_unexpected" if unexpected and not missing + misshapen else ""
+        hint = f"; {ALLOW_HINT}" if unexpected and not missing + misshapen else ""
         raise CheckpointError(f"{where}: the weights do not fit the model: {'; '.join(problems)}{hint}")
 
 

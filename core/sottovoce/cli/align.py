@@ -32,6 +32,8 @@ _WRITERS = {"json": "to_json", "srt": "to_srt", "textgrid": "to_textgrid"}
 @options.device
 @options.hub
 @options.revision
+@options.weights
+@options.allow_unexpected
 @click.option("--overwrite", is_flag=True, help="Replace the output file when it exists.")
 @verb
 def align(

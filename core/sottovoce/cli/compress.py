@@ -23,6 +23,8 @@ from sottovoce.cli.size import SIZE
 @options.device
 @options.hub
 @options.revision
+@options.weights
+@options.allow_unexpected
 @options.overwrite
 @verb
 def compress(

@@ -23,6 +23,8 @@ from sottovoce.cli.output import Output, verb
 @options.device
 @options.hub
 @options.revision
+@options.weights
+@options.allow_unexpected
 @options.overwrite
 @verb
 def evaluate(

@@ -18,6 +18,8 @@ from sottovoce.cli.output import Output, verb
 @options.output
 @options.hub
 @options.revision
+@options.weights
+@options.allow_unexpected
 @options.overwrite
 @verb
 def export(out: Output, model: str, format_name: str, output: Path, overwrite: bool, **where: Any) -> None:

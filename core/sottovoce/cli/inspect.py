@@ -15,6 +15,8 @@ from sottovoce.cli.output import Output, verb
 @click.option("--recipe", "-r", help="A recipe's name or file: shows what it would do, and the size it would give.")
 @options.hub
 @options.revision
+@options.weights
+@options.allow_unexpected
 @verb
 def inspect(out: Output, model: str, recipe: str | None, **where: Any) -> None:
     """Show what would be compressed, what would not and why. Runs nothing."""

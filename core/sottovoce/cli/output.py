@@ -126,7 +126,10 @@ def _log_to(out: Output) -> Iterator[None]:
     handler = _Notes(out)
     logger = logging.getLogger("sottovoce")
     logger.addHandler(handler)
+    # A library that sets up logging would have everything said twice.
+    propagate, logger.propagate = logger.propagate, False
     try:
         yield
     finally:
         logger.removeHandler(handler)
+        logger.propagate = propagate

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 from sottovoce.architecture import matches
 from sottovoce.checkpoint.guard import read_config
 from sottovoce.checkpoint.shard_writer import ShardWriter
-from sottovoce.checkpoint.shards import WEIGHTS, Shards, weight_files
+from sottovoce.checkpoint.shards import WEIGHTS, Shards, say_choice, weight_files
 from sottovoce.checkpoint.stream import Rename, Stream
-from sottovoce.checkpoint.weights import copy_tensors, load_strictly_, without_memory, write_tensors
+from sottovoce.checkpoint.weights import ALLOW_HINT, copy_tensors, load_strictly_, without_memory, write_tensors
 from sottovoce.errors import CheckpointError, SourceError, UsageError
 from sottovoce.formats import compressed_tensors
 from sottovoce.hookspecs import hookimpl
@@ -26,6 +26,13 @@ if TYPE_CHECKING:
     from sottovoce.architecture import Architecture
 
 
+_IMPLEMENTATIONS = {
+    "attn_implementation": "_attn_implementation",
+    "experts_implementation": "_experts_implementation",
+}
+"""Keyword arguments of ``from_pretrained`` that are no keys of a configuration, and where it puts them."""
+
+
 @hookimpl(trylast=True)
 def sottovoce_load(source: Source, architecture: Architecture, options: LoadOptions) -> Model | None:
     """Build a transformers model from a directory with a ``config.json``."""
@@ -34,6 +41,7 @@ def sottovoce_load(source: Source, architecture: Architecture, options: LoadOpti
         return None
     config = read_config(directory / "config.json")
     compressed = compressed_tensors.is_own(config.get("quantization_config"))
+    say_choice(directory, options.weights)
     stream, rename = None, None
     if architecture.experts and not options.stream:
         options = replace(options, stream=_is_too_large(directory, options))
@@ -89,7 +97,7 @@ def _forget_loading(path: Path) -> None:
 
 def _is_too_large(directory: Path, options: LoadOptions) -> bool:
     """Whether the weights take more than half of what they may, or more than there is."""
-    size = sum(path.stat().st_size for path in weight_files(directory))
+    size = sum(path.stat().st_size for path in weight_files(directory, options.weights))
     if options.max_memory is not None:
         return 2 * size > options.max_memory
     free = available_memory()
@@ -108,7 +116,13 @@ def _class(name: str) -> Any:
 def _load_dense(directory: Path, config: dict[str, Any], options: LoadOptions) -> Any:
     from safetensors import SafetensorError
 
-    weight_files(directory)
+    weight_files(directory, options.weights)
+    settings = _settings(config)
+    apply_(settings, options)
+    given = dict(options.native)
+    if options.weights is not None:
+        settings.transformers_weights = options.weights
+        given = {"config": settings}
     try:
         native, info = _class(config["architectures"][0]).from_pretrained(
             directory,
@@ -117,7 +131,7 @@ def _load_dense(directory: Path, config: dict[str, Any], options: LoadOptions) -
             trust_remote_code=False,
             use_safetensors=True,
             output_loading_info=True,
-            **options.native,
+            **given,
         )
     except (SafetensorError, OSError, RuntimeError) as error:
         raise SourceError(f"{directory}: the weights cannot be read: {' '.join(str(error).split())[:200]}") from None
@@ -128,26 +142,48 @@ def _load_dense(directory: Path, config: dict[str, Any], options: LoadOptions) -
     problems = [f"{len(info[key])} {key.split('_')[0]}: {', '.join(map(str, list(info[key])[:5]))}"
                 for key in ("missing_keys", "mismatched_keys", "unexpected_keys") if info.get(key)]  # fmt: skip
     if problems:
-        raise CheckpointError(f"{directory}: the weights do not fit the model: {'; '.join(problems)}")
+        hint = "" if info["missing_keys"] or info["mismatched_keys"] else f"; {ALLOW_HINT}"
+        raise CheckpointError(f"{directory}: the weights do not fit the model: {'; '.join(problems)}{hint}")
     return native
 
 
 def _build(config: dict[str, Any], options: LoadOptions) -> Any:
     """The model without memory for its weights."""
     import torch
-    from transformers import AutoConfig
 
-    plain = {key: value for key, value in config.items() if key != "quantization_config"}
     kind = _class(config["architectures"][0])
-    settings = AutoConfig.for_model(**plain) if "model_type" in plain else kind.config_class.from_dict(plain)
-    dtype = getattr(torch, options.dtype or str(plain.get("dtype") or plain.get("torch_dtype") or "float32"))
+    settings = _settings(config)
+    apply_(settings, options)
+    stated = str(config.get("dtype") or config.get("torch_dtype") or "float32")
+    dtype = getattr(torch, stated if options.dtype in (None, "auto") else str(options.dtype))
     previous = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
     try:
         with without_memory():
-            return kind(settings, **options.native)
+            return kind(settings)
     finally:
         torch.set_default_dtype(previous)
+
+
+def _settings(config: dict[str, Any]) -> Any:
+    """The configuration as transformers has it."""
+    from transformers import AutoConfig
+
+    plain = {key: value for key, value in config.items() if key != "quantization_config"}
+    if "model_type" in plain:
+        return AutoConfig.for_model(**plain)
+    return _class(config["architectures"][0]).config_class.from_dict(plain)
+
+
+def apply_(settings: Any, options: LoadOptions) -> None:
+    """Put the native keyword arguments into a configuration of transformers, as ``from_pretrained`` does.
+
+    Raises:
+        UsageError: The configuration has no such key.
+    """
+    options.refuse_unknown({*settings.to_dict(), *_IMPLEMENTATIONS}, "transformers")
+    for name, value in options.native.items():
+        setattr(settings, _IMPLEMENTATIONS.get(name, name), value)
 
 
 def _generation_config(directory: Path) -> Any:
@@ -172,14 +208,14 @@ def _fill_(
     if config:
         compressed_tensors.prepare_(native, config["quantization_config"])
     if architecture.experts or options.stream:
-        stream, rename = fill_(native, Shards.of(directory), architecture, options, directory)
+        stream, rename = fill_(native, Shards.of(directory, options.weights), architecture, options, directory)
         if stream is None and config and options.device == "cpu":
             pack_(native)
         return stream, rename
     kinds = nn.Embedding, Int8Embedding
     tables = {f"{name}.weight" for name, child in native.named_modules() if isinstance(child, kinds)}
     tensors: dict[str, Tensor] = {}
-    for path in weight_files(directory):
+    for path in weight_files(directory, options.weights):
         tensors |= copy_tensors(path, mapped=tables)
     load_strictly_(native, tensors, str(directory), options.allow_unexpected)
     del tensors  # or packing would hold every weight twice

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sottovoce import Architecture, LoadOptions, Model, Source
-from sottovoce.checkpoint import contained_path, load_strictly_, read_config, read_tensors
+from sottovoce.checkpoint import load_strictly_, read_config, read_tensors
+from sottovoce.checkpoint.shards import say_choice, weight_files
 from sottovoce.errors import SourceError
+from sottovoce.libraries.transformers import apply_
 from sottovoce_forced_aligner.original_configuration import processor, settings
 
 if TYPE_CHECKING:
@@ -57,25 +59,20 @@ def _model(directory: Path, config: Mapping[str, Any], options: LoadOptions) -> 
     from transformers import AutoModelForTokenClassification
     from transformers.initialization import no_init_weights
 
-    tensors = _tensors(directory)
+    tensors = _tensors(directory, options.weights)
     described = settings(directory / "config.json", config)
+    apply_(described, options)
     build: Any = AutoModelForTokenClassification.from_config
     with no_init_weights():
-        native = build(described, dtype=_dtype(config, tensors, options), **options.native)
+        native = build(described, dtype=_dtype(config, tensors, options))
     load_strictly_(native, tensors, str(directory), options.allow_unexpected)
     return native
 
 
-def _tensors(directory: Path) -> dict[str, Tensor]:
+def _tensors(directory: Path, asked: str | None) -> dict[str, Tensor]:
     """All tensors under the names that transformers gives them; a name of neither stays, and is unexpected."""
-    index = directory / "model.safetensors.index.json"
-    names = ["model.safetensors"]
-    if index.is_file():
-        weight_map = read_config(index).get("weight_map")
-        if not isinstance(weight_map, dict):
-            raise SourceError(f"{index}: has no weight_map")
-        names = sorted({str(name) for name in weight_map.values()})
-    paths = [contained_path(directory, name) for name in names]
+    say_choice(directory, asked)
+    paths = weight_files(directory, asked)
     return {_renamed(name): tensor for path in paths for name, tensor in read_tensors(path).items()}
 
 

@@ -23,6 +23,17 @@ def resolve(name: str, options: LoadOptions) -> Repository | None:
     Raises:
         UnknownModelError: FunASR knows the alias, but the model is of a kind that is not supported.
     """
+    repository = find(name, options)
+    if repository is not None and "/" not in name and name not in SUPPORTED:
+        raise UnknownModelError(
+            f"{name}: FunASR's alias of {repository.id}, a model that the paraformer plugin does not support; "
+            f"it supports {', '.join(SUPPORTED)}"
+        )
+    return repository
+
+
+def find(name: str, options: LoadOptions) -> Repository | None:
+    """What :func:`resolve` does, for a model of any kind that FunASR knows, such as one that works beside another."""
     if "/" in name:
         owner = name.partition("/")[0]
         if options.hub is None and owner in MODELSCOPE_OWNERS:
@@ -30,14 +41,7 @@ def resolve(name: str, options: LoadOptions) -> Repository | None:
         return None
     hub = options.hub or "modelscope"
     repository = _names(hub).get(name)
-    if repository is None:
-        return None
-    if name not in SUPPORTED:
-        raise UnknownModelError(
-            f"{name}: FunASR's alias of {repository}, a model that the paraformer plugin does not support; "
-            f"it supports {', '.join(SUPPORTED)}"
-        )
-    return Repository(id=repository, hub=hub, revision=options.revision)
+    return None if repository is None else Repository(id=repository, hub=hub, revision=options.revision)
 
 
 @functools.cache

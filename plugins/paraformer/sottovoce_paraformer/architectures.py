@@ -6,6 +6,9 @@ from sottovoce import Architecture, CardFacts, lazy
 from sottovoce_paraformer.aliases import resolve
 from sottovoce_paraformer.chinese import CHINESE
 from sottovoce_paraformer.configuration import REGISTER
+from sottovoce_paraformer.sections import PUNCTUATION as PUNCTUATION_CLASSES
+from sottovoce_paraformer.sections import RECOGNIZERS
+from sottovoce_paraformer.sections import VOICE_ACTIVITY as VOICE_ACTIVITY_CLASSES
 
 _ATTENTION = r"self_attn\.linear_(q_k_v|out)"
 _CROSS_ATTENTION = r"src_attn\.linear_(q|k_v|out)"
@@ -35,7 +38,7 @@ print(asr("{audio}"))
 
 PARAFORMER = Architecture(
     name="paraformer",
-    matches=_names("Paraformer", "BiCifParaformer", "SeacoParaformer", "ContextualParaformer"),
+    matches=_names(*RECOGNIZERS),
     targets=(
         rf"re:encoder\.encoders0?\.\d+\.({_ATTENTION}|{_FEED_FORWARD})",
         # The table of characters too: training looks them up, and hotwords; recognition alone does not.
@@ -99,7 +102,7 @@ PARAFORMER = Architecture(
 
 VOICE_ACTIVITY = Architecture(
     name="fsmn-vad",
-    matches=_names("FsmnVADStreaming"),
+    matches=_names(*VOICE_ACTIVITY_CLASSES),
     targets=(r"re:encoder\.(in_linear[12]|out_linear1|fsmn\.\d+\.(linear|affine))\.linear",),
     ignore={
         r"re:encoder\.out_linear2.*": "output layer: its scores are compared with a threshold",
@@ -121,7 +124,7 @@ VOICE_ACTIVITY = Architecture(
 
 PUNCTUATION = Architecture(
     name="ct-punc",
-    matches=_names("CTTransformer"),
+    matches=_names(*PUNCTUATION_CLASSES),
     targets=(rf"re:encoder\.encoders0?\.\d+\.({_ATTENTION}|{_FEED_FORWARD})",),
     ignore={
         r"re:.*\.fsmn_block": "FSMN memory: a depthwise convolution",

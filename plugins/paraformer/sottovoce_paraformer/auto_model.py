@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,8 @@ from sottovoce.checkpoint.download import fetch
 from sottovoce.errors import SourceError
 from sottovoce.formats import compressed_tensors
 from sottovoce_paraformer import configuration
-from sottovoce_paraformer.aliases import resolve
+from sottovoce_paraformer.aliases import find
+from sottovoce_paraformer.lora import LowRank, merged
 
 _BUILT_IN = ("silero-vad", "silero_vad")
 """Names that FunASR serves from an installed package, not from a repository."""
@@ -40,23 +41,25 @@ class AutoModel(funasr.AutoModel):  # type: ignore[misc]  # FunASR is not typed
         if "model_conf" in options or options["model"] in _BUILT_IN:
             return funasr.AutoModel.build_model(**options)  # type: ignore[no-any-return]
         directory = _directory(options)
-        config = configuration.read(directory)
-        weights = Path(config.pop("init_param"))
+        described = configuration.read(directory, options.pop("weights", None))
+        config = described.settings
         config.setdefault("model_conf", {})
         allow = options.pop("allow_unexpected", ())
-        merged = {
-            **config,
-            **options,
+        settings = _merged(config, options) | {
             "model": configuration.original_name(config.get("model")),
             "model_path": str(directory),
         }
-        module, kwargs = _build(merged, directory)
-        restore_(module, weights, config.get("quantization_config"), allow)
+        module, kwargs = _build(settings, directory)
+        restore_(module, described.weights, config.get("quantization_config"), allow, described.low_rank)
         return module.to(kwargs["device"]).eval(), kwargs
 
 
 def restore_(
-    module: torch.nn.Module, weights: Path, quantization_config: Any = None, allow: tuple[str, ...] = ()
+    module: torch.nn.Module,
+    weights: Path,
+    quantization_config: Any = None,
+    allow: tuple[str, ...] = (),
+    low_rank: Mapping[str, LowRank] | None = None,
 ) -> None:
     """Give a module that was built without weights its own, quantized where the configuration says, and make it fast.
 
@@ -66,7 +69,8 @@ def restore_(
     """
     if quantization_config:
         compressed_tensors.prepare_(module, quantization_config)
-    load_strictly_(module, read_tensors(weights), str(weights), allow)
+    tensors = merged(read_tensors(weights), low_rank or {}, str(weights))
+    load_strictly_(module, tensors, str(weights), allow)
     if quantization_config:
         from sottovoce_paraformer.sanm import rewire
 
@@ -88,10 +92,10 @@ def without_initialization() -> Iterator[None]:
             setattr(torch.nn.init, name, function)
 
 
-def _build(merged: dict[str, Any], directory: Path) -> tuple[torch.nn.Module, dict[str, Any]]:
+def _build(settings: dict[str, Any], directory: Path) -> tuple[torch.nn.Module, dict[str, Any]]:
     try:
         with without_initialization(), contextlib.redirect_stdout(sys.stderr):
-            module, kwargs = funasr.AutoModel.build_model(**merged)
+            module, kwargs = funasr.AutoModel.build_model(**settings)
     except (KeyError, TypeError, ValueError, AttributeError, AssertionError, RuntimeError, OSError) as error:
         # FunASR does not check a configuration; whatever falls out of a wrong one is the configuration's fault.
         detail = " ".join(str(error).split())[:200]
@@ -99,6 +103,16 @@ def _build(merged: dict[str, Any], directory: Path) -> tuple[torch.nn.Module, di
             f"{directory}: FunASR cannot build the model it describes: {type(error).__name__}: {detail}"
         ) from error
     return module, kwargs
+
+
+def _merged(config: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration with the caller's options in it, section by section as FunASR merges them."""
+    result = dict(config)
+    for key, value in options.items():
+        inner = result.get(key)
+        both = isinstance(inner, Mapping) and isinstance(value, Mapping)
+        result[key] = _merged(inner, value) if both else value  # type: ignore[arg-type]
+    return result
 
 
 def _directory(options: dict[str, Any]) -> Path:
@@ -109,7 +123,7 @@ def _directory(options: dict[str, Any]) -> Path:
     hub = {"ms": "modelscope", "modelscope": "modelscope", "hf": "hf", "huggingface": "hf"}.get(str(options.get("hub")))
     revision = options.get("model_revision")
     wanted = LoadOptions(hub=hub, revision=None if revision == "master" else revision)  # type: ignore[arg-type]
-    repository = resolve(name, wanted)
+    repository = find(name, wanted)
     if repository is None and name.count("/") != 1:
         raise SourceError(f"{name}: no such directory, and neither an alias that FunASR knows nor an id of a hub")
     repository = repository or Repository(id=name, hub=wanted.hub or "modelscope", revision=wanted.revision)

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
-from pathlib import Path
+from dataclasses import dataclass
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 from sottovoce.checkpoint import contained_path, read_config
-from sottovoce.checkpoint.guard import CODE_KEYS
+from sottovoce.checkpoint.guard import check_config
 from sottovoce.errors import SourceError
+from sottovoce_paraformer import sections
+from sottovoce_paraformer.checkpoints import choose_weights
+from sottovoce_paraformer.lora import LowRank, take_settings
 
 REGISTER = "sottovoce_paraformer.register"
 """Prefix of the class names in the configuration of a compressed model; the import that makes FunASR know them."""
 
 DESCRIPTION = "configuration.json"
 CONFIG = "config.yaml"
-WEIGHTS = "model.safetensors"
 
-REFUSED = CODE_KEYS | {"hub", "oss_bucket", "model_path", "vad_model", "punc_model", "spk_model", "lm_model"}
-"""Keys of a ``config.yaml`` that would fetch or run something; only the caller may say them."""
-
-_DROPPED = ("init_param", "output_dir", "export", "resume")
+_log = logging.getLogger("sottovoce.paraformer")
+_TOKENS = ("tokenizer_conf", "token_list")
+_NOT_FILES = {("init_param",), ("config",)}
 _NEEDED = ("token_list", "cmvn_file", "bpemodel")
 """Files without which a model would hear or say something else; FunASR leaves out what is not there."""
 
@@ -35,45 +38,60 @@ _FIXED_NAMES: Mapping[str, tuple[str, ...]] = {
 """Where FunASR puts the files that it knows by name, when there is no ``configuration.json``."""
 
 
-def read(directory: Path) -> dict[str, Any]:
-    """The keyword arguments that describe the model, with absolute paths, and ``init_param`` for its weights.
+@dataclass(frozen=True, kw_only=True)
+class Description:
+    """What a directory says of its model."""
 
-    ``init_param`` is there even when the file is not, so that loading says which file is missing.
+    settings: dict[str, Any]
+    """Keyword arguments for FunASR, with absolute paths of files."""
+    weights: Path
+    """Where the weights lie; loading says when they do not."""
+    low_rank: Mapping[str, LowRank]
+    """What is to be added to the weights, by the part of the model."""
+
+
+def read(directory: Path, weights: str | None = None) -> Description:
+    """Read what describes the model; the trainer's settings and all paths elsewhere are left out, and said.
+
+    Args:
+        directory: A model's, or what FunASR's trainer wrote.
+        weights: Which file of weights to take, by its name.
 
     Raises:
-        SourceError: A file is missing or broken, asks for code or names a path outside the directory.
+        SourceError: Files are missing or broken, or ask for code.
+        UsageError: There are no such weights.
     """
-    files = _files(directory)
-    files.pop("config", None)
-    config = read_config(config_path(directory), REFUSED)
-    if isinstance(config.get("init_param"), str):
-        contained_path(directory, config["init_param"], "init_param")
-    for key in _DROPPED:
-        config.pop(key, None)
-    for section in ("tokenizer_conf", "frontend_conf"):
-        _contain_(directory, section, config.get(section))
-    _merge_(config, files)
-    if config.get("tokenizer") == "CharTokenizer" and "token_list" not in (config.get("tokenizer_conf") or {}):
-        raise SourceError(f"{directory}: the tokens are missing (no tokens.json)")
-    if "init_param" not in config:
-        names = (WEIGHTS, "model.pt", "model.pb")
-        config["init_param"] = str(
-            next((path for name in names if (path := contained_path(directory, name)).is_file()), directory / names[0])
-        )
-    return config
+    path = config_path(directory)
+    written = read_config(path, references=True)
+    name = original_name(written.get("model"))
+    config, left_out = sections.split(written, name)
+    check_config(config, path)
+    described = _described(directory)
+    _place_files_(config, directory, described, path.name)
+    if sections.is_notable(left_out):
+        _log.warning("%s: left out of %s: %s", directory, path.name, ", ".join(left_out))
+    chosen = choose_weights(directory, written, described.get(("init_param",)), weights)
+    return Description(settings=config, weights=chosen, low_rank=take_settings(config))
 
 
 def config_path(directory: Path) -> Path:
     """The configuration that ``configuration.json`` names, or ``config.yaml``."""
-    return Path(_files(directory).get("config", directory / CONFIG))
+    return contained_path(directory, _described(directory).get(("config",), CONFIG), "file_path_metas.config")
 
 
 def dense_config(directory: Path) -> dict[str, Any]:
-    """The configuration as it was written, without what a compression added."""
-    config = read_config(config_path(directory), REFUSED)
-    config["model"] = original_name(config.get("model"))
-    for key in ("quantization_config", *_DROPPED):
-        config.pop(key, None)
+    """The configuration without what a compression or a training added, and without paths."""
+    written = read_config(config_path(directory), references=True)
+    name = original_name(written.get("model"))
+    config, _ = sections.split(written, name)
+    config["model"] = name
+    config.pop("quantization_config", None)
+    take_settings(config)
+    for keys in sections.FILES:
+        # ``configuration.json`` names them.
+        section = config.get(keys[0]) if len(keys) > 1 else config
+        if isinstance(section, dict) and isinstance(section.get(keys[-1]), str):
+            section.pop(keys[-1])
     return config
 
 
@@ -82,85 +100,88 @@ def original_name(name: Any) -> str:
     return str(name).removeprefix(f"{REGISTER}.")
 
 
-def file_names(directory: Path) -> tuple[str, ...]:
-    """The files beside the weights that the model needs, by their names in the directory."""
-    found: list[str] = []
-    described = directory / DESCRIPTION
-    metas = read_config(described).get("file_path_metas", {}) if described.is_file() else {}
-    for keys, name in _leaves(metas):
-        if keys not in {("init_param",), ("config",)} and contained_path(directory, name, _place(keys)).is_file():
-            found.append(name)
-    found += [name for name in _FIXED_NAMES if contained_path(directory, name).is_file()]
-    return tuple(dict.fromkeys(found))
+def description(directory: Path) -> dict[str, Any]:
+    """``configuration.json`` as it is; empty where there is none."""
+    path = directory / DESCRIPTION
+    return read_config(path) if path.is_file() else {}
 
 
-def metas(directory: Path) -> dict[str, Any]:
-    """``file_path_metas`` for the files of a directory, without weights and configuration."""
-    described = directory / DESCRIPTION
-    result: dict[str, Any] = {}
-    if described.is_file():
-        form = read_config(described).get("file_path_metas", {})
-        result = {key: value for key, value in form.items() if key not in {"init_param", "config"}}
-    for name, keys in _FIXED_NAMES.items():
-        if (directory / name).is_file() and not _has(result, keys):
-            _merge_(result, _nest(keys, name))
-    return result
+def model_files(directory: Path) -> dict[tuple[str, ...], str]:
+    """The files beside the weights that the model needs: where a configuration names them, and their own names."""
+    described = {keys: name for keys, name in _described(directory).items() if keys not in _NOT_FILES}
+    found = {keys: name for keys, name in described.items() if (directory / name).is_file()}
+    written = read_config(config_path(directory), references=True)
+    for keys in sections.FILES:
+        named = _get(written, keys)
+        if keys not in found and isinstance(named, str) and (path := _beside(directory, named)) is not None:
+            found[keys] = path.relative_to(directory).as_posix()
+    return found
 
 
-def _files(directory: Path) -> dict[str, Any]:
-    described = directory / DESCRIPTION
-    result: dict[str, Any] = {}
-    if described.is_file():
-        for keys, name in _leaves(read_config(described).get("file_path_metas", {})):
-            path = contained_path(directory, name, _place(keys))
-            if keys[-1] in _NEEDED and not path.is_file():
-                raise SourceError(f"{directory}: {DESCRIPTION} names {name}, which is missing")
-            if path.exists() or keys in {("init_param",), ("config",)}:
-                _merge_(result, _nest(keys, str(path)))
-        return result
-    for name, keys in _FIXED_NAMES.items():
-        if (path := contained_path(directory, name)).is_file():
-            _merge_(result, _nest(keys, str(path)))
-    return result
+def nested(files: Mapping[tuple[str, ...], str]) -> dict[str, Any]:
+    """Names of files in the form of ``file_path_metas``."""
+    form: dict[str, Any] = {}
+    for keys, name in files.items():
+        _put_(form, keys, name)
+    return form
 
 
-def _place(keys: tuple[str, ...]) -> str:
-    return ".".join(("file_path_metas", *keys))
+def _described(directory: Path) -> dict[tuple[str, ...], str]:
+    """The files that ``configuration.json`` names; without one those whose names FunASR knows, as far as they exist."""
+    if not (directory / DESCRIPTION).is_file():
+        return {keys: name for name, keys in _FIXED_NAMES.items() if contained_path(directory, name).is_file()}
+    named = dict(sections.leaves(description(directory).get("file_path_metas", {})))
+    for keys, name in named.items():
+        contained_path(directory, name, ".".join(("file_path_metas", *keys)))
+    return named
 
 
-def _leaves(form: Any, keys: tuple[str, ...] = ()) -> list[tuple[tuple[str, ...], str]]:
-    if isinstance(form, Mapping):
-        return [leaf for key, value in form.items() for leaf in _leaves(value, (*keys, str(key)))]
-    return [(keys, form)] if isinstance(form, str) else []
+def _place_files_(
+    config: dict[str, Any], directory: Path, described: Mapping[tuple[str, ...], str], config_name: str
+) -> None:
+    """Put the files that the model reads into its configuration, with absolute paths; all must lie in the directory.
+
+    Raises:
+        SourceError: Some are missing; names them all, with where the configuration has them.
+    """
+    missing: dict[str, str] = {}
+    for keys in dict.fromkeys((*sections.FILES, *(keys for keys in described if keys not in _NOT_FILES))):
+        written, name = _get(config, keys), described.get(keys)
+        path = directory / name if name is not None and (directory / name).exists() else None
+        if path is None and isinstance(written, str):
+            path = _beside(directory, written)
+        if path is not None:
+            _put_(config, keys, str(path))
+        elif isinstance(written, str):
+            missing.setdefault(PureWindowsPath(written).name, f"{config_name} has it as {written!r}")
+        elif name is not None and keys[-1] in _NEEDED:
+            missing.setdefault(name, f"{DESCRIPTION} names it")
+    if config.get("tokenizer") == "CharTokenizer" and not missing and _get(config, _TOKENS) is None:
+        raise SourceError(f"{directory}: the tokens are missing (no tokens.json)")
+    if missing:
+        listed = ", ".join(f"{name} ({place})" for name, place in missing.items())
+        count = f"{len(missing)} of the model's files are" if len(missing) > 1 else "a file of the model is"
+        raise SourceError(f"{directory}: {count} missing: {listed}; copy {'them' if len(missing) > 1 else 'it'} there")
 
 
-def _nest(keys: tuple[str, ...], value: str) -> dict[str, Any]:
-    return {keys[0]: _nest(keys[1:], value) if len(keys) > 1 else value}
+def _beside(directory: Path, name: str) -> Path | None:
+    """The file that a configuration means, where it lies in the directory: as named, or by its name alone."""
+    names = (name, PureWindowsPath(name).name) if sections.stays_inside(name) else (PureWindowsPath(name).name,)
+    return next((path for each in names if (path := contained_path(directory, each or ".")).is_file()), None)
 
 
-def _has(form: Mapping[str, Any], keys: tuple[str, ...]) -> bool:
-    inner: Any = form
+def _get(form: Any, keys: tuple[str, ...]) -> Any:
     for key in keys:
-        if not isinstance(inner, Mapping) or key not in inner:
-            return False
-        inner = inner[key]
-    return True
+        if not isinstance(form, Mapping) or key not in form:
+            return None
+        form = form[key]
+    return form
 
 
-def _merge_(form: dict[str, Any], other: Mapping[str, Any]) -> None:
-    for key, value in other.items():
-        if isinstance(value, Mapping):
-            inner = form[key] if isinstance(form.get(key), dict) else {}
-            _merge_(inner, value)
-            form[key] = inner
-        else:
-            form[key] = value
-
-
-def _contain_(directory: Path, name: str, section: Any) -> None:
-    """Make the paths in a section absolute; what leaves the directory is refused."""
-    if not isinstance(section, dict):
-        return
-    for key in ("token_list", "seg_dict", "seg_dict_file", "bpemodel", "cmvn_file"):
-        if isinstance(section.get(key), str):
-            section[key] = str(contained_path(directory, section[key], f"{name}.{key}"))
+def _put_(form: dict[str, Any], keys: tuple[str, ...], value: str) -> None:
+    *outer, last = keys
+    for key in outer:
+        if not isinstance(form.get(key), dict):
+            form[key] = {}
+        form = form[key]
+    form[last] = value

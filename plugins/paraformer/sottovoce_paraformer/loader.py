@@ -8,9 +8,18 @@ from pathlib import Path
 from typing import Any
 
 from sottovoce import Architecture, LoadOptions, Model, Source
+from sottovoce.errors import UsageError
+from sottovoce_paraformer import sections
 from sottovoce_paraformer.architectures import ARCHITECTURES
 
 _COMPANIONS = ("vad", "punc")
+
+_ACCEPTED = frozenset(
+    (*sections.USED - {"model", "quantization_config"}, *sections.FILES[-1], "lm_file", "output_dir", "ncpu", "ngpu",
+     "disable_update", "disable_pbar", "disable_log", "log_level", "check_latest", "fp16", "bf16", "spk_mode",
+     *(f"{kind}_{what}" for kind in ("vad", "punc", "spk") for what in ("model", "kwargs", "model_revision")))
+)  # fmt: skip
+"""Keyword arguments that FunASR's ``AutoModel`` heeds; it takes any other in silence."""
 
 _QUIET = {"disable_update": True, "trust_remote_code": False, "disable_pbar": True, "log_level": "ERROR"}
 
@@ -21,7 +30,11 @@ def load(source: Source, architecture: Architecture, options: LoadOptions) -> Mo
     Raises:
         SourceError: Files are missing, damaged or ask for something that is refused.
         CheckpointError: The weights do not fit.
+        UsageError: FunASR has no such option.
     """
+    options.refuse_unknown(_ACCEPTED, "FunASR")
+    if options.dtype == "float64":
+        raise UsageError("dtype=float64: FunASR runs float32, float16 and bfloat16")
     import torch
 
     from sottovoce_paraformer.auto_model import AutoModel
@@ -31,6 +44,7 @@ def load(source: Source, architecture: Architecture, options: LoadOptions) -> Mo
     if options.dtype in {"float16", "bfloat16"}:
         settings["fp16" if options.dtype == "float16" else "bf16"] = True
     settings["allow_unexpected"] = options.allow_unexpected
+    settings["weights"] = options.weights
     if options.hub is not None:
         # FunASR hands it on to the models beside this one.
         settings["hub"] = options.hub

@@ -22,7 +22,7 @@ from funasr.models.seaco_paraformer import model as seaco_paraformer
 from funasr.register import tables
 
 from sottovoce_paraformer.auto_model import restore_, without_initialization
-from sottovoce_paraformer.configuration import WEIGHTS
+from sottovoce_paraformer.checkpoints import WEIGHTS
 
 
 class Restored:

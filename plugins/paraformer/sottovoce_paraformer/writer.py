@@ -13,6 +13,13 @@ from sottovoce import Model
 from sottovoce.checkpoint import write_tensors
 from sottovoce.formats import compressed_tensors
 from sottovoce_paraformer import configuration
+from sottovoce_paraformer.checkpoints import WEIGHTS
+
+_DESCRIPTION = {"framework": "pytorch", "model": {"type": "funasr"}, "pipeline": {"type": "funasr-pipeline"}}
+"""What ModelScope finds FunASR by, where the source does not say it."""
+
+_TASKS = {"transcription": "auto-speech-recognition"}
+"""ModelScope's words for tasks, where they are not ours."""
 
 
 def write(model: Model, directory: Path) -> Path:
@@ -23,25 +30,24 @@ def write(model: Model, directory: Path) -> Path:
     """
     source = model.source.directory
     quantization = compressed_tensors.describe(model.module)
-    for name in configuration.file_names(source):
+    files = configuration.model_files(source)
+    for name in dict.fromkeys(files.values()):
         (directory / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source / name, directory / name)
     config = configuration.dense_config(source)
-    metas: dict[str, Any] = {"config": configuration.CONFIG, **configuration.metas(source)}
+    metas: dict[str, Any] = {"config": configuration.CONFIG, **configuration.nested(files)}
     if quantization is None:
-        metas["init_param"] = configuration.WEIGHTS
+        metas["init_param"] = WEIGHTS
     else:
         config["model"] = f"{configuration.REGISTER}.{config['model']}"
         config["quantization_config"] = quantization
     text = yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
     (directory / configuration.CONFIG).write_text(text, encoding="utf-8")
-    description = {
-        "framework": "pytorch",
-        "task": model.architecture.card.pipeline_tag,
-        "model": {"type": "funasr"},
-        "file_path_metas": metas,
-    }
+    description = {**_DESCRIPTION, **configuration.description(source), "file_path_metas": metas}
+    if description.get("task") in (None, model.architecture.card.pipeline_tag):
+        # Versions before 0.2 wrote the Hub's word.
+        description["task"] = _TASKS.get(model.architecture.task, model.architecture.task)
     text = json.dumps(description, indent=2, ensure_ascii=False) + "\n"
     (directory / configuration.DESCRIPTION).write_text(text, encoding="utf-8")
-    write_tensors(model.module, directory / configuration.WEIGHTS)
+    write_tensors(model.module, directory / WEIGHTS)
     return directory

@@ -137,3 +137,57 @@ def test_a_client_that_is_not_installed_is_named(hub: Hub, tmp_path: Path) -> No
     code = "import sys; sys.modules['modelscope'] = None\n"
     done = python(code + FETCH.format(wanted=[("owner/toy", {})], hub="modelscope"), hub, tmp_path)
     assert "owner/toy: modelscope is not installed; pip install sottovoce[modelscope]" in done.stdout
+
+
+LOAD = """
+import sottovoce
+from core.toy import make_host
+try:
+    sottovoce.load("owner/other", hub="{hub}", host=make_host())
+except sottovoce.SottovoceError as error:
+    print(type(error).__name__, error)
+"""
+
+
+@pytest.mark.parametrize(
+    ("kind", "place"), [("hf", "config.yaml"), ("hf", "settings/asr.yaml"), ("modelscope", "settings/asr.yaml")]
+)
+def test_a_class_that_nobody_knows_is_said_before_anything_else_is_fetched(
+    kind: str, place: str, hub: Hub, tmp_path: Path
+) -> None:
+    directory = tmp_path / "other"
+    (directory / place).parent.mkdir(parents=True)
+    text = "model: SenseVoiceSmall\ntrust_remote_code: true\ndataset_conf: {sos: '${model_conf.sos}'}\n"
+    (directory / place).write_text(text)
+    description = {"file_path_metas": {"config": place, "init_param": "model.pt"}}
+    (directory / "configuration.json").write_text(json.dumps(description))
+    (directory / "model.pt").write_bytes(b"0" * 1000)
+    hub.repositories["owner/other"] = directory
+    done = python(LOAD.format(hub=kind), hub, tmp_path / "home")
+    assert done.stdout.startswith("UnknownModelError no installed plugin describes the model class 'SenseVoiceSmall'")
+    assert not [request for request in hub.requests if "model.pt" in request]
+
+
+def test_a_repository_that_is_no_model_is_said_before_it_is_fetched(hub: Hub, tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "model.pt").write_bytes(b"0" * 1000)
+    (tmp_path / "other" / "configuration.json").write_text("{}")
+    hub.repositories["owner/other"] = tmp_path / "other"
+    done = python(LOAD.format(hub="hf"), hub, tmp_path / "home")
+    assert "no config.json or config.yaml names a model class" in done.stdout
+    assert not [request for request in hub.requests if "model.pt" in request]
+
+
+@pytest.mark.parametrize("kind", HUBS)
+def test_model_revision_is_the_revision(kind: str, hub: Hub, tmp_path: Path) -> None:
+    code = f"""
+import sottovoce
+from core.toy import make_host
+try:
+    sottovoce.load("owner/toy", hub="{kind}", host=make_host(), model_revision="v7")
+except sottovoce.SottovoceError as error:
+    print(error)
+"""
+    done = python(code, hub, tmp_path / "home")
+    assert "owner/toy: could not be fetched" in done.stdout
+    assert "404" in done.stdout

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from sottovoce.checkpoint.identity import class_name
+from sottovoce.checkpoint.identity import class_name, refuse_code
 from sottovoce.errors import SourceError
 
 
@@ -48,13 +48,33 @@ def test_the_class_is_named_by_the_configuration(files: dict[str, Any], expected
         ({"config_yaml": {"model": {"name": "x"}}}, "names a model class"),
         ({"config_yaml": ["x"]}, "must be a mapping"),
         ({"configuration_json": {"file_path_metas": {"config": "../config.yaml"}}}, "leaves the model's directory"),
-        ({"config_json": {"architectures": ["X"], "auto_map": {"AutoModel": "x.X"}}}, "auto_map is refused"),
     ],
 )
 def test_what_names_no_class_is_no_model(files: dict[str, Any], problem: str, tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=problem) as caught:
         class_name(write(tmp_path, **files))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("files", "place"),
+    [
+        ({"config_json": {"architectures": ["X"], "auto_map": {"AutoModel": "x.X"}}}, "auto_map"),
+        ({"config_yaml": {"model": "X", "trust_remote_code": True}}, "trust_remote_code"),
+        ({"config_yaml": {"model": "X"}, "configuration_json": {"x": {"remote_code": "m.py"}}}, "x.remote_code"),
+    ],
+)
+def test_the_class_is_told_before_code_is_refused(files: dict[str, Any], place: str, tmp_path: Path) -> None:
+    write(tmp_path, **files)
+    assert class_name(tmp_path) == "X"
+    with pytest.raises(SourceError, match=f"{place} is refused"):
+        refuse_code(tmp_path)
+
+
+def test_references_do_not_hide_the_class(tmp_path: Path) -> None:
+    write(tmp_path, config_yaml={"model": "X", "dataset_conf": {"sos": "${model_conf.sos}"}})
+    assert class_name(tmp_path) == "X"
+    refuse_code(tmp_path)
 
 
 def test_a_directory_that_is_not_there(tmp_path: Path) -> None:

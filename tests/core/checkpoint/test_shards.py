@@ -14,8 +14,8 @@ from torch import Tensor
 
 from core.drawn import normal
 from sottovoce.checkpoint import shards as module
-from sottovoce.checkpoint.shards import INDEX, WEIGHTS, Shards, start_of, weight_files
-from sottovoce.errors import CheckpointError, SourceError
+from sottovoce.checkpoint.shards import INDEX, WEIGHTS, Shards, say_choice, start_of, weight_files
+from sottovoce.errors import CheckpointError, SourceError, UsageError
 
 TENSORS = {
     "a.weight": normal(3, 4),
@@ -111,12 +111,6 @@ def test_one_file_needs_no_index(tmp_path: Path) -> None:
     save_file({"a": TENSORS["b"]}, tmp_path / WEIGHTS)
     assert Shards.of(tmp_path).read(["a"])["a"].equal(TENSORS["b"])
     assert weight_files(tmp_path) == [tmp_path / WEIGHTS]
-
-
-def test_an_index_stands_before_a_single_file(directory: Path) -> None:
-    save_file({"stale": TENSORS["b"]}, directory / WEIGHTS)
-    assert set(Shards.of(directory).names) == set(TENSORS)
-    assert weight_files(directory) == [directory / file for file in FILES]
 
 
 def rename_in_index(directory: Path, **changes: str | None) -> None:
@@ -232,3 +226,43 @@ def test_what_is_no_safetensors_file_is_named(content: bytes, problem: str, dire
 
 def test_the_start_of_a_file_is_read(directory: Path) -> None:
     assert start_of(directory / "x.safetensors") == (directory / "x.safetensors").read_bytes()[:23]
+
+
+def test_one_file_comes_before_an_index_and_is_said_to(directory: Path, caplog: pytest.LogCaptureFixture) -> None:
+    save_file({"new": TENSORS["b"]}, directory / WEIGHTS)
+    assert Shards.of(directory).names == ("new",)
+    say_choice(directory)
+    [record] = caplog.records
+    assert f"of its weights {WEIGHTS} is taken, as transformers does" in record.getMessage()
+    assert INDEX in record.getMessage()
+
+
+def test_what_the_configuration_names_comes_first(directory: Path) -> None:
+    save_file({"new": TENSORS["b"]}, directory / WEIGHTS)
+    (directory / "config.json").write_text(json.dumps({"transformers_weights": "x.safetensors"}))
+    assert set(Shards.of(directory).names) == set(FILES["x.safetensors"])
+
+
+@pytest.mark.parametrize(
+    ("asked", "names"), [(INDEX, list(TENSORS)), (WEIGHTS, ["new"]), ("z.safetensors", FILES["z.safetensors"])]
+)
+def test_what_is_asked_for_is_read_and_not_said(
+    asked: str, names: list[str], directory: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    save_file({"new": TENSORS["b"]}, directory / WEIGHTS)
+    assert set(Shards.of(directory, asked).names) == set(names)
+    say_choice(directory, asked)
+    assert not caplog.records
+
+
+def test_what_cannot_be_read_for_such_a_model_is_refused(directory: Path) -> None:
+    (directory / "pytorch_model.bin").write_bytes(b"x")
+    with pytest.raises(UsageError, match="is read from safetensors"):
+        weight_files(directory, "pytorch_model.bin")
+    with pytest.raises(UsageError, match=r"there are: model\.safetensors\.index\.json, pytorch_model\.bin, x\.saf"):
+        weight_files(directory, "none.safetensors")
+
+
+def test_one_set_of_weights_is_nothing_to_say(directory: Path, caplog: pytest.LogCaptureFixture) -> None:
+    say_choice(directory)
+    assert not caplog.records

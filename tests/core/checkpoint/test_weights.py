@@ -7,6 +7,7 @@ import pickle
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -56,10 +57,19 @@ def test_code_in_a_pickle_is_refused_and_not_run(how: str, tmp_path: Path) -> No
         path.write_bytes(pickle.dumps({"a": Bomb(marker)}, protocol=2))
     else:
         torch.save({"a": Bomb(marker)}, path, _use_new_zipfile_serialization=how == "zip")
-    with pytest.raises(SourceError, match="hold more than tensors, which is not run") as caught:
+    with pytest.raises(SourceError, match=r"holds more than tensors \(\w+\.mkdir\), which is not run; save") as caught:
         read_tensors(path)
     assert "weights_only" not in str(caught.value)
     assert not marker.exists()
+
+
+@pytest.mark.parametrize("kind", ["float64", "float32", "float16", "int64", "int32", "uint8", "bool"])
+@pytest.mark.parametrize("as_zip", [True, False])
+def test_numpy_numbers_in_a_trainers_state_are_no_damage(kind: str, as_zip: bool, tmp_path: Path) -> None:
+    number = np.dtype(kind).type(1)
+    form = {"state_dict": STATE, "best": {"acc": number}, "step": number}
+    torch.save(form, tmp_path / "model.pt", _use_new_zipfile_serialization=as_zip)
+    assert same(read_tensors(tmp_path / "model.pt"))
 
 
 def truncated(path: Path) -> bytes:

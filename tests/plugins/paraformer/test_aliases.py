@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
 from core.hubs import COMMIT, Hub, python, serve
 from plugins.paraformer.tiny import make_model
-from plugins.paraformer.tiny_companions import make_voice_activity
+from plugins.paraformer.tiny_companions import make_punctuation, make_speaker, make_voice_activity
 from sottovoce import LoadOptions, Repository
 from sottovoce.errors import UnknownModelError
-from sottovoce_paraformer.aliases import SUPPORTED, resolve
+from sottovoce_paraformer.aliases import SUPPORTED, find, resolve
 
 SEACO = "iic/speech_seaco_paraformer_large_asr_nat-zh-cn-16k-common-vocab8404-pytorch"
 
@@ -59,6 +60,31 @@ for options in ({}, {"hub": "hf"}, {"vad_model": "fsmn-vad"}, {"hub": "hf", "vad
     except sottovoce.SottovoceError as error:
         print(json.dumps([type(error).__name__, str(error)]))
 """
+
+
+BESIDE = """
+import json, sottovoce
+native = sottovoce.from_pretrained(
+    "paraformer-zh", recipe="int8", vad_model="fsmn-vad", punc_model="ct-punc", spk_model="cam++"
+)
+models = native.model, native.vad_model, native.punc_model, native.spk_model
+print(json.dumps([type(model).__name__ for model in models]))
+"""
+
+
+def test_models_beside_it_may_be_of_any_kind_that_funasr_knows(tmp_path: Path) -> None:
+    with serve() as hub:
+        hub.repositories |= {
+            SEACO: make_model(tmp_path / "seaco", "SeacoParaformer"),
+            find("fsmn-vad", LoadOptions()).id: make_voice_activity(tmp_path / "vad"),  # type: ignore[union-attr]
+            find("ct-punc", LoadOptions()).id: make_punctuation(tmp_path / "punc"),  # type: ignore[union-attr]
+            find("cam++", LoadOptions()).id: make_speaker(tmp_path / "speaker"),  # type: ignore[union-attr]
+        }
+        done = python(BESIDE, hub, tmp_path / "home")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.splitlines()[-1]) == [
+        "SeacoParaformer", "FsmnVADStreaming", "CTTransformer", "CAMPPlus"
+    ]  # fmt: skip
 
 
 @pytest.fixture(scope="module")

@@ -78,21 +78,11 @@ def test_configuration_json_may_name_other_files(pristine: Path, model: Path) ->
         ({"trust_remote_code": True}, "trust_remote_code"),
         ({"remote_code": "code.py"}, "remote_code"),
         ({"model_conf": {"remote_code": "./code.py"}}, "model_conf.remote_code"),
-        ({"vad_model": "fsmn-vad"}, "vad_model"),
-        ({"punc_model": "ct-punc"}, "punc_model"),
-        ({"spk_model": "cam++"}, "spk_model"),
-        ({"hub": "ms"}, "hub"),
-        ({"model_path": "/elsewhere"}, "model_path"),
         ({"frontend_conf": {"window": "${oc.env:HOME}"}}, "frontend_conf.window"),
-        ({"tokenizer_conf": {"token_list": "../tokens.json"}}, "tokenizer_conf.token_list"),
-        ({"tokenizer_conf": {"token_list": "/etc/passwd"}}, "tokenizer_conf.token_list"),
-        ({"frontend_conf": {"cmvn_file": "C:\\am.mvn"}}, "frontend_conf.cmvn_file"),
-        ({"init_param": "../model.pt"}, "init_param"),
-        ({"init_param": "/elsewhere/model.pt"}, "init_param"),
     ],
 )
 @pytest.mark.parametrize("described", [True, False])
-def test_a_configuration_that_runs_or_follows_something_is_refused(
+def test_a_configuration_that_runs_something_is_refused(
     changes: dict[str, Any], key: str, described: bool, model: Path, tmp_path: Path
 ) -> None:
     marker = tmp_path / "marker"
@@ -104,6 +94,55 @@ def test_a_configuration_that_runs_or_follows_something_is_refused(
     change(model, changes)
     refused(model, key)
     assert not marker.exists()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"vad_model": "fsmn-vad"},
+        {"punc_model": "ct-punc"},
+        {"spk_model": "cam++"},
+        {"lm_file": "/elsewhere/lm.pt"},
+        {"hub": "ms"},
+        {"model_path": "/elsewhere"},
+        {"init_param": "../model.pt"},
+        {"init_param": "/elsewhere/model.pt"},
+        {"excludes": "decoder"},
+        {"scope_map": ["encoder.", "decoder."]},
+        {"an_invention_of_the_trainer": "/elsewhere"},
+    ],
+)
+@pytest.mark.parametrize("described", [True, False])
+def test_what_leads_elsewhere_is_left_out_and_said(
+    changes: dict[str, Any], described: bool, pristine: Path, model: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    if not described:
+        (model / "configuration.json").unlink()
+    change(model, changes)
+    loaded = sottovoce.load(model)
+    assert probe(loaded).equal(probe(sottovoce.load(pristine)))
+    assert [record.getMessage() for record in caplog.records if record.name.startswith("sottovoce")] == [
+        f"{model}: left out of config.yaml: {next(iter(changes))}"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("changes", "name"),
+    [
+        ({"tokenizer_conf": {"token_list": "../tokens.json"}}, "tokens.json"),
+        ({"tokenizer_conf": {"token_list": "/etc/passwd"}}, "passwd"),
+        ({"frontend_conf": {"cmvn_file": "C:\\base\\other.mvn"}}, "other.mvn"),
+        ({"jieba_usr_dict": "~/words"}, "words"),
+    ],
+)
+def test_a_file_elsewhere_is_looked_for_beside_and_missed(changes: dict[str, Any], name: str, model: Path) -> None:
+    (model / "configuration.json").unlink()
+    for known in ("tokens.json", "am.mvn"):
+        (model / known).rename(model / f"old-{known}")
+    change(model, {"tokenizer_conf": {"token_list": "old-tokens.json"}, "frontend_conf": {"cmvn_file": "old-am.mvn"}})
+    sottovoce.load(model)
+    change(model, changes)
+    refused(model, f"a file of the model is missing: {name} (config.yaml has it as ", "copy it there")
 
 
 @pytest.mark.parametrize(
@@ -150,10 +189,10 @@ def garble(path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "damage", "parts"),
     [
-        ("tokens.json", Path.unlink, ["configuration.json names tokens.json, which is missing"]),
+        ("tokens.json", Path.unlink, ["missing: tokens.json (configuration.json names it); copy it there"]),
         ("tokens.json", truncate, ["FunASR cannot build the model"]),
         ("am.mvn", garble, ["FunASR cannot build the model"]),
-        ("am.mvn", Path.unlink, ["configuration.json names am.mvn, which is missing"]),
+        ("am.mvn", Path.unlink, ["missing: am.mvn (configuration.json names it); copy it there"]),
         ("config.yaml", Path.unlink, ["no model directory"]),
         ("configuration.json", truncate, ["configuration.json: cannot be read"]),
         ("model.safetensors", truncate, ["model.safetensors: the weights are damaged"]),

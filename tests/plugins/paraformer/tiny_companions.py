@@ -45,6 +45,17 @@ PUNCTUATION: dict[str, Any] = {
     "tokenizer_conf": {"unk_symbol": "<unk>"},
 }  # fmt: skip
 
+SPEAKER: dict[str, Any] = {
+    "model": "CAMPPlus",
+    "model_conf": {"feat_dim": 80, "embedding_size": 16, "growth_rate": 2, "bn_size": 1, "init_channels": 8},
+}
+
+
+def make_speaker(directory: Path) -> Path:
+    """Write a narrow CAM++, which tells speakers apart: a kind of model that the plugin does not describe."""
+    directory.mkdir(parents=True, exist_ok=True)
+    return _write(directory, SPEAKER, {}, {})
+
 
 def make_voice_activity(directory: Path) -> Path:
     """Write a tiny FSMN-VAD that finds speech everywhere: its silence state never wins."""

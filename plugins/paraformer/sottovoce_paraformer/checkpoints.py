@@ -1,0 +1,61 @@
+"""Which file of weights a FunASR directory's model has, where a trainer left several."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from sottovoce.checkpoint import contained_path
+from sottovoce.checkpoint.choice import asked_weights, weight_names
+from sottovoce.errors import SourceError
+from sottovoce_paraformer.sections import stays_inside
+
+WEIGHTS = "model.safetensors"
+"""What is written."""
+
+NAMES = ("model.pt", WEIGHTS, "model.pb")
+"""What weights are called where nothing names them, FunASR's own first."""
+
+_log = logging.getLogger("sottovoce.paraformer")
+# FunASR sets the root logger to errors only.
+_log.setLevel(logging.WARNING)
+
+
+def choose_weights(directory: Path, config: dict[str, Any], described: str | None, asked: str | None) -> Path:
+    """Choose as FunASR does: what ``configuration.json`` names, else ``model.pt``; and say it where there are others.
+
+    Args:
+        directory: The model's.
+        config: What ``config.yaml`` holds. An ``init_param`` elsewhere is what training began with, not what it made.
+        described: ``init_param`` of ``configuration.json``, where there is one.
+        asked: What the caller wants instead.
+
+    Returns:
+        The file; one that is not there when there is none, so that loading says what is missing.
+
+    Raises:
+        UsageError: There is no file of the name that was asked for.
+        SourceError: A name leaves the directory, or several files could be meant.
+    """
+    if asked is not None:
+        return asked_weights(directory, asked)
+    present = weight_names(directory)
+    written = config.get("init_param")
+    named = [] if described is None else [described]
+    if isinstance(written, str) and stays_inside(written):
+        named.append(written)
+    usual = (WEIGHTS, *NAMES) if config.get("quantization_config") else NAMES
+    places = [contained_path(directory, name, "init_param") for name in (*named, *usual)]
+    chosen = next((path for path in places if path.is_file()), None)
+    if chosen is None and len(present) > 1:
+        raise SourceError(
+            f"{directory}: there is no {NAMES[0]}, but {', '.join(present)}; choose one (--weights, or weights=)"
+        )
+    if chosen is None:
+        return directory / present[0] if present else places[0]
+    others = [name for name in present if name != chosen.name]
+    if others:
+        _log.warning("%s: of its weights %s is taken; --weights (weights=) takes another of %s", directory,
+                     chosen.name, ", ".join(others))  # fmt: skip
+    return chosen
