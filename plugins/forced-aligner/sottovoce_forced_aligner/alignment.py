@@ -6,6 +6,7 @@ import json
 from dataclasses import asdict, dataclass
 
 from sottovoce_forced_aligner import subtitles, textgrid
+from sottovoce_forced_aligner.languages import UNSPACED
 
 
 @dataclass(frozen=True)
@@ -47,5 +48,9 @@ class Alignment:
         return subtitles.srt(self.words, self.text, self.language, width=width, pause=pause)
 
     def to_textgrid(self) -> str:
-        """Praat's TextGrid (long format): the tier ``words``, and words without length as points of a second tier."""
-        return textgrid.textgrid(self.words, self.duration)
+        """Praat's TextGrid (long format): the tier ``words``, and words without length as points of a second tier.
+
+        Words without length at one time are one point.
+        """
+        space = "" if self.language in UNSPACED else " "
+        return textgrid.textgrid(self.words, self.duration, space=space)
