@@ -135,8 +135,9 @@ class Architecture:
     align: Callable[..., Any] | None = None
     """Find the words of a transcript in audio: ``align(model, audio, text)``, with ``language=`` where it is not the
     family's own default, and ``progress=``, called with the seconds that are done and all seconds. Returns an object
-    with ``words`` and with ``to_json`` (an object with ``duration`` and ``words``), ``to_srt`` and ``to_textgrid``,
-    which give text. Only for families whose task is ``alignment``."""
+    with ``words`` and with ``to_json`` (an object with ``duration``, ``words`` and, where the text does not seem to be
+    what is said, ``warnings``), ``to_srt`` and ``to_textgrid``, which give text. Warnings are logged as well. Only for
+    families whose task is ``alignment``."""
 
     def part_of(self, name: str) -> str:
         """The part that the parameter or module ``name`` belongs to, or ``other``."""

@@ -10,6 +10,7 @@ from sottovoce import Model
 from sottovoce.errors import SamplesError, UsageError
 from sottovoce_forced_aligner.alignment import Alignment, Word
 from sottovoce_forced_aligner.audio import SAMPLE_RATE, read_audio
+from sottovoce_forced_aligner.fit import doubts
 from sottovoce_forced_aligner.languages import language_name
 from sottovoce_forced_aligner.reading import WINDOW, find_times, longest_window, split_words
 
@@ -45,7 +46,8 @@ def align(
         progress: Called after every window with the seconds that are done, and all seconds.
 
     Returns:
-        The words with their times in seconds.
+        The words with their times in seconds. Where the text does not seem to be what is said, ``warnings`` has why,
+        and the logger ``sottovoce.forced_aligner`` says it.
 
     Raises:
         UsageError: The language cannot be aligned, ``window`` is out of range, or there is no processor.
@@ -61,11 +63,14 @@ def align(
     words = split_words(processor, text, name)
     if not words:
         raise SamplesError(f"the text {text[:40]!r} has no words to align")
-    times, doubtful = find_times(native, processor, samples, words, seconds, progress)
-    if doubtful:
-        _log.warning("%d windows have words that do not agree on their places; is the text all that is said?", doubtful)
-    found = tuple(Word(word, start, end) for word, (start, end) in zip(words, times, strict=True))
-    return Alignment(words=found, text=text, language=name, duration=round(len(samples) / SAMPLE_RATE, 3))
+    times, windows = find_times(native, processor, samples, words, seconds, progress)
+    warnings = doubts(times, windows, samples)
+    for warning in warnings:
+        _log.warning("%s", warning)
+    return Alignment(
+        words=tuple(Word(word, start, end) for word, (start, end) in zip(words, times, strict=True)), text=text,
+        language=name, duration=round(len(samples) / SAMPLE_RATE, 3), warnings=tuple(warnings),
+    )  # fmt: skip
 
 
 def _checked(window: float | None, native: Any, processor: Any) -> float:

@@ -6,6 +6,7 @@ import json
 from dataclasses import asdict, dataclass
 
 from sottovoce_forced_aligner import subtitles, textgrid
+from sottovoce_forced_aligner.languages import UNSPACED
 
 
 @dataclass(frozen=True)
@@ -31,11 +32,14 @@ class Alignment:
     """The language's name, such as ``Chinese``."""
     duration: float
     """Length of the audio in seconds."""
+    warnings: tuple[str, ...] = ()
+    """What speaks against the text being all that is said, a sentence each; nothing where it fits."""
 
     def to_json(self) -> str:
-        """One JSON object: ``language``, ``duration``, ``text`` and ``words`` with ``text``, ``start`` and ``end``."""
+        """One JSON object: ``language``, ``duration``, ``text``, ``words`` with their times, and ``warnings``."""
         form = {"language": self.language, "duration": self.duration, "text": self.text}
-        return json.dumps(form | {"words": [asdict(word) for word in self.words]}, ensure_ascii=False)
+        words, warnings = [asdict(word) for word in self.words], list(self.warnings)
+        return json.dumps(form | {"words": words, "warnings": warnings}, ensure_ascii=False)
 
     def to_srt(self, *, width: int = 42, pause: float = 0.6) -> str:
         """SubRip subtitles; a new one begins after a sentence, a pause, or a full line.
@@ -47,5 +51,9 @@ class Alignment:
         return subtitles.srt(self.words, self.text, self.language, width=width, pause=pause)
 
     def to_textgrid(self) -> str:
-        """Praat's TextGrid (long format): the tier ``words``, and words without length as points of a second tier."""
-        return textgrid.textgrid(self.words, self.duration)
+        """Praat's TextGrid (long format): the tier ``words``, and words without length as points of a second tier.
+
+        Words without length at one time are one point.
+        """
+        space = "" if self.language in UNSPACED else " "
+        return textgrid.textgrid(self.words, self.duration, space=space)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sottovoce.errors import SourceError
-from sottovoce_forced_aligner.windows import Times, align_in_windows
+from sottovoce_forced_aligner.windows import Times, Window, align_in_windows
 
 WINDOW = 180.0
 """Seconds of audio that the model is given at once; qwen-asr does the same."""
@@ -29,11 +29,11 @@ def find_times(
     words: Sequence[str],
     window: float,
     progress: Callable[[int, int], None] | None = None,
-) -> tuple[Times, int]:
-    """Start and end of each word in seconds, in order and within the audio; and how many windows are doubtful."""
+) -> tuple[Times, list[Window]]:
+    """Start and end of each word in seconds, in order and within the audio; and the windows that it was cut into."""
     read = functools.partial(_read, native, processor)
-    times, doubtful = align_in_windows(read, audio, words, window, progress or (lambda done, total: None))
-    return [(round(start, 3), round(end, 3)) for start, end in times], doubtful
+    times, windows = align_in_windows(read, audio, words, window, progress or (lambda done, total: None))
+    return [(round(start, 3), round(end, 3)) for start, end in times], windows
 
 
 def split_words(processor: Any, text: str, language: str) -> list[str]:

@@ -18,6 +18,15 @@ SHORTEST = 0.2
 LEAST_CONTRAST = 10.0
 """Decibels between loud and quiet without which there is nothing to tell them apart by."""
 
+SPEECH_RANGE = 30.0
+"""Decibels below the loudest in which speech lies, its quiet sounds left out."""
+QUIETEST = -60.0
+"""Decibels of full scale that the loudest of any speech has at least."""
+STEADY = 3.0
+"""Decibels between loud and quiet that speech has at least, in whatever noise; steady noise has about one."""
+FEWEST = 0.5
+"""Seconds of audio from which that can be told."""
+
 
 @dataclass(frozen=True)
 class Silence:
@@ -43,8 +52,7 @@ def loud_frames(audio: NDArray[np.float32]) -> NDArray[np.bool_]:
     Loud is what lies above a third of the way from the quietest to the loudest, in decibels: of all of the audio, so
     that a long stretch in which nobody speaks is quiet throughout.
     """
-    frames = audio[: len(audio) // FRAME * FRAME].reshape(-1, FRAME)
-    level = 10 * np.log10(np.square(frames, dtype=np.float64).mean(axis=1) + 1e-8)
+    level = _levels(audio)
     if not level.size:
         return np.zeros(0, dtype=np.bool_)
     low, high = np.percentile(level, (5, 99))
@@ -52,6 +60,35 @@ def loud_frames(audio: NDArray[np.float32]) -> NDArray[np.bool_]:
         return np.ones(len(level), dtype=np.bool_)
     loud: NDArray[np.bool_] = level > low + (high - low) / 3
     return loud
+
+
+def speech_frames(audio: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Return where somebody speaks beyond doubt, a frame at a time ``[frames]``.
+
+    Beside stretches without any sound, the noise of a room is loud; speech is nearly as loud as the loudest.
+    """
+    level = _levels(audio)
+    if not level.size:
+        return np.zeros(0, dtype=np.bool_)
+    clear: NDArray[np.bool_] = loud_frames(audio) & (level > np.percentile(level, 99) - SPEECH_RANGE)
+    return clear
+
+
+def holds_speech(audio: NDArray[np.float32]) -> bool:
+    """Return whether somebody may speak in the audio: it is silent nearly throughout, or does not change, otherwise."""
+    level = _levels(audio)
+    if not level.size:
+        return False
+    low, high = np.percentile(level, (5, 99))
+    changes = high - low >= STEADY or len(level) * SECONDS < FEWEST
+    return bool(high >= QUIETEST and changes)
+
+
+def _levels(audio: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return how loud each frame is, in decibels of full scale ``[frames]``."""
+    frames = audio[: len(audio) // FRAME * FRAME].reshape(-1, FRAME)
+    level: NDArray[np.float64] = 10 * np.log10(np.square(frames, dtype=np.float64).mean(axis=1) + 1e-8)
+    return level
 
 
 def find_silences(loud: NDArray[np.bool_]) -> list[Silence]:

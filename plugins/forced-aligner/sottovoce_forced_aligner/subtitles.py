@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sottovoce_forced_aligner.languages import UNSPACED
@@ -19,15 +20,47 @@ _SENTENCE_ENDS = frozenset("。！？.!?…")
 _CLOSING = " \n\t\r\u3000\"')]}”’）】」』》"
 
 
+@dataclass
+class _Cue:
+    """A subtitle, its times in whole milliseconds."""
+
+    begin: int
+    end: int
+    lines: list[str]
+
+
 def srt(words: Sequence[Word], text: str, language: str, *, width: int, pause: float) -> str:
-    """The words as SubRip, written as ``text`` writes them."""
-    pieces = written(words, text, language)
-    cues = []
-    for number, (first, last) in enumerate(_lines(words, pieces, width, pause), 1):
+    """Return the words as SubRip, written as ``text`` writes them.
+
+    Subtitles follow one another: none begins before the one before it ends, and none is without length, whatever the
+    words' times are.
+    """
+    cues = _cues(words, written(words, text, language), width, pause)
+    return "\n".join(
+        f"{number}\n{_time(cue.begin)} --> {_time(cue.end)}\n" + "\n".join(cue.lines) + "\n"
+        for number, cue in enumerate(cues, 1)
+    )
+
+
+def _cues(words: Sequence[Word], pieces: Sequence[str], width: int, pause: float) -> list[_Cue]:
+    """Return the subtitles; one that would begin before the one before it was seen is another line of that one."""
+    shortest = round(1000 * SHORTEST)
+    cues: list[_Cue] = []
+    for first, last in _lines(words, pieces, width, pause):
         line = " ".join("".join(pieces[first:last]).split())
-        begin, end = words[first].start, max(words[last - 1].end, words[first].start + SHORTEST)
-        cues.append(f"{number}\n{_time(begin)} --> {_time(end)}\n{line}\n")
-    return "\n".join(cues)
+        if not line:
+            continue
+        begin = max(0, round(1000 * words[first].start))
+        end = max(begin, *(round(1000 * word.end) for word in words[first:last]))
+        if cues and begin < cues[-1].begin + shortest:
+            cues[-1].lines.append(line)
+            cues[-1].end = max(cues[-1].end, end)
+        else:
+            if cues:
+                cues[-1].end = min(cues[-1].end, begin)
+            cues.append(_Cue(begin, end, [line]))
+        cues[-1].end = max(cues[-1].end, cues[-1].begin + shortest)
+    return cues
 
 
 def written(words: Sequence[Word], text: str, language: str) -> list[str]:
@@ -40,13 +73,16 @@ def written(words: Sequence[Word], text: str, language: str) -> list[str]:
     folded = "".join(letter for letter, _ in letters)
     starts, place = [], 0
     for word in words:
-        for number, letter in enumerate(_plain(word.text)):
+        first = None
+        for letter in _plain(word.text):
             place = folded.find(letter, place) + 1
             if not place:
-                space = "" if language in UNSPACED else " "
-                return [word.text + space for word in words]
-            if not number:
-                starts.append(_opening(text, letters[place - 1][1]))
+                break
+            first = place - 1 if first is None else first
+        if first is None or not place:
+            space = "" if language in UNSPACED else " "
+            return [word.text + space for word in words]
+        starts.append(_opening(text, letters[first][1]))
     return [text[begin:end] for begin, end in zip([0, *starts[1:]], [*starts[1:], len(text)], strict=True)]
 
 
@@ -87,7 +123,6 @@ def columns(line: str) -> int:
     return sum(2 if unicodedata.east_asian_width(letter) in "WF" else 1 for letter in line)
 
 
-def _time(seconds: float) -> str:
-    milliseconds = round(1000 * seconds)
+def _time(milliseconds: int) -> str:
     minutes, milliseconds = divmod(milliseconds, 60_000)
     return f"{minutes // 60:02}:{minutes % 60:02}:{milliseconds // 1000:02},{milliseconds % 1000:03}"

@@ -1,4 +1,8 @@
-"""Praat's TextGrid, the long text format."""
+"""Praat's TextGrid, the long text format.
+
+Praat and the programs that read its files take no interval without length, no interval that begins before the one
+before it ends, and no two points at one time. All times are compared as they are written.
+"""
 
 from __future__ import annotations
 
@@ -8,43 +12,72 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from sottovoce_forced_aligner.alignment import Word
 
+Interval = tuple[float, float, str]
+"""Begin, end and label."""
 
-def textgrid(words: Sequence[Word], duration: float) -> str:
-    """An interval tier ``words``; words without length, which no interval can have, are points of another tier."""
-    duration = max([duration, *(word.end for word in words)])
-    tiers = [_intervals([word for word in words if word.end > word.start], duration)]
-    if points := [word for word in words if word.end <= word.start]:
-        tiers.append(_points(points, duration))
+DIGITS = 6
+"""Decimals of a written time."""
+
+
+def textgrid(words: Sequence[Word], duration: float, *, space: str = " ") -> str:
+    """Return an interval tier ``words``, and a tier of points for words without length, which no interval can have.
+
+    Args:
+        words: The words with their times in seconds.
+        duration: Length of the audio in seconds; words that end later make the grid longer.
+        space: What is written between words that are one point since they are at one time.
+    """
+    intervals, points = _laid_out(words, space)
+    ends = [end for _, end, _ in intervals]
+    duration = max([round(duration, DIGITS), *ends, *points])
+    tiers = [_intervals(intervals, duration), *([_points(points, duration)] if points else [])]
     head = ['File type = "ooTextFile"', 'Object class = "TextGrid"', "", "xmin = 0", f"xmax = {_number(duration)}",
             "tiers? <exists>", f"size = {len(tiers)}", "item []:"]  # fmt: skip
     body = [line for number, tier in enumerate(tiers, 1) for line in (f"    item [{number}]:", *tier)]
     return "\n".join([*head, *body, ""])
 
 
-def _intervals(words: Sequence[Word], duration: float) -> list[str]:
-    """The words, and the silence between them: the intervals of a tier leave nothing out."""
-    intervals, place = [], 0.0
+def _laid_out(words: Sequence[Word], space: str) -> tuple[list[Interval], dict[float, str]]:
+    """Return the words that get an interval, in order, and by their times those that do not.
+
+    A word begins when the one before it ends at the earliest; what is then left without length is a point as well.
+    """
+    intervals: list[Interval] = []
+    points: dict[float, str] = {}
+    place = 0.0
     for word in words:
-        start = max(word.start, place)
-        if start > place:
-            intervals.append((place, start, ""))
-        if word.end > start:
-            intervals.append((start, word.end, word.text))
-            place = word.end
-    if duration > place:
-        intervals.append((place, duration, ""))
-    lines = [*_tier("IntervalTier", "words", duration), f"        intervals: size = {len(intervals)}"]
-    for number, (begin, end, text) in enumerate(intervals, 1):
+        start, end = max(round(word.start, DIGITS), place), round(word.end, DIGITS)
+        if end > start:
+            intervals.append((start, end, word.text))
+            place = end
+        else:
+            time = max(0.0, round(word.start, DIGITS))
+            points[time] = f"{points[time]}{space}{word.text}" if time in points else word.text
+    return intervals, dict(sorted(points.items()))
+
+
+def _intervals(words: Sequence[Interval], duration: float) -> list[str]:
+    """Return the lines of the words, and the silence between them: the intervals of a tier leave nothing out."""
+    filled: list[Interval] = []
+    place = 0.0
+    for word in [*words, (duration, duration, "")]:
+        if word[0] > place:
+            filled.append((place, word[0], ""))
+        if word[1] > word[0]:
+            filled.append(word)
+        place = word[1]
+    lines = [*_tier("IntervalTier", "words", duration), f"        intervals: size = {len(filled)}"]
+    for number, (begin, end, text) in enumerate(filled, 1):
         lines += [f"        intervals [{number}]:", f"            xmin = {_number(begin)}",
                   f"            xmax = {_number(end)}", f"            text = {_quoted(text)}"]  # fmt: skip
     return lines
 
 
-def _points(words: Sequence[Word], duration: float) -> list[str]:
-    lines = [*_tier("TextTier", "words without length", duration), f"        points: size = {len(words)}"]
-    for number, word in enumerate(words, 1):
-        lines += [f"        points [{number}]:", f"            number = {_number(word.start)}",
-                  f"            mark = {_quoted(word.text)}"]  # fmt: skip
+def _points(points: dict[float, str], duration: float) -> list[str]:
+    lines = [*_tier("TextTier", "words without length", duration), f"        points: size = {len(points)}"]
+    for number, (time, text) in enumerate(points.items(), 1):
+        lines += [f"        points [{number}]:", f"            number = {_number(time)}",
+                  f"            mark = {_quoted(text)}"]  # fmt: skip
     return lines
 
 
@@ -54,7 +87,7 @@ def _tier(kind: str, name: str, duration: float) -> list[str]:
 
 
 def _number(seconds: float) -> str:
-    return f"{seconds:.6f}".rstrip("0").rstrip(".")
+    return f"{seconds:.{DIGITS}f}".rstrip("0").rstrip(".")
 
 
 def _quoted(text: str) -> str:

@@ -73,13 +73,27 @@ class Cut:
         return self.agreement < DOUBTFUL or self.order < DISORDERED
 
 
+@dataclass(frozen=True)
+class Window:
+    """A part of the audio, in seconds, and the words that were found in it."""
+
+    begin: float
+    end: float
+    first: int
+    """Number of its first word."""
+    last: int
+    """Number of the word behind its last."""
+    doubtful: bool
+    """Whether its words do not agree on their places."""
+
+
 def align_in_windows(
     read: Read,
     audio: NDArray[np.float32],
     words: Sequence[str],
     seconds: float,
     progress: Callable[[int, int], None],
-) -> tuple[Times, int]:
+) -> tuple[Times, list[Window]]:
     """Align ``words`` with ``audio`` in windows of at most ``seconds``.
 
     Args:
@@ -87,30 +101,34 @@ def align_in_windows(
         audio: All of it, mono at 16 kHz.
         words: All of the transcript's.
         seconds: Longest window.
-        progress: Called with the seconds that are done and all seconds.
+        progress: Called with the seconds that are done and all seconds, which it ends with.
 
     Returns:
-        Start and end of each word in seconds, never going back; and how many windows have words that do not agree on
-        their places.
+        Start and end of each word in seconds, never going back; and the windows, first to last.
     """
     limit, total = round(seconds / SECONDS) * FRAME, len(audio) / SAMPLE_RATE
     loud = loud_frames(audio)
     times: Times = []
-    place = doubtful = 0
+    windows: list[Window] = []
+    place = 0
     while len(times) < len(words):
         if len(audio) > limit:
             place += _quiet_lead(loud[place // FRAME :])
-        left, begin = words[len(times) :], place / SAMPLE_RATE
+        left, begin, first = words[len(times) :], place / SAMPLE_RATE, len(times)
         if len(audio) - place <= limit:
-            found, place = read(audio[place:], left).repaired(len(left)), len(audio)
+            reading = read(audio[place:], left)
+            found, place = reading.repaired(len(left)), len(audio)
+            doubtful = _order(reading.times.mean(axis=1)) < DISORDERED
         else:
             cut, found = _window(read, audio[place : place + limit], loud[place // FRAME :], left)
             place += round(cut.seconds / SECONDS) * FRAME
-            doubtful += cut.doubtful
+            doubtful = cut.doubtful
         times += [(begin + start, begin + end) for start, end in found]
+        windows.append(Window(begin, place / SAMPLE_RATE, first, len(times), doubtful))
         progress(round(place / SAMPLE_RATE), round(total))
+    progress(round(total), round(total))
     ordered = np.maximum.accumulate(np.asarray(times).ravel()).clip(0, total)
-    return [(float(start), float(end)) for start, end in ordered.reshape(-1, 2)], doubtful
+    return [(float(start), float(end)) for start, end in ordered.reshape(-1, 2)], windows
 
 
 def _quiet_lead(loud: NDArray[np.bool_]) -> int:
@@ -167,5 +185,9 @@ def _cut(reading: Reading, loud: NDArray[np.bool_], place: float, length: float)
     first = max(0, count - NEIGHBOURS)
     around = np.concatenate([sides[first:count], -sides[count : count + after]])
     agreement = around.sum() / sure[first : count + after].sum()
-    order = float((np.diff(middles[:count]) >= 0).mean()) if count > 1 else 1.0
-    return Cut(place, count, float(agreement), order, length)
+    return Cut(place, count, float(agreement), _order(middles[:count]), length)
+
+
+def _order(middles: NDArray[np.float64]) -> float:
+    """Return the share of words that are not said to be before the word before them."""
+    return float((np.diff(middles) >= 0).mean()) if len(middles) > 1 else 1.0

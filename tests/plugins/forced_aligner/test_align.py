@@ -118,11 +118,14 @@ def test_a_text_that_is_not_what_was_said_is_doubted_once(caplog: pytest.LogCapt
         def bursts(self, level: Any) -> Any:
             return self.random.uniform(0, 20, (500, 2))
 
-    align(Listener(PROCESSOR), talk.audio, talk.text, processor=PROCESSOR, window=20)
+    assert align(Listener(PROCESSOR), talk.audio, talk.text, processor=PROCESSOR, window=20).warnings == ()
     assert not caplog.records
-    align(Lost(PROCESSOR), talk.audio, rare, processor=PROCESSOR, window=20)
-    (record,) = caplog.records
-    assert re.match(r"\d+ windows have words that do not agree on their places; is the text", record.message)
+    found = align(Lost(PROCESSOR), talk.audio, rare, processor=PROCESSOR, window=20)
+    assert [record.message for record in caplog.records] == list(found.warnings)
+    (sentence,) = (sentence for sentence in found.warnings if "agree" in sentence)
+    assert re.fullmatch(r"words do not agree on their places \(0:0.*\); is the text all that is said\?", sentence), (
+        sentence
+    )
 
 
 @pytest.mark.parametrize("nonsense", ["end", "anywhere", "start"])
@@ -174,6 +177,7 @@ def test_a_text_far_longer_than_the_audio_still_ends() -> None:
     found = align(Listener(PROCESSOR), talk.audio, talk.text + "十" * 500, processor=PROCESSOR, window=16)
     assert len(found.words) == len(talk.text) + 500
     assert all(0 <= word.start <= word.end <= found.duration for word in found.words)
+    assert len(found.warnings) >= 2
 
 
 def test_the_window_is_within_what_the_model_has_times_for(model: Model, noise: Any) -> None:
@@ -287,7 +291,8 @@ def test_json_holds_the_words() -> None:
     talk = make_talk(10)
     found = align(Listener(PROCESSOR), talk.audio, talk.text, processor=PROCESSOR)
     form = json.loads(found.to_json())
-    assert form.keys() == {"language", "duration", "text", "words"}
+    assert form.keys() == {"language", "duration", "text", "words", "warnings"}
+    assert form["warnings"] == []
     assert [(word["text"], word["start"], word["end"]) for word in form["words"]] == [
         (word.text, word.start, word.end) for word in found.words
     ]

@@ -17,10 +17,15 @@ from core.toy import make_host
 from core.toy import make_model as make_toy
 from plugins.forced_aligner.tiny import make_model
 from sottovoce import host
-from sottovoce_forced_aligner import align
+from sottovoce_forced_aligner import Alignment, align
 from sottovoce_forced_aligner.audio import _note_resampling
 
 TEXT = "打开，客厅的灯。"
+
+
+def said(found: Alignment) -> str:
+    """What standard error has of an alignment: a model of random weights is doubted."""
+    return "".join(f"warning: {sentence}\n" for sentence in found.warnings)
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +47,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> I
 
 def test_a_process_of_its_own_says_nothing_but_the_result(model: Path, audio: Path) -> None:
     done = command("align", model, audio, "--text", TEXT, "-f", "srt")
-    assert (done.code, done.err) == (0, "")
+    assert (done.code, done.err) == (0, said(align(sottovoce.load(model), audio, TEXT)))
     assert done.out.startswith("1\n00:00:")
 
 
@@ -61,7 +66,7 @@ def test_each_format_is_what_the_library_gives(run: Runner, model: Path, audio: 
         ("json", found.to_json() + "\n"),
     ):
         done = run("align", model, audio, "--text", TEXT, "--format", form)
-        assert (done.code, done.out, done.err) == (0, expected, "")
+        assert (done.code, done.out, done.err) == (0, expected, said(found))
     form = run("align", model, audio, "--text", TEXT, "--json").json
     assert form == json.loads(found.to_json())
     table = run("align", model, audio, "--text", TEXT).out
@@ -76,8 +81,8 @@ def test_a_file_gets_the_format_of_its_name(name: str, run: Runner, model: Path,
     more = ("--format", "srt") if name.endswith("txt") else ()
     arguments = ("align", model, audio, "--text-file", tmp_path / "text.txt", "--output", output, *more)
     done = run(*arguments)
-    assert (done.code, done.out, done.err) == (0, "", f"{output}: 6 words\n")
     found = align(sottovoce.load(model), audio, TEXT)
+    assert (done.code, done.out, done.err) == (0, "", f"{said(found)}{output}: 6 words\n")
     expected = {"json": found.to_json(), "TextGrid": found.to_textgrid()}.get(name.rpartition(".")[2], found.to_srt())
     assert output.read_text(encoding="utf-8") == expected
     assert [path.name for path in output.parent.iterdir() if path.name.startswith(".")] == []
@@ -90,9 +95,21 @@ def test_resampling_is_told_once_and_not_when_quiet(run: Runner, model: Path, au
     soundfile.write(tmp_path / "fast.wav", np.random.default_rng(0).standard_normal((44100, 2)) * 0.1, 44100)
     arguments = ("align", model, tmp_path / "fast.wav", "--text", "开", "--language", "zh", "--json")
     _note_resampling.cache_clear()
-    assert run(*arguments).err == "warning: audio of 44100 Hz is resampled to 16000 Hz\n"
+    assert run(*arguments).err.count("warning: audio of 44100 Hz is resampled to 16000 Hz\n") == 1
     _note_resampling.cache_clear()
     assert run(*arguments, "--quiet").err == ""
+
+
+def test_a_text_that_does_not_fit_is_doubted_in_every_format(run: Runner, model: Path, tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "silence.wav", np.zeros(32000), 16000)
+    arguments = ("align", model, tmp_path / "silence.wav", "--text", TEXT)
+    sentence = "nobody speaks in the audio: it is silent, or equally loud throughout"
+    for form in ("srt", "textgrid", "json"):
+        assert run(*arguments, "-f", form).err == f"warning: {sentence}\n"
+        assert run(*arguments, "-f", form, "--quiet").err == ""
+    assert run(*arguments, "--json").json["warnings"] == [sentence]
+    output = tmp_path / "a.srt"
+    assert run(*arguments, "-o", output).err == f"warning: {sentence}\n{output}: 6 words\n"
 
 
 def test_what_is_wrong_is_one_line_before_the_model_is_read(run: Runner, audio: Path, tmp_path: Path) -> None:
@@ -135,9 +152,9 @@ def test_a_model_that_does_not_align_names_those_that_do(
 def test_a_full_disk_leaves_nothing(run: Runner, model: Path, audio: Path, tmp_path: Path) -> None:
     resource = pytest.importorskip("resource")
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (512, limits[1]))
     try:
-        done = run("align", model, audio, "--text", 30 * TEXT, "-o", tmp_path / "a.textgrid")
+        done = run("align", model, audio, "--text", 30 * TEXT, "-o", tmp_path / "a.textgrid", "--quiet")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     done.fails(1, "a.textgrid: could not be written")

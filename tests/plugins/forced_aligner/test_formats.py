@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+import warnings
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -14,6 +17,40 @@ from sottovoce_forced_aligner import Alignment, Word
 def alignment(*words: tuple[str, float, float], text: str = "", language: str = "English") -> Alignment:
     found = tuple(Word(*word) for word in words)
     return Alignment(words=found, text=text, language=language, duration=10.0)
+
+
+TIMES = st.integers(0, 300).map(lambda step: step / 100) | st.floats(0, 12, allow_nan=False)
+WORDS = st.lists(st.tuples(st.sampled_from(["Yes", "no.", '"a"', "灯", "two\u3000"]), TIMES, TIMES), max_size=25)
+"""Words in any order of times: equal ones, none with length, some that lie in others."""
+
+
+def drawn(words: list[tuple[str, float, float]]) -> Alignment:
+    return alignment(
+        *((word, start, max(start, end)) for word, start, end in words), text=" ".join(word for word, _, _ in words)
+    )
+
+
+def cues_of(text: str) -> list[tuple[int, int, str]]:
+    """Begin and end of each cue in milliseconds, and its lines; reads as a player does, by blank lines."""
+    cues = []
+    for number, block in enumerate(text.rstrip("\n").split("\n\n") if text else [], 1):
+        name, times, *lines = block.split("\n")
+        assert name == str(number)
+        found = re.fullmatch(r"(\d\d):(\d\d):(\d\d),(\d\d\d) --> (\d\d):(\d\d):(\d\d),(\d\d\d)", times)
+        assert found is not None
+        parts = [int(part) for part in found.groups()]
+        begin, end = (((h * 60 + m) * 60 + s) * 1000 + ms for h, m, s, ms in (parts[:4], parts[4:]))
+        assert lines and all(line.strip() for line in lines)
+        cues.append((begin, end, "\n".join(lines)))
+    return cues
+
+
+def read_by_praatio(text: str, folder: Path) -> Any:
+    """What praatio reads, which takes as little as Praat does."""
+    from praatio import textgrid
+
+    (folder / "a.TextGrid").write_text(text, encoding="utf-8")
+    return textgrid.openTextgrid(str(folder / "a.TextGrid"), includeEmptyIntervals=True, reportingMode="error")
 
 
 def lines_of(found: Alignment, **options: float) -> list[str]:
@@ -71,6 +108,23 @@ def test_words_whose_letters_are_apart_in_the_text_keep_what_is_between() -> Non
 
 def test_a_word_without_length_can_be_seen() -> None:
     assert "00:00:01,000 --> 00:00:01,080" in alignment(("a", 1, 1), text="a").to_srt()
+
+
+@given(WORDS)
+def test_subtitles_follow_one_another_and_can_be_seen_whatever_the_words_times_are(
+    words: list[tuple[str, float, float]],
+) -> None:
+    found = drawn(words)
+    cues = cues_of(found.to_srt())
+    assert all(end - begin >= 80 for begin, end, _ in cues)
+    assert all(end <= begin for (_, end, _), (begin, _, _) in zip(cues, cues[1:], strict=False))
+    assert " ".join(lines for _, _, lines in cues).split() == found.text.split()
+
+
+def test_subtitles_that_nobody_could_see_are_lines_of_one() -> None:
+    found = alignment(("Yes", 1, 1), ("No", 1.02, 1.02), ("So", 1.05, 1.4), ("It", 1.4, 2), ("Is", 1.9, 1.9),
+                      text="Yes. No! So. It. Is.")  # fmt: skip
+    assert cues_of(found.to_srt()) == [(1000, 1400, "Yes.\nNo!\nSo."), (1400, 1900, "It."), (1900, 1980, "Is.")]
 
 
 def test_nothing_is_lost_and_times_never_go_back() -> None:
@@ -136,4 +190,32 @@ def test_a_textgrids_intervals_follow_one_another(milliseconds: list[int]) -> No
     assert ends[: len(begins)][-1] == "10"
     assert begins[1:] == ends[: len(begins) - 1]
     assert all(float(begin) < float(end) for begin, end in zip(begins, ends, strict=False))
-    assert text.count('= "w"') == len(pairs)
+    assert sum(len(label.split()) for label in re.findall(r'= "([w ]+)"', text)) == len(pairs)
+
+
+@given(WORDS)
+def test_a_textgrid_is_read_by_praatio_with_every_word(
+    tmp_path_factory: pytest.TempPathFactory, words: list[tuple[str, float, float]]
+) -> None:
+    found = drawn(words)
+    text = found.to_textgrid()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        grid = read_by_praatio(text, tmp_path_factory.mktemp("grid"))
+    intervals = grid.getTier("words").entries
+    points = grid.getTier("words without length").entries if len(grid.tierNames) > 1 else ()
+    assert intervals[0].start == 0 and intervals[-1].end == grid.maxTimestamp >= 10
+    assert all(one.end == other.start for one, other in zip(intervals, intervals[1:], strict=False))
+    assert all(interval.start < interval.end for interval in intervals)
+    times = [point.time for point in points]
+    assert times == sorted(set(times))
+    written = " ".join([*(interval.label for interval in intervals), *(point.label for point in points)])
+    # praatio leaves quotation marks doubled, as the file has them.
+    assert sorted(written.replace('""', '"').split()) == sorted(" ".join(word.text for word in found.words).split())
+
+
+@pytest.mark.parametrize(("language", "mark"), [("English", "b c"), ("Chinese", "bc")])
+def test_words_without_length_at_one_time_are_one_point(language: str, mark: str, tmp_path: Path) -> None:
+    found = alignment(("a", 0, 1), ("b", 2, 2), ("c", 2, 2.0000001), ("d", 2.5, 2.5), text="", language=language)
+    grid = read_by_praatio(found.to_textgrid(), tmp_path)
+    assert [tuple(point) for point in grid.getTier("words without length").entries] == [(2, mark), (2.5, "d")]
