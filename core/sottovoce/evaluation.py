@@ -15,7 +15,7 @@ from sottovoce.host import Host, default_host
 from sottovoce.isolation import run_isolated
 from sottovoce.loading import load
 from sottovoce.machine import describe_machine, peak_memory, reset_peak_memory
-from sottovoce.model import Model
+from sottovoce.model import Model, require_model
 from sottovoce.progress import Progress, silent
 from sottovoce.report import EvaluationReport, Metric
 from sottovoce.samples import Run, Samples, read_samples
@@ -45,6 +45,9 @@ def evaluate(
     Raises:
         SamplesError: The manifest is broken, or has no references.
     """
+    for subject in filter(None, (model, baseline)):
+        if not isinstance(subject, str | os.PathLike):
+            require_model(subject, "sottovoce.evaluate")
     samples = samples if isinstance(samples, Samples) else read_samples(samples)
 
     def measure(subject: Model | str | os.PathLike[str], run: Run | None, is_baseline: bool = False) -> Measurement:

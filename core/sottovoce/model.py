@@ -117,3 +117,20 @@ class Model:
             (tensor.data_ptr() or id(tensor)): tensor for tensor in self.module.state_dict(keep_vars=True).values()
         }
         return sum(tensor.nbytes for tensor in tensors.values())
+
+
+def require_model(model: Any, call: str) -> Model:
+    """Return ``model`` where it is one of :func:`sottovoce.load`.
+
+    Raises:
+        UsageError: It is another library's; says what to call, with the directory that the object itself names.
+    """
+    if isinstance(model, Model):
+        return model
+    config = getattr(model, "config", None)
+    named = getattr(model, "model_path", None) or getattr(config, "_name_or_path", None)
+    source = repr(str(named)) if isinstance(named, str | Path) and str(named) else "DIRECTORY"
+    raise UsageError(
+        f"{call} takes what sottovoce.load gives, not a {type(model).__name__}: load the model with "
+        f"sottovoce.load({source}); its own library's object is then the model's `native`"
+    )

@@ -18,7 +18,7 @@ from sottovoce.gate import Gate
 from sottovoce.host import Host, default_host
 from sottovoce.loading import load
 from sottovoce.machine import peak_memory, reset_peak_memory, versions
-from sottovoce.model import Model
+from sottovoce.model import Model, require_model
 from sottovoce.passage import BlockStep, Passage
 from sottovoce.progress import Progress, silent
 from sottovoce.recipe import Recipe
@@ -52,6 +52,7 @@ def compress(
         progress: Called before every step.
 
     Raises:
+        UsageError: The model is another library's object.
         RecipeError: The recipe does not validate, or no plugin applies a step; the model is unchanged.
         CoverageError: A step met less of the model than the recipe promises.
         SamplesError: The recipe calibrates, and the samples are none, too short or of the wrong kind.
@@ -59,7 +60,7 @@ def compress(
         GateError: The recipe's gate cannot be held.
         NotFiniteError: A weight is infinite or not a number; the model is unchanged.
     """
-    host = host or default_host()
+    model, host = require_model(model, "sottovoce.compress"), host or default_host()
     recipe = host.recipe(recipe)
     samples = _samples(samples)
     require_samples(recipe, samples)

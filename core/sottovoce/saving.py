@@ -18,7 +18,7 @@ from sottovoce.errors import ReloadError, UsageError
 from sottovoce.host import Host, default_host
 from sottovoce.loading import load, load_with
 from sottovoce.machine import versions
-from sottovoce.model import LoadOptions, Model
+from sottovoce.model import LoadOptions, Model, require_model
 from sottovoce.passage import Passage
 from sottovoce.report import COMPRESSION_FILE, CompressionReport, Coverage, StepReport
 from sottovoce.samples import Sample, Samples
@@ -31,12 +31,12 @@ def save(model: Model, directory: str | os.PathLike[str], *, overwrite: bool = F
     """Write a model in its own library's format, and prove that it loads again to the same outputs.
 
     Raises:
-        UsageError: The directory exists, or holds the model.
+        UsageError: The directory exists, or holds the model; or the model is another library's object.
         ReloadError: Loaded again, the outputs on the probe differ; nothing is written.
         OutputError: The file system refused; nothing is written.
         NotFiniteError: A weight is infinite or not a number.
     """
-    host, path = host or default_host(), Path(directory)
+    model, host, path = require_model(model, "sottovoce.save"), host or default_host(), Path(directory)
     _refuse_source(model, path)
     require_finite(model.module)
     with new_directory(path, overwrite) as temporary:
@@ -122,7 +122,9 @@ def export(
     """
     host, path = host or default_host(), Path(directory)
     refuse_existing(path, overwrite)
-    model = model if isinstance(model, Model) else load(model, host=host)
+    if isinstance(model, str | os.PathLike):
+        model = load(model, host=host)
+    model = require_model(model, "sottovoce.export")
     _refuse_source(model, path)
     require_finite(model.module)
     with new_directory(path, overwrite) as temporary:

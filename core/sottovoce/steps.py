@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, LiteralString
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
@@ -206,12 +206,15 @@ def step_classes() -> Mapping[str, type[Step]]:
     return dict(_STEPS)
 
 
+_AMOUNT: LiteralString = "must be a whole number of experts, or a share of them between 0 and 1"
+
+
 def _amount(value: Any) -> Any:
     """A number of experts or a share of them; ``1.0`` could be meant as either, and is refused."""
     whole = isinstance(value, int) and not isinstance(value, bool) and value >= 1
     if whole or (isinstance(value, float) and 0 < value < 1):
         return value
-    raise PydanticCustomError("amount", "must be a whole number of experts, or a share of them between 0 and 1")
+    raise PydanticCustomError("amount", _AMOUNT)
 
 
 Amount = Annotated[int | float, BeforeValidator(_amount)]
@@ -288,7 +291,10 @@ class PruneExperts(Step):
         if taken := sorted({"step", *type(self).model_fields} & set(self.parts)):
             problem = f"a part cannot be called {taken[0]!r}: the step has a setting of that name"
             raise PydanticCustomError("fit", "{problem}", {"problem": problem})
-        budgets = {"": self, **{f"{part}: ": budget for part, budget in self.parts.items() if budget is not None}}
+        if self.keep is None and self.threshold is None:
+            raise PydanticCustomError("fit", "{problem}", {"problem": f"keep: {_AMOUNT}, not None"})
+        budgets: dict[str, PruneExperts | PartBudget] = {"": self}
+        budgets |= {f"{part}: ": budget for part, budget in self.parts.items() if budget is not None}
         for part, budget in budgets.items():
             if budget.keep is not None and budget.threshold is not None:
                 problem = f"{part}keep and threshold both say how many experts stay; give one of them"

@@ -189,3 +189,29 @@ def test_a_damaged_report_is_refused(source: Path, tmp_path: Path) -> None:
     (saved / "compression.json").write_text("{}")
     with pytest.raises(SourceError, match=r"compression\.json: damaged"):
         sottovoce.load(saved, host=host)
+
+
+class Unnamed(torch.nn.Module):
+    pass
+
+
+class Named:
+    """An AutoModel of FunASR's says so where it came from."""
+
+    model_path = "somewhere/paraformer"
+
+
+@pytest.mark.parametrize(("given", "advice"), [(Unnamed(), "DIRECTORY"), (Named(), "'somewhere/paraformer'")])
+@pytest.mark.parametrize("call", ["compress", "save", "export", "evaluate"])
+def test_another_library_s_object_is_refused_with_what_to_call(
+    call: str, given: Any, advice: str, tmp_path: Path
+) -> None:
+    arguments = {
+        "compress": ("int8",), "save": (tmp_path / "out",), "export": ("onnx", tmp_path / "out"),
+        "evaluate": (Samples((Sample(key="a", text="a"),)),),
+    }[call]  # fmt: skip
+    with pytest.raises(UsageError) as caught:
+        getattr(sottovoce, call)(given, *arguments, host=make_host())
+    assert f"sottovoce.{call} takes what sottovoce.load gives, not a {type(given).__name__}" in str(caught.value)
+    assert f"sottovoce.load({advice})" in str(caught.value)
+    assert not (tmp_path / "out").exists()

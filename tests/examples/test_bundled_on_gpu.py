@@ -18,9 +18,14 @@ COMMANDS, TASKS = EXAMPLES / "data/mandarin-commands/calibration.jsonl", EXAMPLE
 pytestmark = pytest.mark.filterwarnings("ignore")  # FunASR's and torch's own
 
 
-@pytest.mark.parametrize(("name", "recipe", "manifest"), [
-    ("tiny-paraformer", "int8", COMMANDS), ("tiny-aligner", "int8", COMMANDS), ("tiny-omni", "reap50-int4", TASKS),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "recipe", "manifest"),
+    [
+        ("tiny-paraformer", "int8", COMMANDS),
+        pytest.param("tiny-aligner", "int8", COMMANDS, marks=pytest.mark.slow),
+        pytest.param("tiny-omni", "reap50-int4", TASKS, marks=pytest.mark.slow),
+    ],
+)
 def test_a_bundled_model_is_compressed_there(
     name: str, recipe: str, manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

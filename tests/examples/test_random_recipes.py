@@ -73,9 +73,13 @@ def examples(count: int) -> settings:
                     suppress_health_check=list(HealthCheck))  # fmt: skip
 
 
+MANY = pytest.param(20, marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize("count", [3, MANY])
 @pytest.mark.parametrize("name", ["tiny-aligner", "tiny-paraformer"])
-def test_a_random_recipe_reloads_exactly(name: str) -> None:
-    @examples(4)
+def test_a_random_recipe_reloads_exactly(name: str, count: int) -> None:
+    @examples(count)
     @given(steps=SPEECH)
     def reloads(steps: list[dict[str, Any]]) -> None:
         check(name, {"steps": steps}, COMMANDS)
@@ -83,8 +87,9 @@ def test_a_random_recipe_reloads_exactly(name: str) -> None:
     reloads()
 
 
-def test_a_random_recipe_of_a_mixture_reloads_exactly() -> None:
-    @examples(3)
+@pytest.mark.parametrize("count", [2, MANY])
+def test_a_random_recipe_of_a_mixture_reloads_exactly(count: int) -> None:
+    @examples(count)
     @given(steps=MIXTURE)
     def reloads(steps: list[dict[str, Any]]) -> None:
         check("tiny-omni", {"steps": steps}, TASKS)
