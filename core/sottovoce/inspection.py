@@ -9,7 +9,7 @@ from typing import Any
 from sottovoce.calibration import Calibration
 from sottovoce.host import Host, default_host
 from sottovoce.loading import load
-from sottovoce.pipeline import run_steps
+from sottovoce.pipeline import parameters_by_bits, run_steps
 from sottovoce.recipe import Recipe
 from sottovoce.report import Coverage, StepReport
 from sottovoce.selection import select_layers
@@ -31,6 +31,7 @@ def inspect(
         "class": type(model.module).__name__,
         "source": str(source),
         "size_bytes": model.size_bytes,
+        "parameter_bits": parameters_by_bits(model),
     }
     if chosen is None and model.report is not None and model.report.steps:
         return facts | _found(model.report.to_dict()["steps"][-1]) | {"recipe": dict(model.report.recipe)}
@@ -41,7 +42,8 @@ def inspect(
     model.module.to("meta")
     model.stream = None
     last = run_steps(chosen, model, Calibration(), host)[-1]
-    return facts | _found(last.to_dict()) | {"recipe": chosen.to_dict(), "estimate": {"size_bytes": model.size_bytes}}
+    estimate = {"size_bytes": model.size_bytes, "parameter_bits": parameters_by_bits(model)}
+    return facts | _found(last.to_dict()) | {"recipe": chosen.to_dict(), "estimate": estimate}
 
 
 def _found(step: Mapping[str, Any]) -> dict[str, Any]:
@@ -51,4 +53,5 @@ def _found(step: Mapping[str, Any]) -> dict[str, Any]:
         "coverage": coverage,
         "targets": list(step["targets"]),
         "kept": list(step["kept"]),
+        "notes": list(step["notes"]),
     }

@@ -62,7 +62,7 @@ def compress(
     samples = _samples(samples)
     require_samples(recipe, samples)
     reset_peak_memory()
-    begin, before = time.perf_counter(), model.size_bytes
+    begin, before, bits_before = time.perf_counter(), model.size_bytes, parameters_by_bits(model)
     gate = _open_gate(recipe, model, _samples(gate_samples) or samples, host, progress)
     calibration = Calibration(
         samples=samples,
@@ -79,6 +79,7 @@ def compress(
     finally:
         if gate is not None:
             gate.originals.close()
+    bits_after = parameters_by_bits(model)
     if model.stream is None:
         leave_file_(model.module)
     if model.stream is None and model.architecture.rewire is not None:
@@ -94,11 +95,20 @@ def compress(
         seconds=round(time.perf_counter() - begin, 3),
         peak_memory_bytes=peak_memory(),
         versions=versions(),
+        parameter_bits={"before": bits_before, "after": bits_after},
         samples=samples.to_dict() if samples is not None else None,
         gate=held,
     )
     progress("done", len(recipe.steps), len(recipe.steps))
     return model.report
+
+
+def parameters_by_bits(model: Model) -> dict[str, int]:
+    """Return how many of a model's parameters are stored in how many bits each."""
+    # It needs torch, which importing this does not.
+    from sottovoce.formats import layers
+
+    return layers.parameters_by_bits(model.module)
 
 
 def require_samples(recipe: Recipe, samples: Samples | None) -> None:
