@@ -88,11 +88,13 @@ class Architecture:
     blocks: tuple[str, ...] = ()
     """Patterns of the repeated layers, in forward order."""
     scaling: Mapping[str, tuple[tuple[str, tuple[str, ...]], ...]] = field(default_factory=dict)
-    """By pattern of blocks: a module in the block, and the linear layers that alone read its output.
+    """By pattern of blocks: a module in the block, and what alone reads its output, linear layers and a router.
 
-    The module's output may be divided by positive factors that the layers' weights are multiplied by, so between a
-    linear layer and its readers only what commutes with them may lie, such as ReLU. A block that lacks one of the names
-    is left alone.
+    The module's output may be divided by positive factors that the readers' weights are multiplied by, so between a
+    linear layer and its readers only what commutes with them may lie, such as ReLU. A pair that a block lacks a name
+    of, or whose sizes differ (values that several query heads share), is left alone. Names may be patterns: a reader's
+    means all of them, and a source's, such as ``re:experts\\.(\\d+)\\.up_proj``, is a pair for each, whose readers are
+    templates for its groups: ``experts.\\1.down_proj``.
     """
     activation_strategy: Strategy = "token"
     """Whether dynamic int8 inputs have a range for each row, or one for the tensor: faster, where no row stands out."""

@@ -12,7 +12,7 @@ from sottovoce.errors import CoverageError
 from sottovoce.host import Host, default_host
 from sottovoce.loading import load
 from sottovoce.model import Model
-from sottovoce.pipeline import run_steps
+from sottovoce.pipeline import parameters_by_bits, run_steps
 from sottovoce.recipe import Quantize, Recipe
 from sottovoce.report import Coverage, StepReport
 from sottovoce.selection import select_layers
@@ -35,6 +35,7 @@ def inspect(
         "class": type(model.module).__name__,
         "source": str(source),
         "size_bytes": model.size_bytes,
+        "parameter_bits": parameters_by_bits(model),
     }
     if chosen is None and model.report is not None and model.report.steps:
         return facts | _found(model.report.to_dict()["steps"][-1]) | {"recipe": dict(model.report.recipe)}
@@ -53,8 +54,10 @@ def inspect(
             last = _planned(_without_promises(chosen), model, host)
         except CoverageError:
             last = _met(chosen, model, error)
-    estimate = {"recipe": chosen.to_dict(), "estimate": {"size_bytes": model.size_bytes}}
-    return facts | _found(last.to_dict()) | estimate | refused
+    bits = parameters_by_bits(model)
+    estimate = {"size_bytes": model.size_bytes, "parameters": sum(bits.values()), "parameter_bits": bits}
+    own = {"parameters": sum(facts["parameter_bits"].values())}
+    return facts | _found(last.to_dict()) | own | {"recipe": chosen.to_dict(), "estimate": estimate} | refused
 
 
 def _planned(recipe: Recipe, model: Model, host: Host) -> StepReport:
@@ -90,4 +93,5 @@ def _found(step: Mapping[str, Any]) -> dict[str, Any]:
         "coverage": coverage,
         "targets": list(step["targets"]),
         "kept": list(step["kept"]),
+        "notes": list(step["notes"]),
     }

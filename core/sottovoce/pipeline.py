@@ -66,7 +66,7 @@ def compress(
     require_samples(recipe, samples)
     require_finite(model.module)
     reset_peak_memory()
-    begin, before = time.perf_counter(), model.size_bytes
+    begin, before, bits_before = time.perf_counter(), model.size_bytes, parameters_by_bits(model)
     gate = _open_gate(recipe, model, _samples(gate_samples) or samples, host, progress)
     calibration = Calibration(
         samples=samples,
@@ -85,6 +85,7 @@ def compress(
             gate.originals.close()
     from sottovoce.formats.layers import is_quantized
 
+    bits_after = parameters_by_bits(model)
     if model.stream is None:
         leave_file_(model.module)
     # As a loader does: one that finds no quantized layer on disk leaves the module as its library made it.
@@ -101,11 +102,20 @@ def compress(
         seconds=round(time.perf_counter() - begin, 3),
         peak_memory_bytes=peak_memory(),
         versions=versions(),
+        parameter_bits={"before": bits_before, "after": bits_after},
         samples=samples.to_dict() if samples is not None else None,
         gate=held,
     )
     progress("done", len(recipe.steps), len(recipe.steps))
     return model.report
+
+
+def parameters_by_bits(model: Model) -> dict[str, int]:
+    """Return how many of a model's parameters are stored in how many bits each."""
+    # It needs torch, which importing this does not.
+    from sottovoce.formats import layers
+
+    return layers.parameters_by_bits(model.module)
 
 
 def require_samples(recipe: Recipe, samples: Samples | None) -> None:

@@ -107,8 +107,8 @@ PRESETS: Mapping[str, Recipe] = {
         _preset("int8-gptq", method="gptq"),
         _preset("int8-static", method="squant", activations="static"),
         _preset("int8-weight", method="squant", activations="none"),
-        _preset("int4", bits=4, method="gptq", weight_range="mse", embeddings="int8"),
-        _preset("int4-awq", bits=4, method="awq", weight_range="mse", embeddings="int8"),
+        _preset("int4", bits=4, method="gptq", weight_range="mse", embeddings="auto"),
+        _preset("int4-awq", bits=4, method="awq", weight_range="mse", embeddings="auto"),
         _preset("fp8", type="float"),
     )
 }

@@ -117,6 +117,9 @@ class CompressionReport:
     seconds: float
     peak_memory_bytes: int | None
     versions: Mapping[str, str]
+    parameter_bits: Mapping[str, Mapping[str, int]] | None = None
+    """How many parameters are stored in how many bits: ``before`` and ``after``, each by the bits of a weight without
+    its share of scales. ``None`` in files of earlier versions."""
     samples: Mapping[str, Any] | None = None
     gate: Mapping[str, Any] | None = None
     """The limits that were asked for, what was found, and which layers were made precise again for them."""

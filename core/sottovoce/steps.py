@@ -79,7 +79,7 @@ class Override(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     bits: Literal[4, 8] = 8
-    group_size: Literal[32, 64, 128] | None = None
+    group_size: Literal[8, 16, 32, 64, 128] | None = None
 
 
 class Quantize(Step):
@@ -94,11 +94,12 @@ class Quantize(Step):
     """Width of a stored weight."""
     type: Literal["int", "float"] = "int"
     """``float`` is fp8 (e4m3), for the weights only."""
-    group_size: Literal[32, 64, 128, "auto"] | None = None
+    group_size: Literal[8, 16, 32, 64, 128, "auto"] | None = None
     """Inputs that share a scale; without it an output channel has one.
 
-    ``auto``, which 4 bits have when nothing is said, is 64 or 32, whichever divides a layer's inputs; a layer that
-    neither divides takes 8 bits.
+    ``auto``, which 4 bits have when nothing is said, is the largest of 64, 32, 16 and 8 that divides a layer's inputs.
+    Layers of a mixture that its library reads only alike take one that divides the inputs of all. A layer that none
+    divides takes 8 bits, and is named.
     """
     symmetric: bool = True
     """Whether zero is the middle of the range; otherwise zero points are stored."""
@@ -111,8 +112,11 @@ class Quantize(Step):
     """How the steps are chosen: ``gptq`` and ``awq`` need samples."""
     weight_range: Literal["minmax", "mse"] = "minmax"
     """Whether a scale covers the largest weight, or has the least squared error."""
-    embeddings: Literal["int8", "keep"] | None = None
-    """What happens to embedding tables; by default the architecture's targets say it."""
+    embeddings: Literal["int8", "keep", "auto"] | None = None
+    """What happens to embedding tables; by default the architecture's targets say it.
+
+    ``auto`` is ``int8``, but the default where transformers could not read them: beside experts it reads one kind.
+    """
     targets: tuple[Pattern, ...] | None = None
     """Patterns of the modules to quantize; by default the architecture's."""
     ignore: tuple[Pattern, ...] = ()

@@ -62,6 +62,24 @@ def evaluation(report: EvaluationReport) -> Table:
     return table
 
 
+def bits(before: Mapping[str, int] | None, after: Mapping[str, int]) -> str:
+    """How many parameters have how many bits: ``4.0 M of 16 -> 2.5 M of 4, 1.5 M of 16``."""
+
+    def side(counts: Mapping[str, int]) -> str:
+        ordered = sorted(counts.items(), key=lambda item: int(item[0]))
+        return ", ".join(f"{_count(number)} of {width}" for width, number in ordered)
+
+    return side(after) if before is None else f"{side(before)} -> {side(after)}"
+
+
+def _count(number: float) -> str:
+    for unit in ("", " k", " M"):
+        if number < 1000:
+            return f"{number:.0f}" if not unit else f"{number:.1f}{unit}"
+        number /= 1000
+    return f"{number:.1f} G"
+
+
 def inspection(facts: Mapping[str, Any]) -> Table:
     """What would be compressed, by part, and what would stay, by reason."""
     coverage = facts["coverage"]
@@ -83,9 +101,15 @@ def inspection(facts: Mapping[str, Any]) -> Table:
     table.add_row("all", f"{coverage['parameters']:,}", f"{coverage['ratio']:.1%}")
     before, after = facts["size_bytes"], facts.get("estimate", {}).get("size_bytes")
     sizes = size(before) if after is None else f"{size(before)} -> {size(after)} (x {after / before:.2f})"
-    table.caption = f"{len(facts['targets'])} layers; size {sizes}"
-    if refused := facts.get("refused"):
-        table.caption += f"\ncompress would refuse this: {refused}"
+    estimate = facts.get("estimate", {})
+    after_bits = estimate.get("parameter_bits")
+    widths = bits(facts["parameter_bits"] if after_bits else None, after_bits or facts["parameter_bits"])
+    lines = [f"{len(facts['targets'])} layers; size {sizes}", f"parameters by bits: {widths}"]
+    if estimate.get("parameters", facts["parameters"]) != facts["parameters"]:
+        lines.append(f"parameters left: {estimate['parameters']:,} of {facts['parameters']:,}")
+    lines += [f"compress would refuse this: {facts['refused']}"] if facts.get("refused") else []
+    table.caption = "\n".join((*lines, *(f"note: {note}" for note in facts["notes"])))
+    table.caption_justify = "left"
     return table
 
 
@@ -97,6 +121,8 @@ def compression(report: Mapping[str, Any]) -> Table:
     table.add_row("steps", steps)
     table.add_row("compressed", f"{report['coverage']['ratio']:.1%} of {report['coverage']['parameters']:,} parameters")
     table.add_row("weights", f"{size(before)} -> {size(after)} (x {after / before:.2f})")
+    if counted := report.get("parameter_bits"):
+        table.add_row("parameters by bits", bits(counted["before"], counted["after"]))
     targets = [target for step in report["steps"] for target in step["targets"]]
     for row in _accuracy(targets):
         table.add_row(*row)

@@ -16,10 +16,18 @@ from sottovoce.scheme import Scheme
 
 _GRID = 20
 _LEAST = 1e-4
+_ROWS = 8192
+"""Outputs that the error is computed for at most: the many experts that read one input have a hundred thousand."""
 
 
 def search_factors(
-    weights: Sequence[Tensor], schemes: Sequence[Scheme], hessian: Tensor, magnitude: Tensor, *, search: bool = False
+    weights: Sequence[Tensor],
+    schemes: Sequence[Scheme],
+    hessian: Tensor,
+    magnitude: Tensor,
+    *,
+    search: bool = False,
+    powers_of_two: bool = False,
 ) -> tuple[Tensor, float]:
     """The factors of the inputs with the least output error of the layers that read them.
 
@@ -32,14 +40,19 @@ def search_factors(
         hessian: Second moments of the input ``[in, in]``.
         magnitude: Mean absolute value of the input ``[in]``.
         search: Whether grids are chosen by squared error.
+        powers_of_two: Whether the factors are to be powers of two: these change no digit of a float weight, so what
+            else reads the input, and stays float, gives the very same.
 
     Returns:
         The factors ``[in]`` that the weights are multiplied by, and the power.
     """
     best: tuple[float, Tensor, float] | None = None
+    weights = _sampled(weights)
     for step in range(_GRID):
         power = step / _GRID
         factors = scaling_factors(magnitude, power)
+        if powers_of_two:
+            factors = factors.log2().round().exp2()
         error = 0.0
         for weight, scheme in zip(weights, schemes, strict=True):
             scaled = weight.float() * factors
@@ -49,6 +62,12 @@ def search_factors(
             best = error, factors, power
     assert best is not None
     return best[1], best[2]
+
+
+def _sampled(weights: Sequence[Tensor]) -> list[Tensor]:
+    """Every so many rows of each weight, where there are more than serve the search."""
+    stride = -(-sum(len(weight) for weight in weights) // _ROWS)
+    return [weight[::stride] for weight in weights]
 
 
 def scaling_factors(magnitude: Tensor, power: float) -> Tensor:

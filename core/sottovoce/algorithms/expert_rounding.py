@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +17,7 @@ from sottovoce.algorithms.gptq import gptq
 from sottovoce.algorithms.round_to_nearest import Quantized, nearest, round_layer_, stored_bits
 from sottovoce.algorithms.saliency import Routed
 from sottovoce.errors import NotFiniteError
-from sottovoce.formats.experts import KERNEL_ROWS, Expert, Experts, assigned, in_kernel_sizes
+from sottovoce.formats.experts import KERNEL_ROWS, PROJECTIONS, Expert, Experts, assigned, in_kernel_sizes
 from sottovoce.formats.grid import Grid, in_cache
 from sottovoce.formats.layers import from_steps, replace_
 from sottovoce.formats.onednn import matmul_transposed
@@ -30,7 +31,12 @@ _PROBED = 64
 
 
 def quantize_experts_(
-    experts: Experts, name: str, schemes: Mapping[str, Scheme], step: Quantize, routed: Routed
+    experts: Experts,
+    name: str,
+    schemes: Mapping[str, Scheme],
+    step: Quantize,
+    routed: Routed,
+    unscaled: Mapping[str, float] | None = None,
 ) -> tuple[dict[str, Quantized], list[str]]:
     """Replace the layers of the experts by quantized ones, in place.
 
@@ -38,8 +44,9 @@ def quantize_experts_(
         experts: All experts of a layer.
         name: Their module's name in the model.
         schemes: By full name, what each layer becomes.
-        step: How they are rounded. An expert with under 32 tokens is rounded to nearest.
+        step: How they are rounded. By GPTQ or AWQ, an expert with under 32 tokens is rounded to nearest.
         routed: What they are given.
+        unscaled: By full name, the output errors that rounding to nearest had before layers were scaled.
 
     Returns:
         What became of the layers, and notes.
@@ -51,13 +58,17 @@ def quantize_experts_(
         assert isinstance(expert, Expert)
         mine = [layer for layer in schemes if layer.startswith(f"{name}.{number}.")]
         tokens = rows.get(number)
-        if step.gptq is None or tokens is None or len(tokens) < LEAST_TOKENS:
-            few += [number] if step.gptq is not None and mine else []
+        by_samples = step.method in ("gptq", "awq")
+        if not by_samples or tokens is None or len(tokens) < LEAST_TOKENS:
+            few += [number] if by_samples and mine else []
             for layer in mine:
                 found[layer] = round_layer_(experts, layer.removeprefix(f"{name}."), schemes[layer], step)
             continue
         work = _ExpertRounding(expert, f"{name}.{number}", schemes, step)
         found |= work.round_(routed.hidden[tokens])
+    for layer, error in (unscaled or {}).items():
+        if layer in found and found[layer].output_error is not None:
+            found[layer] = replace(found[layer], rounded_output_error=error)
     notes = []
     if few:
         shown = ", ".join(map(str, few[:8])) + (", ..." if len(few) > 8 else "")
@@ -65,6 +76,47 @@ def quantize_experts_(
             f"{name}: {len(few)} experts were given under {LEAST_TOKENS} tokens and rounded to nearest: {shown}"
         )
     return found, notes
+
+
+def nearest_errors(
+    experts: Experts, name: str, schemes: Mapping[str, Scheme], step: Quantize, routed: Routed
+) -> dict[str, float]:
+    """Return the output error that rounding each layer of the experts to nearest, as they are, would have.
+
+    Args:
+        experts: All experts of a layer.
+        name: Their module's name in the model.
+        schemes: By full name, what each layer becomes.
+        step: How they are rounded.
+        routed: What they are given; an expert with under 32 tokens is left out.
+    """
+    errors: dict[str, float] = {}
+    for number, tokens, _ in assigned(routed.index):
+        expert = experts[number]
+        assert isinstance(expert, Expert)
+        if len(tokens) < LEAST_TOKENS:
+            continue
+        x = routed.hidden[tokens]
+        with torch.inference_mode():
+            hidden = expert.hidden(in_kernel_sizes(x))[: len(x)]
+        for projection in PROJECTIONS:
+            layer = f"{name}.{number}.{projection}"
+            if layer in schemes:
+                weight = expert.get_submodule(projection).weight
+                assert isinstance(weight, nn.Parameter)
+                steps, grid = nearest(weight.detach(), schemes[layer], step)
+                given = _probed(hidden if projection == "down_proj" else x)
+                errors[layer] = _error(given, weight.detach(), grid.values(steps))
+    return errors
+
+
+def _probed(x: Tensor) -> Tensor:
+    return x[:: -(-len(x) // _PROBED)].float()
+
+
+def _error(x: Tensor, weight: Tensor, values: Tensor) -> float:
+    given = squares(x @ weight.float().t())
+    return float(f"{squares(x @ (values - weight.float()).t()) / given if given else 0.0:.4g}")
 
 
 class _ExpertRounding:
@@ -114,7 +166,7 @@ class _ExpertRounding:
 
 
 def _facts(made: nn.Module, weight: Tensor, grid: Grid, steps: Tensor, rounded: Tensor, x: Tensor) -> Quantized:
-    probed = x[:: -(-len(x) // _PROBED)].float()
+    probed = _probed(x)
     # Energies of the weight, of what it lost, and of the outputs: its own, what they lost, and by rounding to nearest.
     signal, noise, given, error, rounded_error = 0.0, 0.0, 0.0, 0.0, 0.0
     for part in in_cache(weight):

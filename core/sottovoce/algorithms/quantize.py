@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from sottovoce.algorithms.quantized_blocks import QuantizedBlocks
 from sottovoce.algorithms.rounding import check_finite
+from sottovoce.algorithms.smoothing import has_pairs
 from sottovoce.architecture import Architecture, matches
 from sottovoce.errors import CoverageError
-from sottovoce.formats.compressed_tensors import EXPERT
-from sottovoce.recipe import Quantize
+from sottovoce.formats.experts import experts_in
+from sottovoce.formats.stock_transformers import EXPERT
+from sottovoce.recipe import Override, Quantize
 from sottovoce.scheme import Scheme
 from sottovoce.selection import Selection, select_layers
 
@@ -20,62 +24,99 @@ if TYPE_CHECKING:
     from sottovoce.model import Model
     from sottovoce.passage import BlockStep
 
-_AUTOMATIC = (64, 32)
+logger = logging.getLogger(__name__)
+
+_AUTOMATIC = (64, 32, 16, 8)
+_SERVED = (32, 64, 128)
+"""Groups that vLLM's kernels for 4 bits take."""
 
 
 def quantize_(model: Model, architecture: Architecture, step: Quantize, calibration: Calibration) -> BlockStep:
     """Replace the target layers by quantized ones, block by block.
 
+    What another library cannot do with the result is logged now, before the work, and stands in the report.
+
     Raises:
-        CoverageError: The targets are less of the model than the step promises, or a group size does not fit a layer;
-            the model is then unchanged.
+        CoverageError: The targets are less of the model than the step promises, a group size does not fit a layer, or
+            the method has nothing to work on; the model is then unchanged.
         NotFiniteError: A weight is not finite.
     """
+    step = step.model_copy(update={"embeddings": _tables(model, architecture, step)})
     selection = select_layers(model.module, architecture, step.targets, step.ignore, step.embeddings)
     _check_promise(selection, architecture, step)
     schemes = plan(selection, architecture, step)
+    _check_method(model, architecture, step, schemes, selection)
     is_meta = next(model.module.parameters()).is_meta
     if model.stream is None and not is_meta:
         for name, layer in selection.layers.items():
             check_finite(name, layer)
-    return QuantizedBlocks(model, architecture, step, calibration, selection, schemes)
+    blocks = QuantizedBlocks(model, architecture, step, calibration, selection, schemes)
+    blocks.notes.extend(_notes(selection, schemes, step, architecture))
+    if not is_meta:
+        for told in (*blocks.limits(), *blocks.notes):
+            logger.warning(told)
+    return blocks
+
+
+def _tables(model: Model, architecture: Architecture, step: Quantize) -> str | None:
+    """What happens to embedding tables in this model."""
+    if step.embeddings != "auto":
+        return step.embeddings
+    is_mixture = any(True for _ in experts_in(model.module))
+    return None if is_mixture and architecture.card.library_name == "transformers" else "int8"
 
 
 def plan(selection: Selection, architecture: Architecture, step: Quantize) -> dict[str, Scheme]:
     """The scheme of every layer of a selection, in its order.
 
     Raises:
-        CoverageError: A group size does not divide a layer's inputs; names the layer.
+        CoverageError: A group size does not divide the inputs of layers; names them.
     """
-    widths = {int(layer.in_features) for name, layer in selection.layers.items() if EXPERT.search(name)}  # type: ignore[arg-type]
+    linear = {name: int(layer.in_features) for name, layer in selection.layers.items() if hasattr(layer, "in_features")}  # type: ignore[arg-type]
+    if misfits := [
+        _misfit(name, width, size)
+        for name, width in linear.items()
+        if isinstance(size := _group_size(name, selection.layers[name], step), int) and width % size
+    ]:
+        more = f"; and {len(misfits) - 1} layers more" if len(misfits) > 1 else ""
+        raise CoverageError(misfits[0] + more)
+    is_mixture = any(map(EXPERT.search, linear))
+    # Transformers reads one size of groups for all experts of a model, and one for all that is beside experts.
+    alike = architecture.card.library_name == "transformers" and is_mixture
+    experts = {width for name, width in linear.items() if EXPERT.search(name)}
+    others = {width for name, width in linear.items() if not EXPERT.search(name)} if alike else set()
     return {
-        name: _scheme(name, layer, architecture, step, widths if EXPERT.search(name) else None)
+        name: _scheme(name, layer, architecture, step, experts if EXPERT.search(name) else others)
         for name, layer in selection.layers.items()
     }
 
 
-def _scheme(
-    name: str, layer: nn.Module, architecture: Architecture, step: Quantize, widths: set[int] | None = None
-) -> Scheme:
-    """What a layer becomes; ``widths`` are those of layers that must have groups of one size with it."""
+def _group_size(name: str, layer: nn.Module, step: Quantize) -> int | str | None:
+    """What the recipe says of a linear layer's groups."""
+    override = _override(name, layer, step)
+    return step.group_size if override is None else override.group_size
+
+
+def _override(name: str, layer: nn.Module, step: Quantize) -> Override | None:
+    kind = type(layer).__name__
+    return next((one for pattern, one in step.overrides.items() if matches(name, kind, pattern)), None)
+
+
+def _scheme(name: str, layer: nn.Module, architecture: Architecture, step: Quantize, alike: set[int]) -> Scheme:
+    """What a layer becomes; ``alike`` are the widths of the layers that should have groups of one size with it."""
     if not hasattr(layer, "in_features"):
         return Scheme(bits=8)
     kind, width = type(layer).__name__, int(layer.in_features)  # type: ignore[arg-type]
-    override = next((one for pattern, one in step.overrides.items() if matches(name, kind, pattern)), None)
+    override, group_size = _override(name, layer, step), _group_size(name, layer, step)
     float_inputs = any(matches(name, kind, pattern) for pattern in architecture.float_inputs)
     bits = step.bits if override is None else override.bits
-    group_size: int | str | None = step.group_size if override is None else override.group_size
     if bits == 4 and group_size in (None, "auto"):
-        # Transformers stacks experts when it loads them, so all must be stored alike.
-        together = widths or {width}
-        group_size = _dividing(together)
+        group_size = _dividing(alike | {width}) or _dividing({width})
         bits = 4 if group_size else 8
     elif group_size == "auto":
         group_size = None
     elif group_size is None and override is None and float_inputs and _may_have_groups(name, step):
-        group_size = _dividing({width})
-    elif group_size and width % int(group_size):
-        raise CoverageError(_misfit(name, width, int(group_size)))
+        group_size = next((size for size in _AUTOMATIC[:2] if width % size == 0), None)
     rounds_inputs = bits == 8 and not float_inputs
     return Scheme(
         bits=bits,
@@ -97,9 +138,64 @@ def _dividing(widths: set[int]) -> int | None:
 
 
 def _misfit(name: str, width: int, group_size: int) -> str:
-    fits = [size for size in (128, 64, 32) if width % size == 0]
+    fits = [size for size in (128, *_AUTOMATIC) if width % size == 0]
     advice = f"use group_size {fits[0]} for it" if fits else "store it in 8 bits"
     return f"groups of {group_size} do not divide the {width} inputs of {name!r}; {advice}, by an override"
+
+
+def _notes(
+    selection: Selection, schemes: Mapping[str, Scheme], step: Quantize, architecture: Architecture
+) -> Iterator[str]:
+    """What became of 4 bits where the usual groups do not divide a layer's inputs."""
+    asked = [
+        name
+        for name in schemes
+        if hasattr(selection.layers[name], "in_features")
+        and (step.bits if (override := _override(name, selection.layers[name], step)) is None else override.bits) == 4
+    ]
+    if wide := [name for name in asked if schemes[name].bits == 8]:
+        yield f"{_some(wide)}: 8 bits, for no group of {_listed(_AUTOMATIC)} divides their inputs"
+    small: dict[int, list[str]] = {}
+    for name in asked:
+        size = schemes[name].group_size
+        if schemes[name].bits == 4 and size is not None and size not in _SERVED:
+            small.setdefault(size, []).append(name)
+    for size, names in small.items():
+        served = f"; vLLM's kernels take {_listed(_SERVED)}" if architecture.served_as else ""
+        yield f"{_some(names)}: groups of {size}, the largest that divides the inputs of all that must be alike{served}"
+
+
+def _some(names: Sequence[str]) -> str:
+    return repr(names[0]) if len(names) == 1 else f"{len(names)} layers such as {names[0]!r}"
+
+
+def _listed(sizes: Sequence[int]) -> str:
+    return f"{', '.join(map(str, sizes[:-1]))} or {sizes[-1]}"
+
+
+def _check_method(
+    model: Model, architecture: Architecture, step: Quantize, schemes: Mapping[str, Scheme], selection: Selection
+) -> None:
+    """Refuse a method that would change nothing.
+
+    Raises:
+        CoverageError: It would not.
+    """
+    if step.method == "round_to_nearest":
+        return
+    linear = [name for name in schemes if hasattr(selection.layers[name], "in_features")]
+    if not linear:
+        raise CoverageError(
+            f"{step.method} is for linear layers, and the {len(schemes)} layers of this step are tables; "
+            "set the method to round_to_nearest"
+        )
+    if step.method == "awq" and not has_pairs(
+        model.module, architecture, lambda pair: any(name in schemes for name in pair.layers)
+    ):
+        raise CoverageError(
+            f"{architecture.name} states no modules that awq can scale for these layers, so it would change nothing; "
+            "use gptq, or set the method to round_to_nearest"
+        )
 
 
 def _check_promise(selection: Selection, architecture: Architecture, step: Quantize) -> None:

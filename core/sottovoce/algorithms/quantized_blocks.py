@@ -13,9 +13,11 @@ from sottovoce.algorithms.observation import Order, layers_by_input, observe
 from sottovoce.algorithms.round_to_nearest import Quantized, round_layer_
 from sottovoce.algorithms.rounding import check_finite, round_on_inputs_
 from sottovoce.algorithms.smoothing import scale_by_activations_
+from sottovoce.errors import CoverageError
 from sottovoce.formats.experts import Experts, experts_in
 from sottovoce.formats.layers import empty, replace_
 from sottovoce.formats.packed_linear import float_weights_held
+from sottovoce.formats.stock_transformers import Stored, limits
 from sottovoce.recipe import Quantize
 from sottovoce.report import StepReport
 from sottovoce.scheme import Scheme
@@ -104,9 +106,15 @@ class QuantizedBlocks:
                 replace_(self.module, name, made)
 
     def finish(self) -> StepReport:
-        """What became of the layers; those that an earlier step removed are not counted."""
+        """What became of the layers; those that an earlier step removed are not counted.
+
+        Raises:
+            CoverageError: What the samples were for was done nowhere.
+        """
+        if self.calibration:
+            self._refuse_idle_work()
         selection = self.selection.reduced(self.module, self.found, self.architecture)
-        self.notes.extend(self._what_transformers_cannot_read())
+        self.notes.extend(self.limits())
         return StepReport(
             step=self.step.to_dict(),
             targets=tuple(replace(target, **vars(self.found[target.name])) for target in selection.targets),
@@ -116,33 +124,29 @@ class QuantizedBlocks:
             timing={what: round(spent, 2) for what, spent in self.seconds.items()} if self.calibration else {},
         )
 
-    def _what_transformers_cannot_read(self) -> list[str]:
-        return [
-            f"{what}: Sottovoce loads the result, transformers by itself cannot ({why})"
-            for what, why in (*self._uneven_experts(), *self._zero_points_beside_others())
-        ]
+    def _refuse_idle_work(self) -> None:
+        method, found = self.step.method, self.found.values()
+        named = {name: self.schemes[name] for name in self.found if name not in self._tables}
+        if self.step.activations == "static" and not any(one.activations == "static" for one in named.values()):
+            raise CoverageError("no sample reached a layer whose inputs are rounded, so no range was calibrated; "
+                                "give samples of another kind, or set activations to dynamic")  # fmt: skip
+        if method in ("gptq", "awq") and all(one.output_error == one.rounded_output_error for one in found):
+            raise CoverageError(
+                f"{method} changed nothing in {len(named)} layers: no sample reached them, or rounding to nearest is "
+                "as good everywhere; give samples of another kind, or set the method to round_to_nearest"
+            )
 
-    def _zero_points_beside_others(self) -> list[tuple[str, str]]:
-        """Compressed-tensors 0.20 makes room for packed zero points only where all layers are decompressed at once."""
-        schemes = {(scheme, name in self._tables) for name, scheme in self.schemes.items() if name in self.found}
-        elsewhere = self.architecture.card.library_name != "transformers"
-        if elsewhere or len(schemes) < 2 or all(scheme.symmetric for scheme, _ in schemes):
+    def limits(self) -> list[str]:
+        """Return what the family's own library cannot do with the result, by the schemes as they stand."""
+        if self.architecture.card.library_name != "transformers":
             return []
-        return [
-            ("zero points are stored beside other kinds of weights", "it reads them where all layers are of one kind")
+        layers = [name for name in self.schemes if not self.found or name in self.found]
+        stored = [
+            Stored(name, scheme, "int-quantized" if name in self._tables else scheme.format)
+            for name, scheme in ((name, self.schemes[name]) for name in layers)
         ]
-
-    def _uneven_experts(self) -> list[tuple[str, str]]:
-        """Transformers 5.23 has one scheme for all experts of a model, and none of them may be float."""
-        left, schemes = [], set()
-        for name, _ in experts_in(self.module):
-            mine = {self.schemes[layer] for layer in self.found if layer.startswith(f"{name}.")}
-            schemes |= mine
-            left += [] if mine else [name]
-        if len(schemes) < 2 and not (schemes and left):
-            return []
-        what = f"{left[0]!r} stays float beside others" if left else "experts have more than one width"
-        return [(what, "it reads experts of one kind")]
+        mixtures = [name for name, _ in experts_in(self.module)]
+        return limits(stored, [name for name in mixtures if not any(part.startswith(f"{name}.") for part in layers)])
 
     def _layers_in(self, block: Block) -> dict[str, Scheme]:
         """The layers of a block that are left to do; an earlier step may have removed some."""
@@ -150,10 +154,9 @@ class QuantizedBlocks:
         return {name: scheme for name, scheme in self.schemes.items() if name in modules and name not in self.found}
 
     def _quantize_on_samples_(self, block: Block, layers: Mapping[str, Scheme]) -> None:
-        if self.step.method == "awq":
-            search = self.step.weight_range == "mse"
-            self._unscaled_error |= scale_by_activations_(self.architecture, block, layers, search=search)
         mixtures = [name for name, _ in experts_in(block.module, block.name)]
+        if self.step.method == "awq":
+            self._scale_(block, mixtures, layers)
         alone = [name for name in layers if not any(name.startswith(f"{each}.") for each in mixtures)]
         if alone:
             order = layers_by_input(block, alone)
@@ -163,6 +166,20 @@ class QuantizedBlocks:
         for mixture in mixtures:
             if wanted := {name: scheme for name, scheme in layers.items() if name.startswith(f"{mixture}.")}:
                 self._quantize_experts_(block, mixture, wanted)
+
+    def _scale_(self, block: Block, mixtures: Sequence[str], layers: Mapping[str, Scheme]) -> None:
+        from sottovoce.algorithms.expert_rounding import nearest_errors
+        from sottovoce.algorithms.routing import routed
+
+        begin = time.perf_counter()
+        for mixture in mixtures:
+            experts = self.module.get_submodule(mixture)
+            assert isinstance(experts, Experts)
+            if (found := routed(block, mixture)) is not None:
+                self._unscaled_error |= nearest_errors(experts, mixture, layers, self.step, found)
+        search = self.step.weight_range == "mse"
+        self._unscaled_error |= scale_by_activations_(self.architecture, block, layers, search=search)
+        self.seconds["scaling layers"] = self.seconds.get("scaling layers", 0.0) + time.perf_counter() - begin
 
     @property
     def _sequential(self) -> bool:
@@ -202,7 +219,7 @@ class QuantizedBlocks:
         for name in schemes:
             self._keep_original(name, self.module.get_submodule(name))
         begin = time.perf_counter()
-        made, notes = quantize_experts_(experts, mixture, schemes, self.step, found)
+        made, notes = quantize_experts_(experts, mixture, schemes, self.step, found, self._unscaled_error)
         self.found |= made
         self.notes.extend(notes)
         self.seconds["rounding layers"] += time.perf_counter() - begin

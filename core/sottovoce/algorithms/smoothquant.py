@@ -34,12 +34,12 @@ def smoothing_factors(largest_input: Tensor, weights: Sequence[Tensor], alpha: f
     return torch.where(largest_input > 0, factors.clamp(min=_LEAST), torch.ones_like(factors))
 
 
-def scale_between_(source: nn.Module, readers: Sequence[nn.Linear], factors: Tensor) -> None:
+def scale_between_(source: nn.Module, readers: Sequence[nn.Module], factors: Tensor) -> None:
     """Divide the outputs of ``source`` by ``factors`` and multiply what reads them: the function stays the same.
 
     Args:
         source: A normalization with a weight ``[in]``, or a linear layer with outputs ``[in]``.
-        readers: All the linear layers that read its output, and nothing else may.
+        readers: All that reads its output, each by a weight ``[out, in]``; nothing else may.
         factors: Positive ``[in]``.
 
     Raises:
@@ -55,4 +55,6 @@ def scale_between_(source: nn.Module, readers: Sequence[nn.Linear], factors: Ten
         if bias is not None:
             bias.copy_((bias.float() / factors).to(bias.dtype))
         for reader in readers:
-            reader.weight.copy_((reader.weight.float() * factors).to(reader.weight.dtype))
+            read = reader.weight
+            assert isinstance(read, nn.Parameter)
+            read.copy_((read.float() * factors).to(read.dtype))

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from sottovoce.errors import SourceError
+from sottovoce.formats.stock_transformers import EXPERT, Stored, is_loaded_at_once
 from sottovoce.scheme import Scheme
 
 if TYPE_CHECKING:
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
 METHOD = "compressed-tensors"
 FORMATS = ("int-quantized", "pack-quantized", "naive-quantized")
 MIXED = "mixed-precision"
-EXPERT = re.compile(r"\.experts\.\d+\.")
-"""In the names of an expert's layers, and of no other."""
 _EXPERT_NUMBER = r"\.experts\.\d+"
 _TWO_NAMES = re.compile(r"re:\([\w\\.]+\|[\w\\.]+\)\\\.")
 
@@ -49,12 +48,8 @@ def describe(module: nn.Module, served_as: Mapping[str, str] | None = None) -> d
         for number, ((scheme, format), names) in enumerate(found.items())
     }
     formats = {format for _, format in found}
-    mixtures = [any(EXPERT.search(name) for name in names) for names in found.values()]
-    # Transformers otherwise decompresses in the model's own forward, which a model that generates by a part of it never
-    # calls; and compressed-tensors makes no room for packed zero points then. At once it does so by one scheme for the
-    # experts and one for all else.
-    needed = any(mixtures) or not all(scheme.symmetric for scheme, _ in found)
-    at_once = {"dequantize": True} if needed and sum(not each for each in mixtures) <= 1 else {}
+    stored = [Stored(name, scheme, format) for (scheme, format), names in found.items() for name in names]
+    at_once = {"dequantize": True} if is_loaded_at_once(stored) else {}
     return at_once | {
         "quant_method": METHOD,
         "format": formats.pop() if len(formats) == 1 else MIXED,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import torch
 from torch import Tensor, nn
 
@@ -61,6 +63,23 @@ def replace_(module: nn.Module, name: str, layer: nn.Module) -> None:
     setattr(module.get_submodule(parent), child, layer)
     if isinstance(weight, nn.Parameter) and not weight.is_meta:
         release_pages(weight)
+
+
+def parameters_by_bits(module: nn.Module) -> dict[str, int]:
+    """Return how many parameters are stored in how many bits each, the fewest bits first.
+
+    Bits are those of a weight itself, without its share of scales and zero points; a parameter that several modules
+    share counts once. The keys are text, as JSON has them.
+    """
+    counts: Counter[int] = Counter()
+    for layer in module.modules():
+        if isinstance(layer, Int8Embedding):
+            counts[layer.scheme.bits] += layer.num_embeddings * layer.embedding_dim
+        elif isinstance(layer, Int8Linear | PackedLinear | Float8Linear):
+            counts[layer.scheme.bits] += layer.in_features * layer.out_features
+    for parameter in module.parameters():
+        counts[8 * parameter.itemsize] += parameter.numel()
+    return {str(bits): count for bits, count in sorted(counts.items()) if count}
 
 
 def pack_(module: nn.Module) -> None:

@@ -129,8 +129,10 @@ def _figures(subject: Subject, wording: Wording) -> dict[str, Any]:
     score, made = main_score(report), None
     if subject.variants:
         made = measured.variants(report, subject.variant_name, subject.variants, subject.place.hub, wording)
-    base = report.base_bytes
+    base, bits = report.base_bytes, report.parameter_bits
     return {
+        "bits_before": figures.widths(bits.before) if bits and base else None,
+        "bits_after": figures.widths(bits.after) if bits else None,
         "before": figures.size(base) if base else None,
         "after": figures.size(report.size_bytes.after),
         "factor": Markdown(figures.factor(report.size_bytes.after, base)) if base else None,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 
 def size(count: float) -> str:
     """Bytes, in powers of ten."""
@@ -27,6 +29,11 @@ def number(value: float) -> str:
 def percent(share: float) -> str:
     """A share of 1, in percent."""
     return f"{100 * share:.1f} %"
+
+
+def widths(counts: Mapping[int, int]) -> str:
+    """How many parameters have how many bits, the fewest bits first: ``4: 1,200; 16: 300``."""
+    return "; ".join(f"{bits}: {count(counts[bits])}" for bits in sorted(counts))
 
 
 def factor(value: float, base: float) -> str:

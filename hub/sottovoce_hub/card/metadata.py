@@ -116,15 +116,25 @@ def tags(report: Report) -> Iterator[str]:
     if report.card.pipeline_tag and report.card.pipeline_tag not in TASKS:
         found.append(slug(report.card.pipeline_tag))
     for step in report.steps:
-        found.extend(_step_tags(step))
+        found.extend(_step_tags(step, report))
     yield from dict.fromkeys(tag for tag in found if tag)
 
 
-def _step_tags(step: Step) -> list[str]:
+def _width_tag(step: Step, report: Report) -> str:
+    """What the weights mostly are: ``int4``, ``int8`` or ``fp8``; nothing for a model that is mostly float."""
+    counts = {width: sum(target.parameters for target in found) for width, found in step.by_width.items()}
+    width = max(counts, key=counts.__getitem__, default=int(step.step.get("bits", 8)))
+    stored = report.parameter_bits.after if report.parameter_bits else {}
+    if stored and max(stored, key=stored.__getitem__) >= 16:
+        return ""
+    return "fp8" if step.step.get("type") == "float" else f"int{width}"
+
+
+def _step_tags(step: Step, report: Report) -> list[str]:
     form: Mapping[str, Any] = step.step
     if step.name == "quantize":
         # Every quantized model is stored in the formats of compressed-tensors.
-        width = "fp8" if form.get("type") == "float" else f"int{min(step.by_width, default=form.get('bits', 8))}"
+        width = _width_tag(step, report)
         method = str(form.get("method", "round_to_nearest"))
         named = [] if method == "round_to_nearest" else [method]
         both = ["w8a8"] if form.get("activations") in ("dynamic", "static") else []

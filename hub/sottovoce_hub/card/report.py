@@ -134,6 +134,13 @@ class Sizes(Facts):
     after: int
 
 
+class ParameterBits(Facts):
+    """How many parameters are stored in how many bits, by the bits of a weight."""
+
+    before: Mapping[int, int] = {}
+    after: Mapping[int, int] = {}
+
+
 class Report(Facts):
     """All of it."""
 
@@ -142,6 +149,7 @@ class Report(Facts):
     source: Source
     steps: tuple[Step, ...] = ()
     size_bytes: Sizes
+    parameter_bits: ParameterBits | None = None
     seconds: Number = None
     peak_memory_bytes: int | None = None
     versions: Mapping[str, str] = {}

@@ -13,10 +13,23 @@ _EXPERT = r"mlp\.experts\.\d+\.(gate|up|down)_proj"
 
 # One pattern for both sides: some of the published models have no talker.
 _TARGETS = (rf"re:({_THINKER}|{_TALKER})\.{_ATTENTION}", rf"re:({_THINKER}|{_TALKER})\.{_EXPERT}")
+_HEARING = r"thinker\.model\.audio_tower\.layers\.\d+"
+_SEEING = r"thinker\.model\.visual\.blocks\.\d+"
 _TOWERS = (
-    r"re:thinker\.model\.audio_tower\.layers\.\d+\.(self_attn\.(q|k|v|out)_proj|fc[12])",
-    r"re:thinker\.model\.visual\.blocks\.\d+\.(attn\.(qkv|proj)|mlp\.linear_fc[12])",
+    rf"re:{_HEARING}\.(self_attn\.(q|k|v|out)_proj|fc[12])",
+    rf"re:{_SEEING}\.(attn\.(qkv|proj)|mlp\.linear_fc[12])",
 )
+
+_VALUES = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj")
+# What reads the second normalization of a layer: all experts, the router, and the shared expert with its gate.
+_MIXTURE = (r"re:mlp\.experts\.\d+\.(gate|up)_proj", "mlp.gate")
+_SHARED = ("mlp.shared_expert.gate_proj", "mlp.shared_expert.up_proj", "mlp.shared_expert_gate")
+_LAYER = (
+    ("input_layernorm", _VALUES),
+    # Where several query heads share their values, as in the published models, these cannot be scaled.
+    ("self_attn.v_proj", ("self_attn.o_proj",)),
+)
+_EXPERT_PAIR = (r"re:mlp\.experts\.(\d+)\.up_proj", (r"mlp.experts.\1.down_proj",))
 
 _USAGE = """\
 import soundfile
@@ -56,7 +69,18 @@ OMNI_MOE = Architecture(
         r"re:.*\.mlp\.experts\..*": "experts: transformers stacks them when it loads them, which integers for inputs "
         "do not survive",
     },
-    blocks=(f"re:{_THINKER}", f"re:{_TALKER}"),
+    blocks=(f"re:{_HEARING}", f"re:{_SEEING}", f"re:{_THINKER}", f"re:{_TALKER}"),
+    # What is not here has an activation between, or is read by what cannot be scaled.
+    scaling={
+        f"re:{_HEARING}": (
+            ("self_attn_layer_norm", _VALUES),
+            ("self_attn.v_proj", ("self_attn.out_proj",)),
+            ("final_layer_norm", ("fc1",)),
+        ),
+        f"re:{_SEEING}": (("norm1", ("attn.qkv",)), ("norm2", ("mlp.linear_fc1",))),
+        f"re:{_THINKER}": (*_LAYER, ("post_attention_layernorm", _MIXTURE), _EXPERT_PAIR),
+        f"re:{_TALKER}": (*_LAYER, ("post_attention_layernorm", (*_MIXTURE, *_SHARED)), _EXPERT_PAIR),
+    },
     served_as={"thinker.model.language_model": "language_model.model"},
     experts=(
         ExpertLayout(

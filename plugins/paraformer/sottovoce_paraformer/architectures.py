@@ -14,6 +14,11 @@ _ATTENTION = r"self_attn\.linear_(q_k_v|out)"
 _CROSS_ATTENTION = r"src_attn\.linear_(q|k_v|out)"
 _FEED_FORWARD = r"feed_forward\.w_[12]"
 _ENCODER_LAYER = r"re:encoder\.encoders0?\.\d+"
+_ENCODER_PAIRS = (
+    ("norm1", ("self_attn.linear_q_k_v",)),
+    ("norm2", ("feed_forward.w_1",)),
+    ("feed_forward.w_1", ("feed_forward.w_2",)),
+)
 _DECODER_LAYER = r"re:(seaco_)?decoder\.(decoders[23]?\.\d+|last_decoder)"
 
 
@@ -54,11 +59,7 @@ PARAFORMER = Architecture(
     },
     blocks=(_ENCODER_LAYER, _DECODER_LAYER),
     scaling={
-        _ENCODER_LAYER: (
-            ("norm1", ("self_attn.linear_q_k_v",)),
-            ("norm2", ("feed_forward.w_1",)),
-            ("feed_forward.w_1", ("feed_forward.w_2",)),
-        ),
+        _ENCODER_LAYER: _ENCODER_PAIRS,
         # A normalization lies between the two products of a decoder's feed-forward layer.
         _DECODER_LAYER: (
             ("norm1", ("feed_forward.w_1",)),
@@ -109,6 +110,8 @@ VOICE_ACTIVITY = Architecture(
         r"re:.*\.conv_(left|right)": "FSMN memory: a depthwise convolution",
     },
     blocks=(r"re:encoder\.fsmn\.\d+",),
+    # The memory between them is a convolution of every channel by itself.
+    scaling={r"re:encoder\.fsmn\.\d+": (("linear.linear", ("affine.linear",)),)},
     parts={"encoder": r"re:encoder\..*"},
     task="voice-activity-detection",
     card=CardFacts(
@@ -132,7 +135,8 @@ PUNCTUATION = Architecture(
         "re:decoder": "output layer",
         r"re:.*norm\d?": "normalization",
     },
-    blocks=(r"re:encoder\.encoders0?\.\d+",),
+    blocks=(_ENCODER_LAYER,),
+    scaling={_ENCODER_LAYER: _ENCODER_PAIRS},
     parts={"encoder": r"re:encoder\..*", "embedding": "re:embed.*", "output": "re:decoder.*"},
     # The vocabulary's embedding is nine tenths of the published models.
     min_coverage=0.01,
