@@ -45,7 +45,8 @@ def read_contents(directory: Path) -> Contents:
 
     Raises:
         UsageError: Sottovoce did not write the directory.
-        PublishError: A file is not what was written, holds a secret or a path of a machine, or would run where it is loaded.
+        PublishError: A file is not what was written, holds a secret or a path of a machine, or would run where it is
+            loaded.
     """
     manifest = read_manifest(directory) if directory.is_dir() else None
     if manifest is None:
