@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 from sottovoce.calibration import Calibration
 from sottovoce.checkpoint.directory import new_directory, refuse_existing
 from sottovoce.checkpoint.finite import require_finite
+from sottovoce.checkpoint.machine_paths import LARGEST, machine_roots, refused_paths
 from sottovoce.checkpoint.manifest import digests
 from sottovoce.checkpoint.origin import copy_notices, describe_origin
-from sottovoce.errors import ReloadError, UsageError
+from sottovoce.errors import ReloadError, SourceError, UsageError
 from sottovoce.host import Host, default_host
 from sottovoce.loading import load, load_with
 from sottovoce.machine import versions
@@ -35,6 +36,7 @@ def save(model: Model, directory: str | os.PathLike[str], *, overwrite: bool = F
         ReloadError: Loaded again, the outputs on the probe differ; nothing is written.
         OutputError: The file system refused; nothing is written.
         NotFiniteError: A weight is infinite or not a number.
+        SourceError: A file of the model holds a path of this machine, which would be written; nothing is.
     """
     model, host, path = require_model(model, "sottovoce.save"), host or default_host(), Path(directory)
     _refuse_source(model, path)
@@ -49,6 +51,7 @@ def save(model: Model, directory: str | os.PathLike[str], *, overwrite: bool = F
         report.card = dataclasses.asdict(model.architecture.card)
         form = {**report.to_dict(), "output": path.name, "files": digests(temporary)}
         (temporary / COMPRESSION_FILE).write_text(json.dumps(form, indent=1, ensure_ascii=False), encoding="utf-8")
+        _refuse_paths(model, temporary)
         _prove(model, temporary, host)
     return path
 
@@ -56,6 +59,15 @@ def save(model: Model, directory: str | os.PathLike[str], *, overwrite: bool = F
 def _refuse_source(model: Model, path: Path) -> None:
     if path.resolve() in model.source.directory.resolve().parents:
         raise UsageError(f"{path}: holds the model {model.source.directory}, and is not replaced; give another output")
+
+
+def _refuse_paths(model: Model, directory: Path) -> None:
+    """What is written is given away: it may not tell where it was made."""
+    roots = machine_roots(model.source.directory, directory.parent)
+    paths = (path for path in sorted(directory.rglob("*")) if path.is_file() and path.stat().st_size <= LARGEST)
+    files = ((path.relative_to(directory).as_posix(), path.read_bytes()) for path in paths)
+    if problem := refused_paths(files, roots):
+        raise SourceError(f"{model.source.name}: nothing was written: {problem}; take it out of the model's files")
 
 
 def _untouched(model: Model) -> CompressionReport:

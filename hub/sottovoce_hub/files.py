@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sottovoce.checkpoint.guard import contained_path
+from sottovoce.checkpoint.machine_paths import machine_roots, refused_paths
 from sottovoce.checkpoint.manifest import differences, read_manifest
 from sottovoce.errors import PublishError, UsageError
 from sottovoce.report import COMPRESSION_FILE
@@ -44,7 +45,8 @@ def read_contents(directory: Path) -> Contents:
 
     Raises:
         UsageError: Sottovoce did not write the directory.
-        PublishError: A file is not what was written, holds a secret, or would run where it is loaded.
+        PublishError: A file is not what was written, holds a secret or a path of a machine, or would run where it is
+            loaded.
     """
     manifest = read_manifest(directory) if directory.is_dir() else None
     if manifest is None:
@@ -57,6 +59,7 @@ def read_contents(directory: Path) -> Contents:
     files = [File.of(name, contained_path(directory, name), digest) for name, digest in sorted(manifest.items())]
     files.append(File.of(COMPRESSION_FILE, directory / COMPRESSION_FILE))
     _refuse_unfit(directory, files)
+    refuse_paths(directory, files)
     names = {file.name for file in files}
     return Contents(files=tuple(files), left_out=tuple(sorted(set(_names(directory)) - names)))
 
@@ -75,6 +78,21 @@ def _refuse_unfit(directory: Path, files: Iterable[File]) -> None:
             raise PublishError(
                 f"{directory}: not published: {file.name} holds {secret}; take it out, and compress again"
             )
+
+
+def refuse_paths(directory: Path, files: Iterable[File]) -> None:
+    """Refuse to publish where a file tells of the machine that it was made on.
+
+    Raises:
+        PublishError: One does; names the file, the key and the path.
+    """
+    small = (file for file in files if file.size <= LARGEST_TEXT)
+    contents = ((file.name, file.content if isinstance(file.content, bytes) else file.content.read_bytes())
+                for file in small)  # fmt: skip
+    if problem := refused_paths(contents, machine_roots(directory.parent)):
+        raise PublishError(
+            f"{directory}: not published: {problem}; take it out of the model's files, and compress again"
+        )
 
 
 def _secret(file: File) -> str | None:

@@ -123,3 +123,19 @@ def test_ordinary_words_are_no_secrets(small: Path) -> None:
         b'["hf_", "ms-", "sk-", "AKIA", "BEGIN PRIVATE KEY", "hf_hub", "risk-takers-all-over-the-world-unite"]',
     )
     assert "vocabulary.json" in {file.name for file in read_contents(small).files}
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("notes.json", json.dumps({"train": {"list": "/data/speech/train.jsonl"}})),
+        ("notes.yaml", "output_dir: C:\\Users\\ann\\exp\n"),
+        ("notes.txt", f"made in {Path.home()}/exp\n"),
+    ],
+)
+def test_paths_of_a_machine_are_refused_with_file_and_place(small: Path, name: str, content: str) -> None:
+    add(small, name, content.encode())
+    with pytest.raises(
+        PublishError, match=rf"not published: {name}: (train\.list|output_dir|line 1) holds '.*, a path of"
+    ):
+        read_contents(small)

@@ -53,7 +53,7 @@ def check_config(
     """
     refused = frozenset(refuse)
     try:
-        for number, (place, key, value) in enumerate(_walk(config)):
+        for number, (place, key, value) in enumerate(entries(config)):
             if number > LARGEST:
                 raise SourceError(f"{path}: cannot be read: it has more than {LARGEST} entries")
             if key in refused and value not in (None, False, "", [], {}):
@@ -96,10 +96,10 @@ def _roots(directory: Path) -> tuple[Path, ...]:
     return (directory, directory.parents[1] / "blobs") if directory.parent.name == "snapshots" else (directory,)
 
 
-def _walk(value: Any, place: str = "") -> Iterator[tuple[str, Any, Any]]:
+def entries(value: Any, place: str = "") -> Iterator[tuple[str, Any, Any]]:
     """Place, last key and value of everything below."""
     if isinstance(value, Mapping | list):
         for key, child in value.items() if isinstance(value, Mapping) else enumerate(value):
             here = f"{place}.{key}" if place else str(key)
             yield here, key, child
-            yield from _walk(child, here)
+            yield from entries(child, here)

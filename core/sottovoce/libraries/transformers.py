@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from sottovoce.architecture import matches
 from sottovoce.checkpoint.guard import read_config
+from sottovoce.checkpoint.machine_paths import is_path
 from sottovoce.checkpoint.shard_writer import ShardWriter
 from sottovoce.checkpoint.shards import WEIGHTS, Shards, say_choice, weight_files
 from sottovoce.checkpoint.stream import Rename, Stream
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from sottovoce.architecture import Architecture
 
 
+_CONFIGURATIONS = ("config.json", "generation_config.json", "tokenizer_config.json", "processor_config.json",
+                   "preprocessor_config.json")  # fmt: skip
 _IMPLEMENTATIONS = {
     "attn_implementation": "_attn_implementation",
     "experts_implementation": "_experts_implementation",
@@ -84,6 +87,8 @@ def sottovoce_export(model: Model, format: str, directory: Path) -> Path | None:
     if model.processor is not None:
         model.processor.save_pretrained(directory)
         _forget_loading(directory / "tokenizer_config.json")
+    for name in _CONFIGURATIONS:
+        _forget_paths(directory / name)
     return directory
 
 
@@ -93,6 +98,24 @@ def _forget_loading(path: Path) -> None:
         config = json.loads(path.read_text(encoding="utf-8"))
         kept = {key: value for key, value in config.items() if key not in ("is_local", "local_files_only")}
         path.write_text(json.dumps(kept, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _forget_paths(path: Path) -> None:
+    """Take out what a configuration keeps of the machine that it was made on, such as ``_name_or_path``."""
+    if not path.is_file():
+        return
+    config = json.loads(path.read_text(encoding="utf-8"))
+    kept = _without_paths(config)
+    if kept != config:
+        path.write_text(json.dumps(kept, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _without_paths(value: Any) -> Any:
+    if not isinstance(value, dict):
+        return value
+    return {
+        key: _without_paths(inner) for key, inner in value.items() if not (isinstance(inner, str) and is_path(inner))
+    }
 
 
 def _is_too_large(directory: Path, options: LoadOptions) -> bool:

@@ -83,3 +83,25 @@ def test_keywords_of_transformers_are_heeded(layout: str, pristine: Path) -> Non
 def test_keywords_that_transformers_has_not_are_refused(layout: str, pristine: Path) -> None:
     with pytest.raises(UsageError, match=r"attn_implementaton \(did you mean attn_implementation\?\)"):
         sottovoce.load(pristine / layout, attn_implementaton="eager")
+
+
+def test_paths_that_the_configuration_has_are_not_written(pristine: Path, tmp_path: Path) -> None:
+    source = Path(shutil.copytree(pristine / "transformers", tmp_path / "source"))
+    for name, changes in (
+        ("config.json", {"_name_or_path": "/data/ann/run-3", "text_config": {"_name_or_path": "C:\\models\\base"}}),
+        ("tokenizer_config.json", {"name_or_path": "/data/ann/run-3", "tokenizer_file": "/data/ann/tokenizer.json"}),
+    ):
+        config = json.loads((source / name).read_text())
+        config |= {
+            key: {**config[key], **value} if isinstance(value, dict) else value for key, value in changes.items()
+        }
+        (source / name).write_text(json.dumps(config))
+    for recipe in (None, "int8"):
+        model = sottovoce.load(source)
+        if recipe:
+            sottovoce.compress(model, recipe)
+        written = sottovoce.save(model, tmp_path / f"out-{recipe}")
+        for path in written.glob("*.json"):
+            text = path.read_text()
+            assert "/data/ann" not in text
+            assert "models\\\\base" not in text

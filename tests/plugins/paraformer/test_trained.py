@@ -150,6 +150,34 @@ def test_what_is_written_of_it_says_nothing_of_the_trainer(base: str, tmp_path: 
             assert base not in path.read_text(encoding="utf-8").replace("\\\\", "\\")
 
 
+def test_a_path_that_would_be_written_all_the_same_is_refused_with_file_and_key(tmp_path: Path) -> None:
+    directory = complete(make_trained(tmp_path / "outputs", "/home/ann/base"))
+    description = json.loads((directory / "configuration.json").read_text())
+    description["trained"] = {"by": ["ann", f"{tmp_path}/train.py"]}
+    (directory / "configuration.json").write_text(json.dumps(description))
+    model = sottovoce.load(directory)
+    with pytest.raises(
+        SourceError, match=r"configuration\.json: trained\.by\.1 holds '.*/train\.py', a path of a mach"
+    ):
+        sottovoce.save(model, tmp_path / "small")
+    assert not (tmp_path / "small").exists()
+
+
+def test_what_modelscope_reads_is_kept_or_said_in_its_words(tmp_path: Path) -> None:
+    directory = complete(make_trained(tmp_path / "outputs", "/home/ann/base"))
+    description = json.loads((directory / "configuration.json").read_text())
+    kept = {"task": "auto-speech-recognition", "pipeline": {"type": "my-pipeline"}, "model_name_in_hub": {"ms": "a/b"}}
+    for source in (description | kept, {"file_path_metas": description["file_path_metas"]}):
+        (directory / "configuration.json").write_text(json.dumps(source))
+        model = sottovoce.load(directory)
+        written = sottovoce.save(model, tmp_path / "out", overwrite=True)
+        found = json.loads((written / "configuration.json").read_text())
+        assert found["task"] == "auto-speech-recognition"
+        assert found["pipeline"] == source.get("pipeline", {"type": "funasr-pipeline"})
+        assert found.get("model_name_in_hub") == source.get("model_name_in_hub")
+        assert found["file_path_metas"]["init_param"] == "model.safetensors"
+
+
 LORA = {"lora_list": ["q", "v", "o"], "lora_rank": 4, "lora_alpha": 12, "lora_dropout": 0.1}
 
 
