@@ -192,7 +192,7 @@ def test_the_digest_covers_what_media_hold_and_not_where(media: dict[str, dict[s
         ([{"type": "video", "video": []}], "needs 'video': a path, or a list of paths of pictures"),
         ([{"type": "video", "video": ["0.png", 3]}], "needs 'video': a path, or a list of paths of pictures"),
         ([{"type": "audio", "audio": "none.wav"}], "no such audio file: none.wav"),
-        ([{"type": "audio", "audio": "0.png"}], "no audio that can be read: 0.png"),
+        ([{"type": "audio", "audio": "0.png"}], "0.png: no audio that can be read (Invalid argument)"),
         ([{"type": "image", "image": "https://example.com/0.png"}], "no such image file: https://example.com/0.png"),
         ([{"type": "video", "video": ["0.png", "9.png"]}], "no such video file: 9.png"),
     ],
