@@ -32,8 +32,10 @@ FLOORS = [
     ["activations", "calibration", "model", "selection"],
     ["checkpoint"],
     ["architecture", "recipe", "report", "samples"],
-    ["kernels"],
-    ["progress", "scheme", "steps", "device", "machine"],
+    ["kernels", "kaldi"],
+    ["manifests"],
+    ["audio"],
+    ["audio_files", "languages", "progress", "scheme", "steps", "device", "machine"],
     ["errors"],
 ]
 """From the top down; a module imports only from floors below its own, or from its own folder."""

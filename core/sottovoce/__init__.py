@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sottovoce.architecture import Architecture, CardFacts, lazy
+    from sottovoce.audio import read_audio
     from sottovoce.errors import SottovoceError
     from sottovoce.evaluation import evaluate
     from sottovoce.hookspecs import hookimpl
@@ -23,6 +24,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "architecture": ("Architecture", "CardFacts", "lazy"),
+    "audio": ("read_audio",),
     "errors": ("SottovoceError",),
     "evaluation": ("evaluate",),
     "hookspecs": ("hookimpl",),
@@ -41,7 +43,7 @@ __all__ = [
     "Architecture", "CardFacts", "CompressionReport", "Coverage", "EvaluationReport", "Kept", "LoadOptions", "Metric",
     "Model", "Prediction", "Quantize", "Recipe", "Repository", "Run", "Sample", "Samples", "SottovoceError", "Source",
     "Step", "StepReport", "Target", "compress", "evaluate", "export", "from_pretrained", "hookimpl", "inspect", "lazy",
-    "load", "read_samples", "save",
+    "load", "read_audio", "read_samples", "save",
 ]  # fmt: skip
 
 

@@ -6,9 +6,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sottovoce.audio import FRAME, SAMPLE_RATE, audio_info, read_audio
 from sottovoce.errors import SamplesError
 from sottovoce.progress import Progress, silent
-from sottovoce.samples import Sample, Samples
+from sottovoce.samples import Sample, Samples, check_audio
 
 if TYPE_CHECKING:
     import numpy as np
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from sottovoce.architecture import Architecture
     from sottovoce.checkpoint.originals import Originals
 
-SAMPLE_RATE = 16000
 LEAST_SECONDS = 10.0
 """Audio that a calibration set must have: with less, most statistics are of a few frames."""
 _FLATTEST = 0.5
@@ -55,7 +55,7 @@ def check_samples(samples: Samples, architecture: Architecture) -> tuple[str, ..
         Notes on what is taken otherwise than it lies there.
 
     Raises:
-        SamplesError: A sample lacks what the family reads, the audio is too short, or it is noise.
+        SamplesError: A sample lacks what the family reads, its audio cannot be read, is too short, or is noise.
     """
     for name in architecture.inputs:
         if lacking := [sample.key for sample in samples if _lacks(sample, name)]:
@@ -63,20 +63,25 @@ def check_samples(samples: Samples, architecture: Architecture) -> tuple[str, ..
                 f"{samples.path or 'calibration'}: {architecture.name} is calibrated on "
                 f"{' and '.join(architecture.inputs)}; {len(lacking)} samples have no {name}, such as {lacking[0]!r}"
             )
+    where = samples.path or "calibration"
     if "audio" not in architecture.inputs:
-        return ()
-    seconds = sum(sample.seconds for sample in samples)
-    if seconds < LEAST_SECONDS:
+        check_audio(samples)
+    elif (seconds := sum(sample.seconds for sample in samples)) < LEAST_SECONDS:
         raise SamplesError(
-            f"{samples.path or 'calibration'}: {seconds:.1f} s of audio are too short to calibrate on; "
+            f"{where}: {seconds:.1f} s of audio are too short to calibrate on; "
             f"give at least {LEAST_SECONDS:.0f} s of real speech"
         )
-    if noise := [sample.key for sample in samples if is_noise(_audio(sample))]:
+    elif noise := [sample.key for sample in samples if is_noise(_audio(sample))]:
         raise SamplesError(
-            f"{samples.path or 'calibration'}: {len(noise)} samples are noise, such as {noise[0]!r}; "
+            f"{where}: {len(noise)} samples are noise, such as {noise[0]!r}; "
             "give real speech: ranges found on noise are wrong for everything else"
         )
-    other = [sample.key for sample in samples if _rate(sample) != SAMPLE_RATE]
+    if short := [sample.key for sample in samples if sample.too_short]:
+        raise SamplesError(
+            f"{where}: the audio of {len(short)} samples is shorter than one frame of {1000 * FRAME:.0f} ms, such as "
+            f"{short[0]!r}; leave them out"
+        )
+    other = [sample.key for sample in samples if any(_rate(audio) != SAMPLE_RATE for audio in sample.spoken)]
     if not other:
         return ()
     return (f"{len(other)} calibration samples are not of {SAMPLE_RATE} Hz, such as {other[0]!r}; they were resampled",)
@@ -101,17 +106,10 @@ def _lacks(sample: Sample, name: str) -> bool:
     return found is None or (isinstance(found, tuple | list | str) and not len(found))
 
 
-def _rate(sample: Sample) -> int:
-    if not isinstance(sample.audio, Path):
-        return SAMPLE_RATE
-    import soundfile
-
-    return int(soundfile.info(str(sample.audio)).samplerate)
+def _rate(audio: Any) -> int:
+    return audio_info(audio).sampling_rate
 
 
-def _audio(sample: Sample) -> Any:
-    if not isinstance(sample.audio, Path):
-        return sample.audio
-    import soundfile
-
-    return soundfile.read(str(sample.audio), dtype="float32", always_2d=True)[0].mean(axis=1)
+def _audio(sample: Sample) -> NDArray[np.float32]:
+    """As it is in its file: resampled, noise has no flat spectrum."""
+    return read_audio(sample.audio, _rate(sample.audio), name=f"sample {sample.key!r}")

@@ -18,7 +18,7 @@ from sottovoce.machine import describe_machine, peak_memory, reset_peak_memory
 from sottovoce.model import Model, require_model
 from sottovoce.progress import Progress, silent
 from sottovoce.report import EvaluationReport, Metric
-from sottovoce.samples import Run, Samples, read_samples
+from sottovoce.samples import Prediction, Run, Sample, Samples, check_audio, read_samples
 
 
 def evaluate(
@@ -43,12 +43,13 @@ def evaluate(
         **given: As for :func:`load`; ``weights`` are the model's, not the baseline's.
 
     Raises:
-        SamplesError: The manifest is broken, or has no references.
+        SamplesError: The manifest is broken, has no references, or names audio that cannot be read.
     """
     for subject in filter(None, (model, baseline)):
         if not isinstance(subject, str | os.PathLike):
             require_model(subject, "sottovoce.evaluate")
     samples = samples if isinstance(samples, Samples) else read_samples(samples)
+    check_audio(samples, progress)
 
     def measure(subject: Model | str | os.PathLike[str], run: Run | None, is_baseline: bool = False) -> Measurement:
         # The baseline has weights of its own.
@@ -136,7 +137,7 @@ def _with_logits(model: Model, samples: Samples, run: Run) -> Run:
         return run
     from sottovoce.metrics.divergence import compact
 
-    found = [expects(model, sample) for sample in samples]
+    found = [None if sample.too_short else expects(model, sample) for sample in samples]
     predictions = [
         prediction if logits is None else replace(prediction, logits=compact(logits))
         for prediction, logits in zip(run.predictions, found, strict=True)
@@ -145,21 +146,33 @@ def _with_logits(model: Model, samples: Samples, run: Run) -> Run:
 
 
 def run_samples(model: Model, samples: Samples, progress: Progress = silent) -> Run:
-    """Predict every sample once, timed; the first is run once before, untimed."""
+    """Predict every sample once, timed; the first is run once before, untimed.
+
+    Of audio that is shorter than one frame there is no hypothesis, and no model is asked for one.
+    """
     import torch
 
     from sottovoce.formats.expert_skipping import counting_expert_runs
 
     predictions, seconds = [], []
     with torch.inference_mode():
-        model.architecture.predict(model, samples[0])
+        _predict(model, samples[0])
     with torch.inference_mode(), counting_expert_runs(model.module) as runs:
         for number, sample in enumerate(samples):
-            begin = time.perf_counter()
-            predictions.append(model.architecture.predict(model, sample))
-            seconds.append(time.perf_counter() - begin)
+            prediction, spent = _predict(model, sample)
+            predictions.append(prediction)
+            seconds.append(spent)
             progress(f"evaluate {model.source.name}", number + 1, len(samples))
     return Run(
         predictions=predictions, seconds=seconds, audio_seconds=[sample.seconds for sample in samples],
         peak_memory_bytes=peak_memory(), expert_runs=runs.per_token,
     )  # fmt: skip
+
+
+def _predict(model: Model, sample: Sample) -> tuple[Prediction, float]:
+    """What the model says, and the seconds that it took."""
+    if sample.too_short:
+        return Prediction(), 0.0
+    begin = time.perf_counter()
+    prediction = model.architecture.predict(model, sample)
+    return prediction, time.perf_counter() - begin

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import pickle
+import signal
 import subprocess
 import sys
 import traceback
@@ -40,11 +41,23 @@ def run_isolated(function: Callable[..., Any], *arguments: Any, progress: Callab
             process.stdin.close()
             return _answer(process.stdout, progress)
         except (EOFError, BrokenPipeError):
-            code = process.wait()
-            raise SottovoceError(f"the process that measures ended (exit {code}); was the memory enough?") from None
+            raise SottovoceError(_ending(process.wait())) from None
         except BaseException:
             process.kill()
             raise
+
+
+def _ending(code: int) -> str:
+    """What is said of a process that ended without an answer; memory only where that was the reason, or may be."""
+    if code >= 0:
+        return f"the process that measures ended by itself (exit {code}) and told nothing; --debug shows its messages"
+    try:
+        name = signal.Signals(-code).name
+    except ValueError:
+        name = f"signal {-code}"
+    if name == "SIGKILL":
+        return "the process that measures was killed (SIGKILL), as the system does when memory runs out; was it enough?"
+    return f"the process that measures was ended by {name}; a library failed in it, --debug shows its messages"
 
 
 def _answer(stream: IO[bytes], progress: Callable[[str, int, int], None]) -> Any:
@@ -72,6 +85,8 @@ def _main() -> None:
         send("result", function(*arguments, progress=lambda *report: send("progress", report)))
     except SottovoceError as error:
         send("error", error)
+    except MemoryError as error:
+        send("error", SottovoceError(f"the process that measures ran out of memory {str(error)[:100]}".rstrip()))
     except Exception as error:
         # Not every library's error can be pickled; where it came from goes along as a note.
         failure = RuntimeError(f"{type(error).__name__}: {error}")

@@ -2,36 +2,39 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sottovoce.audio import FRAME, AudioSegment, audio_info, read_audio
 from sottovoce.errors import SamplesError
+from sottovoce.kaldi import read_kaldi
+from sottovoce.languages import language_code
+from sottovoce.manifests import MEDIA, exists, read_json_lines, shown
+from sottovoce.progress import Progress, silent
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
 
-MEDIA = ("video", "audio", "image")
-"""Kinds of content that lie in files. A conversation counts as the first of them that it has."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class Sample:
     """One line of a manifest.
 
-    ``audio`` is a file, or 16 kHz mono samples ``[time]`` in -1 to 1. ``messages`` are a conversation, each a mapping
-    with a ``role`` and a ``content``: text, or items such as ``{"type": "audio", "audio": ...}``, whose media are like
-    ``audio``; a video is a file or a list of pictures.
+    ``audio`` is a file, a piece of one, or samples of 16 kHz; :func:`~sottovoce.audio.read_audio` reads them all.
+    ``language`` is a code of :mod:`~sottovoce.languages`, whatever name or code it is given by; what is no language is
+    a :class:`~sottovoce.errors.SamplesError`. ``messages`` are a conversation, each a mapping with a ``role`` and a
+    ``content``: text, or items such as ``{"type": "audio", "audio": ...}``, whose media are like ``audio``; a video is
+    a file or a list of pictures.
     """
 
     key: str
-    audio: Path | NDArray[np.float32] | None = None
+    audio: Path | AudioSegment | NDArray[np.float32] | None = None
     text: str | None = None
     language: str | None = None
     words: Sequence[Mapping[str, Any]] = ()
@@ -44,6 +47,8 @@ class Sample:
         if not self.modality:
             found = next((kind for kind in MEDIA if kind in self.modalities), "text")
             object.__setattr__(self, "modality", found)
+        if self.language is not None:
+            object.__setattr__(self, "language", language_code(self.language))
 
     @property
     def modalities(self) -> frozenset[str]:
@@ -55,10 +60,23 @@ class Sample:
         return frozenset(kinds or {"text"})
 
     @property
+    def spoken(self) -> tuple[Any, ...]:
+        """All audio: its own, and that of its messages."""
+        said = tuple(item["audio"] for item in _items(self.messages) if item["type"] == "audio")
+        return said if self.audio is None else (self.audio, *said)
+
+    @property
     def seconds(self) -> float:
         """Length of all audio; 0 when there is none."""
-        spoken = [item["audio"] for item in _items(self.messages) if item["type"] == "audio"]
-        return sum(map(_seconds, spoken), 0.0 if self.audio is None else _seconds(self.audio))
+        return sum(self._durations(), 0.0)
+
+    @property
+    def too_short(self) -> bool:
+        """Whether some audio is shorter than one frame of a spectrogram, so that no model can say anything of it."""
+        return any(duration < FRAME for duration in self._durations())
+
+    def _durations(self) -> list[float]:
+        return [audio_info(audio, name=f"sample {self.key!r}").duration for audio in self.spoken]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,129 +137,53 @@ class Samples(Sequence[Sample]):
 
 
 def read_samples(path: str | os.PathLike[str]) -> Samples:
-    """Read a JSON Lines manifest, or a directory with Kaldi's ``wav.scp`` and ``text``.
+    """Read a JSON Lines manifest, or a directory with Kaldi's ``wav.scp``, ``text`` and ``segments``.
 
     Args:
         path: ``*.jsonl``, a ``wav.scp``, or a directory that holds one. Paths, those in ``messages`` too, are relative
             to the manifest.
 
     Raises:
-        SamplesError: A line is broken, a key stands twice or a file is missing; the message names file and line.
+        SamplesError: A line is broken, a key stands twice, a file is missing, or audio is none, empty or cut off as far
+            as its header shows; the message names file and line.
     """
     path = Path(path)
-    if path.is_dir():
-        path = path / "wav.scp"
-    if not path.is_file():
-        raise SamplesError(f"{path}: no such manifest; give a .jsonl file or a directory with wav.scp and text")
-    read = _read_kaldi if path.name.endswith(".scp") else _read_json_lines
-    items = tuple(read(path))
+    with contextlib.suppress(OSError):  # a name that no file can have
+        if path.is_dir():
+            path = path / "wav.scp"
+    if not exists(path):
+        raise SamplesError(f"{shown(str(path))}: no such manifest; give a .jsonl file, or a directory with wav.scp")
+    items: dict[str, Sample] = {}
+    for where, fields in (read_kaldi if path.name.endswith(".scp") else read_json_lines)(path):
+        if fields["key"] in items:
+            raise SamplesError(f"{where}: the key {fields['key']!r} stands twice")
+        items[fields["key"]] = _sample(fields, where)
     if not items:
         raise SamplesError(f"{path}: the manifest has no samples")
-    _refuse_duplicates(path, items)
-    return Samples(items, path, _digest(items))
+    samples = tuple(items.values())
+    return Samples(samples, path, _digest(samples))
 
 
-def _read_json_lines(path: Path) -> Iterator[Sample]:
-    for number, line in enumerate(_lines(path), 1):
-        if not line.strip():
-            continue
-        where = f"{path}:{number}"
-        try:
-            fields = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise SamplesError(f"{where}: not JSON ({error.msg} at column {error.colno})") from None
-        if not isinstance(fields, dict):
-            raise SamplesError(f'{where}: a line must be a JSON object, such as {{"key": ..., "source": ...}}')
-        yield _sample(fields, where, path.parent, number)
+def check_audio(samples: Samples, progress: Progress = silent) -> None:
+    """Read all audio of the samples once: what is wrong with one is told before a model has run on the others.
+
+    Raises:
+        SamplesError: Audio is damaged, cut off, empty, or holds what is no number; names the sample and the file.
+    """
+    for number, sample in enumerate(samples):
+        for audio in sample.spoken:
+            read_audio(audio, audio_info(audio).sampling_rate, name=f"sample {sample.key!r}")
+        progress("read audio", number + 1, len(samples))
 
 
-def _sample(fields: Mapping[str, Any], where: str, root: Path, number: int) -> Sample:
-    for name, kind in (("key", str), ("source", str), ("target", str), ("language", str), ("words", list),
-                       ("messages", list), ("modality", str)):  # fmt: skip
-        if fields.get(name) is not None and not isinstance(fields[name], kind):
-            raise SamplesError(f"{where}: {name!r} must be a {kind.__name__}, not {type(fields[name]).__name__}")
-    if fields.get("source") is None and not fields.get("messages") and fields.get("target") is None:
-        raise SamplesError(f"{where}: neither 'source' (a path to audio) nor 'messages', nor 'target' for a text model")
-    return Sample(
-        key=fields.get("key") or f"{number:06d}",
-        audio=_audio(fields["source"], root, where) if fields.get("source") is not None else None,
-        text=fields.get("target"),
-        language=fields.get("language"),
-        words=tuple(fields.get("words") or ()),
-        messages=tuple(_message(message, root, where) for message in fields.get("messages") or ()),
-        modality=fields.get("modality") or "",
-    )
-
-
-def _message(message: Any, root: Path, where: str) -> Mapping[str, Any]:
-    """With the media of its content as paths."""
-    if not isinstance(message, dict) or not isinstance(message.get("role"), str):
-        raise SamplesError(f"{where}: each of 'messages' must be an object with a 'role' and a 'content'")
-    content = message.get("content")
-    if isinstance(content, str):
-        return message
-    if not isinstance(content, list) or not all(isinstance(item, dict) for item in content):
-        raise SamplesError(f"{where}: a message's 'content' must be text, or a list of objects with a 'type'")
-    return message | {"content": [_item(item, root, where) for item in content]}
-
-
-def _item(item: Mapping[str, Any], root: Path, where: str) -> Mapping[str, Any]:
-    kind = item.get("type")
-    if kind not in ("text", *MEDIA):
-        raise SamplesError(f"{where}: the 'type' of content must be text, {', '.join(sorted(MEDIA))}, not {kind!r}")
-    given: Any = item.get(kind)
-    frames = kind == "video" and isinstance(given, list) and len(given) > 0
-    if not all(isinstance(each, str) for each in (given if frames else [given])):
-        wanted = {"text": "a string", "video": "a path, or a list of paths of pictures"}.get(kind, "a path")
-        raise SamplesError(f"{where}: content of the type {kind!r} needs {kind!r}: {wanted}")
-    if kind == "text":
-        return item
-    if kind == "audio":
-        return {**item, kind: _audio(given, root, where)}
-    paths = [_file(each, kind, root, where) for each in (given if frames else [given])]
-    return {**item, kind: paths if frames else paths[0]}
-
-
-def _read_kaldi(path: Path) -> Iterator[Sample]:
-    text_path = path.with_name("text")
-    texts: dict[str, str] = {}
-    if text_path.is_file():
-        for line in _lines(text_path):
-            key, _, text = line.strip().partition(" ")
-            texts[key] = text.strip()
-    for number, line in enumerate(_lines(path), 1):
-        if not line.strip():
-            continue
-        key, _, source = line.strip().partition(" ")
-        where = f"{path}:{number}"
-        if not source.strip():
-            raise SamplesError(f"{where}: a line must be a key and a path")
-        yield Sample(key=key, audio=_audio(source.strip(), path.parent, where), text=texts.get(key))
-
-
-def _lines(path: Path) -> list[str]:
+def _sample(fields: Mapping[str, Any], where: str) -> Sample:
     try:
-        return path.read_text(encoding="utf-8-sig").splitlines()
-    except (UnicodeDecodeError, OSError) as error:
-        raise SamplesError(f"{path}: cannot be read as UTF-8 text ({error})") from None
-
-
-def _audio(source: str, root: Path, where: str) -> Path:
-    import soundfile
-
-    path = _file(source, "audio", root, where)
-    try:
-        soundfile.info(str(path))
-    except RuntimeError as error:
-        raise SamplesError(f"{where}: no audio that can be read: {source} ({_line(error)})") from None
-    return path
-
-
-def _file(source: str, kind: str, root: Path, where: str) -> Path:
-    path = root / source
-    if not path.is_file():
-        raise SamplesError(f"{where}: no such {kind} file: {source}")
-    return path
+        sample = Sample(**fields)
+        for audio in sample.spoken:
+            audio_info(audio)
+    except SamplesError as error:
+        raise SamplesError(f"{where}: sample {fields['key']!r}: {error}") from None
+    return sample
 
 
 def _items(messages: Sequence[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
@@ -250,34 +192,25 @@ def _items(messages: Sequence[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]
             yield from content
 
 
-def _seconds(audio: Path | NDArray[np.float32]) -> float:
-    if isinstance(audio, Path):
-        import soundfile
-
-        return float(soundfile.info(str(audio)).duration)
-    return len(audio) / 16000
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())
-
-
-def _refuse_duplicates(path: Path, items: Sequence[Sample]) -> None:
-    seen: set[str] = set()
-    for sample in items:
-        if sample.key in seen:
-            raise SamplesError(f"{path}: the key {sample.key!r} stands twice")
-        seen.add(sample.key)
-
-
 def _digest(items: Sequence[Sample]) -> str:
     digest = hashlib.sha256()
+    whole: dict[Path, str] = {}
     for sample in items:
         messages = [_identified(message) for message in sample.messages]
         digest.update(f"{sample.key}\0{sample.text}\0{list(sample.words)}\0{messages}\0".encode())
-        if sample.audio is not None:
+        if isinstance(sample.audio, AudioSegment):
+            piece = (sample.audio.start, sample.audio.end)
+            digest.update(f"{_file_digest(sample.audio.path, whole)}\0{piece}\0".encode())
+        elif sample.audio is not None:
             digest.update(_bytes(sample.audio))
     return digest.hexdigest()
+
+
+def _file_digest(path: Path, known: dict[Path, str]) -> str:
+    """Of a recording that many pieces are of, once."""
+    if path not in known:
+        known[path] = hashlib.sha256(path.read_bytes()).hexdigest()
+    return known[path]
 
 
 def _identified(message: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -296,4 +229,10 @@ def _identified_item(item: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def _bytes(media: Any) -> bytes:
     """Of a file, an array or a picture."""
-    return media.read_bytes() if isinstance(media, Path) else bytes(media.tobytes())
+    if isinstance(media, Path):
+        return media.read_bytes()
+    if not hasattr(media, "tobytes"):
+        import numpy as np
+
+        media = np.asarray(media)
+    return bytes(media.tobytes())

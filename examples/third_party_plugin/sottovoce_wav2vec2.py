@@ -5,10 +5,9 @@ from sottovoce import Architecture, CardFacts, Prediction, Sample
 
 
 def forward(model, sample):
-    import soundfile
     import torch
 
-    audio = sample.audio if not hasattr(sample.audio, "suffix") else soundfile.read(sample.audio, dtype="float32")[0]
+    audio = sottovoce.read_audio(sample.audio, 16000)
     with torch.inference_mode():
         return model.native(**model.processor(audio, sampling_rate=16000, return_tensors="pt")).logits[0]
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from typing import Any
 
 import pytest
@@ -31,3 +33,33 @@ def test_an_error_of_another_comes_back_with_where_it_was() -> None:
 def test_a_result_that_cannot_come_back_is_an_error() -> None:
     with pytest.raises(RuntimeError, match="pickle"):
         run_isolated(dict, progress=nothing)
+
+
+def killed(number: int, **_: Any) -> None:
+    os.kill(os.getpid(), number)
+
+
+def exhausted(**_: Any) -> None:
+    raise MemoryError("Unable to allocate 4.00 TiB")
+
+
+@pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGABRT, signal.SIGFPE, signal.SIGKILL])
+def test_a_signal_is_named_and_memory_only_where_it_may_be_the_reason(number: signal.Signals) -> None:
+    with pytest.raises(SottovoceError, match=number.name) as caught:
+        run_isolated(killed, int(number), progress=nothing)
+    assert ("memory" in str(caught.value)) == (number is signal.SIGKILL)
+
+
+def test_memory_that_was_not_enough_is_said() -> None:
+    with pytest.raises(SottovoceError, match="ran out of memory"):
+        run_isolated(exhausted, progress=nothing)
+
+
+def test_a_process_that_ends_by_itself_tells_its_exit_code() -> None:
+    with pytest.raises(SottovoceError, match="exit 7") as caught:
+        run_isolated(leaving, progress=nothing)
+    assert "memory" not in str(caught.value)
+
+
+def leaving(**_: Any) -> None:
+    os._exit(7)

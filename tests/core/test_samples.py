@@ -12,8 +12,9 @@ import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sottovoce import Sample, read_samples
+from sottovoce import Sample, Samples, read_audio, read_samples
 from sottovoce.errors import SamplesError
+from sottovoce.samples import check_audio
 
 
 @pytest.fixture
@@ -41,12 +42,99 @@ def test_json_lines(audio: Path, tmp_path: Path) -> None:
     assert samples.to_dict()["audio_seconds"] == 1.0
 
 
+def test_a_line_ends_at_a_line_feed_and_nowhere_else(audio: Path, tmp_path: Path) -> None:
+    said = "one\u2028two\x85three\u2029four\x1cfive\x0bsix"
+    line = json.dumps({"key": "a", "source": "wav/a.wav", "target": said}, ensure_ascii=False).replace("\\u000b", "")
+    path = tmp_path / "data.jsonl"
+    path.write_bytes((line + "\r\n" + line.replace('"a"', '"b"')).encode())
+    samples = read_samples(path)
+    assert [sample.key for sample in samples] == ["a", "b"]
+    assert all("\u2028" in sample.text and "\x85" in sample.text for sample in samples)
+
+
+def test_a_line_may_be_of_a_piece_of_its_source(audio: Path, tmp_path: Path) -> None:
+    soundfile.write(audio, np.arange(8000, dtype=np.int16), 16000)
+    lines = [{"key": str(number), "source": "wav/a.wav", "start": number / 10, "end": number / 10 + 0.1}
+             for number in range(4)]  # fmt: skip
+    samples = read_samples(manifest(tmp_path, *map(json.dumps, lines)))
+    assert [round(sample.seconds, 6) for sample in samples] == [0.1] * 4
+    found = read_audio(samples[2].audio) * 32768
+    assert (found[0], len(found)) == (3200, 1600)
+    moved = [line | {"start": line["start"] + 0.05} for line in lines]
+    assert read_samples(manifest(tmp_path, *map(json.dumps, moved))).digest != samples.digest
+
+
+@pytest.mark.parametrize("given", ["Chinese", "zh", "zh-CN", "ZH", "zh_Hans", "cmn", "中文"])
+def test_a_language_is_a_code_whatever_it_is_given_by(given: str, audio: Path, tmp_path: Path) -> None:
+    (sample,) = read_samples(manifest(tmp_path, json.dumps({"source": "wav/a.wav", "language": given})))
+    assert sample.language == "zh"
+    assert Sample(key="a", text="a", language=given).language == "zh"
+
+
+def test_audio_that_a_header_does_not_betray_is_found_before_a_model_runs(tmp_path: Path) -> None:
+    tone = (0.1 * np.sin(np.arange(48000))).astype(np.float32)
+    for name in ("good", "bad"):
+        soundfile.write(tmp_path / f"{name}.flac", tone, 16000)
+    (tmp_path / "bad.flac").write_bytes((tmp_path / "bad.flac").read_bytes()[:9000])
+    lines = [json.dumps({"key": name, "source": f"{name}.flac"}) for name in ("good", "bad")]
+    samples = read_samples(manifest(tmp_path, *lines))
+    with pytest.raises(SamplesError, match=r"^sample 'bad': .*bad\.flac: the audio is damaged or cut off"):
+        check_audio(samples)
+    check_audio(Samples(samples.items[:1]))
+
+
 def test_kaldi_pairs(audio: Path, tmp_path: Path) -> None:
     (tmp_path / "wav.scp").write_text(f"u1 {audio}\nu2 wav/a.wav\n")
     (tmp_path / "text").write_text("u1 你好 吗\n")
     for path in (tmp_path, tmp_path / "wav.scp"):
         samples = read_samples(path)
         assert [(sample.key, sample.text) for sample in samples] == [("u1", "你好 吗"), ("u2", None)]
+
+
+@pytest.mark.parametrize("gap", [" ", "\t", "  ", " \t "])
+def test_kaldi_divides_by_spaces_and_tabs(gap: str, audio: Path, tmp_path: Path) -> None:
+    (tmp_path / "wav.scp").write_text(f"u1{gap}wav/a.wav\nu2{gap}wav/a.wav\n")
+    (tmp_path / "text").write_text(f"u1{gap}你好 吗\nu2\n")
+    samples = read_samples(tmp_path)
+    assert [(sample.key, sample.text) for sample in samples] == [("u1", "你好 吗"), ("u2", "")]
+
+
+def test_kaldi_segments_cut_recordings(audio: Path, tmp_path: Path) -> None:
+    soundfile.write(audio, np.arange(8000, dtype=np.int16), 16000)
+    (tmp_path / "wav.scp").write_text("r1 wav/a.wav\nr2 wav/a.wav\n")
+    (tmp_path / "segments").write_text("u1 r1 0.1 0.2\nu2 r2\t0.25 -1\n")
+    (tmp_path / "text").write_text("u1 a\nu2 b\n")
+    samples = read_samples(tmp_path)
+    assert [(sample.key, sample.text, round(sample.seconds, 3)) for sample in samples] == [
+        ("u1", "a", 0.1), ("u2", "b", 0.25)
+    ]  # fmt: skip
+    assert [read_audio(sample.audio)[0] * 32768 for sample in samples] == [1600, 4000]
+
+
+@pytest.mark.parametrize(
+    ("files", "problem"),
+    [
+        ({"wav.scp": "u1"}, "wav.scp:1: a line must be a key and a path"),
+        ({"wav.scp": "u1 wav/a.wav\nu1 wav/a.wav"}, "wav.scp:2: the key 'u1' stands twice"),
+        ({"text": "u1 a\nu1 b"}, "text:2: the key 'u1' stands twice"),
+        ({"text": "u7 a"}, "text: has no transcript of any utterance, such as 'u1'"),
+        ({"wav.scp": "u1 sph2pipe -f wav a.sph |"}, "wav.scp:1: 'sph2pipe -f wav a.sph |' is a command"),
+        ({"wav.scp": "u1 raw.ark:17"}, "is a place in an archive"),
+        ({"wav.scp": "u1 none.wav"}, "wav.scp:1: no such audio file: none.wav"),
+        ({"segments": "s1 u1 0.1"}, "segments:1: a line must be a key, a recording, and its start and end"),
+        ({"segments": "s1 u1 0.2 0.1"}, "segments:1: a line must be a key, a recording, and its start and end"),
+        ({"segments": "s1 u1 nan 0.1"}, "segments:1: a line must be a key, a recording, and its start and end"),
+        ({"segments": "s1 u9 0 0.1"}, "segments:1: wav.scp has no recording 'u9'"),
+        ({"segments": "s1 u1 0 0.1\ns1 u1 0.1 0.2"}, "segments:2: the key 's1' stands twice"),
+        ({"segments": "s1 u1 0 9"}, "are not within its 0.50 s of audio"),
+    ],
+)
+def test_a_broken_kaldi_directory_is_named(files: dict[str, str], problem: str, audio: Path, tmp_path: Path) -> None:
+    for name, content in ({"wav.scp": "u1 wav/a.wav\n"} | files).items():
+        (tmp_path / name).write_text(content)
+    with pytest.raises(SamplesError) as caught:
+        read_samples(tmp_path)
+    assert problem in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_the_digest_tells_data_apart(audio: Path, tmp_path: Path) -> None:
@@ -67,14 +155,41 @@ def test_the_digest_tells_data_apart(audio: Path, tmp_path: Path) -> None:
         ('{"source": "wav/a.wav", "target": ["x"]}', "'target' must be a str"),
         ('{"source": "wav/none.wav"}', "no such audio file: wav/none.wav"),
         ('{"source": "wav"}', "no such audio file: wav"),
+        (json.dumps({"source": "a" * 5000}), "no such audio file: aaa"),
+        (json.dumps({"source": "a\0b"}), r"no such audio file: a\x00b"),
+        (json.dumps({"source": "a\nb"}), r"no such audio file: a\nb"),
+        (r'{"source": "\ud800.wav"}', "half a character"),
+        (r'{"source": "wav/a.wav", "target": "\udc00"}', "half a character"),
+        (r'{"source": "wav/a.wav", "\ud800": 1}', "half a character"),
+        ("[" * 100_000, "too deeply"),
+        ('{"a":' * 50_000 + "1" + "}" * 50_000, "too deeply"),
+        ('{"source": "wav/a.wav", "a": ' + "9" * 5000 + "}", "is too large"),
+        ('{"source": "wav/a.wav", "a": -9223372036854775809}', "is too large"),
+        ('{"source": "wav/a.wav", "a": NaN}', "NaN is no number"),
+        ('{"source": "wav/a.wav", "a": -Infinity}', "-Infinity is no number"),
+        ('{"source": "wav/a.wav", "a": 1e999}', "1e999 is no number"),
+        ('{"source": "wav/a.wav", "source": "b.wav"}', "'source' stands twice in one object"),
+        ('{"source": "wav/a.wav", "words": ["hi"]}', "each of 'words' must be an object"),
+        ('{"source": "wav/a.wav", "words": [{"text": "a", "start": NaN, "end": 1}]}', "NaN is no number"),
+        ('{"source": "wav/a.wav", "words": [{"text": "a", "start": "nan", "end": 1}]}', "'start' of a word must be"),
+        ('{"source": "wav/a.wav", "words": [{"text": "a", "start": 0, "end": []}]}', "'end' of a word must be"),
+        ('{"source": "wav/a.wav", "language": "Klingon"}', "sample '000002': 'Klingon' is no language"),
+        ('{"source": "wav/a.wav", "language": ""}', "'' is no language"),
+        ('{"source": "wav/a.wav", "start": "1"}', "'start' must be seconds of 'source'"),
+        ('{"source": "wav/a.wav", "start": 0.1, "end": 9}', "sample '000002': "),
+        ('{"key": "u", "source": "wav/empty.wav"}', "wav/empty.wav: is empty"),
+        ('{"key": "u", "source": "wav/cut.wav"}', "wav/cut.wav: is cut off"),
     ],
 )
 def test_a_broken_line_is_named(line: str, problem: str, audio: Path, tmp_path: Path) -> None:
     path = manifest(tmp_path, '{"source": "wav/a.wav"}', line)
+    soundfile.write(tmp_path / "wav" / "empty.wav", np.zeros(0, np.float32), 16000)
+    (tmp_path / "wav" / "cut.wav").write_bytes(audio.read_bytes()[:4000])
     with pytest.raises(SamplesError) as caught:
         read_samples(path)
     assert f"{path}:2: " in str(caught.value)
     assert problem in str(caught.value)
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 600
 
 
 def test_a_key_may_not_stand_twice(audio: Path, tmp_path: Path) -> None:
@@ -86,6 +201,8 @@ def test_a_key_may_not_stand_twice(audio: Path, tmp_path: Path) -> None:
 def test_missing_and_empty_manifests(tmp_path: Path) -> None:
     with pytest.raises(SamplesError, match="no such manifest"):
         read_samples(tmp_path / "none.jsonl")
+    with pytest.raises(SamplesError, match="no such manifest"):
+        read_samples(tmp_path / ("a" * 5000))
     with pytest.raises(SamplesError, match="no such manifest"):
         read_samples(tmp_path)
     with pytest.raises(SamplesError, match="no samples"):
@@ -192,7 +309,7 @@ def test_the_digest_covers_what_media_hold_and_not_where(media: dict[str, dict[s
         ([{"type": "video", "video": []}], "needs 'video': a path, or a list of paths of pictures"),
         ([{"type": "video", "video": ["0.png", 3]}], "needs 'video': a path, or a list of paths of pictures"),
         ([{"type": "audio", "audio": "none.wav"}], "no such audio file: none.wav"),
-        ([{"type": "audio", "audio": "0.png"}], "no audio that can be read: 0.png"),
+        ([{"type": "audio", "audio": "0.png"}], "0.png: no audio that can be read (Invalid argument)"),
         ([{"type": "image", "image": "https://example.com/0.png"}], "no such image file: https://example.com/0.png"),
         ([{"type": "video", "video": ["0.png", "9.png"]}], "no such video file: 9.png"),
     ],

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from sottovoce.errors import SamplesError
@@ -38,6 +40,7 @@ def sottovoce_evaluate(
     """
     if architecture.task != TASK:
         return []
+    samples, run, baseline, silent = _heard(samples, run, baseline)
     times = [_times(prediction.timestamps) for prediction in run.predictions]
     references = _references(samples)
     if references is None and baseline is None:
@@ -46,7 +49,7 @@ def sottovoce_evaluate(
             f"{samples.path}: {len(without)} samples have no 'words' to compare with, such as {without[0]!r}; "
             "give the manifest words with times, or --baseline"
         )
-    metrics = [zero_duration_words(times)]
+    metrics = [zero_duration_words(times, silent)]
     if references is not None:
         _check_counts(samples, times, references, "'words'")
         metrics += [boundary_shift(times, references), words_off(times, references, "references")]
@@ -94,12 +97,11 @@ def agreement(times: Sequence[Times], before: Sequence[Times]) -> list[Metric]:
     ]
 
 
-def zero_duration_words(times: Sequence[Times]) -> Metric:
-    """How many words begin and end at the same time."""
+def zero_duration_words(times: Sequence[Times], silent: int = 0) -> Metric:
+    """How many words begin and end at the same time; and how many samples the model said nothing of."""
     count = sum(int((each[:, 1] - each[:, 0] < SAME).sum()) for each in times)
-    return Metric(
-        name="zero_duration_words", value=count, unit="words", details={"words": sum(len(each) for each in times)}
-    )
+    details = {"words": sum(len(each) for each in times)} | ({"without_hypothesis": silent} if silent else {})
+    return Metric(name="zero_duration_words", value=count, unit="words", details=details)
 
 
 def words_off(times: Sequence[Times], others: Sequence[Times], against: str) -> Metric:
@@ -125,6 +127,22 @@ def _times(pairs: Sequence[Sequence[float]]) -> Times:
     return np.asarray(pairs, dtype=np.float64).reshape(-1, 2)
 
 
+def _heard(samples: Samples, run: Run, baseline: Run | None) -> tuple[Samples, Run, Run | None, int]:
+    """Without the samples that either model gave no hypothesis of, which are counted: they have no times to compare."""
+    runs = [run] if baseline is None or baseline is run else [run, baseline]
+    heard = [
+        number
+        for number in range(len(samples))
+        if all(each.predictions[number].text is not None or each.predictions[number].timestamps for each in runs)
+    ]
+    if len(heard) == len(samples):
+        return samples, run, baseline, 0
+    kept = [replace(each, predictions=[each.predictions[number] for number in heard]) for each in runs]
+    other = kept[-1] if baseline is not None else None
+    chosen = replace(samples, items=tuple(samples[number] for number in heard))
+    return chosen, kept[0], other, len(samples) - len(heard)
+
+
 def _references(samples: Samples) -> list[Times] | None:
     """The samples' own times; ``None`` when not every sample has them."""
     if not all(sample.words for sample in samples):
@@ -134,11 +152,14 @@ def _references(samples: Samples) -> list[Times] | None:
 
 def _word(samples: Samples, key: str, word: Mapping[str, Any]) -> tuple[float, float]:
     try:
-        return float(word["start"]), float(word["end"])
-    except (KeyError, TypeError, ValueError):
+        start, end = float(word["start"]), float(word["end"])
+    except (KeyError, TypeError, ValueError, OverflowError):
+        start = end = math.nan
+    if not math.isfinite(start) or not math.isfinite(end):
         raise SamplesError(
             f"{samples.path}: sample {key!r}: {word!r} among 'words' needs a text, and start and end in seconds"
-        ) from None
+        )
+    return start, end
 
 
 def _check_counts(samples: Samples, times: Sequence[Times], others: Sequence[Times], what: str) -> None:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import functools
 import re
-import unicodedata
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from sottovoce.errors import SamplesError
 from sottovoce.hookspecs import hookimpl
+from sottovoce.languages import UNSPACED, language_code
+from sottovoce.metrics.normalization import normalize
 from sottovoce.report import Metric
 
 if TYPE_CHECKING:
@@ -40,15 +40,19 @@ def sottovoce_evaluate(architecture: Architecture, samples: Samples, run: Run) -
 
 
 def error_rates(references: Sequence[str], hypotheses: Sequence[str | None], languages: Sequence[str]) -> list[Metric]:
-    """``cer`` and ``wer`` in percent over a whole set, normalized (see :func:`normalize`).
+    """``cer`` and ``wer`` in percent over a whole set, normalized (see :mod:`~sottovoce.metrics.normalization`).
 
-    An utterance without a hypothesis counts as all deletions. A word is a run of letters between spaces, or a single
-    Chinese character or kana, which no space divides.
+    There is no ``wer`` where all utterances are of languages that put no spaces between words, such as Chinese: it
+    would be ``cer`` once more. An utterance without a hypothesis counts as all deletions. A word is a run of letters
+    between spaces, or a single Chinese character or kana, which no space divides.
 
     Args:
         references: What was said.
         hypotheses: What was recognized; ``None`` where nothing was.
-        languages: ISO 639-1 code of each utterance.
+        languages: Name or code of the language of each utterance.
+
+    Raises:
+        SamplesError: A language is none.
     """
     import jiwer
 
@@ -56,29 +60,11 @@ def error_rates(references: Sequence[str], hypotheses: Sequence[str | None], lan
     said = [normalize(text or "", language) for text, language in zip(hypotheses, languages, strict=True)]
     silent = sum(not text for text in said)
     characters = jiwer.process_characters([_unspaced(text) for text in true], [_unspaced(text) for text in said])
-    words = jiwer.process_words([_words(text) for text in true], [_words(text) for text in said])
-    return [_metric("cer", characters, silent), _metric("wer", words, silent)]
-
-
-def normalize(text: str, language: str) -> str:
-    """Make two writings of the same words the same.
-
-    Width and compatibility forms by NFKC, lower case, no punctuation, single spaces. In Chinese also traditional to
-    simplified characters and numbers as they are spoken (``5`` becomes ``五``), by wetext.
-    """
-    text = unicodedata.normalize("NFKC", text).lower()
-    if language == "zh":
-        text = _chinese()(text)
-    text = "".join(" " if unicodedata.category(char)[0] in "PSZC" and char not in "'" else char for char in text)
-    return " ".join(text.split())
-
-
-@functools.cache
-def _chinese() -> Callable[[str], str]:
-    from wetext import Normalizer
-
-    normalizer = Normalizer(lang="zh", operator="tn", traditional_to_simple=True, full_to_half=True)
-    return lambda text: str(normalizer.normalize(text)) if text.strip() else ""
+    metrics = [_metric("cer", characters, silent)]
+    if not {language_code(language) for language in languages} <= UNSPACED:
+        words = jiwer.process_words([_words(text) for text in true], [_words(text) for text in said])
+        metrics.append(_metric("wer", words, silent))
+    return metrics
 
 
 def _unspaced(text: str) -> str:

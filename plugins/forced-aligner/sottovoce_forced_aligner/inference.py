@@ -42,6 +42,8 @@ def forward(model: Model, sample: Sample) -> Tensor:
 
 def predict(model: Model, sample: Sample) -> Prediction:
     """The times of every word in seconds; each token is a word with its times."""
+    if sample.too_short:
+        return Prediction()
     audio, words = inputs(model, sample)
     window = min(WINDOW, longest_window(model.native, model.processor))
     times, _ = find_times(model.native, model.processor, audio, words, window)

@@ -4,41 +4,33 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 
+from sottovoce import languages
 from sottovoce.errors import UsageError
 
 LANGUAGES = {
-    "zh": "Chinese",
-    "en": "English",
-    "yue": "Cantonese",
-    "fr": "French",
-    "de": "German",
-    "it": "Italian",
-    "ja": "Japanese",
-    "ko": "Korean",
-    "pt": "Portuguese",
-    "ru": "Russian",
-    "es": "Spanish",
+    code: languages.language_name(code) for code in ("zh", "en", "yue", "fr", "de", "it", "ja", "ko", "pt", "ru", "es")
 }
-"""ISO 639 code to the name that the processor takes."""
+"""Code to the name that the processor takes, which is the English one."""
 
-UNSPACED = frozenset({"Chinese", "Cantonese", "Japanese"})
+UNSPACED = frozenset(name for code, name in LANGUAGES.items() if code in languages.UNSPACED)
 """Languages that are written without spaces between words."""
 
-_SPLITTERS = {"Japanese": "nagisa", "Korean": "soynlp"}
+_SPLITTERS = {"ja": "nagisa", "ko": "soynlp"}
 
 
 def language_name(language: str) -> str:
-    """The processor's name of a language, from a name or an ISO code in any case.
+    """The processor's name of a language, from a name or a code in any case (see :mod:`sottovoce.languages`).
 
     Raises:
         UsageError: The aligner does not know the language, or a library that finds its words is not installed.
     """
-    asked = language.strip().lower()
-    name = LANGUAGES.get(asked) or next((name for name in LANGUAGES.values() if name.lower() == asked), None)
-    if name is None:
+    asked = languages.find_language(language)
+    if asked is None or asked.code not in LANGUAGES:
         known = ", ".join(f"{name} ({code})" for code, name in LANGUAGES.items())
-        raise UsageError(f"the language {language!r} cannot be aligned; languages: {known}")
-    library = _SPLITTERS.get(name)
+        raise UsageError(f"the language {language[:40]!r} cannot be aligned; languages: {known}")
+    library = _SPLITTERS.get(asked.code)
     if library is not None and find_spec(library) is None:
-        raise UsageError(f"{name} is split into words by {library}, which is not installed; pip install {library}")
-    return name
+        raise UsageError(
+            f"{asked.name} is split into words by {library}, which is not installed; pip install {library}"
+        )
+    return asked.name

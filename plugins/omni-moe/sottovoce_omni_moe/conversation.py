@@ -95,6 +95,8 @@ def answer_logits(model: Model, sample: Sample) -> Tensor | None:
 
 def predict(model: Model, sample: Sample) -> Prediction:
     """The thinker's answer, greedy."""
+    if sample.too_short:
+        return Prediction()
     batch = inputs(model, sample)
     end = model.native.config.im_end_token_id
     with torch.inference_mode():

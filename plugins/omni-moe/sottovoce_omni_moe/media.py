@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,13 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+import sottovoce
+from sottovoce.audio import FRAME, SAMPLE_RATE
 from sottovoce.errors import SamplesError
-
-SAMPLE_RATE = 16000
-SHORTEST = 400
-"""Samples in one frame of the spectrogram, 25 ms."""
-
-_log = logging.getLogger("sottovoce.omni_moe")
 
 
 def read_media(messages: Sequence[Mapping[str, Any]], whose: str) -> dict[str, list[Any]]:
@@ -40,24 +34,16 @@ def read_media(messages: Sequence[Mapping[str, Any]], whose: str) -> dict[str, l
     return found
 
 
-def read_audio(audio: Path | NDArray[np.float32], whose: str) -> NDArray[np.float32]:
-    """Mono samples ``[time]`` at 16 kHz of a file of any rate, or of samples that are this already.
+def read_audio(audio: Any, whose: str) -> NDArray[np.float32]:
+    """Mono samples ``[time]`` at 16 kHz of a file of any rate, or of samples of 16 kHz.
 
     Raises:
-        SamplesError: The audio cannot be read, is shorter than a frame, or holds what is no number.
+        SamplesError: The audio cannot be read, or is shorter than a frame.
     """
-    if isinstance(audio, Path):
-        samples, rate = _decoded(audio, whose)
-        samples = samples.mean(axis=1)
-        if rate != SAMPLE_RATE:
-            samples = _resampled(samples, rate)
-    else:
-        samples = np.asarray(audio, dtype=np.float32)
-    if samples.ndim != 1 or len(samples) < SHORTEST:
-        raise SamplesError(f"{whose}: its audio is not one channel, or shorter than one frame of 25 ms")
-    if not np.isfinite(samples).all():
-        raise SamplesError(f"{whose}: its audio holds values that are no numbers (NaN or infinite); decode it again")
-    return np.ascontiguousarray(samples, dtype=np.float32)
+    samples = sottovoce.read_audio(audio, SAMPLE_RATE, name=whose)
+    if len(samples) < FRAME * SAMPLE_RATE:
+        raise SamplesError(f"{whose}: its audio is shorter than one frame of 25 ms")
+    return samples
 
 
 def read_picture(picture: Any, whose: str) -> Any:
@@ -94,30 +80,6 @@ def read_video(video: Path | Sequence[Any], whose: str) -> NDArray[np.uint8] | s
             f"{whose}: the frames of a video must be of one size, not {', '.join(sizes) or 'none at all'}"
         )
     return np.stack(frames)
-
-
-def _decoded(path: Path, whose: str) -> tuple[NDArray[np.float32], int]:
-    import soundfile
-
-    try:
-        samples, rate = soundfile.read(str(path), dtype="float32", always_2d=True)
-    except (RuntimeError, OSError) as error:
-        raise SamplesError(f"{whose}: no audio that can be read: {path} ({_line(error)})") from None
-    return samples, rate
-
-
-def _resampled(samples: NDArray[np.float32], rate: int) -> NDArray[np.float32]:
-    import soxr
-
-    _note_resampling(rate)
-    resampled: NDArray[np.float32] = soxr.resample(samples, rate, SAMPLE_RATE)
-    return resampled
-
-
-@functools.cache
-def _note_resampling(rate: int) -> None:
-    """Say it once a rate: a manifest can have thousands of files."""
-    _log.warning("audio of %d Hz is resampled to %d Hz", rate, SAMPLE_RATE)
 
 
 def _line(error: BaseException) -> str:

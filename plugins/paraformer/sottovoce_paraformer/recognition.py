@@ -4,34 +4,51 @@ from __future__ import annotations
 
 import copy
 import re
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from funasr.models.transformer.utils.nets_utils import make_pad_mask
-from funasr.utils.load_utils import extract_fbank, load_audio_text_image_video
+from funasr.utils.load_utils import extract_fbank
+from numpy.typing import NDArray
 from torch import Tensor
 
-from sottovoce import Model, Prediction, Sample
+from sottovoce import Model, Prediction, Sample, read_audio
+from sottovoce.audio import FRAME
+from sottovoce.errors import SamplesError
 
 _TOKEN = re.compile(r"[\u3400-\u9fff]|[^\s\u3400-\u9fff]+")
 
 
-def native_audio(sample: Sample) -> Any:
-    """The audio as FunASR takes it: a path as text, or an array."""
-    return str(sample.audio) if isinstance(sample.audio, Path) else sample.audio
+def waveform(model: Model, sample: Sample) -> NDArray[np.float32]:
+    """The audio ``[time]`` at the rate of the model's front end; empty when it is shorter than one frame.
+
+    Core reads it, not FunASR, which takes less than it should from files that are cut off.
+
+    Raises:
+        SamplesError: The sample has no audio that can be read; names it.
+    """
+    if sample.audio is None:
+        raise SamplesError(f"sample {sample.key!r}: has no audio to recognize")
+    rate = int(model.processor["frontend"].fs)
+    audio = read_audio(sample.audio, rate, name=f"sample {sample.key!r}")
+    return audio if len(audio) >= FRAME * rate else audio[:0]
 
 
 def features(model: Model, sample: Sample) -> tuple[Tensor, Tensor]:
     """Filter banks of a sample as FunASR makes them: ``[1, frames, features]`` and their length ``[1]``.
 
     Without the dither, which is random and would make two runs differ.
+
+    Raises:
+        SamplesError: As :func:`waveform`; or the audio is shorter than one frame.
     """
+    audio = waveform(model, sample)
+    if not len(audio):
+        raise SamplesError(f"sample {sample.key!r}: is shorter than one frame of {1000 * FRAME:.0f} ms")
     frontend = copy.copy(model.processor["frontend"])
     frontend.dither = 0.0
-    waves = load_audio_text_image_video([native_audio(sample)], fs=frontend.fs)
-    speech, lengths = extract_fbank(waves, data_type="sound", frontend=frontend)
+    speech, lengths = extract_fbank([torch.from_numpy(audio)], data_type="sound", frontend=frontend)
     device = model.processor["device"]
     return speech.to(device), lengths.to(device)
 
@@ -54,7 +71,10 @@ def forward(model: Model, sample: Sample) -> Tensor:
 
 def predict(model: Model, sample: Sample) -> Prediction:
     """Text and timestamps by ``AutoModel.generate``, as a user gets them; tokens are Chinese characters and words."""
-    results = model.native.generate(input=native_audio(sample), disable_pbar=True)
+    audio = waveform(model, sample)
+    if not len(audio):
+        return Prediction()
+    results = model.native.generate(input=audio, fs=model.processor["frontend"].fs, disable_pbar=True)
     text = results[0].get("text") if results else None
     if not text:
         return Prediction()

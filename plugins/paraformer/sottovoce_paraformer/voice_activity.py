@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from sottovoce import Model, Prediction, Sample
-from sottovoce_paraformer.recognition import features, native_audio
+from sottovoce_paraformer.recognition import features, waveform
 
 
 def forward(model: Model, sample: Sample) -> Tensor:
@@ -20,8 +20,11 @@ def forward(model: Model, sample: Sample) -> Tensor:
 
 def predict(model: Model, sample: Sample) -> Prediction:
     """Segments of speech; each token is a segment ``start-end`` in milliseconds."""
+    audio = waveform(model, sample)
+    if not len(audio):
+        return Prediction()
     results = model.native.inference(
-        native_audio(sample), model=model.module, kwargs=model.processor, disable_pbar=True
+        audio, model=model.module, kwargs=model.processor, fs=model.processor["frontend"].fs, disable_pbar=True
     )
     segments = results[0].get("value") or []
     return Prediction(tokens=tuple(f"{start}-{end}" for start, end in segments), timestamps=segments)

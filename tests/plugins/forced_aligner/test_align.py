@@ -203,7 +203,7 @@ def test_a_language_goes_by_name_or_code(language: str, model: Model, noise: Any
 def test_a_language_that_cannot_be_aligned_names_those_that_can(language: str, model: Model, noise: Any) -> None:
     with pytest.raises(UsageError, match=r"cannot be aligned; languages: Chinese \(zh\), .*Spanish \(es\)$"):
         align(model, noise, "a", language)
-    sample = sottovoce.Sample(key="s1", audio=noise, text="a", language=language or "xx")
+    sample = sottovoce.Sample(key="s1", audio=noise, text="a", language="Swahili")
     with pytest.raises(SamplesError, match=r"sample 's1': the language .* cannot be aligned"):
         model.architecture.predict(model, sample)
 
@@ -238,15 +238,20 @@ def test_a_text_without_words_is_an_error(text: str, model: Model, noise: Any) -
         (np.zeros(399, np.float32), "25 ms are shorter than one frame"),
         (np.full(RATE, np.nan, np.float32), "no numbers"),
         (np.full(RATE, np.inf, np.float32), "no numbers"),
-        (np.zeros((2, 2, 2), np.float32), "must be numbers"),
-        (np.array(["a"]), "must be numbers"),
+        (np.zeros((2, 2, 2), np.float32), "must be a file, or numbers"),
+        (np.array(["a"]), "must be a file, or numbers"),
     ],
 )
 def test_audio_that_cannot_be_used_is_an_error(audio: Any, problem: str, model: Model) -> None:
     with pytest.raises(SamplesError, match=f"^the audio: .*{problem}"):
         align(model, audio, "开")
     with pytest.raises(SamplesError, match=f"^sample 's': .*{problem}"):
-        model.architecture.predict(model, sottovoce.Sample(key="s", audio=audio, text="开"))
+        model.architecture.forward(model, sottovoce.Sample(key="s", audio=audio, text="开"))
+
+
+def test_of_audio_shorter_than_a_frame_there_is_no_hypothesis(model: Model) -> None:
+    sample = sottovoce.Sample(key="s", audio=np.zeros(399, np.float32), text="开")
+    assert model.architecture.predict(model, sample) == sottovoce.Prediction()
 
 
 def test_a_file_that_cannot_be_used_is_named(model: Model, tmp_path: Path) -> None:
@@ -266,7 +271,7 @@ def test_the_processor_must_be_given_where_the_model_has_none(model: Model, nois
 def test_rates_channels_and_integers_give_the_same_times(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     import soxr
 
-    from sottovoce_forced_aligner import audio
+    from sottovoce import audio
 
     audio._note_resampling.cache_clear()
     talk = make_talk(20)
@@ -283,7 +288,7 @@ def test_rates_channels_and_integers_give_the_same_times(tmp_path: Path, caplog:
             found = align(Listener(PROCESSOR), given, talk.text, processor=PROCESSOR, sampling_rate=rate)
             assert distance(found, talk) <= 0.08
             assert found.duration == pytest.approx(expected.duration, abs=0.001)
-    notes = [record.message for record in caplog.records if record.name == "sottovoce.forced_aligner"]
+    notes = [record.message for record in caplog.records if record.name == "sottovoce.audio"]
     assert notes == ["audio of 44100 Hz is resampled to 16000 Hz"]
 
 

@@ -17,8 +17,8 @@ from core.toy import make_host
 from core.toy import make_model as make_toy
 from plugins.forced_aligner.tiny import make_model
 from sottovoce import host
+from sottovoce.audio import _note_resampling
 from sottovoce_forced_aligner import Alignment, align
-from sottovoce_forced_aligner.audio import _note_resampling
 
 TEXT = "打开，客厅的灯。"
 

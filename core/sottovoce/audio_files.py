@@ -1,0 +1,213 @@
+"""What lies in an audio file: its rate, its length and its samples, by libsndfile, or by FFmpeg's libraries."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sottovoce.errors import SamplesError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+MISSING = 0.2
+"""Seconds that the end of a compressed file may lack of what its header says: encoders pad, headers round."""
+_STREAMED = 2**31 - 2**16
+"""Bytes in a header from which on the length was not known when it was written, as by a program in a pipe."""
+_UNKNOWN = 2**48
+"""Frames above which libsndfile does not know how many there are."""
+_CUT = re.compile(r"^ *(?:data|SSND|Data Size|riff|Riff size) *: (\d+) \(should be (\d+)\)", re.MULTILINE)
+"""What libsndfile notes of samples (in W64 and RF64, of all) that would be longer than the file."""
+_CONTAINERS = (
+    "3gp,aac,ac3,aiff,amr,amrnb,amrwb,ape,asf,au,avi,caf,dts,eac3,flac,flv,m4a,matroska,mov,mp3,mp4,mpeg,mpegts,ogg,"
+    "tak,tta,w64,wav,webm,wv"
+)
+"""What FFmpeg may read: nothing that leads to other files or to addresses, as playlists do."""
+
+_HEADED = frozenset({"asf", "matroska", "mov"})
+"""FFmpeg's names of formats with a header that tells the length."""
+
+
+@dataclass(frozen=True)
+class AudioInfo:
+    """What a file's header says."""
+
+    sampling_rate: int
+    """In Hz."""
+    channels: int
+    duration: float
+    """In seconds."""
+
+
+def file_info(path: Path) -> AudioInfo:
+    """Read the header of a file; its samples only where no header says how many there are.
+
+    Raises:
+        SamplesError: It is no audio, is empty, or holds less than its header says; the message begins with the path.
+    """
+    import soundfile
+
+    _refuse_missing(path)
+    try:
+        with soundfile.SoundFile(str(path)) as file:
+            _refuse_cut(file, path)
+            if file.frames > _UNKNOWN:
+                raise RuntimeError("its header does not say how long it is")
+            return AudioInfo(file.samplerate, file.channels, file.frames / file.samplerate)
+    except SamplesError:
+        raise
+    except Exception as error:
+        return _container_info(path, error)
+
+
+def decode(path: Path, start: float = 0.0, end: float | None = None) -> tuple[NDArray[np.float32], int]:
+    """Read samples ``[time, channels]`` in -1 to 1, and their rate in Hz, from ``start`` to ``end`` in seconds.
+
+    Raises:
+        SamplesError: As :func:`file_info`; or the samples are damaged, or end before ``end``.
+    """
+    import soundfile
+
+    _refuse_missing(path)
+    try:
+        file = soundfile.SoundFile(str(path))
+        if file.frames > _UNKNOWN:
+            raise RuntimeError("its header does not say how long it is")
+    except Exception as error:
+        samples, rate = _decode_container(path, error)
+        refuse_outside(path, len(samples) / rate, start, end)
+        return samples[round(start * rate) : None if end is None else round(end * rate)], rate
+    with file:
+        _refuse_cut(file, path)
+        rate = int(file.samplerate)
+        refuse_outside(path, file.frames / rate, start, end)
+        try:
+            return _frames(file, path, round(start * rate), None if end is None else round(end * rate)), rate
+        except Exception as error:
+            if isinstance(error, SamplesError):
+                raise
+            raise SamplesError(f"{path}: the audio is damaged or cut off ({_line(error)})") from None
+
+
+def _frames(file: Any, path: Path, first: int, last: int | None) -> NDArray[np.float32]:
+    count = (file.frames if last is None else min(last, file.frames)) - first
+    if first:
+        file.seek(first)
+    samples: NDArray[np.float32] = file.read(count, dtype="float32", always_2d=True)
+    _refuse_short(path, count / file.samplerate, len(samples) / file.samplerate)
+    return samples
+
+
+def _container_info(path: Path, refusal: Exception) -> AudioInfo:
+    av = _ffmpeg(path, refusal)
+    try:
+        with av.open(str(path.absolute()), options={"format_whitelist": _CONTAINERS}) as container:
+            stream = _stream(container)
+            ticks = stream.duration and stream.duration * stream.time_base
+            if (duration := float(ticks or (container.duration or 0) / av.time_base)) > 0:
+                return AudioInfo(stream.rate, stream.channels, duration)
+    except Exception as error:
+        raise _unreadable(path, error) from None
+    samples, rate = _decode_container(path, refusal)
+    return AudioInfo(rate, samples.shape[1], len(samples) / rate)
+
+
+def _decode_container(path: Path, refusal: Exception) -> tuple[NDArray[np.float32], int]:
+    import numpy as np
+
+    av = _ffmpeg(path, refusal)
+    try:
+        with av.open(str(path.absolute()), options={"format_whitelist": _CONTAINERS}) as container:
+            stream = _stream(container)
+            promised = _promised(container, stream, av.time_base)
+            planar = av.AudioResampler(format="fltp")
+            blocks = [frame.to_ndarray() for packet in container.decode(stream) for frame in planar.resample(packet)]
+            blocks += [frame.to_ndarray() for frame in planar.resample(None)] if blocks else []
+            rate = int(stream.rate)
+    except Exception as error:
+        raise _unreadable(path, error) from None
+    if not blocks:
+        raise SamplesError(f"{path}: is empty: it holds no samples")
+    samples = np.concatenate(blocks, axis=1).T
+    _refuse_short(path, promised, len(samples) / rate)
+    return samples, rate
+
+
+def _stream(container: Any) -> Any:
+    if not container.streams.audio:
+        raise ValueError("it has pictures only, or nothing")
+    return container.streams.audio[0]
+
+
+def _promised(container: Any, stream: Any, ticks: int) -> float:
+    """Seconds of audio that a header says there are; 0 where FFmpeg only guesses them from the size of the file."""
+    if not set(container.format.name.split(",")) & _HEADED:
+        return 0.0
+    if stream.duration:
+        return float(stream.duration * stream.time_base)
+    # The whole file's duration may be that of its pictures.
+    return float(container.duration or 0) / ticks if len(container.streams) == 1 else 0.0
+
+
+def _ffmpeg(path: Path, refusal: Exception) -> Any:
+    """PyAV, for what libsndfile does not know; or the error of what it knows, or could not be read without PyAV."""
+    if "malformed" in str(refusal):
+        raise SamplesError(f"{path}: the audio is damaged or cut off ({_line(refusal)})")
+    try:
+        import av
+    except ImportError:
+        reason = f"{_line(refusal)}; for m4a, aac, mp4, webm, wma and others: pip install av"
+        raise SamplesError(f"{path}: no audio that can be read ({reason})") from None
+    return av
+
+
+def _unreadable(path: Path, error: Exception) -> SamplesError:
+    if path.suffix.lower() in (".raw", ".pcm"):
+        return SamplesError(f"{path}: bare samples have no header that says their rate; convert them to WAV")
+    return SamplesError(f"{path}: no audio that can be read ({_line(error) or type(error).__name__})")
+
+
+def _refuse_missing(path: Path) -> None:
+    try:
+        exists, size = path.is_file(), path.stat().st_size if path.is_file() else 0
+    except OSError as error:
+        raise SamplesError(f"{path}: no audio that can be read ({error.strerror})") from None
+    if not exists:
+        raise SamplesError(f"{path}: no such audio file")
+    if not size:
+        raise SamplesError(f"{path}: is empty: a file of 0 bytes")
+
+
+def _refuse_cut(file: Any, path: Path) -> None:
+    if file.frames == 0:
+        raise SamplesError(f"{path}: is empty: its header says that it holds no samples")
+    for promised, held in _CUT.findall(file.extra_info):
+        if int(promised) < _STREAMED:
+            _refuse_short(path, *(file.frames / file.samplerate * int(size) / int(held) for size in (promised, held)))
+
+
+def _refuse_short(path: Path, promised: float, held: float) -> None:
+    if promised - held > min(MISSING, promised / 10):
+        raise SamplesError(
+            f"{path}: is cut off: its header says {promised:.2f} s of audio, but it holds {held:.2f} s; copy it again"
+        )
+
+
+def refuse_outside(path: Path, duration: float, start: float, end: float | None) -> None:
+    """Refuse a piece of a file that is not within it.
+
+    Raises:
+        SamplesError: So it is.
+    """
+    last = duration if end is None else end
+    if not 0 <= start < last <= duration + MISSING:
+        raise SamplesError(f"{path}: {start:g} to {last:g} s are not within its {duration:.2f} s of audio")
+
+
+def _line(error: BaseException) -> str:
+    """The message in one line, without the path that libraries put into it."""
+    text = " ".join(str(getattr(error, "strerror", None) or error).split())
+    return re.sub(r"^Error opening .*?: |^Error : ", "", text)[:200].rstrip(".")
