@@ -14,7 +14,7 @@ from sottovoce.errors import MemoryLimitError, PluginError
 from sottovoce.host import Host, default_host
 from sottovoce.isolation import run_isolated
 from sottovoce.loading import load
-from sottovoce.machine import describe_machine, peak_memory, reset_peak_memory
+from sottovoce.machine import describe_machine, peak_gpu_memory, peak_memory, reset_peak_memory
 from sottovoce.model import Model, require_model
 from sottovoce.progress import Progress, silent
 from sottovoce.report import EvaluationReport, Metric
@@ -165,7 +165,7 @@ def run_samples(model: Model, samples: Samples, progress: Progress = silent) -> 
             progress(f"evaluate {model.source.name}", number + 1, len(samples))
     return Run(
         predictions=predictions, seconds=seconds, audio_seconds=[sample.seconds for sample in samples],
-        peak_memory_bytes=peak_memory(), expert_runs=runs.per_token,
+        peak_memory_bytes=peak_memory(), peak_gpu_memory_bytes=peak_gpu_memory(), expert_runs=runs.per_token,
     )  # fmt: skip
 
 

@@ -26,6 +26,9 @@ def inspect(
     With a recipe, its steps are applied to tensors without data, so the estimate is what ``compress`` would give; where
     ``compress`` would refuse for the coverage, ``refused`` says why.
     """
+    # It needs torch, which importing this does not.
+    from sottovoce.formats.layers import least_memory_bytes
+
     host = host or default_host()
     chosen = host.recipe(recipe) if recipe is not None else None
     # Nothing is run, so the weights can stay where they are.
@@ -35,6 +38,7 @@ def inspect(
         "class": type(model.module).__name__,
         "source": str(source),
         "size_bytes": model.size_bytes,
+        "least_memory_bytes": least_memory_bytes(model.module),
         "parameter_bits": parameters_by_bits(model),
     }
     if chosen is None and model.report is not None and model.report.steps:
@@ -55,7 +59,10 @@ def inspect(
         except CoverageError:
             last = _met(chosen, model, error)
     bits = parameters_by_bits(model)
-    estimate = {"size_bytes": model.size_bytes, "parameters": sum(bits.values()), "parameter_bits": bits}
+    estimate = {
+        "size_bytes": model.size_bytes, "least_memory_bytes": least_memory_bytes(model.module),
+        "parameters": sum(bits.values()), "parameter_bits": bits,
+    }  # fmt: skip
     own = {"parameters": sum(facts["parameter_bits"].values())}
     return facts | _found(last.to_dict()) | own | {"recipe": chosen.to_dict(), "estimate": estimate} | refused
 

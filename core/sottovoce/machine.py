@@ -48,7 +48,9 @@ def describe_machine() -> dict[str, Any]:
 
 
 def reset_peak_memory() -> None:
-    """Start the peak of resident memory anew, where the system can (Linux)."""
+    """Start the peaks of resident memory, where the system can (Linux), and of the GPUs' memory anew."""
+    for device in _gpus():
+        sys.modules["torch"].cuda.reset_peak_memory_stats(device)
     try:
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
     except OSError:
@@ -58,6 +60,17 @@ def reset_peak_memory() -> None:
 def peak_memory() -> int | None:
     """Peak resident memory of this process in bytes since :func:`reset_peak_memory`; ``None`` where it is not known."""
     return _status("VmHWM:")
+
+
+def peak_gpu_memory() -> int | None:
+    """Return the peak of memory that PyTorch took on all GPUs since :func:`reset_peak_memory`; ``None`` without one."""
+    return sum(sys.modules["torch"].cuda.max_memory_allocated(device) for device in _gpus()) or None
+
+
+def _gpus() -> range:
+    """The numbers of the GPUs that this process has used so far."""
+    cuda = getattr(sys.modules.get("torch"), "cuda", None)
+    return range(cuda.device_count()) if cuda is not None and cuda.is_initialized() else range(0)
 
 
 def resident_memory() -> int | None:

@@ -17,7 +17,7 @@ from sottovoce.errors import PluginError, RecipeError, SamplesError, UsageError
 from sottovoce.gate import Gate
 from sottovoce.host import Host, default_host
 from sottovoce.loading import load
-from sottovoce.machine import peak_memory, reset_peak_memory, versions
+from sottovoce.machine import peak_gpu_memory, peak_memory, reset_peak_memory, versions
 from sottovoce.model import Model, require_model
 from sottovoce.passage import BlockStep, Passage
 from sottovoce.progress import Progress, silent
@@ -83,7 +83,7 @@ def compress(
     finally:
         if gate is not None:
             gate.originals.close()
-    from sottovoce.formats.layers import is_quantized
+    from sottovoce.formats.layers import is_quantized, least_memory_bytes
 
     bits_after = parameters_by_bits(model)
     if model.stream is None:
@@ -101,6 +101,8 @@ def compress(
         size_bytes={"before": before, "after": model.size_bytes},
         seconds=round(time.perf_counter() - begin, 3),
         peak_memory_bytes=peak_memory(),
+        peak_gpu_memory_bytes=peak_gpu_memory(),
+        least_memory_bytes=least_memory_bytes(model.module),
         versions=versions(),
         parameter_bits={"before": bits_before, "after": bits_after},
         samples=samples.to_dict() if samples is not None else None,

@@ -120,6 +120,10 @@ class CompressionReport:
     parameter_bits: Mapping[str, Mapping[str, int]] | None = None
     """How many parameters are stored in how many bits: ``before`` and ``after``, each by the bits of a weight without
     its share of scales. ``None`` in files of earlier versions."""
+    peak_gpu_memory_bytes: int | None = None
+    """The most memory that PyTorch took on GPUs while it compressed; ``None`` without one."""
+    least_memory_bytes: int | None = None
+    """What the compressed model takes at least while it runs, beside Python and the libraries."""
     samples: Mapping[str, Any] | None = None
     gate: Mapping[str, Any] | None = None
     """The limits that were asked for, what was found, and which layers were made precise again for them."""

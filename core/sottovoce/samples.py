@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -100,6 +101,8 @@ class Run:
     """Wall-clock time of each sample."""
     audio_seconds: Sequence[float]
     peak_memory_bytes: int | None = None
+    peak_gpu_memory_bytes: int | None = None
+    """The most memory that PyTorch took on GPUs; ``None`` without one."""
     expert_runs: float | None = None
     """Experts that ran for a token of a layer, in the mean; ``None`` for a model that is no mixture."""
 
@@ -120,6 +123,20 @@ class Samples(Sequence[Sample]):
 
     def __iter__(self) -> Iterator[Sample]:
         return iter(self.items)
+
+    def choose(self, count: int, seed: int = 0) -> Samples:
+        """Return ``count`` of the samples in their order, chosen at random; the same for the same seed.
+
+        Raises:
+            SamplesError: There are fewer.
+        """
+        if not 0 < count <= len(self.items):
+            raise SamplesError(
+                f"{self.path or 'samples'}: there are {len(self.items)} samples, and {count} are asked for"
+            )
+        places = sorted(random.Random(seed).sample(range(len(self.items)), count))
+        items = tuple(self.items[place] for place in places)
+        return Samples(items, self.path, _digest(items))
 
     @property
     def identity(self) -> str:

@@ -107,6 +107,8 @@ def inspection(facts: Mapping[str, Any]) -> Table:
     lines = [f"{len(facts['targets'])} layers; size {sizes}", f"parameters by bits: {widths}"]
     if estimate.get("parameters", facts["parameters"]) != facts["parameters"]:
         lines.append(f"parameters left: {estimate['parameters']:,} of {facts['parameters']:,}")
+    if needed := estimate.get("least_memory_bytes", facts.get("least_memory_bytes")):
+        lines.append(f"least memory to run: {size(needed)}, beside what Python and the libraries take")
     lines += [f"compress would refuse this: {facts['refused']}"] if facts.get("refused") else []
     table.caption = "\n".join((*lines, *(f"note: {note}" for note in facts["notes"])))
     table.caption_justify = "left"
@@ -119,7 +121,11 @@ def compression(report: Mapping[str, Any]) -> Table:
     before, after = report["size_bytes"]["before"], report["size_bytes"]["after"]
     steps = ", ".join(str(step["step"]["step"]) for step in report["steps"])
     table.add_row("steps", steps)
-    table.add_row("compressed", f"{report['coverage']['ratio']:.1%} of {report['coverage']['parameters']:,} parameters")
+    if report["coverage"]["parameters"]:
+        share, count = report["coverage"]["ratio"], report["coverage"]["parameters"]
+        table.add_row("compressed", f"{share:.1%} of {count:,} parameters")
+    for row in _experts(report["steps"]):
+        table.add_row(*row)
     table.add_row("weights", f"{size(before)} -> {size(after)} (x {after / before:.2f})")
     if counted := report.get("parameter_bits"):
         table.add_row("parameters by bits", bits(counted["before"], counted["after"]))
@@ -132,7 +138,22 @@ def compression(report: Mapping[str, Any]) -> Table:
     table.add_row("time", f"{report['seconds']:.1f} s")
     if report["peak_memory_bytes"]:
         table.add_row("peak memory", size(report["peak_memory_bytes"]))
+    if report.get("peak_gpu_memory_bytes"):
+        table.add_row("peak memory of the GPU", size(report["peak_gpu_memory_bytes"]))
+    if report.get("least_memory_bytes"):
+        table.add_row("least memory to run", f"{size(report['least_memory_bytes'])}, beside the libraries' own")
     return table
+
+
+def _experts(steps: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
+    """What steps that remove or skip experts say of them."""
+    for step in steps:
+        details = step.get("details") or {}
+        for part, facts in (details.get("parts") or {}).items():
+            yield f"experts of the {part}", f"{facts['experts']} -> {facts['kept']} in each of {facts['layers']} layers"
+        if saved := details.get("saved"):
+            kinds = ", ".join(f"{share:.1%} ({kind})" for kind, share in saved.items())
+            yield "runs of experts saved", kinds
 
 
 def alignment(form: Mapping[str, Any]) -> Table:

@@ -16,6 +16,7 @@ import pytest
 
 from core.toy import make_host
 from sottovoce import cli, host
+from sottovoce.formats import int8_engine
 
 
 @dataclass
@@ -54,6 +55,8 @@ class Runner:
         self._monkeypatch.setattr(sys, "argv", ["sottovoce", *map(str, arguments)])
         handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
         environment = dict(os.environ)
+        if not os.environ.get(int8_engine.ENGINE_VARIABLE):
+            int8_engine.engine()  # warns once where the CPU has no instructions for int8, and not within the command
         self._capfd.readouterr()
         try:
             with pytest.raises(SystemExit) as caught:

@@ -323,3 +323,21 @@ def test_a_broken_message_is_named(
         read_samples(path)
     assert f"{path}:2: " in str(caught.value)
     assert problem in str(caught.value)
+
+
+def test_a_number_of_samples_is_chosen_the_same_for_the_same_seed() -> None:
+    samples = Samples(tuple(Sample(key=f"s{number}", text=str(number)) for number in range(40)))
+    chosen = samples.choose(8)
+    assert len({sample.key for sample in chosen}) == 8
+    assert [sample.key for sample in chosen] == sorted((sample.key for sample in chosen), key=lambda key: int(key[1:]))
+    assert samples.choose(8) == chosen
+    assert samples.choose(8, seed=1) != chosen
+    assert chosen.digest == samples.choose(8).digest != samples.choose(9).digest
+    assert samples.choose(40).items == samples.items
+
+
+@pytest.mark.parametrize("count", [0, -1, 41])
+def test_a_number_of_samples_that_there_are_not_is_refused(count: int) -> None:
+    samples = Samples(tuple(Sample(key=f"s{number}", text="x") for number in range(40)))
+    with pytest.raises(SamplesError, match=f"there are 40 samples, and {count} are asked for"):
+        samples.choose(count)

@@ -11,6 +11,7 @@ import click
 from sottovoce.cli import options
 from sottovoce.cli.output import Output, verb
 from sottovoce.cli.size import SIZE
+from sottovoce.errors import UsageError
 
 
 @click.command()
@@ -18,6 +19,10 @@ from sottovoce.cli.size import SIZE
 @click.option("--recipe", "-r", required=True, help="A recipe's name (see `sottovoce recipes`) or a YAML or JSON file.")
 @options.output
 @click.option("--data", type=click.Path(path_type=Path), help="Calibration samples, for recipes that need them.")
+@click.option(
+    "--samples", "count", type=click.IntRange(min=1), help="How many of DATA to calibrate on; by default all."
+)
+@click.option("--seed", default=0, show_default=True, help="Which of them, with --samples.")
 @click.option("--gate-data", type=click.Path(path_type=Path), help="What a recipe's gate is measured on; else DATA.")
 @click.option("--max-memory", type=SIZE, help="Memory to stay within while calibrating, such as 8GB; the rest to disk.")
 @options.device
@@ -33,6 +38,8 @@ def compress(
     recipe: str,
     output: Path,
     data: Path | None,
+    count: int | None,
+    seed: int,
     gate_data: Path | None,
     max_memory: int | None,
     overwrite: bool,
@@ -50,7 +57,11 @@ def compress(
     # All that can be wrong is looked at before the model is read.
     refuse_existing(output, overwrite)
     chosen = default_host().recipe(recipe)
+    if count and not data:
+        raise UsageError("--samples says how many of --data to calibrate on: give --data too")
     samples = read_samples(data) if data else None
+    if samples and count:
+        samples = samples.choose(count, seed)
     gate_samples = read_samples(gate_data) if gate_data else None
     pipeline.require_samples(chosen, samples)
     loaded = loading.load(model, max_memory=max_memory, **where)

@@ -27,6 +27,25 @@ def is_quantized(module: nn.Module) -> bool:
     return any(isinstance(child, QUANTIZED) for child in module.modules())
 
 
+def least_memory_bytes(module: nn.Module) -> int:
+    """Return the bytes that a model takes at least while it runs, beside what Python and the libraries take.
+
+    All of its tensors, and the largest weight that is made float while its layer computes.
+    """
+    tensors = {tensor.data_ptr() or id(tensor): tensor for tensor in module.state_dict(keep_vars=True).values()}
+    floats: list[int] = [
+        child.in_features * child.out_features * _float_bytes(child)
+        for child in module.modules()
+        if isinstance(child, PackedLinear | Float8Linear)
+    ]
+    stored = sum(int(tensor.nbytes) for tensor in tensors.values())
+    return stored + max(floats, default=0)
+
+
+def _float_bytes(layer: PackedLinear | Float8Linear) -> int:
+    return int(layer.weight_scale.element_size())
+
+
 def from_steps(linear: nn.Linear, steps: Tensor, grid: Grid, inputs: InputRange | None = None) -> nn.Module:
     """The layer that stores ``steps`` ``[out, in]`` of a grid in place of a float layer's weight."""
     if grid.scheme.type == "float":

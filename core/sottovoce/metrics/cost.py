@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @hookimpl(trylast=True)
 def sottovoce_evaluate(model: Model, run: Run) -> Iterable[Metric]:
-    """Size of the weights, latency of the median utterance, real-time factor, peak resident memory of the process.
+    """Size of the weights, latency of the median utterance, real-time factor, peak memory of process and GPU.
 
     Of a mixture also the experts that ran for a token, in the mean of its layers.
     """
@@ -28,5 +28,7 @@ def sottovoce_evaluate(model: Model, run: Run) -> Iterable[Metric]:
         yield Metric(name="rtf", value=spent / audio, unit="")
     if run.peak_memory_bytes is not None:
         yield Metric(name="peak_memory_bytes", value=run.peak_memory_bytes, unit="bytes")
+    if run.peak_gpu_memory_bytes is not None:
+        yield Metric(name="peak_gpu_memory_bytes", value=run.peak_gpu_memory_bytes, unit="bytes")
     if run.expert_runs is not None:
         yield Metric(name="expert_runs", value=run.expert_runs, unit="a token")

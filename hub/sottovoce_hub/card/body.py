@@ -133,6 +133,7 @@ def _figures(subject: Subject, wording: Wording) -> dict[str, Any]:
     return {
         "bits_before": figures.widths(bits.before) if bits and base else None,
         "bits_after": figures.widths(bits.after) if bits else None,
+        "least_memory": figures.size(report.least_memory_bytes) if report.least_memory_bytes else None,
         "before": figures.size(base) if base else None,
         "after": figures.size(report.size_bytes.after),
         "factor": Markdown(figures.factor(report.size_bytes.after, base)) if base else None,

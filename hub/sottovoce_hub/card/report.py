@@ -152,6 +152,7 @@ class Report(Facts):
     parameter_bits: ParameterBits | None = None
     seconds: Number = None
     peak_memory_bytes: int | None = None
+    least_memory_bytes: int | None = None
     versions: Mapping[str, str] = {}
     samples: Samples | None = None
     gate: Gate | None = None

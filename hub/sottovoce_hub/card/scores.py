@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from sottovoce_hub.card.facts import Evaluation, Measure
 from sottovoce_hub.card.report import Report
 
-COSTS = ("size_bytes", "latency_ms", "rtf", "peak_memory_bytes", "expert_runs")
+COSTS = ("size_bytes", "latency_ms", "rtf", "peak_memory_bytes", "peak_gpu_memory_bytes", "expert_runs")
 """What a model costs to keep and to run: compared by factors."""
 AGAINST_BASE = (
     "token_agreement", "boundary_agreement", "boundary_shift_from_baseline_ms", "boundary_shift_max_ms", "divergence",
@@ -16,7 +16,7 @@ AGAINST_BASE = (
 HIGHER_IS_BETTER = ("accuracy", "token_agreement", "boundary_agreement")
 LOWER_IS_BETTER = (
     "cer", "wer", "boundary_shift", "divergence", "zero_duration_words", "words_off", "size_bytes", "latency_ms", "rtf",
-    "peak_memory_bytes", "expert_runs",
+    "peak_memory_bytes", "peak_gpu_memory_bytes", "expert_runs",
 )  # fmt: skip
 _BY_CHARACTERS = frozenset({"zh", "yue", "ja", "ko", "th"})
 """Languages whose error rate is usually told by characters."""

@@ -1,0 +1,141 @@
+"""Measures the bundled Paraformer and aligner under every preset, and writes README.md's table of them.
+
+`python benchmarks/bundled_table.py` measures, keeps the figures as JSON, and writes the table from it; with `--write` it
+writes the table from the JSON that is there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import sys
+import tempfile
+import warnings
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+import sottovoce
+from markdown_tables import format_table, write_section
+from sottovoce.formats.int8_engine import engine
+from sottovoce.recipe import PRESETS
+
+ROOT = Path(__file__).parents[1]
+MODELS, DATA = ROOT / "examples" / "models", ROOT / "examples" / "data" / "mandarin-commands"
+FIGURES = ROOT / "benchmarks" / "results-committed" / "bundled.json"
+PARAFORMER, ALIGNER = "tiny-paraformer", "tiny-aligner"
+KEPT = (
+    "size_bytes", "cer", "token_agreement", "boundary_shift_ms", "boundary_agreement", "boundary_shift_max_ms",
+    "peak_memory_bytes",
+)  # fmt: skip
+
+
+def measure() -> dict[str, Any]:
+    """Return the figures of both models as they are, under every preset, and exported to ONNX."""
+    figures: dict[str, Any] = {"int8 engine": engine()}
+    with tempfile.TemporaryDirectory() as folder:
+        for name in (PARAFORMER, ALIGNER):
+            columns = {"float32": {}}
+            for preset, recipe in tqdm(PRESETS.items(), name):
+                model = sottovoce.load(MODELS / name)
+                sottovoce.compress(model, recipe, DATA / "calibration.jsonl" if recipe.needs_samples else None)
+                saved = sottovoce.save(model, Path(folder) / f"{name}-{preset}")
+                report = sottovoce.evaluate(saved, DATA / "test.jsonl", MODELS / name)
+                columns[preset] = {key: _value(metric) for key, metric in report.metrics.items() if key in KEPT}
+                columns["float32"] = {
+                    key: {"value": metric.baseline}
+                    for key, metric in report.metrics.items()
+                    if key in KEPT and metric.baseline is not None
+                }
+                figures["machine"], figures["utterances"] = dict(report.machine), report.samples["count"]
+            figures[name] = columns
+        half = sottovoce.load(MODELS / ALIGNER, dtype="bfloat16")
+        rounded = sottovoce.evaluate(half, DATA / "test.jsonl", sottovoce.load(MODELS / ALIGNER))
+        figures["bfloat16"] = _value(rounded.metrics["boundary_agreement"])
+        figures["onnx"] = _onnx(Path(folder) / "onnx")
+    return figures
+
+
+def _value(metric: sottovoce.Metric) -> dict[str, Any]:
+    return {"value": metric.value, "details": dict(metric.details)}
+
+
+def _onnx(folder: Path) -> dict[str, Any]:
+    """What sherpa-onnx hears by the exported Paraformer, where it is installed."""
+    import jiwer
+    import sherpa_onnx
+    import soundfile
+
+    sottovoce.export(MODELS / PARAFORMER, "onnx", folder)
+    test = sottovoce.read_samples(DATA / "test.jsonl")
+    columns = {}
+    for name in ("model", "model_quant"):
+        recognizer = sherpa_onnx.OfflineRecognizer.from_paraformer(
+            paraformer=str(folder / f"{name}.onnx"), tokens=str(folder / "tokens.txt"), num_threads=2
+        )
+        texts = []
+        for sample in test:
+            stream = recognizer.create_stream()
+            samples, rate = soundfile.read(sample.audio, dtype="float32")
+            stream.accept_waveform(rate, samples)
+            recognizer.decode_stream(stream)
+            texts.append(stream.result.text.replace(" ", ""))
+        rate = 100 * jiwer.cer([sample.text for sample in test], texts)
+        columns[name] = {"cer": rate, "size_bytes": (folder / f"{name}.onnx").stat().st_size}
+    return columns
+
+
+def table(figures: dict[str, Any]) -> str:
+    """Return the Markdown of the table, and under it what it was measured on."""
+    presets = list(PRESETS)
+    count, heard, aligned = figures["utterances"], figures[PARAFORMER], figures[ALIGNER]
+
+    def row(title: str, columns: dict[str, Any], key: str, form: str, scale: float = 1.0) -> list[str]:
+        cells = [columns[name].get(key, {}).get("value") for name in ("float32", *presets)]
+        return [title, *("" if cell is None else form.format(cell * scale) for cell in cells)]
+
+    same = [heard[preset]["token_agreement"]["details"].get("identical") for preset in presets]
+    agreement = row("boundaries identical to float32's", aligned, "boundary_agreement", "{:.2f} %")
+    shift = row("largest shift of a boundary", aligned, "boundary_shift_max_ms", "{:.0f} ms")
+    agreement[1] = shift[1] = ""
+    rows = [
+        row("Paraformer: weights", heard, "size_bytes", "{:.1f} MB", 1e-6),
+        row("character error rate", heard, "cer", "{:.2f} %"),
+        ["utterances with the same text", "", *(f"{number} of {count}" for number in same)],
+        row("peak memory", heard, "peak_memory_bytes", "{:.0f} MB", 1e-6),
+        row("Aligner: weights", aligned, "size_bytes", "{:.1f} MB", 1e-6),
+        row("boundary shift from the true times", aligned, "boundary_shift_ms", "{:.1f} ms"),
+        agreement,
+        shift,
+        row("peak memory", aligned, "peak_memory_bytes", "{:.0f} MB", 1e-6),
+    ]
+    machine, versions, onnx = figures["machine"], figures["machine"]["versions"], figures["onnx"]
+    told = (
+        f"Plain rounding of the aligner to bfloat16 keeps {figures['bfloat16']['value']:.2f} % of the boundaries. By "
+        f"sherpa-onnx the exported Paraformer has {onnx['model']['cer']:.2f} % in float "
+        f"({onnx['model']['size_bytes'] / 1e6:.1f} MB) and {onnx['model_quant']['cer']:.2f} % in int8 "
+        f"({onnx['model_quant']['size_bytes'] / 1e6:.1f} MB). Measured by `python benchmarks/bundled_table.py` on "
+        f"{machine['processor']}, {machine['threads']} of {machine['cores']} cores, int8 by `{figures['int8 engine']}`, "
+        f"torch {versions['torch']}, FunASR {versions['funasr']}, transformers {versions['transformers']}."
+    )
+    return f"{format_table(['', 'float32', *(f'`{name}`' for name in presets)], rows)}\n\n{told}"
+
+
+def main() -> int:
+    """Measure where it was not said otherwise, and write the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--write", action="store_true", help="write the table from the figures that are there")
+    if not parser.parse_args().write:
+        warnings.simplefilter("ignore")
+        logging.getLogger("sottovoce").setLevel(logging.ERROR)
+        FIGURES.parent.mkdir(parents=True, exist_ok=True)
+        FIGURES.write_text(json.dumps(measure(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    is_changed = write_section(ROOT / "README.md", "bundled", table(json.loads(FIGURES.read_text(encoding="utf-8"))))
+    print(f"README.md: {'written' if is_changed else 'as it was'}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
