@@ -1,7 +1,7 @@
 """Measures the bundled Paraformer and aligner under every preset, and writes README.md's table of them.
 
-`python benchmarks/bundled_table.py` measures, keeps the figures as JSON, and writes the table from it; with `--write` it
-writes the table from the JSON that is there.
+`python benchmarks/bundled_table.py` measures, keeps the figures as JSON, and writes the table from it; with `--write`
+it writes the table from the JSON that is there.
 """
 
 from __future__ import annotations
@@ -117,7 +117,8 @@ def table(figures: dict[str, Any]) -> str:
         f"sherpa-onnx the exported Paraformer has {onnx['model']['cer']:.2f} % in float "
         f"({onnx['model']['size_bytes'] / 1e6:.1f} MB) and {onnx['model_quant']['cer']:.2f} % in int8 "
         f"({onnx['model_quant']['size_bytes'] / 1e6:.1f} MB). Measured by `python benchmarks/bundled_table.py` on "
-        f"{machine['processor']}, {machine['threads']} of {machine['cores']} cores, int8 by `{figures['int8 engine']}`, "
+        f"{machine['processor']}, {machine['threads']} of {machine['cores']} cores, "
+        f"int8 by `{figures['int8 engine']}`, "
         f"torch {versions['torch']}, FunASR {versions['funasr']}, transformers {versions['transformers']}."
     )
     return f"{format_table(['', 'float32', *(f'`{name}`' for name in presets)], rows)}\n\n{told}"
