@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from sottovoce.errors import OutputError, UsageError
-from sottovoce.report import COMPRESSION_FILE, EvaluationReport
+from sottovoce.report import COMPRESSION_FILE, EvaluationReport, to_json
 
 _DATASET = re.compile(r"(?P<id>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?(#(?P<task>[\w.-]+))?")
 
@@ -63,7 +63,7 @@ def record(evaluation: EvaluationReport, directory: str | os.PathLike[str]) -> N
     found = dataclasses.replace(evaluation, **names).to_dict()
     others = [each for each in form.get("evaluations", ()) if _data(each) != _data(found)]
     form["evaluations"] = [*others, found]
-    _replace(path, json.dumps(form, indent=1, ensure_ascii=False))
+    _replace(path, to_json(form, indent=1))
 
 
 def _require_source(evaluation: EvaluationReport, source: Mapping[str, Any]) -> None:

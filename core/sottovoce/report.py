@@ -3,11 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 COMPRESSION_FILE = "compression.json"
+
+
+def to_json(form: Any, indent: int | None = None) -> str:
+    """Return a report's form as JSON. A number that is none (NaN or infinite), which JSON has not, becomes null."""
+    return json.dumps(_finite(form), indent=indent, ensure_ascii=False, allow_nan=False)
+
+
+def _finite(form: Any) -> Any:
+    if isinstance(form, Mapping):
+        return {key: _finite(value) for key, value in form.items()}
+    if isinstance(form, list | tuple):
+        return [_finite(value) for value in form]
+    return None if isinstance(form, float) and not math.isfinite(form) else form
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,13 +166,22 @@ class CompressionReport:
 
 @dataclass(frozen=True, kw_only=True)
 class Metric:
-    """One measured number; ``baseline`` is the same of the model compared with."""
+    """One measured number; ``baseline`` is the same of the model compared with.
+
+    One that is not finite is no value: it would pass every limit, and JSON has none.
+    """
 
     name: str
     value: float | None
     unit: str
     baseline: float | None = None
     details: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in ("value", "baseline"):
+            number = getattr(self, name)
+            if number is not None and not math.isfinite(number):
+                object.__setattr__(self, name, None)
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON form, without the baseline when there is none."""

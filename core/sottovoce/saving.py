@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -21,7 +20,7 @@ from sottovoce.loading import load, load_with
 from sottovoce.machine import versions
 from sottovoce.model import LoadOptions, Model, require_model
 from sottovoce.passage import Passage
-from sottovoce.report import COMPRESSION_FILE, CompressionReport, Coverage, StepReport
+from sottovoce.report import COMPRESSION_FILE, CompressionReport, Coverage, StepReport, to_json
 from sottovoce.samples import Sample, Samples
 
 if TYPE_CHECKING:
@@ -50,7 +49,7 @@ def save(model: Model, directory: str | os.PathLike[str], *, overwrite: bool = F
         report.output = str(path)
         report.card = dataclasses.asdict(model.architecture.card)
         form = {**report.to_dict(), "output": path.name, "files": digests(temporary)}
-        (temporary / COMPRESSION_FILE).write_text(json.dumps(form, indent=1, ensure_ascii=False), encoding="utf-8")
+        (temporary / COMPRESSION_FILE).write_text(to_json(form, indent=1), encoding="utf-8")
         _refuse_paths(model, temporary)
         _prove(model, temporary, host)
     return path

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +41,7 @@ def evaluate(
     from sottovoce import evaluation, tables
     from sottovoce import record as records
     from sottovoce.checkpoint.directory import new_directory, refuse_existing
+    from sottovoce.report import to_json
 
     if record:
         records.require_recordable(model)
@@ -56,6 +56,6 @@ def evaluate(
     form = report.to_dict()
     if output is not None:
         with new_directory(output, overwrite) as temporary:
-            text = json.dumps(form, indent=1, ensure_ascii=False) + "\n"
+            text = to_json(form, indent=1) + "\n"
             (temporary / "evaluation.json").write_text(text, encoding="utf-8")
     out.result(form, lambda: tables.evaluation(report))

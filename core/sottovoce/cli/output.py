@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import json
 import logging
 import os
 import sys
@@ -32,7 +31,9 @@ class Output:
         from rich.console import Console
 
         if self.as_json:
-            print(json.dumps(form, ensure_ascii=False), file=self._stdout, flush=True)
+            from sottovoce.report import to_json
+
+            print(to_json(form), file=self._stdout, flush=True)
         else:
             # A pipe has no width; a table must not be cut for it.
             width = None if self._stdout.isatty() else 140

@@ -7,6 +7,8 @@ from importlib import resources
 
 import yaml
 
+from sottovoce.languages import find_language
+
 
 def _names(kind: str) -> frozenset[str]:
     source = resources.files("sottovoce_hub.card").joinpath("identifiers.yaml")
@@ -34,8 +36,6 @@ RELATIONS = frozenset({"adapter", "finetune", "merge", "quantized"})
 """What a model can be to its base model."""
 
 _LANGUAGE = re.compile(r"[a-z]{2,3}", re.ASCII)
-_OTHER_CODES = {"cn": "zh", "jp": "ja", "kr": "ko"}
-"""Codes of countries that cards of ModelScope have for languages."""
 
 
 def license_id(name: str) -> str | None:
@@ -47,7 +47,10 @@ def license_id(name: str) -> str | None:
 
 def language_code(name: str) -> str | None:
     """The ISO 639 code of a language; ``None`` for what is no code."""
-    code = _OTHER_CODES.get(name.lower(), name.lower())
+    if found := find_language(name):
+        return found.code
+    # Rarer languages than the table has.
+    code = name.lower()
     return code if _LANGUAGE.fullmatch(code) else None
 
 

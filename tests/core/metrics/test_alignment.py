@@ -147,3 +147,23 @@ def test_means_are_over_the_whole_set(first: list[tuple[int, int]], second: list
     whole = measure(samples_of(*true), run_of(*found))["boundary_shift_ms"]
     assert whole.value == pytest.approx(1000 * np.concatenate([np.ravel(pairs) for pairs in true]).mean())
     assert whole.details["median_ms"] <= whole.details["p95_ms"]
+
+
+def test_a_sample_without_a_hypothesis_is_counted_and_not_compared() -> None:
+    samples = samples_of([(0.0, 0.5)], [(0.0, 2.0), (2.0, 3.0)])
+    run = run_of([(0.0, 0.6)], [])
+    silent = Run(predictions=[run.predictions[0], Prediction()], seconds=run.seconds, audio_seconds=run.audio_seconds)
+    found = measure(samples, silent)
+    assert found["boundary_shift_ms"].value == pytest.approx(50)
+    assert found["zero_duration_words"].details == {"words": 1, "without_hypothesis": 1}
+    before = run_of([(0.0, 0.6)], [(0.0, 2.0), (2.0, 3.0)])
+    assert measure(samples, silent, before)["boundary_agreement"].value == 100
+    nothing = Run(predictions=[Prediction()] * 2, seconds=run.seconds, audio_seconds=run.audio_seconds)
+    assert measure(samples, nothing)["boundary_shift_ms"].value is None
+
+
+@pytest.mark.parametrize("time", [float("nan"), float("inf"), "nan", 10**400])
+def test_a_time_that_is_no_number_is_an_error(time: Any) -> None:
+    samples = Samples((Sample(key="s", text="a", words=({"text": "a", "start": 0.0, "end": time},)),))
+    with pytest.raises(SamplesError, match="sample 's': .* start and end in seconds"):
+        measure(samples, run_of([(0.0, 1.0)]))

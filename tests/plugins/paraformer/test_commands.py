@@ -116,3 +116,50 @@ def test_a_configuration_that_asks_for_code_is_one_line(model: Path, run: Runner
 
 def test_an_alias_of_another_kind_is_wrong_use(run: Runner) -> None:
     run("inspect", "paraformer-zh-streaming").fails(2, "the paraformer plugin does not support")
+
+
+@pytest.mark.parametrize(("name", "problem"), [
+    ("empty.wav", "is empty"), ("cut.flac", "damaged or cut off"), ("nan.wav", "no numbers"), ("bare.raw", "to WAV"),
+])  # fmt: skip
+def test_broken_audio_is_one_line_with_its_key_and_file(
+    name: str, problem: str, model: Path, run: Runner, tmp_path: Path
+) -> None:
+    noise = np.random.default_rng(0).standard_normal(12 * 16000).astype(np.float32) / 10
+    soundfile.write(tmp_path / "good.wav", noise, 16000)
+    soundfile.write(tmp_path / "empty.wav", noise[:0], 16000)
+    soundfile.write(tmp_path / "cut.flac", noise, 16000)
+    (tmp_path / "cut.flac").write_bytes((tmp_path / "cut.flac").read_bytes()[:9000])
+    soundfile.write(tmp_path / "nan.wav", np.where(np.arange(9000) == 7, np.nan, 0.1), 16000, subtype="FLOAT")
+    (tmp_path / "bare.raw").write_bytes(bytes(3200))
+    lines = [{"key": "u1", "source": "good.wav", "target": "一"}, {"key": "u2", "source": name, "target": "一"}]
+    data = tmp_path / "data.jsonl"
+    data.write_text("\n".join(map(json.dumps, lines)))
+    run("evaluate", model, "--data", data).fails(1, "sample 'u2'", name, problem)
+    run("compress", model, "-r", "int8-static", "--data", data, "-o", tmp_path / "out").fails(
+        1, "sample 'u2'", name, problem
+    )
+
+
+def test_a_clip_shorter_than_a_frame_is_no_hypothesis_and_no_crash(model: Path) -> None:
+    loaded = sottovoce.load(model)
+    for count in (1, 2, 160, 399):
+        sample = sottovoce.Sample(key="a", audio=np.full(count, 0.1, np.float32), text="一二三")
+        assert loaded.architecture.predict(loaded, sample) == sottovoce.Prediction()
+        report = sottovoce.evaluate(loaded, sottovoce.Samples((sample,)))
+        assert (report.metrics["cer"].value, report.metrics["cer"].details["without_hypothesis"]) == (100.0, 1)
+    for count in (400, 560, 1000):
+        sample = sottovoce.Sample(key="a", audio=np.full(count, 0.1, np.float32), text="一二三")
+        loaded.architecture.predict(loaded, sample)
+
+
+def test_audio_is_what_funasr_itself_reads(model: Path, tmp_path: Path) -> None:
+    from funasr.utils.load_utils import load_audio_text_image_video
+
+    from sottovoce_paraformer.recognition import waveform
+
+    loaded = sottovoce.load(model)
+    noise = np.random.default_rng(0).standard_normal(16000).astype(np.float32) / 10
+    for name in ("a.wav", "a.flac"):
+        soundfile.write(tmp_path / name, noise, 16000)
+        expected = load_audio_text_image_video(str(tmp_path / name), fs=16000).numpy()
+        assert np.array_equal(waveform(loaded, sottovoce.Sample(key="a", audio=tmp_path / name)), expected)
