@@ -32,7 +32,7 @@ FLOORS = [
     ["checkpoint"],
     ["architecture", "recipe", "report", "samples"],
     ["kernels"],
-    ["progress", "scheme", "steps", "device", "machine"],
+    ["progress", "scheme", "steps", "device", "machine", "published_plugins"],
     ["errors"],
 ]
 """From the top down; a module imports only from floors below its own, or from its own folder."""
