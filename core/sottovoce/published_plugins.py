@@ -31,7 +31,7 @@ def installable(packages: Iterable[str]) -> list[str]:
     """Return what ``pip install`` takes in a clone: paths for the project's own distributions, others as they are.
 
     Args:
-        packages: Requirements, such as ``sottovoce-paraformer`` or ``funasr>=1.4``.
+        packages: Requirements, the project's own distributions or others.
     """
     words: list[str] = []
     for package in packages:
