@@ -21,7 +21,7 @@ FLOORS = [
     ["gate"],
     ["evaluation", "record", "saving"],
     ["loading"],
-    ["host", "isolation"],
+    ["host", "isolation", "turns"],
     ["algorithms", "libraries", "metrics"],
     ["hookspecs"],
     ["passage", "plots"],
