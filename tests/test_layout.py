@@ -22,7 +22,7 @@ FLOORS = [
     ["evaluation", "record", "saving"],
     ["loading"],
     ["load_options"],
-    ["host", "isolation"],
+    ["host", "isolation", "turns"],
     ["algorithms", "libraries", "metrics"],
     ["hookspecs"],
     ["passage", "plots"],
@@ -35,7 +35,7 @@ FLOORS = [
     ["kernels", "kaldi"],
     ["manifests"],
     ["audio"],
-    ["audio_files", "languages", "progress", "scheme", "steps", "device", "machine"],
+    ["audio_files", "languages", "progress", "scheme", "steps", "device", "machine", "published_plugins"],
     ["errors"],
 ]
 """From the top down; a module imports only from floors below its own, or from its own folder."""

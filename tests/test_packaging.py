@@ -64,5 +64,5 @@ def test_the_root_alone_says_which_plugin_to_install(wheels: dict[str, Path], tm
     command = [sys.executable, "-m", "sottovoce", "inspect", str(model)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert "pip install sottovoce-paraformer" in done.stderr
+    assert "pip install . ./plugins/paraformer in a clone of Sottovoce's repository" in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1

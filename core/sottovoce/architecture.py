@@ -114,6 +114,8 @@ class Architecture:
     """What a sample must have for this family: ``audio``, ``text`` or ``messages``."""
     presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Recipes of the family's own, by name, in the form that a YAML recipe has."""
+    exports: tuple[str, ...] = ()
+    """Formats of ``sottovoce export`` that a plugin writes this family in, beside ``native``, such as ``onnx``."""
     card: CardFacts = CardFacts()
 
     forward: Callable[[Model, Sample], Tensor]

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import os
+import statistics
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
+from sottovoce import turns
 from sottovoce.checkpoint.origin import fingerprint
 from sottovoce.errors import MemoryLimitError, PluginError
 from sottovoce.host import Host, default_host
@@ -19,6 +22,10 @@ from sottovoce.model import Model, require_model
 from sottovoce.progress import Progress, silent
 from sottovoce.report import EvaluationReport, Metric
 from sottovoce.samples import Prediction, Run, Sample, Samples, check_audio, read_samples
+
+TIMED = 20
+"""Samples that are timed by turns; accuracy is of all."""
+Subject = Model | str | os.PathLike[str]
 
 
 def evaluate(
@@ -65,11 +72,52 @@ def evaluate(
     if reference:
         before = {name: metric.value for name, metric in reference.metrics.items()}
         metrics = {name: replace(metric, baseline=before.get(name)) for name, metric in metrics.items()}
+    machine = found.machine
+    if baseline is not None:
+        metrics, machine = _by_turns(model, baseline, samples, options, host, metrics, machine)
     return EvaluationReport(
         model=found.model, architecture=found.architecture, samples=samples.to_dict(), metrics=metrics,
-        machine=found.machine, baseline=reference.model if reference else None,
+        machine=machine, baseline=reference.model if reference else None,
         baseline_fingerprint=reference.fingerprint if reference else None, date=datetime.date.today().isoformat(),
     )  # fmt: skip
+
+
+def _by_turns(
+    model: Subject, baseline: Subject, samples: Samples, options: Mapping[str, Any], host: Host | None,
+    metrics: Mapping[str, Metric], machine: Mapping[str, Any],
+) -> tuple[dict[str, Metric], dict[str, Any]]:  # fmt: skip
+    """Replace the times by medians of rounds in which baseline and model took turns; say where they say nothing."""
+    load_before, subset = turns.system_load(), Samples(tuple(samples)[:TIMED])
+    with contextlib.ExitStack() as stack:
+
+        def opened(subject: Subject) -> turns.Timed:
+            if isinstance(subject, Model) or host is not None:
+                return timed(subject, subset, options, host)
+            return stack.enter_context(turns.isolated(timed, os.fspath(subject), subset, options))
+
+        before, after = turns.take_turns(opened(baseline), opened(model))
+    ratios = [sum(found) / sum(base) for base, found in zip(before, after, strict=True)]
+    audio = sum(sample.seconds for sample in subset)
+    scales: dict[str, Callable[[Sequence[float]], float]] = {
+        "latency_ms": lambda seconds: 1000 * statistics.median(seconds),
+        **({"rtf": lambda seconds: sum(seconds) / audio} if audio else {}),
+    }
+    replaced = dict(metrics)
+    for name in replaced.keys() & scales.keys():
+        base, found = (turns.spread([scales[name](seconds) for seconds in side]) for side in (before, after))
+        details = {"baseline": base, "model": found, "ratio": turns.spread(ratios)}
+        replaced[name] = replace(
+            replaced[name], value=found["median"], baseline=base["median"],
+            details={**replaced[name].details, "by_turns": details},
+        )  # fmt: skip
+    reason = turns.busy(ratios, load_before, os.cpu_count() or 1)
+    return replaced, {**machine, "load": load_before, **({"busy": reason} if reason else {})}
+
+
+def timed(subject: Subject, samples: Samples, options: Mapping[str, Any], host: Host | None = None) -> turns.Timed:
+    """Load a model, and return what runs it on the samples once and gives each one's seconds."""
+    model = subject if isinstance(subject, Model) else load(subject, host=host or default_host(), **options)
+    return lambda: run_samples(model, samples).seconds
 
 
 @dataclass(frozen=True)

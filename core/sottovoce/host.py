@@ -5,16 +5,15 @@ from __future__ import annotations
 import functools
 import importlib
 import os
-import tomllib
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from importlib import metadata, resources
+from importlib import metadata
 from typing import TYPE_CHECKING, Any, cast
 
 import pluggy
 
-from sottovoce import hookspecs
+from sottovoce import hookspecs, published_plugins
 from sottovoce.errors import PluginError, RecipeError, UnknownModelError
 from sottovoce.recipe import EXPERT_PRESETS, PRESETS, Recipe
 
@@ -154,8 +153,9 @@ class Host:
         failed = [
             f"{plugin.distribution} is installed but failed ({plugin.error})" for plugin in self.plugins if plugin.error
         ]
-        published = [name for name, classes in _published().items() if class_name in classes]
-        install = [f"pip install {name}" for name in published]
+        described = [name for name, classes in published_plugins.classes().items() if class_name in classes]
+        words = published_plugins.installable(described)
+        install = [f"pip install {' '.join(words)} in a clone of Sottovoce's repository"] if words else []
         known = sorted({name for architecture in self.architectures.values() for name in architecture.matches})
         return "; ".join([*install, *failed, f"known here: {', '.join(known) or 'none'}"])
 
@@ -217,11 +217,6 @@ def _entry_points(allow: frozenset[str] | None) -> Iterator[metadata.EntryPoint]
     for entry in sorted(metadata.entry_points(group=GROUP), key=lambda entry: entry.name):
         if allow is None or entry.name in allow:
             yield entry
-
-
-def _published() -> Mapping[str, list[str]]:
-    text = resources.files("sottovoce").joinpath("published_plugins.toml").read_text(encoding="utf-8")
-    return tomllib.loads(text)
 
 
 def _line(error: Exception) -> str:

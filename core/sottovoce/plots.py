@@ -39,7 +39,7 @@ def saliency_curves(
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError:
-        raise SottovoceError("drawing needs matplotlib: pip install sottovoce[experts]") from None
+        raise SottovoceError("drawing needs matplotlib: pip install matplotlib") from None
     named = dict.fromkeys(kind for one in layers.values() for kind in one.modalities)
     kinds: list[str | None] = [None, *named] if len(named) > 1 else [None]
     figure = Figure(figsize=(4.5 * len(kinds), 3.6), layout="constrained")

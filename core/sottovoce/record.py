@@ -14,6 +14,8 @@ from typing import Any
 from sottovoce.errors import OutputError, UsageError
 from sottovoce.report import COMPRESSION_FILE, EvaluationReport, to_json
 
+TIMES = ("latency_ms", "rtf")
+"""Metrics that say nothing when the machine was busy."""
 _DATASET = re.compile(r"(?P<id>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?(#(?P<task>[\w.-]+))?")
 
 
@@ -61,6 +63,9 @@ def record(evaluation: EvaluationReport, directory: str | os.PathLike[str]) -> N
     if evaluation.baseline is not None:
         names["baseline"] = form["source"]["name"]
     found = dataclasses.replace(evaluation, **names).to_dict()
+    if evaluation.machine.get("busy"):
+        # Accuracy is the same on a busy machine; times are not.
+        found["metrics"] = {name: metric for name, metric in found["metrics"].items() if name not in TIMES}
     others = [each for each in form.get("evaluations", ()) if _data(each) != _data(found)]
     form["evaluations"] = [*others, found]
     _replace(path, to_json(form, indent=1))

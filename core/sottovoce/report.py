@@ -12,9 +12,9 @@ from typing import Any
 COMPRESSION_FILE = "compression.json"
 
 
-def to_json(form: Any, indent: int | None = None) -> str:
+def to_json(form: Any, indent: int | None = None, *, ascii: bool = False) -> str:
     """Return a report's form as JSON. A number that is none (NaN or infinite), which JSON has not, becomes null."""
-    return json.dumps(_finite(form), indent=indent, ensure_ascii=False, allow_nan=False)
+    return json.dumps(_finite(form), indent=indent, ensure_ascii=ascii, allow_nan=False)
 
 
 def _finite(form: Any) -> Any:

@@ -81,7 +81,8 @@ def _untouched(model: Model) -> CompressionReport:
 def _write(model: Model, format: str, directory: Path, host: Host) -> None:
     written = host.call("sottovoce_export", model.architecture, model=model, format=format, directory=directory)
     if written is None:
-        raise UsageError(f"no installed plugin writes {model.architecture.name} as {format!r}")
+        known = ", ".join(("native", *model.architecture.exports))
+        raise UsageError(f"no installed plugin writes {model.architecture.name} as {format!r}; formats: {known}")
 
 
 def _prove(model: Model, directory: Path, host: Host) -> None:

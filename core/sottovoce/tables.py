@@ -39,6 +39,9 @@ def change(metric: Metric) -> str:
         return ""
     if metric.unit == "%":
         return f"{metric.value - metric.baseline:+.2f} points"
+    if by_turns := metric.details.get("by_turns"):
+        low, high = by_turns["ratio"]["quartiles"]
+        return f"x {by_turns['ratio']['median']:.2f} ({low:.2f} to {high:.2f})"
     return f"x {metric.value / metric.baseline:.2f}" if metric.baseline else ""
 
 

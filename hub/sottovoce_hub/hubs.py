@@ -11,14 +11,23 @@ HUBS = ("hf", "modelscope")
 _REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
-def require_repository(repository: str) -> None:
-    """Look whether a repository is named as both hubs name one.
+def require_repository(repository: str, hub: str) -> None:
+    """Look whether a repository is named as the hub names one; on Hugging Face's by the rules of its own client.
 
     Raises:
-        UsageError: It is not ``owner/name``.
+        UsageError: It is not ``owner/name``, or the hub would refuse it.
     """
     if not _REPOSITORY.fullmatch(repository) or ".." in repository or "--" in repository:
         raise UsageError(f"{repository!r}: a repository is named owner/name, of letters, digits, '-', '_' and '.'")
+    if hub == "hf":
+        from huggingface_hub.errors import HFValidationError
+        from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
+
+        try:
+            validate_repo_id(repository)
+        except HFValidationError as error:
+            reason = " ".join(str(error).split()).rstrip(".")
+            raise UsageError(f"{repository!r}: Hugging Face's hub takes no such name ({reason})") from None
 
 
 def open_destination(
@@ -32,7 +41,7 @@ def open_destination(
         UsageError: There is no such hub, or the repository is not named as one.
         PublishError: The hub's client is not installed.
     """
-    require_repository(repository)
+    require_repository(repository, hub)
     if hub == "hf":
         from sottovoce_hub.huggingface import HuggingFace
 

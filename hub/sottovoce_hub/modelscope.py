@@ -135,9 +135,7 @@ class ModelScope:
         try:
             from modelscope_hub.config import HubConfig
         except ImportError:
-            raise PublishError(
-                f"{self.repository}: modelscope is not installed; pip install sottovoce[modelscope]"
-            ) from None
+            raise PublishError(f"{self.repository}: modelscope is not installed; pip install modelscope") from None
         return HubConfig(endpoint=self._endpoint, token=self._token)
 
     @cached_property

@@ -92,14 +92,15 @@ def push(
     """
     if hub not in HUBS:
         raise UsageError(f"{hub!r}: no such hub; there are {' and '.join(HUBS)}")
-    require_repository(repository)
+    require_repository(repository, hub)
     contents = read_contents(Path(directory))
     files = with_card(Path(directory), contents, repository, hub, branch, variants)
     report = PushReport(repository=repository, hub=hub, branch=branch, files=files, left_out=contents.left_out)
+    stated = _form(Path(directory))["source"].get("license") or {}
+    # What a hub refuses without being asked, a dry run refuses too.
+    destination = open_destination(hub, repository, branch, token, stated.get("id"))
     if dry_run:
         return report
-    stated = _form(Path(directory))["source"].get("license") or {}
-    destination = open_destination(hub, repository, branch, token, stated.get("id"))
     return _publish(report, Path(directory), destination, private, create_pr, message)
 
 

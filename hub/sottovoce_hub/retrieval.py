@@ -75,7 +75,7 @@ def pull(
     """
     if hub not in HUBS:
         raise UsageError(f"{hub!r}: no such hub; there are {' and '.join(HUBS)}")
-    require_repository(repository)
+    require_repository(repository, hub)
     path = Path(directory)
     refuse_existing(path, overwrite)
     options = LoadOptions(revision=revision, token=token, cache_dir=cache_dir)

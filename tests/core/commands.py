@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -79,6 +80,10 @@ def toy_runner(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str
         monkeypatch.setattr(f"sottovoce.{module}.default_host", lambda: toys)
     monkeypatch.setattr(
         "sottovoce.evaluation.run_isolated", lambda function, *arguments, progress: function(*arguments, host=toys)
+    )
+    monkeypatch.setattr(
+        "sottovoce.turns.isolated",
+        lambda prepare, *arguments: contextlib.nullcontext(prepare(*arguments, host=toys)),
     )
     return Runner(monkeypatch, capfd)
 

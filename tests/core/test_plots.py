@@ -48,7 +48,7 @@ def test_layers_without_tokens_without_cut_and_with_other_kinds_are_drawn(tmp_pa
 
 def test_matplotlib_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with pytest.raises(SottovoceError, match=r"pip install sottovoce\[experts\]"):
+    with pytest.raises(SottovoceError, match=r"pip install matplotlib"):
         saliency_curves({}, {}, tmp_path / "saliency.png")
 
 

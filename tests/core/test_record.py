@@ -13,7 +13,7 @@ from core.toy import LETTERS, make_host, make_model
 from sottovoce import EvaluationReport, Samples, read_samples
 from sottovoce.checkpoint import digests
 from sottovoce.errors import OutputError, UsageError
-from sottovoce.record import read_dataset, record, require_recordable
+from sottovoce.record import TIMES, read_dataset, record, require_recordable
 
 
 @pytest.fixture
@@ -52,7 +52,8 @@ def test_an_evaluation_is_kept_and_the_model_stays_whole(small: Path, source: Pa
     report = evaluate(small, samples, source)
     record(report, small)
     [found] = evaluations(small)
-    assert found["metrics"] == report.to_dict()["metrics"]
+    kept, busy = report.to_dict()["metrics"].items(), report.machine.get("busy")
+    assert found["metrics"] == {name: metric for name, metric in kept if not (busy and name in TIMES)}
     assert (found["model"], found["baseline"]) == ("small", "toy")
     assert found["samples"]["sha256"] == samples.digest
     assert found["date"] == report.date
@@ -61,6 +62,19 @@ def test_an_evaluation_is_kept_and_the_model_stays_whole(small: Path, source: Pa
     again = sottovoce.load(small, host=make_host())
     assert again.report is not None
     assert again.report.evaluations == [found]
+
+
+def test_times_of_a_busy_machine_are_not_kept(
+    small: Path, source: Path, samples: Samples, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for reason, kept in (("the machine is busy", False), (None, True)):
+        monkeypatch.setattr("sottovoce.turns.busy", lambda *_, reason=reason: reason)
+        report = evaluate(small, samples, source)
+        assert report.metrics["latency_ms"].details["by_turns"]["ratio"]["rounds"] == 5
+        record(report, small)
+        [found] = evaluations(small)
+        assert ("latency_ms" in found["metrics"]) == kept
+        assert "size_bytes" in found["metrics"] and "cer" in found["metrics"]
 
 
 def test_the_same_data_replaces_and_other_data_adds(small: Path, samples: Samples, tmp_path: Path) -> None:

@@ -481,7 +481,7 @@ def test_forbidden_network(hub, directory, monkeypatch, name):
 def test_client_that_is_not_installed(directory, monkeypatch):
     monkeypatch.setitem(sys.modules, "modelscope_hub.config", None)
     to = ModelScope(NAME, token=TOKEN)
-    assert "modelscope is not installed; pip install sottovoce[modelscope]" in refused(to.survey, listed(directory))
+    assert "modelscope is not installed; pip install modelscope" in refused(to.survey, listed(directory))
 
 
 def test_answer_that_quotes_the_token(hub, directory):

@@ -94,9 +94,7 @@ def match_neurons(features: Tensor, onto: Tensor) -> Tensor:
     try:
         optimize: Any = importlib.import_module("scipy.optimize")
     except ImportError:
-        raise SottovoceError(
-            "merging experts needs scipy: pip install sottovoce[experts], or leave out merge"
-        ) from None
+        raise SottovoceError("merging experts needs scipy: pip install scipy, or leave out merge") from None
     correlation = onto.float() @ features.float().t()
     return torch.from_numpy(optimize.linear_sum_assignment(correlation.cpu().numpy(), maximize=True)[1])
 

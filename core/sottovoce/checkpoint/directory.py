@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 import tempfile
@@ -24,7 +25,8 @@ def new_directory(path: str | Path, overwrite: bool = False) -> Iterator[Path]:
 
     Raises:
         UsageError: ``path`` exists and ``overwrite`` is false.
-        OutputError: The file system refused, a full disk for instance.
+        OutputError: The file system refused, a full disk for instance; or another run wrote ``path`` meanwhile, which
+            stays, and the message says where this one's work is.
     """
     path = Path(path)
     refuse_existing(path, overwrite)
@@ -41,7 +43,10 @@ def new_directory(path: str | Path, overwrite: bool = False) -> Iterator[Path]:
         os.umask(umask)
         temporary.chmod(0o777 & ~umask)
         yield temporary
-        _replace(temporary, path)
+        if overwrite:
+            _replace(temporary, path)
+        else:
+            _place(temporary, path)
     except OSError as error:
         raise OutputError(
             f"{path}: could not be written, nothing was left behind ({error.strerror or error})"
@@ -70,6 +75,29 @@ def refuse_existing(path: str | Path, overwrite: bool = False) -> None:
         raise UsageError(f"{path}: exists already; give another output, or --overwrite to replace it")
     if exists and Path.cwd().is_relative_to(path.resolve()):
         raise UsageError(f"{path}: is the working directory or holds it, and is not replaced; give another output")
+
+
+def _place(temporary: Path, path: Path) -> None:
+    """Rename to ``path``, which was not there before; what another run put there meanwhile is not replaced."""
+    if not _taken(temporary, path):
+        return
+    places = (path.with_name(f"{path.name}-{number}") for number in range(2, 1000))
+    kept = next((place for place in places if not _taken(temporary, place)), None)
+    work = f"what this run made is in {kept}" if kept else "what this run made is lost"
+    raise OutputError(f"{path}: was written by another run meanwhile, and is not replaced; {work}")
+
+
+def _taken(temporary: Path, path: Path) -> bool:
+    """Rename, unless something is there: the system looks and renames in one step."""
+    if path.is_symlink() or path.exists():
+        return True
+    try:
+        temporary.rename(path)
+    except OSError as error:
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+            return True
+        raise
+    return False
 
 
 def _replace(temporary: Path, path: Path) -> None:

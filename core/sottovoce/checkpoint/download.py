@@ -81,9 +81,8 @@ def _download(repository: Repository, options: LoadOptions, look: Look = None) -
     except SottovoceError:
         raise
     except ImportError as error:
-        raise SourceError(
-            f"{repository.id}: {error.name} is not installed; pip install sottovoce[{repository.hub}]"
-        ) from None
+        client = "modelscope" if repository.hub == "modelscope" else "huggingface-hub"
+        raise SourceError(f"{repository.id}: {error.name} is not installed; pip install {client}") from None
     except Exception as error:
         # The clients raise a wide family of errors, some with the whole response in them: the beginning is enough.
         reason = (" ".join(str(error).split()) or type(error).__name__)[:300].rstrip(".")

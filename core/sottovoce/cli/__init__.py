@@ -10,6 +10,7 @@ import click
 import sottovoce
 from sottovoce.cli import about, align, compress, demo, evaluate, export, inspect, pull, push
 from sottovoce.cli.ending import INTERRUPTED, Ended, handle_signals
+from sottovoce.cli.output import show_any_character
 from sottovoce.errors import SottovoceError
 
 
@@ -51,6 +52,7 @@ for _command in (
 def main() -> None:
     """Run the command line; exit 0 done, 1 failed, 2 wrong use, 130 interrupted."""
     handle_signals()
+    show_any_character()
     sys.exit(_run())
 
 
@@ -63,6 +65,9 @@ def _run() -> int:
     except click.exceptions.Exit as exit_request:
         return exit_request.exit_code
     except click.ClickException as error:
+        if type(error).__name__ == "NoArgsIsHelpError":  # click 8.2 and later
+            click.echo(error.format_message())
+            return 0
         return _fail(f"{error.format_message()}; see sottovoce --help", error.exit_code, debug)
     except (click.Abort, KeyboardInterrupt):
         return _fail("interrupted", INTERRUPTED, debug)

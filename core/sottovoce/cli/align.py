@@ -66,7 +66,7 @@ def align(
             loaded, audio, transcript, progress=lambda *step: progress("align", *step), **chosen
         )
     if output is not None:
-        _write(output, getattr(found, _WRITERS[form or "json"])())
+        _write(output, getattr(found, _WRITERS[form or "json"])(), overwrite)
     _show(out, found, form, output)
 
 
@@ -78,6 +78,8 @@ def _show(out: Output, found: Any, form: str | None, output: Path | None) -> Non
         result["output"] = str(output)
     if out.as_json or form is None:
         out.result(result, lambda: tables.alignment(result))
+    elif output is None and form == "json":
+        out.json(result)
     elif output is None:
         out.text(getattr(found, _WRITERS[form])())
     else:
@@ -128,8 +130,8 @@ def _refuse_existing(path: Path, overwrite: bool) -> None:
         raise UsageError(f"{path}: exists already; give another output, or --overwrite to replace it")
 
 
-def _write(path: Path, text: str) -> None:
-    """Beside its place, and renamed when it is whole."""
+def _write(path: Path, text: str, overwrite: bool) -> None:
+    """Beside its place, and renamed when it is whole; what another run wrote there meanwhile is not replaced."""
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -140,9 +142,25 @@ def _write(path: Path, text: str) -> None:
         umask = os.umask(0)
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)
-        temporary.replace(path)
+        _place(temporary, path, overwrite)
     except OSError as error:
         raise OutputError(f"{path}: could not be written ({error.strerror or error})") from error
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+def _place(temporary: Path, path: Path, overwrite: bool) -> None:
+    if overwrite:
+        temporary.replace(path)
+        return
+    try:
+        # A link, unlike a new name, is refused where there is something already.
+        os.link(temporary, path)
+    except FileExistsError:
+        raise OutputError(
+            f"{path}: was written by another run meanwhile, and is not replaced; this run's result is lost: "
+            "give another output, or --overwrite"
+        ) from None
+    except OSError:  # a file system without links
+        temporary.replace(path)

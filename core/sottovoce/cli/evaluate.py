@@ -51,6 +51,8 @@ def evaluate(
     with out.progress() as progress:
         report = evaluation.evaluate(model, data, baseline, progress=progress, **where)
     report = dataclasses.replace(report, dataset=named)
+    if busy := report.machine.get("busy"):
+        out.note(f"warning: {busy}{'; the times are not recorded' if record else ''}; measure again on an idle machine")
     if record:
         records.record(report, model)
     form = report.to_dict()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import io
 import logging
 import os
 import sys
@@ -19,6 +20,13 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 
+def show_any_character() -> None:
+    """Escape what the terminal's encoding does not have: a result must not be lost for a character."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="backslashreplace")
+
+
 class Output:
     """Where results, progress and messages go: results to standard output, all else to standard error."""
 
@@ -31,13 +39,22 @@ class Output:
         from rich.console import Console
 
         if self.as_json:
-            from sottovoce.report import to_json
-
-            print(to_json(form), file=self._stdout, flush=True)
+            self.json(form)
         else:
             # A pipe has no width; a table must not be cut for it.
             width = None if self._stdout.isatty() else 140
             Console(file=self._stdout, width=width, markup=False).print(table())
+
+    def json(self, form: Any) -> None:
+        """Print one JSON object; all in ASCII where the terminal's encoding does not have its characters."""
+        from sottovoce.report import to_json
+
+        text = to_json(form)
+        try:
+            text.encode(self._stdout.encoding or "utf-8")
+        except UnicodeEncodeError:
+            text = to_json(form, ascii=True)
+        print(text, file=self._stdout, flush=True)
 
     def text(self, text: str) -> None:
         """Print a result that is text of its own format, as it is."""

@@ -154,7 +154,7 @@ def _require(name: str) -> Any:
     try:
         return importlib.import_module(name)
     except ImportError as error:
-        raise OutputError(f"ONNX export needs {name.split('.')[0]} ({error}): pip install sottovoce[onnx]") from None
+        raise OutputError(f"ONNX export needs {name.split('.')[0]} ({error}): pip install onnx onnxruntime") from None
 
 
 @contextmanager

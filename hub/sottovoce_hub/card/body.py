@@ -115,7 +115,7 @@ def _usage(subject: Subject, wording: Wording) -> dict[str, Any]:
     return {
         "one_line": loading.one_line(place),
         "branch": code(place.branch) if place.branch else None,
-        "packages": loading.packages(report),
+        "packages": loading.packages(report, wording),
         "stock": loading.stock(report, place, wording),
         "stock_directory": loading.stock_directory(report, wording),
         "pull": loading.pull(place),

@@ -7,6 +7,7 @@ import re
 import shlex
 from collections.abc import Mapping
 
+from sottovoce import published_plugins
 from sottovoce_hub.card.markdown import Markdown, fence, plain
 from sottovoce_hub.card.report import Report
 from sottovoce_hub.card.variant import Variant
@@ -66,9 +67,14 @@ def pull(place: Place) -> Markdown:
     return _command("sottovoce", "pull", place.repository, *place.options, "--output", _DIRECTORY)
 
 
-def packages(report: Report) -> Markdown | None:
-    """The command that installs what the model's own library needs."""
-    return _command("pip", "install", *report.card.packages) if report.card.packages else None
+def packages(report: Report, wording: Wording) -> Markdown | None:
+    """The command that installs what the model's own library needs; ``None`` where the family does not say."""
+    if not report.card.packages:
+        return None
+    words = published_plugins.installable(report.card.packages)
+    command = " ".join(shlex.quote(plain(word)) for word in ("pip", "install", *words))
+    where = f"# {wording('in_a_clone')}\n" if published_plugins.is_in_clone(words) else ""
+    return fence(f"{where}{command}", "sh")
 
 
 def serving(report: Report, place: Place, wording: Wording) -> list[dict[str, Markdown]]:

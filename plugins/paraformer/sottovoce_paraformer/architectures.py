@@ -81,6 +81,7 @@ PARAFORMER = Architecture(
             "steps": [{"step": "quantize", "bits": 8, "targets": [rf"re:encoder\..*({_ATTENTION}|{_FEED_FORWARD})"]}]
         },
     },
+    exports=("onnx",),
     card=CardFacts(
         pipeline_tag="automatic-speech-recognition",
         library_name="funasr",

@@ -148,3 +148,32 @@ def test_a_parent_that_may_not_be_written_is_an_error_of_the_output(tmp_path: Pa
             raise AssertionError
     finally:
         tmp_path.chmod(0o700)
+
+
+@pytest.mark.parametrize("runs", [2, 3])
+def test_of_runs_to_one_place_the_first_stays_and_the_others_work_is_kept(runs: int, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    writers = [new_directory(out) for _ in range(runs)]
+    for number, writer in enumerate(writers):
+        (writer.__enter__() / "a.txt").write_text(str(number))
+    writers[0].__exit__(None, None, None)
+    for number, writer in enumerate(writers[1:], 2):
+        with pytest.raises(OutputError, match=rf"out: was written by another run meanwhile, .* is in .*out-{number}$"):
+            writer.__exit__(None, None, None)
+    assert names(tmp_path) == ["out", *(f"out-{number}" for number in range(2, runs + 1))]
+    assert [(tmp_path / name / "a.txt").read_text() for name in names(tmp_path)] == [str(n) for n in range(runs)]
+
+
+@pytest.mark.parametrize("kind", ["file", "link", "directory"])
+def test_what_came_meanwhile_is_never_replaced(kind: str, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with pytest.raises(OutputError, match="another run"), new_directory(out) as temporary:
+        (temporary / "a.txt").write_text("a")
+        if kind == "file":
+            out.write_text("mine")
+        elif kind == "link":
+            out.symlink_to(tmp_path / "nothing")
+        else:
+            out.mkdir()
+    assert (out.is_symlink(), out.is_file(), out.is_dir()) == (kind == "link", kind == "file", kind == "directory")
+    assert names(tmp_path / "out-2") == ["a.txt"]

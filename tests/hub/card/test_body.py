@@ -169,6 +169,16 @@ def test_long_lists_are_folded_or_cut(tmp_path):
     assert "- 5 more notes of this kind are in `compression.json`" in text
 
 
+def test_what_no_index_has_is_installed_from_a_clone(tmp_path):
+    card = {**QUANTIZED["card"], "packages": ["sottovoce-paraformer", "funasr"]}
+    report = {**QUANTIZED, "card": card}
+    assert "# in a clone of Sottovoce's repository\npip install . ./plugins/paraformer funasr\n" in english(
+        tmp_path / "en", report
+    )
+    chinese = write_card(saved(tmp_path / "zh", report), repository="me/small", hub="hf")["README_zh.md"].decode()
+    assert "克隆中运行\npip install . ./plugins/paraformer funasr\n" in chinese
+
+
 def test_how_to_load_it_on_both_hubs(tmp_path):
     text = english(tmp_path, QUANTIZED)
     assert 'model = sottovoce.from_pretrained("me/small", hub="hf")' in text

@@ -1,0 +1,61 @@
+"""The command line in any terminal: without arguments, and in encodings that lack characters."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from core.commands import Runner, command, toy_runner
+from core.toy import ToyPlugin, make_model
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Runner:
+    return toy_runner(monkeypatch, capfd, ToyPlugin(exports=("mine",)))
+
+
+def test_without_arguments_the_help_is_the_result(run: Runner) -> None:
+    done = run()
+    assert (done.code, done.err) == (0, "")
+    assert done.out == run("--help").out
+    assert len(done.out.splitlines()) > 20
+
+
+@pytest.mark.parametrize("encoding", ["ascii"])
+def test_what_the_terminal_cannot_show_is_escaped_and_nothing_is_lost(encoding: str, tmp_path: Path) -> None:
+    path = tmp_path / "grüße-灯.yaml"
+    settings = {"PYTHONIOENCODING": encoding, "PYTHONUTF8": "0"}
+    done = command("inspect", path, environment=settings)
+    assert done.code != 0
+    assert done.err.count("\n") == 1 and "this is a bug" not in done.err
+    assert command("recipes", environment=settings).code == 0
+    assert json.loads(command("recipes", "--json", environment=settings).out)
+
+
+def test_json_is_json_where_the_encoding_lacks_its_characters(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    import io
+
+    from sottovoce.cli.output import Output, show_any_character
+
+    for encoding in ("ascii", "cp1252", "gbk"):
+        raw = io.BytesIO()
+        stream = io.TextIOWrapper(raw, encoding=encoding)
+        monkeypatch.setattr("sys.stdout", stream)
+        show_any_character()
+        out = Output(as_json=True, quiet=False)
+        form = {"text": "é灯😀"}
+        out.json(form)
+        assert json.loads(raw.getvalue().decode(encoding)) == form
+        out.text("é灯😀")
+        stream.flush()
+        assert raw.getvalue().decode(encoding).splitlines()[-1].startswith(("é", "\\xe9"))
+
+
+def test_a_format_that_no_plugin_writes_is_told_with_those_that_are(run: Runner, tmp_path: Path) -> None:
+    run("export", make_model(tmp_path / "toy"), "--format", "x", "--output", tmp_path / "out").fails(
+        2, "no installed plugin writes toy as 'x'; formats: native, mine"
+    )
