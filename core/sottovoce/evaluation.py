@@ -58,9 +58,11 @@ def evaluate(
     samples = samples if isinstance(samples, Samples) else read_samples(samples)
     check_audio(samples, progress)
 
+    # The baseline has weights of its own.
+    base_options = {name: value for name, value in given.items() if name != "weights"}
+
     def measure(subject: Model | str | os.PathLike[str], run: Run | None, is_baseline: bool = False) -> Measurement:
-        # The baseline has weights of its own.
-        options = {name: value for name, value in given.items() if not (is_baseline and name == "weights")}
+        options = base_options if is_baseline else given
         if isinstance(subject, Model) or host is not None:
             return measured(subject, samples, run, options, is_baseline, host=host, progress=progress)
         found = run_isolated(measured, os.fspath(subject), samples, run, options, is_baseline, progress=progress)
@@ -74,7 +76,7 @@ def evaluate(
         metrics = {name: replace(metric, baseline=before.get(name)) for name, metric in metrics.items()}
     machine = found.machine
     if baseline is not None:
-        metrics, machine = _by_turns(model, baseline, samples, options, host, metrics, machine)
+        metrics, machine = _by_turns((baseline, base_options), (model, given), samples, host, metrics, machine)
     return EvaluationReport(
         model=found.model, architecture=found.architecture, samples=samples.to_dict(), metrics=metrics,
         machine=machine, baseline=reference.model if reference else None,
@@ -83,19 +85,19 @@ def evaluate(
 
 
 def _by_turns(
-    model: Subject, baseline: Subject, samples: Samples, options: Mapping[str, Any], host: Host | None,
-    metrics: Mapping[str, Metric], machine: Mapping[str, Any],
+    baseline: tuple[Subject, Mapping[str, Any]], model: tuple[Subject, Mapping[str, Any]], samples: Samples,
+    host: Host | None, metrics: Mapping[str, Metric], machine: Mapping[str, Any],
 ) -> tuple[dict[str, Metric], dict[str, Any]]:  # fmt: skip
     """Replace the times by medians of rounds in which baseline and model took turns; say where they say nothing."""
     load_before, subset = turns.system_load(), Samples(tuple(samples)[:TIMED])
     with contextlib.ExitStack() as stack:
 
-        def opened(subject: Subject) -> turns.Timed:
+        def opened(subject: Subject, options: Mapping[str, Any]) -> turns.Timed:
             if isinstance(subject, Model) or host is not None:
                 return timed(subject, subset, options, host)
             return stack.enter_context(turns.isolated(timed, os.fspath(subject), subset, options))
 
-        before, after = turns.take_turns(opened(baseline), opened(model))
+        before, after = turns.take_turns(opened(*baseline), opened(*model))
     ratios = [sum(found) / sum(base) for base, found in zip(before, after, strict=True)]
     audio = sum(sample.seconds for sample in subset)
     scales: dict[str, Callable[[Sequence[float]], float]] = {
