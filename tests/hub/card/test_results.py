@@ -34,3 +34,11 @@ def test_english_is_told_by_words():
     metrics = {"cer": {"value": 1.5, "unit": "%"}, "wer": {"value": 4.5, "unit": "%"}}
     form = changed(ON_BENCHMARK, evaluations__0__metrics=metrics, card__languages=["en"])
     assert yaml.safe_load(eval_results(form, lambda dataset: True))[0]["value"] == 4.5
+
+
+def test_words_that_were_characters_are_not_told_twice():
+    counts = {"substitutions": 1, "deletions": 0, "insertions": 0, "reference": 9}
+    twins = {name: {"value": 11.1, "unit": "%", "details": counts} for name in ("cer", "wer")}
+    assert list(changed(ON_BENCHMARK, evaluations__0__metrics=twins).evaluations[0].metrics) == ["cer"]
+    twins["wer"]["details"] = counts | {"reference": 3}
+    assert list(changed(ON_BENCHMARK, evaluations__0__metrics=twins).evaluations[0].metrics) == ["cer", "wer"]
