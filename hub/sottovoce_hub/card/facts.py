@@ -100,11 +100,21 @@ class Machine(Facts):
     versions: Mapping[str, str] = {}
 
 
+def _without_twin(metrics: Any) -> Any:
+    """Without a ``wer`` that counted what ``cer`` did, as older reports have it for Chinese."""
+    if not isinstance(metrics, Mapping):
+        return metrics
+    details = [each.get("details") if isinstance(each, Mapping) else None for each in map(metrics.get, ("cer", "wer"))]
+    if details[0] is None or details[0] != details[1]:
+        return metrics
+    return {name: metric for name, metric in metrics.items() if name != "wer"}
+
+
 class Evaluation(Facts):
     """What was measured on one set of samples."""
 
     samples: Samples
-    metrics: Mapping[str, Measure] = {}
+    metrics: Annotated[Mapping[str, Measure], BeforeValidator(_without_twin)] = {}
     machine: Machine = Machine()
     dataset: Dataset | None = None
     baseline: str | None = None

@@ -7,6 +7,7 @@ from huggingface_hub._eval_results import parse_eval_result_entries
 
 from hub.card.reports import QUANTIZED, changed
 from sottovoce_hub.card import eval_results
+from sottovoce_hub.card.report import Report
 
 ON_BENCHMARK = changed(
     QUANTIZED, evaluations__0__dataset={"id": "speech/aishell", "task": "asr-zh", "revision": "a1b2"}
@@ -34,3 +35,15 @@ def test_english_is_told_by_words():
     metrics = {"cer": {"value": 1.5, "unit": "%"}, "wer": {"value": 4.5, "unit": "%"}}
     form = changed(ON_BENCHMARK, evaluations__0__metrics=metrics, card__languages=["en"])
     assert yaml.safe_load(eval_results(form, lambda dataset: True))[0]["value"] == 4.5
+
+
+def shown(metrics):
+    return list(Report.read(changed(ON_BENCHMARK, evaluations__0__metrics=metrics)).evaluations[0].metrics)
+
+
+def test_words_that_were_characters_are_not_told_twice():
+    counts = {"substitutions": 1, "deletions": 0, "insertions": 0, "reference": 9}
+    twins = {name: {"value": 11.1, "unit": "%", "details": counts} for name in ("cer", "wer")}
+    assert shown(twins) == ["cer"]
+    twins["wer"]["details"] = counts | {"reference": 3}
+    assert shown(twins) == ["cer", "wer"]
