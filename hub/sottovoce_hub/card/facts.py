@@ -82,12 +82,32 @@ class Dataset(Facts):
     revision: str | None = None
 
 
+class Spread(Facts):
+    """Median and quartiles of rounds in which two models took turns."""
+
+    median: Number = None
+    quartiles: tuple[float, ...] = ()
+
+
+class ByTurns(Facts):
+    """What was timed by turns."""
+
+    ratio: Spread = Spread()
+
+
+class Details(Facts):
+    """What is known of a number beside itself."""
+
+    by_turns: ByTurns | None = None
+
+
 class Measure(Facts):
     """One measured number, and the base model's."""
 
     value: Number = None
     unit: str = ""
     baseline: Number = None
+    details: Details = Details()
 
 
 class Machine(Facts):

@@ -156,6 +156,10 @@ def _heading(metric: str, wording: Wording) -> Markdown:
 def _change(name: str, measure: Measure, wording: Wording) -> Markdown:
     if measure.value is None or measure.baseline is None:
         return Markdown("")
+    by_turns = measure.details.by_turns
+    if by_turns is not None and by_turns.ratio.median is not None and len(by_turns.ratio.quartiles) == 2:
+        low, high = (figures.number(float(quartile)) for quartile in by_turns.ratio.quartiles)
+        return Markdown(f"{figures.factor(float(by_turns.ratio.median), 1.0)} ({low}-{high})")
     if name in COSTS:
         return Markdown(figures.factor(measure.value, measure.baseline))
     difference = measure.value - measure.baseline

@@ -179,6 +179,13 @@ def test_what_no_index_has_is_installed_from_a_clone(tmp_path):
     assert "克隆中运行\npip install . ./plugins/paraformer funasr\n" in chinese
 
 
+def test_a_time_that_was_taken_by_turns_has_its_quartiles(tmp_path):
+    ratio = {"ratio": {"median": 1.125, "quartiles": [1.0, 1.25], "rounds": 5}}
+    metric = {"value": 17.625, "unit": "ms", "baseline": 15.875, "details": {"by_turns": ratio}}
+    text = english(tmp_path, changed(QUANTIZED, evaluations__0__metrics__latency_ms=metric))
+    assert ["latency, median sample ↓", "15.88 ms", "17.62 ms", "× 1.12 (1.00-1.25)"] in rows(text, "measured")
+
+
 def test_how_to_load_it_on_both_hubs(tmp_path):
     text = english(tmp_path, QUANTIZED)
     assert 'model = sottovoce.from_pretrained("me/small", hub="hf")' in text
