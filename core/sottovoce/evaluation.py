@@ -89,7 +89,7 @@ def _by_turns(
     host: Host | None, metrics: Mapping[str, Metric], machine: Mapping[str, Any],
 ) -> tuple[dict[str, Metric], dict[str, Any]]:  # fmt: skip
     """Replace the times by medians of rounds in which baseline and model took turns; say where they say nothing."""
-    load_before, subset = turns.system_load(), Samples(tuple(samples)[:TIMED])
+    subset = Samples(tuple(samples)[:TIMED])
     with contextlib.ExitStack() as stack:
 
         def opened(subject: Subject, options: Mapping[str, Any]) -> turns.Timed:
@@ -97,7 +97,10 @@ def _by_turns(
                 return timed(subject, subset, options, host)
             return stack.enter_context(turns.isolated(timed, os.fspath(subject), subset, options))
 
-        before, after = turns.take_turns(opened(*baseline), opened(*model))
+        first, second = opened(*baseline), opened(*model)
+        meter = turns.OtherWork()
+        before, after = turns.take_turns(first, second)
+        others = meter.cores()
     ratios = [sum(found) / sum(base) for base, found in zip(before, after, strict=True)]
     audio = sum(sample.seconds for sample in subset)
     scales: dict[str, Callable[[Sequence[float]], float]] = {
@@ -112,8 +115,8 @@ def _by_turns(
             replaced[name], value=found["median"], baseline=base["median"],
             details={**replaced[name].details, "by_turns": details},
         )  # fmt: skip
-    reason = turns.busy(ratios, load_before, os.cpu_count() or 1)
-    return replaced, {**machine, "load": load_before, **({"busy": reason} if reason else {})}
+    reason = turns.busy(ratios, others, os.cpu_count() or 1)
+    return replaced, {**machine, "other_work_cores": round(others, 2), **({"busy": reason} if reason else {})}
 
 
 def timed(subject: Subject, samples: Samples, options: Mapping[str, Any], host: Host | None = None) -> turns.Timed:

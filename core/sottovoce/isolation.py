@@ -41,14 +41,14 @@ def run_isolated(function: Callable[..., Any], *arguments: Any, progress: Callab
             process.stdin.close()
             return _answer(process.stdout, progress)
         except (EOFError, BrokenPipeError):
-            raise SottovoceError(_ending(process.wait())) from None
+            raise SottovoceError(describe_exit(process.wait())) from None
         except BaseException:
             process.kill()
             raise
 
 
-def _ending(code: int) -> str:
-    """What is said of a process that ended without an answer; memory only where that was the reason, or may be."""
+def describe_exit(code: int) -> str:
+    """Return what is said of a process that ended without an answer; memory only where that may be the reason."""
     if code >= 0:
         return f"the process that measures ended by itself (exit {code}) and told nothing; --debug shows its messages"
     try:

@@ -11,15 +11,19 @@ import pickle
 import statistics
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import psutil
+
 from sottovoce.errors import SottovoceError
+from sottovoce.isolation import describe_exit
 
 ROUNDS = 5
 """Times that each model is asked; the first turn of both, which warms them, is left out."""
-BUSY = 0.5
-"""Running processes a core from others above which times say nothing."""
+BUSY = 0.15
+"""Share of the machine's cores that other processes may use meanwhile; above it times say nothing."""
 WIDEST = 0.25
 """Distance of the quartiles, as a share of the median, above which a ratio says nothing."""
 
@@ -48,16 +52,16 @@ def spread(numbers: Sequence[float]) -> dict[str, Any]:
     return {"median": middle, "quartiles": [low, high], "rounds": len(numbers)}
 
 
-def busy(ratios: Sequence[float], load: float | None, cores: int) -> str | None:
+def busy(ratios: Sequence[float], others: float | None, cores: int) -> str | None:
     """Return why times of this machine say nothing now; ``None`` where they do.
 
     Args:
         ratios: How many times the baseline's seconds the model took, a round each.
-        load: Processes that wanted to run in the last minute, before the timing began; ``None`` where it is not known.
+        others: Cores that other processes used meanwhile; ``None`` where it is not known.
         cores: Cores of the machine.
     """
-    if load is not None and load > BUSY * cores + 1:
-        return f"the machine is busy: {load:.1f} processes want to run on {cores} cores"
+    if others is not None and others > BUSY * cores:
+        return f"the machine is busy: other processes use {others:.1f} of its {cores} cores"
     found = spread(ratios)
     low, high = found["quartiles"]
     if high - low > WIDEST * found["median"]:
@@ -65,9 +69,36 @@ def busy(ratios: Sequence[float], load: float | None, cores: int) -> str | None:
     return None
 
 
-def system_load() -> float | None:
-    """Return how many processes wanted to run in the last minute; ``None`` where the system does not tell."""
-    return os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+class OtherWork:
+    """What processes beside this one and its children compute, from now on."""
+
+    def __init__(self) -> None:
+        """Begin to count."""
+        self._begin, self._system, self._own = time.perf_counter(), _system_seconds(), _own_seconds()
+
+    def cores(self) -> float:
+        """Return how many cores the others used since; a virtual machine's stolen time is others' too."""
+        passed = max(time.perf_counter() - self._begin, 1e-3)
+        used = _system_seconds() - self._system - (_own_seconds() - self._own)
+        return max(0.0, used / passed)
+
+
+def _system_seconds() -> float:
+    """Seconds of all cores that were not idle."""
+    times = psutil.cpu_times()._asdict()
+    # A guest's time is counted as the user's already.
+    idle = ("idle", "iowait", "guest", "guest_nice")
+    return float(sum(seconds for kind, seconds in times.items() if kind not in idle))
+
+
+def _own_seconds() -> float:
+    own = psutil.Process()
+    total = 0.0
+    for process in (own, *own.children(recursive=True)):
+        with contextlib.suppress(psutil.Error):
+            times = process.cpu_times()
+            total += times.user + times.system
+    return total
 
 
 @contextlib.contextmanager
@@ -89,7 +120,7 @@ def isolated(prepare: Callable[..., Timed], *arguments: Any) -> Iterator[Timed]:
                 asking.flush()
                 kind, answer = pickle.load(answering)
             except (EOFError, BrokenPipeError):
-                raise SottovoceError(f"the process that measures ended (exit {process.wait()})") from None
+                raise SottovoceError(describe_exit(process.wait())) from None
             if kind == "error":
                 raise answer
             return answer

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
+from sottovoce import turns
 from sottovoce.errors import SottovoceError
 from sottovoce.turns import busy, isolated, spread, take_turns
 
@@ -25,16 +28,16 @@ def test_median_and_quartiles_of_rounds() -> None:
 
 
 @pytest.mark.parametrize(
-    ("ratios", "load", "said"),
+    ("ratios", "others", "said"),
     [
         ([1.0, 1.01, 0.99, 1, 1], 0.5, None),
         ([1] * 5, None, None),
-        ([1] * 5, 9.0, "busy"),
+        ([1] * 5, 1.0, "other processes use 1.0 of its 4 cores"),
         ([0.3, 1, 7, 2, 4], 0, "vary"),
     ],
 )
-def test_a_busy_machine_is_told(ratios: list[float], load: float | None, said: str | None) -> None:
-    found = busy(ratios, load, 4)
+def test_a_busy_machine_is_told(ratios: list[float], others: float | None, said: str | None) -> None:
+    found = busy(ratios, others, 4)
     assert (found is None) if said is None else (found is not None and said in found)
 
 
@@ -45,3 +48,34 @@ def test_an_error_there_is_an_error_here() -> None:
 
         with isolated(timed, "none", Samples(()), {}):
             raise AssertionError
+
+
+def spin(seconds: float) -> None:
+    end = time.process_time() + seconds
+    while time.process_time() < end:
+        pass
+
+
+def test_what_this_process_computes_is_not_others_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    # A machine on which nobody else computes: what the system counts is this process's own.
+    monkeypatch.setattr(turns, "_system_seconds", turns._own_seconds)
+    meter = turns.OtherWork()
+    spin(0.2)
+    assert meter.cores() < 0.05
+
+
+def test_what_another_process_computes_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(turns, "_system_seconds", lambda: turns._own_seconds() + time.perf_counter())
+    meter = turns.OtherWork()
+    spin(0.1)
+    assert meter.cores() == pytest.approx(1, abs=0.2)
+
+
+def seconds_of(start: float) -> turns.Timed:
+    """What a process of its own gives."""
+    return lambda: [start, start + 1]
+
+
+def test_a_process_of_its_own_is_asked_again_and_again() -> None:
+    with isolated(seconds_of, 2.0) as timed:
+        assert [timed(), timed()] == [[2.0, 3.0], [2.0, 3.0]]
