@@ -118,8 +118,8 @@ def test_enough_memory_is_no_trouble(run: Runner, source: Path, data: Path, tmp_
 @pytest.mark.parametrize(
     ("step", "problem"),
     [
-        ("group_size: 64", "groups of 64 do not divide the 32 inputs of 'blocks.0'; use group_size 32 for it"),
-        ("group_size: 128, bits: 4", "groups of 128 do not divide the 32 inputs of 'blocks.0'"),
+        ("group_size: 64", "do not divide the 32 inputs of 'blocks.0' and of 1 layers more: use group_size 32"),
+        ("group_size: 128, bits: 4", "groups of 128 do not divide the 32 inputs of 'blocks.0' and of 1 layers more"),
         ("overrides: {blocks.1: {bits: 4, group_size: 128}}", "the 32 inputs of 'blocks.1'"),
         ("targets: [layers.0]", "no module of toy matches 'layers.0'; see inspect for names"),
         ("targets: ['blocks.0', 're:encoder.*']", "no module of toy matches 're:encoder.*'"),

@@ -73,13 +73,12 @@ def plan(selection: Selection, architecture: Architecture, step: Quantize) -> di
         CoverageError: A group size does not divide the inputs of layers; names them.
     """
     linear = {name: int(layer.in_features) for name, layer in selection.layers.items() if hasattr(layer, "in_features")}  # type: ignore[arg-type]
-    if misfits := [
-        _misfit(name, width, size)
-        for name, width in linear.items()
-        if isinstance(size := _group_size(name, selection.layers[name], step), int) and width % size
-    ]:
-        more = f"; and {len(misfits) - 1} layers more" if len(misfits) > 1 else ""
-        raise CoverageError(misfits[0] + more)
+    misfits: dict[tuple[int, int], list[str]] = {}
+    for name, width in linear.items():
+        if isinstance(size := _group_size(name, selection.layers[name], step), int) and width % size:
+            misfits.setdefault((size, width), []).append(name)
+    if misfits:
+        raise CoverageError("; ".join(_misfit(names, width, size) for (size, width), names in misfits.items()))
     is_mixture = any(map(EXPERT.search, linear))
     # Transformers reads one size of groups for all experts of a model, and one for all that is beside experts.
     alike = architecture.card.library_name == "transformers" and is_mixture
@@ -137,10 +136,12 @@ def _dividing(widths: set[int]) -> int | None:
     return next((size for size in _AUTOMATIC if not any(width % size for width in widths)), None)
 
 
-def _misfit(name: str, width: int, group_size: int) -> str:
+def _misfit(names: Sequence[str], width: int, group_size: int) -> str:
+    """What is said of all layers of one width that groups of one size do not divide."""
     fits = [size for size in (128, *_AUTOMATIC) if width % size == 0]
-    advice = f"use group_size {fits[0]} for it" if fits else "store it in 8 bits"
-    return f"groups of {group_size} do not divide the {width} inputs of {name!r}; {advice}, by an override"
+    more = f" and of {len(names) - 1} layers more" if len(names) > 1 else ""
+    advice = f"use group_size {fits[0]}" if fits else "store in 8 bits"
+    return f"groups of {group_size} do not divide the {width} inputs of {names[0]!r}{more}: {advice}, by an override"
 
 
 def _notes(

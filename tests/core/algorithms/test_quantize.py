@@ -10,6 +10,7 @@ from torch import nn
 from core.toy import Toy, architecture
 from sottovoce.algorithms.quantize import plan
 from sottovoce.architecture import Architecture
+from sottovoce.errors import CoverageError
 from sottovoce.recipe import Quantize
 from sottovoce.scheme import Scheme
 from sottovoce.selection import select_layers
@@ -55,3 +56,19 @@ def test_experts_have_one_scale_for_an_output() -> None:
     found = plan(select_layers(Mixture(), family, None), family, step)
     assert len(found) == 2
     assert {(scheme.group_size, scheme.activations) for scheme in found.values()} == {(None, "none")}
+
+
+def test_every_width_that_groups_do_not_divide_is_told_at_once() -> None:
+    class Uneven(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            widths = (32, 32, 48, 96)
+            self.layers = nn.ModuleList(nn.Linear(width, 16) for width in widths)
+
+    facts = architecture(targets=(r"re:layers\.\d+",), ignore={})
+    step = Quantize.model_validate({"bits": 4, "group_size": 64})
+    with pytest.raises(CoverageError) as caught:
+        plan(select_layers(Uneven(), facts), facts, step)
+    assert "the 32 inputs of 'layers.0' and of 1 layers more: use group_size 32" in str(caught.value)
+    assert "the 48 inputs of 'layers.2': use group_size 16" in str(caught.value)
+    assert "the 96 inputs of 'layers.3': use group_size 32" in str(caught.value)
