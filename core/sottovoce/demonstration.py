@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from sottovoce import loading, pipeline, saving, tables
 from sottovoce.checkpoint.directory import refuse_existing
 from sottovoce.errors import OutputError, UsageError
 from sottovoce.evaluation import evaluate
+from sottovoce.interpreter import python_command, python_environment
 from sottovoce.progress import Progress
 from sottovoce.report import COMPRESSION_FILE, CompressionReport, EvaluationReport
 from sottovoce.samples import read_samples
@@ -105,8 +105,8 @@ def _usage(architecture: Architecture, directory: Path, audio: Path, text: str) 
 
 
 def _run_usage(usage: str) -> str:
-    environment = os.environ | {"PYTHONWARNINGS": "ignore"}
-    done = subprocess.run([sys.executable, "-c", usage], capture_output=True, text=True, env=environment, check=False)
+    command, environment = python_command("-c", usage), python_environment(PYTHONWARNINGS="ignore")
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     if done.returncode != 0:
         raise OutputError(f"the saved model does not run with its own library: {done.stderr.strip().splitlines()[-1]}")
     return done.stdout.strip().splitlines()[-1]
