@@ -17,7 +17,7 @@ from sottovoce.errors import OutputError, UsageError
 from sottovoce.evaluation import evaluate
 from sottovoce.interpreter import python_command, python_environment
 from sottovoce.progress import Progress
-from sottovoce.report import COMPRESSION_FILE, CompressionReport, EvaluationReport
+from sottovoce.report import CompressionReport, EvaluationReport
 from sottovoce.samples import read_samples
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def run(output: Path, note: Callable[[str], None], progress: Progress) -> Demons
         UsageError: The repository's ``examples`` folder is not there, or ``output`` is another directory.
         OutputError: The model's own library does not run what was saved.
     """
-    refuse_existing(output, overwrite=(output / COMPRESSION_FILE).is_file())
+    refuse_existing(output, overwrite=True)
     examples = _examples()
     settings = yaml.safe_load((examples / "demo.yaml").read_text(encoding="utf-8"))
     source, manifest = examples / settings["model"], examples / settings["samples"]

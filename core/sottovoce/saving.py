@@ -14,6 +14,7 @@ from sottovoce.checkpoint.finite import require_finite
 from sottovoce.checkpoint.machine_paths import LARGEST, machine_roots, refused_paths
 from sottovoce.checkpoint.manifest import digests
 from sottovoce.checkpoint.origin import copy_notices, describe_origin
+from sottovoce.checkpoint.ownership import mark
 from sottovoce.errors import ReloadError, SourceError, UsageError
 from sottovoce.host import Host, default_host
 from sottovoce.loading import load, load_with
@@ -141,6 +142,7 @@ def export(
     require_finite(model.module)
     with new_directory(path, overwrite) as temporary:
         _write(model, format, temporary, host)
+        mark(temporary)
     return path
 
 
