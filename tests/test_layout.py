@@ -45,6 +45,7 @@ FLOORS = [
         "interpreter",
         "machine",
         "published_plugins",
+        "telemetry",
     ],
     ["errors"],
 ]

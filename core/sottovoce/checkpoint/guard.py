@@ -106,7 +106,8 @@ def check_listing(names: Iterable[Any], repository: str) -> None:
     for name in names:
         if not isinstance(name, str) or not PurePosixPath(name).parts:
             raise SourceError(
-                f"{repository}: nothing was fetched: the hub lists a file without a name ({ascii(name)[:100]}); tell its publisher"
+                f"{repository}: nothing was fetched: the hub lists a file without a name ({ascii(name)[:100]}); "
+                "tell its publisher"
             )
         if _leaves(name) or any(unicodedata.category(character) in _UNSEEN for character in name):
             raise SourceError(
