@@ -368,3 +368,22 @@ def test_the_demo_replaces_only_what_a_demo_wrote(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert "not of Sottovoce" in done.stderr
     assert (mine / "thesis.txt").read_text() == "years of work"
+
+
+@pytest.mark.usefixtures("never_loaded")
+@pytest.mark.parametrize("name", ["LICENSE", "NOTICE.txt", "config.json", "tokenizer.json", "README.md"])
+@pytest.mark.parametrize("kind", ["link", "pipe"])
+def test_no_verb_reads_what_lies_elsewhere_or_waits_for_a_pipe(
+    kind: str, name: str, run: Runner, source: Path, manifest: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "secret").write_text("secret")
+    (source / name).unlink(missing_ok=True)
+    if kind == "link":
+        (source / name).symlink_to(tmp_path / "secret")
+    else:
+        os.mkfifo(source / name)
+    for arguments in (("inspect", source), ("compress", source, "-r", "int8", "-o", tmp_path / "out"),
+                      ("evaluate", source, "--data", manifest),
+                      ("export", source, "-f", "native", "-o", tmp_path / "out")):  # fmt: skip
+        run(*arguments).fails(1, repr(name), "is a link that leaves" if kind == "link" else "is no file but a pipe")
+    assert not (tmp_path / "out").exists()

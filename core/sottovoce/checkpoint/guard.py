@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import stat
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -94,6 +96,35 @@ def contained_path(directory: Path, name: str, what: str = "the path") -> Path:
     if _leaves(name) or not any(target.is_relative_to(root) for root in _roots(directory.resolve())):
         raise SourceError(f"{directory}: {what} {name!r} leaves the model's directory")
     return path
+
+
+def check_files(directory: Path) -> None:
+    """Look at all that lies in a model's directory, before any of it is opened by whomever.
+
+    What is hidden is nobody's and left alone.
+
+    Raises:
+        SourceError: Something is a link to what lies elsewhere, unless that is the hub cache's own, or it is no file:
+            a pipe, which would be waited for, a socket or a device.
+    """
+    roots = _roots(directory.resolve())
+    for folder, folders, files in os.walk(directory):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in (*folders, *(name for name in files if not name.startswith("."))):
+            _check_file(directory, Path(folder, name), roots)
+
+
+def _check_file(directory: Path, path: Path, roots: tuple[Path, ...]) -> None:
+    name = ascii(path.relative_to(directory).as_posix())[:100]
+    try:
+        inside = not path.is_symlink() or any(path.resolve().is_relative_to(root) for root in roots)
+        mode = path.stat().st_mode if inside and path.exists() else None
+    except (OSError, RuntimeError) as error:
+        raise SourceError(f"{directory}: {name} cannot be read ({error})") from None
+    if not inside:
+        raise SourceError(f"{directory}: {name} is a link that leaves the model's directory; put the file itself there")
+    if mode is not None and not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise SourceError(f"{directory}: {name} is no file but a pipe, a socket or a device; take it out")
 
 
 def check_listing(names: Iterable[Any], repository: str) -> None:
