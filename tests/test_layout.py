@@ -36,7 +36,18 @@ FLOORS = [
     ["kernels", "kaldi"],
     ["manifests"],
     ["audio"],
-    ["audio_files", "languages", "progress", "scheme", "steps", "device", "machine", "published_plugins"],
+    [
+        "audio_files",
+        "languages",
+        "progress",
+        "scheme",
+        "steps",
+        "device",
+        "interpreter",
+        "machine",
+        "published_plugins",
+        "telemetry",
+    ],
     ["errors"],
 ]
 """From the top down; a module imports only from floors below its own, or from its own folder."""
@@ -94,3 +105,9 @@ def test_nothing_reads_pickle_unsafely() -> None:
             if isinstance(node, ast.Call) and ast.unparse(node.func) == "torch.load":
                 given = {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
                 assert given.get("weights_only") == "True", path
+
+
+def test_one_module_says_how_a_python_process_is_started() -> None:
+    """All others ask it: what is started anywhere leaves the working directory, a model's perhaps, out of its path."""
+    naming = {path.relative_to(ROOT).as_posix() for path in SOURCES if "sys.executable" in path.read_text("utf-8")}
+    assert naming == {"core/sottovoce/interpreter.py"}

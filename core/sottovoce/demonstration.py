@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +15,9 @@ from sottovoce import loading, pipeline, saving, tables
 from sottovoce.checkpoint.directory import refuse_existing
 from sottovoce.errors import OutputError, UsageError
 from sottovoce.evaluation import evaluate
+from sottovoce.interpreter import python_command, python_environment
 from sottovoce.progress import Progress
-from sottovoce.report import COMPRESSION_FILE, CompressionReport, EvaluationReport
+from sottovoce.report import CompressionReport, EvaluationReport
 from sottovoce.samples import read_samples
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def run(output: Path, note: Callable[[str], None], progress: Progress) -> Demons
         UsageError: The repository's ``examples`` folder is not there, or ``output`` is another directory.
         OutputError: The model's own library does not run what was saved.
     """
-    refuse_existing(output, overwrite=(output / COMPRESSION_FILE).is_file())
+    refuse_existing(output, overwrite=True)
     examples = _examples()
     settings = yaml.safe_load((examples / "demo.yaml").read_text(encoding="utf-8"))
     source, manifest = examples / settings["model"], examples / settings["samples"]
@@ -105,8 +105,8 @@ def _usage(architecture: Architecture, directory: Path, audio: Path, text: str) 
 
 
 def _run_usage(usage: str) -> str:
-    environment = os.environ | {"PYTHONWARNINGS": "ignore"}
-    done = subprocess.run([sys.executable, "-c", usage], capture_output=True, text=True, env=environment, check=False)
+    command, environment = python_command("-c", usage), python_environment(PYTHONWARNINGS="ignore")
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     if done.returncode != 0:
         raise OutputError(f"the saved model does not run with its own library: {done.stderr.strip().splitlines()[-1]}")
     return done.stdout.strip().splitlines()[-1]

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import IO, Any
 
 from sottovoce.errors import SottovoceError
+from sottovoce.interpreter import python_command, python_environment
 
 CHATTY = ("torchao", "torch.utils._pytree")
 """Loggers of what others say while they are imported; how much they may say here, they may say in the new process."""
@@ -31,7 +32,8 @@ def run_isolated(function: Callable[..., Any], *arguments: Any, progress: Callab
     Raises:
         SottovoceError: What the function raised, or that its process was killed.
     """
-    with subprocess.Popen([sys.executable, "-m", __name__], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+    command, environment = python_command("-m", __name__), python_environment()
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment) as process:
         if process.stdin is None or process.stdout is None:
             raise SottovoceError("the process that measures has no pipes")
         try:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from sottovoce.checkpoint.choice import asked_weights
 from sottovoce.checkpoint.download import fetch
+from sottovoce.checkpoint.guard import check_files
 from sottovoce.checkpoint.identity import class_name, refuse_code
 from sottovoce.checkpoint.manifest import read_manifest, verify
 from sottovoce.device import check_device
@@ -47,6 +48,7 @@ def load_with(name: str, options: LoadOptions, host: Host) -> Model:
     """What :func:`load` does, with its options gathered."""
     check_device(options.device)
     source = _find(name, options, host)
+    check_files(source.directory)
     if source.repository is None and (manifest := read_manifest(source.directory)):
         verify(source.directory, manifest)
     if options.weights is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 from sottovoce.calibration import Calibration
 from sottovoce.checkpoint.directory import new_directory, refuse_existing
 from sottovoce.checkpoint.finite import require_finite
-from sottovoce.checkpoint.machine_paths import LARGEST, machine_roots, refused_paths
+from sottovoce.checkpoint.machine_paths import LARGEST, is_path, machine_roots, refused_paths
 from sottovoce.checkpoint.manifest import digests
 from sottovoce.checkpoint.origin import copy_notices, describe_origin
+from sottovoce.checkpoint.ownership import mark
 from sottovoce.errors import ReloadError, SourceError, UsageError
 from sottovoce.host import Host, default_host
 from sottovoce.loading import load, load_with
@@ -48,11 +50,25 @@ def save(model: Model, directory: str | os.PathLike[str], *, overwrite: bool = F
         report = model.report or _untouched(model)
         report.output = str(path)
         report.card = dataclasses.asdict(model.architecture.card)
-        form = {**report.to_dict(), "output": path.name, "files": digests(temporary)}
+        form = {**_without_folders(report.to_dict()), "output": path.name, "files": digests(temporary)}
         (temporary / COMPRESSION_FILE).write_text(to_json(form, indent=1), encoding="utf-8")
         _refuse_paths(model, temporary)
         _prove(model, temporary, host)
     return path
+
+
+def _without_folders(form: dict[str, Any]) -> dict[str, Any]:
+    """A report whose recipe names files without the folders that they lie in here."""
+
+    def bare(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: bare(each) for key, each in value.items()}
+        if isinstance(value, list | tuple):
+            return [bare(each) for each in value]
+        return re.split(r"[\\/]", value.rstrip("\\/"))[-1] if isinstance(value, str) and is_path(value) else value
+
+    steps = [{**step, "step": bare(step["step"])} for step in form["steps"]]
+    return {**form, "recipe": bare(form["recipe"]), "steps": steps}
 
 
 def _refuse_source(model: Model, path: Path) -> None:
@@ -141,6 +157,7 @@ def export(
     require_finite(model.module)
     with new_directory(path, overwrite) as temporary:
         _write(model, format, temporary, host)
+        mark(temporary)
     return path
 
 

@@ -21,7 +21,6 @@ import math
 import shutil
 import statistics
 import subprocess
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +31,7 @@ from sottovoce.architecture import Architecture
 from sottovoce.checkpoint import digests
 from sottovoce.errors import CoverageError, SourceError, UsageError
 from sottovoce.host import Host
+from sottovoce.interpreter import python_command, python_environment
 from sottovoce.model import Model
 from sottovoce.recipe import PRESETS, Quantize, Recipe
 from sottovoce.samples import Prediction, Sample, Samples, read_samples
@@ -91,7 +91,9 @@ class Conformance:
     def test_is_described_without_heavy_imports(self, facts: Architecture) -> None:
         """Naming the family imports no torch and no model library; every kept pattern has a reason."""
         code = "import sys; from sottovoce.host import Host; Host().architectures; print(*sorted(sys.modules))"
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        done = subprocess.run(
+            python_command("-c", code), capture_output=True, text=True, check=True, env=python_environment()
+        )
         assert not {"torch", "transformers", "funasr"} & set(done.stdout.split())
         assert facts.matches
         assert facts.targets

@@ -18,6 +18,7 @@ from typing import Any
 import psutil
 
 from sottovoce.errors import SottovoceError
+from sottovoce.interpreter import python_command, python_environment
 from sottovoce.isolation import describe_exit
 
 ROUNDS = 5
@@ -108,8 +109,8 @@ def isolated(prepare: Callable[..., Timed], *arguments: Any) -> Iterator[Timed]:
     Raises:
         SottovoceError: What it raised there, or its process ended.
     """
-    command = [sys.executable, "-m", __name__]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+    command, environment = python_command("-m", __name__), python_environment()
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment) as process:
         asking, answering = process.stdin, process.stdout
         if asking is None or answering is None:
             raise SottovoceError("the process that measures has no pipes")

@@ -12,6 +12,7 @@ from typing import Any
 from sottovoce.checkpoint.directory import new_directory, refuse_existing
 from sottovoce.checkpoint.download import IGNORED, fetch
 from sottovoce.checkpoint.manifest import read_manifest
+from sottovoce.checkpoint.ownership import mark
 from sottovoce.errors import UsageError
 from sottovoce.model import LoadOptions, Repository
 from sottovoce.report import COMPRESSION_FILE
@@ -86,6 +87,7 @@ def pull(
         for name in names:
             (temporary / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(fetched / name, temporary / name)
+        mark(temporary)
     return PullReport(
         repository=repository, hub=hub, revision=found.revision, directory=path, files=names,
         verified=manifest is not None,

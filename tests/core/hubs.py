@@ -20,6 +20,7 @@ COMMIT = "a" * 40
 """The newest commit of every repository; all branches and tags mean it."""
 EARLIER = "b" * 40
 """The commit that changed all files but the first."""
+EVIL = b"what a hostile hub gives"
 TESTS = Path(__file__).parents[1]
 
 _LOOPBACK_ONLY = """
@@ -42,6 +43,10 @@ class Hub:
     """The tokens that open the repositories that are private."""
     broken: set[str] = field(default_factory=set)
     """Repositories that the hub fails to give."""
+    listed: dict[str, list[str]] = field(default_factory=dict)
+    """Names that the hub lists beside a repository's files; it gives some content for each."""
+    hides_first: bool = False
+    """Whether the first listing of a repository is without them."""
     requests: list[str] = field(default_factory=list)
     """Method and path of every request."""
 
@@ -131,7 +136,7 @@ class _Handler(BaseHTTPRequestHandler):
             return
         if parts[2] == "tree":
             self._json([{"type": "file", "path": name, "size": len(content), "oid": _digest(content)}
-                        for name, content in _files(directory).items()])  # fmt: skip
+                        for name, content in self._listing(directory, parts).items()])  # fmt: skip
         elif parts[-1] in ("main", "v1", COMMIT):
             self._json({"id": "/".join(parts[:2]), "sha": COMMIT, "siblings": [], "tags": []})
         else:
@@ -140,7 +145,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _hugging_face_file(self, parts: list[str]) -> None:
         if (directory := self._repository(parts)) is None:
             return
-        content = (directory / "/".join(parts[4:])).read_bytes()
+        path = directory / "/".join(parts[4:])
+        content = path.read_bytes() if path.is_file() else EVIL
         self._send(200, content, {"ETag": f'"{_digest(content)}"', "X-Repo-Commit": COMMIT})
 
     def _modelscope(self, parts: list[str], query: dict[str, str]) -> None:
@@ -154,10 +160,16 @@ class _Handler(BaseHTTPRequestHandler):
             files = [{"Path": name, "Name": Path(name).name, "Type": "blob", "Size": len(content),
                       "Sha256": hashlib.sha256(content).hexdigest(), "Revision": EARLIER if number else COMMIT,
                       "CommittedDate": 1700000000 - number}
-                     for number, (name, content) in enumerate(_files(directory).items())]  # fmt: skip
+                     for number, (name, content) in enumerate(self._listing(directory, parts[1:]).items())]  # fmt: skip
             self._json({"Code": 200, "Success": True, "Message": "success", "Data": {"Files": files}})
         else:
-            self._send(200, (directory / query["FilePath"]).read_bytes())
+            path = directory / query["FilePath"]
+            self._send(200, path.read_bytes() if path.is_file() else EVIL)
+
+    def _listing(self, directory: Path, parts: list[str]) -> dict[str, bytes]:
+        name = "/".join(parts[:2])
+        hidden = self.hub.hides_first and sum(f"/{name}/" in request for request in self.hub.requests) == 1
+        return _files(directory) | dict.fromkeys(() if hidden else self.hub.listed.get(name, ()), EVIL)
 
     def _json(self, form: Any, status: int = 200, headers: dict[str, str] | None = None) -> None:
         self._send(status, json.dumps(form).encode(), {"Content-Type": "application/json", **(headers or {})})

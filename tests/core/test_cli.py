@@ -17,6 +17,7 @@ import soundfile
 from core.commands import Done, Runner, command, toy_runner
 from core.toy import ToyPlugin, make_model
 from sottovoce import Prediction
+from sottovoce.checkpoint.ownership import MARKER, mark
 
 COMPRESS_KEYS = {"output", "recipe", "steps", "coverage", "size_bytes", "seconds", "peak_memory_bytes"}
 INSPECT_KEYS = {"architecture", "source", "parameters", "size_bytes", "coverage", "targets", "kept"}
@@ -155,21 +156,43 @@ def test_an_existing_output_is_refused_before_the_model_is_read(run: Runner, sou
 
 
 def test_overwrite_replaces(run: Runner, source: Path, tmp_path: Path) -> None:
-    (tmp_path / "out").mkdir()
+    arguments = ("compress", source, "-r", "int8", "-o", tmp_path / "out", "--overwrite")
+    assert run(*arguments).code == 0
     (tmp_path / "out" / "old").touch()
-    assert run("compress", source, "-r", "int8", "-o", tmp_path / "out", "--overwrite").code == 0
+    assert run(*arguments).code == 0
     assert "old" not in names(tmp_path / "out")
+
+
+@pytest.mark.usefixtures("never_loaded")
+def test_overwrite_replaces_nothing_that_another_wrote(
+    run: Runner, source: Path, manifest: Path, tmp_path: Path
+) -> None:
+    projects = tmp_path / "projects"
+    projects.mkdir()
+    (projects / "thesis.txt").write_text("years of work")
+    for arguments in (("compress", source, "-r", "int8"), ("export", source, "-f", "onnx"),
+                      ("evaluate", source, "--data", manifest), ("pull", "owner/name")):  # fmt: skip
+        run(*arguments, "-o", projects, "--overwrite").fails(2, "projects: is not empty and not of Sottovoce's writing")
+    run("evaluate", source, "--data", manifest, "-o", source, "--overwrite").fails(2, "not of Sottovoce's writing")
+    run("demo", "-o", projects).fails(2, "not of Sottovoce's writing")
+    assert names(projects) == ["thesis.txt"]
 
 
 def test_an_output_that_holds_the_model_is_not_replaced(run: Runner, tmp_path: Path) -> None:
     source = make_model(tmp_path / "work" / "toy")
+    mark(tmp_path / "work")
     arguments = ("compress", source, "-r", "int8", "-o", tmp_path / "work", "--overwrite")
     run(*arguments).fails(2, "work: holds the model")
-    assert names(tmp_path / "work") == ["toy"]
+    assert names(tmp_path / "work") == [MARKER, "toy"]
 
 
-def test_a_model_can_be_compressed_in_place(run: Runner, source: Path, tmp_path: Path) -> None:
-    assert run("compress", source, "-r", "int8", "-o", source, "--overwrite").code == 0
+def test_a_model_of_ours_can_be_compressed_in_place_and_an_original_is_kept(
+    run: Runner, source: Path, tmp_path: Path
+) -> None:
+    arguments = ("compress", source, "-r", "int8", "-o", source, "--overwrite")
+    run(*arguments).fails(2, "toy: is not empty and not of Sottovoce's writing")
+    mark(source)
+    assert run(*arguments).code == 0
     assert names(tmp_path) == ["toy"]
     assert "compression.json" in names(source)
 
@@ -343,5 +366,24 @@ def test_the_demo_replaces_only_what_a_demo_wrote(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "sottovoce", "demo", "--output", str(mine)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert "exists already" in done.stderr
+    assert "not of Sottovoce" in done.stderr
     assert (mine / "thesis.txt").read_text() == "years of work"
+
+
+@pytest.mark.usefixtures("never_loaded")
+@pytest.mark.parametrize("name", ["LICENSE", "NOTICE.txt", "config.json", "tokenizer.json", "README.md"])
+@pytest.mark.parametrize("kind", ["link", "pipe"])
+def test_no_verb_reads_what_lies_elsewhere_or_waits_for_a_pipe(
+    kind: str, name: str, run: Runner, source: Path, manifest: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "secret").write_text("secret")
+    (source / name).unlink(missing_ok=True)
+    if kind == "link":
+        (source / name).symlink_to(tmp_path / "secret")
+    else:
+        os.mkfifo(source / name)
+    for arguments in (("inspect", source), ("compress", source, "-r", "int8", "-o", tmp_path / "out"),
+                      ("evaluate", source, "--data", manifest),
+                      ("export", source, "-f", "native", "-o", tmp_path / "out")):  # fmt: skip
+        run(*arguments).fails(1, repr(name), "is a link that leaves" if kind == "link" else "is no file but a pipe")
+    assert not (tmp_path / "out").exists()

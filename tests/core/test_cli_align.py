@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -76,3 +77,47 @@ def test_it_writes_what_was_asked_for(run: Runner, given: list[str | Path], tmp_
     assert run(*given, "-o", output, "-f", "textgrid", "--overwrite").err == f"{output}: 1 words\n"
     assert output.read_text(encoding="utf-8") == "a grid"
     assert oct(output.stat().st_mode & 0o777) == oct((tmp_path / "a.wav").stat().st_mode & 0o777)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "problem"),
+    [
+        ("thesis.txt", "years of work", "is no alignment"),
+        ("a.docx", "PK\x03\x04", "is no alignment"),
+        ("photo", "\udcff\udcd8", "is no alignment"),
+        ("data.ndjson", '{"key": 1}', "is no alignment"),
+    ],
+)
+def test_overwrite_replaces_no_file_but_an_alignment(
+    name: str, content: str, problem: str, run: Runner, given: list[str | Path], tmp_path: Path
+) -> None:
+    output = tmp_path / name
+    output.write_bytes(content.encode("utf-8", "surrogateescape"))
+    run(*given, "-o", output, "-f", "srt", "--overwrite").fails(2, str(output), problem)
+    assert output.read_bytes() == content.encode("utf-8", "surrogateescape")
+
+
+@pytest.mark.parametrize("form", ["srt", "json"])
+def test_an_earlier_alignment_of_any_name_is_replaced(
+    form: str, run: Runner, given: list[str | Path], tmp_path: Path
+) -> None:
+    output = tmp_path / "lines.txt"
+    begun = {"srt": Found().to_srt(), "json": '{"language": "en", "duration": 1.0, "text": "a", "words": []}'}[form]
+    output.write_text(begun, encoding="utf-8")
+    assert run(*given, "-o", output, "-f", "textgrid", "--overwrite").code == 0
+    assert output.read_text(encoding="utf-8") == "a grid"
+
+
+def test_what_is_aligned_is_never_replaced(run: Runner, given: list[str | Path], tmp_path: Path) -> None:
+    audio, link = tmp_path / "a.wav", tmp_path / "link.srt"
+    link.symlink_to(audio)
+    before = audio.read_bytes()
+    for output in (audio, link):
+        run(*given, "-o", output, "-f", "srt", "--overwrite").fails(2, "is what is aligned")
+    assert audio.read_bytes() == before
+
+
+def test_a_pipe_is_not_replaced_by_a_file(run: Runner, given: list[str | Path], tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.srt")
+    run(*given, "-o", tmp_path / "pipe.srt", "--overwrite").fails(2, "is no file but a device or a pipe")
+    assert (tmp_path / "pipe.srt").is_fifo()

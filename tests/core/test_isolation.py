@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,14 @@ from sottovoce.errors import SottovoceError
 from sottovoce.evaluation import measured
 from sottovoce.isolation import run_isolated
 from sottovoce.samples import Samples
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(autouse=True)
+def tests_on_the_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the new process find the functions below by what a user would name too, not by where it is started."""
+    monkeypatch.setenv("PYTHONPATH", str(ROOT), prepend=os.pathsep)
 
 
 def nothing(*report: Any) -> None:

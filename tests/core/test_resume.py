@@ -167,8 +167,8 @@ def test_other_work_starts_anew(changed: dict[str, Any], work: Work) -> None:
 
 
 def test_samples_in_memory_are_told_apart_by_what_they_hold(work: Work) -> None:
-    one, other = (Samples((Sample(key="a", text=text, audio=np.zeros(4, np.float32)),)) for text in ("abc", "cba"))
-    third = Samples((Sample(key="a", text="cba", audio=np.ones(4, np.float32)),))
+    one, other = (Samples((Sample(key="a", text=text, audio=np.zeros(800, np.float32)),)) for text in ("abc", "cba"))
+    third = Samples((Sample(key="a", text="cba", audio=np.full(800, 0.5, np.float32)),))
     for samples, computed in ((one, BLOCKS), (one, 0), (other, BLOCKS), (third, BLOCKS), (third, 0)):
         work.do(samples=samples)
         assert work.calls.since() == computed

@@ -25,7 +25,7 @@ def rows(split: str) -> list[dict[str, object]]:
 @pytest.mark.parametrize("split", SPLITS)
 def test_words_spell_the_target_in_order_and_within_the_audio(split: str) -> None:
     for sample, row in zip(read_samples(DATA / f"{split}.jsonl"), rows(split), strict=True):
-        assert sample.language == "Chinese"
+        assert sample.language == "zh"
         assert "".join(word["text"] for word in sample.words) == sample.text
         seconds = row["end"] - row["start"] if "start" in row else sample.seconds
         times = [time for word in sample.words for time in (word["start"], word["end"])]

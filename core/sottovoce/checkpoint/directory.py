@@ -7,14 +7,20 @@ import errno
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from sottovoce.checkpoint.ownership import is_written_by_us
 from sottovoce.errors import OutputError, UsageError
+
+Replaceable = Callable[[Path], bool]
+"""Whether an existing directory may be replaced."""
 
 
 @contextlib.contextmanager
-def new_directory(path: str | Path, overwrite: bool = False) -> Iterator[Path]:
+def new_directory(
+    path: str | Path, overwrite: bool = False, replaceable: Replaceable = is_written_by_us
+) -> Iterator[Path]:
     """Give an empty temporary sibling of ``path``; rename it to ``path`` when the block ends well.
 
     On any failure, Ctrl-C included, the temporary directory is removed and ``path`` is as it was before.
@@ -22,14 +28,15 @@ def new_directory(path: str | Path, overwrite: bool = False) -> Iterator[Path]:
     Args:
         path: The directory to write. Its parents are made.
         overwrite: Replace an existing directory, once the new one is complete.
+        replaceable: Which directories may be replaced; what Sottovoce did not write never is.
 
     Raises:
-        UsageError: ``path`` exists and ``overwrite`` is false.
+        UsageError: ``path`` exists, and ``overwrite`` is false or it is not ``replaceable``.
         OutputError: The file system refused, a full disk for instance; or another run wrote ``path`` meanwhile, which
             stays, and the message says where this one's work is.
     """
     path = Path(path)
-    refuse_existing(path, overwrite)
+    refuse_existing(path, overwrite, replaceable)
     made = [parent for parent in path.parents if not parent.exists()]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -43,7 +50,7 @@ def new_directory(path: str | Path, overwrite: bool = False) -> Iterator[Path]:
         os.umask(umask)
         temporary.chmod(0o777 & ~umask)
         yield temporary
-        if overwrite:
+        if overwrite and (not path.is_dir() or replaceable(path)):
             _replace(temporary, path)
         else:
             _place(temporary, path)
@@ -56,11 +63,12 @@ def new_directory(path: str | Path, overwrite: bool = False) -> Iterator[Path]:
         _remove_empty(made)
 
 
-def refuse_existing(path: str | Path, overwrite: bool = False) -> None:
+def refuse_existing(path: str | Path, overwrite: bool = False, replaceable: Replaceable = is_written_by_us) -> None:
     """Raise before any work is done when ``path`` may not be written.
 
     Raises:
-        UsageError: ``path`` exists and ``overwrite`` is false, it is a file, or we work in it.
+        UsageError: ``path`` exists and ``overwrite`` is false, it is a file, we work in it, or it is not
+            ``replaceable``.
         OutputError: The file system cannot tell: a name that is too long, a directory that may not be looked into.
     """
     path = Path(path)
@@ -75,6 +83,11 @@ def refuse_existing(path: str | Path, overwrite: bool = False) -> None:
         raise UsageError(f"{path}: exists already; give another output, or --overwrite to replace it")
     if exists and Path.cwd().is_relative_to(path.resolve()):
         raise UsageError(f"{path}: is the working directory or holds it, and is not replaced; give another output")
+    if exists and not replaceable(path):
+        raise UsageError(
+            f"{path}: is not empty and not of Sottovoce's writing, and is not replaced; give another output, or remove "
+            "it yourself"
+        )
 
 
 def _place(temporary: Path, path: Path) -> None:

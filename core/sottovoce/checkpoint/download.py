@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sottovoce.checkpoint.guard import contained_path
+from sottovoce.checkpoint.guard import LEAVING, check_listing, contained_path
 from sottovoce.checkpoint.identity import CONFIGURATIONS, configuration_name
 from sottovoce.checkpoint.manifest import differences, read_manifest
 from sottovoce.errors import CheckpointError, SottovoceError, SourceError
@@ -65,6 +65,8 @@ def forget(directory: Path, names: Iterable[str]) -> None:
     """Take files out of the cache, with what they are links to."""
     for name in names:
         path = contained_path(directory, name, "the digest of")
+        if path.is_dir():
+            continue  # a digest's name may be anything
         path.resolve().unlink(missing_ok=True)
         path.unlink(missing_ok=True)
 
@@ -121,17 +123,30 @@ def _from_hugging_face(repository: Repository, options: LoadOptions, look: Look 
             token=options.token,
             local_files_only=offline(),
             allow_patterns=patterns,
-            ignore_patterns=list(IGNORED),
+            ignore_patterns=[*IGNORED, *LEAVING],
             library_name="sottovoce",
         )
         # The cache names a snapshot's folder by its commit; what is fetched next is of the same.
         revision = Path(directory).name
         return Path(directory)
 
+    if not offline() and not _COMMIT.fullmatch(revision or ""):
+        _check_hugging_face(repository.id, revision, options.token)
     if look is not None and not offline():
         _look_first(snapshot, look)
     directory = snapshot()
     return directory, directory.name
+
+
+def _check_hugging_face(name: str, revision: str | None, token: str | None) -> None:
+    from huggingface_hub import HfApi
+
+    try:
+        names = [entry.path for entry in HfApi(token=token).list_repo_tree(name, revision=revision, recursive=True)]
+    except Exception:
+        # The client comes to the same, and knows what is in its cache.
+        return
+    check_listing(names, name)
 
 
 def _from_modelscope(repository: Repository, options: LoadOptions, look: Look = None) -> tuple[Path, str]:
@@ -161,7 +176,8 @@ def _from_modelscope(repository: Repository, options: LoadOptions, look: Look = 
             token=options.token,
             local_files_only=cached_only,
             allow_patterns=patterns,
-            ignore_patterns=list(IGNORED),
+            # The client lists once more, and joins what it is told then.
+            ignore_patterns=[*IGNORED, *LEAVING],
         )
         return Path(directory)
 
@@ -175,20 +191,21 @@ def _from_modelscope(repository: Repository, options: LoadOptions, look: Look = 
 
 
 def _modelscope_commit(name: str, revision: str, token: str | None) -> str:
-    """The commit that a branch or a tag is: the newest of those that last changed its files.
+    """The commit that a branch or a tag is: the newest of those that last changed its files, whose names are checked.
 
     ModelScope tells no other; the files at that commit are those of the branch, whatever is pushed meanwhile.
     """
     from modelscope_hub import HubApi
 
-    if _COMMIT.fullmatch(revision):
-        return revision
     hub = HubApi(token=token)
     hub = HubApi(token=token, endpoint=hub.resolve_endpoint_for_read(name, repo_type="model"))
     files = hub.legacy.list_repo_files(name, "model", revision=revision)
     if not files:
         # ModelScope answers so for a revision that there is not.
         raise LookupError(f"it has no revision {revision!r}, or nothing is in it")
+    check_listing((file.get("Path") or file.get("path") or file.get("Name") for file in files), name)
+    if _COMMIT.fullmatch(revision):
+        return revision
     commits = [
         (int(file.get("CommittedDate") or 0), str(file["Revision"]))
         for file in files

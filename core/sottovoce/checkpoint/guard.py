@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import stat
+import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path, PureWindowsPath
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 import yaml
@@ -16,6 +19,12 @@ CODE_KEYS = frozenset({"trust_remote_code", "remote_code", "auto_map", "custom_p
 
 LARGEST = 1_000_000
 """Entries that a configuration may have: a few lines of YAML can stand for more than a memory holds."""
+
+LEAVING = ("/*", "..", "../*", "*/..", "*/../*", "~*", "?:*")
+"""Patterns of names that leave a directory, for a client that lists the files of a hub itself."""
+
+_UNSEEN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+"""Categories of characters that control or hide, such as line ends and changes of direction."""
 
 
 def read_config(path: Path, refuse: Iterable[str] = CODE_KEYS, *, references: bool = False) -> dict[str, Any]:
@@ -78,17 +87,70 @@ def contained_path(directory: Path, name: str, what: str = "the path") -> Path:
         SourceError: ``name`` is absolute or leaves the directory, by the rules of POSIX or of Windows, or is a link to
             a file elsewhere, unless that is the hub cache's own.
     """
-    windows = PureWindowsPath(name)
     path = directory / name
     try:
         target = path.resolve()
         target.exists()
     except (OSError, RuntimeError, ValueError) as error:
         raise SourceError(f"{directory}: {what} {name!r} is no path ({error})") from None
-    outside = windows.drive or windows.root or ".." in windows.parts or name.startswith("~")
-    if outside or not any(target.is_relative_to(root) for root in _roots(directory.resolve())):
+    if _leaves(name) or not any(target.is_relative_to(root) for root in _roots(directory.resolve())):
         raise SourceError(f"{directory}: {what} {name!r} leaves the model's directory")
     return path
+
+
+def check_files(directory: Path) -> None:
+    """Look at all that lies in a model's directory, before any of it is opened by whomever.
+
+    What is hidden is nobody's and left alone.
+
+    Raises:
+        SourceError: Something is a link to what lies elsewhere, unless that is the hub cache's own, or it is no file:
+            a pipe, which would be waited for, a socket or a device.
+    """
+    roots = _roots(directory.resolve())
+    for folder, folders, files in os.walk(directory):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in (*folders, *(name for name in files if not name.startswith("."))):
+            _check_file(directory, Path(folder, name), roots)
+
+
+def _check_file(directory: Path, path: Path, roots: tuple[Path, ...]) -> None:
+    name = ascii(path.relative_to(directory).as_posix())[:100]
+    try:
+        inside = not path.is_symlink() or any(path.resolve().is_relative_to(root) for root in roots)
+        mode = path.stat().st_mode if inside and path.exists() else None
+    except (OSError, RuntimeError) as error:
+        raise SourceError(f"{directory}: {name} cannot be read ({error})") from None
+    if not inside:
+        raise SourceError(f"{directory}: {name} is a link that leaves the model's directory; put the file itself there")
+    if mode is not None and not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise SourceError(f"{directory}: {name} is no file but a pipe, a socket or a device; take it out")
+
+
+def check_listing(names: Iterable[Any], repository: str) -> None:
+    """Look at the names of files that a hub lists, before its client makes paths of them.
+
+    Raises:
+        SourceError: A name is no text or empty, is absolute or leaves the directory by the rules of POSIX or of
+            Windows, or holds characters that are not to be seen.
+    """
+    for name in names:
+        if not isinstance(name, str) or not PurePosixPath(name).parts:
+            raise SourceError(
+                f"{repository}: nothing was fetched: the hub lists a file without a name ({ascii(name)[:100]}); "
+                "tell its publisher"
+            )
+        if _leaves(name) or any(unicodedata.category(character) in _UNSEEN for character in name):
+            raise SourceError(
+                f"{repository}: nothing was fetched: the hub lists {ascii(name)[:100]}, which is no file of a "
+                "repository; tell its publisher"
+            )
+
+
+def _leaves(name: str) -> bool:
+    """Whether a name is absolute or goes up, by the rules of POSIX or of Windows."""
+    windows = PureWindowsPath(name)
+    return bool(windows.drive or windows.root or ".." in windows.parts or name.startswith("~"))
 
 
 def _roots(directory: Path) -> tuple[Path, ...]:

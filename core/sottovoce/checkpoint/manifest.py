@@ -51,7 +51,7 @@ def read_manifest(directory: Path) -> dict[str, str] | None:
     Raises:
         SourceError: They are not to be understood.
     """
-    path = directory / COMPRESSION_FILE
+    path = contained_path(directory, COMPRESSION_FILE)
     if not path.is_file():
         return None
     try:

@@ -8,6 +8,7 @@ import traceback
 import click
 
 import sottovoce
+from sottovoce import telemetry
 from sottovoce.cli import about, align, compress, demo, evaluate, export, inspect, pull, push
 from sottovoce.cli.ending import INTERRUPTED, Ended, handle_signals
 from sottovoce.cli.output import show_any_character
@@ -51,6 +52,7 @@ for _command in (
 
 def main() -> None:
     """Run the command line; exit 0 done, 1 failed, 2 wrong use, 130 interrupted."""
+    telemetry.forbid()
     handle_signals()
     show_any_character()
     sys.exit(_run())

@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +20,9 @@ from sottovoce.errors import OutputError, SamplesError, UsageError
 if TYPE_CHECKING:
     from sottovoce.architecture import Architecture
 
+_START = 1000
+_BEGINNING = re.compile(r'1\n\d\d:\d\d:\d\d,\d{3} --> |File type = "ooTextFile"|\{"language": ')
+"""How what we write begins: subtitles, a TextGrid, JSON."""
 _WRITERS = {"json": "to_json", "srt": "to_srt", "textgrid": "to_textgrid"}
 
 
@@ -56,7 +61,7 @@ def align(
     _refuse_missing(audio)
     if output is not None:
         form = form or _form_of(output)
-        _refuse_existing(output, overwrite)
+        _refuse_existing(output, overwrite, (audio, text_file))
     loaded = loading.load(model, **where)
     if loaded.architecture.align is None:
         raise UsageError(_not_an_aligner(model, loaded.architecture))
@@ -119,15 +124,36 @@ def _refuse_missing(audio: Path) -> None:
     raise SamplesError(f"{audio}: no such audio file")
 
 
-def _refuse_existing(path: Path, overwrite: bool) -> None:
+def _refuse_existing(path: Path, overwrite: bool, read: Iterable[Path | None]) -> None:
     try:
-        is_directory, exists = path.is_dir(), path.exists()
+        is_directory, is_file, exists = path.is_dir(), path.is_file(), path.exists()
+        is_read = exists and any(source is not None and source.exists() and path.samefile(source) for source in read)
     except OSError as error:
         raise OutputError(f"{path}: cannot be written ({error.strerror or error})") from error
     if is_directory:
         raise UsageError(f"{path}: is a directory; give a file")
     if exists and not overwrite:
         raise UsageError(f"{path}: exists already; give another output, or --overwrite to replace it")
+    if is_read:
+        raise UsageError(f"{path}: is what is aligned, and is not replaced; give another output")
+    if exists and not is_file:
+        raise UsageError(f"{path}: is no file but a device or a pipe; leave --output out for standard output")
+    if exists and not _is_alignment(path):
+        raise UsageError(
+            f"{path}: is no alignment by its name or content, and is not replaced; give another output, or remove it"
+        )
+
+
+def _is_alignment(path: Path) -> bool:
+    """Whether a file may be replaced by an alignment: its name says that it is one, or its content begins as one."""
+    if path.suffix.lower().removeprefix(".") in _WRITERS:
+        return True
+    try:
+        with path.open(encoding="utf-8") as file:
+            start = file.read(_START)
+    except (OSError, UnicodeDecodeError):
+        return False
+    return not start or _BEGINNING.match(start) is not None
 
 
 def _write(path: Path, text: str, overwrite: bool) -> None:

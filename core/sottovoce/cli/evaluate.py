@@ -41,13 +41,14 @@ def evaluate(
     from sottovoce import evaluation, tables
     from sottovoce import record as records
     from sottovoce.checkpoint.directory import new_directory, refuse_existing
+    from sottovoce.checkpoint.ownership import EVALUATION_FILE
     from sottovoce.report import to_json
 
     if record:
         records.require_recordable(model)
     named = records.read_dataset(dataset) if dataset else None
     if output is not None:
-        refuse_existing(output, overwrite)
+        refuse_existing(output, overwrite, _is_evaluation)
     with out.progress() as progress:
         report = evaluation.evaluate(model, data, baseline, progress=progress, **where)
     report = dataclasses.replace(report, dataset=named)
@@ -57,7 +58,14 @@ def evaluate(
         records.record(report, model)
     form = report.to_dict()
     if output is not None:
-        with new_directory(output, overwrite) as temporary:
+        with new_directory(output, overwrite, _is_evaluation) as temporary:
             text = to_json(form, indent=1) + "\n"
-            (temporary / "evaluation.json").write_text(text, encoding="utf-8")
+            (temporary / EVALUATION_FILE).write_text(text, encoding="utf-8")
     out.result(form, lambda: tables.evaluation(report))
+
+
+def _is_evaluation(directory: Path) -> bool:
+    """An earlier evaluation or an empty directory: a model is not replaced by what was measured of it."""
+    from sottovoce.checkpoint.ownership import holds_only_evaluation
+
+    return holds_only_evaluation(directory)

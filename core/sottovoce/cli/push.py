@@ -78,15 +78,22 @@ def _write_card(report: PushReport, directory: Path, out: Output) -> None:
     """Write the card's own files; those of the model lie where they are. An earlier card is replaced, nothing else."""
     from sottovoce.checkpoint.directory import new_directory
     from sottovoce.errors import UsageError
-    from sottovoce_hub.card import CARD_FILES
 
-    there = [path.relative_to(directory) for path in directory.rglob("*") if not path.is_dir()]
-    if any(path.as_posix() not in CARD_FILES and not path.match("card/*.png") for path in there):
+    if _others(directory):
         raise UsageError(f"{directory}: holds more than a card, and is not replaced; name another place by --card")
-    with new_directory(directory, overwrite=True) as temporary:
+    with new_directory(directory, overwrite=True, replaceable=lambda path: not _others(path)) as temporary:
         for file in report.files:
             if isinstance(file.content, bytes):
                 path = temporary / file.name
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(file.content)
     out.note(f"the card is in {directory}")
+
+
+def _others(directory: Path) -> bool:
+    """Whether a directory holds anything but a card."""
+    from sottovoce_hub.card import CARD_FILES
+
+    there = (path.relative_to(directory) for path in directory.rglob("*") if path.is_symlink() or not path.is_dir())
+    pictures = "card", ".png"
+    return any(path.as_posix() not in CARD_FILES and (str(path.parent), path.suffix) != pictures for path in there)

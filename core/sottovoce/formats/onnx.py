@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sottovoce import telemetry
 from sottovoce.errors import OutputError
 
 if TYPE_CHECKING:
@@ -151,6 +152,7 @@ def _evaluating(module: nn.Module) -> Iterator[None]:
 
 
 def _require(name: str) -> Any:
+    telemetry.forbid()
     try:
         return importlib.import_module(name)
     except ImportError as error:

@@ -10,6 +10,7 @@ import pytest
 
 from sottovoce.checkpoint import new_directory
 from sottovoce.checkpoint.directory import refuse_existing
+from sottovoce.checkpoint.ownership import MARKER
 from sottovoce.errors import OutputError, UsageError
 
 
@@ -22,6 +23,7 @@ def old(tmp_path: Path) -> Path:
     directory = tmp_path / "out"
     directory.mkdir()
     (directory / "old.txt").write_text("old")
+    (directory / MARKER).touch()
     return directory
 
 
@@ -67,7 +69,7 @@ def test_an_existing_directory_is_refused(old: Path) -> None:
 def test_overwrite_replaces_the_whole_directory(old: Path) -> None:
     with new_directory(old, overwrite=True) as temporary:
         (temporary / "new.txt").write_text("new")
-        assert names(old) == ["old.txt"]
+        assert names(old) == [MARKER, "old.txt"]
     assert names(old) == ["new.txt"]
     assert names(old.parent) == ["out"]
 
@@ -96,7 +98,7 @@ def test_the_old_one_is_put_back_when_the_exchange_fails(
     with pytest.raises((OutputError, KeyboardInterrupt)), new_directory(old, overwrite=True) as temporary:
         (temporary / "new.txt").write_text("new")
     assert names(old.parent) == ["out"]
-    assert names(old) == ["old.txt"]
+    assert names(old) == [MARKER, "old.txt"]
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
@@ -177,3 +179,12 @@ def test_what_came_meanwhile_is_never_replaced(kind: str, tmp_path: Path) -> Non
             out.mkdir()
     assert (out.is_symlink(), out.is_file(), out.is_dir()) == (kind == "link", kind == "file", kind == "directory")
     assert names(tmp_path / "out-2") == ["a.txt"]
+
+
+def test_what_became_somebody_elses_meanwhile_is_not_replaced_and_the_work_is_kept(old: Path) -> None:
+    problem = "is not replaced; what this run made is in"
+    with pytest.raises(OutputError, match=problem), new_directory(old, overwrite=True) as temporary:
+        (temporary / "new.txt").write_text("new")
+        (old / MARKER).unlink()
+    assert names(old) == ["old.txt"]
+    assert names(old.with_name("out-2")) == ["new.txt"]

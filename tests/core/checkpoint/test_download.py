@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from core.hubs import COMMIT, Hub, python, serve
+from core.hubs import COMMIT, EVIL, Hub, python, serve
 from core.toy import make_model
 
 HUBS = ("hf", "modelscope")
@@ -191,3 +191,36 @@ except sottovoce.SottovoceError as error:
     done = python(code, hub, tmp_path / "home")
     assert "owner/toy: could not be fetched" in done.stdout
     assert "404" in done.stdout
+
+
+def names_elsewhere(folder: Path) -> list[str]:
+    return [
+        str(folder / "absolute.txt"), "a/../../../../climbed.txt", "../climbed.txt", "..", "C:/climbed.txt",
+        "~/climbed.txt", "a\\..\\..\\climbed.txt", "", "line\nend.txt", "\x1b[2Jclear.txt", "\u202etxt.reverse",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", HUBS)
+def test_a_listing_of_names_elsewhere_is_refused_and_nothing_is_fetched(
+    kind: str, hub: Hub, model: Path, tmp_path: Path
+) -> None:
+    wanted = []
+    for number, name in enumerate(names_elsewhere(tmp_path)):
+        if name or kind == "hf":  # ModelScope's client takes another key for the name then
+            hub.repositories[f"owner/evil{number}"] = model
+            hub.listed[f"owner/evil{number}"] = [name]
+            wanted.append((f"owner/evil{number}", {}))
+    for found, message in fetch(hub, tmp_path / "home", kind, *wanted):
+        assert found == "ERROR", message
+        assert "nothing was fetched: the hub lists" in message
+        assert message.isprintable()
+    assert not [path for path in tmp_path.rglob("*") if path.is_file() and path.read_bytes() == EVIL]
+
+
+@pytest.mark.parametrize("kind", HUBS)
+def test_a_hub_that_lists_them_only_to_its_client_writes_nothing_elsewhere(kind: str, hub: Hub, tmp_path: Path) -> None:
+    hub.hides_first = True
+    hub.listed["owner/toy"] = [name for name in names_elsewhere(tmp_path)[:6] if name != ".."]
+    [(found, message)] = fetch(hub, tmp_path / "home", kind)
+    assert found == "FOUND", message
+    assert not [path for path in tmp_path.rglob("*") if path.is_file() and path.read_bytes() == EVIL]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import socket
 import tempfile
 from itertools import pairwise
 from pathlib import Path
@@ -14,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sottovoce.checkpoint import contained_path, read_config
-from sottovoce.checkpoint.guard import CODE_KEYS
+from sottovoce.checkpoint.guard import CODE_KEYS, check_files
 from sottovoce.errors import SourceError
 
 KEYS = st.text("abcdefgh_", min_size=1, max_size=6)
@@ -178,3 +181,59 @@ def test_the_hub_caches_own_links_are_followed(tmp_path: Path) -> None:
     assert contained_path(snapshot, "tokens.json").read_text() == "content"
     with pytest.raises(SourceError, match="leaves"):
         contained_path(snapshot, "other")
+
+
+@pytest.mark.parametrize(
+    "name", ["LICENSE", "NOTICE.txt", "config.json", "tokenizer.json", "model.safetensors", "a/b.jinja"]
+)
+@pytest.mark.parametrize("absolute", [True, False])
+def test_a_link_that_leaves_a_models_directory_is_refused(name: str, absolute: bool, tmp_path: Path) -> None:
+    model, outside = tmp_path / "model", tmp_path / "secret"
+    (model / name).parent.mkdir(parents=True)
+    outside.write_text("secret")
+    (model / name).symlink_to(outside if absolute else os.path.relpath(outside, (model / name).parent))
+    with pytest.raises(SourceError, match=rf"'{name}' is a link that leaves the model's directory"):
+        check_files(model)
+
+
+@pytest.mark.parametrize("target", ["/", "..", "../other", "/proc/self/root/etc", "none/../../.."])
+def test_a_linked_folder_that_leaves_it_is_refused(target: str, tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "other").mkdir()
+    (tmp_path / "model" / "additional_chat_templates").symlink_to(target)
+    with pytest.raises(SourceError, match="'additional_chat_templates' is a link that leaves"):
+        check_files(tmp_path / "model")
+
+
+def test_links_within_a_directory_and_those_of_a_hubs_cache_are_allowed(tmp_path: Path) -> None:
+    snapshot, blobs = tmp_path / "models--a--b" / "snapshots" / ("a" * 40), tmp_path / "models--a--b" / "blobs"
+    snapshot.mkdir(parents=True)
+    blobs.mkdir()
+    (blobs / "1234").write_text("content")
+    (snapshot / "config.json").symlink_to("../../blobs/1234")
+    (snapshot / "same.json").symlink_to("config.json")
+    (snapshot / "missing.json").symlink_to("nothing")
+    (snapshot / ".cache").symlink_to("/")
+    check_files(snapshot)
+    (tmp_path / "link").symlink_to(snapshot)
+    check_files(tmp_path / "link")
+    (snapshot / "other.json").symlink_to("../../refs")
+    with pytest.raises(SourceError, match="other.json"):
+        check_files(snapshot)
+
+
+@pytest.mark.parametrize("name", ["README.md", "tokenizer.json", "config.json", "deep/er/x"])
+@pytest.mark.parametrize("kind", ["pipe", "socket", "link to a device", "loop"])
+def test_what_is_no_file_is_refused_and_not_waited_for(kind: str, name: str, tmp_path: Path) -> None:
+    path = tmp_path / "m" / name
+    path.parent.mkdir(parents=True)
+    with contextlib.closing(socket.socket(socket.AF_UNIX)) as listening, contextlib.chdir(path.parent):
+        if kind == "pipe":
+            os.mkfifo(path.name)
+        elif kind == "socket":
+            listening.bind(path.name)
+        else:
+            path.symlink_to("/dev/zero" if kind == "link to a device" else path.name)
+        with pytest.raises(SourceError, match=name) as caught:
+            check_files(tmp_path / "m")
+    assert str(caught.value).isprintable()

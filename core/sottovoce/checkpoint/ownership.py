@@ -1,0 +1,69 @@
+"""What Sottovoce wrote, and may therefore replace: every other directory is somebody's work."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from pathlib import Path
+
+from sottovoce.report import COMPRESSION_FILE
+
+MARKER = ".sottovoce"
+"""A file in what we write without :data:`COMPRESSION_FILE`, for another engine or fetched from a hub."""
+EVALUATION_FILE = "evaluation.json"
+
+_LARGEST_REPORT = 100_000_000
+_END = 1_000_000
+_COMMENT = b"exported by Sottovoce"
+
+
+def mark(directory: Path) -> None:
+    """Let :func:`is_written_by_us` know a directory that has nothing else to be known by."""
+    if not is_written_by_us(directory):
+        text = "Written by Sottovoce, which may replace this directory (--overwrite). Delete this file to keep it.\n"
+        (directory / MARKER).write_text(text, encoding="ascii")
+
+
+def is_written_by_us(directory: Path) -> bool:
+    """Return whether a directory is empty or of our writing, that of earlier versions too.
+
+    It is known by its compression report, by the marker, by what our ONNX graphs say of themselves, or by being an
+    evaluation's and nothing else.
+    """
+    with contextlib.suppress(OSError):
+        return (
+            holds_only_evaluation(directory)
+            or _is_file(directory / MARKER)
+            or _is_report(directory / COMPRESSION_FILE)
+            or _is_graph(directory / "model.onnx")
+        )
+    return False
+
+
+def holds_only_evaluation(directory: Path) -> bool:
+    """Return whether a directory is empty or holds what ``evaluate`` writes and nothing else."""
+    return set(os.listdir(directory)) <= {EVALUATION_FILE}  # noqa: PTH208  # links and folders count too
+
+
+def _is_file(path: Path) -> bool:
+    return path.is_file() and not path.is_symlink()
+
+
+def _is_report(path: Path) -> bool:
+    if not _is_file(path) or path.stat().st_size > _LARGEST_REPORT:
+        return False
+    try:
+        form = json.loads(path.read_bytes())
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(form, dict) and {"recipe", "architecture"} <= form.keys()
+
+
+def _is_graph(path: Path) -> bool:
+    if not _is_file(path):
+        return False
+    with path.open("rb") as file:
+        # The metadata is the last that a graph's file holds.
+        file.seek(max(path.stat().st_size - _END, 0))
+        return _COMMENT in file.read()
