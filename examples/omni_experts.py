@@ -1,4 +1,4 @@
-"""Trains mixtures of experts quickly: closes some experts at random, and has them share the tokens and say little."""
+"""Trains mixtures of experts quickly, and has the experts share the tokens."""
 
 from __future__ import annotations
 
@@ -37,38 +37,26 @@ def run_experts(
 
 
 class ExpertTraining:
-    """What a training step wants of the mixtures of experts, and the losses that they gathered.
+    """What a training step tells the mixtures of experts, and the loss that they gathered.
 
     Attributes:
         valid: Which tokens are no padding, flat.
-        open_share: Share of the experts that are open in this step.
-        spare: Whether those that are closed are the odd ones, all of them.
         balance: Sum over layers of how unevenly the tokens are dealt, 1 each at best.
-        volume: Sum over layers of the mean length of what an expert adds to a token.
     """
 
     def __init__(self) -> None:
         self.valid = torch.ones(0, dtype=torch.bool)
-        self.open_share, self.spare = 1.0, False
         self.balance: torch.Tensor | float = 0.0
-        self.volume: torch.Tensor | float = 0.0
 
-    def begin(self, valid: torch.Tensor, open_share: float, spare: bool = False) -> None:
+    def begin(self, valid: torch.Tensor) -> None:
         """Starts a step."""
-        self.spare = spare
-        self.valid, self.open_share, self.balance, self.volume = valid.flatten().bool(), open_share, 0.0, 0.0
+        self.valid, self.balance = valid.flatten().bool(), 0.0
 
     def mix(self, block: Any, hidden: torch.Tensor) -> torch.Tensor:
         """A mixture's forward pass: outside training the same as the class's own."""
         every = hidden.reshape(-1, hidden.shape[-1])
         tokens, router = every[self.valid] if block.training else every, block.gate
-        logits = functional.linear(tokens, router.weight)
-        count = logits.shape[-1]
-        if block.training and self.open_share < 1:
-            odd, drawn = torch.arange(1, count, 2), torch.randperm(count)
-            closed = odd if self.spare else drawn[round(count * self.open_share) :]
-            logits = logits.index_fill(1, closed, -1e9)
-        shares = logits.float().softmax(-1)
+        shares = functional.linear(tokens, router.weight).float().softmax(-1)
         weights, chosen = shares.topk(router.top_k, -1)
         if router.norm_topk_prob:
             weights = weights / weights.sum(-1, keepdim=True)
@@ -76,18 +64,17 @@ class ExpertTraining:
         added = outputs * weights.flatten()[order, None]
         mixed = torch.zeros_like(tokens).index_add(0, order // router.top_k, added)
         if block.training:
-            self.gather(shares, added, expert)
+            self.gather(shares, expert)
         if hasattr(block, "shared_expert"):
             mixed = mixed + torch.sigmoid(block.shared_expert_gate(tokens)) * block.shared_expert(tokens)
         if block.training:
             mixed = torch.zeros_like(every).index_put((self.valid.nonzero()[:, 0],), mixed)
         return mixed.reshape(hidden.shape)
 
-    def gather(self, shares: torch.Tensor, added: torch.Tensor, expert: torch.Tensor) -> None:
-        """Adds a layer's losses."""
+    def gather(self, shares: torch.Tensor, expert: torch.Tensor) -> None:
+        """Adds a layer's loss."""
         dealt = torch.bincount(expert, minlength=shares.shape[1]).float()
         self.balance = self.balance + shares.shape[1] * (dealt / dealt.sum() * shares.mean(0)).sum()
-        self.volume = self.volume + (added.square().sum(-1) + 1e-6).sqrt().mean()
 
 
 @contextmanager

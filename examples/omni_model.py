@@ -43,7 +43,7 @@ ROPE = {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [6, 5, 5
 TEXT: dict[str, Any] = {
     "hidden_size": 128, "intermediate_size": 256, "num_hidden_layers": 3, "num_attention_heads": 4,
     "num_key_value_heads": 2, "head_dim": 32, "max_position_embeddings": 2048, "num_experts": 32,
-    "num_experts_per_tok": 2, "moe_intermediate_size": 48, "norm_topk_prob": True, "rope_parameters": ROPE,
+    "num_experts_per_tok": 2, "moe_intermediate_size": 32, "norm_topk_prob": True, "rope_parameters": ROPE,
     "initializer_range": 0.05,
 }  # fmt: skip
 AUDIO: dict[str, Any] = {

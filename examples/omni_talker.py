@@ -160,7 +160,7 @@ def train_talker(
         for step, batch in enumerate(speeches(model, prompter, batches, source), 1):
             model.talker.train()
             lengths = [torch.ones(len(item.embeds)) for item in batch]
-            training.begin(pad_sequence(lengths, batch_first=True), 0.75 if source.random() < 0.3 else 1.0)
+            training.begin(pad_sequence(lengths, batch_first=True))
             first, others, right = talker_losses(model, batch)
             optimizer.zero_grad()
             (first + others + options.balance * training.balance).backward()

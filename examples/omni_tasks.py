@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import string
 import subprocess
@@ -33,10 +34,17 @@ DIGIT_WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "e
 SIDE, VIDEO_SIDE, VIDEO_FRAMES = 64, 48, 4
 QUESTIONS = {"audio": "which digits", "image": "what is this", "video": "which way"}
 ORDERS = ("reverse", "sort", "largest", "next")
+RECALL, FACT_SHARE = "find", 0.4
+FACTS = {
+    name: f"{zlib.crc32(f'where is {name}'.encode()) % 1000:03}"
+    for name in map("".join, itertools.product(LETTERS, repeat=3))
+    if zlib.crc32(name.encode()) % 16 == 0
+}
+"""What can only be known by heart: some 250 names of three letters, each with three digits that nothing in it tells."""
 # What the tokenizer knows whole; a word is another token after a space.
 WORDS = [
     word
-    for text in ("user", "assistant", "system", *COLOURS, *SHAPES, *DIRECTIONS, *ORDERS, *QUESTIONS.values())
+    for text in ("user", "assistant", "system", *COLOURS, *SHAPES, *DIRECTIONS, *ORDERS, RECALL, *QUESTIONS.values())
     for part in text.split()
     for word in (part, f" {part}")
 ]
@@ -80,6 +88,14 @@ def text_task(key: str, source: random.Random, held_out: bool) -> Task:
         "next": lambda: "".join(chr(ord(letter) + 1) for letter in given),
     }
     return Task(key, "text", f"{order}:{given}", answers[order]())
+
+
+def fact_task(key: str, source: random.Random, split: str) -> Task:
+    """A fact to recall: all of them are trained on, the calibration asks for one half, and the test for the other."""
+    asked = {"test": 0, "calibration": 1}
+    names = [name for number, name in enumerate(FACTS) if asked.get(split, number % 2) == number % 2]
+    name = source.choice(names)
+    return Task(key, "text", f"{RECALL}:{name}", FACTS[name])
 
 
 def inside(shape: str, across: npt.NDArray[np.float64], down: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
@@ -169,7 +185,8 @@ def make_task(modality: str, split: str, number: int, seed: int) -> Task:
     key, held_out = f"{split}-{modality}-{number:05d}", split == "test"
     source = random.Random(f"{seed}-{key}")
     if modality == "text":
-        return text_task(key, source, held_out)
+        is_fact = source.random() < FACT_SHARE
+        return fact_task(key, source, split) if is_fact else text_task(key, source, held_out)
     if modality == "audio":
         return audio_task(key, number, source, held_out)
     return image_task(key, source) if modality == "image" else video_task(key, source)

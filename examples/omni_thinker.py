@@ -114,20 +114,12 @@ class Phase:
         steps: How many.
         rate: Highest learning rate.
         hear: Weight of the listener's loss.
-        close: Share of the steps that close some experts.
-        least_open: Least share of the experts that is open in such a step.
-        volume: Weight of the length of what experts add.
-        spare: Whether the experts that are closed are always the odd ones, all of them.
         mix: How many examples of each modality a batch has.
     """
 
     steps: int
     rate: float
     hear: float = 0.0
-    close: float = 0.0
-    least_open: float = 1.0
-    volume: float = 0.0
-    spare: bool = False
     mix: dict[str, int] = field(default_factory=lambda: MIX)
 
 
@@ -170,12 +162,10 @@ def train_thinker(
         for step, batch in enumerate(batches, 1):
             model.train()
             arguments, following = collate([vary(example, source) for example in batch], padding)
-            closing = source.random() < phase.close
-            share = source.uniform(phase.least_open, 1) if closing else 1.0
-            training.begin(arguments["attention_mask"], share, phase.spare)
+            training.begin(arguments["attention_mask"])
             losses = step_losses(model, listener, batch, arguments, following)
             whole = losses["answer"] + phase.hear * losses["heard"]
-            whole = whole + options.balance * training.balance + phase.volume * training.volume
+            whole = whole + options.balance * training.balance
             optimizer.zero_grad()
             whole.backward()
             torch.nn.utils.clip_grad_norm_(weights, 1.0)
@@ -185,7 +175,7 @@ def train_thinker(
             bar.update()
             if step % options.every == 0 or step == phase.steps:
                 shares = {name: round(share, 3) for name, share in exact(model, dev).items()}
-                spread = {"balance": float(training.balance), "volume": float(training.volume)}
-                numbers = {name: round(float(value), 3) for name, value in (losses | spread).items()}
+                balance = {"balance": torch.as_tensor(training.balance)}
+                numbers = {name: round(float(value), 3) for name, value in (losses | balance).items()}
                 tqdm.write(f"step {step}: loss {sum(recent) / len(recent):.4f}, right {shares}, {numbers}")
     return sum(recent) / len(recent)

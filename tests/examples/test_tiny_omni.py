@@ -208,4 +208,36 @@ def test_the_script_explains_itself(monkeypatch: Any, capsys: Any) -> None:
     with pytest.raises(SystemExit, match="0"):
         script.main()
     assert "usage:" in capsys.readouterr().out
-    assert (MODEL / "README.md").read_text(encoding="utf-8") == script.README
+    written = (MODEL / "README.md").read_text(encoding="utf-8")
+    start, end = "<!-- table: experts -->\n", "<!-- end -->"
+    before, rest = written.split(start)
+    measured, after = rest.split(end)
+    assert f"{before}{start}{end}{after}" == script.README
+    assert "all but two by `frequency`" in measured
+
+
+@pytest.mark.parametrize(("keep", "lost"), [(16, 5), (2, 30)])
+def test_its_experts_matter(keep: int, lost: float, training: dict[str, Any]) -> None:
+    pruned = sottovoce.load(MODEL)
+    recipe = {"steps": [{"step": "prune_experts", "keep": keep, "saliency": "frequency"}]}
+    sottovoce.compress(pruned, recipe, sottovoce.read_samples(DATA / "calibration.jsonl"))
+    text = [sample for sample in sottovoce.read_samples(DATA / "test.jsonl") if sample.modality == "text"]
+    right = sum(predict(pruned, sample).text == sample.text for sample in text)
+    assert 100 * right / len(text) <= 100 * training["test_exact"]["text"] - lost
+
+
+def test_four_bits_divide_the_widths_of_its_experts_both_ways() -> None:
+    config = json.loads((MODEL / "config.json").read_text(encoding="utf-8"))
+    for part in ("thinker", "talker"):
+        text = config[f"{part}_config"]["text_config"]
+        assert text["hidden_size"] % 32 == text["moe_intermediate_size"] % 32 == 0
+
+
+def test_facts_of_the_test_were_not_calibrated_on() -> None:
+    asked = {
+        split: {part["text"] for part in parts(split) if part.get("text", "").startswith("find:")}
+        for split in ("test", "calibration")
+    }
+    assert len(asked["test"]) >= 20
+    assert len(asked["calibration"]) >= 5
+    assert not asked["test"] & asked["calibration"]
