@@ -295,6 +295,7 @@ def test_an_interrupted_compression_leaves_nothing(
     if old:
         output.mkdir(parents=True)
         (output / "old").touch()
+        mark(output)
     arguments = ["compress", str(source), "-r", "int8", "-o", str(output), "--overwrite"]
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1]), "SOTTOVOCE_PLUGINS": ""}
     with subprocess.Popen(
