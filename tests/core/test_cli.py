@@ -295,6 +295,7 @@ def test_an_interrupted_compression_leaves_nothing(
     if old:
         output.mkdir(parents=True)
         (output / "old").touch()
+        mark(output)
     arguments = ["compress", str(source), "-r", "int8", "-o", str(output), "--overwrite"]
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1]), "SOTTOVOCE_PLUGINS": ""}
     with subprocess.Popen(
@@ -310,7 +311,7 @@ def test_an_interrupted_compression_leaves_nothing(
     assert err.startswith(message)
     assert err.count("\n") == 1
     assert names(tmp_path) == (["new", "toy"] if old else ["toy"])
-    assert not old or (names(output.parent), names(output)) == (["out"], ["old"])
+    assert not old or (names(output.parent), names(output)) == (["out"], [MARKER, "old"])
 
 
 HEAVY = "{'torch', 'transformers', 'funasr', 'modelscope', 'onnx'}"
