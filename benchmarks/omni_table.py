@@ -30,16 +30,12 @@ def _prune(keep: float | int, saliency: str) -> dict[str, Any]:
 
 
 RECIPES: dict[str, Any] = {
-    "`reap25`": "reap25",
     "`reap50`": "reap50",
     "half of the experts by `frequency`": _prune(0.5, "frequency"),
     "three quarters by `reap`": _prune(0.25, "reap"),
     "three quarters by `frequency`": _prune(0.25, "frequency"),
-    "all but two by `reap`": _prune(2, "reap"),
     "all but two by `frequency`": _prune(2, "frequency"),
     "`int8`": "int8",
-    "`int8-weight`": "int8-weight",
-    "`fp8`": "fp8",
     "`int4`": "int4",
     "`int4-awq`": "int4-awq",
     "`reap50-int4`": "reap50-int4",
