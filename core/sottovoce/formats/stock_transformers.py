@@ -63,7 +63,13 @@ def limits(layers: Sequence[Stored], float_experts: Sequence[str] = ()) -> list[
             not experts and others > 1,
     }  # fmt: skip
     parts = [problem.partition(" (") for problem, there in problems.items() if there]
-    return [f"{what}: Sottovoce loads the result, transformers by itself cannot ({why}" for what, _, why in parts]
+    found = [f"{what}: Sottovoce loads the result, transformers by itself cannot ({why}" for what, _, why in parts]
+    if any(layer.scheme.activations == "static" for layer in layers):
+        found.append(
+            "ranges of inputs were calibrated: beside experts transformers by itself leaves them out, names them as "
+            "unexpected tensors, and computes with float inputs"
+        )
+    return found
 
 
 def _can_be_stacked(layer: Stored) -> bool:

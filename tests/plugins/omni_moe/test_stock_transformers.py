@@ -122,7 +122,11 @@ def test_every_tensor_finds_its_place(loaded: Loaded) -> None:
     assert loaded.facts.keys() == loaded.ours.keys()
     for name, facts in loaded.facts.items():
         assert {"missing_keys", "unexpected_keys", "mismatched_keys"} <= facts.keys()
-        assert {key: found for key, found in facts.items() if key.endswith("_keys") and found} == {}, name
+        # Calibrated ranges are left out there, as compress says before it works.
+        ranges = [key for key in facts["unexpected_keys"] if ".input_" in key]
+        assert bool(ranges) == (name == "int8-static")
+        left = {key: sorted({*facts[key]} - {*ranges}) for key in facts if key.endswith("_keys")}
+        assert not any(left.values()), (name, left)
 
 
 def test_generate_gives_the_tokens_that_it_gives_in_memory(loaded: Loaded) -> None:
