@@ -39,16 +39,26 @@ class Stored:
 
 def is_loaded_at_once(layers: Sequence[Stored]) -> bool:
     """Return whether the weights must become float while the model loads, and can."""
-    return _must_load_at_once(layers) and not limits(layers)
+    return _must_load_at_once(layers) and not _unreadable(layers)
 
 
 def limits(layers: Sequence[Stored], float_experts: Sequence[str] = ()) -> list[str]:
-    """Return why transformers by itself cannot read a model; nothing where it can.
+    """Return why transformers by itself cannot read a model, or what it leaves out; nothing where it reads all.
 
     Args:
         layers: All quantized layers.
         float_experts: Names of mixtures that stay float.
     """
+    told = _unreadable(layers, float_experts)
+    if _must_load_at_once(layers) and any(layer.scheme.activations == "static" for layer in layers):
+        told.append(
+            "ranges of inputs were calibrated: beside experts transformers by itself leaves them out, names them as "
+            "unexpected tensors, and computes with float inputs"
+        )
+    return told
+
+
+def _unreadable(layers: Sequence[Stored], float_experts: Sequence[str] = ()) -> list[str]:
     if not _must_load_at_once(layers):
         return []
     experts, others = _kinds(layers)
@@ -63,13 +73,7 @@ def limits(layers: Sequence[Stored], float_experts: Sequence[str] = ()) -> list[
             not experts and others > 1,
     }  # fmt: skip
     parts = [problem.partition(" (") for problem, there in problems.items() if there]
-    found = [f"{what}: Sottovoce loads the result, transformers by itself cannot ({why}" for what, _, why in parts]
-    if any(layer.scheme.activations == "static" for layer in layers):
-        found.append(
-            "ranges of inputs were calibrated: beside experts transformers by itself leaves them out, names them as "
-            "unexpected tensors, and computes with float inputs"
-        )
-    return found
+    return [f"{what}: Sottovoce loads the result, transformers by itself cannot ({why}" for what, _, why in parts]
 
 
 def _can_be_stacked(layer: Stored) -> bool:
