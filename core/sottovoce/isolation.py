@@ -73,7 +73,8 @@ def _answer(stream: IO[bytes], progress: Callable[[str, int, int], None]) -> Any
             return content
 
 
-def _main() -> None:
+def open_answers() -> Callable[[str, Any], None]:
+    """Return what sends a kind and its content to the parent, in a process that was started to be asked."""
     # Only pickles go to the parent; whatever a library prints goes to standard error.
     stream = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
@@ -82,6 +83,11 @@ def _main() -> None:
         stream.write(pickle.dumps((kind, content)))
         stream.flush()
 
+    return send
+
+
+def _main() -> None:
+    send = open_answers()
     try:
         function, arguments = _request()
         send("result", function(*arguments, progress=lambda *report: send("progress", report)))

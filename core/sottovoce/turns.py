@@ -6,7 +6,6 @@ A machine is not equally fast at every minute. What is timed once, one model aft
 from __future__ import annotations
 
 import contextlib
-import os
 import pickle
 import statistics
 import subprocess
@@ -19,7 +18,7 @@ import psutil
 
 from sottovoce.errors import SottovoceError
 from sottovoce.interpreter import python_command, python_environment
-from sottovoce.isolation import describe_exit
+from sottovoce.isolation import describe_exit, open_answers
 
 ROUNDS = 5
 """Times that each model is asked; the first turn of both, which warms them, is left out."""
@@ -134,13 +133,7 @@ def isolated(prepare: Callable[..., Timed], *arguments: Any) -> Iterator[Timed]:
 
 
 def _main() -> None:
-    stream = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)
-
-    def send(kind: str, content: Any) -> None:
-        stream.write(pickle.dumps((kind, content)))
-        stream.flush()
-
+    send = open_answers()
     try:
         prepare, arguments = pickle.load(sys.stdin.buffer)
         timed = prepare(*arguments)
