@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+from sottovoce.plain_text import one_line
+
 
 class SottovoceError(Exception):
-    """Base of every error that Sottovoce raises on purpose; its message is one line.
+    """Base of every error that Sottovoce raises on purpose; its message is one line that any terminal can show.
 
     Attributes:
         exit_code: What the command line exits with when the error reaches it.
+        longest: Characters that the message is cut to, where it may quote what somebody else wrote.
     """
 
     exit_code = 1
+    longest: int | None = None
+
+    def __init__(self, message: object = "") -> None:
+        """Keep the message without characters that would control a terminal."""
+        super().__init__(one_line(message, self.longest))
 
 
 class UsageError(SottovoceError):
@@ -26,6 +34,8 @@ class RecipeError(UsageError):
 class UnknownModelError(UsageError):
     """No installed plugin describes the model."""
 
+    longest = 300
+
 
 class PluginError(SottovoceError):
     """A plugin broke the contract; the message names the distribution."""
@@ -33,6 +43,8 @@ class PluginError(SottovoceError):
 
 class SourceError(SottovoceError):
     """A model's files are missing, damaged, or ask for something that is refused."""
+
+    longest = 300
 
 
 class CheckpointError(SourceError):

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from sottovoce.activations import Activations
+from sottovoce.checkpoint.source_errors import as_model_error
 from sottovoce.errors import SamplesError
 from sottovoce.machine import release_threads
 
@@ -98,7 +99,7 @@ class Lane(threading.Thread):
         self._go.acquire()
         try:
             if not self._ended:
-                with inference_mode():
+                with inference_mode(), as_model_error(self._model.source.name, self.sample.key):
                     result = self._model.architecture.forward(self._model, self.sample)
                     self.result = result if self.keeps_result else None
         except _AbandonedError:

@@ -13,7 +13,7 @@ from sottovoce.checkpoint.choice import asked_weights
 from sottovoce.checkpoint.download import fetch
 from sottovoce.checkpoint.guard import check_files
 from sottovoce.checkpoint.identity import class_name, refuse_code
-from sottovoce.checkpoint.manifest import read_manifest, verify
+from sottovoce.checkpoint.manifest import check_listed, read_manifest, verify
 from sottovoce.device import check_device
 from sottovoce.errors import PluginError, SourceError
 from sottovoce.host import Host, default_host
@@ -49,8 +49,11 @@ def load_with(name: str, options: LoadOptions, host: Host) -> Model:
     check_device(options.device)
     source = _find(name, options, host)
     check_files(source.directory)
-    if source.repository is None and (manifest := read_manifest(source.directory)):
-        verify(source.directory, manifest)
+    manifest = read_manifest(source.directory)
+    if manifest is not None:
+        check_listed(source.directory, manifest)
+        if source.repository is None:  # or it was verified as it was fetched
+            verify(source.directory, manifest)
     if options.weights is not None:
         asked_weights(source.directory, options.weights)
         source = replace(source, weights=options.weights)

@@ -1,4 +1,4 @@
-"""Weights that are numbers: what is not is told before any work, by the tensor's name."""
+"""Weights that are numbers, and scales that are positive: what is not is told before any work, by its name."""
 
 from __future__ import annotations
 
@@ -11,19 +11,24 @@ from sottovoce.machine import release_pages
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+_SCALES = ("weight_scale", "input_scale")
+"""What compressed-tensors calls the scales of a quantized layer."""
+
 
 def require_finite(module: nn.Module) -> None:
     """Look through a module's state; what is not in memory is left out.
 
     Raises:
-        NotFiniteError: A parameter is infinite or not a number, or a buffer is not a number; names it.
+        NotFiniteError: A parameter or a scale is infinite or not a number, a scale is not positive, or a buffer is not
+            a number; names it.
     """
     parameters = {name for name, _ in module.named_parameters(remove_duplicate=False)}
     state = module.state_dict()
     # Buffers may hold infinities, as masks do.
-    refuse_infinite((name, tensor) for name, tensor in state.items() if name in parameters)
+    strict = {name: tensor for name, tensor in state.items() if name in parameters or name.endswith(_SCALES)}
+    refuse_infinite(strict.items())
     for name, tensor in state.items():
-        if name not in parameters and _is_float(tensor) and bool(tensor.isnan().any()):
+        if name not in strict and _is_float(tensor) and bool(tensor.isnan().any()):
             raise _error(name)
 
 
@@ -31,7 +36,7 @@ def refuse_infinite(tensors: Iterable[tuple[str, Tensor]]) -> None:
     """Look through tensors by name.
 
     Raises:
-        NotFiniteError: One is infinite or not a number; names it.
+        NotFiniteError: One is infinite or not a number, or is a scale that is not positive; names it.
     """
     import torch
 
@@ -42,6 +47,8 @@ def refuse_infinite(tensors: Iterable[tuple[str, Tensor]]) -> None:
         low, high = torch.aminmax(tensor.detach())
         if not (low.isfinite() and high.isfinite()):
             raise _error(name)
+        if name.endswith(_SCALES) and not low > 0:
+            raise _error(name, "positive")
         release_pages(tensor)
 
 
@@ -50,7 +57,7 @@ def _is_float(tensor: Tensor) -> bool:
     return tensor.is_floating_point() and tensor.element_size() > 1 and not tensor.is_meta and tensor.numel() > 0
 
 
-def _error(name: str) -> NotFiniteError:
+def _error(name: str, quality: str = "finite") -> NotFiniteError:
     layer, _, own = name.rpartition(".")
     what = f"the {own} of the layer {layer!r}" if layer else f"the tensor {name!r}"
-    return NotFiniteError(f"{what} is not finite; the model is damaged")
+    return NotFiniteError(f"{what} is not {quality}; the model is damaged")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import stat
 import unicodedata
@@ -10,9 +9,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
-import yaml
-
+from sottovoce.checkpoint.plain_data import read_data
 from sottovoce.errors import SourceError
+from sottovoce.plain_text import UNSEEN, one_line
 
 CODE_KEYS = frozenset({"trust_remote_code", "remote_code", "auto_map", "custom_pipelines"})
 """Keys by which a configuration asks for code of its own."""
@@ -22,9 +21,6 @@ LARGEST = 1_000_000
 
 LEAVING = ("/*", "..", "../*", "*/..", "*/../*", "~*", "?:*")
 """Patterns of names that leave a directory, for a client that lists the files of a hub itself."""
-
-_UNSEEN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
-"""Categories of characters that control or hide, such as line ends and changes of direction."""
 
 
 def read_config(path: Path, refuse: Iterable[str] = CODE_KEYS, *, references: bool = False) -> dict[str, Any]:
@@ -36,16 +32,15 @@ def read_config(path: Path, refuse: Iterable[str] = CODE_KEYS, *, references: bo
         references: Whether ``${...}`` may stand in it, for a reader that leaves parts of it out.
 
     Raises:
-        SourceError: The file is missing or broken, holds a refused key or a ``${...}`` reference.
+        SourceError: The file is missing, broken or too large, holds a refused key, a ``${...}`` reference or a number
+            that is infinite or none.
     """
     try:
-        text = path.read_text(encoding="utf-8")
-        config = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
+        config = read_data(path)
     except FileNotFoundError:
         raise SourceError(f"{path.parent}: there is no {path.name}; is it a model directory?") from None
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-        # ValueError is broken JSON or UTF-8, and what YAML says of a date or a number that cannot be one.
-        raise SourceError(f"{path}: cannot be read: {' '.join(str(error).split())}") from None
+    except (OSError, ValueError) as error:
+        raise SourceError(f"{path}: cannot be read: {one_line(error, 160)}") from None
     if not isinstance(config, dict):
         raise SourceError(f"{path}: a configuration must be a mapping, not {type(config).__name__}")
     check_config(config, path, refuse, references=references)
@@ -66,11 +61,14 @@ def check_config(
             if number > LARGEST:
                 raise SourceError(f"{path}: cannot be read: it has more than {LARGEST} entries")
             if key in refused and value not in (None, False, "", [], {}):
+                where = one_line(place, 60)
                 raise SourceError(
-                    f"{path}: {place} is refused: nothing that a model repository brings is run or followed"
+                    f"{path}: {where} is refused: nothing that a model repository brings is run or followed"
                 )
             if not references and ("${" in str(key) or (isinstance(value, str) and "${" in value)):
-                raise SourceError(f"{path}: {place} holds a ${{...}} reference, which is not resolved; write the value")
+                raise SourceError(
+                    f"{path}: {one_line(place, 60)} holds a ${{...}} reference, which is not resolved; write the value"
+                )
     except RecursionError:
         raise SourceError(f"{path}: cannot be read: it holds itself, or is nested too deeply") from None
 
@@ -92,10 +90,14 @@ def contained_path(directory: Path, name: str, what: str = "the path") -> Path:
         target = path.resolve()
         target.exists()
     except (OSError, RuntimeError, ValueError) as error:
-        raise SourceError(f"{directory}: {what} {name!r} is no path ({error})") from None
+        raise SourceError(f"{directory}: {what} {_shown(name)} is no path ({one_line(error, 80)})") from None
     if _leaves(name) or not any(target.is_relative_to(root) for root in _roots(directory.resolve())):
-        raise SourceError(f"{directory}: {what} {name!r} leaves the model's directory")
+        raise SourceError(f"{directory}: {what} {_shown(name)} leaves the model's directory")
     return path
+
+
+def _shown(name: str) -> str:
+    return one_line(repr(name), 80)
 
 
 def check_files(directory: Path) -> None:
@@ -140,7 +142,7 @@ def check_listing(names: Iterable[Any], repository: str) -> None:
                 f"{repository}: nothing was fetched: the hub lists a file without a name ({ascii(name)[:100]}); "
                 "tell its publisher"
             )
-        if _leaves(name) or any(unicodedata.category(character) in _UNSEEN for character in name):
+        if _leaves(name) or any(unicodedata.category(character) in UNSEEN for character in name):
             raise SourceError(
                 f"{repository}: nothing was fetched: the hub lists {ascii(name)[:100]}, which is no file of a "
                 "repository; tell its publisher"

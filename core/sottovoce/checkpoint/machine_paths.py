@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import json
 import re
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
-import yaml
-
 from sottovoce.checkpoint.guard import entries
+from sottovoce.checkpoint.plain_data import parse_json, parse_yaml
 
 LARGEST = 20_000_000
 """Bytes; longer files are weights, and are not read."""
@@ -86,10 +84,10 @@ def _in_form(form: Any, roots: Sequence[str]) -> Iterator[tuple[str, str]]:
 def _parsed(name: str, text: str) -> Any:
     try:
         if name.endswith(".json"):
-            return json.loads(text)
+            return parse_json(text)
         if name.endswith((".yaml", ".yml")):
-            return yaml.safe_load(text)
-    except (ValueError, RecursionError, yaml.YAMLError):
+            return parse_yaml(text)
+    except ValueError:
         pass  # What cannot be parsed is searched as text.
     return None
 

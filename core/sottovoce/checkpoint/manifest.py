@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from sottovoce.checkpoint.guard import contained_path
+from sottovoce.checkpoint.guard import contained_path, read_config
+from sottovoce.checkpoint.identity import DESCRIPTION
 from sottovoce.errors import CheckpointError, SourceError
 from sottovoce.report import COMPRESSION_FILE
+
+_READ = re.compile(r".+\.(json|ya?ml|jinja|model|mvn)|(vocab|merges|tokens)\b.*|(seg|jieba)_.*dict\w*", re.IGNORECASE)
+_WEIGHTS = re.compile(r".+\.(safetensors|bin|pt|pth|pb)|.+\.(safetensors|bin)\.index\.json", re.IGNORECASE)
+"""Names of files that a library may read beside those that are listed."""
+_FIRST = "model.safetensors"
+"""What is read before all other weights."""
 
 
 def digests(directory: Path) -> dict[str, str]:
@@ -22,11 +31,45 @@ def verify(directory: Path, expected: Mapping[str, str]) -> None:
     """Compare the files of ``directory`` with their digests.
 
     Raises:
-        CheckpointError: A file is missing or differs; names all such files.
+        CheckpointError: A file is missing or differs; names the first of them.
     """
     if problems := differences(directory, expected):
-        listed = ", ".join(f"{name} {problem}" for name, problem in problems.items())
-        raise CheckpointError(f"{directory}: damaged: {listed}; fetch or make it again")
+        listed = ", ".join(f"{name[:60]} {problem}" for name, problem in list(problems.items())[:3])
+        more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
+        raise CheckpointError(f"{directory}: damaged: {listed}{more}; fetch or make it again")
+
+
+def check_listed(directory: Path, manifest: Mapping[str, str]) -> None:
+    """Look for files that a library would read although nothing says what they have to be.
+
+    Args:
+        directory: A compressed model's.
+        manifest: The digests of its files, by name.
+
+    Raises:
+        SourceError: There are such files; names some.
+    """
+    strays = []
+    for folder, folders, files in os.walk(directory):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        paths = [Path(folder, name) for name in files if not name.startswith(".")]
+        strays += [path.relative_to(directory).as_posix() for path in paths if _would_be_read(path, manifest)]
+    strays = [name for name in strays if name not in manifest and name != COMPRESSION_FILE]
+    if strays:
+        more = f" and {len(strays) - 3} more" if len(strays) > 3 else ""
+        listed = ", ".join(sorted(name[:60] for name in strays)[:3])
+        raise SourceError(
+            f"{directory}: {COMPRESSION_FILE} does not list {listed}{more}, which would be read; take it out of there"
+        )
+
+
+def _would_be_read(path: Path, manifest: Mapping[str, str]) -> bool:
+    if _WEIGHTS.fullmatch(path.name):
+        return _FIRST not in manifest
+    if path.name == DESCRIPTION:
+        # ModelScope puts one beside every model; only one that names files leads anywhere.
+        return "file_path_metas" in read_config(path)
+    return _READ.fullmatch(path.name) is not None
 
 
 def differences(directory: Path, expected: Mapping[str, str]) -> dict[str, str]:
@@ -58,6 +101,8 @@ def read_manifest(directory: Path) -> dict[str, str] | None:
         files = json.loads(path.read_text(encoding="utf-8"))["files"]
         if not all(isinstance(digest, str) for digest in files.values()):
             raise TypeError("a digest is no text")
+        if not files:
+            raise ValueError("it lists no files")
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise SourceError(f"{path}: damaged ({error}); fetch or make the model again") from None
     return dict(files)

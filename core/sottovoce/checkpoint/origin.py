@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
+from sottovoce.checkpoint.plain_data import parse_yaml
 
 CARD = "README.md"
 WEIGHT_FILES = (".safetensors", ".pt", ".bin", ".pth")
@@ -42,8 +42,8 @@ def front_matter(path: Path) -> dict[str, Any]:
     try:
         with path.open(encoding="utf-8") as file:
             found = _FRONT_MATTER.match(file.read(LARGEST_NOTICE))
-        content = yaml.safe_load(found[1]) if found else None
-    except (OSError, ValueError, RecursionError, yaml.YAMLError):
+        content = parse_yaml(found[1]) if found else None
+    except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}
 

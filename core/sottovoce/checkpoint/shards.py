@@ -12,12 +12,18 @@ from sottovoce.checkpoint.guard import contained_path, read_config
 from sottovoce.errors import CheckpointError, SourceError, UsageError
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 INDEX_ENDING = ".safetensors.index.json"
 _KINDS = (".safetensors", INDEX_ENDING, ".bin", ".bin.index.json", ".pt", ".pth")
+_DTYPES = {
+    "F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "F8_E4M3": "float8_e4m3fn",
+    "I64": "int64", "I32": "int32", "I16": "int16", "I8": "int8", "U8": "uint8", "BOOL": "bool",
+}  # fmt: skip
+"""Safetensors' words for types, and torch's."""
 _PART_BYTES = 256_000_000
 _log = logging.getLogger("sottovoce")
 _POINTER = b"version https://git-lfs"
@@ -34,7 +40,7 @@ class Shards:
             CheckpointError: A tensor stands in two files.
         """
         self._file_of: dict[str, Path] = {}
-        self._shapes: dict[str, tuple[int, ...]] = {}
+        self._forms: dict[str, tuple[tuple[int, ...], str]] = {}
         for path in paths:
             start_of(path)
             try:
@@ -81,7 +87,25 @@ class Shards:
 
     def shape(self, name: str) -> tuple[int, ...]:
         """The shape of a tensor, which is not read."""
-        return self._shapes[name]
+        return self._forms[name][0]
+
+    def dtype(self, name: str) -> torch.dtype:
+        """The type of a tensor, which is not read.
+
+        Raises:
+            SourceError: It is one that no model here has.
+        """
+        import torch
+
+        word = self._forms[name][1]
+        if word not in _DTYPES:
+            raise SourceError(f"{self._file_of[name]}: {name!r} is of the type {word!r}, which is not read here")
+        return getattr(torch, _DTYPES[word])  # type: ignore[no-any-return]
+
+    @property
+    def size_bytes(self) -> int:
+        """The bytes that the files take."""
+        return sum(path.stat().st_size for path in set(self._file_of.values()))
 
     def read(self, names: Iterable[str]) -> dict[str, Tensor]:
         """Copies of some tensors; the pages of the files are let go of while they are read.
@@ -137,7 +161,8 @@ class Shards:
                 if name in self._file_of:
                     raise CheckpointError(f"{path}: holds {name!r}, which {self._file_of[name].name} holds too")
                 self._file_of[name] = path
-                self._shapes[name] = tuple(file.get_slice(name).get_shape())
+                described = file.get_slice(name)
+                self._forms[name] = tuple(described.get_shape()), str(described.get_dtype())
 
 
 def first_file(directory: Path, asked: str | None = None) -> Path:

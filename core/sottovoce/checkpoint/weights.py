@@ -7,14 +7,17 @@ import pickle
 import re
 from collections.abc import Container, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sottovoce.architecture import matches
+from sottovoce.checkpoint.finite import require_finite
 from sottovoce.checkpoint.shard_writer import write_file
 from sottovoce.checkpoint.shards import start_of
-from sottovoce.errors import CheckpointError, SourceError
+from sottovoce.errors import CheckpointError, NotFiniteError, SourceError
+from sottovoce.plain_text import one_line
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor, nn
 
 ALLOW_HINT = "leave unexpected tensors out with allow_unexpected (--allow-unexpected NAME, or re:EXPRESSION)"
@@ -52,7 +55,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         raise
     except Exception as error:
         # A damaged pickle can fail in any way.
-        raise SourceError(f"{path}: the weights are damaged ({_line(error)})") from None
+        raise SourceError(f"{path}: the weights are damaged ({one_line(error, 160)})") from None
     for key in ("state_dict", "model_state_dict", "model"):
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]
@@ -106,7 +109,7 @@ def copy_tensors(path: Path, mapped: Container[str] = ()) -> dict[str, Tensor]:
     except SourceError:
         raise
     except Exception as error:
-        raise SourceError(f"{path}: the weights are damaged ({_line(error)})") from None
+        raise SourceError(f"{path}: the weights are damaged ({one_line(error, 160)})") from None
     return found
 
 
@@ -140,16 +143,28 @@ def load_strictly_(
         allow_unexpected: Patterns of names that the module does not have and that may be left out.
 
     Raises:
-        CheckpointError: A tensor is missing, unexpected or misshapen; lists them.
+        CheckpointError: A tensor is missing, unexpected, misshapen or of another type, or holds what is no weight.
     """
     own = module.state_dict()
     ties = shared_parameters(module)
     tensors = _with_shared(tensors, ties, where)
-    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-    check_fit({name: tuple(tensor.shape) for name, tensor in own.items()}, shapes, where, allow_unexpected)
+    check_fit(forms(own), forms(tensors), where, allow_unexpected)
     # A half-precision file becomes what the module was built for, as copying it in would do.
     module.load_state_dict({name: tensors[name].to(own[name].dtype) for name in own}, strict=True, assign=True)
     share_(module, ties)
+    check_values(module, where)
+
+
+def check_values(module: nn.Module, where: str) -> None:
+    """Look at the values that a module was given.
+
+    Raises:
+        CheckpointError: A weight is infinite or not a number, or a scale is not positive; names the file.
+    """
+    try:
+        require_finite(module)
+    except NotFiniteError as error:
+        raise CheckpointError(f"{where}: {error}") from None
 
 
 def shared_parameters(module: nn.Module) -> list[tuple[str, ...]]:
@@ -190,39 +205,56 @@ def _with_shared(tensors: Mapping[str, Tensor], groups: Iterable[tuple[str, ...]
     return complete
 
 
+class Form(NamedTuple):
+    """The shape and the type of a tensor."""
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+
+    def takes(self, stored: Form) -> bool:
+        """Whether a stored tensor can become one of this form: floats of another width can, integers never."""
+        floats = all(form.dtype.is_floating_point and form.dtype.itemsize > 1 for form in (self, stored))
+        return self.shape == stored.shape and (floats or self.dtype == stored.dtype)
+
+    def __str__(self) -> str:
+        """As in ``float32 [2, 3]``."""
+        return f"{str(self.dtype).removeprefix('torch.')} {list(self.shape)}"
+
+
+def forms(tensors: Mapping[str, Tensor]) -> dict[str, Form]:
+    """Return the form of every tensor, by name."""
+    return {name: Form(tuple(tensor.shape), tensor.dtype) for name, tensor in tensors.items()}
+
+
 def check_fit(
-    own: Mapping[str, tuple[int, ...]],
-    found: Mapping[str, tuple[int, ...]],
-    where: str,
-    allow_unexpected: Iterable[str] = (),
+    own: Mapping[str, Form], found: Mapping[str, Form], where: str, allow_unexpected: Iterable[str] = ()
 ) -> None:
-    """Compare the names and shapes that a module needs with those of a checkpoint.
+    """Compare the names, shapes and types that a module needs with those of a checkpoint.
 
     Raises:
-        CheckpointError: A tensor is missing, unexpected or misshapen; lists them.
+        CheckpointError: A tensor is missing, unexpected, misshapen or of another type; lists the first of them.
     """
     allowed = tuple(allow_unexpected)
     missing = [name for name in own if name not in found]
     unexpected = [
         name for name in found if name not in own and not any(matches(name, "", pattern) for pattern in allowed)
     ]
+    different = [name for name in own if name in found and not own[name].takes(found[name])]
     misshapen = [
-        f"{name} {list(found[name])} for {list(own[name])}"
-        for name in own
-        if name in found and found[name] != own[name]
+        f"{name} {list(found[name].shape)} for {list(own[name].shape)}"
+        for name in different
+        if found[name].shape != own[name].shape
     ]
+    mistyped = [f"{name} {found[name]} for {own[name]}" for name in different if found[name].shape == own[name].shape]
+    listed = ("missing", missing), ("misshapen", misshapen), ("of another type", mistyped), ("unexpected", unexpected)
     problems = [
-        f"{len(names)} {what}: {', '.join(names[:5])}{', ...' if len(names) > 5 else ''}"
-        for what, names in (("missing", missing), ("misshapen", misshapen), ("unexpected", unexpected))
+        f"{len(names)} {what}: {', '.join(one_line(name, 90) for name in names[:5])}{', ...' if names[5:] else ''}"
+        for what, names in listed
         if names
     ]
     if problems:
-        hint = f"; {ALLOW_HINT}" if unexpected and not missing + misshapen else ""
+        hint = f"; {ALLOW_HINT}" if unexpected and not missing + different else ""
         raise CheckpointError(f"{where}: the weights do not fit the model: {'; '.join(problems)}{hint}")
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]
 
 
 def leave_file_(module: nn.Module) -> None:

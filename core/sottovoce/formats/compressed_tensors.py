@@ -22,7 +22,13 @@ METHOD = "compressed-tensors"
 FORMATS = ("int-quantized", "pack-quantized", "naive-quantized")
 MIXED = "mixed-precision"
 _EXPERT_NUMBER = r"\.experts\.\d+"
-_TWO_NAMES = re.compile(r"re:\([\w\\.]+\|[\w\\.]+\)\\\.")
+_PART = r"(?:[\w-]|\\-)+"
+_NAME = rf"{_PART}(?:\\\.{_PART})*"
+_OWN_PATTERN = re.compile(rf"re:(?:\({_NAME}\|(?P<other>{_NAME})\)|{_PART})(?:\\\.(?:\\d\+|{_PART}))*")
+"""The patterns that are written here: parts of a name, any number as ``\\d+``, and one or two names to begin with.
+
+Nothing else is matched: an expression that somebody else wrote can take years.
+"""
 
 
 def describe(module: nn.Module, served_as: Mapping[str, str] | None = None) -> dict[str, Any] | None:
@@ -116,8 +122,10 @@ def is_own(config: Any) -> bool:
 
 def _is_foreign(name: Any) -> bool:
     """Whether a target is a pattern as other tools write them: ours mean experts, or begin with two names of a part."""
-    own = isinstance(name, str) and name.startswith("re:") and (_EXPERT_NUMBER in name or _TWO_NAMES.match(name))
-    return not own and isinstance(name, str) and (name.startswith("re:") or name in ("Linear", "Embedding"))
+    if not isinstance(name, str) or not name.startswith("re:"):
+        return name in ("Linear", "Embedding")
+    own = _OWN_PATTERN.fullmatch(name)
+    return own is None or not (own["other"] or _EXPERT_NUMBER in name)
 
 
 def _with_patterns(names: list[str], every: list[str], served_as: Mapping[str, str]) -> list[str]:
@@ -165,10 +173,7 @@ def _expanded(targets: list[tuple[str, Scheme]], module: nn.Module) -> Iterator[
         if not target.startswith("re:"):
             yield target, scheme
             continue
-        try:
-            matcher = re.compile(target[3:])
-        except re.error as error:
-            raise SourceError(f"quantization_config: {target!r} is no pattern ({error})") from None
+        matcher = re.compile(target[3:])
         yield from ((name, scheme) for name in every if matcher.fullmatch(name))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,14 +13,27 @@ from sottovoce.checkpoint.guard import read_config
 from sottovoce.checkpoint.machine_paths import is_path
 from sottovoce.checkpoint.shard_writer import ShardWriter
 from sottovoce.checkpoint.shards import WEIGHTS, Shards, say_choice, weight_files
+from sottovoce.checkpoint.source_errors import as_source_error
 from sottovoce.checkpoint.stream import Rename, Stream
-from sottovoce.checkpoint.weights import ALLOW_HINT, copy_tensors, load_strictly_, without_memory, write_tensors
+from sottovoce.checkpoint.weights import (
+    ALLOW_HINT,
+    Form,
+    check_values,
+    copy_tensors,
+    forms,
+    load_strictly_,
+    without_memory,
+    write_tensors,
+)  # fmt: skip
 from sottovoce.errors import CheckpointError, SourceError, UsageError
 from sottovoce.formats import compressed_tensors
 from sottovoce.hookspecs import hookimpl
-from sottovoce.libraries.unfused import fill_, tied
+from sottovoce.libraries.processors import check_files, load_processor
+from sottovoce.libraries.transformers_config import read_settings, stated_dtype
+from sottovoce.libraries.unfused import Names, fill_, has_conversions, tied
 from sottovoce.machine import available_memory
 from sottovoce.model import LoadOptions, Model, Source
+from sottovoce.plain_text import one_line
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -43,7 +57,7 @@ def sottovoce_load(source: Source, architecture: Architecture, options: LoadOpti
     if not (directory / "config.json").is_file():
         return None
     config = read_config(directory / "config.json")
-    compressed = compressed_tensors.is_own(config.get("quantization_config"))
+    compressed = _is_compressed(config, directory)
     say_choice(directory, options.weights)
     stream, rename = None, None
     if architecture.experts and not options.stream:
@@ -53,8 +67,9 @@ def sottovoce_load(source: Source, architecture: Architecture, options: LoadOpti
             f"{source.name}: a streamed model is worked on by the processor; leave out device={options.device}"
         )
     if compressed or architecture.experts or options.stream:
-        native = _build(config, options)
+        native = _build(config, directory, options)
         if native.can_generate() and (directory / "generation_config.json").is_file():
+            check_files(directory)
             native.generation_config = _generation_config(directory)
         stream, rename = _fill_(native, directory, config if compressed else {}, architecture, options)
     else:
@@ -64,7 +79,7 @@ def sottovoce_load(source: Source, architecture: Architecture, options: LoadOpti
     native.eval()
     if compressed and architecture.rewire is not None:
         architecture.rewire(native)
-    processor = (architecture.processor or _processor)(directory)
+    processor = load_processor(directory, native.config, architecture.processor)
     return Model(
         module=native, native=native, processor=processor, architecture=architecture, source=source, stream=stream,
         rename=rename,
@@ -127,37 +142,55 @@ def _is_too_large(directory: Path, options: LoadOptions) -> bool:
     return free is not None and size > free
 
 
-def _class(name: str) -> Any:
+def _is_compressed(config: Mapping[str, Any], directory: Path) -> bool:
+    """Whether the model is one of ours.
+
+    Raises:
+        SourceError: Another tool quantized it.
+    """
+    written = config.get("quantization_config")
+    if written is None or compressed_tensors.is_own(written):
+        return written is not None
+    method = written.get("quant_method") if isinstance(written, Mapping) else written
+    raise SourceError(
+        f"{directory}: was quantized by another tool (quant_method {one_line(repr(method), 60)}); "
+        "give the model that it was made from"
+    )
+
+
+def _class(config: Mapping[str, Any], directory: Path) -> Any:
     import transformers
 
-    found = getattr(transformers, name, None)
-    if found is None:
-        raise SourceError(f"transformers {transformers.__version__} has no class {name!r}; a newer version may")
+    names = config.get("architectures")
+    name = names[0] if isinstance(names, list) and names and isinstance(names[0], str) else ""
+    found = getattr(transformers, name, None) if name else None
+    if not isinstance(found, type) or not issubclass(found, transformers.PreTrainedModel):
+        raise SourceError(
+            f"{directory}: transformers {transformers.__version__} has no model class {name[:60]!r}; a newer may"
+        )
     return found
 
 
 def _load_dense(directory: Path, config: dict[str, Any], options: LoadOptions) -> Any:
-    from safetensors import SafetensorError
-
-    weight_files(directory, options.weights)
-    settings = _settings(config)
-    apply_(settings, options)
-    given = dict(options.native)
+    kind = _class(config, directory)
+    # What is built without memory costs little, and says whether the files are of one model.
+    built = _build(config, directory, options)
+    shards = Shards.of(directory, options.weights)
+    _check_types(built, shards, directory)
     if options.weights is not None:
-        settings.transformers_weights = options.weights
-        given = {"config": settings}
-    try:
-        native, info = _class(config["architectures"][0]).from_pretrained(
+        built.config.transformers_weights = options.weights
+    if built.can_generate() and (directory / "generation_config.json").is_file():
+        check_files(directory)
+    with as_source_error(directory, "transformers cannot read the model"):
+        native, info = kind.from_pretrained(
             directory,
+            config=built.config,
             dtype=options.dtype or "auto",
             local_files_only=True,
             trust_remote_code=False,
             use_safetensors=True,
             output_loading_info=True,
-            **given,
         )
-    except (SafetensorError, OSError, RuntimeError) as error:
-        raise SourceError(f"{directory}: the weights cannot be read: {' '.join(str(error).split())[:200]}") from None
     allowed = options.allow_unexpected
     info["unexpected_keys"] = [
         name for name in info["unexpected_keys"] if not any(matches(name, "", pattern) for pattern in allowed)
@@ -167,35 +200,53 @@ def _load_dense(directory: Path, config: dict[str, Any], options: LoadOptions) -
     if problems:
         hint = "" if info["missing_keys"] or info["mismatched_keys"] else f"; {ALLOW_HINT}"
         raise CheckpointError(f"{directory}: the weights do not fit the model: {'; '.join(problems)}{hint}")
+    check_values(native, str(directory))
     return native
 
 
-def _build(config: dict[str, Any], options: LoadOptions) -> Any:
+def _check_types(native: Any, shards: Shards, directory: Path) -> None:
+    """Refuse integers in the place of floats, which transformers would convert.
+
+    Raises:
+        CheckpointError: A tensor is of another type than the model's.
+    """
+    import torch
+
+    own, converts = forms(native.state_dict()), has_conversions(native)
+    for name, stored in Names.of(native, shards.names).stored.items():
+        form = Form(shards.shape(stored), shards.dtype(stored))
+        if name not in own and not converts:
+            continue  # It is said to be unexpected.
+        # A name that the model does not have may be a part of one.
+        expected = own.get(name, Form(form.shape, torch.float32))
+        if not expected._replace(shape=form.shape).takes(form):
+            raise CheckpointError(f"{directory}: {one_line(stored, 90)} is {form}, where the model has {expected}")
+
+
+def _build(config: dict[str, Any], directory: Path, options: LoadOptions) -> Any:
     """The model without memory for its weights."""
     import torch
 
-    kind = _class(config["architectures"][0])
-    settings = _settings(config)
+    from sottovoce.checkpoint.budget import BuildingBudget
+
+    path = directory / "config.json"
+    kind = _class(config, directory)
+    shards = Shards(weight_files(directory, options.weights))
+    settings = read_settings(kind, config, path)
     apply_(settings, options)
-    stated = str(config.get("dtype") or config.get("torch_dtype") or "float32")
+    stated = stated_dtype(config, path) or "float32"
     dtype = getattr(torch, stated if options.dtype in (None, "auto") else str(options.dtype))
     previous = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
     try:
-        with without_memory():
+        with (
+            as_source_error(path, "transformers cannot build the model that it describes"),
+            without_memory(),
+            BuildingBudget(directory, len(shards), shards.size_bytes),
+        ):
             return kind(settings)
     finally:
         torch.set_default_dtype(previous)
-
-
-def _settings(config: dict[str, Any]) -> Any:
-    """The configuration as transformers has it."""
-    from transformers import AutoConfig
-
-    plain = {key: value for key, value in config.items() if key != "quantization_config"}
-    if "model_type" in plain:
-        return AutoConfig.for_model(**plain)
-    return _class(config["architectures"][0]).config_class.from_dict(plain)
 
 
 def apply_(settings: Any, options: LoadOptions) -> None:
@@ -212,7 +263,8 @@ def apply_(settings: Any, options: LoadOptions) -> None:
 def _generation_config(directory: Path) -> Any:
     from transformers import GenerationConfig
 
-    return GenerationConfig.from_pretrained(directory, local_files_only=True)
+    with as_source_error(directory / "generation_config.json", "cannot be read"):
+        return GenerationConfig.from_pretrained(directory, local_files_only=True)
 
 
 def _fill_(
@@ -226,10 +278,11 @@ def _fill_(
     from sottovoce.formats.int8_embedding import Int8Embedding
     from sottovoce.formats.layers import pack_
 
-    unfuse_(native, architecture.experts)
-    install_skipping_(native, native.config, architecture.experts)
-    if config:
-        compressed_tensors.prepare_(native, config["quantization_config"])
+    with as_source_error(directory / "config.json", "describes layers that cannot be put into the model"):
+        unfuse_(native, architecture.experts)
+        install_skipping_(native, native.config, architecture.experts)
+        if config:
+            compressed_tensors.prepare_(native, config["quantization_config"])
     if architecture.experts or options.stream:
         stream, rename = fill_(native, Shards.of(directory, options.weights), architecture, options, directory)
         if stream is None and config and options.device == "cpu":
@@ -269,16 +322,3 @@ def _write_weights(model: Model, directory: Path) -> None:
         state = {name: tensor for name, tensor in model.module.state_dict().items() if name not in ties}
         writer.add((model.rename(name), tensor) for name, tensor in state.items())
     writer.close()
-
-
-def _processor(directory: Path) -> Any:
-    from transformers import AutoFeatureExtractor, AutoProcessor, AutoTokenizer
-
-    for auto, files in (
-        (AutoProcessor, ("processor_config.json",)),
-        (AutoFeatureExtractor, ("preprocessor_config.json",)),
-        (AutoTokenizer, ("tokenizer_config.json",)),
-    ):
-        if any((directory / name).is_file() for name in files):
-            return auto.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
-    return None

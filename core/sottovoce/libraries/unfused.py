@@ -14,7 +14,16 @@ from typing import TYPE_CHECKING, Any
 from sottovoce.architecture import matches
 from sottovoce.checkpoint.shards import Shards
 from sottovoce.checkpoint.stream import Rename, Stream
-from sottovoce.checkpoint.weights import check_fit, load_strictly_, share_, shared_parameters
+from sottovoce.checkpoint.weights import (
+    Form,
+    check_fit,
+    check_values,
+    forms,
+    load_strictly_,
+    share_,
+    shared_parameters,
+)  # fmt: skip
+from sottovoce.errors import CheckpointError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -37,7 +46,10 @@ class Names:
         from transformers.core_model_loading import WeightRenaming, apply_renamings
 
         renamings = [one for one in get_model_conversion_mapping(native) if isinstance(one, WeightRenaming)]
-        return cls({apply_renamings(name, renamings): name for name in stored})
+        names = {apply_renamings(name, renamings): name for name in stored}
+        if len(names) < len(set(stored)):
+            raise CheckpointError("two tensors of the checkpoint are one of the model")
+        return cls(names)
 
     def rename(self) -> Rename:
         """A function from a tensor's name in the module to the one that it is stored under.
@@ -53,6 +65,14 @@ class Names:
             return f"{owners.get(owner, owner)}.{own}"
 
         return rename
+
+
+def has_conversions(native: Any) -> bool:
+    """Return whether the library makes parameters of a class out of several stored tensors."""
+    from transformers.conversion_mapping import get_model_conversion_mapping
+    from transformers.core_model_loading import WeightRenaming
+
+    return not all(isinstance(one, WeightRenaming) for one in get_model_conversion_mapping(native))
 
 
 def fill_(
@@ -72,8 +92,8 @@ def fill_(
         load_strictly_(native, _renamed(shards, stored), str(where), options.allow_unexpected)
         return None, names.rename()
     own = native.state_dict()
-    shapes = {name: shards.shape(each) for name, each in stored.items()}
-    check_fit({name: tuple(tensor.shape) for name, tensor in own.items()}, shapes, str(where), options.allow_unexpected)
+    lying = {name: Form(shards.shape(each), shards.dtype(each)) for name, each in stored.items()}
+    check_fit(forms(own), lying, str(where), options.allow_unexpected)
     blocks = {
         block: {name: stored[name] for name in stored if name.startswith(f"{block}.")}
         for block in _blocks(native, architecture)
@@ -85,6 +105,7 @@ def fill_(
     ties = shared_parameters(native)
     native.load_state_dict(tensors, strict=False, assign=True)
     share_(native, ties)
+    check_values(native, str(where))
     return Stream(native, blocks, shards), names.rename()
 
 

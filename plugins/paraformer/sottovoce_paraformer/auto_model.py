@@ -17,12 +17,14 @@ with contextlib.redirect_stdout(io.StringIO()):
 
 from sottovoce import LoadOptions, Repository
 from sottovoce.checkpoint import leave_file_, load_strictly_, read_tensors
+from sottovoce.checkpoint.budget import BuildingBudget
 from sottovoce.checkpoint.download import fetch
+from sottovoce.checkpoint.source_errors import as_source_error
 from sottovoce.errors import SourceError
 from sottovoce.formats import compressed_tensors
 from sottovoce_paraformer import configuration
 from sottovoce_paraformer.aliases import find
-from sottovoce_paraformer.lora import LowRank, merged
+from sottovoce_paraformer.lora import merged
 
 _BUILT_IN = ("silero-vad", "silero_vad")
 """Names that FunASR serves from an installed package, not from a repository."""
@@ -49,28 +51,29 @@ class AutoModel(funasr.AutoModel):  # type: ignore[misc]  # FunASR is not typed
             "model": configuration.original_name(config.get("model")),
             "model_path": str(directory),
         }
-        module, kwargs = _build(settings, directory)
-        restore_(module, described.weights, config.get("quantization_config"), allow, described.low_rank)
+        tensors = merged(read_tensors(described.weights), described.low_rank, str(described.weights))
+        module, kwargs = _build(settings, directory, tensors)
+        with as_source_error(directory, "its weights cannot be put into the model"):
+            restore_(module, tensors, str(described.weights), config.get("quantization_config"), allow)
         return module.to(kwargs["device"]).eval(), kwargs
 
 
 def restore_(
     module: torch.nn.Module,
-    weights: Path,
+    tensors: Mapping[str, torch.Tensor],
+    where: str,
     quantization_config: Any = None,
     allow: tuple[str, ...] = (),
-    low_rank: Mapping[str, LowRank] | None = None,
 ) -> None:
     """Give a module that was built without weights its own, quantized where the configuration says, and make it fast.
 
     Raises:
-        SourceError: The weights are missing or damaged.
+        SourceError: The description of quantized layers does not fit the module.
         CheckpointError: A tensor is missing, unexpected or misshapen.
     """
     if quantization_config:
         compressed_tensors.prepare_(module, quantization_config)
-    tensors = merged(read_tensors(weights), low_rank or {}, str(weights))
-    load_strictly_(module, tensors, str(weights), allow)
+    load_strictly_(module, tensors, where, allow)
     if quantization_config:
         from sottovoce_paraformer.sanm import rewire
 
@@ -92,16 +95,18 @@ def without_initialization() -> Iterator[None]:
             setattr(torch.nn.init, name, function)
 
 
-def _build(settings: dict[str, Any], directory: Path) -> tuple[torch.nn.Module, dict[str, Any]]:
-    try:
-        with without_initialization(), contextlib.redirect_stdout(sys.stderr):
-            module, kwargs = funasr.AutoModel.build_model(**settings)
-    except (KeyError, TypeError, ValueError, AttributeError, AssertionError, RuntimeError, OSError) as error:
-        # FunASR does not check a configuration; whatever falls out of a wrong one is the configuration's fault.
-        detail = " ".join(str(error).split())[:200]
-        raise SourceError(
-            f"{directory}: FunASR cannot build the model it describes: {type(error).__name__}: {detail}"
-        ) from error
+def _build(
+    settings: dict[str, Any], directory: Path, tensors: Mapping[str, torch.Tensor]
+) -> tuple[torch.nn.Module, dict[str, Any]]:
+    budget = BuildingBudget(directory, len(tensors), sum(tensor.nbytes for tensor in tensors.values()))
+    # FunASR does not check a configuration; whatever falls out of a wrong one is the configuration's fault.
+    with (
+        as_source_error(directory, "FunASR cannot build the model that it describes"),
+        without_initialization(),
+        contextlib.redirect_stdout(sys.stderr),
+        budget,
+    ):
+        module, kwargs = funasr.AutoModel.build_model(**settings)
     return module, kwargs
 
 

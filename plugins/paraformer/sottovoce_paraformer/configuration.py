@@ -13,6 +13,7 @@ from sottovoce.checkpoint.guard import check_config
 from sottovoce.errors import SourceError
 from sottovoce_paraformer import sections
 from sottovoce_paraformer.checkpoints import choose_weights
+from sottovoce_paraformer.limits import check_statistics, check_tokens, check_values
 from sottovoce_paraformer.lora import LowRank, take_settings
 
 REGISTER = "sottovoce_paraformer.register"
@@ -23,6 +24,7 @@ CONFIG = "config.yaml"
 
 _log = logging.getLogger("sottovoce.paraformer")
 _TOKENS = ("tokenizer_conf", "token_list")
+_STATISTICS = ("frontend_conf", "cmvn_file")
 _NOT_FILES = {("init_param",), ("config",)}
 _NEEDED = ("token_list", "cmvn_file", "bpemodel")
 """Files without which a model would hear or say something else; FunASR leaves out what is not there."""
@@ -66,12 +68,23 @@ def read(directory: Path, weights: str | None = None) -> Description:
     name = original_name(written.get("model"))
     config, left_out = sections.split(written, name)
     check_config(config, path)
+    check_values(config, path, set(sections.FILES))
     described = _described(directory)
     _place_files_(config, directory, described, path.name)
+    _check_files(config)
     if sections.is_notable(left_out):
         _log.warning("%s: left out of %s: %s", directory, path.name, ", ".join(left_out))
     chosen = choose_weights(directory, written, described.get(("init_param",)), weights)
     return Description(settings=config, weights=chosen, low_rank=take_settings(config))
+
+
+def _check_files(config: Mapping[str, Any]) -> None:
+    """Look into the files that FunASR takes as they are."""
+    frontend = config.get("frontend_conf")
+    if (statistics := _get(config, _STATISTICS)) is not None and isinstance(frontend, Mapping):
+        check_statistics(Path(statistics), int(frontend.get("n_mels", 80)) * int(frontend.get("lfr_m", 1)))
+    if isinstance(tokens := _get(config, _TOKENS), str):
+        check_tokens(Path(tokens))
 
 
 def config_path(directory: Path) -> Path:
@@ -130,7 +143,10 @@ def _described(directory: Path) -> dict[tuple[str, ...], str]:
     """The files that ``configuration.json`` names; without one those whose names FunASR knows, as far as they exist."""
     if not (directory / DESCRIPTION).is_file():
         return {keys: name for name, keys in _FIXED_NAMES.items() if contained_path(directory, name).is_file()}
-    named = dict(sections.leaves(description(directory).get("file_path_metas", {})))
+    metas = description(directory).get("file_path_metas") or {}
+    if not isinstance(metas, Mapping):
+        raise SourceError(f"{directory / DESCRIPTION}: file_path_metas must be a mapping, not {type(metas).__name__}")
+    named = dict(sections.leaves(metas))
     for keys, name in named.items():
         contained_path(directory, name, ".".join(("file_path_metas", *keys)))
     return named

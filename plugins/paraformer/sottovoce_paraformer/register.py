@@ -21,6 +21,7 @@ from funasr.models.paraformer import model as paraformer
 from funasr.models.seaco_paraformer import model as seaco_paraformer
 from funasr.register import tables
 
+from sottovoce.checkpoint import read_tensors
 from sottovoce_paraformer.auto_model import restore_, without_initialization
 from sottovoce_paraformer.checkpoints import WEIGHTS
 
@@ -31,7 +32,8 @@ class Restored:
     def __init__(self, **options: Any) -> None:
         with without_initialization():
             super().__init__(**options)
-        restore_(self, Path(options["model_path"]) / WEIGHTS, options["quantization_config"])  # type: ignore[arg-type]
+        weights = Path(options["model_path"]) / WEIGHTS
+        restore_(self, read_tensors(weights), str(weights), options["quantization_config"])  # type: ignore[arg-type]
 
 
 @tables.register("model_classes", f"{__name__}.Paraformer")

@@ -107,14 +107,24 @@ def leaves(form: Any, keys: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, .
 
 
 def _without_paths(value: Any, keys: tuple[str, ...], left_out: list[str]) -> Any:
-    """A copy without absolute paths, but for those of the files that the model reads."""
+    """A copy without paths that lead out of the directory, but for those of the files that the model reads."""
+    if isinstance(value, list):
+        kept = [inner for inner in value if not (isinstance(inner, str) and _leads_out(inner))]
+        if len(kept) < len(value):
+            left_out.append(".".join(keys))
+        return [_without_paths(inner, keys, left_out) for inner in kept]
     if not isinstance(value, Mapping):
         return value
-    kept: dict[Any, Any] = {}
+    form: dict[Any, Any] = {}
     for key, inner in value.items():
         place = (*keys, str(key))
-        if isinstance(inner, str) and len(inner) > 1 and is_absolute(inner) and place not in FILES:
+        if isinstance(inner, str) and _leads_out(inner) and place not in FILES:
             left_out.append(".".join(place))
         else:
-            kept[key] = _without_paths(inner, place, left_out)
-    return kept
+            form[key] = _without_paths(inner, place, left_out)
+    return form
+
+
+def _leads_out(name: str) -> bool:
+    # A single mark, such as a slash among marks of punctuation, is no path.
+    return len(name) > 1 and not stays_inside(name)

@@ -90,7 +90,6 @@ def test_a_reference_is_refused_anywhere(
         ("", "must be a mapping, not NoneType"),
         ("a: [", "cannot be read"),
         ("a: !!python/object/apply:os.system [echo]", "cannot be read"),
-        ("a: 2001-99-99", "cannot be read"),
         ("a: " + "9" * 5000, "cannot be read"),
         ("a: " + "[" * 1200, "cannot be read"),
         ("a: &a {b: *a}", "holds itself"),

@@ -139,7 +139,9 @@ def test_unexpected_tensors_can_be_left_out_by_name() -> None:
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
 def test_a_tensor_takes_the_type_that_the_module_was_built_for(dtype: torch.dtype) -> None:
     module = nn.BatchNorm1d(2)
-    tensors = {name: torch.ones_like(tensor).to(dtype) for name, tensor in module.state_dict().items()}
+    state = module.state_dict()
+    tensors = {name: torch.ones_like(tensor) for name, tensor in state.items()}
+    tensors |= {name: tensor.to(dtype) for name, tensor in tensors.items() if tensor.is_floating_point()}
     load_strictly_(module, tensors, "weights.pt")
     assert module.weight.dtype == torch.float32
     assert module.num_batches_tracked.dtype == torch.int64  # type: ignore[union-attr]

@@ -171,7 +171,7 @@ def test_a_pattern_that_is_none_is_refused() -> None:
     config = described(quantized({"layers.0.attention": WEIGHT}))
     (group,) = config["config_groups"].values()
     group["targets"] = [r"re:layers\.(\.experts\.\d+"]
-    with pytest.raises(SourceError, match="is no pattern"):
+    with pytest.raises(SourceError, match="names layers by pattern"):
         compressed_tensors.prepare_(Model(), config)
 
 

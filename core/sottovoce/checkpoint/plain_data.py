@@ -1,0 +1,88 @@
+"""JSON and YAML that nobody vouches for, as plain data: no tags, no merged mappings, no numbers that are none."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any, NoReturn
+
+import yaml
+
+LARGEST_FILE = 32_000_000
+"""Bytes of a configuration; the index of a model with ten thousand experts has three million."""
+
+_PLAIN = frozenset(f"tag:yaml.org,2002:{kind}" for kind in ("map", "seq", "str", "null", "bool", "int", "float"))
+
+
+def read_data(path: Path) -> Any:
+    """Read a JSON file (``*.json``), or else a YAML file.
+
+    Raises:
+        OSError: The file cannot be opened.
+        ValueError: It is too large, no text, broken, or holds more than plain data; says what.
+    """
+    with path.open("rb") as file:
+        content = file.read(LARGEST_FILE + 1)
+    if len(content) > LARGEST_FILE:
+        raise ValueError(f"it is larger than {LARGEST_FILE // 1_000_000} MB")
+    text = content.decode("utf-8-sig")
+    return parse_json(text) if path.suffix == ".json" else parse_yaml(text)
+
+
+def parse_json(text: str) -> Any:
+    """Parse JSON.
+
+    Raises:
+        ValueError: It is broken, nested too deeply, or has a number that is infinite or none.
+    """
+    try:
+        return json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+def parse_yaml(text: str) -> Any:
+    """Parse YAML; a date stays the text that it is.
+
+    Raises:
+        ValueError: It is broken, nested too deeply, or has tags, merged mappings (a few lines of which stand for more
+            than a memory holds) or a number that is infinite or none.
+    """
+    try:
+        return yaml.load(text, Loader=_PlainLoader)  # a SafeLoader that knows fewer tags
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    except (yaml.YAMLError, OverflowError, ArithmeticError) as error:
+        raise ValueError(str(error)) from None
+
+
+class _PlainLoader(yaml.SafeLoader):
+    """PyYAML's safe loader without what a configuration does not need."""
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        """Refuse ``<<``, which PyYAML resolves by copying."""
+        if any(key.tag == "tag:yaml.org,2002:merge" for key, _ in node.value):
+            raise ValueError("it merges mappings (<<), which is not read; write the values")
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        """Refuse tags of other kinds, such as sets and pairs, which would hide what they hold."""
+        if node.tag == "tag:yaml.org,2002:timestamp":
+            return str(node.value)
+        if node.tag not in _PLAIN and node.tag != "tag:yaml.org,2002:merge":
+            raise ValueError(f"it has a value of the kind {node.tag!r}, which is not read")
+        value = super().construct_object(node, deep)
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError(f"the number {node.value} is infinite or none")
+        return value
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"the number {name} is infinite or none")
+
+
+def _finite(digits: str) -> float:
+    value = float(digits)
+    if not math.isfinite(value):
+        _refuse_constant(digits[:20])
+    return value
