@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -143,6 +144,12 @@ class Architecture:
     what is said, ``warnings``), ``to_srt`` and ``to_textgrid``, which give text. Warnings are logged as well. Only for
     families whose task is ``alignment``."""
 
+    def __post_init__(self) -> None:
+        """Make what a library raises while a model runs the model's error, whoever runs it."""
+        for name in ("forward", "predict", "probe", "answer_logits"):
+            if (function := getattr(self, name)) is not None:
+                object.__setattr__(self, name, _with_model_errors(function))
+
     def part_of(self, name: str) -> str:
         """The part that the parameter or module ``name`` belongs to, or ``other``."""
         return next((part for part, pattern in self.parts.items() if matches(name, "", pattern)), "other")
@@ -159,6 +166,19 @@ def lazy(reference: str) -> Callable[..., Any]:
         return getattr(import_module(module), name)(*arguments, **options)
 
     return call
+
+
+def _with_model_errors(function: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(function)
+    def run(model: Model, *sample: Sample) -> Any:
+        # Importing it imports this module.
+        from sottovoce.checkpoint.source_errors import as_source_error
+
+        on = f" on the sample {sample[0].key[:40]!r}" if sample else ""
+        with as_source_error(model.source.name, f"the model does not run{on}"):
+            return function(model, *sample)
+
+    return run
 
 
 def matches(name: str, class_name: str, pattern: str) -> bool:

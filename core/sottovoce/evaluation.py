@@ -13,7 +13,6 @@ from typing import Any, cast
 
 from sottovoce import turns
 from sottovoce.checkpoint.origin import fingerprint
-from sottovoce.checkpoint.source_errors import as_model_error
 from sottovoce.errors import MemoryLimitError, PluginError
 from sottovoce.host import Host, default_host
 from sottovoce.isolation import run_isolated
@@ -191,10 +190,7 @@ def _with_logits(model: Model, samples: Samples, run: Run) -> Run:
         return run
     from sottovoce.metrics.divergence import compact
 
-    found = []
-    for sample in samples:
-        with as_model_error(model.source.name, sample.key):
-            found.append(None if sample.too_short else expects(model, sample))
+    found = [None if sample.too_short else expects(model, sample) for sample in samples]
     predictions = [
         prediction if logits is None else replace(prediction, logits=compact(logits))
         for prediction, logits in zip(run.predictions, found, strict=True)
@@ -230,7 +226,6 @@ def _predict(model: Model, sample: Sample) -> tuple[Prediction, float]:
     """What the model says, and the seconds that it took."""
     if sample.too_short:
         return Prediction(), 0.0
-    with as_model_error(model.source.name, sample.key):
-        begin = time.perf_counter()
-        prediction = model.architecture.predict(model, sample)
-        return prediction, time.perf_counter() - begin
+    begin = time.perf_counter()
+    prediction = model.architecture.predict(model, sample)
+    return prediction, time.perf_counter() - begin

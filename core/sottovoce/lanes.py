@@ -8,8 +8,6 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from sottovoce.activations import Activations
-from sottovoce.checkpoint.source_errors import as_model_error
-from sottovoce.errors import SamplesError
 from sottovoce.machine import release_threads
 
 if TYPE_CHECKING:
@@ -51,11 +49,7 @@ class Lane(threading.Thread):
         self._go.release()
         self._stopped.acquire()
         if self._error is not None:
-            reason = " ".join(str(self._error).split())[:200]
-            if isinstance(self._error, SamplesError | MemoryError):
-                raise self._error
-            kind = type(self._error).__name__
-            raise SamplesError(f"the sample {self.sample.key!r} cannot be run: {kind}: {reason}") from self._error
+            raise self._error
         if self.at is not None:
             self._held.hold(self._inputs, output)
 
@@ -99,7 +93,7 @@ class Lane(threading.Thread):
         self._go.acquire()
         try:
             if not self._ended:
-                with inference_mode(), as_model_error(self._model.source.name, self.sample.key):
+                with inference_mode():
                     result = self._model.architecture.forward(self._model, self.sample)
                     self.result = result if self.keeps_result else None
         except _AbandonedError:

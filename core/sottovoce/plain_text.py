@@ -20,5 +20,5 @@ def one_line(value: object, longest: int | None = None) -> str:
     if longest is None or len(line) <= longest:
         return line
     # What comes next stands at the end.
-    tail = longest // 5
+    tail = longest // 4
     return f"{line[: longest - tail - 3]}...{line[-tail:]}"

@@ -16,7 +16,6 @@ from sottovoce.checkpoint.machine_paths import LARGEST, is_path, machine_roots, 
 from sottovoce.checkpoint.manifest import digests
 from sottovoce.checkpoint.origin import copy_notices, describe_origin
 from sottovoce.checkpoint.ownership import mark
-from sottovoce.checkpoint.source_errors import as_model_error
 from sottovoce.errors import ReloadError, SourceError, UsageError
 from sottovoce.host import Host, default_host
 from sottovoce.loading import load, load_with
@@ -132,7 +131,7 @@ def probe(model: Model) -> Tensor:
     """The logits of the family's probe."""
     import torch
 
-    with torch.inference_mode(), as_model_error(model.source.name, "probe"):
+    with torch.inference_mode():
         return model.architecture.forward(model, model.architecture.probe(model))
 
 

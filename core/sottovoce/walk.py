@@ -78,7 +78,7 @@ def walk(model: Model, samples: Sequence[Sample], blocks: Sequence[str], visit: 
         The blocks that no sample reached.
 
     Raises:
-        SamplesError: A sample cannot be run; names it.
+        SourceError: The model does not run on a sample; names it.
     """
     held = activations or Activations()
     lanes = [Lane(model, sample, held) for sample in samples]

@@ -16,7 +16,7 @@ from core.drawn import normal
 from core.toy import LETTERS
 from sottovoce import Architecture, Model, Sample, Source
 from sottovoce.activations import Activations
-from sottovoce.errors import MemoryLimitError, SamplesError
+from sottovoce.errors import MemoryLimitError, SamplesError, SourceError
 from sottovoce.walk import Block, blocks_of, room_for_activations, walk
 
 WIDTH = 16
@@ -254,7 +254,7 @@ class TestWalk:
         model, samples = make(), list(SAMPLES)
         samples.insert(place, Sample(key="odd", text="ab?"))
         with pytest.raises(
-            SamplesError, match="the sample 'odd' cannot be run: RuntimeError: a letter that nobody knows"
+            SourceError, match=r"not run on the sample 'odd' \(RuntimeError: a letter that nobody knows"
         ):
             walk(model, samples, BLOCKS, lambda block: None, activations=held)
         assert untouched(model)

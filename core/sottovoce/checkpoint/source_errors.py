@@ -35,16 +35,6 @@ def as_source_error(where: Path | str, what: str) -> Iterator[None]:
         raise
 
 
-def as_model_error(name: str, sample: str) -> contextlib.AbstractContextManager[None]:
-    """Turn what is raised while a model runs on a sample into one :class:`SourceError`.
-
-    Args:
-        name: What the model was loaded from.
-        sample: The sample's key.
-    """
-    return as_source_error(name, f"the model does not run on the sample {one_line(sample, 40)!r}")
-
-
 def reason(error: BaseException) -> str:
     """Return a library's error as a short piece of one line: its kind, and what it says."""
     # A KeyError says the key alone, others say nothing at all.

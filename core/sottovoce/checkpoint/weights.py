@@ -56,6 +56,12 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     except Exception as error:
         # A damaged pickle can fail in any way.
         raise SourceError(f"{path}: the weights are damaged ({one_line(error, 160)})") from None
+    return _state_dict(content, path)
+
+
+def _state_dict(content: Any, path: Path) -> dict[str, Tensor]:
+    import torch
+
     for key in ("state_dict", "model_state_dict", "model"):
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]
@@ -63,6 +69,9 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in content.items()
     ):
         raise SourceError(f"{path}: not a state dict: it must map names to tensors")
+    for name, tensor in content.items():
+        if tensor.is_meta or tensor.is_quantized or tensor.layout != torch.strided:
+            raise SourceError(f"{path}: {one_line(name, 90)} is no plain tensor; save the model's state_dict")
     return {name.removeprefix("module."): tensor for name, tensor in content.items()}
 
 

@@ -78,8 +78,13 @@ def quantized_layers(module: nn.Module) -> Iterator[tuple[str, Scheme, str]]:
             yield name, child.scheme, child.scheme.format
 
 
-def prepare_(module: nn.Module, config: Mapping[str, Any]) -> tuple[str, ...]:
+def prepare_(module: nn.Module, config: Any, where: object = "the model") -> tuple[str, ...]:
     """Put empty quantized layers where ``config`` says, ready for their tensors.
+
+    Args:
+        module: The model, built.
+        config: Its ``quantization_config``.
+        where: What has it, for errors.
 
     Returns:
         The names of the layers.
@@ -90,20 +95,22 @@ def prepare_(module: nn.Module, config: Mapping[str, Any]) -> tuple[str, ...]:
     from sottovoce.formats.layers import empty, replace_
 
     names = []
-    for name, scheme in _expanded(_targets(config), module):
+    for name, scheme in _expanded(_targets(config, where), module):
         try:
             layer = module.get_submodule(name)
         except AttributeError:
-            raise SourceError(f"quantization_config names the layer {name!r}, which the model does not have") from None
+            raise SourceError(
+                f"{where}: quantization_config names the layer {name!r}, which the model does not have"
+            ) from None
         width = getattr(layer, "in_features", 0)
         if scheme.group_size and width % scheme.group_size:
             raise SourceError(
-                f"quantization_config has groups of {scheme.group_size} for the {width} inputs of {name!r}"
+                f"{where}: quantization_config has groups of {scheme.group_size} for the {width} inputs of {name!r}"
             )
         made = empty(layer, scheme)
         if made is None:
             raise SourceError(
-                f"quantization_config names {name!r}, which is a {type(layer).__name__}, not a linear layer"
+                f"{where}: quantization_config names {name!r}, which is a {type(layer).__name__}, not a linear layer"
             )
         replace_(module, name, made)
         names.append(name)
@@ -177,24 +184,26 @@ def _expanded(targets: list[tuple[str, Scheme]], module: nn.Module) -> Iterator[
         yield from ((name, scheme) for name in every if matcher.fullmatch(name))
 
 
-def _targets(config: Mapping[str, Any]) -> list[tuple[str, Scheme]]:
-    groups = config.get("config_groups")
-    if config.get("quant_method") != METHOD or not isinstance(groups, Mapping) or not groups:
-        raise SourceError(f"quantization_config is not of the kind {METHOD}; was it made by another tool?")
+def _targets(config: Any, where: object) -> list[tuple[str, Scheme]]:
+    groups = config.get("config_groups") if isinstance(config, Mapping) else None
+    if groups is None or config.get("quant_method") != METHOD or not isinstance(groups, Mapping) or not groups:
+        raise SourceError(f"{where}: quantization_config is not of the kind {METHOD}; was it made by another tool?")
     found: list[tuple[str, Scheme]] = []
     for group in groups.values():
         names = group.get("targets") if isinstance(group, Mapping) else None
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-            raise SourceError("quantization_config has no list of target layers")
+            raise SourceError(f"{where}: quantization_config has no list of target layers")
         if patterns := [name for name in names if _is_foreign(name)]:
-            raise SourceError(f"quantization_config names layers by pattern ({patterns[0]}), as another tool does")
+            raise SourceError(
+                f"{where}: quantization_config names layers by pattern ({patterns[0]}), as another tool does"
+            )
         if group.get("format", config.get("format")) not in FORMATS:
             raise SourceError(
-                f"quantization_config has weights stored as {group.get('format')!r}, which is not read here"
+                f"{where}: quantization_config has weights stored as {group.get('format')!r}, which is not read here"
             )
         try:
             scheme = Scheme.read(group)
         except ValueError as error:
-            raise SourceError(f"quantization_config: {error}") from None
+            raise SourceError(f"{where}: quantization_config: {error}") from None
         found.extend((name, scheme) for name in names)
     return found

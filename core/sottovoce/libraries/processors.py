@@ -28,7 +28,7 @@ _FOLLOWED = {
 
 _VOCABULARIES = ("tokenizer.json", "vocab.json", "vocab.txt", "*.model", "*.tiktoken")
 _STANDARD = ("bos", "eos", "pad", "unk", "sep", "cls", "mask")
-_FREE = re.compile(r".*(token|tokens|tokens_decoder|template|name_or_path|_file)")
+_FREE = re.compile(r"_?name_or_path|.*(token|tokens|tokens_decoder|template|_file)")
 """Keys whose words are text for the model, or are not read: transformers takes the directory's own files."""
 _WORD = re.compile(r"[\w. -]{0,100}")
 
@@ -72,7 +72,9 @@ def check_files(directory: Path) -> None:
             _check_words(config, path)
     if (directory / "tokenizer_config.json").exists() and not any(_vocabularies(directory)):
         # transformers would make a tokenizer that knows nothing.
-        raise SourceError(f"{directory}: the tokenizer is missing (no tokenizer.json); fetch the model again")
+        raise SourceError(
+            f"{directory}: the tokenizer is missing (no tokenizer.json, no vocab.json); fetch the model again"
+        )
 
 
 def _vocabularies(directory: Path) -> Iterator[Path]:

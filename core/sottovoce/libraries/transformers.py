@@ -282,7 +282,7 @@ def _fill_(
         unfuse_(native, architecture.experts)
         install_skipping_(native, native.config, architecture.experts)
         if config:
-            compressed_tensors.prepare_(native, config["quantization_config"])
+            compressed_tensors.prepare_(native, config["quantization_config"], directory / "config.json")
     if architecture.experts or options.stream:
         stream, rename = fill_(native, Shards.of(directory, options.weights), architecture, options, directory)
         if stream is None and config and options.device == "cpu":

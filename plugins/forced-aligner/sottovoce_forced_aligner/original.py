@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sottovoce import Architecture, LoadOptions, Model, Source
 from sottovoce.checkpoint import load_strictly_, read_config, read_tensors
+from sottovoce.checkpoint.limits import check_numbers
 from sottovoce.checkpoint.shards import say_choice, weight_files
+from sottovoce.checkpoint.source_errors import as_source_error
 from sottovoce.errors import SourceError
+from sottovoce.libraries.processors import load_processor
 from sottovoce.libraries.transformers import apply_
+from sottovoce.libraries.transformers_config import stated_dtype
 from sottovoce_forced_aligner.original_configuration import processor, settings
 
 if TYPE_CHECKING:
@@ -49,7 +54,7 @@ def load(source: Source, architecture: Architecture, options: LoadOptions) -> Mo
     return Model(
         module=native,
         native=native,
-        processor=processor(directory, config),
+        processor=load_processor(directory, native.config, functools.partial(processor, config=config)),
         architecture=architecture,
         source=source,
     )
@@ -59,11 +64,17 @@ def _model(directory: Path, config: Mapping[str, Any], options: LoadOptions) -> 
     from transformers import AutoModelForTokenClassification
     from transformers.initialization import no_init_weights
 
+    from sottovoce.checkpoint.budget import BuildingBudget
+
     tensors = _tensors(directory, options.weights)
-    described = settings(directory / "config.json", config)
+    path = directory / "config.json"
+    check_numbers(config, path)
+    with as_source_error(path, "describes no model that transformers can build"):
+        described = settings(path, config)
     apply_(described, options)
     build: Any = AutoModelForTokenClassification.from_config
-    with no_init_weights():
+    budget = BuildingBudget(directory, len(tensors), sum(tensor.nbytes for tensor in tensors.values()))
+    with as_source_error(path, "transformers cannot build the model that it describes"), no_init_weights(), budget:
         native = build(described, dtype=_dtype(config, tensors, options))
     load_strictly_(native, tensors, str(directory), options.allow_unexpected)
     return native
@@ -86,6 +97,7 @@ def _dtype(config: Mapping[str, Any], tensors: Mapping[str, Tensor], options: Lo
 
     name = options.dtype if options.dtype != "auto" else None
     name = name or config["thinker_config"].get("dtype") or config.get("dtype") or config.get("torch_dtype")
-    if name is not None:
-        return getattr(torch, str(name))
+    stated = stated_dtype({"dtype": name}, Path("config.json"))
+    if stated is not None:
+        return getattr(torch, stated)
     return next((tensor.dtype for tensor in tensors.values() if tensor.is_floating_point()), torch.float32)

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sottovoce.checkpoint.source_errors import as_source_error
 from sottovoce.errors import SourceError
 from sottovoce_forced_aligner.windows import Times, Window, align_in_windows
 
@@ -90,8 +91,11 @@ class _Reading:
 
 
 def _read(native: Any, processor: Any, audio: NDArray[np.float32], words: Sequence[str]) -> _Reading:
-    batch = prepare(processor, audio, words)
-    with torch.inference_mode():
+    with (
+        torch.inference_mode(),
+        as_source_error(getattr(native, "name_or_path", "") or type(native).__name__, "the model does not run"),
+    ):
+        batch = prepare(processor, audio, words)
         logits = run(native, batch)[0].float().cpu()
     ids, marker = batch["input_ids"][0].cpu(), native.config.timestamp_token_id
     chances = logits[ids == marker].softmax(dim=-1)

@@ -72,7 +72,7 @@ def restore_(
         CheckpointError: A tensor is missing, unexpected or misshapen.
     """
     if quantization_config:
-        compressed_tensors.prepare_(module, quantization_config)
+        compressed_tensors.prepare_(module, quantization_config, where)
     load_strictly_(module, tensors, where, allow)
     if quantization_config:
         from sottovoce_paraformer.sanm import rewire
