@@ -48,7 +48,9 @@ FLOORS = [
         "published_plugins",
         "telemetry",
     ],
+    ["source_errors"],
     ["errors"],
+    ["plain_text"],
 ]
 """From the top down; a module imports only from floors below its own, or from its own folder."""
 

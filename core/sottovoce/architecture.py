@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sottovoce.scheme import Strategy
+from sottovoce.source_errors import as_source_error
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -171,9 +172,6 @@ def lazy(reference: str) -> Callable[..., Any]:
 def _with_model_errors(function: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(function)
     def run(model: Model, *sample: Sample) -> Any:
-        # Importing it imports this module.
-        from sottovoce.checkpoint.source_errors import as_source_error
-
         on = f" on the sample {sample[0].key[:40]!r}" if sample else ""
         with as_source_error(model.source.name, f"the model does not run{on}"):
             return function(model, *sample)

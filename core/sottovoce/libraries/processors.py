@@ -9,10 +9,10 @@ from typing import Any
 
 from sottovoce.checkpoint.guard import entries, read_config
 from sottovoce.checkpoint.limits import check_numbers
-from sottovoce.checkpoint.source_errors import as_source_error
 from sottovoce.errors import SourceError
 from sottovoce.libraries.trial import try_text_files
 from sottovoce.plain_text import one_line
+from sottovoce.source_errors import as_source_error
 
 CONFIGURATIONS = (
     "processor_config.json", "preprocessor_config.json", "video_preprocessor_config.json", "tokenizer_config.json",

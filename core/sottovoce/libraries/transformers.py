@@ -13,7 +13,6 @@ from sottovoce.checkpoint.guard import read_config
 from sottovoce.checkpoint.machine_paths import is_path
 from sottovoce.checkpoint.shard_writer import ShardWriter
 from sottovoce.checkpoint.shards import WEIGHTS, Shards, say_choice, weight_files
-from sottovoce.checkpoint.source_errors import as_source_error
 from sottovoce.checkpoint.stream import Rename, Stream
 from sottovoce.checkpoint.weights import (
     ALLOW_HINT,
@@ -34,6 +33,7 @@ from sottovoce.libraries.unfused import Names, fill_, has_conversions, tied
 from sottovoce.machine import available_memory
 from sottovoce.model import LoadOptions, Model, Source
 from sottovoce.plain_text import one_line
+from sottovoce.source_errors import as_source_error
 
 if TYPE_CHECKING:
     from torch import Tensor

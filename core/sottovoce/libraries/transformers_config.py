@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from sottovoce.checkpoint.limits import check_numbers
-from sottovoce.checkpoint.source_errors import as_source_error
 from sottovoce.errors import SourceError
 from sottovoce.plain_text import one_line
+from sottovoce.source_errors import as_source_error
 
 DTYPES = ("float32", "float16", "bfloat16", "float64")
 """What a model's weights can be."""

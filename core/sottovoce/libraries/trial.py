@@ -159,7 +159,7 @@ def _encode(path: str) -> str:
     """Encode words of several kinds; says what is wrong with the tokenizer."""
     from tokenizers import Tokenizer
 
-    from sottovoce.checkpoint.source_errors import reason
+    from sottovoce.source_errors import reason
 
     try:
         tokenizer = Tokenizer.from_file(path)

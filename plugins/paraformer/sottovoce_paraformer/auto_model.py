@@ -19,9 +19,9 @@ from sottovoce import LoadOptions, Repository
 from sottovoce.checkpoint import leave_file_, load_strictly_, read_tensors
 from sottovoce.checkpoint.budget import BuildingBudget
 from sottovoce.checkpoint.download import fetch
-from sottovoce.checkpoint.source_errors import as_source_error
 from sottovoce.errors import SourceError
 from sottovoce.formats import compressed_tensors
+from sottovoce.source_errors import as_source_error
 from sottovoce_paraformer import configuration
 from sottovoce_paraformer.aliases import find
 from sottovoce_paraformer.lora import merged
