@@ -50,7 +50,10 @@ def save(model: Model, directory: str | os.PathLike[str], *, overwrite: bool = F
         report = model.report or _untouched(model)
         report.output = str(path)
         report.card = dataclasses.asdict(model.architecture.card)
-        form = {**_without_folders(report.to_dict()), "output": path.name, "files": digests(temporary)}
+        files = digests(temporary)
+        if model.stream is not None:
+            model.stream.require_written(files.values())
+        form = {**_without_folders(report.to_dict()), "output": path.name, "files": files}
         (temporary / COMPRESSION_FILE).write_text(to_json(form, indent=1), encoding="utf-8")
         _refuse_paths(model, temporary)
         _prove(model, temporary, host)
