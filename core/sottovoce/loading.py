@@ -19,6 +19,7 @@ from sottovoce.errors import PluginError, SourceError
 from sottovoce.host import Host, default_host
 from sottovoce.load_options import read_options
 from sottovoce.model import LoadOptions, Model, Repository, Source
+from sottovoce.process_state import exclusive
 from sottovoce.report import COMPRESSION_FILE, CompressionReport
 
 if TYPE_CHECKING:
@@ -57,7 +58,8 @@ def load_with(name: str, options: LoadOptions, host: Host) -> Model:
     architecture = host.owner_of(class_name(source.directory))
     refuse_code(source.directory)
     report = _read_report(source.directory)
-    model = host.call("sottovoce_load", architecture, source=source, options=options)
+    with exclusive():
+        model = host.call("sottovoce_load", architecture, source=source, options=options)
     if not isinstance(model, Model):
         raise PluginError(
             f"no plugin loads {architecture.name} from {source.directory}; its plugin answers no sottovoce_load"

@@ -139,6 +139,8 @@ def _class(name: str) -> Any:
 def _load_dense(directory: Path, config: dict[str, Any], options: LoadOptions) -> Any:
     from safetensors import SafetensorError
 
+    from sottovoce.libraries.default_type import own_default_type
+
     weight_files(directory, options.weights)
     settings = _settings(config)
     apply_(settings, options)
@@ -147,15 +149,17 @@ def _load_dense(directory: Path, config: dict[str, Any], options: LoadOptions) -
         settings.transformers_weights = options.weights
         given = {"config": settings}
     try:
-        native, info = _class(config["architectures"][0]).from_pretrained(
-            directory,
-            dtype=options.dtype or "auto",
-            local_files_only=True,
-            trust_remote_code=False,
-            use_safetensors=True,
-            output_loading_info=True,
-            **given,
-        )
+        # transformers sets it for the time in which it builds the module.
+        with own_default_type():
+            native, info = _class(config["architectures"][0]).from_pretrained(
+                directory,
+                dtype=options.dtype or "auto",
+                local_files_only=True,
+                trust_remote_code=False,
+                use_safetensors=True,
+                output_loading_info=True,
+                **given,
+            )
     except (SafetensorError, OSError, RuntimeError) as error:
         raise SourceError(f"{directory}: the weights cannot be read: {' '.join(str(error).split())[:200]}") from None
     allowed = options.allow_unexpected
@@ -174,18 +178,16 @@ def _build(config: dict[str, Any], options: LoadOptions) -> Any:
     """The model without memory for its weights."""
     import torch
 
+    from sottovoce.libraries.default_type import own_default_type
+
     kind = _class(config["architectures"][0])
     settings = _settings(config)
     apply_(settings, options)
     stated = str(config.get("dtype") or config.get("torch_dtype") or "float32")
     dtype = getattr(torch, stated if options.dtype in (None, "auto") else str(options.dtype))
-    previous = torch.get_default_dtype()
-    torch.set_default_dtype(dtype)
-    try:
-        with without_memory():
-            return kind(settings)
-    finally:
-        torch.set_default_dtype(previous)
+    with own_default_type(), without_memory():
+        torch.set_default_dtype(dtype)
+        return kind(settings)
 
 
 def _settings(config: dict[str, Any]) -> Any:
