@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 from dataclasses import replace
@@ -69,11 +68,16 @@ def load_with(name: str, options: LoadOptions, host: Host) -> Model:
 
 
 def _find(name: str, options: LoadOptions, host: Host) -> Source:
-    with contextlib.suppress(OSError):  # a name that no file can have
+    try:
         if Path(name).is_dir():
-            return Source(name=name, directory=Path(name))
+            with os.scandir(name):  # A directory that may not be read is told here, and not by each file of it.
+                return Source(name=name, directory=Path(name))
         if Path(name).is_file():
             raise SourceError(f"{name}: is a file; give the directory that holds it and its configuration")
+    except PermissionError as error:
+        raise SourceError(f"{name}: cannot be read ({error.strerror})") from None
+    except OSError:
+        pass  # It is a name that no file can have.
     repository = next(filter(None, (_resolve(each, name, options) for each in host.architectures.values())), None)
     if repository is None:
         if name.count("/") != 1 or name.startswith((".", "/")):
