@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from sottovoce import loading, pipeline, saving, tables
-from sottovoce.checkpoint.directory import refuse_existing
+from sottovoce.checkpoint.directory import reserved
 from sottovoce.errors import OutputError, UsageError
 from sottovoce.evaluation import evaluate
 from sottovoce.interpreter import python_command, python_environment
@@ -70,7 +70,11 @@ def run(output: Path, note: Callable[[str], None], progress: Progress) -> Demons
         UsageError: The repository's ``examples`` folder is not there, or ``output`` is another directory.
         OutputError: The model's own library does not run what was saved.
     """
-    refuse_existing(output, overwrite=True)
+    with reserved(output, overwrite=True):
+        return _run(output, note, progress)
+
+
+def _run(output: Path, note: Callable[[str], None], progress: Progress) -> Demonstration:
     examples = _examples()
     settings = yaml.safe_load((examples / "demo.yaml").read_text(encoding="utf-8"))
     source, manifest = examples / settings["model"], examples / settings["samples"]

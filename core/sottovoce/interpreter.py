@@ -34,5 +34,9 @@ def python_environment(**variables: str) -> dict[str, str]:
 def leave_working_directory_out() -> None:
     """Take what ``python -m`` put first on ``sys.path`` away again, in this process and in what it starts."""
     os.environ[SAFE_PATH] = "1"
-    if not sys.flags.safe_path and sys.path and sys.path[0] in ("", os.getcwd()):  # noqa: PTH109  # before pathlib
+    try:
+        here = os.getcwd()  # noqa: PTH109  # before pathlib
+    except OSError:
+        here = ""  # It is gone.
+    if not sys.flags.safe_path and sys.path and sys.path[0] in ("", here):
         del sys.path[0]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 from dataclasses import replace
@@ -19,6 +18,7 @@ from sottovoce.errors import PluginError, SourceError
 from sottovoce.host import Host, default_host
 from sottovoce.load_options import read_options
 from sottovoce.model import LoadOptions, Model, Repository, Source
+from sottovoce.process_state import exclusive
 from sottovoce.report import COMPRESSION_FILE, CompressionReport
 
 if TYPE_CHECKING:
@@ -60,7 +60,8 @@ def load_with(name: str, options: LoadOptions, host: Host) -> Model:
     architecture = host.owner_of(class_name(source.directory))
     refuse_code(source.directory)
     report = _read_report(source.directory)
-    model = host.call("sottovoce_load", architecture, source=source, options=options)
+    with exclusive():
+        model = host.call("sottovoce_load", architecture, source=source, options=options)
     if not isinstance(model, Model):
         raise PluginError(
             f"no plugin loads {architecture.name} from {source.directory}; its plugin answers no sottovoce_load"
@@ -70,11 +71,16 @@ def load_with(name: str, options: LoadOptions, host: Host) -> Model:
 
 
 def _find(name: str, options: LoadOptions, host: Host) -> Source:
-    with contextlib.suppress(OSError):  # a name that no file can have
+    try:
         if Path(name).is_dir():
-            return Source(name=name, directory=Path(name))
+            with os.scandir(name):  # A directory that may not be read is told here, and not by each file of it.
+                return Source(name=name, directory=Path(name))
         if Path(name).is_file():
             raise SourceError(f"{name}: is a file; give the directory that holds it and its configuration")
+    except PermissionError as error:
+        raise SourceError(f"{name}: cannot be read ({error.strerror})") from None
+    except OSError:
+        pass  # It is a name that no file can have.
     repository = next(filter(None, (_resolve(each, name, options) for each in host.architectures.values())), None)
     if repository is None:
         if name.count("/") != 1 or name.startswith((".", "/")):

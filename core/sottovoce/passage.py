@@ -130,7 +130,7 @@ class Passage:
             self._finished.keep(model.module, block.name, {_STEPS: [self._timed(number, block) for number in
                                                                     range(len(self._steps))]})  # fmt: skip
         if stream is not None and block.name in stream.blocks:
-            stream.files[block.name] = self._finished.path(block.name)
+            stream.note(block.name, self._finished.path(block.name), self._finished.digests[block.name])
         self._done += 1
         self._calibration.progress(self._title, self._done, len(self._worked))
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sottovoce.calibration import Calibration
-from sottovoce.checkpoint.directory import new_directory, refuse_existing
+from sottovoce.checkpoint.directory import new_directory, reserved
 from sottovoce.checkpoint.finite import require_finite
 from sottovoce.checkpoint.machine_paths import LARGEST, is_path, machine_roots, refused_paths
 from sottovoce.checkpoint.manifest import digests
@@ -40,7 +40,7 @@ def save(model: Model, directory: str | os.PathLike[str], *, overwrite: bool = F
         SourceError: A file of the model holds a path of this machine, which would be written; nothing is.
     """
     model, host, path = require_model(model, "sottovoce.save"), host or default_host(), Path(directory)
-    _refuse_source(model, path)
+    refuse_source(model, path)
     require_finite(model.module)
     with new_directory(path, overwrite) as temporary:
         _write(model, "native", temporary, host)
@@ -50,7 +50,10 @@ def save(model: Model, directory: str | os.PathLike[str], *, overwrite: bool = F
         report = model.report or _untouched(model)
         report.output = str(path)
         report.card = dataclasses.asdict(model.architecture.card)
-        form = {**_without_folders(report.to_dict()), "output": path.name, "files": digests(temporary)}
+        files = digests(temporary)
+        if model.stream is not None:
+            model.stream.require_written(files.values())
+        form = {**_without_folders(report.to_dict()), "output": path.name, "files": files}
         (temporary / COMPRESSION_FILE).write_text(to_json(form, indent=1), encoding="utf-8")
         _refuse_paths(model, temporary)
         _prove(model, temporary, host)
@@ -71,7 +74,12 @@ def _without_folders(form: dict[str, Any]) -> dict[str, Any]:
     return {**form, "recipe": bare(form["recipe"]), "steps": steps}
 
 
-def _refuse_source(model: Model, path: Path) -> None:
+def refuse_source(model: Model, path: Path) -> None:
+    """Look whether ``path`` may be written, before any work is done.
+
+    Raises:
+        UsageError: The model's own files lie in it.
+    """
     if path.resolve() in model.source.directory.resolve().parents:
         raise UsageError(f"{path}: holds the model {model.source.directory}, and is not replaced; give another output")
 
@@ -149,15 +157,15 @@ def export(
         UsageError: No plugin writes the format for this family, or the directory exists.
     """
     host, path = host or default_host(), Path(directory)
-    refuse_existing(path, overwrite)
-    if isinstance(model, str | os.PathLike):
-        model = load(model, host=host)
-    model = require_model(model, "sottovoce.export")
-    _refuse_source(model, path)
-    require_finite(model.module)
-    with new_directory(path, overwrite) as temporary:
-        _write(model, format, temporary, host)
-        mark(temporary)
+    with reserved(path, overwrite):
+        if isinstance(model, str | os.PathLike):
+            model = load(model, host=host)
+        model = require_model(model, "sottovoce.export")
+        refuse_source(model, path)
+        require_finite(model.module)
+        with new_directory(path, overwrite) as temporary:
+            _write(model, format, temporary, host)
+            mark(temporary)
     return path
 
 

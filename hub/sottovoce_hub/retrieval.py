@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sottovoce.checkpoint.directory import new_directory, refuse_existing
+from sottovoce.checkpoint.directory import new_directory, reserved
 from sottovoce.checkpoint.download import IGNORED, fetch
 from sottovoce.checkpoint.manifest import read_manifest
 from sottovoce.checkpoint.ownership import mark
@@ -78,16 +78,16 @@ def pull(
         raise UsageError(f"{hub!r}: no such hub; there are {' and '.join(HUBS)}")
     require_repository(repository, hub)
     path = Path(directory)
-    refuse_existing(path, overwrite)
-    options = LoadOptions(revision=revision, token=token, cache_dir=cache_dir)
-    fetched, found = fetch(Repository(id=repository, hub="hf" if hub == "hf" else "modelscope"), options)
-    manifest = read_manifest(fetched)
-    names = tuple(sorted(_names(fetched, manifest)))
-    with new_directory(path, overwrite) as temporary:
-        for name in names:
-            (temporary / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(fetched / name, temporary / name)
-        mark(temporary)
+    with reserved(path, overwrite):
+        options = LoadOptions(revision=revision, token=token, cache_dir=cache_dir)
+        fetched, found = fetch(Repository(id=repository, hub="hf" if hub == "hf" else "modelscope"), options)
+        manifest = read_manifest(fetched)
+        names = tuple(sorted(_names(fetched, manifest)))
+        with new_directory(path, overwrite) as temporary:
+            for name in names:
+                (temporary / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(fetched / name, temporary / name)
+            mark(temporary)
     return PullReport(
         repository=repository, hub=hub, revision=found.revision, directory=path, files=names,
         verified=manifest is not None,

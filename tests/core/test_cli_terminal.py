@@ -39,7 +39,8 @@ def test_json_is_json_where_the_encoding_lacks_its_characters(
 ) -> None:
     import io
 
-    from sottovoce.cli.output import Output, show_any_character
+    from sottovoce.cli.output import Output
+    from sottovoce.cli.streams import show_any_character
 
     for encoding in ("ascii", "cp1252", "gbk"):
         raw = io.BytesIO()

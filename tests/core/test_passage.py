@@ -503,7 +503,7 @@ def test_a_disk_that_fills_up_leaves_what_is_finished(
 ) -> None:
     whole = saved(compress(source, CHAINS["both"], stream=stream), tmp_path / "whole")
     every = rounds.since()
-    written = full_after(call, monkeypatch, "sottovoce.checkpoint.finished.write_file")
+    written = full_after(call, monkeypatch, "sottovoce.checkpoint.block_file.write_file")
     with pytest.raises(OutputError, match=r"step-0: could not be written \(.*No space left on device\)") as caught:
         compress(source, CHAINS["both"], stream=stream, resume=tmp_path / "work")
     assert "\n" not in str(caught.value)

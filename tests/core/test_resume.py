@@ -153,6 +153,26 @@ def test_what_is_done_is_not_done_again(work: Work) -> None:
     assert {path: path.stat().st_mtime_ns for path in work.directory.rglob("*.safetensors")} == times
 
 
+@pytest.mark.parametrize("damage", ["tensors", "facts"])
+@pytest.mark.parametrize("block", range(BLOCKS))
+def test_a_damaged_block_is_done_again_and_said(
+    block: int, damage: str, work: Work, caplog: pytest.LogCaptureFixture
+) -> None:
+    whole = work.do()
+    work.calls.since()
+    kind = "safetensors" if damage == "tensors" else "json"
+    paths = sorted(path for path in work.directory.rglob(f"*.{kind}") if path.name != "key.json")
+    content = bytearray(paths[block].read_bytes())
+    content[-3] ^= 1
+    paths[block].write_bytes(content)
+    assert same(work.do(), whole)
+    assert work.calls.since() == 1
+    (message,) = (record.getMessage() for record in caplog.records)
+    assert message.endswith(" is damaged, and is done again")
+    assert same(work.do(), whole)
+    assert work.calls.since() == 0
+
+
 @pytest.mark.parametrize("changed", [
     {"recipe": {"steps": [{"step": "quantize", "bits": 4, "method": "gptq", "gptq": {"damping": 0.05}}]}},
     {"recipe": {"steps": [{"step": "quantize", "bits": 8, "activations": "none", "method": "gptq"}]}},

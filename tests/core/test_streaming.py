@@ -29,7 +29,7 @@ from core.toy import make_host
 from sottovoce import Model, StepReport
 from sottovoce.checkpoint.shards import INDEX, Shards
 from sottovoce.checkpoint.stream import Stream
-from sottovoce.errors import CheckpointError, NotFiniteError, SottovoceError, SourceError
+from sottovoce.errors import CheckpointError, NotFiniteError, OutputError, SottovoceError, SourceError
 from sottovoce.libraries.unfused import Names
 from sottovoce.saving import probe
 from sottovoce.steps import Step
@@ -505,6 +505,19 @@ def test_names_of_a_class_that_renames_go_there_and_back(tmp_path: Path) -> None
     assert [rename(name) for name in names.stored] == files
     owner = next(name for name in names.stored if "q_proj" in name).rpartition(".")[0]
     assert rename(f"{owner}.weight_scale") == "model.layers.0.self_attn.q_proj.weight_scale"
+
+
+def test_a_block_that_changes_before_it_is_saved_fails_the_save(source: Path, tmp_path: Path) -> None:
+    model = sottovoce.load(source, host=HOST, stream=True)
+    sottovoce.compress(model, "int8-weight", host=HOST)
+    assert model.stream is not None
+    path = model.stream.files[BLOCKS[1]]
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(OutputError, match=rf"the finished block {BLOCKS[1]} changed on the disk; nothing was written"):
+        sottovoce.save(model, tmp_path / "out", host=HOST)
+    assert not list(tmp_path.glob("*out*"))
 
 
 def test_the_temporary_directory_of_a_stream_goes_with_it(source: Path) -> None:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import os
-import shutil
-import tempfile
+import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from sottovoce.checkpoint.claim import aside, claim, is_claimed, remove, sibling
 from sottovoce.checkpoint.ownership import is_written_by_us
 from sottovoce.errors import OutputError, UsageError
+from sottovoce.interruption import held_back
 
 Replaceable = Callable[[Path], bool]
 """Whether an existing directory may be replaced."""
+
+_log = logging.getLogger("sottovoce")
 
 
 @contextlib.contextmanager
@@ -36,31 +38,45 @@ def new_directory(
             stays, and the message says where this one's work is.
     """
     path = Path(path)
-    refuse_existing(path, overwrite, replaceable)
-    made = [parent for parent in path.parents if not parent.exists()]
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-    except OSError as error:
-        _remove_empty(made)
-        raise OutputError(f"{path}: cannot be written ({error.strerror or error})") from error
-    try:
-        # mkdtemp is private to the user; a model directory has the permissions that mkdir gives.
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o777 & ~umask)
-        yield temporary
-        if overwrite and (not path.is_dir() or replaceable(path)):
-            _replace(temporary, path)
-        else:
-            _place(temporary, path)
-    except OSError as error:
-        raise OutputError(
-            f"{path}: could not be written, nothing was left behind ({error.strerror or error})"
-        ) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-        _remove_empty(made)
+    with reserved(path, overwrite, replaceable):
+        temporary = sibling(path)
+        try:
+            temporary.mkdir()
+            yield temporary
+            with held_back():
+                if overwrite and path.is_dir() and not path.is_symlink() and replaceable(path):
+                    _replace(temporary, path)
+                else:
+                    _place(temporary, path)
+        except OSError as error:
+            raise OutputError(_what_failed(error, path, temporary)) from error
+        finally:
+            with held_back():
+                remove(temporary)
+
+
+@contextlib.contextmanager
+def reserved(path: str | Path, overwrite: bool = False, replaceable: Replaceable = is_written_by_us) -> Iterator[None]:
+    """Hold ``path`` for work that will write it: what is wrong with it is told now, and no other run writes it.
+
+    Raises:
+        UsageError: As :func:`refuse_existing`.
+        OutputError: Another run holds it, which is named; or nothing can be written there.
+    """
+    path = Path(path)
+    if not is_claimed(path):
+        # Later, what came meanwhile is not replaced, and the work is kept beside it.
+        refuse_existing(path, overwrite, replaceable)
+    with claim(path):
+        yield
+
+
+def _what_failed(error: OSError, path: Path, temporary: Path) -> str:
+    """Whose fault it is: the output's, or that of a file that was read for it."""
+    reason = error.strerror or str(error)
+    if isinstance(error.filename, str) and not Path(error.filename).absolute().is_relative_to(temporary.absolute()):
+        return f"{error.filename}: {reason}; {path} was not written, and nothing was left behind"
+    return f"{path}: could not be written, nothing was left behind ({reason})"
 
 
 def refuse_existing(path: str | Path, overwrite: bool = False, replaceable: Replaceable = is_written_by_us) -> None:
@@ -81,13 +97,20 @@ def refuse_existing(path: str | Path, overwrite: bool = False, replaceable: Repl
         raise UsageError(f"{path}: exists and is no directory; give another output")
     if exists and not overwrite:
         raise UsageError(f"{path}: exists already; give another output, or --overwrite to replace it")
-    if exists and Path.cwd().is_relative_to(path.resolve()):
+    if exists and _holds_working_directory(path):
         raise UsageError(f"{path}: is the working directory or holds it, and is not replaced; give another output")
     if exists and not replaceable(path):
         raise UsageError(
             f"{path}: is not empty and not of Sottovoce's writing, and is not replaced; give another output, or remove "
             "it yourself"
         )
+
+
+def _holds_working_directory(path: Path) -> bool:
+    try:
+        return Path.cwd().is_relative_to(path.resolve())
+    except FileNotFoundError:  # It is gone.
+        return False
 
 
 def _place(temporary: Path, path: Path) -> None:
@@ -114,24 +137,12 @@ def _taken(temporary: Path, path: Path) -> bool:
 
 
 def _replace(temporary: Path, path: Path) -> None:
-    if not path.exists():
-        temporary.rename(path)
-        return
-    aside = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-    old = aside / "old"
+    old = aside(path)
+    path.rename(old)
     try:
-        path.rename(old)
         temporary.rename(path)
     except BaseException:
-        if old.exists() and not path.exists():
-            old.rename(path)
+        old.rename(path)
         raise
-    finally:
-        if path.exists():
-            shutil.rmtree(aside, ignore_errors=True)
-
-
-def _remove_empty(directories: list[Path]) -> None:
-    for directory in directories:
-        with contextlib.suppress(OSError):
-            directory.rmdir()
+    if problem := remove(old):
+        _log.warning("%s: is replaced, but what was there could not be removed and lies in %s (%s)", path, old, problem)

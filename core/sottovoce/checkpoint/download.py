@@ -12,6 +12,7 @@ from sottovoce.checkpoint.guard import LEAVING, check_listing, contained_path
 from sottovoce.checkpoint.identity import CONFIGURATIONS, configuration_name
 from sottovoce.checkpoint.manifest import differences, read_manifest
 from sottovoce.errors import CheckpointError, SottovoceError, SourceError
+from sottovoce.process_state import released
 
 if TYPE_CHECKING:
     from sottovoce.model import LoadOptions, Repository
@@ -79,7 +80,8 @@ def _problems(directory: Path) -> dict[str, str]:
 def _download(repository: Repository, options: LoadOptions, look: Look = None) -> tuple[Path, Repository]:
     fetch_from = _from_modelscope if repository.hub == "modelscope" else _from_hugging_face
     try:
-        directory, revision = fetch_from(repository, options, look)
+        with released():
+            directory, revision = fetch_from(repository, options, look)
     except SottovoceError:
         raise
     except ImportError as error:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sottovoce.checkpoint.shard_writer import write_file
+from sottovoce.checkpoint.block_file import BlockFile, DamagedError, write_text
 from sottovoce.errors import OutputError
 
 if TYPE_CHECKING:
@@ -17,8 +18,12 @@ if TYPE_CHECKING:
     from torch import nn
 
 _KEY = "key.json"
+_FORM = 2
+"""The form in which blocks are kept; those of another are other work's."""
 _ANY = "[0-9a-f]" * 16
 _KINDS = ("safetensors", "json", "part")
+
+_log = logging.getLogger("sottovoce")
 
 
 class FinishedBlocks:
@@ -32,14 +37,16 @@ class FinishedBlocks:
             key: What they belong to. Blocks of another key are removed.
             rename: A tensor's name in the module to the name that it is stored under.
         """
-        self._directory, self._key = directory, json.dumps(key).encode()
+        self._directory, self._key = directory, json.dumps({"form": _FORM, "key": key})
         self._rename = rename or (lambda name: name)
+        self.digests: dict[str, str] = {}
+        """The sha256 of the file of every block that was kept or given back, as it was then."""
         if directory is None:
             return
         path = directory / _KEY
-        if not path.is_file() or path.read_bytes() != self._key:
+        if not path.is_file() or path.read_bytes() != self._key.encode():
             # Only what looks like a block: the directory is one that somebody named.
-            for block in (found for kind in _KINDS for found in directory.glob(f"{_ANY}.{kind}")):
+            for block in (file for kind in _KINDS for file in directory.glob(f"{_ANY}.{kind}")):
                 block.unlink()
             path.unlink(missing_ok=True)
 
@@ -51,25 +58,20 @@ class FinishedBlocks:
         """
         if self._directory is None:
             return
-        path = self.path(name)
         state = module.get_submodule(name).state_dict()
         tensors = {self._rename(f"{name}.{key}"): tensor.contiguous() for key, tensor in state.items()}
-        temporary = path.with_suffix(".part")
         try:
             self._directory.mkdir(parents=True, exist_ok=True)
-            (self._directory / _KEY).write_bytes(self._key)
-            path.with_suffix(".json").write_text(json.dumps(dict(facts)), encoding="utf-8")
-            write_file(tensors, temporary)
-            # A block is there whole or not at all.
-            temporary.replace(path)
+            if not (self._directory / _KEY).is_file():
+                write_text(self._directory / _KEY, self._key)
+            self.digests[name] = BlockFile(self.path(name), self._key).write(tensors, facts)
         except OSError as error:
-            temporary.unlink(missing_ok=True)
             raise OutputError(f"{self._directory}: could not be written ({error})") from error
 
     def restore_(
         self, module: nn.Module, name: str, prepare: Callable[[Mapping[str, Any]], None]
     ) -> dict[str, Any] | None:
-        """Put a kept block's tensors into the module.
+        """Put a kept block's tensors into the module; a block that is damaged is removed, and it is said.
 
         Args:
             module: The model.
@@ -77,23 +79,29 @@ class FinishedBlocks:
             prepare: Called with the facts that were kept, to put the layers in place that the tensors are for.
 
         Returns:
-            The facts that were kept, or ``None`` when the block was not finished.
-        """
-        if self._directory is None or not (path := self.path(name)).is_file():
-            return None
-        from safetensors import SafetensorError, safe_open
+            The facts that were kept, or ``None`` when the block was not finished or is damaged.
 
+        Raises:
+            OutputError: The block is whole, but not of this model.
+        """
+        if self._directory is None or not (file := BlockFile(self.path(name), self._key)).is_finished:
+            return None
         try:
-            with safe_open(path, "pt") as file:
-                stored = {key: file.get_tensor(key).clone() for key in file.keys()}  # noqa: SIM118  # not a mapping
-            facts: dict[str, Any] = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
-        except (SafetensorError, OSError, ValueError):
-            return None  # The machine went down before it was written out.
+            digest, facts, stored = file.read()
+        except DamagedError:
+            file.remove()
+            _log.warning("%s: the finished block %s is damaged, and is done again", self._directory, name)
+            return None
         device = _device(module.get_submodule(name))
         prepare(facts)
         child = module.get_submodule(name)
-        tensors = {key: stored[self._rename(f"{name}.{key}")].to(device) for key in child.state_dict()}
+        names = {key: self._rename(f"{name}.{key}") for key in child.state_dict()}
+        if not set(names.values()) <= stored.keys():
+            raise OutputError(f"{self._directory}: the block {name} is of another model; remove the directory")
+        # A copy lies where PyTorch would have put it.
+        tensors = {key: stored.pop(stored_as).clone().to(device) for key, stored_as in names.items()}
         child.load_state_dict(tensors, strict=True, assign=True)
+        self.digests[name] = digest
         return facts
 
     def path(self, name: str) -> Path:

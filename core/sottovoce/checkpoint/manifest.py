@@ -24,7 +24,7 @@ _FIRST = "model.safetensors"
 def digests(directory: Path) -> dict[str, str]:
     """The sha256 of every file below ``directory``, by relative path."""
     files = sorted(path for path in directory.rglob("*") if path.is_file())
-    return {path.relative_to(directory).as_posix(): _digest(path) for path in files}
+    return {path.relative_to(directory).as_posix(): digest_of(path) for path in files}
 
 
 def verify(directory: Path, expected: Mapping[str, str]) -> None:
@@ -83,7 +83,7 @@ def differences(directory: Path, expected: Mapping[str, str]) -> dict[str, str]:
         path = contained_path(directory, name, "the digest of")
         if not path.is_file():
             problems[name] = "is missing"
-        elif _digest(path) != digest:
+        elif digest_of(path) != digest:
             problems[name] = "is not what was written"
     return problems
 
@@ -108,6 +108,7 @@ def read_manifest(directory: Path) -> dict[str, str] | None:
     return dict(files)
 
 
-def _digest(path: Path) -> str:
+def digest_of(path: Path) -> str:
+    """Return the sha256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

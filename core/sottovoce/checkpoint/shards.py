@@ -227,12 +227,15 @@ def start_of(path: Path) -> bytes:
     """The first bytes of a file that may hold weights.
 
     Raises:
-        SourceError: The file is missing or empty, or stands for one that was not fetched.
+        SourceError: The file is missing or empty, may not be read, or stands for one that was not fetched.
     """
     if not path.is_file():
         raise SourceError(f"{path.parent}: the weights are missing (no {path.name})")
-    with path.open("rb") as file:
-        start = file.read(len(_POINTER))
+    try:
+        with path.open("rb") as file:
+            start = file.read(len(_POINTER))
+    except PermissionError as error:
+        raise SourceError(f"{path}: cannot be read ({error.strerror})") from None
     if not start:
         raise SourceError(f"{path}: the weights are damaged (the file is empty)")
     if start == _POINTER:

@@ -5,15 +5,16 @@ from __future__ import annotations
 import shutil
 import tempfile
 import weakref
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sottovoce.checkpoint.finite import refuse_infinite
+from sottovoce.checkpoint.manifest import digest_of
 from sottovoce.checkpoint.shard_writer import ShardWriter
 from sottovoce.checkpoint.shards import Shards
 from sottovoce.checkpoint.weights import drop_data_
-from sottovoce.errors import CheckpointError
+from sottovoce.errors import CheckpointError, OutputError
 from sottovoce.machine import release_memory, release_pages
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ class Stream:
         self.blocks = {block: dict(names) for block, names in blocks.items()}
         self.files: dict[str, Path] = {}
         """Blocks that were changed, and the files that hold them under their names in a checkpoint."""
+        self._digests: dict[str, str] = {}
         self.first: tuple[Sample, Tensor] | None = None
         """A sample, and what the model gave for it while it was worked on."""
         self._folder: str | None = None
@@ -55,6 +57,24 @@ class Stream:
             weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
         return Path(tempfile.mkdtemp(dir=self._folder))
 
+    def note(self, block: str, path: Path, sha256: str) -> None:
+        """Take a block from a file of its own from now on, which must stay as it is."""
+        self.files[block], self._digests[block] = path, sha256
+
+    def require_written(self, digests: Iterable[str]) -> None:
+        """Look whether the files of all changed blocks are, as they were noted, among those that were written.
+
+        Args:
+            digests: The sha256 of every file that was written.
+
+        Raises:
+            OutputError: One changed meanwhile.
+        """
+        written = set(digests)
+        for block, digest in self._digests.items():
+            if digest not in written:
+                raise OutputError(_changed(self.files[block], block))
+
     def enter_(self, block: str, rename: Rename) -> None:
         """Read a block into memory.
 
@@ -66,12 +86,14 @@ class Stream:
             SourceError: The source is damaged.
             CheckpointError: The block's file does not have its tensors.
             NotFiniteError: One of them is not finite.
+            OutputError: The block's file is not as it was noted.
         """
         child = self.module.get_submodule(block)
         own = child.state_dict()
         if not any(tensor.is_meta for tensor in own.values()):
             return
         if block in self.files:
+            self._require_noted(block)
             shards, names = Shards([self.files[block]]), {name: rename(f"{block}.{name}") for name in own}
         else:
             shards, names = self.source, {name: self.blocks[block][f"{block}.{name}"] for name in own}
@@ -81,6 +103,15 @@ class Stream:
         tensors = {name: found.pop(stored).to(own[name].dtype) for name, stored in names.items()}
         refuse_infinite((f"{block}.{name}", tensor) for name, tensor in tensors.items())
         child.load_state_dict(tensors, strict=True, assign=True)
+
+    def _require_noted(self, block: str) -> None:
+        path = self.files[block]
+        try:
+            is_noted = block not in self._digests or digest_of(path) == self._digests[block]
+        except OSError:
+            is_noted = False
+        if not is_noted:
+            raise OutputError(_changed(path, block))
 
     def leave_(self, block: str) -> None:
         """Let a block's memory go; what was changed must be in a file."""
@@ -123,3 +154,7 @@ class Stream:
     def _outside(self) -> dict[str, Tensor]:
         inside = tuple(f"{block}." for block in self.blocks)
         return {name: tensor for name, tensor in self.module.state_dict().items() if not name.startswith(inside)}
+
+
+def _changed(path: Path, block: str) -> str:
+    return f"{path}: the finished block {block} changed on the disk; nothing was written: give the same command again"

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import pickle
 import re
+import threading
 from collections.abc import Container, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -280,23 +282,40 @@ def leave_file_(module: nn.Module) -> None:
             child._buffers[name] = buffer.clone()
 
 
+class _Building(threading.local):
+    """Whether the thread that asks builds without memory."""
+
+    depth = 0
+
+
+_building = _Building()
+
+
 @contextlib.contextmanager
 def without_memory() -> Iterator[None]:
-    """Modules built meanwhile have parameters without data, for a load that brings them; buffers are as ever.
+    """Modules that this thread builds meanwhile have parameters without data, for a load that brings them.
 
-    Neither the memory for random weights is taken nor the time to draw them.
+    Neither the memory for random weights is taken nor the time to draw them. Buffers are as ever.
     """
-    from torch import nn
-
-    register = nn.Module.register_parameter
-
-    def without(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
-        if parameter is not None and not parameter.is_meta:
-            parameter = nn.Parameter(parameter.data.to("meta"), requires_grad=parameter.requires_grad)
-        register(module, name, parameter)
-
-    nn.Module.register_parameter = without  # type: ignore[assignment, method-assign]
+    _install_dropping()
+    _building.depth += 1
     try:
         yield
     finally:
-        nn.Module.register_parameter = register  # type: ignore[method-assign]
+        _building.depth -= 1
+
+
+@functools.cache
+def _install_dropping() -> None:
+    """Have PyTorch ask about every new parameter; for good, since another thread may be building a module by now."""
+    from torch.nn.modules.module import register_module_parameter_registration_hook
+
+    register_module_parameter_registration_hook(_drop_data)  # type: ignore[arg-type]  # it may give another
+
+
+def _drop_data(_: nn.Module, __: str, parameter: nn.Parameter) -> nn.Parameter | None:
+    from torch import nn
+
+    if not _building.depth or parameter.is_meta:
+        return None
+    return nn.Parameter(parameter.data.to("meta"), requires_grad=parameter.requires_grad)

@@ -9,9 +9,9 @@ import click
 
 import sottovoce
 from sottovoce import telemetry
-from sottovoce.cli import about, align, compress, demo, evaluate, export, inspect, pull, push
-from sottovoce.cli.ending import INTERRUPTED, Ended, handle_signals
-from sottovoce.cli.output import show_any_character
+from sottovoce.cli import about, align, compress, demo, evaluate, export, inspect, pull, push, streams
+from sottovoce.cli.ending import INTERRUPTED, Ended, handle_signals, ignore_signals
+from sottovoce.cli.failure import explain
 from sottovoce.errors import SottovoceError
 
 
@@ -53,15 +53,35 @@ for _command in (
 def main() -> None:
     """Run the command line; exit 0 done, 1 failed, 2 wrong use, 130 interrupted."""
     telemetry.forbid()
+    streams.open_closed()
     handle_signals()
-    show_any_character()
-    sys.exit(_run())
+    streams.show_any_character()
+    try:
+        code = _run()
+    except (KeyboardInterrupt, Ended):
+        # Asked once more, while the first was being told.
+        code = INTERRUPTED
+    ignore_signals()
+    streams.leave()
+    sys.exit(code)
+
+
+def _call() -> None:
+    """Run the verb; a reader of standard output that needs no more is no fault."""
+    try:
+        cli(standalone_mode=False)
+    except (streams.ReaderGoneError, BrokenPipeError):
+        return
+    except SystemExit:
+        # click ends the process itself where nobody reads its help to the end, and wraps the stream then.
+        if type(sys.stdout).__name__ != "PacifyFlushWrapper":
+            raise
 
 
 def _run() -> int:
     debug = "--debug" in sys.argv
     try:
-        cli(standalone_mode=False)
+        _call()
     except SottovoceError as error:
         return _fail(str(error), error.exit_code, debug)
     except click.exceptions.Exit as exit_request:
@@ -75,11 +95,8 @@ def _run() -> int:
         return _fail("interrupted", INTERRUPTED, debug)
     except Ended as ended:
         return _fail(f"{ended.how}; nothing was left half-written", ended.exit_code, debug)
-    except MemoryError:
-        return _fail("the machine's memory is not enough for this model", 1, debug)
     except Exception as error:
-        reason = " ".join(str(error).split())[:300]
-        return _fail(f"{type(error).__name__}: {reason}; this is a bug: report it with the output of --debug", 1, debug)
+        return _fail(explain(error), 1, debug)
     return 0
 
 

@@ -32,6 +32,13 @@ def _end(number: int, _: object) -> None:
     raise KeyboardInterrupt if interrupted else _asked[-1]
 
 
+def ignore_signals() -> None:
+    """Let nothing come between the last word and the end, which is near."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        if signal.getsignal(number) == _end:
+            signal.signal(number, signal.SIG_IGN)
+
+
 def end_if_asked() -> None:
     """Raise what the process was asked to end by, when it was; between long pieces of work."""
     if _asked:

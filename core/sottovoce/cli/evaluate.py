@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from pathlib import Path
 from typing import Any
@@ -40,27 +41,27 @@ def evaluate(
     """Measure MODEL on DATA: error rates, speed, size, memory; beside a baseline when one is given."""
     from sottovoce import evaluation, tables
     from sottovoce import record as records
-    from sottovoce.checkpoint.directory import new_directory, refuse_existing
+    from sottovoce.checkpoint.directory import new_directory, reserved
     from sottovoce.checkpoint.ownership import EVALUATION_FILE
     from sottovoce.report import to_json
 
     if record:
         records.require_recordable(model)
     named = records.read_dataset(dataset) if dataset else None
-    if output is not None:
-        refuse_existing(output, overwrite, _is_evaluation)
-    with out.progress() as progress:
-        report = evaluation.evaluate(model, data, baseline, progress=progress, **where)
-    report = dataclasses.replace(report, dataset=named)
-    if busy := report.machine.get("busy"):
-        out.note(f"warning: {busy}{'; the times are not recorded' if record else ''}; measure again on an idle machine")
-    if record:
-        records.record(report, model)
-    form = report.to_dict()
-    if output is not None:
-        with new_directory(output, overwrite, _is_evaluation) as temporary:
-            text = to_json(form, indent=1) + "\n"
-            (temporary / EVALUATION_FILE).write_text(text, encoding="utf-8")
+    with reserved(output, overwrite, _is_evaluation) if output is not None else contextlib.nullcontext():
+        with out.progress() as progress:
+            report = evaluation.evaluate(model, data, baseline, progress=progress, **where)
+        report = dataclasses.replace(report, dataset=named)
+        if busy := report.machine.get("busy"):
+            unsaid = "; the times are not recorded" if record else ""
+            out.note(f"warning: {busy}{unsaid}; measure again on an idle machine")
+        if record:
+            records.record(report, model)
+        form = report.to_dict()
+        if output is not None:
+            with new_directory(output, overwrite, _is_evaluation) as temporary:
+                text = to_json(form, indent=1) + "\n"
+                (temporary / EVALUATION_FILE).write_text(text, encoding="utf-8")
     out.result(form, lambda: tables.evaluation(report))
 
 

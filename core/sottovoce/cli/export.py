@@ -27,12 +27,12 @@ def export(out: Output, model: str, format_name: str, output: Path, overwrite: b
     from rich.table import Table
 
     from sottovoce import loading, saving, tables
-    from sottovoce.checkpoint.directory import refuse_existing
+    from sottovoce.checkpoint.directory import reserved
 
-    refuse_existing(output, overwrite)
-    loaded = loading.load(model, **where)
-    end_if_asked()
-    path = saving.export(loaded, format_name, output, overwrite=overwrite)
+    with reserved(output, overwrite):
+        loaded = loading.load(model, **where)
+        end_if_asked()
+        path = saving.export(loaded, format_name, output, overwrite=overwrite)
     files = {
         each.relative_to(path).as_posix(): each.stat().st_size for each in sorted(path.rglob("*")) if each.is_file()
     }

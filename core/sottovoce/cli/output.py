@@ -4,27 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import io
 import logging
 import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from sottovoce.cli.ending import INTERRUPTED, Ended, end_if_asked
+from sottovoce.cli.streams import printing
+from sottovoce.errors import UsageError
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
-
-
-def show_any_character() -> None:
-    """Escape what the terminal's encoding does not have: a result must not be lost for a character."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
-            stream.reconfigure(errors="backslashreplace")
 
 
 class Output:
@@ -43,7 +38,10 @@ class Output:
         else:
             # A pipe has no width; a table must not be cut for it.
             width = None if self._stdout.isatty() else 140
-            Console(file=self._stdout, width=width, markup=False).print(table())
+            console = Console(file=self._stdout, width=width, markup=False)
+            with console.capture() as captured:
+                console.print(table())
+            self._print(captured.get())
 
     def json(self, form: Any) -> None:
         """Print one JSON object; all in ASCII where the terminal's encoding does not have its characters."""
@@ -54,11 +52,16 @@ class Output:
             text.encode(self._stdout.encoding or "utf-8")
         except UnicodeEncodeError:
             text = to_json(form, ascii=True)
-        print(text, file=self._stdout, flush=True)
+        self._print(f"{text}\n")
 
     def text(self, text: str) -> None:
         """Print a result that is text of its own format, as it is."""
-        print(text, end="" if text.endswith("\n") else "\n", file=self._stdout, flush=True)
+        self._print(text if text.endswith("\n") else f"{text}\n")
+
+    def _print(self, text: str) -> None:
+        with printing():
+            self._stdout.write(text)
+            self._stdout.flush()
 
     def note(self, message: str) -> None:
         """A message for people, on standard error."""
@@ -94,6 +97,7 @@ def verb(function: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(function)
     def run(as_json: bool, quiet: bool, debug: bool, **options: Any) -> None:
         out = Output(as_json, quiet)
+        _require_working_directory()
         try:
             with contextlib.redirect_stdout(sys.stderr), _library_noise(out, debug):
                 function(out, **options)
@@ -102,6 +106,14 @@ def verb(function: Callable[..., None]) -> Callable[..., None]:
             raise Ended("interrupted", INTERRUPTED) from None
 
     return run
+
+
+def _require_working_directory() -> None:
+    """Libraries end the process without it, and without a word."""
+    try:
+        Path.cwd()
+    except OSError:
+        raise UsageError("the working directory is gone: change to one that exists") from None
 
 
 @contextlib.contextmanager

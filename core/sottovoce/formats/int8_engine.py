@@ -6,7 +6,6 @@ import functools
 import logging
 import os
 import threading
-import warnings
 import weakref
 from collections.abc import Callable
 from typing import NamedTuple
@@ -16,6 +15,7 @@ from torch import Tensor
 
 from sottovoce.errors import UsageError
 from sottovoce.formats import int_mm, onednn
+from sottovoce.process_state import ignored_warnings
 from sottovoce.scheme import Scheme
 
 ENGINE_VARIABLE = "SOTTOVOCE_INT8_ENGINE"
@@ -188,8 +188,7 @@ def dynamic_kernel(weight: Tensor, scale: Tensor, bias: Tensor | None, *, by_row
 
 def _linear_dynamic(weight: Tensor, scale: Tensor, bias: Tensor | None) -> Kernel:
     """PyTorch's dynamic product; without VNNI with 7 bits for the input, as 8 would saturate."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with ignored_warnings():
         zero_point = torch.zeros(weight.shape[0], dtype=torch.long)
         quantized = torch._make_per_channel_quantized_tensor(
             weight.contiguous(), scale.flatten().double(), zero_point, 0

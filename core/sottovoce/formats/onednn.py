@@ -21,7 +21,6 @@ from __future__ import annotations
 import functools
 import math
 import platform
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -30,6 +29,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from sottovoce.kernels.availability import takes
+from sottovoce.process_state import ignored_warnings
 
 _TINY = 1e-30
 _VNNI = ("avx512_vnni", "avx_vnni", "amx_int8")
@@ -351,8 +351,7 @@ def _quantizer() -> Callable[[Tensor, float, int], Tensor]:
     x = torch.tensor([[-1.1, 0.0, 0.3, 0.9]])
     try:
         # PyTorch warns of its quantized tensors once a process; the warning is spent here.
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with ignored_warnings():
             values = _bytes_by_kernel(x, 2 / 255, 128)
     except (RuntimeError, AttributeError, NotImplementedError):
         return _bytes_by_operators

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import logging
-import warnings
+import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from sottovoce import telemetry
 from sottovoce.errors import OutputError
+from sottovoce.process_state import ignored_warnings
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -53,8 +54,7 @@ def export_onnx(
     # The tracing exporter, although deprecated. The other one (dynamo=True) gives graphs of the same speed, but calls
     # nodes node_MatMul_76, so that none can be kept by name, writes the example's length into the shape of an output
     # that is reshaped from a dynamic one, takes several times as long, and needs onnxscript.
-    with _evaluating(module), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with _evaluating(module), ignored_warnings():
         try:
             torch.onnx.export(
                 module,
@@ -162,9 +162,10 @@ def _require(name: str) -> Any:
 @contextmanager
 def _without_advice() -> Iterator[None]:
     """Mute what onnxruntime writes to the root logger: a line for each tensor, and advice that does not apply."""
+    thread = threading.get_ident()
 
     def is_error(record: logging.LogRecord) -> bool:
-        return record.levelno >= logging.ERROR
+        return record.levelno >= logging.ERROR or record.thread != thread
 
     root = logging.getLogger()
     root.addFilter(is_error)

@@ -10,12 +10,14 @@ from __future__ import annotations
 import ctypes
 import functools
 import struct
+import threading
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
+_compiling = threading.RLock()
 _GRAIN = 1 << 15
 """Elements below which one thread is the quicker, as in PyTorch."""
 
@@ -47,14 +49,20 @@ class Kernel:
         parallel()(self._compiled.address, ctypes.addressof(words), threads, 0)
         return list(words)
 
-    @functools.cached_property
+    @property
     def _compiled(self) -> Any:
+        with _compiling:
+            # One for good: another thread may be running it when this one asks.
+            return self._function
+
+    @functools.cached_property
+    def _function(self) -> Any:
         import numba
 
         options: dict[str, Any] = {"fastmath": set(self._fastmath), "error_model": "numpy"}
         try:
             return numba.cfunc("void(int64)", cache=True, **options)(self._body)
-        except RuntimeError:  # No folder can be written to.
+        except (RuntimeError, OSError):  # No folder can be written to, or it is full.
             return numba.cfunc("void(int64)", **options)(self._body)
 
 

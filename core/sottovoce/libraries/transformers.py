@@ -172,6 +172,8 @@ def _class(config: Mapping[str, Any], directory: Path) -> Any:
 
 
 def _load_dense(directory: Path, config: dict[str, Any], options: LoadOptions) -> Any:
+    from sottovoce.libraries.default_type import own_default_type
+
     kind = _class(config, directory)
     # What is built without memory costs little, and says whether the files are of one model.
     built = _build(config, directory, options)
@@ -181,7 +183,8 @@ def _load_dense(directory: Path, config: dict[str, Any], options: LoadOptions) -
         built.config.transformers_weights = options.weights
     if built.can_generate() and (directory / "generation_config.json").is_file():
         check_files(directory)
-    with as_source_error(directory, "transformers cannot read the model"):
+    # transformers sets it for the time in which it builds the module.
+    with as_source_error(directory, "transformers cannot read the model"), own_default_type():
         native, info = kind.from_pretrained(
             directory,
             config=built.config,
@@ -228,6 +231,7 @@ def _build(config: dict[str, Any], directory: Path, options: LoadOptions) -> Any
     import torch
 
     from sottovoce.checkpoint.budget import BuildingBudget
+    from sottovoce.libraries.default_type import own_default_type
 
     path = directory / "config.json"
     kind = _class(config, directory)
@@ -236,17 +240,14 @@ def _build(config: dict[str, Any], directory: Path, options: LoadOptions) -> Any
     apply_(settings, options)
     stated = stated_dtype(config, path) or "float32"
     dtype = getattr(torch, stated if options.dtype in (None, "auto") else str(options.dtype))
-    previous = torch.get_default_dtype()
-    torch.set_default_dtype(dtype)
-    try:
-        with (
-            as_source_error(path, "transformers cannot build the model that it describes"),
-            without_memory(),
-            BuildingBudget(directory, len(shards), shards.size_bytes),
-        ):
-            return kind(settings)
-    finally:
-        torch.set_default_dtype(previous)
+    with (
+        as_source_error(path, "transformers cannot build the model that it describes"),
+        own_default_type(),
+        without_memory(),
+        BuildingBudget(directory, len(shards), shards.size_bytes),
+    ):
+        torch.set_default_dtype(dtype)
+        return kind(settings)
 
 
 def apply_(settings: Any, options: LoadOptions) -> None:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from sottovoce import Model, Sample
 from sottovoce.errors import UsageError
+from sottovoce.process_state import exclusive
 from sottovoce_omni_moe.conversation import inputs, longest_answer
 from sottovoce_omni_moe.talker import listening, open_speech, speaks
 
@@ -87,7 +88,13 @@ def _say(model: Model, sample: Sample, most_frames: int, seed: int) -> tuple[str
     batch = inputs(model, sample)
     length, end = batch["input_ids"].shape[1], native.config.im_end_token_id
     devices = [batch["input_ids"].device] if batch["input_ids"].is_cuda else []
-    with torch.inference_mode(), torch.random.fork_rng(devices), listening(native, batch["input_ids"][0]) as heard:
+    # Generators, and the filters of warnings, are the process's.
+    with (
+        torch.inference_mode(),
+        exclusive(),
+        torch.random.fork_rng(devices),
+        listening(native, batch["input_ids"][0]) as heard,
+    ):
         ids = native.thinker.generate(
             **batch, max_new_tokens=longest_answer(model), do_sample=False, eos_token_id=end, pad_token_id=end
         )

@@ -5,14 +5,18 @@ from __future__ import annotations
 import contextlib
 import io
 import sys
+import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch.overrides import TorchFunctionMode
+
+from sottovoce.process_state import exclusive, stdout_to
 
 # FunASR prints notices while it is imported; standard output belongs to the caller, and they tell a user nothing.
-with contextlib.redirect_stdout(io.StringIO()):
+with stdout_to(io.StringIO()):
     import funasr
 
 from sottovoce import LoadOptions, Repository
@@ -28,6 +32,11 @@ from sottovoce_paraformer.lora import merged
 
 _BUILT_IN = ("silero-vad", "silero_vad")
 """Names that FunASR serves from an installed package, not from a repository."""
+_DRAWING = frozenset(
+    name for name in (*dir(torch.nn.init), "bernoulli_", "exponential_") if name.endswith("_") and name[0] != "_"
+)
+"""Functions and methods that give a new tensor its first values."""
+_SEED = "set_all_random_seed"
 
 
 class AutoModel(funasr.AutoModel):  # type: ignore[misc]  # FunASR is not typed
@@ -81,18 +90,39 @@ def restore_(
         leave_file_(module)
 
 
+def without_initialization() -> TorchFunctionMode:
+    """Leave the parameters that this thread makes as they lie in memory: they are about to be loaded.
+
+    Random numbers cost seconds. PyTorch has modes for each thread, where functions in place of its own are everybody's.
+    """
+    return _Undrawn()
+
+
+class _Undrawn(TorchFunctionMode):
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Draw nothing into a parameter; do all else."""
+        given = kwargs or {}
+        tensor = args[0] if args else given.get("tensor")
+        if isinstance(tensor, torch.nn.Parameter) and getattr(func, "__name__", "") in _DRAWING:
+            return tensor
+        return func(*args, **given)
+
+
 @contextlib.contextmanager
-def without_initialization() -> Iterator[None]:
-    """Leave new parameters as they lie in memory: they are about to be loaded, and random numbers cost seconds."""
-    names = [name for name in dir(torch.nn.init) if name.endswith("_") and not name.startswith("_")]
-    saved = {name: getattr(torch.nn.init, name) for name in names}
+def _unseeded() -> Iterator[None]:
+    """Keep FunASR from seeding the process's generators, which it does for weights that are replaced anyway."""
+    builder, thread = sys.modules[funasr.AutoModel.__module__], threading.get_ident()
+    seed = getattr(builder, _SEED)
+
+    def seed_others(value: int) -> None:
+        if threading.get_ident() != thread:
+            seed(value)
+
+    setattr(builder, _SEED, seed_others)
     try:
-        for name in names:
-            setattr(torch.nn.init, name, lambda tensor, *args, **kwargs: tensor)
         yield
     finally:
-        for name, function in saved.items():
-            setattr(torch.nn.init, name, function)
+        setattr(builder, _SEED, seed)
 
 
 def _build(
@@ -102,8 +132,10 @@ def _build(
     # FunASR does not check a configuration; whatever falls out of a wrong one is the configuration's fault.
     with (
         as_source_error(directory, "FunASR cannot build the model that it describes"),
+        exclusive(),
         without_initialization(),
-        contextlib.redirect_stdout(sys.stderr),
+        _unseeded(),
+        stdout_to(sys.stderr),
         budget,
     ):
         module, kwargs = funasr.AutoModel.build_model(**settings)

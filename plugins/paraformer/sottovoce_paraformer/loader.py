@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 from pathlib import Path
 from typing import Any
 
 from sottovoce import Architecture, LoadOptions, Model, Source
 from sottovoce.errors import UsageError
+from sottovoce.process_state import stdout_to
 from sottovoce_paraformer import sections
 from sottovoce_paraformer.architectures import ARCHITECTURES
 
@@ -49,7 +49,7 @@ def load(source: Source, architecture: Architecture, options: LoadOptions) -> Mo
         # FunASR hands it on to the models beside this one.
         settings["hub"] = options.hub
     # FunASR prints its version and notices; what matters is raised.
-    with contextlib.redirect_stdout(io.StringIO()):
+    with stdout_to(io.StringIO()):
         native = AutoModel(model=str(source.directory), **settings)
     model = Model(module=native.model, native=native, processor=native.kwargs, architecture=architecture, source=source)
     for name in _COMPANIONS:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
+import shutil
+import signal
 from pathlib import Path
 
 import pytest
 
 from sottovoce.checkpoint import new_directory
-from sottovoce.checkpoint.directory import refuse_existing
+from sottovoce.checkpoint.directory import refuse_existing, reserved
 from sottovoce.checkpoint.ownership import MARKER
 from sottovoce.errors import OutputError, UsageError
 
@@ -188,3 +191,95 @@ def test_what_became_somebody_elses_meanwhile_is_not_replaced_and_the_work_is_ke
         (old / MARKER).unlink()
     assert names(old) == ["old.txt"]
     assert names(old.with_name("out-2")) == ["new.txt"]
+
+
+def test_a_file_that_is_read_and_may_not_be_is_named_and_not_the_output(tmp_path: Path) -> None:
+    problem = r"^/models/LICENSE: Permission denied; .*out was not written, and nothing was left behind$"
+    with pytest.raises(OutputError, match=problem), new_directory(tmp_path / "out"):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), "/models/LICENSE")
+    assert names(tmp_path) == []
+
+
+def test_a_file_that_is_written_and_may_not_be_is_the_outputs_fault(tmp_path: Path) -> None:
+    problem = r"out: could not be written, .* \(Permission denied\)$"
+    with pytest.raises(OutputError, match=problem), new_directory(tmp_path / "out") as temporary:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(temporary / "config.json"))
+    assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize("call", [1, 2])
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_an_interruption_during_the_last_rename_waits_for_it(
+    overwrite: bool, call: int, old: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, rename = old if overwrite else old.with_name("new"), Path.rename
+    calls: list[Path] = []
+
+    def interrupted(path: Path, target: Path) -> Path:
+        calls.append(target)
+        if len(calls) == call:
+            os.kill(os.getpid(), signal.SIGINT)
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", interrupted)
+    with contextlib.ExitStack() as stack:
+        if overwrite or call == 1:
+            stack.enter_context(pytest.raises(KeyboardInterrupt))
+        with new_directory(out, overwrite) as temporary:
+            (temporary / "new.txt").write_text("new")
+    assert names(out) == ["new.txt"]
+    assert names(old.parent) == sorted({"out", out.name})
+
+
+def test_a_second_interruption_does_not_stop_the_clearing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    remove = shutil.rmtree
+
+    def interrupted(path: Path) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        remove(path)
+
+    monkeypatch.setattr(shutil, "rmtree", interrupted)
+    with pytest.raises(KeyboardInterrupt), new_directory(tmp_path / "deep" / "out") as temporary:
+        (temporary / "half.txt").write_text("half")
+        os.kill(os.getpid(), signal.SIGINT)
+    assert names(tmp_path) == []
+
+
+def test_what_was_replaced_and_cannot_be_removed_is_said(
+    old: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(path: Path) -> None:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM), str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", refuse)
+        with new_directory(old, overwrite=True) as temporary:
+            (temporary / MARKER).touch()
+    (left,) = (name for name in names(old.parent) if name.endswith(".old.sottovoce"))
+    (message,) = (record.getMessage() for record in caplog.records)
+    assert message.startswith(f"{old}: is replaced, but what was there could not be removed and lies in ")
+    assert message.endswith(f"{left} (Operation not permitted)")
+    assert names(old.parent / left) == [MARKER, "old.txt"]
+    with new_directory(old, overwrite=True):
+        assert left not in names(old.parent)
+
+
+def test_what_comes_during_the_work_keeps_the_work(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with pytest.raises(OutputError, match="was written by another run meanwhile"), reserved(out):
+        out.mkdir()
+        (out / "mine.txt").touch()
+        with new_directory(out) as temporary:
+            (temporary / "new.txt").touch()
+    assert (names(out), names(tmp_path / "out-2")) == (["mine.txt"], ["new.txt"])
+
+
+def test_without_a_working_directory_an_absolute_place_is_written(
+    old: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    with new_directory(old, overwrite=True) as temporary:
+        (temporary / "new.txt").touch()
+    assert names(old) == ["new.txt"]

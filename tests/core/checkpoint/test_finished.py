@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis.strategies import floats, integers, sampled_from
 from torch import Tensor, nn
 
 from core.drawn import SCHEMES, linear, name_of, normal, rounded
 from sottovoce.checkpoint.finished import FinishedBlocks
+from sottovoce.errors import OutputError
 from sottovoce.formats.layers import empty, from_steps, replace_
 from sottovoce.scheme import Scheme
 
@@ -147,14 +151,124 @@ def test_what_was_being_written_is_not_there(tmp_path: Path) -> None:
     assert restore_(tmp_path / "work", make(), "blocks.0", SCHEME_OF) is None
 
 
-@pytest.mark.parametrize("size", [0, 7, 300])
-def test_a_damaged_block_is_not_finished(size: int, tmp_path: Path) -> None:
-    finished(tmp_path / "work")
-    (path,) = (tmp_path / "work").glob("*.safetensors")
-    path.write_bytes(path.read_bytes()[:size])
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with one finished block, which no test changes."""
+    directory = tmp_path_factory.mktemp("finished") / "work"
+    finished(directory)
+    return directory
+
+
+def copied(work: Path, folder: Path) -> Path:
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(work, folder)
+    return folder
+
+
+def assert_done_again(directory: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Check that the damaged block is not used, is said in one line, and is gone."""
+    caplog.clear()
     made = make()
-    assert restore_(tmp_path / "work", made, "blocks.0", SCHEME_OF) is None
+    assert restore_(directory, made, "blocks.0", SCHEME_OF) is None
     assert output(made).equal(output(make()))
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{directory}: the finished block blocks.0 is damaged, and is done again"
+    ]
+    assert {path.name for path in directory.iterdir()} == {"key.json"}
+    assert restore_(directory, make(), "blocks.0", SCHEME_OF) is None
+    assert len(caplog.records) == 1
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(place=floats(0, 1, exclude_max=True), bit=integers(0, 7), kind=sampled_from(["safetensors", "json"]))
+def test_a_block_with_one_flipped_bit_is_done_again(
+    place: float, bit: int, kind: str, work: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    directory = copied(work, tmp_path / "work")
+    path = next(path for path in directory.glob(f"*.{kind}") if path.name != "key.json")
+    content = bytearray(path.read_bytes())
+    content[int(place * len(content))] ^= 1 << bit
+    path.write_bytes(content)
+    assert_done_again(directory, caplog)
+
+
+def zeros_behind_the_header(content: bytes) -> bytes:
+    begin = 8 + int.from_bytes(content[:8], "little")
+    return content[:begin] + bytes(len(content) - begin)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [lambda content: b"", lambda content: content[:7], lambda content: content[:-1], lambda content: content + b"x",
+     zeros_behind_the_header, lambda content: bytes(len(content))],
+    ids=["empty", "short", "one byte less", "one byte more", "zeros for numbers", "zeros"],
+)  # fmt: skip
+def test_a_block_with_damaged_tensors_is_done_again(
+    damage: Callable[[bytes], bytes], work: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    directory = copied(work, tmp_path / "work")
+    (path,) = directory.glob("*.safetensors")
+    path.write_bytes(damage(path.read_bytes()))
+    assert_done_again(directory, caplog)
+
+
+@pytest.mark.parametrize("facts", [
+    "{}", "[]", "3", "null", '"x"', "", "NaN", "\0", "[" * 100_000, '{"steps": [{}]}', '{"sha256": 1, "block": 2}',
+    '{"sha256": "", "block": ""}', '{"sha256": "x", "block": "{}"}', '{"block": "{}"}',
+    '{"sha256": "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a", "block": "{}"}',
+])  # fmt: skip
+def test_a_block_with_facts_of_any_other_form_is_done_again(
+    facts: str, work: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    directory = copied(work, tmp_path / "work")
+    path = next(path for path in directory.glob("*.json") if path.name != "key.json")
+    path.write_text(facts)
+    assert_done_again(directory, caplog)
+
+
+def test_a_block_with_another_blocks_tensors_is_done_again(
+    work: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    other = make()
+    quantize_(other, "blocks.0.one", FOUR)
+    FinishedBlocks(tmp_path / "other", "key").keep(other, "blocks.0", {"blocks.0.one": {}})
+    directory = copied(work, tmp_path / "work")
+    (path,) = (tmp_path / "other").glob("*.safetensors")
+    path.replace(directory / path.name)
+    assert_done_again(directory, caplog)
+
+
+def test_blocks_that_an_older_version_kept_are_removed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    finished(tmp_path / "work")
+    (tmp_path / "work" / "key.json").write_text('"key"')
+    path = next(path for path in (tmp_path / "work").glob("*.json") if path.name != "key.json")
+    path.write_text('{"blocks.0.one": {"bits": 4.6}}')
+    assert restore_(tmp_path / "work", make(), "blocks.0", SCHEME_OF) is None
+    assert not list((tmp_path / "work").iterdir())
+
+
+def test_a_whole_block_of_another_model_is_one_error(tmp_path: Path) -> None:
+    work, module = FinishedBlocks(tmp_path / "work", "key"), make()
+    work.keep(module, "blocks.0", {})
+    other = make()
+    other.get_submodule("blocks.0").register_buffer("more", torch.zeros(1))
+    with pytest.raises(OutputError, match=r"the block blocks\.0 is of another model; remove the directory"):
+        work.restore_(other, "blocks.0", lambda facts: None)
+
+
+def test_what_cannot_be_written_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = finished(tmp_path / "work")
+
+    def refuse(_: int) -> None:
+        raise OSError("the disk is gone")
+
+    monkeypatch.setattr("os.fsync", refuse)
+    with pytest.raises(OutputError, match=r"work: could not be written \(the disk is gone\)"):
+        FinishedBlocks(tmp_path / "work", "key").keep(make(), "blocks.0", {})
+    assert not list((tmp_path / "work").glob("*.part"))
+    made = make()
+    assert restore_(tmp_path / "work", made, "blocks.0", SCHEME_OF) == FACTS
+    assert output(made).equal(output(kept))
 
 
 def test_without_a_directory_nothing_is_kept(tmp_path: Path) -> None:

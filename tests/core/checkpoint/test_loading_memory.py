@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -163,3 +164,11 @@ def test_packing_changes_nothing_but_where_the_weight_lies(kept_bytes: int, monk
     packed = [layer.packed() for layer in layers]
     pack_(module)
     assert [layer.packed() for layer in layers] == packed
+
+
+def test_another_threads_modules_have_their_memory_meanwhile() -> None:
+    with without_memory(), ThreadPoolExecutor(1) as thread:
+        theirs = thread.submit(nn.Linear, 2, 2).result()
+        assert nn.Linear(2, 2).weight.is_meta
+    assert not theirs.weight.is_meta
+    assert theirs.weight.abs().sum() > 0

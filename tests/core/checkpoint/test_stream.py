@@ -9,10 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from core.drawn import normal
+from sottovoce.checkpoint.manifest import digest_of
 from sottovoce.checkpoint.shard_writer import ShardWriter, write_file
 from sottovoce.checkpoint.shards import Shards
 from sottovoce.checkpoint.stream import Stream
-from sottovoce.errors import CheckpointError, SourceError
+from sottovoce.errors import CheckpointError, OutputError, SourceError
 
 SIZES = (4, 8, 4)
 
@@ -172,6 +173,23 @@ def test_a_file_that_is_damaged_is_named(stream: Stream, tmp_path: Path) -> None
         stream.enter_("blocks.2", rename)
     path.unlink()
     with pytest.raises(SourceError, match=r"the weights are missing \(no 2\.safetensors\)"):
+        stream.enter_("blocks.2", rename)
+
+
+@pytest.mark.parametrize("damage", ["flipped", "gone"])
+def test_a_noted_file_that_changed_is_not_read(damage: str, stream: Stream, tmp_path: Path) -> None:
+    path = tmp_path / "2.safetensors"
+    want = changed(stream, "blocks.2", path)
+    stream.note("blocks.2", path, digest_of(path))
+    stream.enter_("blocks.2", rename)
+    assert all(tensor.equal(want[name]) for name, tensor in state(stream, "blocks.2").items())
+    stream.leave_("blocks.2")
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    if damage == "gone":
+        path.unlink()
+    with pytest.raises(OutputError, match=r"2\.safetensors: the finished block blocks\.2 changed on the disk; nothing"):
         stream.enter_("blocks.2", rename)
 
 

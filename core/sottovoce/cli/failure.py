@@ -1,0 +1,53 @@
+"""What the command line says of an error that nobody foresaw: a fault of the machine, the user's files, or a bug."""
+
+from __future__ import annotations
+
+import errno
+import re
+from collections.abc import Iterator
+
+_SHORTAGES = (
+    (
+        re.compile(r"can't start new thread|thread creation failed|ThreadPoolBuild|Resource temporarily", re.I),
+        "the system starts no more threads or processes for this user: end others, or raise the limit (ulimit -u)",
+    ),
+    (
+        re.compile(r"can't allocate|cannot allocate|unable to allocate|bad_alloc|bad allocation|not enough memory|"
+                   r"failed to map segment|cannot enable executable stack|mmap.* failed", re.I),
+        "the machine's memory, or the limit that is set on it (ulimit -v), is not enough for this model",
+    ),
+)  # fmt: skip
+"""What libraries of all kinds say where the system gives them no more."""
+
+_WRITING = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
+
+
+def explain(error: BaseException) -> str:
+    """Return one line: what failed, whose it is and what to do."""
+    for each in _chain(error):
+        if isinstance(each, MemoryError):
+            return "the machine's memory is not enough for this model"
+        for pattern, shortage in _SHORTAGES:
+            if pattern.search(str(each)):
+                return shortage
+    if isinstance(error, OSError) and (problem := _of_the_system(error)):
+        return problem
+    reason = " ".join(str(error).split())[:300]
+    return f"{type(error).__name__}: {reason}; this is a bug: report it with the output of --debug"
+
+
+def _of_the_system(error: OSError) -> str | None:
+    if error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    # tempfile's error has no file, and says what it looked at.
+    if error.errno in _WRITING or "temporary directory" in str(error):
+        return f"could not be written: {error.strerror or error}"
+    return None
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = error.__cause__ or error.__context__
