@@ -45,6 +45,7 @@ FLOORS = [
         "device",
         "interpreter",
         "machine",
+        "network",
         "published_plugins",
         "telemetry",
     ],

@@ -12,6 +12,7 @@ from sottovoce.checkpoint.guard import contained_path
 from sottovoce.checkpoint.machine_paths import machine_roots, refused_paths
 from sottovoce.checkpoint.manifest import differences, read_manifest
 from sottovoce.errors import PublishError, UsageError
+from sottovoce.network.wording import listed
 from sottovoce.report import COMPRESSION_FILE
 from sottovoce_hub.destination import File
 
@@ -54,8 +55,8 @@ def read_contents(directory: Path) -> Contents:
             f"{directory}: there is no {COMPRESSION_FILE}; what is published is a directory that compress wrote"
         )
     if problems := differences(directory, manifest):
-        listed = ", ".join(f"{name} {problem}" for name, problem in problems.items())
-        raise PublishError(f"{directory}: not published: {listed}; compress the model again")
+        said = listed(f"{name} {problem}" for name, problem in problems.items())
+        raise PublishError(f"{directory}: not published: {said}; compress the model again")
     files = [File.of(name, contained_path(directory, name), digest) for name, digest in sorted(manifest.items())]
     files.append(File.of(COMPRESSION_FILE, directory / COMPRESSION_FILE))
     _refuse_unfit(directory, files)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import traceback
 
@@ -13,6 +14,7 @@ from sottovoce.cli import about, align, compress, demo, evaluate, export, inspec
 from sottovoce.cli.ending import INTERRUPTED, Ended, handle_signals
 from sottovoce.cli.output import show_any_character
 from sottovoce.errors import SottovoceError
+from sottovoce.network.attended import is_anything_left
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -55,7 +57,13 @@ def main() -> None:
     telemetry.forbid()
     handle_signals()
     show_any_character()
-    sys.exit(_run())
+    code = _run()
+    if is_anything_left():
+        # The clients of the hubs sleep for minutes in threads that Python would wait for.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 def _run() -> int:
