@@ -47,7 +47,7 @@ def environment(server: Loopback, home: Path) -> dict[str, str]:
         "MODELSCOPE_HOME": str(home),
         "MODELSCOPE_REPO_TREE_PAGE_MAX_ATTEMPTS": "1",
         "NO_PROXY": "127.0.0.1,localhost",
-        "PYTHONPATH": str(TESTS),
+        "PYTHONPATH": os.pathsep.join(filter(None, (str(TESTS), os.environ.get("PYTHONPATH")))),
     }
 
 
