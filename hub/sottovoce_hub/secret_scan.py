@@ -25,11 +25,10 @@ _DEEPEST = 2
 """How often a text may be encoded."""
 
 _ESCAPES = re.compile(r"\\u00([2-7][0-9a-fA-F])|\\x([2-7][0-9a-fA-F])|%([2-7][0-9a-fA-F])|\\([/\"'])")
-_ENCODED = (
-    re.compile(r"[A-Za-z0-9+/]{24,}={0,2}"),
-    re.compile(r"[A-Za-z0-9_-]{24,}={0,2}"),
-    re.compile(r"[A-Za-z0-9+/]{60,76}(?:\r?\n[A-Za-z0-9+/]{1,76}){1,2000}={0,2}"),
-)
+_ENCODED = re.compile(r"[A-Za-z0-9+/_-]{24,}={0,2}")
+_WRAPPED = re.compile(r"[A-Za-z0-9+/]{60,76}(?:\r?\n[A-Za-z0-9+/]{1,76}){1,2000}={0,2}")
+_ASCII = bytes(range(128)) + b"\x7f" * 128
+"""What is no ASCII is no part of a secret, and no letter before one."""
 _TEXT = re.compile(rb"[\t\n\r\x20-\x7e]{12}")
 
 
@@ -86,11 +85,7 @@ def _is_text(sample: bytes) -> bool:
 
 def _decoded(content: bytes) -> str:
     # Without its zeros a text of two or four bytes a character is one of one byte, where that is ASCII, as secrets are.
-    content = content.replace(b"\0", b"") if b"\0" in content else content
-    try:
-        return content.decode("utf-8")
-    except UnicodeDecodeError:
-        return content.decode("ascii", "replace")
+    return content.translate(_ASCII, b"\0").decode("ascii")
 
 
 def _find(text: str, own: Collection[str], is_text: bool, depth: int = 0) -> tuple[str, int] | None:
@@ -128,12 +123,24 @@ def _unescaped(text: str) -> str | None:
 
 
 def _find_encoded(text: str, own: Collection[str], depth: int) -> tuple[str, int] | None:
-    for pattern in _ENCODED:
-        for match in pattern.finditer(text):
-            content = _from_base64(match[0])
+    for match in _ENCODED.finditer(text):
+        for run in _runs(text, match):
+            content = _from_base64(run)
             if content is not None and (met := _find(_decoded(content), own, True, depth + 1)) is not None:
                 return met[0], match.start()
     return None
+
+
+def _runs(text: str, match: re.Match[str]) -> Iterator[str]:
+    """What may be one encoded text: in either alphabet, and in several lines."""
+    run = match[0]
+    if "+" in run or "/" in run or ("-" not in run and "_" not in run):
+        yield from (part for part in re.split("[-_]", run) if len(part) >= 24)
+    else:
+        yield run
+        yield from (part for part in re.split("[-_]", run) if len(part) >= 24)
+    if len(run) >= 60 and (wrapped := _WRAPPED.match(text, match.start())):
+        yield wrapped[0]
 
 
 def _from_base64(text: str) -> bytes | None:

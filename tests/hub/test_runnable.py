@@ -108,7 +108,7 @@ def test_code_of_another_repository_is_not_copied(kind: str, tmp_path: Path) -> 
         code = {name: b"anything" for name in NAMES if not name.endswith(".")}
         hub.add({**data, **code, "tokens.json": CONTENTS["elf"], "other.bin": CONTENTS["script"]})
         report = hub.pull()
-        assert set(report.files) - {"configuration.json"} == set(data)
+        assert set(report.files) - {"README.md", "configuration.json"} == set(data)
         assert {path.name for path in (hub.home / "pulled").rglob("*") if path.is_file()} >= {"model.pt", "am.mvn"}
         assert not list((hub.home / "pulled").rglob("*.sh"))
 
