@@ -41,6 +41,7 @@ class Line:
         self.limit = limit
         self._lock = threading.Lock()
         self._stopped = False
+        self._acts: list[Callable[[], object]] = []
         self._moved = 0
         self._waiting, self._since, self._waited = 0, 0.0, 0.0
         self._answered: weakref.WeakSet[Any] = weakref.WeakSet()
@@ -103,9 +104,15 @@ class Line:
             running = time.monotonic() - self._since if self._waiting else 0.0
             return self._waited + running >= self.limit
 
+    def at_stop(self, act: Callable[[], object]) -> None:
+        """Note what ends a part of the call that does not look whether to go on."""
+        self._acts.append(act)
+
     def stop(self) -> None:
         """Give the call up: every thread of it that waits, or begins to, ends."""
         self._stopped = True
+        for act in self._acts:
+            act()
 
     def check(self) -> None:
         """Look whether to go on.

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import re
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
 from sottovoce.errors import SourceError
-from sottovoce.network.attended import Line, current, time_limit
+from sottovoce.network import xet
+from sottovoce.network.attended import Line, current
 from sottovoce.network.sockets import watch
 from sottovoce.network.wording import shown
 
@@ -40,13 +40,11 @@ class _Attending:
 
 
 def attend() -> None:
-    """Have the client's connections watched from now on, and those of its Rust part give up by themselves."""
+    """Have the client's connections watched from now on, and its transfers to and from the chunked store."""
     from huggingface_hub import set_client_factory
     from huggingface_hub.utils import _http
 
-    # The client asks for the time limits of its chunked store (Xet) when it first uses that.
-    for name in ("CONNECT_TIMEOUT", "READ_TIMEOUT", "RETRY_MAX_DURATION"):
-        os.environ.setdefault(f"HF_XET_CLIENT_{name}", f"{max(round(time_limit() * 1000), 1)}ms")
+    xet.attend()
     factory = _http._GLOBAL_CLIENT_FACTORY
     if not isinstance(factory, _Attending):
         set_client_factory(_Attending(factory))
