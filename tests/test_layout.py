@@ -46,6 +46,7 @@ FLOORS = [
         "interpreter",
         "interruption",
         "machine",
+        "network",
         "published_plugins",
         "process_state",
         "telemetry",

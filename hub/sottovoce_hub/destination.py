@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar, Protocol
+from typing import Protocol
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,8 +62,11 @@ class Destination(Protocol):
     repository: str
     """``owner/name``."""
     branch: str
-    hub: ClassVar[str]
-    """``hf`` or ``modelscope``."""
+
+    @property
+    def hub(self) -> str:
+        """``hf`` or ``modelscope``."""
+        ...
 
     @property
     def url(self) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from sottovoce.errors import UsageError
+from sottovoce_hub.attendance import Attended
 from sottovoce_hub.destination import Destination
 
 HUBS = ("hf", "modelscope")
@@ -45,9 +46,9 @@ def open_destination(
     if hub == "hf":
         from sottovoce_hub.huggingface import HuggingFace
 
-        return HuggingFace(repository, branch=branch, token=token)
+        return Attended(HuggingFace(repository, branch=branch, token=token))
     if hub == "modelscope":
         from sottovoce_hub.modelscope import ModelScope
 
-        return ModelScope(repository, branch=branch, token=token, license=license)
+        return Attended(ModelScope(repository, branch=branch, token=token, license=license))
     raise UsageError(f"{hub!r}: no such hub; there are {' and '.join(HUBS)}")

@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 import sottovoce
 from sottovoce.errors import PublishError
+from sottovoce.network.wording import listed, shown
 from sottovoce_hub.destination import Commit, File, Survey
 from sottovoce_hub.huggingface_change import Change, compare
 from sottovoce_hub.huggingface_errors import ATTEMPTS, explained, is_missing, is_passing, patiently, pause
@@ -40,7 +41,10 @@ class HuggingFace:
         """
         from huggingface_hub import HfApi
 
+        from sottovoce.network.huggingface import attend
+
         _check(repository, token)
+        attend()
         self.repository = repository
         self.branch = branch or MAIN
         self._token = token
@@ -154,7 +158,7 @@ class HuggingFace:
             for name in repositories:
                 if name not in there:
                     patiently(partial(api.add_collection_item, collection.slug, name, "model", exists_ok=True))
-            return str(collection.url)
+            return shown(collection.url)
 
     def is_benchmark(self, dataset: str) -> bool:
         """Whether ``dataset`` is one that the hub keeps a leaderboard for.
@@ -204,7 +208,8 @@ class HuggingFace:
                     parent_commit=parent,
                     create_pr=create_pr,
                 )
-                return Commit(url=info.pr_url or self.url, revision=info.oid, pull_request=info.pr_url)
+                page = shown(info.pr_url) if info.pr_url else None
+                return Commit(url=page or self.url, revision=info.oid, pull_request=page)
             except Exception as error:
                 if not is_passing(error):
                     raise
@@ -238,7 +243,7 @@ class HuggingFace:
         """The client leaves out, silently, what the repository's own ``.gitignore`` names."""
         if made.revision and (missing := change.missing(self._compare(made.revision, change.additions))):
             raise PublishError(
-                f"{self.repository}: {', '.join(missing)} did not change on the Hugging Face Hub with the commit; "
+                f"{self.repository}: {listed(missing)} did not change on the Hugging Face Hub with the commit; "
                 "see whether the repository's .gitignore names it, and run it again"
             )
 

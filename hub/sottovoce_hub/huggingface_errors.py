@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 from sottovoce.errors import PublishError
+from sottovoce.network.tokens import own_tokens
+from sottovoce.network.wording import fit_cause, shown
 
 ATTEMPTS = 3
 LONGEST_WAIT = 60
@@ -50,11 +52,9 @@ def explained(subject: str, token: str | None) -> Iterator[None]:
     except Exception as error:
         from huggingface_hub import get_token
 
-        token = token or get_token()
-        reason, advice = _explain(error, token)
-        # A cause that holds a secret would be printed with the traceback.
-        cause = None if _holds_secrets(error, token) else error
-        raise PublishError(f"{subject}: {_without_secrets(reason, token)}; {advice}") from cause
+        tokens = own_tokens(token)
+        reason, advice = _explain(error, token or get_token())
+        raise PublishError(f"{subject}: {shown(reason, tokens)}; {advice}") from fit_cause(error, tokens)
 
 
 def patiently(call: Callable[[], _Result]) -> _Result:
@@ -136,7 +136,7 @@ def _explain_status(status: int, said: str | None, token: str | None) -> tuple[s
         reason, advice = f"the hub is in trouble ({status})", f"wait a little and {_AGAIN}"
     else:
         reason, advice = _STATUSES.get(status, (f"the hub answers with status {status}", _AGAIN))
-    words = " ".join((said or "").split())[:200].rstrip(".")
+    words = shown(said or "", longest=200).rstrip(".")
     return f"{reason} ({words})" if words else reason, advice
 
 
@@ -157,21 +157,5 @@ def _library_error() -> type[BaseException]:
 
 
 def _words(error: BaseException) -> str:
-    return (" ".join(str(error).split()) or type(error).__name__)[:300].rstrip(".")
-
-
-def _holds_secrets(error: BaseException | None, token: str | None) -> bool:
-    """Whether an error, or what it came from, would tell one."""
-    while error is not None:
-        if _without_secrets(str(error), token) != str(error):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
-
-
-def _without_secrets(text: str, token: str | None) -> str:
-    """``text`` without tokens, and without what signs an address: large files go to signed ones."""
-    if token:
-        text = text.replace(token, "***")
-    text = re.sub(r"\bhf_\w{6,}", "hf_***", text)
-    return re.sub(r"(https?://[^\s?'\"]+)\?[^\s'\"]*(?:Signature|Credential|[Tt]oken)=[^\s'\"]*", r"\1", text)
+    # What is a secret in it is looked for in the whole message.
+    return (shown(error) or type(error).__name__).rstrip(".")

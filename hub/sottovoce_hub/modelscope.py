@@ -142,7 +142,9 @@ class ModelScope:
     def _client(self) -> HubApi:
         from modelscope_hub import HubApi
 
-        return HubApi(self._config, user_agent="sottovoce")
+        from sottovoce.network.modelscope import attend
+
+        return attend(HubApi(self._config, user_agent="sottovoce"))
 
     @contextlib.contextmanager
     def _speaking(self, writing: bool = False) -> Iterator[None]:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import TypeVar
 
 from sottovoce.errors import PublishError
+from sottovoce.network.tokens import own_tokens
+from sottovoce.network.wording import fit_cause, shown
 
 LONGEST_WAIT = 60
 """Seconds that ModelScope may ask to wait for; when it asks for more, the push ends."""
@@ -54,11 +56,12 @@ def explained(repository: str, token: str | None) -> Iterator[None]:
     except PublishError:
         raise
     except Exception as error:
-        text = f"{repository}: could not be published on ModelScope: {_explain(error)}"
-        if token:
-            # The answer may quote what was sent; the first error, which has all of it, is then not shown either.
-            text = text.replace(token, "***")
-        raise PublishError(text) from (None if token and token in f"{error!r} {error}" else error)
+        # The answer may quote what was sent; the first error, which has all of it, is then not shown either.
+        tokens = own_tokens(token)
+        reason = _explain(error, tokens)
+        raise PublishError(f"{repository}: could not be published on ModelScope: {reason}") from fit_cause(
+            error, tokens
+        )
 
 
 def again(step: Callable[[], _Result]) -> _Result:
@@ -81,8 +84,8 @@ def _passes(error: Exception) -> bool:
     return bool(getattr(error, "retryable", isinstance(error, OSError) and error.filename is None))
 
 
-def _explain(error: Exception) -> str:
-    reason = " ".join(str(getattr(error, "message", None) or error).split())[:200].rstrip(".")
+def _explain(error: Exception, tokens: Collection[str]) -> str:
+    reason = shown(getattr(error, "message", None) or error, tokens, longest=200).rstrip(".")
     # When the client itself has waited in vain, the status is left only in its words.
     repeated = re.search(r"too many (\d{3}) error responses", str(error))
     status = repeated[1] if repeated else getattr(error, "status_code", None)

@@ -13,7 +13,7 @@ from sottovoce.errors import PublishError, UsageError
 from sottovoce.report import COMPRESSION_FILE
 from sottovoce_hub.card import CARD_FILES, Variant, check_metadata, eval_results, write_card
 from sottovoce_hub.destination import Commit, Destination, File, Survey
-from sottovoce_hub.files import Contents, read_contents, refuse_paths
+from sottovoce_hub.files import Contents, read_contents, refuse_paths, refuse_secrets
 from sottovoce_hub.hubs import HUBS, open_destination, require_repository
 
 EVAL_RESULTS = ".eval_results/sottovoce.yaml"
@@ -115,12 +115,13 @@ def with_card(
     """A model's files and those of its card.
 
     Raises:
-        PublishError: The hub would not understand the card's metadata, or the card tells of a machine.
+        PublishError: The hub would not understand the card's metadata, or the card tells of a machine or a secret.
     """
     written = write_card(directory, repository=repository, hub=hub, branch=branch, variants=variants)
     if problems := check_metadata(written["README.md"].decode(), hub):
         raise PublishError(f"{directory}: the card's metadata is not what the hub takes: {'; '.join(problems)}")
     card = [File.of(name, content) for name, content in sorted(written.items())]
+    refuse_secrets(directory, card)
     refuse_paths(directory, card)
     names = {file.name for file in card}
     return (*(file for file in contents.files if file.name not in names), *card)

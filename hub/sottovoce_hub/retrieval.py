@@ -13,11 +13,16 @@ from sottovoce.checkpoint.directory import new_directory, reserved
 from sottovoce.checkpoint.download import IGNORED, fetch
 from sottovoce.checkpoint.manifest import read_manifest
 from sottovoce.checkpoint.ownership import mark
-from sottovoce.errors import UsageError
+from sottovoce.errors import SourceError, UsageError
 from sottovoce.model import LoadOptions, Repository
+from sottovoce.network.wording import listed
 from sottovoce.report import COMPRESSION_FILE
 from sottovoce_hub.card import CARD_FILES
 from sottovoce_hub.hubs import HUBS, require_repository
+from sottovoce_hub.runnable import runs
+
+_LOOKED_AT = 1_000_000
+"""Bytes of a file by which it is known what it is."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,8 +62,8 @@ def pull(
 ) -> PullReport:
     """Fetch a repository to the hub's cache, check it, and copy it to a directory.
 
-    What the cache has is not fetched again, so an interrupted call goes on when it is made once more. Code and other
-    engines' formats stay where they are.
+    What the cache has is not fetched again, so an interrupted call goes on when it is made once more. Code, archives,
+    pickles that are no weights, and other engines' formats stay where they are.
 
     Args:
         repository: ``owner/name``.
@@ -71,7 +76,8 @@ def pull(
 
     Raises:
         UsageError: The directory exists, or a name is wrong.
-        SourceError: The repository does not exist, may not be read, or there is no network and no cached copy.
+        SourceError: The repository does not exist, may not be read, or there is no network and no cached copy; or it
+            calls itself ours and holds code.
         CheckpointError: Its files are not those that were published.
     """
     if hub not in HUBS:
@@ -83,6 +89,11 @@ def pull(
         fetched, found = fetch(Repository(id=repository, hub="hf" if hub == "hf" else "modelscope"), options)
         manifest = read_manifest(fetched)
         names = tuple(sorted(_names(fetched, manifest)))
+        if code := [name for name in manifest or () if _runs(fetched, name)]:
+            raise SourceError(
+                f"{repository}: not pulled: {listed(code)} could run where it is loaded, and no model that Sottovoce "
+                "wrote has such files; tell its publisher"
+            )
         with new_directory(path, overwrite) as temporary:
             for name in names:
                 (temporary / name).parent.mkdir(parents=True, exist_ok=True)
@@ -103,6 +114,12 @@ def _names(directory: Path, manifest: dict[str, str] | None) -> Iterator[str]:
         if not path.is_file() or any(part.startswith(".") for part in name.parts):
             continue
         card = name.as_posix() in CARD_FILES or name.parts[0] == "card"
-        ignored = any(path.match(pattern) for pattern in IGNORED)
-        if (manifest is None and not ignored) or (card and name.as_posix() not in (manifest or ())):
+        ignored = any(path.match(pattern) for pattern in IGNORED) or _runs(directory, name.as_posix())
+        if not ignored and (manifest is None or (card and name.as_posix() not in manifest)):
             yield name.as_posix()
+
+
+def _runs(directory: Path, name: str) -> bool:
+    """Whether a file is code or a pickle; weights may be one, which loading reads without running it."""
+    with (directory / name).open("rb") as file:
+        return runs(name, file.read(_LOOKED_AT), weights=True) is not None

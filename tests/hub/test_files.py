@@ -71,7 +71,7 @@ def test_only_what_sottovoce_wrote(small: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["modeling.py", "weights.pt", "pytorch_model.bin", "a/b.PKL", "run.sh"])
 def test_code_and_pickles_are_refused(small: Path, name: str) -> None:
     add(small, name, b"anything")
-    with pytest.raises(PublishError, match=f"{name} is code or a pickle"):
+    with pytest.raises(PublishError, match=rf"{name} is a (program|pickle), which could run where it is loaded"):
         read_contents(small)
 
 
@@ -91,20 +91,10 @@ def test_names_that_leave_the_directory_are_refused(small: Path, name: str) -> N
         read_contents(small)
 
 
-@pytest.mark.parametrize(
-    ("secret", "what"),
-    [
-        ("hf_" + "aB3" * 12, "a Hugging Face token"),
-        ("ms-01234567-89ab-cdef-0123-456789abcdef", "a ModelScope token"),
-        ("-----BEGIN RSA PRIVATE KEY-----", "a private key"),
-        ("ghp_" + "a1" * 18, "a GitHub token"),
-        ("AKIA" + "A1" * 8, "an AWS key"),
-        ("sk-" + "a1" * 20, "an API key"),
-    ],
-)
-def test_secrets_are_refused_and_not_repeated(small: Path, secret: str, what: str) -> None:
-    add(small, "notes.json", json.dumps({"key": secret}).encode())
-    with pytest.raises(PublishError, match=f"notes.json holds {what}") as caught:
+def test_a_secret_is_told_with_file_and_line_and_is_not_repeated(small: Path) -> None:
+    secret = "hf_" + "aB3" * 12
+    add(small, "notes.json", json.dumps({"a": 1, "key": secret}, indent=1).encode())
+    with pytest.raises(PublishError, match="notes.json, line 3, holds a Hugging Face token; take it out") as caught:
         read_contents(small)
     assert secret not in str(caught.value)
 
@@ -112,7 +102,7 @@ def test_secrets_are_refused_and_not_repeated(small: Path, secret: str, what: st
 def test_the_users_own_token_is_found_whatever_it_looks_like(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", "correct-horse-battery")
     add(small, "config.json", b'{"token": "correct-horse-battery"}')
-    with pytest.raises(PublishError, match="config.json holds your own token"):
+    with pytest.raises(PublishError, match="config.json, line 1, holds your own token"):
         read_contents(small)
 
 

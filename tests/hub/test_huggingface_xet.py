@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -18,11 +19,12 @@ PUSH = f"""
 import sys
 from pathlib import Path
 from sottovoce.errors import PublishError
+from sottovoce_hub.attendance import Attended
 from sottovoce_hub.destination import File
 from sottovoce_hub.huggingface import HuggingFace
 root = Path(MODEL)
 files = [File.of(path.relative_to(root).as_posix(), path) for path in root.rglob("*") if path.is_file()]
-destination = HuggingFace({NAME!r})
+destination = Attended(HuggingFace({NAME!r}))
 try:
     destination.create(None)
     destination.commit(files, (), "Publish tiny")
@@ -38,13 +40,13 @@ def served() -> Iterator[tuple[Loopback, HuggingFace]]:
         yield running
 
 
-def push(server: Loopback, home: Path, contents: Mapping[str, bytes] = CONTENTS) -> str:
+def push(server: Loopback, home: Path, contents: Mapping[str, bytes] = CONTENTS, **variables: str) -> str:
     """Push from a process of its own; its error, or nothing."""
     for name, content in contents.items():
         (home / "model" / name).parent.mkdir(parents=True, exist_ok=True)
         (home / "model" / name).write_bytes(content)
     code = PUSH.replace("MODEL", repr(str(home / "model")))
-    done = python(code, server, home / "hub", HF_TOKEN=ALICE, HF_HUB_DISABLE_XET="0")
+    done = python(code, server, home / "hub", HF_TOKEN=ALICE, HF_HUB_DISABLE_XET="0", **variables)
     assert (done.returncode == 0) == (done.stderr == ""), done.stderr
     return done.stderr.strip()
 
@@ -94,3 +96,15 @@ def test_a_chunk_that_is_damaged_on_its_way_is_not_published(served, tmp_path):
     server.fail("spoil", "POST", "/cas/v1/xorbs/")
     assert push(server, tmp_path)
     assert hub.repositories[NAME].files() == {}
+
+
+@pytest.mark.parametrize("how", ["silent", "drip head"])
+def test_a_store_that_hangs_is_left(served, tmp_path, how):
+    server, hub = served
+    server.fail(how, "POST", "/cas/v1/xorbs/", times=1000)
+    start = time.monotonic()
+    assert "it gave next to nothing for 0.5 s" in push(server, tmp_path, SOTTOVOCE_HUB_TIMEOUT="0.5")
+    assert time.monotonic() - start < 30
+    assert hub.repositories[NAME].files() == {}
+    server.faults.clear()
+    assert push(server, tmp_path) == ""

@@ -11,10 +11,16 @@ from typing import TYPE_CHECKING
 from sottovoce.checkpoint.guard import LEAVING, check_listing, contained_path
 from sottovoce.checkpoint.identity import CONFIGURATIONS, configuration_name
 from sottovoce.checkpoint.manifest import differences, read_manifest
-from sottovoce.errors import CheckpointError, SottovoceError, SourceError
+from sottovoce.errors import CheckpointError, SottovoceError, SourceError, UsageError
+from sottovoce.network.attended import attended
+from sottovoce.network.huggingface import COMMIT
+from sottovoce.network.tokens import own_tokens
+from sottovoce.network.wording import fit_cause, listed, shortened, shown
 from sottovoce.process_state import released
 
 if TYPE_CHECKING:
+    from modelscope_hub import HubApi
+
     from sottovoce.model import LoadOptions, Repository
 
 IGNORED = ("*.py", "*.onnx", "*.msgpack", "*.h5", "*.gguf")
@@ -22,7 +28,9 @@ IGNORED = ("*.py", "*.onnx", "*.msgpack", "*.h5", "*.gguf")
 
 Look = Callable[[Path], None] | None
 
-_COMMIT = re.compile(r"[0-9a-f]{40}")
+_REVISION = re.compile(r"(?![/.-])[^\s\x00-\x20\x7f~^:?*\[\\<>|\"]{1,200}")
+"""What may name a branch, a tag or a commit; the caches make paths of it."""
+_LONGEST = 500
 
 
 def fetch(
@@ -42,9 +50,24 @@ def fetch(
         The directory, and the repository with the revision that was fetched.
 
     Raises:
-        SourceError: The repository does not exist, may not be read, or there is no network and no cached copy.
+        UsageError: The revision is no name of one.
+        SourceError: The repository does not exist, may not be read, or there is no network and no cached copy; or the
+            hub gave nothing for too long.
         CheckpointError: Its files are not those that were published.
     """
+    revision = options.revision or repository.revision
+    if revision is not None and (not _REVISION.fullmatch(revision) or ".." in revision):
+        raise UsageError(f"{repository.id}: {shortened(repr(revision), 100)} is no name of a branch, a tag or a commit")
+    try:
+        return _fetch(repository, options, look)
+    except SottovoceError as error:
+        if len(str(error)) <= _LONGEST:
+            raise
+        # A name in a repository may be as long as it likes.
+        raise type(error)(shortened(str(error), _LONGEST)) from None
+
+
+def _fetch(repository: Repository, options: LoadOptions, look: Look) -> tuple[Path, Repository]:
     directory, found = _download(repository, options, look)
     problems = _problems(directory)
     if problems:
@@ -54,9 +77,9 @@ def fetch(
             problems = _problems(directory)
     if problems:
         forget(directory, problems)
-        listed = ", ".join(f"{name} {problem}" for name, problem in problems.items())
+        names = listed(f"{name} {problem}" for name, problem in problems.items())
         raise CheckpointError(
-            f"{repository.id}: damaged: {listed}; it was taken out of the cache: fetch it again, and if it stays so, "
+            f"{repository.id}: damaged: {names}; it was taken out of the cache: fetch it again, and if it stays so, "
             "tell its publisher"
         )
     return directory, found
@@ -79,21 +102,29 @@ def _problems(directory: Path) -> dict[str, str]:
 
 def _download(repository: Repository, options: LoadOptions, look: Look = None) -> tuple[Path, Repository]:
     fetch_from = _from_modelscope if repository.hub == "modelscope" else _from_hugging_face
+
+    def stalled(reason: str) -> SourceError:
+        return SourceError(
+            f"{repository.id}: could not be fetched from {repository.hub}: {reason}; check the network, and run it "
+            "again: what has come is kept"
+        )
+
     try:
         with released():
-            directory, revision = fetch_from(repository, options, look)
+            directory, revision = attended(lambda: fetch_from(repository, options, look), stalled)
     except SottovoceError:
         raise
     except ImportError as error:
         client = "modelscope" if repository.hub == "modelscope" else "huggingface-hub"
         raise SourceError(f"{repository.id}: {error.name} is not installed; pip install {client}") from None
     except Exception as error:
-        # The clients raise a wide family of errors, some with the whole response in them: the beginning is enough.
-        reason = (" ".join(str(error).split()) or type(error).__name__)[:300].rstrip(".")
+        # The clients raise a wide family of errors, some with the whole response in them, and that with our request.
+        tokens = own_tokens(options.token)
+        reason = (shown(error, tokens) or type(error).__name__).rstrip(".")
         raise SourceError(
             f"{repository.id}: could not be fetched from {repository.hub}: {reason}; "
             "check the name, the token and the network, or give a local directory"
-        ) from error
+        ) from fit_cause(error, tokens)
     return directory, type(repository)(id=repository.id, hub=repository.hub, revision=revision)
 
 
@@ -114,6 +145,9 @@ def _look_first(snapshot: Callable[[list[str] | None], Path], look: Callable[[Pa
 def _from_hugging_face(repository: Repository, options: LoadOptions, look: Look = None) -> tuple[Path, str]:
     from huggingface_hub import snapshot_download
 
+    from sottovoce.network.huggingface import attend
+
+    attend()
     revision = options.revision or repository.revision
 
     def snapshot(patterns: list[str] | None = None) -> Path:
@@ -132,7 +166,7 @@ def _from_hugging_face(repository: Repository, options: LoadOptions, look: Look 
         revision = Path(directory).name
         return Path(directory)
 
-    if not offline() and not _COMMIT.fullmatch(revision or ""):
+    if not offline() and not COMMIT.fullmatch(revision or ""):
         _check_hugging_face(repository.id, revision, options.token)
     if look is not None and not offline():
         _look_first(snapshot, look)
@@ -145,6 +179,8 @@ def _check_hugging_face(name: str, revision: str | None, token: str | None) -> N
 
     try:
         names = [entry.path for entry in HfApi(token=token).list_repo_tree(name, revision=revision, recursive=True)]
+    except SottovoceError:
+        raise
     except Exception:
         # The client comes to the same, and knows what is in its cache.
         return
@@ -152,36 +188,39 @@ def _check_hugging_face(name: str, revision: str | None, token: str | None) -> N
 
 
 def _from_modelscope(repository: Repository, options: LoadOptions, look: Look = None) -> tuple[Path, str]:
-    from modelscope import snapshot_download
+    from modelscope_hub import HubApi
     from modelscope_hub.config import get_default_config
+
+    from sottovoce.network.modelscope import attend
 
     revision = options.revision or repository.revision or "master"
     cache = Path(options.cache_dir or get_default_config().cache_dir)
     # Its cache names a snapshot by what was asked for; which commit a branch was, we note beside the snapshots.
     pin = cache / "models" / repository.id.replace("/", "--") / "refs" / revision.replace("/", "--")
     commit, cached_only = revision, offline()
+    hub = attend(HubApi(token=options.token))
     if not cached_only:
         try:
-            commit = _modelscope_commit(repository.id, revision, options.token)
+            hub = attend(HubApi(token=options.token, endpoint=hub.resolve_endpoint_for_read(repository.id)))
+            commit = _modelscope_commit(hub, repository.id, revision)
         except ConnectionError:
             if not pin.is_file():
                 raise
             cached_only = True
     if cached_only and pin.is_file():
-        commit = pin.read_text(encoding="ascii")
+        commit = _pinned(pin)
 
     def snapshot(patterns: list[str] | None = None) -> Path:
-        directory = snapshot_download(
+        return hub.download_repo(
             repository.id,
+            "model",
             revision=commit,
-            cache_dir=str(cache),
-            token=options.token,
+            cache_dir=cache,
             local_files_only=cached_only,
             allow_patterns=patterns,
             # The client lists once more, and joins what it is told then.
             ignore_patterns=[*IGNORED, *LEAVING],
         )
-        return Path(directory)
 
     if look is not None and not cached_only:
         _look_first(snapshot, look)
@@ -192,25 +231,35 @@ def _from_modelscope(repository: Repository, options: LoadOptions, look: Look = 
     return directory, commit
 
 
-def _modelscope_commit(name: str, revision: str, token: str | None) -> str:
+def _pinned(pin: Path) -> str:
+    """The commit that was noted of a branch.
+
+    Raises:
+        SourceError: What is noted is none: it becomes part of a path.
+    """
+    noted = pin.read_bytes()[:100].decode("ascii", "replace").strip()
+    if not COMMIT.fullmatch(noted):
+        raise SourceError(f"{pin}: does not hold a commit's id; remove it, and fetch the model again")
+    return noted
+
+
+def _modelscope_commit(hub: HubApi, name: str, revision: str) -> str:
     """The commit that a branch or a tag is: the newest of those that last changed its files, whose names are checked.
 
     ModelScope tells no other; the files at that commit are those of the branch, whatever is pushed meanwhile.
     """
-    from modelscope_hub import HubApi
-
-    hub = HubApi(token=token)
-    hub = HubApi(token=token, endpoint=hub.resolve_endpoint_for_read(name, repo_type="model"))
     files = hub.legacy.list_repo_files(name, "model", revision=revision)
     if not files:
         # ModelScope answers so for a revision that there is not.
         raise LookupError(f"it has no revision {revision!r}, or nothing is in it")
     check_listing((file.get("Path") or file.get("path") or file.get("Name") for file in files), name)
-    if _COMMIT.fullmatch(revision):
+    if COMMIT.fullmatch(revision):
         return revision
     commits = [
         (int(file.get("CommittedDate") or 0), str(file["Revision"]))
         for file in files
-        if _COMMIT.fullmatch(str(file.get("Revision")))
+        if COMMIT.fullmatch(str(file.get("Revision")))
     ]
-    return max(commits)[1] if commits else revision
+    if not commits:
+        raise LookupError(f"it tells of no commit that {revision!r} would be")
+    return max(commits)[1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import traceback
 
@@ -13,6 +14,7 @@ from sottovoce.cli import about, align, compress, demo, evaluate, export, inspec
 from sottovoce.cli.ending import INTERRUPTED, Ended, handle_signals, ignore_signals
 from sottovoce.cli.failure import explain
 from sottovoce.errors import SottovoceError
+from sottovoce.network.attended import is_anything_left
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -63,6 +65,9 @@ def main() -> None:
         code = INTERRUPTED
     ignore_signals()
     streams.leave()
+    if is_anything_left():
+        # The clients of the hubs sleep for minutes in threads that Python would wait for.
+        os._exit(code)
     sys.exit(code)
 
 

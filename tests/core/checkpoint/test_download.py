@@ -134,9 +134,9 @@ def test_a_hub_that_is_not_there(kind: str, tmp_path: Path) -> None:
 
 
 def test_a_client_that_is_not_installed_is_named(hub: Hub, tmp_path: Path) -> None:
-    code = "import sys; sys.modules['modelscope'] = None\n"
+    code = "import sys; sys.modules['modelscope_hub'] = None\n"
     done = python(code + FETCH.format(wanted=[("owner/toy", {})], hub="modelscope"), hub, tmp_path)
-    assert "owner/toy: modelscope is not installed; pip install modelscope" in done.stdout
+    assert "owner/toy: modelscope_hub is not installed; pip install modelscope" in done.stdout
 
 
 LOAD = """

@@ -16,6 +16,7 @@ from hub.loopback.server import Loopback
 from sottovoce_hub import huggingface_errors
 
 TESTS = Path(__file__).parents[2]
+_FILE = "{repo_id}/resolve/{revision}/{filename}"
 
 _ALONE = """
 import socket, time
@@ -46,7 +47,7 @@ def environment(server: Loopback, home: Path) -> dict[str, str]:
         "MODELSCOPE_HOME": str(home),
         "MODELSCOPE_REPO_TREE_PAGE_MAX_ATTEMPTS": "1",
         "NO_PROXY": "127.0.0.1,localhost",
-        "PYTHONPATH": str(TESTS),
+        "PYTHONPATH": os.pathsep.join(filter(None, (str(TESTS), os.environ.get("PYTHONPATH")))),
     }
 
 
@@ -59,10 +60,10 @@ def python(code: str, server: Loopback, home: Path, **variables: str) -> subproc
 
 
 @contextlib.contextmanager
-def hasty(home: Path, **variables: str) -> Iterator[None]:
+def hasty(home: Path, endpoint: str | None = None, **variables: str) -> Iterator[None]:
     """Let the Hugging Face Hub's client work in this process: without waiting, without Xet, with its files in ``home``.
 
-    Its address is what ``HfApi(endpoint=...)`` is given.
+    Its address is ``endpoint``, or what ``HfApi(endpoint=...)`` is given.
     """
     from huggingface_hub import close_session, constants
     from huggingface_hub.utils import _http, disable_progress_bars
@@ -78,6 +79,8 @@ def hasty(home: Path, **variables: str) -> Iterator[None]:
             "HF_HUB_OFFLINE": False,
             "HF_HUB_DISABLE_XET": True,
             "HF_HUB_CACHE": str(home / "hub"),
+            "ENDPOINT": endpoint or constants.ENDPOINT,
+            "HUGGINGFACE_CO_URL_TEMPLATE": f"{endpoint or constants.ENDPOINT}/{_FILE}",
         }.items():
             patch.setattr(constants, name, value)
         for name in ("HF_TOKEN_PATH", "HF_STORED_TOKENS_PATH"):

@@ -12,13 +12,16 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 from urllib.parse import parse_qs, unquote, urlsplit
 
 PATIENCE = 30
 """Seconds that a connection may be idle."""
 
-How = Literal["refuse", "cut before", "cut during", "cut after", "cut answer", "flip", "spoil"]
+How = Literal[
+    "refuse", "cut before", "cut during", "cut after", "cut answer", "flip", "spoil",
+    "silent", "stall", "drip", "drip head",
+]  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +82,8 @@ class Fault:
     ``refuse`` answers with ``status`` and does nothing; ``cut before`` and ``cut during`` close the connection before
     or in the middle of the request's body; ``cut after`` does what was asked and closes without a word, ``cut answer``
     in the middle of the answer; ``flip`` changes one byte of the answer's body, ``spoil`` one of the request's.
+    ``silent`` says nothing and keeps the connection, ``stall`` stops in the middle of the answer's body, ``drip`` sends
+    that a byte at a time, and ``drip head`` a head that does not end.
     """
 
     how: How
@@ -129,6 +134,8 @@ class Loopback:
     lock: threading.RLock = field(default_factory=threading.RLock)
     """Held while the application works: it may keep its state in plain dictionaries."""
     connections: set[socket.socket] = field(default_factory=set)
+    closed: threading.Event = field(default_factory=threading.Event)
+    """Ends what hangs."""
 
     def fail(self, how: How, method: str = "", path: str = "", **details: Any) -> Fault:
         """Plan a fault; see :class:`Fault`."""
@@ -168,6 +175,7 @@ def serve(application: Callable[[Request], Answer]) -> Iterator[Loopback]:
         try:
             yield loopback
         finally:
+            loopback.closed.set()
             server.shutdown()
             thread.join()
             loopback.hang_up()
@@ -238,6 +246,8 @@ class _Handler(BaseHTTPRequestHandler):
                     answer = self.loopback.application(request)
             if how == "cut after":
                 raise _Cut
+            if how in ("silent", "drip head"):
+                self.hang(b"HTTP/1.1 200 OK\r\nX-Long: ".ljust(5000, b"x") if how == "drip head" else b"")
             record.status = None if how == "cut answer" else answer.status
             self.send(answer, how)
 
@@ -282,4 +292,21 @@ class _Handler(BaseHTTPRequestHandler):
             return
         if answer.chunked:
             content = b"%x\r\n%b\r\n0\r\n\r\n" % (len(content), content) if content else b"0\r\n\r\n"
+        if how == "stall":
+            self.wfile.write(content[: len(content) // 2])
+            self.hang(b"")
+        if how == "drip":
+            self.hang(content)
         self.wfile.write(content[: len(content) // 2] if how == "cut answer" else content)
+
+    def hang(self, content: bytes) -> NoReturn:
+        """Send a byte at a time, and then nothing, until the server ends."""
+        self.wfile.flush()
+        for place in range(len(content)):
+            if self.loopback.closed.wait(0.05):
+                break
+            self.wfile.write(content[place : place + 1])
+            self.wfile.flush()
+        self.loopback.closed.wait()
+        self.close_connection = True
+        raise _Cut

@@ -1,0 +1,207 @@
+"""A call to a hub that ends: when nothing moves any more, and at once when the user interrupts it.
+
+The clients wait without end, or ask again for minutes, and do it in threads that no Ctrl-C reaches. So a call is made
+in a thread of its own, and whoever made it waits for its result, for an interruption, or for its line to be dead.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import math
+import os
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from typing import Any, TypeVar
+
+from sottovoce.errors import SottovoceError, UsageError
+
+VARIABLE = "SOTTOVOCE_HUB_TIMEOUT"
+DEFAULT = 60.0
+LEAST = 1000
+"""Bytes that must move within the time limit: a hub that gives one a second gives nothing."""
+
+_LOOK = 0.1
+"""Seconds between two looks at a call."""
+
+_Result = TypeVar("_Result")
+
+
+class Abandoned(BaseException):
+    """The call is given up; no ``except Exception`` of a client tries once more."""
+
+
+class Line:
+    """What moves between us and a hub during one call, and how long it has been waited for."""
+
+    def __init__(self, limit: float) -> None:
+        self.limit = limit
+        self._lock = threading.Lock()
+        self._stopped = False
+        self._acts: list[Callable[[], object]] = []
+        self._moved = 0
+        self._waiting, self._since, self._waited = 0, 0.0, 0.0
+        self._answered: weakref.WeakSet[Any] = weakref.WeakSet()
+        self._others = weakref.WeakSet(threading.enumerate())
+        self.ended = False
+        """Whether the call has come to its own end."""
+
+    def has(self, thread: threading.Thread) -> bool:
+        """Whether a thread works for the call: those that were there before it do not."""
+        return thread not in self._others
+
+    @contextlib.contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Count the time of the block as waiting for the hub; what else a call does, hashing say, may take long."""
+        self.begin()
+        try:
+            yield
+        finally:
+            self.end()
+
+    def begin(self) -> None:
+        """Begin to wait.
+
+        Raises:
+            Abandoned: The call was given up.
+        """
+        self.check()
+        with self._lock:
+            if not self._waiting:
+                self._since = time.monotonic()
+            self._waiting += 1
+
+    def end(self) -> None:
+        """Wait no longer."""
+        with self._lock:
+            self._waiting -= 1
+            if not self._waiting:
+                self._waited += time.monotonic() - self._since
+
+    def received(self, connection: object, count: int) -> None:
+        """Note bytes that came."""
+        with self._lock:
+            self._answered.add(connection)
+            self._move(count)
+
+    def sent(self, connection: object, count: int) -> None:
+        """Note bytes that went; after an answer they are the next request, which has all the time again."""
+        with self._lock:
+            self._move(LEAST if connection in self._answered else count)
+            self._answered.discard(connection)
+
+    def _move(self, count: int) -> None:
+        self._moved += count
+        if self._moved >= LEAST:
+            self._moved, self._waited, self._since = 0, 0.0, time.monotonic()
+
+    def is_dead(self) -> bool:
+        """Whether too little has moved for too long."""
+        with self._lock:
+            running = time.monotonic() - self._since if self._waiting else 0.0
+            return self._waited + running >= self.limit
+
+    def at_stop(self, act: Callable[[], object]) -> None:
+        """Note what ends a part of the call that does not look whether to go on."""
+        self._acts.append(act)
+
+    def stop(self) -> None:
+        """Give the call up: every thread of it that waits, or begins to, ends."""
+        self._stopped = True
+        for act in self._acts:
+            act()
+
+    def check(self) -> None:
+        """Look whether to go on.
+
+        Raises:
+            Abandoned: The call was given up.
+        """
+        if self._stopped:
+            raise Abandoned
+
+
+_local = threading.local()
+_open: list[Line] = []
+_threads: list[threading.Thread] = []
+"""Those of calls that were given up."""
+
+
+def current() -> Line | None:
+    """Return the line of the call that this thread works for, ``None`` where it works for none.
+
+    The clients' worker threads do not say whose they are; one that began while a call ran is taken for that call's, and
+    stays so when the call was given up.
+    """
+    line: Line | None = getattr(_local, "line", None)
+    if line is None or line.ended:
+        thread = threading.current_thread()
+        line = _local.line = next((line for line in reversed(_open) if line.has(thread)), None)
+    return line
+
+
+def time_limit() -> float:
+    """Return how many seconds a hub may be silent.
+
+    Raises:
+        UsageError: The variable that says so holds no such number.
+    """
+    text = os.environ.get(VARIABLE) or str(DEFAULT)
+    try:
+        limit = float(text)
+    except ValueError:
+        limit = math.nan
+    if not 0 < limit < math.inf:
+        raise UsageError(f"{VARIABLE}: {text[:50]!r} is no number of seconds; give one, such as {DEFAULT:g}")
+    return limit
+
+
+def attended(call: Callable[[], _Result], problem: Callable[[str], SottovoceError]) -> _Result:
+    """Make a call to a hub, and wait for it as long as something moves.
+
+    Args:
+        call: What to call; its connections are watched, see :mod:`sottovoce.network.sockets`.
+        problem: Makes the error to raise of what happened, such as "it gave next to nothing for 60 s".
+
+    Raises:
+        UsageError: The time limit is no number.
+        SottovoceError: Nothing moved any more.
+    """
+    line, outcome = Line(time_limit()), Future[_Result]()
+    work = (contextvars.copy_context().run, _work, call, outcome)
+    thread = threading.Thread(target=work[0], args=work[1:], name="hub", daemon=True)
+    _open.append(line)
+    try:
+        thread.start()
+        while thread.is_alive():
+            thread.join(_LOOK)
+            if line.is_dead() and not outcome.done():
+                raise problem(f"it gave next to nothing for {line.limit:g} s")
+        line.ended = True
+    except BaseException:
+        line.stop()
+        _threads.append(thread)
+        raise
+    finally:
+        _open.remove(line)
+    if isinstance(outcome.exception(), Abandoned):
+        raise problem("it was given up together with another call")
+    return outcome.result()
+
+
+def is_anything_left(seconds: float = 1.0) -> bool:
+    """Return whether calls that were given up still hold the process ``seconds`` later: a client may be asleep."""
+    end = time.monotonic() + seconds
+    for thread in _threads:
+        thread.join(max(end - time.monotonic(), 0))
+    return any(thread.is_alive() for thread in _threads)
+
+
+def _work(call: Callable[[], Any], outcome: Future[Any]) -> None:
+    try:
+        outcome.set_result(call())
+    except BaseException as error:
+        outcome.set_exception(error)

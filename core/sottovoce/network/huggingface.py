@@ -1,0 +1,118 @@
+"""The Hugging Face Hub's client, attended: its connections are watched, and its answers looked at."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+from sottovoce.errors import SourceError
+from sottovoce.network import xet
+from sottovoce.network.attended import Line, current
+from sottovoce.network.sockets import watch
+from sottovoce.network.wording import shown
+
+COMMIT = re.compile(r"[0-9a-f]{40}")
+
+_ETAG = re.compile(r"(?:W/)?\"?[0-9A-Za-z][\w.+=-]{0,199}\"?", re.ASCII)
+"""What may name a file of the cache: no path, no ``..``."""
+_CHECKED = {"ETag": _ETAG, "X-Linked-Etag": _ETAG, "X-Repo-Commit": COMMIT}
+_DIGEST = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+
+
+class _Attending:
+    """A factory of HTTP clients that has those of another one watched."""
+
+    def __init__(self, factory: Callable[[], Any]) -> None:
+        self._factory = factory
+
+    def __call__(self) -> Any:
+        client = self._factory()
+        hooks = client.event_hooks
+        client.event_hooks = hooks | {
+            "request": [*hooks.get("request", ()), _begin],
+            "response": [*hooks.get("response", ()), _check],
+        }
+        return client
+
+
+def attend() -> None:
+    """Have the client's connections watched from now on, and its transfers to and from the chunked store."""
+    from huggingface_hub import set_client_factory
+    from huggingface_hub.utils import _http
+
+    xet.attend()
+    factory = _http._GLOBAL_CLIENT_FACTORY
+    if not isinstance(factory, _Attending):
+        set_client_factory(_Attending(factory))
+
+
+def _begin(request: Any) -> None:
+    """Watch the connection that a request opens, and let nothing of it take for ever."""
+    line = current()
+    request.extensions.setdefault("trace", partial(_trace, line))
+    if line is not None:
+        line.check()
+        limits = request.extensions.get("timeout", {})
+        # The line is dead sooner; this ends what is no longer waited for.
+        request.extensions["timeout"] = {
+            name: 2 * line.limit if limits.get(name) is None else limits[name] for name in ("connect", "read", "write")
+        } | {"pool": limits.get("pool")}
+
+
+def _trace(line: Line | None, event: str, details: dict[str, Any]) -> None:
+    step, _, state = event.rpartition(".")
+    if not step.endswith(("connect_tcp", "start_tls")):
+        return
+    if state == "complete":
+        watch(details["return_value"].get_extra_info("socket"))
+    if line is not None:
+        line.begin() if state == "started" else line.end()
+
+
+def _check(response: Any) -> None:
+    """Look at what the client would make paths of, before it does.
+
+    Raises:
+        SourceError: It is no digest and no commit's id.
+    """
+    line = current()
+    if line is None:
+        return
+    _shorten_wait(response.headers, line.limit)
+    for name, pattern in _CHECKED.items():
+        if (value := response.headers.get(name)) is not None and not pattern.fullmatch(value):
+            raise _refused(f"the header {name} {value!r}")
+    if response.is_success and response.url.path.startswith("/api/models/"):
+        response.read()
+        with contextlib.suppress(ValueError, RecursionError):  # The client says so of what is no JSON.
+            for name, value in _digests(json.loads(response.content)):
+                if value is not None and not (isinstance(value, str) and _DIGEST.fullmatch(value)):
+                    raise _refused(f"{name} {value!r}")
+
+
+def _digests(form: Any) -> Iterator[tuple[str, Any]]:
+    """What names commits and contents in an answer about a repository."""
+    if isinstance(form, dict):
+        yield from ((name, form.get(name)) for name in ("sha", "commitOid"))
+    for entry in form if isinstance(form, list) else ():
+        if isinstance(entry, dict):
+            yield "oid", entry.get("oid")
+            large = entry.get("lfs")
+            yield "lfs.oid", large.get("oid") if isinstance(large, dict) else None
+
+
+def _shorten_wait(headers: Any, limit: float) -> None:
+    """Let the hub ask for no longer pause than it may be silent; the client would sleep for days."""
+    for name in ("Retry-After", "RateLimit"):
+        asked = re.fullmatch(r"(?:.*;\s*t=)?(\d+)\s*", headers.get(name) or "")
+        if asked and int(asked[1][:18]) > limit:
+            del headers[name]
+            headers["Retry-After"] = str(int(limit))
+
+
+def _refused(what: str) -> SourceError:
+    return SourceError(f"the hub answers with {shown(what, longest=150)}, which is no digest: nothing is stored by it")

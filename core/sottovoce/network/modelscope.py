@@ -1,0 +1,69 @@
+"""ModelScope's client, attended: its connections are watched."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sottovoce.network.attended import current, time_limit
+from sottovoce.network.sockets import watch
+
+if TYPE_CHECKING:
+    from modelscope_hub import HubApi
+
+
+class _Connecting:
+    """A connection of the HTTP library that has its socket watched."""
+
+    sock: Any
+
+    def connect(self) -> None:
+        line = current()
+        if line is None:
+            super().connect()  # type: ignore[misc]
+        else:
+            with line.waiting():
+                super().connect()  # type: ignore[misc]
+        watch(self.sock)
+
+
+def attend(api: HubApi) -> HubApi:
+    """Have the connections of a client watched that are opened from now on.
+
+    Returns:
+        The client.
+    """
+    from requests import Session
+
+    for client in (api.legacy, api.openapi):
+        for session in vars(client).values():
+            if isinstance(session, Session):
+                for adapter in session.adapters.values():
+                    _attend(adapter)
+    return api
+
+
+def _attend(adapter: Any) -> None:
+    retries = getattr(adapter, "max_retries", None)
+    if retries is not None:
+        # A server may ask for a pause of days; older versions of the library can only be told not to heed it.
+        known = hasattr(retries, "retry_after_max")
+        limit = {"retry_after_max": max(int(time_limit()), 1)} if known else {"respect_retry_after_header": False}
+        adapter.max_retries = retries.new(**limit)
+    _configure(adapter.poolmanager)
+    manager_for = adapter.proxy_manager_for
+
+    def attended_manager_for(proxy: str, **options: Any) -> Any:
+        manager = manager_for(proxy, **options)
+        _configure(manager)
+        return manager
+
+    adapter.proxy_manager_for = attended_manager_for
+
+
+def _configure(manager: Any) -> None:
+    pools = dict(manager.pool_classes_by_scheme)
+    for scheme, pool in pools.items():
+        if not issubclass(pool.ConnectionCls, _Connecting):
+            connection = type(pool.ConnectionCls.__name__, (_Connecting, pool.ConnectionCls), {})
+            pools[scheme] = type(pool.__name__, (pool,), {"ConnectionCls": connection})
+    manager.pool_classes_by_scheme = pools

@@ -1,0 +1,107 @@
+"""What a hub or a repository says, made fit to be shown: without tokens and control characters, in one short line."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Collection, Iterable, Sequence
+
+LONGEST = 300
+"""Characters of a hub's words that are shown."""
+
+_READ = 4000
+"""Characters of a hub's words that are looked at; an answer may be a page."""
+_PIECE = 8
+"""Characters of a token that are hidden even where the rest of it is missing."""
+_MASK = "***"
+
+_SEQUENCES = re.compile(r"\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|[\x1b\x9b]\[?[0-?]*[ -/]*[@-~]")
+"""What a terminal takes for a command: a colour, a title."""
+_SECRETS = (
+    (re.compile(r"\b(bearer|basic)(\s+)(?=\S*[\d_=])[\w.~+/=-]{6,}", re.IGNORECASE), rf"\1\2{_MASK}"),
+    (re.compile(r"\b(m_session_id=)[^;\s'\"]+"), rf"\1{_MASK}"),
+    (re.compile(r"\bhf_\w{6,}"), f"hf_{_MASK}"),
+    (re.compile(r"\bms-[0-9a-f]{6,}[0-9a-f-]*"), f"ms-{_MASK}"),
+    (re.compile(r"(\w://)[^\s/@'\"]+@"), rf"\1{_MASK}@"),
+    # Large files go to signed addresses, which open to whoever has them.
+    (re.compile(r"(https?://[^\s?'\"]+)\?[^\s'\"]*(?:Signature|Credential|[Tt]oken)=[^\s'\"]*"), r"\1"),
+)
+
+
+def shown(words: object, tokens: Collection[str] = (), longest: int = LONGEST) -> str:
+    """Return what may be shown of another's words.
+
+    Args:
+        words: A text, or an error that tells one.
+        tokens: The user's, which must not stand in it, nor a piece of them.
+        longest: Characters at most; both ends of a longer text are kept.
+    """
+    text = without_secrets(_plain(str(words)[:_READ]), tokens)
+    return shortened(" ".join(text.split()), longest)
+
+
+def shortened(text: str, longest: int = LONGEST) -> str:
+    """Return ``text``, or both its ends where it is longer than ``longest``: an error's advice is at its end."""
+    if len(text) <= longest:
+        return text
+    head = (longest - 5) * 2 // 3
+    return f"{text[:head]} ... {text[len(text) - (longest - 5 - head) :]}"
+
+
+def listed(names: Iterable[str], most: int = 5) -> str:
+    """Return the first of another's names, and how many more there are."""
+    texts: Sequence[str] = list(names)
+    first = ", ".join(shown(name, longest=100) for name in texts[:most])
+    return f"{first} and {len(texts) - most} more" if len(texts) > most else first
+
+
+def without_secrets(text: str, tokens: Collection[str] = ()) -> str:
+    """Return ``text`` without tokens, and without what signs an address."""
+    for token in sorted(filter(None, tokens), key=len, reverse=True):
+        text = _without_pieces(text.replace(token, _MASK), token)
+    for pattern, mask in _SECRETS:
+        text = pattern.sub(mask, text)
+    return text
+
+
+def fit_cause(error: BaseException, tokens: Collection[str] = ()) -> BaseException | None:
+    """Return ``error`` if a traceback may show it with all that it came from, else ``None``."""
+    seen: set[int] = set()
+    waiting: list[BaseException | None] = [error]
+    while waiting:
+        cause = waiting.pop()
+        if cause is None or id(cause) in seen:
+            continue
+        seen.add(id(cause))
+        text = str(cause)
+        lines = "".join(text.split())
+        if without_secrets(text, tokens) != text or _plain(lines) != lines:
+            return None
+        waiting += [cause.__cause__, cause.__context__]
+    return error
+
+
+def _plain(text: str) -> str:
+    """``text`` without what a terminal would obey, or would not show."""
+    return "".join(_character(character) for character in _SEQUENCES.sub("", text))
+
+
+def _character(character: str) -> str:
+    kind = unicodedata.category(character)
+    if kind in ("Cf", "Cs", "Co", "Cn"):
+        return ""  # A token could be hidden by what does not show.
+    return " " if kind in ("Cc", "Zl", "Zp") else character
+
+
+def _without_pieces(text: str, token: str) -> str:
+    place = 0
+    while len(token) >= _PIECE and place <= len(text) - _PIECE:
+        end = place + _PIECE
+        if text[place:end] not in token:
+            place += 1
+            continue
+        while end < len(text) and text[place : end + 1] in token:
+            end += 1
+        text = f"{text[:place]}{_MASK}{text[end:]}"
+        place += len(_MASK)
+    return text

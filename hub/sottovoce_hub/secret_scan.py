@@ -1,0 +1,153 @@
+"""Looking for secrets in what goes up: in every text, as it stands and as it may be spelled, and in what is no text."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections.abc import Collection, Iterator
+from pathlib import Path
+
+from sottovoce_hub.secret_kinds import kinds
+
+OWN = "your own token"
+SHORTEST = 8
+"""Characters of a token of the user's that is looked for; a shorter one would be a word."""
+
+_PIECE = 16_000_000
+"""Bytes that are looked at together."""
+_ENDS = 8_000_000
+"""Bytes at either end of a file that is no text, as large weights are: what they are made of does not stand there."""
+_OVERLAP = 8_000
+_BEFORE, _AFTER = 200, 3_000
+"""Characters around a hint that are looked at."""
+_DEEPEST = 2
+"""How often a text may be encoded."""
+
+_ESCAPES = re.compile(r"\\u00([2-7][0-9a-fA-F])|\\x([2-7][0-9a-fA-F])|%([2-7][0-9a-fA-F])|\\([/\"'])")
+_ENCODED = re.compile(r"[A-Za-z0-9+/_-]{24,}={0,2}")
+_WRAPPED = re.compile(r"[A-Za-z0-9+/]{60,76}(?:\r?\n[A-Za-z0-9+/]{1,76}){1,2000}={0,2}")
+_ASCII = bytes(range(128)) + b"\x7f" * 128
+"""What is no ASCII is no part of a secret, and no letter before one."""
+_TEXT = re.compile(rb"[\t\n\r\x20-\x7e]{12}")
+
+
+def find_secret(content: Path | bytes, own: Collection[str] = ()) -> tuple[str, int | None] | None:
+    """Look for a secret in a file.
+
+    Args:
+        content: The file, or what it holds.
+        own: The user's tokens.
+
+    Returns:
+        What it is, and the line where it stands; no line in a file that is no text. ``None`` where there is none.
+    """
+    own = [token for token in own if len(token) >= SHORTEST]
+    lines = 1
+    for piece, is_text in _pieces(content):
+        text = _decoded(piece)
+        if (met := _find(text, own, is_text)) is not None:
+            kind, place = met
+            return kind, lines + text.count("\n", 0, place) if is_text else None
+        lines += text[:-_OVERLAP].count("\n")
+    return None
+
+
+def _pieces(content: Path | bytes) -> Iterator[tuple[bytes, bool]]:
+    """What is looked at of a file, and whether it is text."""
+    size = len(content) if isinstance(content, bytes) else content.stat().st_size
+    is_text = _is_text(_read(content, 0, 65_536))
+    starts = range(0, max(size - _OVERLAP, 1), _PIECE - _OVERLAP)
+    if not is_text and size > 2 * _ENDS:
+        yield _read(content, 0, _ENDS), False
+        yield _read(content, size - _ENDS, _ENDS), False
+        return
+    for start in starts:
+        yield _read(content, start, _PIECE), is_text
+
+
+def _read(content: Path | bytes, start: int, size: int) -> bytes:
+    if isinstance(content, bytes):
+        return content[start : start + size]
+    with content.open("rb") as file:
+        file.seek(start)
+        return file.read(size)
+
+
+def _is_text(sample: bytes) -> bool:
+    """Whether a file begins as a text does, one of two bytes a character too."""
+    plain = sample.replace(b"\0", b"")
+    if not plain or len(plain) < len(sample) // 4:
+        return not sample
+    unseen = sum(plain.count(byte) for byte in b"\x01\x02\x03\x04\x05\x06\x07\x08\x0e\x0f\x10\x11\x12\x7f")
+    return unseen * 100 < len(plain)
+
+
+def _decoded(content: bytes) -> str:
+    # Without its zeros a text of two or four bytes a character is one of one byte, where that is ASCII, as secrets are.
+    return content.translate(_ASCII, b"\0").decode("ascii")
+
+
+def _find(text: str, own: Collection[str], is_text: bool, depth: int = 0) -> tuple[str, int] | None:
+    if (met := _find_plain(text, own)) is not None:
+        return met
+    if not is_text:
+        return None
+    if (plain := _unescaped(text)) is not None and (met := _find_plain(plain, own)) is not None:
+        return met
+    return _find_encoded(text, own, depth) if depth < _DEEPEST else None
+
+
+def _find_plain(text: str, own: Collection[str]) -> tuple[str, int] | None:
+    for token in own:
+        if (place := text.find(token)) >= 0:
+            return OWN, place
+    for kind in kinds():
+        for hint in kind.hints:
+            place = text.find(hint)
+            while place >= 0:
+                start = max(text.rfind("\n", max(place - _BEFORE, 0), place) + 1, place - _BEFORE, 0)
+                end = place + _AFTER
+                if (met := kind.find(text[start:end])) is not None:
+                    return kind.name, start + met
+                place = text.find(hint, max(place + 1, end - _BEFORE))
+    return None
+
+
+def _unescaped(text: str) -> str | None:
+    """A text without the escapes of JSON and of addresses; ``None`` where it has none. Its lines stay."""
+    if "\\" not in text and "%" not in text:
+        return None
+    plain = _ESCAPES.sub(lambda match: match[4] or chr(int(match[1] or match[2] or match[3], 16)), text)
+    return plain if plain != text else None
+
+
+def _find_encoded(text: str, own: Collection[str], depth: int) -> tuple[str, int] | None:
+    for match in _ENCODED.finditer(text):
+        for run in _runs(text, match):
+            content = _from_base64(run)
+            if content is not None and (met := _find(_decoded(content), own, True, depth + 1)) is not None:
+                return met[0], match.start()
+    return None
+
+
+def _runs(text: str, match: re.Match[str]) -> Iterator[str]:
+    """What may be one encoded text: in either alphabet, and in several lines."""
+    run = match[0]
+    if "+" in run or "/" in run or ("-" not in run and "_" not in run):
+        yield from (part for part in re.split("[-_]", run) if len(part) >= 24)
+    else:
+        yield run
+        yield from (part for part in re.split("[-_]", run) if len(part) >= 24)
+    if len(run) >= 60 and (wrapped := _WRAPPED.match(text, match.start())):
+        yield wrapped[0]
+
+
+def _from_base64(text: str) -> bytes | None:
+    """What a text stands for, if that has any text in it."""
+    text = re.sub(r"\s+", "", text).rstrip("=").replace("-", "+").replace("_", "/")
+    try:
+        content = base64.b64decode(text + "=" * (-len(text) % 4))
+    except (ValueError, binascii.Error):
+        return None
+    return content if _TEXT.search(content.replace(b"\0", b"")) else None
