@@ -1,0 +1,26 @@
+"""The kinds of attacks: each module yields the cases of one for a model."""
+
+from __future__ import annotations
+
+from attack.kinds import (
+    code,
+    configurations,
+    file_system,
+    foreign_keys,
+    funasr,
+    generation,
+    indexes,
+    manifests,
+    notices,
+    pickles,
+    quantization,
+    scales,
+    templates,
+    tokenizers,
+    weights,
+    yaml_files,
+)
+
+KINDS = (code, configurations, file_system, foreign_keys, funasr, generation, indexes, manifests, notices, pickles,
+         quantization, scales, templates, tokenizers, weights, yaml_files)  # fmt: skip
+"""All but those of :mod:`~attack.kinds.chance`, of which there is no end."""

@@ -1,0 +1,205 @@
+"""One case on one model: what happened, and whether it may."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import warnings
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from attack import child, message
+from attack.case import Case, Expect
+from attack.model import MANIFEST, HonestModel, digests, sign
+from attack.operation import OPERATIONS
+from attack.scratch import Scratch
+from attack.watch import SECRET, Watch
+
+BEYOND = 500_000_000
+"""Bytes over the limit that the system refuses: some room, so that a peak is seen."""
+
+
+FINE = ("refused", "same", "described")
+"""Outcomes that are no faults."""
+
+
+@dataclass
+class Trial:
+    """What happened in the child."""
+
+    status: str = "gave"
+    """``gave``, ``refused``, or ``raw`` for an error that is none of Sottovoce's."""
+    kind: str = ""
+    """The error's class."""
+    message: str = ""
+    digest: str = ""
+    shown: str = ""
+    finite: bool = True
+    network: list[str] = field(default_factory=list)
+    code: list[str] = field(default_factory=list)
+    reading: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What came of a case."""
+
+    path: str
+    kind: str
+    model: str
+    operation: str
+    outcome: str
+    """One word or two, such as ``refused``, ``same`` or ``raw error``."""
+    fault: bool
+    detail: str
+    seconds: float
+    """Of processor time."""
+    share: float
+    """The peak of memory as a share of what is allowed."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the form of JSON."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Honest:
+    """What an operation gives on a model that nothing is wrong with."""
+
+    digest: str
+    status: str
+    peak: int
+    message: str = ""
+
+
+def measure(model: HonestModel, operation: str, folder: Path) -> Honest:
+    """Run an operation on an honest model.
+
+    Raises:
+        RuntimeError: It fails, or does what is forbidden: nothing can be said by it.
+    """
+    case = Case(kind="honest", name=operation, model=model.name, change=lambda directory: None)
+    with Scratch(folder, case.folder) as scratch:
+        ending = child.run(lambda: _run(case, model, operation, False, scratch), scratch.base, 8 * BEYOND)
+    trial = ending.value
+    if trial is None or trial.status == "raw" or trial.code or trial.network or trial.reading:
+        raise RuntimeError(f"{model.name}: {operation} of the honest model: {ending}")
+    return Honest(trial.digest, trial.status, ending.peak, trial.message)
+
+
+def attack(case: Case, model: HonestModel, seed: int, honest: Honest, folder: Path) -> Outcome:
+    """Run a case and judge it.
+
+    Args:
+        case: What is done to the model.
+        model: The honest one.
+        seed: Decides what the case leaves open.
+        honest: What the same operation gives without the change.
+        folder: Where a directory can be made for it.
+    """
+    operation, signed = case.operation(seed), model.compressed and case.is_signed(seed)
+    with Scratch(folder, case.folder) as scratch:
+        memory = max(2 * honest.peak, BEYOND)
+        ending = child.run(lambda: _run(case, model, operation, signed, scratch), scratch.base, memory)
+        unlisted = model.compressed and _breaks_digests(scratch.model, model)
+        faults = scratch.faults(ending.value is not None and ending.value.status == "gave")
+        printed = scratch.printed()
+    outcome, detail = _judge(case, operation, ending, honest, unlisted)
+    trial: Trial | None = ending.value
+    for what, seen in (("code ran", trial.code), ("network", trial.network), ("leak", trial.reading)) if trial else ():
+        if seen:
+            outcome, detail = what, "; ".join(seen[:3])
+    if SECRET in printed or (trial and SECRET in trial.message):
+        outcome, detail = "leak", "what lies outside was shown"
+    if outcome in FINE and (hidden := message.unseen(printed, "\n\r\t\x1b")):
+        outcome, detail = "message", f"what was printed holds {hidden}"
+    if faults:
+        outcome, detail = faults[0]
+    return Outcome(
+        path=case.path, kind=case.kind, model=case.model, operation=operation, outcome=outcome,
+        fault=outcome not in FINE, detail=detail[:400], seconds=round(ending.seconds, 2),
+        share=round(ending.peak / (2 * honest.peak), 3),
+    )  # fmt: skip
+
+
+def _run(case: Case, model: HonestModel, operation: str, signed: bool, scratch: Scratch) -> Trial:
+    """Change, sign and use a model: in the child."""
+    shutil.copytree(model.directory, scratch.model)
+    case.change(scratch.model)
+    if signed and (scratch.model / MANIFEST).is_file():
+        with contextlib.suppress(ValueError, AttributeError):
+            sign(scratch.model)
+    scratch.remember()
+    os.chdir(scratch.model if case.inside else scratch.base)
+    directory = "." if case.inside else os.path.relpath(scratch.model)
+    watch, trial = Watch(scratch.model, scratch.outside, processes=operation == "evaluate"), Trial()
+    child.forget_peak()
+    watch.install()
+    _use(trial, operation, directory, scratch.out)
+    trial.network, trial.code, trial.reading = watch.network, watch.code, watch.reading
+    return trial
+
+
+def _use(trial: Trial, operation: str, directory: str, out: Path) -> None:
+    from sottovoce.errors import SottovoceError
+
+    warnings.simplefilter("ignore")
+    try:
+        result = OPERATIONS[operation](directory, out)
+        trial.digest, trial.shown, trial.finite = result.digest, result.shown, result.finite
+    except SottovoceError as error:
+        trial.status, trial.kind, trial.message = "refused", type(error).__name__, str(error)
+    except BaseException as error:
+        trial.status, trial.kind, trial.message = "raw", type(error).__name__, str(error)[:1000]
+
+
+def _breaks_digests(directory: Path, model: HonestModel) -> bool:
+    """Whether a file is not what an untouched ``compression.json`` says."""
+    now, honest = digests(directory), digests(model.directory)
+    return now.get(MANIFEST) == honest[MANIFEST] and any(now.get(name) != digest for name, digest in honest.items())
+
+
+def _judge(case: Case, operation: str, ending: child.Ending, honest: Honest, unlisted: bool) -> tuple[str, str]:
+    """The outcome, and what is to be said of it."""
+    trial: Trial | None = ending.value
+    if ending.hung:
+        return "hang", f"{ending.seconds:.0f} s of processor time"
+    if trial is None:
+        return "death", ending.death
+    if message.asks_for_memory(trial.message):
+        return "peak", f"{trial.kind}: {trial.message}"
+    if ending.peak > 2 * honest.peak:
+        return "peak", f"{ending.peak / 1e6:.0f} MB, the honest model {honest.peak / 1e6:.0f} MB"
+    if trial.status == "raw":
+        return "raw error", f"{trial.kind}: {' '.join(trial.message.split())}"
+    if trial.status == "refused":
+        return _judge_refusal(case, trial, honest)
+    if not trial.finite:
+        return "not finite", trial.shown
+    return _judge_outputs(case, operation, trial, honest, unlisted)
+
+
+def _judge_refusal(case: Case, trial: Trial, honest: Honest) -> tuple[str, str]:
+    if faults := message.faults_of(trial.message):
+        return "message", f"{'; '.join(faults)}: {ascii(trial.message)}"
+    if case.expect is Expect.HARMLESS and honest.status == "gave":
+        return "refused in vain", trial.message
+    return "refused", trial.message
+
+
+def _judge_outputs(case: Case, operation: str, trial: Trial, honest: Honest, unlisted: bool) -> tuple[str, str]:
+    if unlisted:
+        return "accepted", "a file is not what its digest says"
+    # Inspection does not look at the numbers.
+    if case.expect is Expect.REFUSED and operation != "inspect":
+        return "accepted", trial.shown
+    if trial.digest == honest.digest:
+        return "same", ""
+    if case.expect is Expect.UNKNOWABLE:
+        return "described", trial.shown
+    return "differs", trial.shown
+
+
