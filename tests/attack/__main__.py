@@ -57,7 +57,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--jobs", type=int, default=max(1, min(4, (os.cpu_count() or 2) // 2)))
     parser.add_argument("--models", type=Path, help="where the honest models are kept from run to run")
     parser.add_argument("--output", type=Path, help="a file for counts and faults, as JSON")
-    parser.add_argument("--all-outcomes", action="store_true", help="write what came of every case, not of faults alone")
+    parser.add_argument(
+        "--all-outcomes", action="store_true", help="write what came of every case, not of faults alone"
+    )
     parser.add_argument("--list", action="store_true", help="print the cases and run none")
     return parser.parse_args()
 

@@ -44,7 +44,7 @@ class Ground:
     def run(self, cases: Sequence[Case], seed: int, jobs: int) -> Iterator[Outcome]:
         """Attack, and yield what came of it in the order of the cases."""
         needed = {(case.model, case.operation(seed)) for case in cases}
-        global _STATE  # noqa: PLW0603  # what cannot pass through a pipe is inherited
+        global _STATE  # what cannot pass through a pipe is inherited
         _STATE = _State(list(cases), seed, self.models, self._folder, {})
         with multiprocessing.get_context("fork").Pool(jobs) as pool:
             _STATE.honest.update(zip(sorted(needed), pool.map(_measure, sorted(needed), chunksize=1), strict=True))
@@ -78,11 +78,12 @@ def _import() -> None:
     os.environ["OMP_NUM_THREADS"] = "1"
     with contextlib.redirect_stdout(io.StringIO()):
         import funasr  # noqa: F401
-        import transformers
-        import sottovoce.host
-        import sottovoce.saving  # noqa: F401
-        import sottovoce_paraformer.auto_model
         import torch
+        import transformers
+
+        import sottovoce.host
+        import sottovoce.saving
+        import sottovoce_paraformer.auto_model
 
     torch.set_num_threads(1)
     transformers.logging.set_verbosity_error()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from attack.scratch import MARKER, VARIABLE
 
-_PACKAGE = f'''
+_PACKAGE = f"""
 import os
 
 
@@ -34,7 +34,7 @@ def __getattr__(name):
     if name.startswith("__"):
         raise AttributeError(name)
     return _Anything
-'''
+"""
 
 
 def install(directory: Path) -> None:

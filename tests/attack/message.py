@@ -44,4 +44,6 @@ def asks_for_memory(message: str) -> bool:
 
 def printable(text: str) -> str:
     """Return a text as one line that a terminal can be given."""
-    return "".join(character if unicodedata.category(character) not in _UNSEEN else ascii(character)[1:-1] for character in text)
+    return "".join(
+        character if unicodedata.category(character) not in _UNSEEN else ascii(character)[1:-1] for character in text
+    )

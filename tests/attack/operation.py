@@ -37,8 +37,9 @@ def inspect(directory: str, out: Path) -> Result:
 
 def predict(directory: str, out: Path) -> Result:
     """Load the model and use it on one sample; beside the answer its logits count."""
-    import sottovoce
     import torch
+
+    import sottovoce
 
     model = sottovoce.load(directory)
     sample = _sample(model.architecture.task)

@@ -7,6 +7,7 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from attack.watch import SECRET
 
@@ -24,6 +25,7 @@ class Scratch:
         out: What a compression may write.
         outside: Holds what nobody may read or change.
         marks: Where hostile code leaves its marker.
+        record: What a :class:`~attack.watch.Watch` saw.
     """
 
     def __init__(self, folder: Path, name: str) -> None:
@@ -33,6 +35,7 @@ class Scratch:
         self.out, self.outside, self.marks = self.base / "o" / "out", self.base / "x", self.base / "k"
         for directory in (self.base / "d", self.out.parent, self.outside, self.marks):
             directory.mkdir()
+        self.record = self.base / "seen"
         (self.outside / "secret.txt").write_text(f"{SECRET}\n", encoding="ascii")
         os.environ[VARIABLE] = str(self.marks)
 
@@ -54,8 +57,11 @@ class Scratch:
             return file.read(1_000_000)
         return ""
 
-    def faults(self, gave: bool) -> list[tuple[str, str]]:
-        """Return what was left behind that should not be: the outcome and what is to be said of it."""
+    def faults(self, trial: Any) -> list[tuple[str, str]]:
+        """Return what was left behind that should not be: the outcome and what is to be said of it.
+
+        A process that did not end by itself has no :class:`~attack.trial.Trial` and may leave its output unfinished.
+        """
         faults = []
         if ran := os.listdir(self.marks):  # noqa: PTH208  # links count too
             faults.append(("code ran", ", ".join(ran)))
@@ -63,7 +69,7 @@ class Scratch:
         if before.exists() and before.read_text(encoding="utf-8", errors="surrogateescape") != self._state():
             faults.append(("changed", "the model's directory, or what lies outside, is not as it was"))
         for path in sorted(self.out.parent.rglob("*")):
-            if not gave:
+            if trial is not None and trial.status != "gave":
                 faults.append(("left over", path.name))
             elif path.is_file() and (path.is_symlink() or SECRET.encode() in path.read_bytes()):
                 faults.append(("leak", f"{path.name} holds what lies outside"))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import collections
 import fnmatch
+import heapq
 import itertools
-import random
-from collections.abc import Iterable, Sequence
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
 
 from attack.case import Case
 from attack.kinds import KINDS, chance
@@ -13,14 +15,15 @@ from attack.model import HonestModel
 
 SHARE = 8
 """One case in so many is damage at random."""
+MANY = 500
+"""Cases from which on a fault that was reported is tried on every model, not on one."""
 
 
-def declared(models: Iterable[HonestModel]) -> list[Case]:
-    """Return every case that stands in a table."""
-    cases = [case for model in models for kind in KINDS for case in kind.cases(model)]
-    if twice := sorted(path for path, same in itertools.groupby(sorted(case.path for case in cases)) if len(list(same)) > 1):
-        raise ValueError(f"cases of one name: {', '.join(twice[:5])}")
-    return cases
+def declared(models: Iterable[HonestModel]) -> Iterator[Case]:
+    """Yield every case that stands in a table; they are too many to be kept."""
+    for model in models:
+        for kind in KINDS:
+            yield from kind.cases(model)
 
 
 def select(models: Sequence[HonestModel], count: int, seed: int) -> list[Case]:
@@ -31,26 +34,39 @@ def select(models: Sequence[HonestModel], count: int, seed: int) -> list[Case]:
         count: How many; more than there are in the tables is made up by damage at random.
         seed: Decides which.
     """
-    cases = declared(models)
-    reported = [case for case in cases if case.reported]
-    drawn = random.Random(f"{seed} selection")
-    rest = [case for case in cases if not case.reported]
-    drawn.shuffle(rest)
+    sizes: collections.Counter[str] = collections.Counter()
+    kept: dict[str, list[tuple[int, str, Case]]] = collections.defaultdict(list)
+    for case in declared(models):
+        group = "reported" if case.reported else case.kind
+        sizes[group] += 1
+        # The case with the largest number is let go.
+        number = zlib.crc32(f"{seed} {case.path}".encode("utf-8", "surrogateescape"))
+        heapq.heappush(kept[group], (-number, case.path, case))
+        if len(kept[group]) > max(count, 1) and group != "reported":
+            heapq.heappop(kept[group])
+    ordered = {group: [case for *_, case in sorted(cases, reverse=True)] for group, cases in kept.items()}
+    first, again = _once(ordered.pop("reported", []))
     # By the root of a kind's size: settings are many, and much alike.
-    sizes: dict[str, int] = {}
-    for case in rest:
-        sizes[case.kind] = sizes.get(case.kind, 0) + 1
-    places: dict[str, int] = dict.fromkeys(sizes, 0)
-    order = []
-    for case in rest:
-        places[case.kind] += 1
-        order.append((places[case.kind] / sizes[case.kind] ** 0.5, case.path, case))
-    by_chance = count // SHARE
-    chosen = [*reported, *(case for _, _, case in sorted(order, key=lambda item: item[:2]))][: count - by_chance]
+    rest = [(place / sizes[kind] ** 0.5, kind, case)
+            for kind, cases in ordered.items() for place, case in enumerate(cases)]  # fmt: skip
+    drawn = [case for *_, case in sorted(rest, key=lambda item: item[:2])]
+    most = count - count // SHARE
+    chosen = [*first, *again, *drawn] if count >= MANY else [*first, *drawn]
+    chosen = chosen[:most]
     return [*chosen, *itertools.islice(chance.cases(models, seed), count - len(chosen))]
 
 
+def _once(cases: Sequence[Case]) -> tuple[list[Case], list[Case]]:
+    """Each case for one model, and for all others."""
+    first: dict[tuple[str, str], Case] = {}
+    again = []
+    for case in cases:
+        if first.setdefault((case.kind, case.name), case) is not case:
+            again.append(case)
+    return list(first.values()), again
+
+
 def matching(models: Sequence[HonestModel], pattern: str, seed: int) -> list[Case]:
-    """Return the cases whose path fits a pattern, such as ``weights/aligner/*``; of those at random the first 10,000."""
-    cases = declared(models) + list(itertools.islice(chance.cases(models, seed), 10_000))
+    """Return the cases whose path fits a pattern, such as ``weights/aligner/*``; of those at random the first."""
+    cases = itertools.chain(declared(models), itertools.islice(chance.cases(models, seed), 10_000))
     return [case for case in cases if case.path == pattern or fnmatch.fnmatchcase(case.path, pattern)]

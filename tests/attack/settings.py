@@ -88,17 +88,19 @@ def with_values(name: str, values: dict[str, Any]) -> Callable[[Path], None]:
 
 def replaced(name: str, content: str | bytes) -> Callable[[Path], None]:
     """Return what makes the whole of the file ``name`` something else."""
-    data = content.encode("utf-8", "surrogatepass") if isinstance(content, str) else content
-    return lambda directory: (directory / name).write_bytes(data)
+
+    def apply(directory: Path) -> None:
+        (directory / name).write_bytes(_bytes(content))
+
+    return apply
 
 
 def appended(name: str, content: str | bytes) -> Callable[[Path], None]:
     """Return what adds something to the end of the file ``name``."""
-    data = content.encode() if isinstance(content, str) else content
 
     def apply(directory: Path) -> None:
         with (directory / name).open("ab") as file:
-            file.write(data)
+            file.write(_bytes(content))
 
     return apply
 
@@ -111,3 +113,7 @@ def both(*changes: Callable[[Path], object]) -> Callable[[Path], None]:
             change(directory)
 
     return apply
+
+
+def _bytes(content: str | bytes) -> bytes:
+    return content.encode("utf-8", "surrogatepass") if isinstance(content, str) else content

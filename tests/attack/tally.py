@@ -23,7 +23,9 @@ def rows(table: Mapping[str, Mapping[str, int]]) -> tuple[list[str], list[list[s
     """Return the header and the rows of a table, what is fine first and the sum last."""
     met = {word for row in table.values() for word in row}
     columns = [*FINE, *sorted(met - set(FINE))]
-    lines = [[kind, *(str(row.get(word, "")) for word in columns), str(sum(row.values()))] for kind, row in table.items()]
+    lines = [
+        [kind, *(str(row.get(word, "")) for word in columns), str(sum(row.values()))] for kind, row in table.items()
+    ]
     sums = [sum(row.get(word, 0) for row in table.values()) for word in columns]
     lines.append(["all", *map(str, sums), str(sum(sums))])
     return ["kind", *columns, "cases"], lines
@@ -33,7 +35,9 @@ def show(outcomes: Sequence[Outcome]) -> str:
     """Return the table for a terminal."""
     header, lines = rows(counts(outcomes))
     widths = [max(len(line[number]) for line in (header, *lines)) for number in range(len(header))]
-    return "\n".join("  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)) for line in (header, *lines))
+    return "\n".join(
+        "  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)) for line in (header, *lines)
+    )
 
 
 def fault_lines(outcomes: Iterable[Outcome], seed: int) -> list[str]:
@@ -48,7 +52,7 @@ def fault_lines(outcomes: Iterable[Outcome], seed: int) -> list[str]:
 
 def command(path: str, seed: int) -> str:
     """Return what runs one case again."""
-    return f"make test-attack SEED={seed} ONLY={shlex.quote(path)}"
+    return f"PYTHONPATH=tests python -m attack --seed {seed} --only {shlex.quote(path)}"
 
 
 def form(outcomes: Sequence[Outcome], seed: int, machine: Mapping[str, Any]) -> dict[str, Any]:

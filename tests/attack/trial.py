@@ -6,8 +6,7 @@ import contextlib
 import os
 import shutil
 import warnings
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from attack.case import Case, Expect
 from attack.model import MANIFEST, HonestModel, digests, sign
 from attack.operation import OPERATIONS
 from attack.scratch import Scratch
-from attack.watch import SECRET, Watch
+from attack.watch import SECRET, Watch, told
 
 BEYOND = 500_000_000
 """Bytes over the limit that the system refuses: some room, so that a peak is seen."""
@@ -31,16 +30,13 @@ class Trial:
     """What happened in the child."""
 
     status: str = "gave"
-    """``gave``, ``refused``, or ``raw`` for an error that is none of Sottovoce's."""
+    """``gave``, ``refused``, ``raw`` for an error that is not Sottovoce's, or ``broken`` where the change failed."""
     kind: str = ""
     """The error's class."""
     message: str = ""
     digest: str = ""
     shown: str = ""
     finite: bool = True
-    network: list[str] = field(default_factory=list)
-    code: list[str] = field(default_factory=list)
-    reading: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,9 +80,10 @@ def measure(model: HonestModel, operation: str, folder: Path) -> Honest:
     case = Case(kind="honest", name=operation, model=model.name, change=lambda directory: None)
     with Scratch(folder, case.folder) as scratch:
         ending = child.run(lambda: _run(case, model, operation, False, scratch), scratch.base, 8 * BEYOND)
+        seen = [*told(scratch.record), *scratch.faults(ending.value)]
     trial = ending.value
-    if trial is None or trial.status == "raw" or trial.code or trial.network or trial.reading:
-        raise RuntimeError(f"{model.name}: {operation} of the honest model: {ending}")
+    if trial is None or trial.status == "raw" or seen:
+        raise RuntimeError(f"{model.name}: {operation} of the honest model: {ending} {seen}")
     return Honest(trial.digest, trial.status, ending.peak, trial.message)
 
 
@@ -105,17 +102,12 @@ def attack(case: Case, model: HonestModel, seed: int, honest: Honest, folder: Pa
         memory = max(2 * honest.peak, BEYOND)
         ending = child.run(lambda: _run(case, model, operation, signed, scratch), scratch.base, memory)
         unlisted = model.compressed and _breaks_digests(scratch.model, model)
-        faults = scratch.faults(ending.value is not None and ending.value.status == "gave")
-        printed = scratch.printed()
+        faults, printed = [*told(scratch.record), *scratch.faults(ending.value)], scratch.printed()
     outcome, detail = _judge(case, operation, ending, honest, unlisted)
-    trial: Trial | None = ending.value
-    for what, seen in (("code ran", trial.code), ("network", trial.network), ("leak", trial.reading)) if trial else ():
-        if seen:
-            outcome, detail = what, "; ".join(seen[:3])
-    if SECRET in printed or (trial and SECRET in trial.message):
-        outcome, detail = "leak", "what lies outside was shown"
-    if outcome in FINE and (hidden := message.unseen(printed, "\n\r\t\x1b")):
+    if outcome in FINE and (hidden := message.unseen(printed, "\n\r\t")):
         outcome, detail = "message", f"what was printed holds {hidden}"
+    if SECRET in printed or SECRET in getattr(ending.value, "message", ""):
+        outcome, detail = "leak", "what lies outside was shown"
     if faults:
         outcome, detail = faults[0]
     return Outcome(
@@ -128,25 +120,27 @@ def attack(case: Case, model: HonestModel, seed: int, honest: Honest, folder: Pa
 def _run(case: Case, model: HonestModel, operation: str, signed: bool, scratch: Scratch) -> Trial:
     """Change, sign and use a model: in the child."""
     shutil.copytree(model.directory, scratch.model)
-    case.change(scratch.model)
+    try:
+        case.change(scratch.model)
+    except Exception as error:
+        return Trial(status="broken", kind=type(error).__name__, message=str(error)[:1000])
     if signed and (scratch.model / MANIFEST).is_file():
         with contextlib.suppress(ValueError, AttributeError):
             sign(scratch.model)
     scratch.remember()
     os.chdir(scratch.model if case.inside else scratch.base)
     directory = "." if case.inside else os.path.relpath(scratch.model)
-    watch, trial = Watch(scratch.model, scratch.outside, processes=operation == "evaluate"), Trial()
+    watch = Watch(scratch.model, scratch.outside, scratch.record, processes=operation == "evaluate")
     child.forget_peak()
     watch.install()
-    _use(trial, operation, directory, scratch.out)
-    trial.network, trial.code, trial.reading = watch.network, watch.code, watch.reading
-    return trial
+    return _use(operation, directory, scratch.out)
 
 
-def _use(trial: Trial, operation: str, directory: str, out: Path) -> None:
+def _use(operation: str, directory: str, out: Path) -> Trial:
     from sottovoce.errors import SottovoceError
 
     warnings.simplefilter("ignore")
+    trial = Trial()
     try:
         result = OPERATIONS[operation](directory, out)
         trial.digest, trial.shown, trial.finite = result.digest, result.shown, result.finite
@@ -154,6 +148,7 @@ def _use(trial: Trial, operation: str, directory: str, out: Path) -> None:
         trial.status, trial.kind, trial.message = "refused", type(error).__name__, str(error)
     except BaseException as error:
         trial.status, trial.kind, trial.message = "raw", type(error).__name__, str(error)[:1000]
+    return trial
 
 
 def _breaks_digests(directory: Path, model: HonestModel) -> bool:
@@ -169,7 +164,9 @@ def _judge(case: Case, operation: str, ending: child.Ending, honest: Honest, unl
         return "hang", f"{ending.seconds:.0f} s of processor time"
     if trial is None:
         return "death", ending.death
-    if message.asks_for_memory(trial.message):
+    if trial.status == "broken":
+        return "broken case", f"{trial.kind}: {trial.message}"
+    if trial.kind == "MemoryError" or message.asks_for_memory(trial.message):
         return "peak", f"{trial.kind}: {trial.message}"
     if ending.peak > 2 * honest.peak:
         return "peak", f"{ending.peak / 1e6:.0f} MB, the honest model {honest.peak / 1e6:.0f} MB"
@@ -201,5 +198,3 @@ def _judge_outputs(case: Case, operation: str, trial: Trial, honest: Honest, unl
     if case.expect is Expect.UNKNOWABLE:
         return "described", trial.shown
     return "differs", trial.shown
-
-

@@ -11,6 +11,9 @@ from typing import Any
 SECRET = "CANARY-5b1d9c"
 """What lies in the file outside of the model's directory; nothing may show it."""
 
+OUTCOMES = ("code ran", "leak", "network")
+"""What is told, the worst first."""
+
 _SOCKETS = ("socket.getaddrinfo", "socket.gethostbyname", "socket.gethostbyaddr", "socket.connect", "socket.sendto")
 _PROCESSES = ("subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.spawn")
 _FOREIGN = ("/etc/passwd", "/etc/hostname", "/etc/shadow")
@@ -22,14 +25,13 @@ class Watch:
     Args:
         model: The directory under attack: what lies in it is read and never run.
         outside: A directory that nothing may read or write.
+        record: A file that gets a line for whatever happens, so that it outlives the process.
         processes: Whether other processes may be started.
     """
 
-    def __init__(self, model: Path, outside: Path, *, processes: bool = False) -> None:
+    def __init__(self, model: Path, outside: Path, record: Path, *, processes: bool = False) -> None:
         self._model, self._outside, self._processes = os.fspath(model), os.fspath(outside), processes
-        self.network: list[str] = []
-        self.code: list[str] = []
-        self.reading: list[str] = []
+        self._record = os.open(record, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 
     def install(self) -> None:
         """Begin to watch."""
@@ -41,11 +43,11 @@ class Watch:
         elif event == "exec":
             code = arguments[0]
             if isinstance(code, CodeType) and code.co_filename.startswith(self._model):
-                self.code.append(code.co_filename.removeprefix(self._model))
+                self._tell("code ran", code.co_filename.removeprefix(self._model))
         elif event in _SOCKETS:
             self._asked(event, arguments)
         elif event in _PROCESSES and not self._processes:
-            self.code.append(f"{event} {str(arguments)[:100]}")
+            self._tell("code ran", f"{event} {arguments}")
 
     def _opened(self, path: Any) -> None:
         if not isinstance(path, str | bytes | os.PathLike):
@@ -55,12 +57,22 @@ class Watch:
         except (OSError, ValueError):
             return
         if real in _FOREIGN or real.startswith(self._outside + os.sep):
-            self.reading.append(real)
+            self._tell("leak", f"{real} was opened")
 
     def _asked(self, event: str, arguments: tuple[Any, ...]) -> None:
         import socket
 
         if event in ("socket.connect", "socket.sendto") and arguments[0].family == socket.AF_UNIX:
             return
-        self.network.append(f"{event.removeprefix('socket.')} {str(arguments[-1 if event == 'socket.connect' else 0])}")
+        self._tell("network", f"{event.removeprefix('socket.')} {arguments[-1 if event == 'socket.connect' else 0]}")
         raise OSError("no network here")
+
+    def _tell(self, outcome: str, what: str) -> None:
+        os.write(self._record, f"{outcome}\t{ascii(what)[:200]}\n".encode())
+
+
+def told(record: Path) -> list[tuple[str, str]]:
+    """Return what a watch recorded: the outcome and what is to be said of it, the worst first."""
+    lines = record.read_text(encoding="ascii").splitlines() if record.is_file() else []
+    parts = [line.partition("\t") for line in lines]
+    return sorted({(outcome, what) for outcome, _, what in parts}, key=lambda item: (OUTCOMES.index(item[0]), item[1]))

@@ -51,7 +51,19 @@ def insert(drawn: random.Random, directory: Path) -> None:
     path = _file(drawn, directory)
     data = path.read_bytes()
     place = drawn.randrange(len(data) + 1)
-    pieces = (b"\0", b"\xff" * 7, b"\n", b'"', b"}", b"[" * 1000, b"\x1b[31m", b"9" * 40, b"-", b"null", drawn.randbytes(9))
+    pieces = (
+        b"\0",
+        b"\xff" * 7,
+        b"\n",
+        b'"',
+        b"}",
+        b"[" * 1000,
+        b"\x1b[31m",
+        b"9" * 40,
+        b"-",
+        b"null",
+        drawn.randbytes(9),
+    )
     path.write_bytes(data[:place] + drawn.choice(pieces) + data[place:])
 
 
@@ -113,8 +125,9 @@ def cases(models: Sequence[HonestModel], seed: int) -> Iterator[Case]:
         drawn = random.Random(f"{seed} chance {number}")
         model = drawn.choice(models)
         names = drawn.choices(["flip", *DAMAGES], k=drawn.choice((1, 1, 1, 2, 3)))
-        yield Case(kind=KIND, name=f"{seed}-{number}/{'+'.join(names)}", model=model.name, change=_change(seed, number, names),
-                   expect=Expect.UNKNOWABLE)  # fmt: skip
+        name = f"{seed}-{number}/{'+'.join(names)}"
+        change = _change(seed, number, names)
+        yield Case(kind=KIND, name=name, model=model.name, change=change, expect=Expect.UNKNOWABLE)
         number += 1
 
 

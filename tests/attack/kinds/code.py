@@ -45,7 +45,9 @@ def cases(model: HonestModel) -> Iterator[Case]:
             yield _case(model, f"evaluated/{name}", _module(name), ("evaluate",))
     for name, text in OTHERS.items():
         yield _case(model, f"file/{name}", _file(name, text), ())
-    yield _case(model, "all", both(*(_module(name) for name in MODULES), *(_file(*item) for item in OTHERS.items())), (), True)
+    yield _case(
+        model, "all", both(*(_module(name) for name in MODULES), *(_file(*item) for item in OTHERS.items())), (), True
+    )
     for name in MAPS:
         if (model.directory / name).is_file():
             for what, value in (("auto_map", {"AutoModel": "evil.Model", "AutoConfig": "evil.Config"}),
@@ -67,8 +69,6 @@ def _file(name: str, text: str) -> Change:
     return apply
 
 
-def _case(
-    model: HonestModel, name: str, change: Change, operations: tuple[str, ...], reported: bool = False
-) -> Case:
+def _case(model: HonestModel, name: str, change: Change, operations: tuple[str, ...], reported: bool = False) -> Case:
     return Case(kind=KIND, name=name, model=model.name, change=change, operations=operations, inside=True,
                 reported=reported, signed=False if model.compressed else None)  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import socket
@@ -96,6 +97,8 @@ THINGS: Mapping[str, tuple[object, Expect]] = {
 }
 """What stands in the place of a file."""
 
+_NAMED = ("a pipe", "a device", "a directory", "a link outside")
+
 ADDED = (*NOTICES, "README.md", "additional_chat_templates/x.jinja", "chat_template.jinja", "seg_dict",
          "preprocessor_config.json", "generation_config.json", "special_tokens_map.json", "added_tokens.json",
          "bpe.model", "tokens.txt", ".git/HEAD", ".hidden", "notes/x.txt")  # fmt: skip
@@ -148,32 +151,36 @@ def _reported(model: HonestModel, name: str, what: str) -> bool:
     return not model.compressed and (name, what) in told
 
 
+def _many(directory: Path) -> None:
+    for number in range(3_000):
+        (directory / f"f{number}.json").write_bytes(b"{}")
+
+
+def _deep(directory: Path) -> None:
+    path = directory
+    for _ in range(200):
+        path = path / "d"
+        path.mkdir()
+
+
+def _looped(directory: Path) -> None:
+    (directory / "d").mkdir()
+    (directory / "d" / "up").symlink_to("..")
+
+
 def _names(model: HonestModel) -> Iterator[Case]:
     """Files that nobody knows, under odd names and in odd numbers."""
     for what, name in {**FOLDERS, "a wildcard": "*", "two dots": "..x", "capitals": "CONFIG.JSON"}.items():
-        yield _case(model, f"beside/{what}", lambda directory, name=name: (directory / name).write_bytes(b"x"), Expect.SAME)
+        yield _case(
+            model, f"beside/{what}", lambda directory, name=name: (directory / name).write_bytes(b"x"), Expect.SAME
+        )
 
-    def many(directory: Path) -> None:
-        for number in range(3_000):
-            (directory / f"f{number}.json").write_bytes(b"{}")
-
-    def deep(directory: Path) -> None:
-        path = directory
-        for _ in range(200):
-            path = path / "d"
-            path.mkdir()
-
-    def looped(directory: Path) -> None:
-        (directory / "d").mkdir()
-        (directory / "d" / "up").symlink_to("..")
-
-    for what, change in (("3000 files", many), ("200 deep", deep), ("a loop of folders", looped)):
+    for what, change in (("3000 files", _many), ("200 deep", _deep), ("a loop of folders", _looped)):
         yield _case(model, f"beside/{what}", change, Expect.SAME)
     if model.family == "paraformer":
-        for key in ("seg_dict", "jieba_usr_dict", "bpemodel", "x"):
-            for kind, (make, _) in THINGS.items():
-                if kind in ("a pipe", "a device", "a directory", "a link outside"):
-                    yield _case(model, f"named/{key}/{kind}", _both(make, key), Expect.SAME, kind == "a pipe")
+        for key, kind in itertools.product(("seg_dict", "jieba_usr_dict", "bpemodel", "x"), _NAMED):
+            change = _both(THINGS[kind][0], key)
+            yield _case(model, f"named/{key}/{kind}", change, Expect.SAME, kind == "a pipe")
 
 
 def _both(make: object, key: str) -> Change:

@@ -16,10 +16,28 @@ _REPOSITORY = "evil-owner/evil-model"
 KEYS: Mapping[str, tuple[Any, ...]] = {
     "trust_remote_code": (True, "yes", 1),
     "remote_code": ("./model.py", True),
-    "auto_map": ({"AutoConfig": "model.Config", "AutoModel": "model.Model", "AutoProcessor": "model.P",
-                  "AutoTokenizer": ["model.T", None]}, "model.Model", {"AutoConfig": f"{_REPOSITORY}--model.Config"}),
+    "auto_map": (
+        {
+            "AutoConfig": "model.Config",
+            "AutoModel": "model.Model",
+            "AutoProcessor": "model.P",
+            "AutoTokenizer": ["model.T", None],
+        },
+        "model.Model",
+        {"AutoConfig": f"{_REPOSITORY}--model.Config"},
+    ),
     "custom_pipelines": ({"x": {"impl": "model.P"}},),
-    "attn_implementation": ("evil-owner/evil-kernel", "kernels-community/flash-attn", "flash_attention_2", "flex_attention", "eager", "paged|sdpa", "nonsense", {"": "evil-owner/evil-kernel"}, 7),
+    "attn_implementation": (
+        "evil-owner/evil-kernel",
+        "kernels-community/flash-attn",
+        "flash_attention_2",
+        "flex_attention",
+        "eager",
+        "paged|sdpa",
+        "nonsense",
+        {"": "evil-owner/evil-kernel"},
+        7,
+    ),
     "_attn_implementation": ("evil-owner/evil-kernel", "flash_attention_3", "nonsense"),
     "_attn_implementation_internal": ("evil-owner/evil-kernel",),
     "experts_implementation": ("evil-owner/evil-kernel", "grouped_mm", "nonsense"),
@@ -72,7 +90,7 @@ KEYS: Mapping[str, tuple[Any, ...]] = {
     "__class__": ("x",),
     "to_dict": ("x",),
     "from_pretrained": ("x",),
-}  # fmt: skip
+}
 """By key, values of a hostile one."""
 
 DESCRIBES = ("architectures", "torch_dtype", "dtype", "rope_scaling", "rope_parameters", "layer_types", "num_labels",

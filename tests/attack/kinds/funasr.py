@@ -17,7 +17,10 @@ _EVIL = "evil-owner/evil-model"
 _SECRET = "../../x/secret.txt"
 
 SETTINGS: Mapping[str, dict[str, Any]] = {
-    "tokenizer of another repository": {"tokenizer": "HuggingfaceTokenizer", "tokenizer_conf": {"init_param_path": _EVIL}},
+    "tokenizer of another repository": {
+        "tokenizer": "HuggingfaceTokenizer",
+        "tokenizer_conf": {"init_param_path": _EVIL},
+    },
     "tokenizer here": {"tokenizer": "HuggingfaceTokenizer", "tokenizer_conf": {"init_param_path": "."}},
     "tokenizer of Whisper": {"tokenizer": "WhisperTokenizer", "tokenizer_conf": {"language": None}},
     "tokenizer of SenseVoice": {"tokenizer": "SenseVoiceTokenizer", "tokenizer_conf": {"vocab_path": "/etc/hostname"}},
@@ -136,18 +139,21 @@ SETTINGS: Mapping[str, dict[str, Any]] = {
     "low rank of nonsense": {"encoder_conf.lora_list": "x", "encoder_conf.lora_rank": "x"},
     "imports": {"import": ["evil"], "plugins": ["evil"], "hydra": {"run": {"dir": "/etc"}}},
     "defaults": {"defaults": ["/etc/passwd"], "_target_": "os.system"},
-}  # fmt: skip
+}
 """By name, settings of ``config.yaml``, the keys joined by dots."""
 
 DESCRIBES = (
-    "frontend with", "frontend noisy", "frontend scaled", "frontend at 8", "frontend at 192", "predictor", "bias", "unknown symbol",
-    "tokens inline", "half", "brain", "encoder with 3", "encoder with another", "frontend online", "remove symbols", "space",
+    "frontend with", "frontend noisy", "frontend scaled", "frontend at 8", "frontend at 192", "frontend online",
+    "predictor", "bias", "unknown symbol", "tokens inline", "half", "brain", "encoder with 3", "encoder with another",
+    "remove symbols", "space",
 )  # fmt: skip
 """Beginnings of the names of what describes another model."""
 
-_REPORTED = ("tokenizer of another repository", "token lists", "tokenizer of tokens elsewhere", "tokenizer of SenseVoice",
-             "no linguistic symbols", "frontend without shift", "frontend at a GHz", "frontend with a window of nonsense",
-             "encoder of 10^8 layers", "bias of a million", "remote code")  # fmt: skip
+_REPORTED = (
+    "tokenizer of another repository", "token lists", "tokenizer of tokens elsewhere", "tokenizer of SenseVoice",
+    "no linguistic symbols", "frontend without shift", "frontend at a GHz", "frontend with a window of nonsense",
+    "encoder of 10^8 layers", "bias of a million", "remote code",
+)  # fmt: skip
 
 DESCRIPTIONS: Mapping[str, Any] = {
     "files a text": {"file_path_metas": "abc"},
@@ -185,7 +191,10 @@ DESCRIPTIONS: Mapping[str, Any] = {
 }
 """By name, what is put into ``configuration.json``."""
 
-_MVN = "<Nnet>\n<Splice> 560 560\n[ 0 ]\n<AddShift> 560 560\n<LearnRateCoef> 0 [ {} ]\n<Rescale> 560 560\n<LearnRateCoef> 0 [ {} ]\n</Nnet>\n"
+_MVN = (
+    "<Nnet>\n<Splice> 560 560\n[ 0 ]\n<AddShift> 560 560\n<LearnRateCoef> 0 [ {} ]\n"
+    "<Rescale> 560 560\n<LearnRateCoef> 0 [ {} ]\n</Nnet>\n"
+)
 
 
 def _statistics(shift: str, scale: str, shifts: int = 560, scales: int = 560) -> str:
@@ -193,25 +202,49 @@ def _statistics(shift: str, scale: str, shifts: int = 560, scales: int = 560) ->
 
 
 STATISTICS: Mapping[str, str | bytes] = {
-    "empty": "", "text": "nonsense", "binary": bytes(range(256)), "no numbers": _MVN.format("", ""),
-    "short": _statistics("-8", "0.2", 80, 80), "one too few": _statistics("-8", "0.2", 559, 560),
-    "one too many": _statistics("-8", "0.2", 561, 561), "one number": _statistics("-8", "0.2", 1, 1),
-    "NaN": _statistics("nan", "0.2"), "infinity": _statistics("-8", "inf"), "zero": _statistics("-8", "0"),
-    "negative": _statistics("-8", "-0.2"), "huge": _statistics("1e300", "1e300"), "words": _statistics("x", "y"),
-    "commas": _statistics("-8,0", "0,2"), "escapes": _statistics("\x1b[31m", "0.2"), "long": _statistics("-8", "0.2", 10**6),
+    "empty": "",
+    "text": "nonsense",
+    "binary": bytes(range(256)),
+    "no numbers": _MVN.format("", ""),
+    "short": _statistics("-8", "0.2", 80, 80),
+    "one too few": _statistics("-8", "0.2", 559, 560),
+    "one too many": _statistics("-8", "0.2", 561, 561),
+    "one number": _statistics("-8", "0.2", 1, 1),
+    "NaN": _statistics("nan", "0.2"),
+    "infinity": _statistics("-8", "inf"),
+    "zero": _statistics("-8", "0"),
+    "negative": _statistics("-8", "-0.2"),
+    "huge": _statistics("1e300", "1e300"),
+    "words": _statistics("x", "y"),
+    "commas": _statistics("-8,0", "0,2"),
+    "escapes": _statistics("\x1b[31m", "0.2"),
+    "long": _statistics("-8", "0.2", 10**6),
     "not closed": _MVN.format("-8 " * 560, "0.2 " * 560).replace("]", ""),
     "without shift": _statistics("-8", "0.2").replace("<AddShift>", "<X>"),
     "without scale": _statistics("-8", "0.2").replace("<Rescale>", "<X>"),
-    "cut": _statistics("-8", "0.2")[:3000], "tags alone": "<AddShift>\n<Rescale>", "tag at the end": "<Nnet>\n<AddShift> 560 560",
-}  # fmt: skip
+    "cut": _statistics("-8", "0.2")[:3000],
+    "tags alone": "<AddShift>\n<Rescale>",
+    "tag at the end": "<Nnet>\n<AddShift> 560 560",
+}
 """By name, all that ``am.mvn`` holds."""
 
 TOKENS: Mapping[str, Any] = {
-    "empty": [], "short": ["a"] * 59, "long": ["a"] * 61, "numbers": list(range(60)), "null": [None] * 60,
-    "lists": [["a"]] * 60, "a mapping": {f"t{number}": number for number in range(60)}, "all alike": ["a"] * 60,
-    "escapes": ["\x1b[31m\u202e"] * 60, "empty texts": [""] * 60, "a text": "a" * 60, "a million": ["a"] * 1_000_000,
-    "long ones": ["x" * 100_000] * 60, "surrogates": ["\udc80"] * 60, "a number": 60,
-}  # fmt: skip
+    "empty": [],
+    "short": ["a"] * 59,
+    "long": ["a"] * 61,
+    "numbers": list(range(60)),
+    "null": [None] * 60,
+    "lists": [["a"]] * 60,
+    "a mapping": {f"t{number}": number for number in range(60)},
+    "all alike": ["a"] * 60,
+    "escapes": ["\x1b[31m\u202e"] * 60,
+    "empty texts": [""] * 60,
+    "a text": "a" * 60,
+    "a million": ["a"] * 1_000_000,
+    "long ones": ["x" * 100_000] * 60,
+    "surrogates": ["\udc80"] * 60,
+    "a number": 60,
+}
 """By name, all that ``tokens.json`` holds."""
 
 UNSEEN = ("all alike", "escapes", "long ones", "empty texts", "NaN")
@@ -224,20 +257,28 @@ def cases(model: HonestModel) -> Iterator[Case]:
         return
     for what, values in SETTINGS.items():
         expect = Expect.UNKNOWABLE if what.startswith(DESCRIBES) else Expect.SAME
-        yield _case(model, f"settings/{what}", both(_pickled, with_values("config.yaml", values)), expect, what in _REPORTED)
+        yield _case(
+            model, f"settings/{what}", both(_pickled, with_values("config.yaml", values)), expect, what in _REPORTED
+        )
     for what, form in DESCRIPTIONS.items():
         yield _case(model, f"description/{what}", both(*(_described(key, value) for key, value in form.items())),
                     Expect.SAME, what in ("files a text", "config a mapping"))  # fmt: skip
-    yield _case(model, "description/missing", lambda directory: (directory / "configuration.json").unlink(), Expect.SAME)
+    yield _case(
+        model, "description/missing", lambda directory: (directory / "configuration.json").unlink(), Expect.SAME
+    )
     for what, content in STATISTICS.items():
         expect = Expect.UNKNOWABLE if what in _FINE_STATISTICS else Expect.REFUSED
-        yield _case(model, f"statistics/{what}", replaced("am.mvn", content), expect, what in ("short", "text", "no numbers"))
+        yield _case(
+            model, f"statistics/{what}", replaced("am.mvn", content), expect, what in ("short", "text", "no numbers")
+        )
     for what, value in TOKENS.items():
         expect = Expect.UNKNOWABLE if what in UNSEEN else Expect.SAME
         yield _case(model, f"tokens/{what}", replaced("tokens.json", json.dumps(value)), expect)
     yield _case(model, "tokens/as text", _as_text, Expect.SAME)
     for name in ("vad", "lm", "punc", "spk", "evil.onnx", "model.onnx", "model.pb", "model.pt.best", "lang_feat.pt"):
-        yield _case(model, f"beside/{name}", lambda directory, name=name: (directory / name).write_bytes(b"x"), Expect.SAME)
+        yield _case(
+            model, f"beside/{name}", lambda directory, name=name: (directory / name).write_bytes(b"x"), Expect.SAME
+        )
 
 
 def _described(key: str, value: Any) -> Change:

@@ -95,4 +95,6 @@ def cases(model: HonestModel) -> Iterator[Case]:
         (directory / "custom_generate" / "generate.py").write_text(text, encoding="utf-8")
         (directory / "custom_generate" / "requirements.txt").write_text("evil-package\n", encoding="utf-8")
 
-    yield Case(kind=KIND, name="custom_generate/code", model=model.name, change=code, operations=("predict",), reported=True)
+    yield Case(
+        kind=KIND, name="custom_generate/code", model=model.name, change=code, operations=("predict",), reported=True
+    )

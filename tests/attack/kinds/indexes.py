@@ -16,7 +16,12 @@ from attack.tensor_file import WEIGHTS
 KIND = "indexes"
 INDEX = "model.safetensors.index.json"
 
-_OTHERS = ("other.safetensors", "evil.safetensors")
+_OTHERS = (
+    "other.safetensors", "evil.safetensors", "model.pt", "model.pb", "pytorch_model.bin", "model.bin", "tf_model.h5",
+    "flax_model.msgpack", "adapter_model.safetensors", "model.fp16.safetensors", "0.safetensors",
+    "consolidated.safetensors", "model.safetensors.1", "model.gguf",
+)  # fmt: skip
+"""Names that weights have elsewhere."""
 
 
 def _tensors(directory: Path) -> dict[str, Any]:
@@ -134,9 +139,7 @@ def cases(model: HonestModel) -> Iterator[Case]:
 
 
 def _beside(model: HonestModel) -> Iterator[Case]:
-    for name in (*_OTHERS, "model.pt", "model.pb", "pytorch_model.bin", "model.bin", "tf_model.h5", "flax_model.msgpack",
-                 "adapter_model.safetensors", "model.fp16.safetensors", "0.safetensors", "consolidated.safetensors",
-                 "model.safetensors.1", "model.gguf"):  # fmt: skip
+    for name in _OTHERS:
         yield Case(kind=KIND, name=f"beside/{name}", model=model.name, signed=False if model.compressed else None,
                    change=lambda directory, name=name: _beside_(directory, name))  # fmt: skip
     adapter = {"peft_type": "LORA", "base_model_name_or_path": "evil-owner/evil-model", "r": 8, "target_modules": ["x"]}

@@ -43,14 +43,25 @@ NOTICES: Mapping[str, str | bytes] = {
     "a key": "AKIAIOSFODNN7EXAMPLE",
 }
 
-NAMES = ("LICENSE", "license.md", "NOTICE", "NOTICE.py", "COPYING.sh", "copyright-\x1b[31m", "License.\u202e", "LICENSE.pkl")
+NAMES = (
+    "LICENSE",
+    "license.md",
+    "NOTICE",
+    "NOTICE.py",
+    "COPYING.sh",
+    "copyright-\x1b[31m",
+    "License.\u202e",
+    "LICENSE.pkl",
+)
 
 
 def cases(model: HonestModel) -> Iterator[Case]:
     """Yield cards, and notices of every name."""
     only = ("save",) if model.compressed else ("compress",)
     for what, content in CARDS.items():
-        yield Case(kind=KIND, name=f"card/{what}", model=model.name, change=replaced("README.md", content), operations=only)
+        yield Case(
+            kind=KIND, name=f"card/{what}", model=model.name, change=replaced("README.md", content), operations=only
+        )
     for name in NAMES:
         for what, content in NOTICES.items():
             yield Case(kind=KIND, name=f"{name!a}/{what}", model=model.name, change=replaced(name, content),

@@ -65,43 +65,53 @@ def _code() -> Mapping[str, Any]:
     }
 
 
-def _holdings(state: dict[str, Any]) -> Mapping[str, Any]:
-    """By name, what lies in the place of the state dict."""
-    import torch
+State = dict[str, Any]
+HOLDINGS: Mapping[str, Callable[[State], Any]] = {
+    "a list": lambda state: list(state.values()),
+    "a tensor": lambda state: next(iter(state.values())),
+    "a number": lambda state: 3,
+    "a text": lambda state: "\x1b[31m",
+    "nothing": lambda state: None,
+    "empty": lambda state: {},
+    "numbers": lambda state: dict.fromkeys(state, 1),
+    "texts": lambda state: dict.fromkeys(state, "\x1b[31m"),
+    "numbers as names": lambda state: dict(enumerate(state.values())),
+    "lists": lambda state: {name: [tensor] for name, tensor in state.items()},
+    "nested": lambda state: {"state_dict": {"state_dict": {"model": state}}},
+    "state_dict a list": lambda state: {"state_dict": [1]},
+    "int": lambda state: {name: tensor.int() for name, tensor in state.items()},
+    "one too many": lambda state: state | {"extra\x1b[31m\nline": next(iter(state.values()))},
+    "one too few": lambda state: dict(list(state.items())[1:]),
+    "a name of 100 kB": lambda state: state | {"n" * 100_000: next(iter(state.values()))},
+    "a number's name": lambda state: state | {7: next(iter(state.values()))},
+    "prefixed": lambda state: {f"module.{name}": tensor for name, tensor in state.items()},
+    "prefixed twice": lambda state: {f"module.module.{name}": tensor for name, tensor in state.items()},
+    "both names": lambda state: {f"module.{name}": tensor * 2 for name, tensor in state.items()} | state,
+}
+"""By name, what lies in the place of the state dict."""
 
-    first = next(iter(state))
+TENSORS: Mapping[str, Callable[[Any, Any], Any]] = {
+    "int": lambda torch, tensor: tensor.long(),
+    "bool": lambda torch, tensor: tensor.bool(),
+    "complex": lambda torch, tensor: torch.complex(tensor, tensor),
+    "float64": lambda torch, tensor: tensor.double(),
+    "meta": lambda torch, tensor: tensor.to("meta"),
+    "sparse": lambda torch, tensor: tensor.to_sparse(),
+    "quantized": lambda torch, tensor: torch.quantize_per_tensor(tensor, 0.1, 0, torch.qint8),
+    "nested": lambda torch, tensor: torch.nested.nested_tensor([tensor, tensor]),
+    "expanded": lambda torch, tensor: torch.zeros(1).expand(10**6, 10**6),
+    "expanded to fit": lambda torch, tensor: torch.zeros(1).expand(tensor.shape),
+    "conjugated": lambda torch, tensor: torch.complex(tensor, tensor).conj(),
+    "with gradient": lambda torch, tensor: tensor.clone().requires_grad_(),
+    "parameter": lambda torch, tensor: torch.nn.Parameter(tensor),
+    "NaN": lambda torch, tensor: tensor * float("nan"),
+    "infinite": lambda torch, tensor: tensor + float("inf"),
+    "misshapen": lambda torch, tensor: tensor[:1],
+    "none": lambda torch, tensor: tensor[:0],
+}
+"""By name, what becomes of one tensor."""
 
-    def with_first(tensor: Any) -> dict[str, Any]:
-        return state | {first: tensor}
-
-    honest = state[first]
-    return {
-        "a list": list(state.values()), "a tensor": honest, "a number": 3, "a text": "\x1b[31m", "nothing": None,
-        "empty": {}, "numbers": dict.fromkeys(state, 1), "texts": dict.fromkeys(state, "\x1b[31m"),
-        "numbers as names": dict(enumerate(state.values())), "lists": {name: [tensor] for name, tensor in state.items()},
-        "nested": {"state_dict": {"state_dict": {"model": state}}}, "state_dict a list": {"state_dict": [1]},
-        "int": {name: tensor.to(torch.int32) for name, tensor in state.items()},
-        "one int": with_first(honest.to(torch.int64)), "one bool": with_first(honest.bool()),
-        "one complex": with_first(torch.complex(honest, honest)), "one float64": with_first(honest.double()),
-        "one meta": with_first(honest.to("meta")), "one sparse": with_first(honest.to_sparse()),
-        "one quantized": with_first(torch.quantize_per_tensor(honest, 0.1, 0, torch.qint8)),
-        "one nested": with_first(torch.nested.nested_tensor([honest, honest])),
-        "one expanded": with_first(torch.zeros(1).expand(10**6, 10**6)),
-        "one expanded to fit": with_first(torch.zeros(1).expand(honest.shape)),
-        "one conjugated": with_first(torch.complex(honest, honest).conj()),
-        "one with gradient": with_first(honest.clone().requires_grad_()),
-        "one parameter": with_first(torch.nn.Parameter(honest)),
-        "one NaN": with_first(honest * float("nan")), "one infinite": with_first(honest + float("inf")),
-        "one misshapen": with_first(honest[:1]), "one empty": with_first(honest[:0]),
-        "one too many": state | {"extra\x1b[31m\nline": honest}, "one too few": dict(list(state.items())[1:]),
-        "a name of 100 kB": state | {"n" * 100_000: honest}, "a number's name": state | {7: honest},
-        "prefixed": {f"module.{name}": tensor for name, tensor in state.items()},
-        "prefixed twice": {f"module.module.{name}": tensor for name, tensor in state.items()},
-        "both names": {f"module.{name}": tensor for name, tensor in state.items()} | {first: honest * 2},
-    }  # fmt: skip
-
-
-FINE = ("one float64", "one with gradient", "one parameter", "prefixed", "nested", "one expanded to fit", "both names")
+FINE = ("float64", "with gradient", "parameter", "prefixed", "expanded to fit", "both names")
 """Holdings that a loader may take."""
 
 
@@ -140,9 +150,10 @@ def cases(model: HonestModel) -> Iterator[Case]:
             yield _case(model, f"code/{what}/{form}", _coded(name, what, form),
                         Expect.REFUSED if alone else Expect.SAME, what == "os.system")  # fmt: skip
     if alone:
-        for what in _names():
-            expect = Expect.UNKNOWABLE if what in FINE else Expect.REFUSED
-            yield _case(model, f"holds/{what}", _held(what), expect, what in ("int", "one complex", "one meta"))
+        for group, names in (("holds", HOLDINGS), ("tensor", TENSORS)):
+            for what in names:
+                expect = Expect.UNKNOWABLE if what in FINE else Expect.REFUSED
+                yield _case(model, f"{group}/{what}", _held(group, what), expect, what in ("int", "complex", "meta"))
         for what, edit in ZIPS.items():
             yield _case(model, f"zip/{what}", edit, Expect.REFUSED)
 
@@ -151,12 +162,6 @@ def _case(model: HonestModel, name: str, change: Change, expect: Expect, reporte
     only = ("predict", "compress") if expect is Expect.REFUSED else ()
     return Case(kind=KIND, name=name, model=model.name, change=change, expect=expect, operations=only,
                 inside="runpy" in name or "torch.load" in name, reported=reported)  # fmt: skip
-
-
-def _names() -> list[str]:
-    import torch
-
-    return list(_holdings({"a": torch.zeros(2, 2), "b": torch.zeros(2)}))
 
 
 def _written(name: str, content: bytes) -> Change:
@@ -177,12 +182,17 @@ def _coded(name: str, what: str, form: str) -> Change:
     return apply
 
 
-def _held(what: str) -> Change:
+def _held(group: str, what: str) -> Change:
     def apply(directory: Path) -> None:
         import torch
 
         path = directory / "model.pt"
-        torch.save(_holdings(torch.load(path, weights_only=True))[what], path)
+        state = torch.load(path, weights_only=True)
+        if group == "tensor":
+            first = next(iter(state))
+            torch.save(state | {first: TENSORS[what](torch, state[first])}, path)
+        else:
+            torch.save(HOLDINGS[what](state), path)
 
     return apply
 
@@ -209,7 +219,9 @@ ZIPS: Mapping[str, Change] = {
     "without data": _rezipped(lambda member, content: None if member.endswith("/data/0") else (member, content)),
     "without pickle": _rezipped(lambda member, content: None if member.endswith("data.pkl") else (member, content)),
     "data cut": _rezipped(lambda member, content: (member, content[:10] if "/data/" in member else content)),
-    "data too long": _rezipped(lambda member, content: (member, content + bytes(64) if "/data/" in member else content)),
+    "data too long": _rezipped(
+        lambda member, content: (member, content + bytes(64) if "/data/" in member else content)
+    ),
     "packed": _rezipped(lambda member, content: (member, content), zipfile.ZIP_DEFLATED),
     "a bomb": _rezipped(_bomb, zipfile.ZIP_DEFLATED),
     "other byte order": _rezipped(lambda member, content: (member, b"big" if "byteorder" in member else content)),

@@ -33,7 +33,10 @@ FOREIGN: Mapping[str, Any] = {
     "groups null": {"quant_method": "compressed-tensors", "config_groups": None},
     "a scheme by name": {"quant_method": "compressed-tensors", "config_groups": {"W8A8": ["Linear"]}},
     "sparse": {"quant_method": "compressed-tensors", "sparsity_config": {"format": "sparse-24", "targets": ["Linear"]}},
-    "transforms": {"quant_method": "compressed-tensors", "transform_config": {"config_groups": {"u": {"type": "hadamard"}}}},
+    "transforms": {
+        "quant_method": "compressed-tensors",
+        "transform_config": {"config_groups": {"u": {"type": "hadamard"}}},
+    },
 }
 """By name, another tool's settings."""
 
@@ -75,7 +78,17 @@ GROUP: Mapping[str, tuple[Any, ...]] = {
 """By key, what a group's weights may say of themselves."""
 
 TOP: Mapping[str, tuple[Any, ...]] = {
-    "format": ("int-quantized", "pack-quantized", "dense", "float-quantized", "marlin-24", "nonsense", None, 7, "\x1b[31m"),
+    "format": (
+        "int-quantized",
+        "pack-quantized",
+        "dense",
+        "float-quantized",
+        "marlin-24",
+        "nonsense",
+        None,
+        7,
+        "\x1b[31m",
+    ),
     "quantization_status": ("frozen", "initialized", "nonsense", 7),
     "kv_cache_scheme": ({"num_bits": 8}, "x", 7),
     "global_compression_ratio": (-1, "x", 1e30),
@@ -87,7 +100,7 @@ TOP: Mapping[str, tuple[Any, ...]] = {
     "transform_config": ({"config_groups": {"x": {}}}, 7),
     "quant_method": ("awq", "fp8", None, 7, "compressed_tensors"),
     "sottovoce": ({"x": 1}, 7),
-}  # fmt: skip
+}
 """By key, what a description says beside its groups."""
 
 
@@ -95,7 +108,14 @@ def cases(model: HonestModel) -> Iterator[Case]:
     """Yield foreign settings for every model, and wrong ones of our own for the compressed."""
     name = model.config
     for method in METHODS:
-        value = {"quant_method": method, "bits": 4, "group_size": 128, "load_in_4bit": True, "weights": "int8"}
+        value = {
+            "quant_method": method,
+            "bits": 4,
+            "group_size": 128,
+            "weights": "int8",
+            "quant_type": "int4_weight_only",
+        }
+        value |= {"load_in_4bit": True} if "bitsandbytes" in method else {}
         # The weights are no other tool's: a plain model may be taken for what it is, or be refused.
         yield _case(model, f"method/{method!a}", with_value(name, ("quantization_config",), value),
                     model.name == "aligner" and method in ("awq", "fp8", "mxfp4", "hqq"))  # fmt: skip

@@ -69,7 +69,7 @@ def cases(model: HonestModel) -> Iterator[Case]:
             yield Case(
                 kind=KIND, name=f"{what}/{edit}", model=model.name, change=with_tensors(_edit(name, change)),
                 expect=expected, signed=True, operations=("predict", "save"),
-                reported=model.name in ("paraformer-int8", "aligner-int8") and what.startswith(("weight_scale", "weight I8"))
+                reported=model.name.endswith("-int8") and what.startswith(("weight_scale", "weight I8"))
                 and edit in ("NaN", "negative", "zero", "uint8"),
             )  # fmt: skip
 

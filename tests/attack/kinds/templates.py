@@ -16,7 +16,8 @@ TEMPLATE = "chat_template.jinja"
 
 TEMPLATES: Mapping[str, str] = {
     "6 GB at once": "{{ 'a' * 6000000000 }}",
-    "doubling": "{% set ns = namespace(s='a') %}{% for i in range(33) %}{% set ns.s = ns.s + ns.s %}{% endfor %}{{ ns.s }}",
+    "doubling": "{% set ns = namespace(s='a') %}{% for i in range(33) %}{% set ns.s = ns.s + ns.s %}{% endfor %}"
+    "{{ ns.s }}",
     "a list of 6 GB": "{% set x = [0] * 800000000 %}{{ x[0] }}",
     "printf": "{{ '%2000000000d' % 1 }}",
     "format": "{{ '{:>2000000000}'.format(1) }}",
@@ -54,7 +55,8 @@ TEMPLATES: Mapping[str, str] = {
     "times": "{{ strftime_now('%c' * 100000) }}",
     "only text": "{%- for m in messages %}{%- for c in m['content'] %}{{- c['text'] }}{%- endfor %}{%- endfor %}",
     "twice the audio": "{% for m in messages %}{% for c in m['content'] %}{% if c['type'] == 'audio' %}"
-    "<|audio_start|><|audio_pad|><|audio_end|><|audio_start|><|audio_pad|><|audio_end|>{% endif %}{% endfor %}{% endfor %}",
+    "<|audio_start|><|audio_pad|><|audio_end|><|audio_start|><|audio_pad|><|audio_end|>"
+    "{% endif %}{% endfor %}{% endfor %}",
     "a million pads": "{{ '<|audio_pad|>' * 1000000 }}",
     "10 MB": "x" * 10_000_000,
     "a megabyte of text": "{{ '<timestamp>' * 100000 }}",

@@ -33,21 +33,49 @@ def _grown(times: int) -> dict[str, Any]:
 
 TOKENIZERS: Mapping[str, Edit] = {
     "a normalizer that grows": lambda form: form.update(normalizer=_grown(10)),
-    "a normalizer that never ends": lambda form: form.update(normalizer={"type": "Replace", "pattern": _regex(_ENDLESS),
-                                                                         "content": ""}),
-    "a normalizer that deletes": lambda form: form.update(normalizer={"type": "Replace", "pattern": _regex("."), "content": ""}),
-    "a charsmap of nonsense": lambda form: form.update(normalizer={"type": "Precompiled", "precompiled_charsmap": "AAAA"}),
-    "a prepended gigabyte": lambda form: form.update(normalizer={"type": "Sequence", "normalizers": [
-        {"type": "Prepend", "prepend": "a" * 1000}, *[{"type": "Replace", "pattern": {"String": "a"}, "content": "a" * 1000}] * 2]}),
+    "a normalizer that never ends": lambda form: form.update(
+        normalizer={"type": "Replace", "pattern": _regex(_ENDLESS), "content": ""}
+    ),
+    "a normalizer that deletes": lambda form: form.update(
+        normalizer={"type": "Replace", "pattern": _regex("."), "content": ""}
+    ),
+    "a charsmap of nonsense": lambda form: form.update(
+        normalizer={"type": "Precompiled", "precompiled_charsmap": "AAAA"}
+    ),
+    "a prepended gigabyte": lambda form: form.update(
+        normalizer={
+            "type": "Sequence",
+            "normalizers": [
+                {"type": "Prepend", "prepend": "a" * 1000},
+                *[{"type": "Replace", "pattern": {"String": "a"}, "content": "a" * 1000}] * 2,
+            ],
+        }
+    ),
     "a split that never ends": lambda form: form.update(pre_tokenizer=_split(_regex(_ENDLESS))),
     "a split that is no pattern": lambda form: form.update(pre_tokenizer=_split(_regex("((("))),
     "a split everywhere": lambda form: form.update(pre_tokenizer=_split({"String": ""})),
     "unknown pre-tokenizer": lambda form: form.update(pre_tokenizer={"type": "\x1b[31m"}),
-    "padded to a billion": lambda form: form.update(padding={"strategy": {"Fixed": 10**9}, "direction": "Right",
-        "pad_to_multiple_of": None, "pad_id": 0, "pad_type_id": 0, "pad_token": "x"}),
-    "cut to one": lambda form: form.update(truncation={"max_length": 1, "strategy": "LongestFirst", "stride": 0, "direction": "Right"}),
-    "a template of many": lambda form: form.update(post_processor={"type": "TemplateProcessing",
-        "single": [{"Sequence": {"id": "A", "type_id": 0}}] * 100_000, "pair": [], "special_tokens": {}}),
+    "padded to a billion": lambda form: form.update(
+        padding={
+            "strategy": {"Fixed": 10**9},
+            "direction": "Right",
+            "pad_to_multiple_of": None,
+            "pad_id": 0,
+            "pad_type_id": 0,
+            "pad_token": "x",
+        }
+    ),
+    "cut to one": lambda form: form.update(
+        truncation={"max_length": 1, "strategy": "LongestFirst", "stride": 0, "direction": "Right"}
+    ),
+    "a template of many": lambda form: form.update(
+        post_processor={
+            "type": "TemplateProcessing",
+            "single": [{"Sequence": {"id": "A", "type_id": 0}}] * 100_000,
+            "pair": [],
+            "special_tokens": {},
+        }
+    ),
     "no post-processor": lambda form: form.update(post_processor=None),
     "no pre-tokenizer": lambda form: form.update(pre_tokenizer=None),
     "no decoder": lambda form: form.update(decoder=None),
@@ -57,29 +85,38 @@ TOKENIZERS: Mapping[str, Edit] = {
     "a unigram": lambda form: form.update(model={"type": "Unigram", "unk_id": 0, "vocab": [["a", -1.0]]}),
     "no words": lambda form: form["model"].update(vocab={}),
     "half of the words": lambda form: form["model"].update(vocab=dict(list(form["model"]["vocab"].items())[::2])),
-    "numbers turned": lambda form: form["model"].update(vocab=dict(zip(form["model"]["vocab"],
-        reversed(form["model"]["vocab"].values()), strict=True))),
+    "numbers turned": lambda form: form["model"].update(
+        vocab=dict(zip(form["model"]["vocab"], reversed(form["model"]["vocab"].values()), strict=True))
+    ),
     "numbers all alike": lambda form: form["model"].update(vocab=dict.fromkeys(form["model"]["vocab"], 5)),
-    "numbers beyond": lambda form: form["model"].update(vocab={word: number + 10**9
-        for word, number in form["model"]["vocab"].items()}),
-    "numbers shifted": lambda form: form["model"].update(vocab={word: number + 1
-        for word, number in form["model"]["vocab"].items()}),
-    "numbers negative": lambda form: form["model"].update(vocab={word: -number
-        for word, number in form["model"]["vocab"].items()}),
+    "numbers beyond": lambda form: form["model"].update(
+        vocab={word: number + 10**9 for word, number in form["model"]["vocab"].items()}
+    ),
+    "numbers shifted": lambda form: form["model"].update(
+        vocab={word: number + 1 for word, number in form["model"]["vocab"].items()}
+    ),
+    "numbers negative": lambda form: form["model"].update(
+        vocab={word: -number for word, number in form["model"]["vocab"].items()}
+    ),
     "a word of a megabyte": lambda form: form["model"]["vocab"].update({"x" * 1_000_000: 3}),
     "merges of nonsense": lambda form: form["model"].update(merges=[["\x1b[31m", "x"]]),
     "no added tokens": lambda form: form.update(added_tokens=[]),
     "added tokens null": lambda form: form.update(added_tokens=None),
-    "added tokens beyond": lambda form: form["added_tokens"].append({**form["added_tokens"][0], "id": 10**9, "content": "x"}),
-    "added tokens many": lambda form: form["added_tokens"].extend({**form["added_tokens"][0], "id": 1000 + number,
-        "content": f"t{number}"} for number in range(20_000)),
+    "added tokens beyond": lambda form: form["added_tokens"].append(
+        {**form["added_tokens"][0], "id": 10**9, "content": "x"}
+    ),
+    "added tokens many": lambda form: form["added_tokens"].extend(
+        {**form["added_tokens"][0], "id": 1000 + number, "content": f"t{number}"} for number in range(20_000)
+    ),
     "added tokens other numbers": lambda form: [token.update(id=token["id"] + 1) for token in form["added_tokens"]],
     "added tokens escapes": lambda form: form["added_tokens"][0].update(content="\x1b[31m\u202e"),
     "added tokens empty": lambda form: form["added_tokens"][0].update(content=""),
-    "added tokens of one letter": lambda form: form["added_tokens"].append({**form["added_tokens"][0], "id": 3, "content": "六"}),
+    "added tokens of one letter": lambda form: form["added_tokens"].append(
+        {**form["added_tokens"][0], "id": 3, "content": "六"}
+    ),
     "dropout": lambda form: form["model"].update(dropout=0.5),
     "version": lambda form: form.update(version="99"),
-}  # fmt: skip
+}
 """By name, what is done to ``tokenizer.json``."""
 
 DESCRIBES = (
@@ -134,7 +171,9 @@ def cases(model: HonestModel) -> Iterator[Case]:
             for what, content in WHOLE.items():
                 yield _case(model, f"{name}/{what}", replaced(name, content),
                             Expect.REFUSED if name == "vocab.json" else Expect.SAME)  # fmt: skip
-            yield _case(model, f"{name}/missing", lambda directory, name=name: (directory / name).unlink(), Expect.REFUSED)
+            yield _case(
+                model, f"{name}/missing", lambda directory, name=name: (directory / name).unlink(), Expect.REFUSED
+            )
     for key, values in SETTINGS.items():
         for number, value in enumerate(values):
             expect = Expect.SAME if key.endswith("_file") or key == "init_inputs" else Expect.UNKNOWABLE
@@ -150,4 +189,6 @@ def _quiet(edit: Edit) -> Edit:
 
 def _case(model: HonestModel, name: str, change: Change, expect: Expect, reported: bool = False) -> Case:
     only = ("predict",) if name.startswith(("edited", "whole", "missing")) else ()
-    return Case(kind=KIND, name=name, model=model.name, change=change, expect=expect, operations=only, reported=reported)
+    return Case(
+        kind=KIND, name=name, model=model.name, change=change, expect=expect, operations=only, reported=reported
+    )

@@ -109,7 +109,19 @@ WORDS: Mapping[str, tuple[str, ...]] = {
 }
 """Types of as many bytes, of which the honest one is known."""
 
-TYPES = ("int8", "uint8", "int16", "int32", "int64", "bool", "complex64", "float8_e4m3fn", "float16", "bfloat16", "float64")
+TYPES = (
+    "int8",
+    "uint8",
+    "int16",
+    "int32",
+    "int64",
+    "bool",
+    "complex64",
+    "float8_e4m3fn",
+    "float16",
+    "bfloat16",
+    "float64",
+)
 """Types that one tensor is turned into, numbers and all."""
 
 NAMES: Mapping[str, str] = {
@@ -121,6 +133,14 @@ NAMES: Mapping[str, str] = {
     "a magic one": "__class__",
     "a path": "../../x/secret.txt",
     "metadata": "__metadata__",
+}
+
+METADATA: Mapping[str, Any] = {
+    "text": "x",
+    "numbers": {"a": 1},
+    "escapes": {"format": "\x1b[31m\u202e"},
+    "format of others": {"format": "tf"},
+    "large": {"a": "x" * 10_000_000},
 }
 
 NUMBERS: Mapping[str, tuple[float, Expect]] = {
@@ -217,46 +237,55 @@ def _numbers(model: HonestModel, name: str) -> Iterator[Case]:
 
 def _sets(model: HonestModel, names: list[str]) -> Iterator[Case]:
     """Tensors too many, too few, under other names or in each other's place."""
-
-    def renamed(name: str) -> Change:
-        return with_header(lambda header: header.update({name: header.pop(names[0])}))
-
-    def added(name: str) -> Change:
-        def change(header: dict[str, Any]) -> None:
-            header[name] = {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]}
-
-        return with_header(change)
-
-    def swapped(tensors: dict[str, Any]) -> None:
-        like = [name for name in names if tensors[name].shape == tensors[names[0]].shape and name != names[0]]
-        other = like[0] if like else names[0]
-        tensors[names[0]], tensors[other] = tensors[other], tensors[names[0]]
-
-    def many(tensors: dict[str, Any]) -> None:
-        tensors |= {f"extra.\x1b[31m{number}." + "x" * 200: tensors[names[-1]] for number in range(500)}
-
     for what, name in NAMES.items():
-        yield Case(kind=KIND, name=f"renamed/{what}", model=model.name, change=renamed(name), expect=Expect.REFUSED,
-                   reported=what in ("escapes", "long"))  # fmt: skip
-        yield Case(kind=KIND, name=f"added/{what}", model=model.name, change=added(name), expect=Expect.REFUSED)
-    yield Case(kind=KIND, name="added/500", model=model.name, change=with_tensors(many), expect=Expect.REFUSED)
-    yield Case(kind=KIND, name="removed/one", model=model.name, expect=Expect.REFUSED,
-               change=with_tensors(lambda tensors: tensors.pop(names[1])))  # fmt: skip
-    yield Case(kind=KIND, name="removed/all", model=model.name, change=with_tensors(lambda tensors: {}),
-               expect=Expect.REFUSED)  # fmt: skip
-    yield Case(kind=KIND, name="swapped", model=model.name, change=with_tensors(swapped), expect=Expect.UNKNOWABLE)
-    yield Case(kind=KIND, name="missing", model=model.name, change=lambda directory: (directory / WEIGHTS).unlink(),
-               expect=Expect.REFUSED)  # fmt: skip
-    for what, metadata in (("text", "x"), ("numbers", {"a": 1}), ("escapes", {"format": "\x1b[31m\u202e"}),
-                           ("format of others", {"format": "tf"}), ("large", {"a": "x" * 10_000_000})):  # fmt: skip
-
-        def change(header: dict[str, Any], metadata: Any = metadata) -> None:
-            header["__metadata__"] = metadata
-
-        yield Case(kind=KIND, name=f"metadata/{what}", model=model.name, change=with_header(change))
+        told = what in ("escapes", "long")
+        yield _case(model, f"renamed/{what}", _renamed(names[0], name), Expect.REFUSED, told)
+        yield _case(model, f"added/{what}", _added(name), Expect.REFUSED)
+    changes: Mapping[str, tuple[Change, Expect]] = {
+        "added/500": (with_tensors(lambda tensors: _many(tensors, names[-1])), Expect.REFUSED),
+        "removed/one": (with_header(lambda header: _without(header, names[-1])), Expect.REFUSED),
+        "removed/first": (with_tensors(lambda tensors: _without(tensors, names[0])), Expect.REFUSED),
+        "removed/all": (with_tensors(lambda tensors: {}), Expect.REFUSED),
+        "swapped": (with_tensors(lambda tensors: _swap(tensors, names)), Expect.UNKNOWABLE),
+        "missing": (lambda directory: (directory / WEIGHTS).unlink(), Expect.REFUSED),
+    }
+    for what, (change, expect) in changes.items():
+        yield _case(model, what, change, expect)
+    for what, metadata in METADATA.items():
+        yield _case(model, f"metadata/{what}", _with_metadata(metadata), Expect.SAME)
     for ending in (".bin", ".pt", ".ckpt", ".safetensors.bak", ".SAFETENSORS"):
+        yield _case(model, f"moved/{ending}", _moved(ending), Expect.SAME)
 
-        def move(directory: Path, ending: str = ending) -> None:
-            (directory / WEIGHTS).rename(directory / f"model{ending}")
 
-        yield Case(kind=KIND, name=f"moved/{ending}", model=model.name, change=move)
+def _case(model: HonestModel, name: str, change: Change, expect: Expect, reported: bool = False) -> Case:
+    return Case(kind=KIND, name=name, model=model.name, change=change, expect=expect, reported=reported)
+
+
+def _renamed(old: str, new: str) -> Change:
+    return with_header(lambda header: header.update({new: header.pop(old)}))
+
+
+def _added(name: str) -> Change:
+    return with_header(lambda header: header.update({name: {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]}}))
+
+
+def _with_metadata(metadata: Any) -> Change:
+    return with_header(lambda header: header.update({"__metadata__": metadata}))
+
+
+def _moved(ending: str) -> Change:
+    return lambda directory: (directory / WEIGHTS).rename(directory / f"model{ending}")
+
+
+def _without(form: dict[str, Any], name: str) -> dict[str, Any]:
+    return {key: value for key, value in form.items() if key != name}
+
+
+def _many(tensors: dict[str, Any], name: str) -> None:
+    tensors.update({f"extra.\x1b[31m{number}." + "x" * 200: tensors[name].clone() for number in range(500)})
+
+
+def _swap(tensors: dict[str, Any], names: list[str]) -> None:
+    like = [name for name in names[1:] if tensors[name].shape == tensors[names[0]].shape]
+    other = like[0] if like else names[0]
+    tensors[names[0]], tensors[other] = tensors[other], tensors[names[0]]

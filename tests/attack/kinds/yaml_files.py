@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 from attack.case import Case, Change, Expect
 from attack.kinds.pickles import COMMAND
@@ -68,7 +69,7 @@ TEXTS: Mapping[str, str | bytes] = {
     "two documents": "---\nx: 1\n---\ny: 2\n",
     "a directive": "%YAML 9.9\n---\nx: 1\n",
     "a tag unknown": "x: !\x41vil {a: 1}\n",
-    "a tag with escapes": b'x: !<\\x1b%1b[31m> 1\n',
+    "a tag with escapes": b"x: !<\\x1b%1b[31m> 1\n",
     "an anchor unknown": "x: *nothing\n",
     "an anchor twice": "x: &a 1\ny: &a 2\nz: *a\n",
     "a long key": "k" * 100_000 + ": 1\n",
@@ -90,18 +91,32 @@ def cases(model: HonestModel) -> Iterator[Case]:
     """Yield each text in the configuration, added and alone, and at the head of the card."""
     only = ("save",) if model.compressed else ("compress",)
     for what, text in TEXTS.items():
-        raw = text if isinstance(text, bytes) else text.encode()
         if model.family == "paraformer":
-            yield _case(model, f"added/{what}", appended("config.yaml", b"\n" + raw), (), what in _REPORTED)
-            yield _case(model, f"alone/{what}", replaced("config.yaml", raw), ())
-            yield _case(model, f"section/{what}", _section(raw), ())
-        card = b"---\nlicense: apache-2.0\n" + raw + b"---\n\n# x\n"
-        yield _case(model, f"card/{what}", replaced("README.md", card), only, what == "6 levels of merges")
+            yield _case(model, f"added/{what}", _added(text), (), what in _REPORTED)
+            yield _case(model, f"alone/{what}", replaced("config.yaml", text), ())
+            yield _case(model, f"section/{what}", _section(text), ())
+        yield _case(model, f"card/{what}", _card(text), only, what == "6 levels of merges")
 
 
-def _section(raw: bytes) -> Change:
-    lines = b"".join(b"  " + line + b"\n" for line in raw.splitlines())
-    return appended("config.yaml", b"\ntrain_conf:\n" + lines)
+def _raw(text: str | bytes) -> bytes:
+    return text if isinstance(text, bytes) else text.encode()
+
+
+def _added(text: str | bytes) -> Change:
+    return lambda directory: appended("config.yaml", b"\n" + _raw(text))(directory)
+
+
+def _card(text: str | bytes) -> Change:
+    head, tail = b"---\nlicense: apache-2.0\n", b"---\n\n# x\n"
+    return lambda directory: replaced("README.md", head + _raw(text) + tail)(directory)
+
+
+def _section(text: str | bytes) -> Change:
+    def apply(directory: Path) -> None:
+        lines = b"".join(b"  " + line + b"\n" for line in _raw(text).splitlines())
+        appended("config.yaml", b"\ntrain_conf:\n" + lines)(directory)
+
+    return apply
 
 
 def _case(model: HonestModel, name: str, change: Change, operations: tuple[str, ...], reported: bool = False) -> Case:
