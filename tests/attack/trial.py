@@ -174,7 +174,7 @@ def _judge(case: Case, operation: str, ending: child.Ending, honest: Honest, unl
         return "raw error", f"{trial.kind}: {' '.join(trial.message.split())}"
     if trial.status == "refused":
         return _judge_refusal(case, trial, honest)
-    if not trial.finite:
+    if not trial.finite and case.expect is not Expect.UNKNOWABLE:
         return "not finite", trial.shown
     return _judge_outputs(case, operation, trial, honest, unlisted)
 

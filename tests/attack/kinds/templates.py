@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -82,7 +83,7 @@ def cases(model: HonestModel) -> Iterator[Case]:
             yield _case(model, f"{name}/{what}", with_value(name, ("chat_template",), template), expect)
         for name in ("default", "x"):
             yield _case(model, f"additional/{name}/{what}", _additional(name, template), expect)
-        legacy = f'{{"chat_template": {template!r}}}'
+        legacy = json.dumps({"chat_template": template})
         yield _case(model, f"legacy/{what}", replaced("chat_template.json", legacy), expect)
     named = [{"name": "default", "template": TEMPLATES["6 GB at once"]}, {"name": "x", "template": "x"}]
     yield _case(model, "several", with_value("tokenizer_config.json", ("chat_template",), named), Expect.SAME)
