@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import io
 import multiprocessing
 import os
@@ -40,6 +41,10 @@ class Ground:
                     raise RuntimeError(f"the honest model {model.name} could not be made")
         for model in self.models.values():
             _inspect(model)
+
+        for model in self.models.values():
+            assert model.digests  # Computed once, not in every child.
+        gc.freeze()
 
     def run(self, cases: Sequence[Case], seed: int, jobs: int) -> Iterator[Outcome]:
         """Attack, and yield what came of it in the order of the cases."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import shutil
@@ -49,6 +50,11 @@ class HonestModel:
     def files(self) -> tuple[str, ...]:
         """All files, by name."""
         return tuple(sorted(path.name for path in self.directory.iterdir()))
+
+    @functools.cached_property
+    def digests(self) -> dict[str, str]:
+        """The sha256 of every file, by name."""
+        return digests(self.directory)
 
     @property
     def weights(self) -> str:

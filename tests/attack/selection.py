@@ -68,5 +68,14 @@ def _once(cases: Sequence[Case]) -> tuple[list[Case], list[Case]]:
 
 def matching(models: Sequence[HonestModel], pattern: str, seed: int) -> list[Case]:
     """Return the cases whose path fits a pattern, such as ``weights/aligner/*``; of those at random the first."""
-    cases = itertools.chain(declared(models), itertools.islice(chance.cases(models, seed), 10_000))
+    kind, model = (*pattern.split("/"), "", "")[:2]
+    tables = [table for table in KINDS if _may_fit(table.KIND, kind)]
+    fit = [honest for honest in models if _may_fit(honest.name, model)]
+    drawn = itertools.islice(chance.cases(models, seed), 10_000) if _may_fit(chance.KIND, kind) else ()
+    cases = itertools.chain((case for honest in fit for table in tables for case in table.cases(honest)), drawn)
     return [case for case in cases if case.path == pattern or fnmatch.fnmatchcase(case.path, pattern)]
+
+
+def _may_fit(name: str, part: str) -> bool:
+    """Whether a part of a pattern can mean this kind or model: what is sure not to need not be made."""
+    return name == part or any(sign in part for sign in "*?[")

@@ -153,7 +153,7 @@ def _use(operation: str, directory: str, out: Path) -> Trial:
 
 def _breaks_digests(directory: Path, model: HonestModel) -> bool:
     """Whether a file is not what an untouched ``compression.json`` says."""
-    now, honest = digests(directory), digests(model.directory)
+    now, honest = digests(directory), model.digests
     return now.get(MANIFEST) == honest[MANIFEST] and any(now.get(name) != digest for name, digest in honest.items())
 
 
