@@ -48,7 +48,7 @@ class Ground:
 
     def run(self, cases: Sequence[Case], seed: int, jobs: int) -> Iterator[Outcome]:
         """Attack, and yield what came of it in the order of the cases."""
-        needed = {(case.model, case.operation(seed)) for case in cases}
+        needed = {(case.model, _like(case, seed)) for case in cases}
         global _STATE  # what cannot pass through a pipe is inherited
         _STATE = _State(list(cases), seed, self.models, self._folder, {})
         with multiprocessing.get_context("fork").Pool(jobs) as pool:
@@ -68,13 +68,19 @@ class _State:
 _STATE: _State
 
 
+def _like(case: Case, seed: int) -> str:
+    """The operation that gives on the honest model what a case's should."""
+    operation = case.operation(seed)
+    return "predict" if operation == "together" else operation
+
+
 def _measure(needed: tuple[str, str]) -> Honest:
     return measure(_STATE.models[needed[0]], needed[1], _STATE.folder)
 
 
 def _attack(number: int) -> Outcome:
     case = _STATE.cases[number]
-    honest = _STATE.honest[case.model, case.operation(_STATE.seed)]
+    honest = _STATE.honest[case.model, _like(case, _STATE.seed)]
     return attack(case, _STATE.models[case.model], _STATE.seed, honest, _STATE.folder)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import hashlib
 import json
 from collections.abc import Callable, Mapping
@@ -37,18 +38,9 @@ def inspect(directory: str, out: Path) -> Result:
 
 def predict(directory: str, out: Path) -> Result:
     """Load the model and use it on one sample; beside the answer its logits count."""
-    import torch
-
     import sottovoce
 
-    model = sottovoce.load(directory)
-    sample = _sample(model.architecture.task)
-    answer = model.architecture.predict(model, sample)
-    with torch.inference_mode():
-        logits = model.architecture.forward(model, sample)
-    numbers = logits.contiguous().numpy().tobytes()
-    shown = f"{answer.text} {' '.join(answer.tokens)} {list(answer.timestamps)}"
-    return Result(_digest(shown, numbers), shown[:80], bool(torch.isfinite(logits).all()))
+    return _used(sottovoce.load(directory))
 
 
 def compress(directory: str, out: Path) -> Result:
@@ -77,12 +69,33 @@ def evaluate(directory: str, out: Path) -> Result:
     return Result(_digest(names), names)
 
 
+def resume(directory: str, out: Path) -> Result:
+    """Compress on samples; finished blocks are kept beside the output, and taken from there."""
+    import sottovoce
+
+    model = sottovoce.load(directory)
+    samples = sottovoce.Samples(tuple(sottovoce.read_samples(_SPEECH))[:8])
+    sottovoce.compress(model, "int8-gptq", samples, resume=out.parents[1] / "w")
+    return _written(sottovoce.save(model, out))
+
+
+def together(directory: str, out: Path) -> Result:
+    """Load the model in two threads at once, and use the second one's."""
+    import sottovoce
+
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        _, model = (future.result() for future in [pool.submit(sottovoce.load, directory) for _ in range(2)])
+    return _used(model)
+
+
 OPERATIONS: Mapping[str, Callable[[str, Path], Result]] = {
     "predict": predict,
     "inspect": inspect,
     "compress": compress,
     "save": save,
     "evaluate": evaluate,
+    "resume": resume,
+    "together": together,
 }
 
 
@@ -92,6 +105,18 @@ def _sample(task: str) -> Any:
     if task != "conversation":
         return sottovoce.read_samples(_SPEECH)[0]
     return next(sample for sample in sottovoce.read_samples(_TASKS) if "audio" in sample.key)
+
+
+def _used(model: Any) -> Result:
+    import torch
+
+    sample = _sample(model.architecture.task)
+    answer = model.architecture.predict(model, sample)
+    with torch.inference_mode():
+        logits = model.architecture.forward(model, sample)
+    numbers = logits.contiguous().numpy().tobytes()
+    shown = f"{answer.text} {' '.join(answer.tokens)} {list(answer.timestamps)}"
+    return Result(_digest(shown, numbers), shown[:80], bool(torch.isfinite(logits).all()))
 
 
 def _written(directory: Path) -> Result:

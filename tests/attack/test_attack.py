@@ -21,7 +21,8 @@ SEED = 7
 TESTS = Path(__file__).parents[1]
 KINDS = (
     "chance", "code", "configuration", "file system", "foreign keys", "funasr", "generation", "indexes", "manifests",
-    "notices", "pickles", "quantization", "scales", "templates", "tokenizers", "weights", "yaml",
+    "notices", "pickles", "processors", "quantization", "scales", "templates", "threads", "tokenizers", "unfinished",
+    "weights", "yaml",
 )  # fmt: skip
 
 

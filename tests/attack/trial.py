@@ -6,11 +6,11 @@ import contextlib
 import os
 import shutil
 import warnings
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from attack import child, message
+from attack import child, message, surroundings
 from attack.case import Case, Expect
 from attack.model import MANIFEST, HonestModel, digests, sign
 from attack.operation import OPERATIONS
@@ -37,6 +37,8 @@ class Trial:
     digest: str = ""
     shown: str = ""
     finite: bool = True
+    changes: list[str] = field(default_factory=list)
+    """What is not as it was in the process."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +84,7 @@ def measure(model: HonestModel, operation: str, folder: Path) -> Honest:
         ending = child.run(lambda: _run(case, model, operation, False, scratch), scratch.base, 8 * BEYOND)
         seen = [*told(scratch.record), *scratch.faults(ending.value)]
     trial = ending.value
-    if trial is None or trial.status == "raw" or seen:
+    if trial is None or trial.status == "raw" or trial.changes or seen:
         raise RuntimeError(f"{model.name}: {operation} of the honest model: {ending} {seen}")
     return Honest(trial.digest, trial.status, ending.peak, trial.message)
 
@@ -140,7 +142,7 @@ def _use(operation: str, directory: str, out: Path) -> Trial:
     from sottovoce.errors import SottovoceError
 
     warnings.simplefilter("ignore")
-    trial = Trial()
+    trial, before = Trial(), surroundings.state()
     try:
         result = OPERATIONS[operation](directory, out)
         trial.digest, trial.shown, trial.finite = result.digest, result.shown, result.finite
@@ -148,6 +150,7 @@ def _use(operation: str, directory: str, out: Path) -> Trial:
         trial.status, trial.kind, trial.message = "refused", type(error).__name__, str(error)
     except BaseException as error:
         trial.status, trial.kind, trial.message = "raw", type(error).__name__, str(error)[:1000]
+    trial.changes = surroundings.changes(before, surroundings.state())
     return trial
 
 
@@ -170,6 +173,8 @@ def _judge(case: Case, operation: str, ending: child.Ending, honest: Honest, unl
         return "peak", f"{trial.kind}: {trial.message}"
     if ending.peak > 2 * honest.peak:
         return "peak", f"{ending.peak / 1e6:.0f} MB, the honest model {honest.peak / 1e6:.0f} MB"
+    if trial.changes:
+        return "changed process", f"not as before: {', '.join(trial.changes)}"
     if trial.status == "raw":
         return "raw error", f"{trial.kind}: {' '.join(trial.message.split())}"
     if trial.status == "refused":

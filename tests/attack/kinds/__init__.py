@@ -13,14 +13,17 @@ from attack.kinds import (
     manifests,
     notices,
     pickles,
+    processors,
     quantization,
     scales,
     templates,
+    threads,
     tokenizers,
+    unfinished,
     weights,
     yaml_files,
 )
 
 KINDS = (code, configurations, file_system, foreign_keys, funasr, generation, indexes, manifests, notices, pickles,
-         quantization, scales, templates, tokenizers, weights, yaml_files)  # fmt: skip
+         processors, quantization, scales, templates, threads, tokenizers, unfinished, weights, yaml_files)  # fmt: skip
 """All but those of :mod:`~attack.kinds.chance`, of which there is no end."""

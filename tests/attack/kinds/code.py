@@ -42,7 +42,7 @@ def cases(model: HonestModel) -> Iterator[Case]:
     for number, name in enumerate(MODULES):
         yield _case(model, f"module/{name}", _module(name), (), name == "sottovoce" and not model.compressed)
         if number < 12 and model.name == "paraformer":
-            yield _case(model, f"evaluated/{name}", _module(name), ("evaluate",))
+            yield _case(model, f"evaluated/{name}", _module(name), ("evaluate",), name == "soundfile")
     for name, text in OTHERS.items():
         yield _case(model, f"file/{name}", _file(name, text), ())
     yield _case(

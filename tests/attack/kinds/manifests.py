@@ -52,6 +52,7 @@ FILES: Mapping[str, Edit] = {
     "a long name": lambda form: form["files"].update({"n" * 100_000: "0" * 64}),
     "20000 missing": lambda form: form["files"].update({f"f{number}": "0" * 64 for number in range(20_000)}),
     "itself": lambda form: form["files"].update({MANIFEST: "0" * 64}),
+    "a directory": lambda form: form["files"].update({"folder": "0" * 64}),
     "a missing one": lambda form: form["files"].update({"none": "0" * 64}),
     "another digest": lambda form: form["files"].update({WEIGHTS: "0" * 64}),
 }
@@ -93,8 +94,8 @@ def cases(model: HonestModel) -> Iterator[Case]:
     if not model.compressed:
         return
     for what, edit in FILES.items():
-        yield _case(model, f"files/{what}", changed(MANIFEST, _quiet(edit)), Expect.REFUSED,
-                    what in ("empty", "20000 missing", "a dot"))  # fmt: skip
+        made = both(changed(MANIFEST, _quiet(edit)), lambda directory: (directory / "folder").mkdir())
+        yield _case(model, f"files/{what}", made, Expect.REFUSED, what in ("empty", "20000 missing", "a directory"))
     for name in model.files:
         if name not in (MANIFEST, "README.md"):
             yield _case(model, f"entry dropped/{name}", changed(MANIFEST, lambda form, name=name: _forget(form, name)),
@@ -123,8 +124,8 @@ def _report(model: HonestModel) -> Iterator[Case]:
         for what, value in values.items():
             yield _case(model, f"report/{'.'.join(map(str, keys))}/{what}",
                         settings.with_value(MANIFEST, keys, value), Expect.UNKNOWABLE)  # fmt: skip
-        yield _case(model, f"report/{'.'.join(map(str, keys))}/missing",
-                    changed(MANIFEST, lambda form, keys=keys: settings.drop(form, keys)), Expect.UNKNOWABLE)  # fmt: skip
+        gone = changed(MANIFEST, lambda form, keys=keys: settings.drop(form, keys))
+        yield _case(model, f"report/{'.'.join(map(str, keys))}/missing", gone, Expect.UNKNOWABLE)
 
 
 def _case(model: HonestModel, name: str, change: Change, expect: Expect, reported: bool = False) -> Case:
