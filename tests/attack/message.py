@@ -14,7 +14,9 @@ _ADVICE = re.compile(
 )
 """Words of libraries: they blame the wrong one, or advise what must not be done."""
 
-_MEMORY = re.compile(r"allocat|out of memory|not enough (for this model|memory)|bad_alloc|MemoryError", re.IGNORECASE)
+_MEMORY = re.compile(
+    r"(n't|cannot|unable to|tried to) allocate|out of memory|memory is not enough|bad_alloc", re.IGNORECASE
+)
 
 
 def faults_of(message: str) -> list[str]:

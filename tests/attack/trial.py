@@ -105,7 +105,7 @@ def attack(case: Case, model: HonestModel, seed: int, honest: Honest, folder: Pa
         ending = child.run(lambda: _run(case, model, operation, signed, scratch), scratch.base, memory)
         unlisted = model.compressed and _breaks_digests(scratch.model, model)
         faults, printed = [*told(scratch.record), *scratch.faults(ending.value)], scratch.printed()
-    outcome, detail = _judge(case, operation, ending, honest, unlisted)
+    outcome, detail = _judge(case, operation, ending, honest, unlisted, printed.strip().rpartition("\n")[2])
     if outcome in FINE and (hidden := message.unseen(printed, "\n\r\t")):
         outcome, detail = "message", f"what was printed holds {hidden}"
     if SECRET in printed or SECRET in getattr(ending.value, "message", ""):
@@ -127,7 +127,7 @@ def _run(case: Case, model: HonestModel, operation: str, signed: bool, scratch: 
     except Exception as error:
         return Trial(status="broken", kind=type(error).__name__, message=str(error)[:1000])
     if signed and (scratch.model / MANIFEST).is_file():
-        with contextlib.suppress(ValueError, AttributeError):
+        with contextlib.suppress(Exception):  # It may be anything by now.
             sign(scratch.model)
     scratch.remember()
     os.chdir(scratch.model if case.inside else scratch.base)
@@ -160,13 +160,15 @@ def _breaks_digests(directory: Path, model: HonestModel) -> bool:
     return now.get(MANIFEST) == honest[MANIFEST] and any(now.get(name) != digest for name, digest in honest.items())
 
 
-def _judge(case: Case, operation: str, ending: child.Ending, honest: Honest, unlisted: bool) -> tuple[str, str]:
-    """The outcome, and what is to be said of it."""
+def _judge(
+    case: Case, operation: str, ending: child.Ending, honest: Honest, unlisted: bool, last: str
+) -> tuple[str, str]:
+    """The outcome, and what is to be said of it; ``last`` is the last line that was printed."""
     trial: Trial | None = ending.value
     if ending.hung:
         return "hang", f"{ending.seconds:.0f} s of processor time"
     if trial is None:
-        return "death", ending.death
+        return "death", f"{ending.death} {last}"
     if trial.status == "broken":
         return "broken case", f"{trial.kind}: {trial.message}"
     if trial.kind == "MemoryError" or message.asks_for_memory(trial.message):

@@ -14,7 +14,7 @@ from attack.settings import Keys, both, replaced
 KIND = "configuration"
 
 _DEEP: Any = []
-for _ in range(400):
+for _ in range(100):
     _DEEP = [_DEEP]
 
 VALUES: Mapping[str, Any] = {

@@ -64,7 +64,8 @@ def _dangling(directory: Path, name: str) -> None:
 
 
 def _loop(directory: Path, name: str) -> None:
-    _without(directory, name).symlink_to(name)
+    path = _without(directory, name)
+    path.symlink_to(path.name)
 
 
 def _device(directory: Path, name: str) -> None:
@@ -72,12 +73,14 @@ def _device(directory: Path, name: str) -> None:
 
 
 def _sparse(directory: Path, name: str) -> None:
+    (directory / name).parent.mkdir(parents=True, exist_ok=True)
     with (directory / name).open("ab") as file:
         file.truncate(20_000_000_000)
 
 
 def _unreadable(directory: Path, name: str) -> None:
     path = directory / name
+    path.parent.mkdir(parents=True, exist_ok=True)
     if not path.exists():
         path.write_text("x", encoding="utf-8")
     path.chmod(0)
