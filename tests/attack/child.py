@@ -81,8 +81,10 @@ def _serve(function: Callable[[], Any], scratch: Path, memory: int) -> None:
         limit = _status(os.getpid(), "VmData") + memory
         resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
         value = function()
-        used = resource.getrusage(resource.RUSAGE_SELF)
-        content = pickle.dumps((value, _status(os.getpid(), "VmHWM"), used.ru_utime + used.ru_stime))
+        used, others = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+        # A process that it started counts as well: the larger of the two.
+        peak = max(_status(os.getpid(), "VmHWM"), 1024 * others.ru_maxrss)
+        content = pickle.dumps((value, peak, used.ru_utime + used.ru_stime + others.ru_utime + others.ru_stime))
         (scratch / "part").write_bytes(content)
         (scratch / "part").rename(scratch / "answer")
         status = 0

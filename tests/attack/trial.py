@@ -132,7 +132,7 @@ def _run(case: Case, model: HonestModel, operation: str, signed: bool, scratch: 
     scratch.remember()
     os.chdir(scratch.model if case.inside else scratch.base)
     directory = "." if case.inside else os.path.relpath(scratch.model)
-    watch = Watch(scratch.model, scratch.outside, scratch.record, processes=operation == "evaluate")
+    watch = Watch(scratch.model, scratch.outside, scratch.record)
     child.forget_peak()
     watch.install()
     return _use(operation, directory, scratch.out)

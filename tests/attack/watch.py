@@ -26,11 +26,10 @@ class Watch:
         model: The directory under attack: what lies in it is read and never run.
         outside: A directory that nothing may read or write.
         record: A file that gets a line for whatever happens, so that it outlives the process.
-        processes: Whether other processes may be started.
     """
 
-    def __init__(self, model: Path, outside: Path, record: Path, *, processes: bool = False) -> None:
-        self._model, self._outside, self._processes = os.fspath(model), os.fspath(outside), processes
+    def __init__(self, model: Path, outside: Path, record: Path) -> None:
+        self._model, self._outside = os.fspath(model), os.fspath(outside)
         self._record = os.open(record, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 
     def install(self) -> None:
@@ -46,7 +45,7 @@ class Watch:
                 self._tell("code ran", code.co_filename.removeprefix(self._model))
         elif event in _SOCKETS:
             self._asked(event, arguments)
-        elif event in _PROCESSES and not self._processes:
+        elif event in _PROCESSES and not _is_own(event, arguments):
             self._tell("code ran", f"{event} {arguments}")
 
     def _opened(self, path: Any) -> None:
@@ -69,6 +68,21 @@ class Watch:
 
     def _tell(self, outcome: str, what: str) -> None:
         os.write(self._record, f"{outcome}\t{ascii(what)[:200]}\n".encode())
+
+
+def _is_own(event: str, arguments: tuple[Any, ...]) -> bool:
+    """Whether a process is one of Sottovoce's: Python with one of its modules, in the present directory."""
+    if event != "subprocess.Popen":
+        return False
+    _, command, directory, _ = arguments
+    words = [os.fsdecode(word) for word in command] if isinstance(command, list | tuple) else []
+    modules = [word for before, word in zip(words, words[1:], strict=False) if before == "-m"]
+    return (
+        words[:1] == [sys.executable]
+        and directory is None
+        and modules[:1] != []
+        and modules[0].startswith("sottovoce.")
+    )
 
 
 def told(record: Path) -> list[tuple[str, str]]:
