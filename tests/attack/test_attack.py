@@ -16,6 +16,8 @@ from attack import message
 from attack.case import Case
 from attack.selection import MANY
 
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="a process is watched through /proc")
+
 CASES = 160
 SEED = 7
 TESTS = Path(__file__).parents[1]

@@ -109,6 +109,9 @@ ADDED = (*NOTICES, "README.md", "additional_chat_templates/x.jinja", "chat_templ
 
 _HIDDEN = (".git/HEAD", ".hidden")
 
+_CONTROLS = ("escapes", "a line end", "turned writing", "no UTF-8")
+"""Names that may be refused."""
+
 FOLDERS: Mapping[str, str] = {
     "escapes": "\x1b[31mred\x07",
     "a line end": "a\nb",
@@ -144,8 +147,9 @@ def cases(model: HonestModel) -> Iterator[Case]:
     yield from _names(model)
     for what, folder in FOLDERS.items():
         for change, how in ((lambda directory: None, "honest"), (_spoil(model), "spoilt")):
+            harmless = Expect.SAME if what in _CONTROLS else Expect.HARMLESS
             yield Case(kind=KIND, name=f"folder/{what}/{how}", model=model.name, change=change, folder=folder,
-                       expect=Expect.SAME if how == "honest" else Expect.UNKNOWABLE)  # fmt: skip
+                       expect=harmless if how == "honest" else Expect.REFUSED)  # fmt: skip
 
 
 def _reported(model: HonestModel, name: str, what: str) -> bool:

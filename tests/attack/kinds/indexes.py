@@ -129,11 +129,11 @@ def cases(model: HonestModel) -> Iterator[Case]:
                 and not keep and what == "is cyclic"),
             )  # fmt: skip
     shards: Mapping[str, tuple[dict[str, bool], Expect]] = {
-        "honest": ({}, Expect.SAME), "mixed up": ({"mixed": True}, Expect.SAME),
+        "honest": ({}, Expect.HARMLESS if indexes else Expect.REFUSED), "mixed up": ({"mixed": True}, Expect.SAME),
         "overlapping": ({"overlapping": True}, Expect.SAME), "missing": ({"missing": True}, Expect.REFUSED),
     }  # fmt: skip
     for what, (how, expect) in shards.items():
-        yield Case(kind=KIND, name=f"shards/{what}", model=model.name, expect=expect,
+        yield Case(kind=KIND, name=f"shards/{what}", model=model.name, expect=expect, signed=True,
                    change=lambda directory, how=how: _sharded(directory, **how))  # fmt: skip
     yield from _beside(model)
 
