@@ -9,6 +9,7 @@ from attack.kinds import (
     foreign_keys,
     funasr,
     generation,
+    harmless,
     indexes,
     manifests,
     notices,
@@ -24,6 +25,8 @@ from attack.kinds import (
     yaml_files,
 )
 
-KINDS = (code, configurations, file_system, foreign_keys, funasr, generation, indexes, manifests, notices, pickles,
-         processors, quantization, scales, templates, threads, tokenizers, unfinished, weights, yaml_files)  # fmt: skip
+KINDS = (
+    code, configurations, file_system, foreign_keys, funasr, generation, harmless, indexes, manifests, notices, pickles,
+    processors, quantization, scales, templates, threads, tokenizers, unfinished, weights, yaml_files,
+)  # fmt: skip
 """All but those of :mod:`~attack.kinds.chance`, of which there is no end."""
