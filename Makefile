@@ -1,4 +1,4 @@
-# make demo, make test, make test-all, make lint, make bench: each makes what it needs first.
+# make demo, make test, make test-all, make test-attack, make lint, make bench: each makes what it needs first.
 
 PYTHON ?= python3
 VENV := .venv
@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test test-all lint bench clean
+.PHONY: demo test test-all test-attack lint bench clean
 
 demo: $(VENV)/installed
 	$(BIN)/sottovoce demo
@@ -19,6 +19,12 @@ test: $(VENV)/installed-dev
 # The tests marked `slow` too.
 test-all: $(VENV)/installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m "slow or not slow"
+
+# Damaged and hostile models, many more than `test` tries: CASES, SEED, or ONLY=KIND/MODEL/NAME, which may be a pattern.
+CASES ?= 1200
+SEED ?= 20260
+test-attack: $(VENV)/installed-dev
+	PYTHONPATH=tests $(BIN)/python -m attack --cases $(CASES) --seed $(SEED) $(if $(ONLY),--only '$(ONLY)')
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .
