@@ -40,12 +40,12 @@ def main() -> int:
         outcomes = list(_run(ground, [case for case in cases if case.kernels == kernels], options))
         if others := [case for case in cases if case.kernels and not kernels]:
             outcomes += _elsewhere(others, options, folder, models)
-    lines = tally.fault_lines(outcomes, options.seed)
-    print("\n".join([*lines, "", tally.show(outcomes)]))
-    print(f"{len(outcomes)} cases, seed {options.seed}, {len(lines)} faults, {time.monotonic() - began:.0f} s")
+    faults = sum(outcome.fault for outcome in outcomes)
+    print(f"\n{tally.show(outcomes)}")
+    print(f"{len(outcomes)} cases, seed {options.seed}, {faults} faults, {time.monotonic() - began:.0f} s")
     if options.output:
         _write(options.output, outcomes, options)
-    return 1 if lines else 0
+    return 1 if faults else 0
 
 
 def _options() -> argparse.Namespace:
@@ -89,6 +89,8 @@ def _run(ground: Any, cases: Sequence[Case], options: argparse.Namespace) -> Seq
     outcomes = []
     for outcome in ground.run(cases, options.seed, options.jobs):
         outcomes.append(outcome)
+        if outcome.fault:
+            print(tally.fault_line(outcome, options.seed), flush=True)
         if sys.stderr.isatty():
             print(f"\r{len(outcomes)} of {len(cases)}", end="", file=sys.stderr)
     return outcomes
@@ -112,7 +114,11 @@ def _elsewhere(cases: Sequence[Case], options: argparse.Namespace, folder: Path,
     )  # fmt: skip
     if not answer.is_file():
         raise RuntimeError(f"the cases with kernels were not run (exit {done.returncode})")
-    return [Outcome(**form) for form in json.loads(answer.read_text(encoding="utf-8"))["outcomes"]]
+    outcomes = [Outcome(**form) for form in json.loads(answer.read_text(encoding="utf-8"))["outcomes"]]
+    for outcome in outcomes:
+        if outcome.fault:
+            print(tally.fault_line(outcome, options.seed), flush=True)
+    return outcomes
 
 
 def _write(path: Path, outcomes: Sequence[Outcome], options: argparse.Namespace) -> None:

@@ -40,14 +40,10 @@ def show(outcomes: Sequence[Outcome]) -> str:
     )
 
 
-def fault_lines(outcomes: Iterable[Outcome], seed: int) -> list[str]:
-    """Return a line for each fault, with the command that repeats it."""
-    return [
-        f"{outcome.outcome}: {outcome.path} ({outcome.operation}): {printable(outcome.detail)}; "
-        f"{command(outcome.path, seed)}"
-        for outcome in outcomes
-        if outcome.fault
-    ]
+def fault_line(outcome: Outcome, seed: int) -> str:
+    """Return a line for a fault, with the command that repeats it."""
+    what = f"{outcome.outcome}: {outcome.path} ({outcome.operation}): {printable(outcome.detail)}"
+    return f"{what}; {command(outcome.path, seed)}"
 
 
 def command(path: str, seed: int) -> str:

@@ -137,7 +137,7 @@ def _change(seed: int, number: int, names: Sequence[str]) -> Change:
         for name in names:
             try:
                 DAMAGES[name](drawn, directory)
-            except (OSError, ValueError, TypeError, KeyError, IndexError, RecursionError):
+            except Exception:
                 continue  # What was damaged before cannot be damaged in this way.
 
     return apply
