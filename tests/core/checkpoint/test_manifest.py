@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from pathlib import Path
 
 import pytest
 
 from sottovoce.checkpoint import digests, verify
-from sottovoce.errors import CheckpointError
+from sottovoce.checkpoint.manifest import check_listed, read_manifest
+from sottovoce.errors import CheckpointError, SourceError
 
 
 @pytest.fixture
@@ -50,3 +52,55 @@ def test_a_directory_in_place_of_a_file_is_missing(directory: Path) -> None:
     (directory / "a.bin").mkdir()
     with pytest.raises(CheckpointError, match=r"a\.bin is missing"):
         verify(directory, expected)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["generation_config.json", "tokenizer.json", "added_tokens.json", "chat_template.jinja", "vocab.txt", "merges.txt",
+     "config.yaml", "am.mvn", "seg_dict", "jieba_usr_dict", "tokens.txt", "bpe.model", "sub/x.json"],
+)  # fmt: skip
+def test_a_file_that_would_be_read_and_is_not_listed_is_refused(name: str, directory: Path) -> None:
+    expected = digests(directory)
+    (directory / name).write_text("{}")
+    with pytest.raises(SourceError, match=f"does not list {re.escape(name)}, which would be read"):
+        check_listed(directory, expected)
+
+
+@pytest.mark.parametrize("name", ["evil.safetensors", "model.safetensors.index.json", "model.pt", "model.bin"])
+def test_other_weights_are_refused_unless_what_is_read_first_is_listed(name: str, directory: Path) -> None:
+    expected = digests(directory)
+    (directory / name).write_bytes(b"x")
+    with pytest.raises(SourceError, match="does not list"):
+        check_listed(directory, expected)
+    check_listed(directory, expected | {"model.safetensors": "0" * 64})
+
+
+@pytest.mark.parametrize("name", ["README.md", "LICENSE", "notes.txt", ".gitattributes", ".cache/x.json", "size.png"])
+def test_what_nothing_reads_may_lie_there(name: str, directory: Path) -> None:
+    expected = digests(directory)
+    (directory / name).parent.mkdir(exist_ok=True)
+    (directory / name).write_text("x")
+    check_listed(directory, expected)
+
+
+def test_the_description_that_a_hub_adds_may_lie_there_unless_it_names_files(directory: Path) -> None:
+    expected = digests(directory)
+    path = directory / "configuration.json"
+    path.write_text('{"framework": "pytorch", "task": "any"}')
+    check_listed(directory, expected)
+    path.write_text('{"file_path_metas": {"config": "other.yaml"}}')
+    with pytest.raises(SourceError, match=r"does not list configuration\.json"):
+        check_listed(directory, expected)
+
+
+def test_of_many_files_some_are_named(directory: Path) -> None:
+    with pytest.raises(CheckpointError, match="and 1997 more; fetch") as caught:
+        verify(directory, {f"f{number}": "0" * 64 for number in range(2000)})
+    assert len(str(caught.value)) <= 300
+
+
+@pytest.mark.parametrize("files", ["{}", "[]", "null", '{"a": 1}', '"x"'])
+def test_a_report_that_lists_no_files_is_damaged(files: str, tmp_path: Path) -> None:
+    (tmp_path / "compression.json").write_text(f'{{"files": {files}}}')
+    with pytest.raises(SourceError, match=r"compression\.json: damaged"):
+        read_manifest(tmp_path)
