@@ -17,8 +17,9 @@ from sottovoce.checkpoint.guard import read_config
 from sottovoce.errors import SourceError
 from sottovoce.interpreter import python_command, python_environment
 
-SECONDS, MEMORY = 5, 2_000_000_000
-"""What the trial may take: seconds of a processor, and bytes of addresses."""
+SECONDS, MEMORY = 10, 400_000_000
+"""What the trial may take: seconds of a processor, and bytes of memory. A tokenizer of 150,000 words takes a second and
+80 MB."""
 _PATIENCE = 120
 """Seconds until the trial is given up on a machine that is busy."""
 _LARGEST_TEMPLATE = 1_000_000
@@ -85,7 +86,7 @@ def _tried(templates: tuple[str, ...], tokenizer: str | None) -> str:
     if answer:
         return str(json.loads(answer))
     return (
-        f"its chat template or tokenizer takes more than {SECONDS} seconds or {MEMORY // 1_000_000_000} GB for a few "
+        f"its chat template or tokenizer takes more than {SECONDS} seconds or {MEMORY // 1_000_000} MB for a few "
         "words; fetch the model again"
     )
 
@@ -95,7 +96,7 @@ def _limit() -> None:
         import resource
     except ImportError:  # Windows has no such limits; there the parent's patience is the only one.
         return
-    for kind, amount in ((resource.RLIMIT_CPU, SECONDS), (resource.RLIMIT_AS, MEMORY)):
+    for kind, amount in ((resource.RLIMIT_CPU, SECONDS), (resource.RLIMIT_DATA, MEMORY)):
         _, hard = resource.getrlimit(kind)
         resource.setrlimit(kind, (amount if hard == resource.RLIM_INFINITY else min(amount, hard), hard))
 

@@ -198,3 +198,48 @@ def test_leaving_the_file_keeps_values_and_ties(tmp_path: Path) -> None:
     assert module.weight.data_ptr() != mapped
     assert module.weight.equal(before)
     assert both[1].weight is module.weight
+
+
+KINDS = [torch.int8, torch.uint8, torch.int32, torch.int64, torch.bool, torch.complex64, torch.float8_e4m3fn]
+
+
+@pytest.mark.parametrize("dtype", KINDS, ids=str)
+def test_what_is_no_float_is_none_even_of_the_right_shape(dtype: torch.dtype) -> None:
+    tensors = {"weight": torch.zeros(2, 3).to(dtype), "bias": torch.zeros(2)}
+    name = str(dtype).removeprefix("torch.")
+    with pytest.raises(CheckpointError, match=rf"1 of another type: weight {name} \[2, 3\] for float32 \[2, 3\]"):
+        load_strictly_(nn.Linear(3, 2), tensors, "weights.pt")
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.int32, torch.float32, torch.bool], ids=str)
+def test_an_integer_is_exactly_of_its_type(dtype: torch.dtype) -> None:
+    module = nn.Module()
+    module.register_buffer("weight", torch.zeros(2, dtype=torch.int8))
+    with pytest.raises(CheckpointError, match="1 of another type: weight"):
+        load_strictly_(module, {"weight": torch.zeros(2, dtype=dtype)}, "weights.pt")
+    load_strictly_(module, {"weight": torch.ones(2, dtype=torch.int8)}, "weights.pt")
+    assert module.weight.tolist() == [1, 1]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers_are_refused_with_their_file(value: float) -> None:
+    tensors = {"weight": torch.full((2, 3), value), "bias": torch.zeros(2)}
+    with pytest.raises(CheckpointError, match=r"weights\.pt: the tensor 'weight' is not finite; the model is damaged"):
+        load_strictly_(nn.Linear(3, 2), tensors, "weights.pt")
+
+
+@pytest.mark.parametrize("name", ["a\x1b[31m\nb", "n" * 100_000], ids=["escapes", "long"])
+def test_names_of_tensors_are_shown_short_and_plain(name: str) -> None:
+    with pytest.raises(CheckpointError, match="1 unexpected: ") as caught:
+        load_strictly_(nn.Linear(3, 2, bias=False), {"weight": torch.zeros(2, 3), name: torch.zeros(1)}, "weights.pt")
+    assert len(str(caught.value)) <= 300
+    assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    "tensor", [torch.zeros(2, device="meta"), torch.zeros(2).to_sparse()], ids=["without data", "sparse"]
+)
+def test_a_tensor_that_is_no_plain_one_is_refused(tensor: torch.Tensor, tmp_path: Path) -> None:
+    torch.save({"a": tensor}, tmp_path / "model.pt")
+    with pytest.raises(SourceError, match="a is no plain tensor"):
+        read_tensors(tmp_path / "model.pt")

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
+import time
 from typing import Any
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from core.drawn import FLOAT8, MULTIPLIED, PACKED, SCHEMES, linear, name_of, normal, quantized
@@ -143,6 +147,30 @@ def test_descriptions_by_pattern_are_not_our_own(targets: list[str]) -> None:
     assert not compressed_tensors.is_own(config)
     with pytest.raises(SourceError, match="names layers by pattern"):
         compressed_tensors.prepare_(Net(), config)
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        r"re:(a+)+$", r"re:(([a-z0-9_.]+)+)+\.experts\.\d+\.never!", r"re:layers\.(x|y)*\.experts\.\d+\.w",
+        r"re:layers\.\d+\d+\d+\.experts\.\d+\.w", r"re:.*\.experts\.\d+\.w", r"re:l\.[0-9]+\.experts\.\d+\.w",
+        r"re:layers.0.experts\.\d+\.w", r"re:(layers|other)\.0\.w(?=x)", r"re:\.experts\.\d+", "re:", "re:layers",
+    ],
+)  # fmt: skip
+def test_a_pattern_that_is_not_written_here_is_never_matched(target: str) -> None:
+    config = foreign(targets=[target])
+    assert not compressed_tensors.is_own(config)
+    with pytest.raises(SourceError, match="names layers by pattern"):
+        compressed_tensors.prepare_(Net(), config)
+
+
+@given(st.text(r"re:()|\.d+*?[]a-1^$", max_size=30))
+def test_no_text_as_a_pattern_takes_long(text: str) -> None:
+    config = foreign(targets=[f"re:{text}.experts.\\d+"])
+    begin = time.process_time()
+    with contextlib.suppress(SourceError):
+        compressed_tensors.prepare_(Net(), config)
+    assert time.process_time() - begin < 5
 
 
 @pytest.mark.parametrize("config", [
