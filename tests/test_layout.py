@@ -44,13 +44,12 @@ FLOORS = [
         "steps",
         "device",
         "interpreter",
-        "interruption",
         "machine",
         "published_plugins",
         "process_state",
         "telemetry",
     ],
-    ["errors"],
+    ["errors", "interruption"],
 ]
 """From the top down; a module imports only from floors below its own, or from its own folder."""
 
