@@ -64,10 +64,14 @@ def reserved(path: str | Path, overwrite: bool = False, replaceable: Replaceable
         OutputError: Another run holds it, which is named; or nothing can be written there.
     """
     path = Path(path)
-    if not is_claimed(path):
-        # Later, what came meanwhile is not replaced, and the work is kept beside it.
-        refuse_existing(path, overwrite, replaceable)
+    if is_claimed(path):
+        # What comes during the work is not replaced, and the work is kept beside it.
+        yield
+        return
+    refuse_existing(path, overwrite, replaceable)
     with claim(path):
+        # What a killed run had set aside is back, or another run has ended since.
+        refuse_existing(path, overwrite, replaceable)
         yield
 
 
