@@ -44,7 +44,6 @@ FLOORS = [
         "steps",
         "device",
         "interpreter",
-        "interruption",
         "machine",
         "network",
         "published_plugins",
@@ -52,7 +51,7 @@ FLOORS = [
         "telemetry",
     ],
     ["source_errors"],
-    ["errors"],
+    ["errors", "interruption"],
     ["plain_text"],
 ]
 """From the top down; a module imports only from floors below its own, or from its own folder."""

@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, TextIO
 
+from sottovoce.interruption import held_back
+
 
 class _Turn(threading.local):
     """How often the thread that asks has entered."""
@@ -61,7 +63,8 @@ def released() -> Iterator[None]:
         yield
     finally:
         if depth:
-            _lock.acquire()
+            with held_back():
+                _lock.acquire()
             _turn.depth = depth
 
 

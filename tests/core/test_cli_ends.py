@@ -125,7 +125,6 @@ def test_a_second_request_to_end_while_the_first_is_told_is_heeded_quietly(
         os.kill(os.getpid(), number)
         return 0
 
-    monkeypatch.setattr("sottovoce.cli.ending._asked", [])
     monkeypatch.setattr(cli, "cli", interrupted)
     monkeypatch.setattr(cli, "_fail", ask_again)
     assert run("recipes").code == 130

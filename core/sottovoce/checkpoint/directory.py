@@ -64,10 +64,14 @@ def reserved(path: str | Path, overwrite: bool = False, replaceable: Replaceable
         OutputError: Another run holds it, which is named; or nothing can be written there.
     """
     path = Path(path)
-    if not is_claimed(path):
-        # Later, what came meanwhile is not replaced, and the work is kept beside it.
-        refuse_existing(path, overwrite, replaceable)
+    if is_claimed(path):
+        # What comes during the work is not replaced, and the work is kept beside it.
+        yield
+        return
+    refuse_existing(path, overwrite, replaceable)
     with claim(path):
+        # What a killed run had set aside is back, or another run has ended since.
+        refuse_existing(path, overwrite, replaceable)
         yield
 
 
@@ -83,11 +87,15 @@ def refuse_existing(path: str | Path, overwrite: bool = False, replaceable: Repl
     """Raise before any work is done when ``path`` may not be written.
 
     Raises:
-        UsageError: ``path`` exists and ``overwrite`` is false, it is a file, we work in it, or it is not
-            ``replaceable``.
+        UsageError: ``path`` exists and ``overwrite`` is false, it is a file, we work in it, it is not
+            ``replaceable``, or its name is no UTF-8.
         OutputError: The file system cannot tell: a name that is too long, a directory that may not be looked into.
     """
     path = Path(path)
+    try:
+        path.name.encode()
+    except UnicodeEncodeError:
+        raise UsageError(f"{path}: the name is no UTF-8, which a report is written in; give another output") from None
     try:
         exists = path.is_symlink() or path.exists()
         is_directory = path.is_dir() and not path.is_symlink()

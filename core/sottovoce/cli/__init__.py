@@ -79,7 +79,7 @@ def _call() -> None:
         return
     except SystemExit:
         # click ends the process itself where nobody reads its help to the end, and wraps the stream then.
-        if type(sys.stdout).__name__ != "PacifyFlushWrapper":
+        if not type(sys.stdout).__name__.endswith("PacifyFlushWrapper"):
             raise
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import time
 
 INTERRUPTED = 130
 
@@ -17,16 +18,27 @@ class Ended(BaseException):
 
 _asked: list[Ended] = []
 """What the process was asked to end by: while FunASR is imported, an exception from a signal is lost there."""
+_PATIENCE = 1.0
+"""Seconds after a request in which another means the same: the first is on its way."""
+_raised = float("-inf")
+"""When the last request was raised."""
 
 
 def handle_signals() -> None:
     """Let a terminated process clean up as an interrupted one does; handlers that somebody else set stay."""
+    global _raised
+    _asked.clear()
+    _raised = float("-inf")
     for number, ordinary in ((signal.SIGTERM, signal.SIG_DFL), (signal.SIGINT, signal.default_int_handler)):
         if signal.getsignal(number) == ordinary:
             signal.signal(number, _end)
 
 
 def _end(number: int, _: object) -> None:
+    global _raised
+    if time.monotonic() < _raised + _PATIENCE:
+        return
+    _raised = time.monotonic()
     interrupted = number == signal.SIGINT
     _asked.append(Ended("interrupted", INTERRUPTED) if interrupted else Ended("terminated", 128 + number))
     raise KeyboardInterrupt if interrupted else _asked[-1]
@@ -34,6 +46,8 @@ def _end(number: int, _: object) -> None:
 
 def ignore_signals() -> None:
     """Let nothing come between the last word and the end, which is near."""
+    global _raised
+    _raised = float("inf")
     for number in (signal.SIGTERM, signal.SIGINT):
         if signal.getsignal(number) == _end:
             signal.signal(number, signal.SIG_IGN)

@@ -23,7 +23,7 @@ from sottovoce.checkpoint import lock_file, new_directory
 from sottovoce.checkpoint.claim import claim
 from sottovoce.checkpoint.directory import reserved
 from sottovoce.checkpoint.ownership import MARKER
-from sottovoce.errors import OutputError
+from sottovoce.errors import OutputError, UsageError
 
 HOLD = """
 import sys, time
@@ -123,6 +123,17 @@ def test_an_output_that_a_killed_run_had_set_aside_is_put_back(
     with claim(out):
         assert names(out) == [MARKER]
     assert names(tmp_path) == ["out"]
+
+
+def test_an_output_that_was_put_back_is_not_replaced_without_leave(tmp_path: Path) -> None:
+    old = tmp_path / ".out.0123abcd.old.sottovoce"
+    old.mkdir()
+    (old / MARKER).touch()
+    with pytest.raises(UsageError, match="exists already"):
+        write(tmp_path / "out")
+    assert (names(tmp_path), names(tmp_path / "out")) == (["out"], [MARKER])
+    write(tmp_path / "out", overwrite=True)
+    assert names(tmp_path / "out") == ["new.txt"]
 
 
 def test_a_thread_enters_again_and_another_does_not(tmp_path: Path) -> None:

@@ -283,3 +283,9 @@ def test_without_a_working_directory_an_absolute_place_is_written(
     with new_directory(old, overwrite=True) as temporary:
         (temporary / "new.txt").touch()
     assert names(old) == ["new.txt"]
+
+
+def test_a_name_that_is_no_text_is_refused_before_the_work(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="the name is no UTF-8"), reserved(tmp_path / os.fsdecode(b"out\xff")):
+        raise AssertionError
+    assert names(tmp_path) == []
