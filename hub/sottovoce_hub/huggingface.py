@@ -44,7 +44,7 @@ class HuggingFace:
         from sottovoce.network.huggingface import attend
 
         _check(repository, token)
-        attend()
+        attend(token)
         self.repository = repository
         self.branch = branch or MAIN
         self._token = token

@@ -24,6 +24,7 @@ DEFAULT = 60.0
 LEAST = 1000
 """Bytes that must move within the time limit: a hub that gives one a second gives nothing."""
 
+_LONGEST = 1_000_000.0
 _LOOK = 0.1
 """Seconds between two looks at a call."""
 
@@ -156,7 +157,7 @@ def time_limit() -> float:
         limit = math.nan
     if not 0 < limit < math.inf:
         raise UsageError(f"{VARIABLE}: {text[:50]!r} is no number of seconds; give one, such as {DEFAULT:g}")
-    return limit
+    return min(limit, _LONGEST)
 
 
 def attended(call: Callable[[], _Result], problem: Callable[[str], SottovoceError]) -> _Result:
@@ -183,7 +184,8 @@ def attended(call: Callable[[], _Result], problem: Callable[[str], SottovoceErro
         line.ended = True
     except BaseException:
         line.stop()
-        _threads.append(thread)
+        if thread.ident is not None:
+            _threads.append(thread)
         raise
     finally:
         _open.remove(line)

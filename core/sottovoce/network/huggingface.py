@@ -12,6 +12,7 @@ from typing import Any
 from sottovoce.errors import SourceError
 from sottovoce.network import xet
 from sottovoce.network.attended import Line, current
+from sottovoce.network.logs import clean_logs
 from sottovoce.network.sockets import watch
 from sottovoce.network.wording import shown
 
@@ -39,12 +40,17 @@ class _Attending:
         return client
 
 
-def attend() -> None:
-    """Have the client's connections watched from now on, and its transfers to and from the chunked store."""
+def attend(token: str | None) -> None:
+    """Have the client's connections watched from now on, and its transfers to and from the chunked store.
+
+    Args:
+        token: What it is given, which must not be shown in what it logs.
+    """
     from huggingface_hub import set_client_factory
     from huggingface_hub.utils import _http
 
     xet.attend()
+    clean_logs("huggingface_hub", token)
     factory = _http._GLOBAL_CLIENT_FACTORY
     if not isinstance(factory, _Attending):
         set_client_factory(_Attending(factory))
