@@ -96,6 +96,26 @@ def test_what_a_hub_repeats_of_the_token_is_not_logged(hub: Hub) -> None:
     assert "\x1b" not in logged
 
 
+def test_a_listing_without_end_is_left(hugging_face: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sottovoce.network.huggingface._PAGES", 20)
+    next_page = {"Link": f'<{hugging_face.server.address}/api/models/{NAME}/tree/main?cursor=x>; rel="next"'}
+    hugging_face.server.fail("refuse", "GET", "/tree/", status=200, body=[], headers=next_page, times=1000)
+    with pytest.raises(SourceError, match="lists more than 20 pages of files, which no model has"):
+        hugging_face.pull()
+
+
+def test_what_a_hub_remarks_about_a_card_is_cleaned(
+    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with run("hf", tmp_path / "hub") as hub:
+        monkeypatch.setenv("HF_TOKEN", hub.token)
+        remark = {"errors": [], "warnings": [{"message": f"\x1b[31mbad {hub.token}"}]}
+        hub.server.fail("refuse", "POST", "validate-yaml", status=200, body=remark, times=9)
+        with pytest.warns(UserWarning, match=r"bad \*\*\*") as caught:
+            hub.push(small)
+        assert all(str(each.message).isprintable() for each in caught)
+
+
 def names_outside(home: Path) -> list[str]:
     return [name.format(home) for name in OUTSIDE]
 

@@ -47,6 +47,8 @@ class Line:
         self._waiting, self._since, self._waited = 0, 0.0, 0.0
         self._answered: weakref.WeakSet[Any] = weakref.WeakSet()
         self._others = weakref.WeakSet(threading.enumerate())
+        self.pages = 0
+        """Pages of listings that came."""
         self.ended = False
         """Whether the call has come to its own end."""
 

@@ -21,6 +21,8 @@ COMMIT = re.compile(r"[0-9a-f]{40}")
 _ETAG = re.compile(r"(?:W/)?\"?[0-9A-Za-z][\w.+=-]{0,199}\"?", re.ASCII)
 """What may name a file of the cache: no path, no ``..``."""
 _CHECKED = {"ETag": _ETAG, "X-Linked-Etag": _ETAG, "X-Repo-Commit": COMMIT}
+_PAGES = 1000
+"""Pages of a listing that are read; each is of a thousand files, and the hub may name a next one for ever."""
 _DIGEST = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 
@@ -83,7 +85,7 @@ def _check(response: Any) -> None:
     """Look at what the client would make paths of, before it does.
 
     Raises:
-        SourceError: It is no digest and no commit's id.
+        SourceError: It is no digest and no commit's id, or it does not end.
     """
     line = current()
     if line is None:
@@ -92,6 +94,10 @@ def _check(response: Any) -> None:
     for name, pattern in _CHECKED.items():
         if (value := response.headers.get(name)) is not None and not pattern.fullmatch(value):
             raise _refused(f"the header {name} {value!r}")
+    if "/tree/" in response.url.path:
+        line.pages += 1
+        if line.pages > _PAGES:
+            raise SourceError(f"the hub lists more than {_PAGES} pages of files, which no model has")
     if response.is_success and response.url.path.startswith("/api/models/"):
         response.read()
         with contextlib.suppress(ValueError, RecursionError):  # The client says so of what is no JSON.
