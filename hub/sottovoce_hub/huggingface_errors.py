@@ -65,7 +65,8 @@ def cleaned_warnings() -> Iterator[None]:
         warnings.simplefilter("always")
         yield
     for warning in said:
-        warnings.warn(shown(warning.message, own_tokens()), warning.category, stacklevel=3)
+        text = shown(warning.message, own_tokens())
+        warnings.warn_explicit(text, warning.category, warning.filename, warning.lineno)
 
 
 def patiently(call: Callable[[], _Result]) -> _Result:

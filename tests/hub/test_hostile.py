@@ -104,18 +104,6 @@ def test_a_listing_without_end_is_left(hugging_face: Hub, monkeypatch: pytest.Mo
         hugging_face.pull()
 
 
-def test_what_a_hub_remarks_about_a_card_is_cleaned(
-    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with run("hf", tmp_path / "hub") as hub:
-        monkeypatch.setenv("HF_TOKEN", hub.token)
-        remark = {"errors": [], "warnings": [{"message": f"\x1b[31mbad {hub.token}"}]}
-        hub.server.fail("refuse", "POST", "validate-yaml", status=200, body=remark, times=9)
-        with pytest.warns(UserWarning, match=r"bad \*\*\*") as caught:
-            hub.push(small)
-        assert all(str(each.message).isprintable() for each in caught)
-
-
 def names_outside(home: Path) -> list[str]:
     return [name.format(home) for name in OUTSIDE]
 
