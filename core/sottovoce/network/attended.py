@@ -182,7 +182,7 @@ def attended(call: Callable[[], _Result], problem: Callable[[str], SottovoceErro
         while thread.is_alive():
             thread.join(_LOOK)
             if line.is_dead() and not outcome.done():
-                raise problem(f"it gave next to nothing for {line.limit:g} s")
+                raise problem(f"it gave next to nothing for {line.limit:g} s ({VARIABLE})")
         line.ended = True
     except BaseException:
         line.stop()
