@@ -12,7 +12,15 @@ from sottovoce.errors import PublishError
 from sottovoce.network.wording import listed, shown
 from sottovoce_hub.destination import Commit, File, Survey
 from sottovoce_hub.huggingface_change import Change, compare
-from sottovoce_hub.huggingface_errors import ATTEMPTS, explained, is_missing, is_passing, patiently, pause
+from sottovoce_hub.huggingface_errors import (
+    ATTEMPTS,
+    cleaned_warnings,
+    explained,
+    is_missing,
+    is_passing,
+    patiently,
+    pause,
+)
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -44,7 +52,7 @@ class HuggingFace:
         from sottovoce.network.huggingface import attend
 
         _check(repository, token)
-        attend()
+        attend(token)
         self.repository = repository
         self.branch = branch or MAIN
         self._token = token
@@ -200,14 +208,15 @@ class HuggingFace:
         operations = change.operations()
         for attempt in range(1, ATTEMPTS + 1):
             try:
-                info = self._api.create_commit(
-                    self.repository,
-                    operations,
-                    commit_message=change.message,
-                    revision=self.branch,
-                    parent_commit=parent,
-                    create_pr=create_pr,
-                )
+                with cleaned_warnings():
+                    info = self._api.create_commit(
+                        self.repository,
+                        operations,
+                        commit_message=change.message,
+                        revision=self.branch,
+                        parent_commit=parent,
+                        create_pr=create_pr,
+                    )
                 page = shown(info.pr_url) if info.pr_url else None
                 return Commit(url=page or self.url, revision=info.oid, pull_request=page)
             except Exception as error:

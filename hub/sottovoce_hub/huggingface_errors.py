@@ -6,6 +6,7 @@ import contextlib
 import json
 import re
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
@@ -55,6 +56,17 @@ def explained(subject: str, token: str | None) -> Iterator[None]:
         tokens = own_tokens(token)
         reason, advice = _explain(error, token or get_token())
         raise PublishError(f"{subject}: {shown(reason, tokens)}; {advice}") from fit_cause(error, tokens)
+
+
+@contextlib.contextmanager
+def cleaned_warnings() -> Iterator[None]:
+    """Pass on what the client warns of in the block without tokens and control characters: the hub says it."""
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        yield
+    for warning in said:
+        text = shown(warning.message, own_tokens())
+        warnings.warn_explicit(text, warning.category, warning.filename, warning.lineno)
 
 
 def patiently(call: Callable[[], _Result]) -> _Result:

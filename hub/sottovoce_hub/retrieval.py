@@ -89,6 +89,10 @@ def pull(
         fetched, found = fetch(Repository(id=repository, hub="hf" if hub == "hf" else "modelscope"), options)
         manifest = read_manifest(fetched)
         names = tuple(sorted(_names(fetched, manifest)))
+        if not names:
+            raise SourceError(
+                f"{repository}: nothing to pull: it has no file of a model; check the name and the revision"
+            )
         if code := [name for name in manifest or () if _runs(fetched, name)]:
             raise SourceError(
                 f"{repository}: not pulled: {listed(code)} could run where it is loaded, and no model that Sottovoce "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import pickletools
 import re
 
@@ -27,7 +28,8 @@ _SIGNATURES: tuple[tuple[re.Pattern[bytes], str], ...] = (
     (re.compile(rb"MZ.{58}", re.DOTALL), _PROGRAM),
     (re.compile(rb"(\xef\xbb\xbf)?#![ \t]*/"), _PROGRAM),
 )
-_GLOBALS = frozenset({"GLOBAL", "STACK_GLOBAL", "INST", "REDUCE", "OBJ", "NEWOBJ", "NEWOBJ_EX"})
+_NAMING = frozenset({"GLOBAL", "STACK_GLOBAL", "INST"})
+_CALLING = frozenset({"REDUCE", "INST", "OBJ", "NEWOBJ", "NEWOBJ_EX", "BUILD"})
 
 
 def runs(name: str, content: bytes, *, weights: bool = False) -> str | None:
@@ -67,12 +69,14 @@ def _is_portable(content: bytes) -> bool:
 
 def _is_old_pickle(content: bytes) -> bool:
     """Whether a file is a pickle of the oldest protocols, which are text, and calls something."""
-    calls = False
+    names: set[str] = set()
     try:
-        for operation, _, _ in pickletools.genops(content):
-            calls = calls or operation.name in _GLOBALS
+        for operation, _, place in pickletools.genops(content):
+            names.add(operation.name)
             if operation.name == "STOP":
-                return calls
+                # Nearly every letter is an operation, but words do not leave a stack in order.
+                pickletools.dis(content[: (place or 0) + 1], out=io.StringIO())
+                return bool(names & _NAMING and names & _CALLING)
     except Exception:  # Whatever is no pickle ends in any of a dozen ways.
         return False
     return False

@@ -54,8 +54,8 @@ _PATTERNS = (
      r"(?i)secret[_ -]?access[_ -]?key[\"']?\s*[:=,]\s*[\"']?[A-Za-z0-9/+]{40}(?![A-Za-z0-9/+])"),
     ("an AWS key", "ession_token essionToken ESSION_TOKEN",
      r"(?i)session[_ -]?token[\"']?\s*[:=,]\s*[\"']?[A-Za-z0-9/+=]{100,}"),
-    ("an Aliyun key", "LTAI", r"\bLTAI(?=[A-Za-z0-9]*\d)[A-Za-z0-9]{12,26}\b"),
-    ("a Tencent Cloud key", "AKID", r"\bAKID(?=[A-Za-z0-9]*\d)[A-Za-z0-9]{32}\b"),
+    ("an Aliyun key", "LTAI", r"\bLTAI(?=[A-Za-z]{0,26}\d)[A-Za-z0-9]{12,26}\b"),
+    ("a Tencent Cloud key", "AKID", r"\bAKID(?=[A-Za-z]{0,32}\d)[A-Za-z0-9]{32}\b"),
     ("a Google key", "AIza GOCSPX- ya29.",
      r"\bAIza[\w-]{35}(?![\w-])|\bGOCSPX-[\w-]{28}(?![\w-])|\bya29\.[\w-]{30,}"),
     ("a Slack token", "xapp- xoxe", r"\bxapp-\d-[A-Z0-9]+-\d+-[0-9a-f]{20,}|\bxoxe(?:\.xox[bp])?-\d-[\w-]{30,}"),
@@ -65,7 +65,7 @@ _PATTERNS = (
     ("an Azure key", "AccessKey= Q~ sig=",
      r"SharedAccessKey=[A-Za-z0-9+/]{40,}=?|\b[\w~.]{3}\dQ~[\w~.-]{31,34}(?![\w~.-])"
      r"|[?&]sv=\d{4}-\d\d-\d\d&\S*sig=[\w%+/]{40,}"),
-    ("an API key", "sk-", r"\bsk-(?=[\w-]*\d)(?=[\w-]*[A-Za-z])[\w-]{32,}"),
+    ("an API key", "sk-", r"\bsk-(?=[\w-]{0,60}\d)(?=[\w-]{0,60}[A-Za-z])[\w-]{32,}"),
     ("a password in an address", "://",
      r"\b[a-z][a-z0-9+.-]{1,20}://(?!(?:user(?:name)?|login|name):(?:pass(?:word|wd)?|token|secret)@)"
      r"[^\s/:@\"'`<>(){}$*\\]{0,100}:[^\s/@\"'`<>(){}$*\\]{3,200}@[\w.-]+"),

@@ -19,6 +19,7 @@ _PIECE = 16_000_000
 _ENDS = 8_000_000
 """Bytes at either end of a file that is no text, as large weights are: what they are made of does not stand there."""
 _OVERLAP = 8_000
+_SAMPLE = 65_536
 _BEFORE, _AFTER = 200, 3_000
 """Characters around a hint that are looked at."""
 _DEEPEST = 2
@@ -56,7 +57,8 @@ def find_secret(content: Path | bytes, own: Collection[str] = ()) -> tuple[str, 
 def _pieces(content: Path | bytes) -> Iterator[tuple[bytes, bool]]:
     """What is looked at of a file, and whether it is text."""
     size = len(content) if isinstance(content, bytes) else content.stat().st_size
-    is_text = _is_text(_read(content, 0, 65_536))
+    # Weights may begin with pages of text.
+    is_text = all(_is_text(_read(content, place, _SAMPLE)) for place in (0, size // 2, max(size - _SAMPLE, 0)))
     starts = range(0, max(size - _OVERLAP, 1), _PIECE - _OVERLAP)
     if not is_text and size > 2 * _ENDS:
         yield _read(content, 0, _ENDS), False
@@ -123,24 +125,25 @@ def _unescaped(text: str) -> str | None:
 
 
 def _find_encoded(text: str, own: Collection[str], depth: int) -> tuple[str, int] | None:
-    for match in _ENCODED.finditer(text):
-        for run in _runs(text, match):
-            content = _from_base64(run)
-            if content is not None and (met := _find(_decoded(content), own, True, depth + 1)) is not None:
-                return met[0], match.start()
+    for place, run in _runs(text):
+        content = _from_base64(run)
+        if content is not None and (met := _find(_decoded(content), own, True, depth + 1)) is not None:
+            return met[0], place
     return None
 
 
-def _runs(text: str, match: re.Match[str]) -> Iterator[str]:
-    """What may be one encoded text: in either alphabet, and in several lines."""
-    run = match[0]
-    if "+" in run or "/" in run or ("-" not in run and "_" not in run):
-        yield from (part for part in re.split("[-_]", run) if len(part) >= 24)
-    else:
-        yield run
-        yield from (part for part in re.split("[-_]", run) if len(part) >= 24)
-    if len(run) >= 60 and (wrapped := _WRAPPED.match(text, match.start())):
-        yield wrapped[0]
+def _runs(text: str) -> Iterator[tuple[int, str]]:
+    """What may be one encoded text, and where: in either alphabet, and in several lines."""
+    end = 0
+    for match in _ENCODED.finditer(text):
+        run, start = match[0], match.start()
+        parts = [part for part in re.split("[-_]", run) if len(part) >= 24]
+        if run not in parts and "+" not in run and "/" not in run:
+            yield start, run
+        yield from ((start, part) for part in parts)
+        if len(run) >= 60 and start >= end and (wrapped := _WRAPPED.match(text, start)):
+            end = wrapped.end()
+            yield start, wrapped[0]
 
 
 def _from_base64(text: str) -> bytes | None:

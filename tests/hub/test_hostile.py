@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import logging
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
@@ -74,6 +76,32 @@ def test_what_a_hub_repeats_of_the_token_is_not_shown(hub: Hub, small: Path, ver
         assert token[:-3] not in text
         assert token[4:] not in text
         assert "\x1b" not in text
+
+
+def test_what_a_hub_repeats_of_the_token_is_not_logged(hub: Hub) -> None:
+    said = f"\x1b[31mbad Bearer {hub.token}\x1b[0m"
+    body = {"error": said, "Message": said, "Code": 400}
+    warning = {"X-HF-Warning": f"topic; bad Bearer {hub.token}"}
+    hub.server.fail("refuse", "", WEIGHTS, status=400, body=body, headers=warning, times=1000)
+    logger = logging.getLogger("huggingface_hub" if hub.kind == "hf" else "modelscope_hub")
+    logger.addHandler(handler := logging.StreamHandler(io.StringIO()))
+    try:
+        with pytest.raises(SourceError):
+            hub.pull()
+    finally:
+        logger.removeHandler(handler)
+    logged = handler.stream.getvalue()
+    assert "bad" in logged
+    assert hub.token not in logged
+    assert "\x1b" not in logged
+
+
+def test_a_listing_without_end_is_left(hugging_face: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sottovoce.network.huggingface._PAGES", 20)
+    next_page = {"Link": f'<{hugging_face.server.address}/api/models/{NAME}/tree/main?cursor=x>; rel="next"'}
+    hugging_face.server.fail("refuse", "GET", "/tree/", status=200, body=[], headers=next_page, times=1000)
+    with pytest.raises(SourceError, match="lists more than 20 pages of files, which no model has"):
+        hugging_face.pull()
 
 
 def names_outside(home: Path) -> list[str]:

@@ -153,6 +153,13 @@ def test_what_the_hub_remarks_about_a_card_is_passed_on(server, hub):
     assert hub.repositories[NAME].files() == FILES
 
 
+def test_what_the_hub_remarks_is_cleaned(server, hub):
+    hub.card_warnings = [f"\x1b[31mnot good, {ALICE}\x1b[0m"]
+    with pytest.warns(UserWarning, match=r"not good, hf_\*\*\*") as caught:
+        publish(server)
+    assert all(str(each.message).isprintable() for each in caught)
+
+
 def test_what_the_repositorys_gitignore_leaves_out_is_an_error(server, hub):
     publish(server, {".gitignore": b"config.json\n"})
     with pytest.raises(PublishError, match=r"config.json did not change .*\.gitignore"):

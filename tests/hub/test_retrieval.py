@@ -184,6 +184,14 @@ def test_a_model_that_is_not_ours_has_no_digests(running: Running, home: Path) -
     assert "code.py" not in report["files"]
 
 
+def test_a_repository_without_files_of_a_model_is_an_error(running: Running, home: Path) -> None:
+    names = [name for name in running.repository.files() if name != ".gitattributes"]
+    running.add({".gitignore": b"x", "run.sh": b"x"}, *names)
+    [problem] = running.pull(home)
+    assert problem.startswith("SourceError alice/toy: nothing to pull: it has no file of a model")
+    assert not (home.parent / "pulled").exists()
+
+
 def test_a_private_repository_takes_a_token(running: Running, home: Path) -> None:
     running.repository.private = True
     without, wrong, right = running.pull(home, {}, {"token": "hf_wrong"}, {"token": "hf_alice0secret"})

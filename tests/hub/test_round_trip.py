@@ -154,6 +154,8 @@ class Hubs:
         environment = client.environment(self.server, self.folder / home) | {
             "MODELSCOPE_ENDPOINT": self.site_server.address, "TQDM_DISABLE": "1",
         }  # fmt: skip
+        if interpreter != sys.executable:
+            environment["PYTHONPATH"] = str(client.TESTS)  # It has nothing of ours.
         done = subprocess.run(
             [interpreter, "-W", "ignore", "-c", code], input=json.dumps(job), capture_output=True, text=True,
             check=False, env=environment, timeout=900,

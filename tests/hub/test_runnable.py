@@ -84,7 +84,19 @@ def test_a_text_that_is_no_script_is_data(text: str) -> None:
     assert text.lstrip("\ufeff").startswith("#!") or runs("notes.txt", text.encode("utf-8", "ignore")) is None
 
 
-@pytest.mark.parametrize("text", ["MZ is a word", "config\nother\nwords.", "(lp0\n.", "BZh9", "cos\nsystem\n", ""])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "MZ is a word",
+        "config\nother\nwords.",
+        "(lp0\n.",
+        "BZh9",
+        "cos\nsystem\n",
+        "",
+        "tiny-data.txt b\nR.",
+        "cat\ndog\n.",
+    ],
+)
 def test_words_by_which_programs_begin_are_data(text: str) -> None:
     assert runs("vocab.txt", text.encode()) is None
 

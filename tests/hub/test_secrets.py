@@ -161,6 +161,20 @@ def test_a_vocabulary_is_no_secret(count: int, form: str) -> None:
     assert find_secret(content.encode()) is None
 
 
+def test_weights_that_begin_with_pages_of_text_are_no_text() -> None:
+    header = json.dumps({f"layers.{number}.weight": {"dtype": "I8"} for number in range(5000)}).encode()
+    weights = random.Random(0).randbytes(300_000)
+    assert find_secret(header + weights + b"hf_" + drawn(WORD, 34).encode()) == ("a Hugging Face token", None)
+    assert find_secret(header + b" hf_" + drawn(WORD, 34).encode() + b" " + weights) == ("a Hugging Face token", None)
+
+
+@pytest.mark.parametrize("line", ["A" * 76, "://" * 25, "-----BEGIN ", "eyJ.eyJ.", "sk-", "LTAI", "%25", "\\u0041"])
+def test_a_file_of_nothing_but_hints_is_looked_through_in_time_that_grows_with_it(line: str) -> None:
+    # Were it to grow with its square, this would take hours.
+    assert find_secret(f"{line}\n".encode() * (2_000_000 // len(line))) is None
+    assert find_secret(line.encode() * (2_000_000 // len(line))) is None
+
+
 @given(st.binary(max_size=3000))
 def test_any_bytes_are_looked_through(content: bytes) -> None:
     assert find_secret(content) is None

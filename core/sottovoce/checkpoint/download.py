@@ -147,7 +147,7 @@ def _from_hugging_face(repository: Repository, options: LoadOptions, look: Look 
 
     from sottovoce.network.huggingface import attend
 
-    attend()
+    attend(options.token)
     revision = options.revision or repository.revision
 
     def snapshot(patterns: list[str] | None = None) -> Path:

@@ -24,6 +24,7 @@ DEFAULT = 60.0
 LEAST = 1000
 """Bytes that must move within the time limit: a hub that gives one a second gives nothing."""
 
+_LONGEST = 1_000_000.0
 _LOOK = 0.1
 """Seconds between two looks at a call."""
 
@@ -46,6 +47,8 @@ class Line:
         self._waiting, self._since, self._waited = 0, 0.0, 0.0
         self._answered: weakref.WeakSet[Any] = weakref.WeakSet()
         self._others = weakref.WeakSet(threading.enumerate())
+        self.pages = 0
+        """Pages of listings that came."""
         self.ended = False
         """Whether the call has come to its own end."""
 
@@ -156,7 +159,7 @@ def time_limit() -> float:
         limit = math.nan
     if not 0 < limit < math.inf:
         raise UsageError(f"{VARIABLE}: {text[:50]!r} is no number of seconds; give one, such as {DEFAULT:g}")
-    return limit
+    return min(limit, _LONGEST)
 
 
 def attended(call: Callable[[], _Result], problem: Callable[[str], SottovoceError]) -> _Result:
@@ -179,11 +182,12 @@ def attended(call: Callable[[], _Result], problem: Callable[[str], SottovoceErro
         while thread.is_alive():
             thread.join(_LOOK)
             if line.is_dead() and not outcome.done():
-                raise problem(f"it gave next to nothing for {line.limit:g} s")
+                raise problem(f"it gave next to nothing for {line.limit:g} s ({VARIABLE})")
         line.ended = True
     except BaseException:
         line.stop()
-        _threads.append(thread)
+        if thread.ident is not None:
+            _threads.append(thread)
         raise
     finally:
         _open.remove(line)

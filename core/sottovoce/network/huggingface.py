@@ -12,6 +12,7 @@ from typing import Any
 from sottovoce.errors import SourceError
 from sottovoce.network import xet
 from sottovoce.network.attended import Line, current
+from sottovoce.network.logs import clean_logs
 from sottovoce.network.sockets import watch
 from sottovoce.network.wording import shown
 
@@ -20,6 +21,8 @@ COMMIT = re.compile(r"[0-9a-f]{40}")
 _ETAG = re.compile(r"(?:W/)?\"?[0-9A-Za-z][\w.+=-]{0,199}\"?", re.ASCII)
 """What may name a file of the cache: no path, no ``..``."""
 _CHECKED = {"ETag": _ETAG, "X-Linked-Etag": _ETAG, "X-Repo-Commit": COMMIT}
+_PAGES = 1000
+"""Pages of a listing that are read; each is of a thousand files, and the hub may name a next one for ever."""
 _DIGEST = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 
@@ -39,12 +42,17 @@ class _Attending:
         return client
 
 
-def attend() -> None:
-    """Have the client's connections watched from now on, and its transfers to and from the chunked store."""
+def attend(token: str | None) -> None:
+    """Have the client's connections watched from now on, and its transfers to and from the chunked store.
+
+    Args:
+        token: What it is given, which must not be shown in what it logs.
+    """
     from huggingface_hub import set_client_factory
     from huggingface_hub.utils import _http
 
     xet.attend()
+    clean_logs("huggingface_hub", token)
     factory = _http._GLOBAL_CLIENT_FACTORY
     if not isinstance(factory, _Attending):
         set_client_factory(_Attending(factory))
@@ -77,7 +85,7 @@ def _check(response: Any) -> None:
     """Look at what the client would make paths of, before it does.
 
     Raises:
-        SourceError: It is no digest and no commit's id.
+        SourceError: It is no digest and no commit's id, or it does not end.
     """
     line = current()
     if line is None:
@@ -86,6 +94,10 @@ def _check(response: Any) -> None:
     for name, pattern in _CHECKED.items():
         if (value := response.headers.get(name)) is not None and not pattern.fullmatch(value):
             raise _refused(f"the header {name} {value!r}")
+    if "/tree/" in response.url.path:
+        line.pages += 1
+        if line.pages > _PAGES:
+            raise SourceError(f"the hub lists more than {_PAGES} pages of files, which no model has")
     if response.is_success and response.url.path.startswith("/api/models/"):
         response.read()
         with contextlib.suppress(ValueError, RecursionError):  # The client says so of what is no JSON.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from sottovoce.network.attended import current, time_limit
+from sottovoce.network.logs import clean_logs
 from sottovoce.network.sockets import watch
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ class _Connecting:
 
 
 def attend(api: HubApi) -> HubApi:
-    """Have the connections of a client watched that are opened from now on.
+    """Have the connections of a client watched that are opened from now on, and cleaned what it logs.
 
     Returns:
         The client.
@@ -39,6 +40,7 @@ def attend(api: HubApi) -> HubApi:
             if isinstance(session, Session):
                 for adapter in session.adapters.values():
                     _attend(adapter)
+    clean_logs("modelscope_hub", api.legacy.token)
     return api
 
 

@@ -1,0 +1,130 @@
+"""A call ends with its result, with its error, when nothing moves, or when it is interrupted."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from sottovoce.errors import SourceError
+from sottovoce.network.attended import VARIABLE, Abandoned, attended, current, is_anything_left
+from sottovoce.network.sockets import watch
+
+LONG = 30
+
+
+@pytest.fixture
+def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        ours = socket.create_connection(server.getsockname())
+        theirs, _ = server.accept()
+        watch(ours)
+        with ours, theirs:
+            yield ours, theirs
+
+
+@pytest.fixture(autouse=True)
+def limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(VARIABLE, "0.3")
+
+
+def test_a_result_and_an_error_are_those_of_the_call() -> None:
+    assert attended(lambda: 7, SourceError) == 7
+    with pytest.raises(ZeroDivisionError):
+        attended(lambda: 1 / 0, SourceError)
+    with pytest.raises(KeyboardInterrupt):
+        attended(lambda: (_ for _ in ()).throw(KeyboardInterrupt), SourceError)
+    assert current() is None
+
+
+def test_work_that_waits_for_no_one_may_take_long() -> None:
+    assert attended(lambda: time.sleep(0.8), SourceError) is None
+
+
+def test_silence_ends_a_call_and_the_thread_that_waits(pair: tuple[socket.socket, socket.socket]) -> None:
+    with pytest.raises(SourceError, match="it gave next to nothing for 0.3 s"):
+        attended(lambda: pair[0].recv(10), SourceError)
+    assert not is_anything_left(LONG)
+
+
+def test_a_byte_at_a_time_is_nothing_and_much_is_something(pair: tuple[socket.socket, socket.socket]) -> None:
+    ours, theirs = pair
+    ended = threading.Event()
+
+    def send(content: bytes) -> None:
+        while not ended.wait(0.05):
+            theirs.sendall(content)
+
+    def receive() -> None:
+        end = time.monotonic() + 1.5
+        while time.monotonic() < end:
+            ours.recv(100_000)
+
+    for content, outcome in ((b"x" * 2000, "ends"), (b"x", "hangs")):
+        ended.clear()
+        thread = threading.Thread(target=send, args=(content,))
+        thread.start()
+        try:
+            if outcome == "ends":
+                attended(receive, SourceError)
+            else:
+                with pytest.raises(SourceError):
+                    attended(receive, SourceError)
+        finally:
+            ended.set()
+            thread.join()
+    assert not is_anything_left(LONG)
+
+
+def test_what_nobody_reads_ends_a_call(pair: tuple[socket.socket, socket.socket]) -> None:
+    with pytest.raises(SourceError):
+        attended(lambda: pair[0].sendall(bytes(50_000_000)), SourceError)
+    assert not is_anything_left(LONG)
+
+
+def test_an_interruption_ends_the_threads_of_a_call(
+    pair: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(VARIABLE, "600")
+    seen: list[BaseException] = []
+
+    def wait() -> None:
+        try:
+            pair[0].recv(10)
+        except BaseException as error:
+            seen.append(error)
+            raise
+
+    def interrupted(self: threading.Thread, timeout: float | None = None) -> None:
+        time.sleep(0.2)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "join", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            attended(wait, SourceError)
+    assert not is_anything_left(LONG)
+    assert [type(error) for error in seen] == [Abandoned]
+
+
+def test_a_socket_that_works_for_no_call_is_as_any_other(pair: tuple[socket.socket, socket.socket]) -> None:
+    ours, theirs = pair
+    ours.settimeout(0.05)
+    with pytest.raises(TimeoutError):
+        ours.recv(10)
+    ours.settimeout(None)
+    theirs.sendall(b"word\n")
+    with ours.makefile("rb") as file:
+        assert file.readline() == b"word\n"
+    ours.sendall(b"answer")
+    assert theirs.recv(10) == b"answer"
+
+
+def test_a_timeout_of_the_clients_own_is_heeded(pair: tuple[socket.socket, socket.socket]) -> None:
+    pair[0].settimeout(0.05)
+    with pytest.raises(TimeoutError):
+        attended(lambda: pair[0].recv(10), SourceError)
+    assert pair[0].gettimeout() == 0.05
