@@ -36,7 +36,7 @@ def state() -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "how modules are made": (nn.Module.register_parameter, nn.Module.__setattr__, nn.Module.__init__),
         "how weights begin": [getattr(nn.init, name) for name in initializers],
-        "how weights are read": (torch.load, torch.serialization.get_safe_globals()),
+        "how weights are read": (torch.load, set(map(repr, torch.serialization.get_safe_globals()))),
         "hooks of all modules": [len(hooks) for hooks in _hooks()],
     }
 
