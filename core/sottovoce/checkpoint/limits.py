@@ -15,7 +15,10 @@ from sottovoce.errors import SourceError
 from sottovoce.plain_text import one_line
 
 Limits = Mapping[str, tuple[float, float]]
-"""Pattern of a whole key to the least and the largest number under it; the first that fits counts."""
+"""Pattern of a whole key to the least and the largest number under it; the first that fits counts.
+
+Under a key that is written out, and not by its end (``.*``), there is a number and nothing else.
+"""
 
 ANY = 2.0**40
 """What no number of a configuration is beyond."""
@@ -56,14 +59,17 @@ def check_numbers(config: Mapping[str, Any], path: Path, limits: Limits = LIMITS
         limits: Bounds by key; numbers of a list have the bounds of its key.
 
     Raises:
-        SourceError: A number is out of bounds; names it.
+        SourceError: A number is out of bounds, or there is a word in its place; names it.
     """
     patterns = [(re.compile(pattern), bounds) for pattern, bounds in limits.items()]
     for place, _, value in entries(config):
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            continue
         key = next((part for part in reversed(place.split(".")) if not part.isdigit()), place)
-        low, high = next((bounds for pattern, bounds in patterns if pattern.fullmatch(key)), (-ANY, ANY))
+        known = next(((pattern.pattern, bounds) for pattern, bounds in patterns if pattern.fullmatch(key)), None)
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            if isinstance(value, bool | str) and known and not known[0].startswith(".*"):
+                raise SourceError(f"{path}: {one_line(place, 60)} is {one_line(repr(value), 40)}, which is no number")
+            continue
+        low, high = known[1] if known else (-ANY, ANY)
         if not low <= value <= high:
             shown = one_line(value, 24) if isinstance(value, float) or value.bit_length() < 200 else "a huge number"
             raise SourceError(
