@@ -11,7 +11,8 @@ from typing import Any
 
 from sottovoce.errors import SourceError
 from sottovoce.network import xet
-from sottovoce.network.attended import Line, current
+from sottovoce.network.attended import current
+from sottovoce.network.line import Line
 from sottovoce.network.logs import clean_logs
 from sottovoce.network.sockets import watch
 from sottovoce.network.wording import shown

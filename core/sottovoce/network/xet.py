@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from sottovoce.network.attended import Line, current
+from sottovoce.network.attended import current
+from sottovoce.network.line import Line
 
 _OPENING = ("new_upload_commit", "new_file_download_group")
 """What begins to transfer."""

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 import pytest
 
 from sottovoce.errors import SourceError
-from sottovoce.network.attended import VARIABLE, Abandoned, attended, current, is_anything_left
+from sottovoce.network.attended import VARIABLE, attended, current, is_anything_left
+from sottovoce.network.line import Abandoned
 from sottovoce.network.sockets import watch
 
 LONG = 30
