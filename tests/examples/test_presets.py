@@ -90,7 +90,7 @@ def aligner() -> Measured:
     return Measured.of("tiny-aligner", yardstick=True)
 
 
-@pytest.fixture(params=["tiny-paraformer", "tiny-aligner"])
+@pytest.fixture(params=["tiny-paraformer", pytest.param("tiny-aligner", marks=pytest.mark.slow)])
 def measured(request: pytest.FixtureRequest) -> Measured:
     found: Measured = request.getfixturevalue("paraformer" if request.param == "tiny-paraformer" else "aligner")
     return found
@@ -102,6 +102,7 @@ def test_the_recognizer_hears_as_well_as_before(preset: str, points: float, para
     assert cer.value <= cer.baseline + points
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("preset", "points"), [("int8", 1.0), ("int8-gptq", 1.0), ("int4", 3.0), (OTHER_ENGINE, 1.0)])
 def test_the_aligner_moves_hardly_more_boundaries_than_bfloat16_does(
     preset: str, points: float, aligner: Measured

@@ -23,7 +23,7 @@ from sottovoce_omni_moe.conversation import inputs, predict
 TRAINED = ROOT / "examples" / "models" / "tiny-omni"
 DATA = ROOT / "examples" / "data" / "omni-tasks"
 RECIPES = tuple(sorted(set(PRESETS) | set(EXPERT_PRESETS) | set(OMNI_MOE.presets)))
-EVERY_DAY = ("int4", "int4-awq", "int8", "reap50-int4")
+EVERY_DAY = ("int4", "int8", "reap50-int4")
 GROUPS = [
     pytest.param(EVERY_DAY, id="every day"),
     pytest.param(tuple(name for name in RECIPES if name not in EVERY_DAY), id="the others", marks=pytest.mark.slow),
