@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 
 UNSEEN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 """Categories of characters that control or hide, such as escapes, line ends and changes of direction."""
+
+_SEQUENCES = re.compile(r"\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|[\x1b\x9b]\[?[0-?]*[ -/]*[@-~]")
+"""What a terminal takes for a command: a colour, a title."""
 
 
 def one_line(value: object, longest: int | None = None) -> str:
@@ -15,10 +19,25 @@ def one_line(value: object, longest: int | None = None) -> str:
         value: The text, or what has one.
         longest: The most characters to return; ``None`` cuts nothing.
     """
-    seen = "".join(" " if unicodedata.category(character) in UNSEEN else character for character in str(value))
-    line = " ".join(seen.split())
-    if longest is None or len(line) <= longest:
-        return line
-    # What comes next stands at the end.
+    line = " ".join(plain(str(value)).split())
+    return line if longest is None else shortened(line, longest)
+
+
+def plain(text: str) -> str:
+    """Return ``text`` without what a terminal would obey, or would not show."""
+    return "".join(map(_plain_character, _SEQUENCES.sub("", text)))
+
+
+def shortened(text: str, longest: int) -> str:
+    """Return ``text``, or both its ends where it is longer than ``longest``: an error's advice is at its end."""
+    if len(text) <= longest:
+        return text
     tail = longest // 4
-    return f"{line[: longest - tail - 3]}...{line[-tail:]}"
+    return f"{text[: longest - tail - 3]}...{text[-tail:]}"
+
+
+def _plain_character(character: str) -> str:
+    category = unicodedata.category(character)
+    if category in ("Cf", "Cs", "Co", "Cn"):
+        return ""  # A word, or a secret, could be hidden by what does not show.
+    return " " if category in UNSEEN else character

@@ -33,9 +33,9 @@ def test_a_long_text_keeps_its_beginning_and_its_end() -> None:
 
 @pytest.mark.parametrize("kind", [SourceError, CheckpointError, UnknownModelError])
 def test_an_error_that_quotes_a_repository_is_short_and_plain(kind: type[Exception]) -> None:
-    message = str(kind("a\x1b[31m\nb" + "c" * 100_000))
+    message = str(kind("a\x1b[31m\u202e\nb" + "c" * 100_000))
     assert len(message) <= 300
-    assert message.startswith("a [31m b")
+    assert message.startswith("a b")
 
 
 def test_an_error_of_our_own_words_is_not_cut() -> None:

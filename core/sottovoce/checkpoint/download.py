@@ -15,7 +15,8 @@ from sottovoce.errors import CheckpointError, SottovoceError, SourceError, Usage
 from sottovoce.network.attended import attended
 from sottovoce.network.huggingface import COMMIT
 from sottovoce.network.tokens import own_tokens
-from sottovoce.network.wording import fit_cause, listed, shortened, shown
+from sottovoce.network.wording import fit_cause, listed, shown
+from sottovoce.plain_text import shortened
 from sottovoce.process_state import released
 
 if TYPE_CHECKING:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Collection, Iterable, Sequence
+
+from sottovoce.plain_text import plain, shortened
 
 LONGEST = 300
 """Characters of a hub's words that are shown."""
@@ -15,8 +16,6 @@ _PIECE = 8
 """Characters of a token that are hidden even where the rest of it is missing."""
 _MASK = "***"
 
-_SEQUENCES = re.compile(r"\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|[\x1b\x9b]\[?[0-?]*[ -/]*[@-~]")
-"""What a terminal takes for a command: a colour, a title."""
 _SECRETS = (
     (re.compile(r"\b(bearer|basic)(\s+)(?=\S*[\d_=])[\w.~+/=-]{6,}", re.IGNORECASE), rf"\1\2{_MASK}"),
     (re.compile(r"\b(m_session_id=)[^;\s'\"]+"), rf"\1{_MASK}"),
@@ -36,16 +35,8 @@ def shown(words: object, tokens: Collection[str] = (), longest: int = LONGEST) -
         tokens: The user's, which must not stand in it, nor a piece of them.
         longest: Characters at most; both ends of a longer text are kept.
     """
-    text = without_secrets(_plain(str(words)[:_READ]), tokens)
+    text = without_secrets(plain(str(words)[:_READ]), tokens)
     return shortened(" ".join(text.split()), longest)
-
-
-def shortened(text: str, longest: int = LONGEST) -> str:
-    """Return ``text``, or both its ends where it is longer than ``longest``: an error's advice is at its end."""
-    if len(text) <= longest:
-        return text
-    head = (longest - 5) * 2 // 3
-    return f"{text[:head]} ... {text[len(text) - (longest - 5 - head) :]}"
 
 
 def listed(names: Iterable[str], most: int = 5) -> str:
@@ -75,22 +66,10 @@ def fit_cause(error: BaseException, tokens: Collection[str] = ()) -> BaseExcepti
         seen.add(id(cause))
         text = str(cause)
         lines = "".join(text.split())
-        if without_secrets(text, tokens) != text or _plain(lines) != lines:
+        if without_secrets(text, tokens) != text or plain(lines) != lines:
             return None
         waiting += [cause.__cause__, cause.__context__]
     return error
-
-
-def _plain(text: str) -> str:
-    """``text`` without what a terminal would obey, or would not show."""
-    return "".join(_character(character) for character in _SEQUENCES.sub("", text))
-
-
-def _character(character: str) -> str:
-    kind = unicodedata.category(character)
-    if kind in ("Cf", "Cs", "Co", "Cn"):
-        return ""  # A token could be hidden by what does not show.
-    return " " if kind in ("Cc", "Zl", "Zp") else character
 
 
 def _without_pieces(text: str, token: str) -> str:

@@ -35,6 +35,7 @@ LIMITS: Limits = {
     r"kernel_size|sanm_shfit|chunk_size|upsample_times": (-10_000, 10_000),
     r".*(size|units|dim|idim|dims)": (-1, 2**24),
     r"predictor_bias": (0, 16),
+    r"threshold|tail_threshold|smooth_factor2?|noise_threshold2?": (-100, 100),
     r".*dropout.*|.*_ratio": (0, 1),
     r"num_(freq|time)_mask": (0, 1_000),
 }

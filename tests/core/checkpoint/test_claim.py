@@ -210,6 +210,7 @@ def holder(**changes: Any) -> str:
         ("[]", None),
         ("\0" * 100, None),
     ],
+    ids=["alive", "alive elsewhere", "another of its number", "gone", "no number", "empty", "a list", "zeros"],
 )
 def test_without_the_systems_locks_it_counts_who_is_alive(content: str, who: str | None, tmp_path: Path) -> None:
     (tmp_path / ".out.lock.sottovoce").write_text(content)

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sottovoce.network.wording import fit_cause, listed, shortened, shown
+from sottovoce.network.wording import fit_cause, listed, shown
+from sottovoce.plain_text import shortened
 
 TOKEN = "correct-horse-battery-staple"
 SECRETS = {
