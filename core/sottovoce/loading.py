@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +12,7 @@ from sottovoce.checkpoint.download import fetch
 from sottovoce.checkpoint.guard import check_files
 from sottovoce.checkpoint.identity import class_name, refuse_code
 from sottovoce.checkpoint.manifest import check_listed, read_manifest, verify
+from sottovoce.checkpoint.plain_data import parse_json
 from sottovoce.device import check_device
 from sottovoce.errors import PluginError, SourceError
 from sottovoce.host import Host, default_host
@@ -20,6 +20,7 @@ from sottovoce.load_options import read_options
 from sottovoce.model import LoadOptions, Model, Repository, Source
 from sottovoce.process_state import exclusive
 from sottovoce.report import COMPRESSION_FILE, CompressionReport
+from sottovoce.source_errors import as_source_error
 
 if TYPE_CHECKING:
     from sottovoce.architecture import Architecture
@@ -60,7 +61,7 @@ def load_with(name: str, options: LoadOptions, host: Host) -> Model:
     architecture = host.owner_of(class_name(source.directory))
     refuse_code(source.directory)
     report = _read_report(source.directory)
-    with exclusive():
+    with exclusive(), as_source_error(source.directory, "the model that it describes cannot be loaded"):
         model = host.call("sottovoce_load", architecture, source=source, options=options)
     if not isinstance(model, Model):
         raise PluginError(
@@ -104,6 +105,6 @@ def _read_report(directory: Path) -> CompressionReport | None:
     if not path.is_file():
         return None
     try:
-        return CompressionReport.from_dict(json.loads(path.read_text(encoding="utf-8")))
+        return CompressionReport.from_dict(parse_json(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise SourceError(f"{path}: damaged ({error}); fetch or make the model again") from None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
 from collections.abc import Mapping
@@ -11,6 +10,7 @@ from pathlib import Path
 
 from sottovoce.checkpoint.guard import contained_path, read_config
 from sottovoce.checkpoint.identity import DESCRIPTION
+from sottovoce.checkpoint.plain_data import parse_json
 from sottovoce.errors import CheckpointError, SourceError
 from sottovoce.report import COMPRESSION_FILE
 
@@ -98,7 +98,7 @@ def read_manifest(directory: Path) -> dict[str, str] | None:
     if not path.is_file():
         return None
     try:
-        files = json.loads(path.read_text(encoding="utf-8"))["files"]
+        files = parse_json(path.read_text(encoding="utf-8"))["files"]
         if not all(isinstance(digest, str) for digest in files.values()):
             raise TypeError("a digest is no text")
         if not files:

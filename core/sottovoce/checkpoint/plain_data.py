@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -12,6 +13,7 @@ import yaml
 LARGEST_FILE = 32_000_000
 """Bytes of a configuration; the index of a model with ten thousand experts has three million."""
 
+_HALVES = re.compile(r"\\u[dD][89a-fA-F]")
 _PLAIN = frozenset(f"tag:yaml.org,2002:{kind}" for kind in ("map", "seq", "str", "null", "bool", "int", "float"))
 
 
@@ -34,12 +36,16 @@ def parse_json(text: str) -> Any:
     """Parse JSON.
 
     Raises:
-        ValueError: It is broken, nested too deeply, or has a number that is infinite or none.
+        ValueError: It is broken, nested too deeply, or has a number that is infinite or none, or half a character.
     """
     try:
-        return json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)
+        value = json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
+    if _HALVES.search(text):
+        # Two halves are one character; what is left of them cannot be written again.
+        json.dumps(value, ensure_ascii=False).encode()
+    return value
 
 
 def parse_yaml(text: str) -> Any:

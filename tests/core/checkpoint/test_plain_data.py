@@ -83,3 +83,10 @@ def test_a_mark_of_the_byte_order_is_no_fault(tmp_path: Path) -> None:
     path = tmp_path / "config.json"
     path.write_bytes(b"\xef\xbb\xbf{}")
     assert read_data(path) == {}
+
+
+@pytest.mark.parametrize("half", [r"\ud800", r"\uDC80", r"\udfff\ud800"])
+def test_half_a_character_is_refused_and_a_whole_one_is_read(half: str) -> None:
+    with pytest.raises(ValueError, match="surrogates"):
+        parse_json(f'{{"a": "x{half}"}}')
+    assert parse_json(r'{"a": "\ud83d\ude00"}') == {"a": "\U0001f600"}
