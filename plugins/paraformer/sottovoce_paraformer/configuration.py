@@ -11,6 +11,7 @@ from typing import Any
 from sottovoce.checkpoint import contained_path, read_config
 from sottovoce.checkpoint.guard import check_config
 from sottovoce.errors import SourceError
+from sottovoce.plain_text import one_line
 from sottovoce_paraformer import sections
 from sottovoce_paraformer.checkpoints import choose_weights
 from sottovoce_paraformer.limits import check_statistics, check_tokens, check_values
@@ -169,13 +170,19 @@ def _place_files_(
         if path is not None:
             _put_(config, keys, str(path))
         elif isinstance(written, str):
-            missing.setdefault(PureWindowsPath(written).name, f"{config_name} has it as {written!r}")
+            own = PureWindowsPath(written).name
+            folder = one_line(repr(written[: -len(own)].rstrip("/\\")), 60)
+            missing.setdefault(
+                own, f"{config_name} has it in {folder}" if own != written else f"{config_name} names it"
+            )
         elif name is not None and keys[-1] in _NEEDED:
             missing.setdefault(name, f"{DESCRIPTION} names it")
     if config.get("tokenizer") == "CharTokenizer" and not missing and _get(config, _TOKENS) is None:
         raise SourceError(f"{directory}: the tokens are missing (no tokens.json)")
     if missing:
-        listed = ", ".join(f"{name} ({place})" for name, place in missing.items())
+        places = dict.fromkeys(missing.values())
+        groups = ([one_line(name, 40) for name in missing if missing[name] == place] for place in places)
+        listed = ", ".join(f"{', '.join(group)} ({place})" for group, place in zip(groups, places, strict=True))
         count = f"{len(missing)} of the model's files are" if len(missing) > 1 else "a file of the model is"
         raise SourceError(f"{directory}: {count} missing: {listed}; copy {'them' if len(missing) > 1 else 'it'} there")
 

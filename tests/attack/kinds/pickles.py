@@ -118,7 +118,7 @@ FINE = ("float64", "with gradient", "parameter", "prefixed", "expanded to fit", 
 BYTES: Mapping[str, bytes] = {
     "empty": b"",
     "a pointer of Git LFS": b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 1\n",
-    "a global with escapes": b"\x80\x02cos\x1b[31m\nsystem\u202e\n)R.",
+    "a global with escapes": b"\x80\x02cos\x1b[31m\nsystem\xe2\x80\xae\n)R.",
     "a long global": b"\x80\x02c" + b"o" * 100_000 + b"\nsystem\n)R.",
     "os.system of protocol 0": f"cos\nsystem\n(S'{COMMAND}'\ntR.".encode(),
     "a persistent id": b"\x80\x02X\x01\x00\x00\x00aQ.",

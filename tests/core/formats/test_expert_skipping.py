@@ -78,7 +78,7 @@ def test_skipping_is_what_it_says_of_a_token(
     assert rows == torch.bincount(index[stays], minlength=8).tolist()
     if tokens:
         with torch.no_grad():
-            assert torch.allclose(found.double(), by_token(experts, hidden, index, gates, skipping), atol=1e-5)
+            assert torch.allclose(found.double(), by_token(experts, hidden, index, gates, skipping), atol=1e-4)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

@@ -142,7 +142,7 @@ def test_a_file_elsewhere_is_looked_for_beside_and_missed(changes: dict[str, Any
     change(model, {"tokenizer_conf": {"token_list": "old-tokens.json"}, "frontend_conf": {"cmvn_file": "old-am.mvn"}})
     sottovoce.load(model)
     change(model, changes)
-    refused(model, f"a file of the model is missing: {name} (config.yaml has it as ", "copy it there")
+    refused(model, f"a file of the model is missing: {name} (config.yaml ", "copy it there")
 
 
 @pytest.mark.parametrize(

@@ -37,8 +37,8 @@ def test_files_that_are_missing_are_told_at_once_with_where_the_trainer_had_them
     message = str(caught.value)
     assert "3 of the model's files are missing: " in message
     for name in ("am.mvn", "tokens.json", "seg_dict"):
-        assert f"{name} (config.yaml has it as " in message
-    assert repr(base)[1:-1] in message
+        assert name in message
+    assert f"(config.yaml has it in {base!r})" in message
     assert message.endswith("; copy them there")
     assert "\n" not in message
 
