@@ -13,7 +13,16 @@ from core.toy import make_model
 
 HUBS = ("hf", "modelscope")
 
-FETCH = """
+QUICK = """
+import time, types
+import huggingface_hub.utils._http as http
+# The client waits up to eight seconds before it asks a server that is gone once more.
+http.time = types.SimpleNamespace(**{{**vars(time), "sleep": lambda seconds: None}})
+"""
+
+FETCH = (
+    QUICK
+    + """
 import sys
 from sottovoce import LoadOptions, Repository
 from sottovoce.checkpoint.download import fetch
@@ -25,6 +34,7 @@ for name, options in {wanted}:
     except SourceError as error:
         print("ERROR", error)
 """
+)
 
 
 @pytest.fixture(scope="module")
@@ -139,7 +149,9 @@ def test_a_client_that_is_not_installed_is_named(hub: Hub, tmp_path: Path) -> No
     assert "owner/toy: modelscope_hub is not installed; pip install modelscope" in done.stdout
 
 
-LOAD = """
+LOAD = (
+    QUICK
+    + """
 import sottovoce
 from core.toy import make_host
 try:
@@ -147,6 +159,7 @@ try:
 except sottovoce.SottovoceError as error:
     print(type(error).__name__, error)
 """
+)
 
 
 @pytest.mark.parametrize(
