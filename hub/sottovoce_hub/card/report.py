@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, ValidationError
 
-from sottovoce.checkpoint.plain_data import parse_json
 from sottovoce.errors import PublishError
 from sottovoce.report import COMPRESSION_FILE
 from sottovoce_hub.card.facts import Evaluation, Facts, Family, Number, Samples, Source
@@ -186,7 +186,7 @@ class Report(Facts):
         """
         path = directory / COMPRESSION_FILE
         try:
-            return cls.read(parse_json(path.read_text(encoding="utf-8")))
+            return cls.read(json.loads(path.read_text(encoding="utf-8")))
         except FileNotFoundError:
             raise PublishError(
                 f"{directory}: has no {COMPRESSION_FILE}; publish what `sottovoce compress` wrote"

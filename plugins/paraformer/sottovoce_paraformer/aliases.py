@@ -16,6 +16,9 @@ SUPPORTED = ("paraformer", "paraformer-zh", "paraformer-en", "paraformer-en-spk"
 MODELSCOPE_OWNERS = ("iic", "damo")
 """Owners of FunASR's models on ModelScope, so that such an id needs no ``hub``."""
 
+BUILT_IN = ("silero-vad", "silero_vad")
+"""Names that FunASR serves from an installed package, not from a repository."""
+
 
 def resolve(name: str, options: LoadOptions) -> Repository | None:
     """The repository of a FunASR alias, or of a ModelScope id of FunASR's; ``None`` for any other name.

@@ -27,11 +27,9 @@ from sottovoce.errors import SourceError
 from sottovoce.formats import compressed_tensors
 from sottovoce.source_errors import as_source_error
 from sottovoce_paraformer import configuration
-from sottovoce_paraformer.aliases import find
+from sottovoce_paraformer.aliases import BUILT_IN, find
 from sottovoce_paraformer.lora import merged
 
-_BUILT_IN = ("silero-vad", "silero_vad")
-"""Names that FunASR serves from an installed package, not from a repository."""
 _DRAWING = frozenset(
     name for name in (*dir(torch.nn.init), "bernoulli_", "exponential_") if name.endswith("_") and name[0] != "_"
 )
@@ -49,7 +47,7 @@ class AutoModel(funasr.AutoModel):  # type: ignore[misc]  # FunASR is not typed
     @staticmethod
     def build_model(**options: Any) -> tuple[torch.nn.Module, dict[str, Any]]:
         """Build one model (the recognizer, the VAD, ...) from its directory, alias or id."""
-        if "model_conf" in options or options["model"] in _BUILT_IN:
+        if "model_conf" in options or options["model"] in BUILT_IN:
             return funasr.AutoModel.build_model(**options)  # type: ignore[no-any-return]
         directory = _directory(options)
         described = configuration.read(directory, options.pop("weights", None))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from sottovoce import Architecture, LoadOptions, Model, Source
 from sottovoce.errors import UsageError
 from sottovoce.process_state import stdout_to
 from sottovoce_paraformer import sections
+from sottovoce_paraformer.aliases import BUILT_IN
 from sottovoce_paraformer.architectures import ARCHITECTURES
 
 _COMPANIONS = ("vad", "punc")
@@ -33,6 +35,8 @@ def load(source: Source, architecture: Architecture, options: LoadOptions) -> Mo
         UsageError: FunASR has no such option.
     """
     options.refuse_unknown(_ACCEPTED, "FunASR")
+    for kind in _COMPANIONS:
+        _check_companion(options, kind)
     if options.dtype == "float64":
         raise UsageError("dtype=float64: FunASR runs float32, float16 and bfloat16")
     import torch
@@ -58,6 +62,15 @@ def load(source: Source, architecture: Architecture, options: LoadOptions) -> Mo
             if companion is not None:
                 model.companions[name] = companion
     return model
+
+
+def _check_companion(options: LoadOptions, kind: str) -> None:
+    """Refuse what a model beside this one would ignore; one that a package brings has options of its own."""
+    given = options.native.get(f"{kind}_kwargs") or {}
+    if not isinstance(given, Mapping):
+        raise UsageError(f"{kind}_kwargs must be a mapping, not {type(given).__name__}")
+    if options.native.get(f"{kind}_model") not in BUILT_IN:
+        LoadOptions(native=dict(given)).refuse_unknown(_ACCEPTED, f"FunASR, in {kind}_kwargs,")
 
 
 def _companion(module: Any, native: Any, kwargs: dict[str, Any]) -> Model | None:

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 import sottovoce
-from sottovoce.errors import CheckpointError, SourceError
+from sottovoce.errors import CheckpointError, SourceError, UsageError
 
 MODEL = Path(__file__).parents[3] / "examples" / "models" / "tiny-paraformer"
 
@@ -151,3 +151,13 @@ def test_lists_of_tokens_elsewhere_are_left_out_and_said(model: Path, caplog: py
     sottovoce.load(model)
     assert "left out of config.yaml: " in caplog.text
     assert "tokenizer_conf.token_lists" in caplog.text
+
+
+@pytest.mark.parametrize("kind", ["vad", "punc"])
+def test_an_option_that_a_model_beside_would_ignore_is_refused(kind: str) -> None:
+    options: dict[str, Any] = {f"{kind}_model": "x", f"{kind}_kwargs": {"max_single_segment_tme": 30_000}}
+    problem = f"in {kind}_kwargs, has no such option: .*did you mean max_single_segment_time"
+    with pytest.raises(UsageError, match=problem):
+        sottovoce.load(MODEL, **options)
+    with pytest.raises(UsageError, match=f"{kind}_kwargs must be a mapping, not str"):
+        sottovoce.load(MODEL, **{f"{kind}_kwargs": "x"})
