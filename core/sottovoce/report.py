@@ -159,9 +159,26 @@ class CompressionReport:
 
     @classmethod
     def from_dict(cls, form: Mapping[str, Any]) -> CompressionReport:
-        """Read what :meth:`to_dict` wrote; keys that later versions add are ignored."""
-        names = {item.name for item in dataclasses.fields(cls)}
-        return cls(**{key: value for key, value in form.items() if key in names})
+        """Read what :meth:`to_dict` wrote; keys that later versions add are ignored.
+
+        Raises:
+            TypeError: A field is missing, or its value is of another kind than was written; names it.
+        """
+        types = {item.name: str(item.type) for item in dataclasses.fields(cls)}
+        if wrong := [key for key, value in form.items() if key in types and not _fits(value, types[key])]:
+            raise TypeError(f"{wrong[0]} is not of its kind")
+        return cls(**{key: value for key, value in form.items() if key in types})
+
+
+def _fits(value: Any, annotation: str) -> bool:
+    """Whether a value is of the kind that an annotation says: a list of mappings, a mapping, or neither."""
+    if value is None:
+        return "None" in annotation
+    if annotation.startswith("list["):
+        return isinstance(value, list) and all(isinstance(item, Mapping) for item in value)
+    if annotation.startswith(("Mapping[", "dict[")):
+        return isinstance(value, Mapping)
+    return not isinstance(value, list | Mapping)
 
 
 @dataclass(frozen=True, kw_only=True)

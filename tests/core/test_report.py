@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sottovoce import Metric
-from sottovoce.report import to_json
+from sottovoce.report import CompressionReport, to_json
 
 FORMS = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
@@ -41,3 +41,17 @@ def test_a_metric_that_is_no_number_has_no_value(number: float) -> None:
     metric = Metric(name="loss", value=number, unit="", baseline=number)
     assert (metric.value, metric.baseline) == (None, None)
     assert Metric(name="loss", value=0.0, unit="", baseline=2).to_dict() == {"value": 0.0, "unit": "", "baseline": 2}
+
+
+@pytest.mark.parametrize("value", [1e30, "x", True, [1], ["x"], [[]], {"a": 1}], ids=str)
+@pytest.mark.parametrize("name", ["evaluations", "steps"])
+def test_a_list_of_another_kind_is_named(name: str, value: Any) -> None:
+    with pytest.raises(TypeError, match=f"{name} is not of its kind"):
+        CompressionReport.from_dict({name: value})
+
+
+@pytest.mark.parametrize("value", [1e30, "x", [], None], ids=str)
+@pytest.mark.parametrize("name", ["recipe", "source", "coverage", "versions", "size_bytes"])
+def test_a_mapping_of_another_kind_is_named(name: str, value: Any) -> None:
+    with pytest.raises(TypeError, match=f"{name} is not of its kind"):
+        CompressionReport.from_dict({name: value})

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from sottovoce.errors import CheckpointError
 from sottovoce.formats import onednn
 from sottovoce.formats.grid import Grid, scale_dtype
 from sottovoce.formats.packing import pack, unpack, words
@@ -81,6 +83,12 @@ class PackedLinear(nn.Module):
         if linear.bias is not None:
             made.bias = nn.Parameter(linear.bias.detach().clone(), requires_grad=False)
         return made.train(linear.training)
+
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *rest: Any) -> None:
+        shape, own = state_dict.get(f"{prefix}weight_shape"), [self.out_features, self.in_features]
+        if shape is not None and not shape.is_meta and shape.tolist() != own:
+            raise CheckpointError(f"the weight_shape of the layer {prefix[:-1]!r} is not {own}; the model is damaged")
+        super()._load_from_state_dict(state_dict, prefix, *rest)
 
     def grid(self) -> Grid:
         """The steps' meaning."""

@@ -145,7 +145,7 @@ SETTINGS: Mapping[str, dict[str, Any]] = {
 DESCRIBES = (
     "frontend with", "frontend noisy", "frontend scaled", "frontend at 8", "frontend at 192", "frontend online",
     "predictor", "bias", "unknown symbol", "tokens inline", "half", "brain", "encoder with 3", "encoder with another",
-    "remove symbols", "space",
+    "remove symbols", "space", "normalization of utterances",
 )  # fmt: skip
 """Beginnings of the names of what describes another model."""
 

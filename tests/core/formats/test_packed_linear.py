@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from core.drawn import PACKED, linear, name_of, normal, rounded
+from sottovoce.errors import CheckpointError
 from sottovoce.formats import onednn
 from sottovoce.formats.layers import empty
 from sottovoce.formats.packed_linear import PackedLinear
@@ -173,3 +174,14 @@ def test_the_mode_is_that_of_the_layer(training: bool) -> None:
     layer = linear().train(training)
     made = PackedLinear.from_steps(layer, *rounded(layer, FOUR))
     assert made.training is made.dequantize().training is training
+
+
+@pytest.mark.parametrize("shape", [[4, 31], [32, 4], [4], [0, 0], [4, 32, 1], [-4, 32]])
+def test_a_shape_that_is_not_the_weights_is_refused(shape: list[int]) -> None:
+    layer = PackedLinear(32, 4, False, Scheme(bits=4, group_size=16))
+    state = layer.state_dict()
+    layer.load_state_dict(state)
+    with pytest.raises(CheckpointError, match=r"the weight_shape of the layer '0' is not \[4, 32\]"):
+        nn.Sequential(layer).load_state_dict(
+            {f"0.{name}": tensor for name, tensor in (state | {"weight_shape": torch.tensor(shape)}).items()}
+        )
