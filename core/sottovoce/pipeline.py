@@ -145,7 +145,8 @@ def _open_gate(recipe: Recipe, model: Model, samples: Samples | None, host: Host
 def _work_key(model: Model, recipe: Recipe, samples: Samples | None) -> str:
     """What finished blocks belong to: the model's files, the recipe, the samples and the version that made them."""
     directory = model.source.directory
-    files = sorted((path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in directory.glob("*"))
+    paths = [path for path in directory.glob("*") if path.is_file()]
+    files = sorted((path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in paths)
     dtype = str(next(model.module.parameters()).dtype)
     facts = [
         versions().get("sottovoce"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 from collections.abc import Mapping
@@ -17,6 +18,8 @@ from sottovoce.report import COMPRESSION_FILE
 _READ = re.compile(r".+\.(json|ya?ml|jinja|model|mvn)|(vocab|merges|tokens)\b.*|(seg|jieba)_.*dict\w*", re.IGNORECASE)
 _WEIGHTS = re.compile(r".+\.(safetensors|bin|pt|pth|pb)|.+\.(safetensors|bin)\.index\.json", re.IGNORECASE)
 """Names of files that a library may read beside those that are listed."""
+_LARGEST_TEXT, _LARGEST_HEADER = 1_000_000_000, 100_000_000
+"""Bytes of a configuration or a vocabulary, and of what safetensors files begin with."""
 _FIRST = "model.safetensors"
 """What is read before all other weights."""
 
@@ -83,9 +86,24 @@ def differences(directory: Path, expected: Mapping[str, str]) -> dict[str, str]:
         path = contained_path(directory, name, "the digest of")
         if not path.is_file():
             problems[name] = "is missing"
-        elif digest_of(path) != digest:
+        elif not _has_its_size(path) or digest_of(path) != digest:
             problems[name] = "is not what was written"
     return problems
+
+
+def _has_its_size(path: Path) -> bool:
+    """Whether a file is as large as it can be, so that one of holes without end is not read."""
+    size = path.stat().st_size
+    if path.suffix != ".safetensors":
+        return size <= _LARGEST_TEXT or _READ.fullmatch(path.name) is None
+    try:
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            header = json.loads(file.read(min(length, _LARGEST_HEADER)))
+        ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
+        return size == 8 + length + int(max(ends, default=0))
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
+        return False
 
 
 def read_manifest(directory: Path) -> dict[str, str] | None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
-from sottovoce.checkpoint import digests, verify
+from sottovoce.checkpoint import digests, manifest, verify
 from sottovoce.checkpoint.manifest import check_listed, read_manifest
 from sottovoce.errors import CheckpointError, SourceError
 
@@ -104,3 +107,24 @@ def test_a_report_that_lists_no_files_is_damaged(files: str, tmp_path: Path) -> 
     (tmp_path / "compression.json").write_text(f'{{"files": {files}}}')
     with pytest.raises(SourceError, match=r"compression\.json: damaged"):
         read_manifest(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json"])
+def test_a_file_of_holes_without_end_is_not_read(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save_file({"a": torch.ones(3)}, tmp_path / "model.safetensors")
+    (tmp_path / "tokenizer.json").write_text("{}")
+    expected = digests(tmp_path)
+    verify(tmp_path, expected)
+    os.truncate(tmp_path / name, 50_000_000_000)
+    monkeypatch.setattr(manifest, "digest_of", lambda path: expected[path.name] if path.name != name else pytest.fail())
+    with pytest.raises(CheckpointError, match=f"damaged: {re.escape(name)} is not what was written"):
+        verify(tmp_path, expected)
+
+
+@pytest.mark.parametrize(
+    "start", [b"", b"\0" * 8, b"\xff" * 16, b"\x02" + b"\0" * 7 + b"[]", b"\x04" + b"\0" * 7 + b"null"]
+)
+def test_weights_that_begin_as_none_are_not_what_was_written(start: bytes, tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors").write_bytes(start)
+    with pytest.raises(CheckpointError, match=r"model\.safetensors is not what was written"):
+        verify(tmp_path, digests(tmp_path))
