@@ -33,23 +33,20 @@ _FREE = re.compile(r"_?name_or_path|.*(token|tokens|tokens_decoder|template|_fil
 _WORD = re.compile(r"[\w. -]{0,100}")
 
 
-def load_processor(
-    directory: Path, settings: Any, load: Callable[[Path], Any] | None = None, loader: str = "transformers"
-) -> Any:
+def load_processor(directory: Path, settings: Any, load: Callable[[Path], Any] | None = None) -> Any:
     """Load what prepares a model's inputs; ``None`` where there is nothing of the kind.
 
     Args:
         directory: The model's.
         settings: The model's configuration, whose numbers of tokens have to be the tokenizer's.
         load: The family's own loader.
-        loader: Whose classes they are, for errors.
 
     Raises:
         SourceError: A file is missing or damaged, names what lies elsewhere, or does not fit the model.
     """
     check_files(directory)
     try_text_files(directory)
-    with as_source_error(directory, f"the processor or the tokenizer cannot be read by {loader}"):
+    with as_source_error(directory, "the processor or the tokenizer cannot be read by transformers"):
         processor = (load or _load)(directory)
     if processor is not None:
         _check_tokens(processor, settings, directory)

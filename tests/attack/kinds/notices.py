@@ -20,7 +20,7 @@ CARDS: Mapping[str, str | bytes] = {
     "licence a mapping": "---\nlicense: {a: 1}\n---\n",
     "licence with escapes": '---\nlicense: "\\e[31m\\u202e\\n"\n---\n',
     "licence long": f"---\nlicense: {'x' * 100_000}\n---\n",
-    "licence at a path": "---\nlicense: other\nlicense_link: /home/user/secret\nlicense_name: /root/x\n---\n",
+    "licence at a path": "---\nlicense: other\nlicense_link: /home/user/secret\nlicense_name: /home/ann/x\n---\n",
     "licence as code": "---\nlicense: other\nlicense_link: javascript:alert(1)\n---\n",
     "many languages": "---\nlanguage: [" + ", ".join(["zh"] * 100_000) + "]\n---\n",
     "languages that are none": "---\nlanguage: [1, {a: 2}, null, '\\e']\n---\n",

@@ -58,8 +58,8 @@ def test_files_that_lead_to_another_model_are_refused(name: str, model: Path) ->
 
 def test_what_a_tokenizer_keeps_of_its_past_is_taken(model: Path) -> None:
     change(
-        model / "tokenizer_config.json", name_or_path="/home/x/model", special_tokens_map_file="/root/.cache/x.json",
-        tokenizer_file="/root/x/tokenizer.json", additional_special_tokens=["<|audio_start|>"], errors="replace",
+        model / "tokenizer_config.json", name_or_path="/home/x/model", special_tokens_map_file="/home/a/.cache/x.json",
+        tokenizer_file="/home/ann/x/tokenizer.json", additional_special_tokens=["<|audio_start|>"], errors="replace",
     )  # fmt: skip
     assert sottovoce.load(model).processor is not None
 
