@@ -23,7 +23,7 @@ from sottovoce.checkpoint.weights import (
     load_strictly_,
     without_memory,
     write_tensors,
-)  # fmt: skip
+)
 from sottovoce.errors import CheckpointError, SourceError, UsageError
 from sottovoce.formats import compressed_tensors
 from sottovoce.hookspecs import hookimpl
@@ -57,6 +57,8 @@ def sottovoce_load(source: Source, architecture: Architecture, options: LoadOpti
     if not (directory / "config.json").is_file():
         return None
     config = read_config(directory / "config.json")
+    # Whatever the library reads beside the configuration is looked at before it reads any of it.
+    check_files(directory)
     compressed = _is_compressed(config, directory)
     say_choice(directory, options.weights)
     stream, rename = None, None
@@ -69,7 +71,6 @@ def sottovoce_load(source: Source, architecture: Architecture, options: LoadOpti
     if compressed or architecture.experts or options.stream:
         native = _build(config, directory, options)
         if native.can_generate() and (directory / "generation_config.json").is_file():
-            check_files(directory)
             native.generation_config = _generation_config(directory)
         stream, rename = _fill_(native, directory, config if compressed else {}, architecture, options)
     else:
@@ -181,8 +182,6 @@ def _load_dense(directory: Path, config: dict[str, Any], options: LoadOptions) -
     _check_types(built, shards, directory)
     if options.weights is not None:
         built.config.transformers_weights = options.weights
-    if built.can_generate() and (directory / "generation_config.json").is_file():
-        check_files(directory)
     # transformers sets it for the time in which it builds the module.
     with as_source_error(directory, "transformers cannot read the model"), own_default_type():
         native, info = kind.from_pretrained(
