@@ -19,8 +19,8 @@ from tqdm import tqdm
 
 import sottovoce
 from markdown_tables import format_table, write_section
-from sottovoce.formats.int8_engine import engine
-from sottovoce.recipe import PRESETS
+from sottovoce.recipe.recipe import PRESETS
+from sottovoce.runtime.backends.int8_engine import engine
 
 ROOT = Path(__file__).parents[1]
 MODELS, DATA = ROOT / "examples" / "models", ROOT / "examples" / "data" / "mandarin-commands"

@@ -64,7 +64,7 @@ def load_torch(model: Path, threads: int) -> Batch:
 
 def load_onnxruntime(model: Path, threads: int) -> Batch:
     """A graph of FunASR's exporter, with onnxruntime's default options."""
-    from sottovoce import telemetry
+    from sottovoce.system import telemetry
 
     telemetry.forbid()
     import onnxruntime

@@ -18,7 +18,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(params=["numba", "torch"])
 def kernels(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """A test runs twice: with compiled kernels, and with PyTorch's operators in their place."""
-    from sottovoce.kernels import availability
+    from sottovoce.runtime.kernels import availability
 
     if request.param == "numba" and not availability.available():
         pytest.skip("kernels cannot be compiled here")

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map, tree_map_only
 
-from sottovoce import device
-from sottovoce.formats import int_mm
-from sottovoce.lanes import Lane
+from sottovoce.calibration.sample_threads import SampleThread
+from sottovoce.runtime.backends import int_mm
+from sottovoce.system import device
 
 DEVICE = torch.device("cuda:0")
 waits: list[str] = []
@@ -203,14 +203,18 @@ def _moved(tensor: Tensor, args: Any, kwargs: dict[str, Any]) -> Tensor:
 
 @contextmanager
 def pretend_gpu() -> Iterator[None]:
-    """Meanwhile ``cuda`` is there, in this thread and in those of a walk's lanes."""
-    run = Lane.run
+    """Meanwhile ``cuda`` is there, in this thread and in those of a walk's sample_threads."""
+    run = SampleThread.run
 
-    def run_with_gpu(lane: Lane) -> None:
+    def run_with_gpu(sample_thread: SampleThread) -> None:
         with _Calls():
-            run(lane)
+            run(sample_thread)
 
     int_mm.supported.cache_clear()
-    with patch.object(Lane, "run", run_with_gpu), patch.object(device, "device_count", lambda kind: 1), _Calls():
+    with (
+        patch.object(SampleThread, "run", run_with_gpu),
+        patch.object(device, "device_count", lambda kind: 1),
+        _Calls(),
+    ):
         yield
     int_mm.supported.cache_clear()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sottovoce import published_plugins
+from sottovoce.plugins import published
 
 ROOT = Path(__file__).parents[1]
 OWN = {
@@ -49,19 +49,19 @@ def test_nobody_is_told_to_install_what_no_index_has(path: Path) -> None:
 
 
 def test_own_distributions_are_installed_from_the_clone() -> None:
-    words = published_plugins.installable(sorted(OWN))
+    words = published.installable(sorted(OWN))
     assert len(words) == len(OWN)
     assert {(ROOT / word / "pyproject.toml").is_file() for word in words} == {True}
-    assert published_plugins.installable(["sottovoce_paraformer>=0.1", "funasr>=1.4"]) == [
+    assert published.installable(["sottovoce_paraformer>=0.1", "funasr>=1.4"]) == [
         ".", "./plugins/paraformer", "funasr>=1.4"
     ]  # fmt: skip
-    assert not published_plugins.is_in_clone(["funasr"])
+    assert not published.is_in_clone(["funasr"])
 
 
 def test_every_class_of_a_plugin_is_listed_with_it() -> None:
-    from sottovoce.host import default_host
+    from sottovoce.plugins.host import default_host
 
-    listed = {name for classes in published_plugins.classes().values() for name in classes}
+    listed = {name for classes in published.classes().values() for name in classes}
     assert {
         name.rpartition(".")[2] for family in default_host().architectures.values() for name in family.matches
     } <= listed

@@ -29,7 +29,7 @@ FLOORS = [
     ["passage", "plots"],
     ["formats"],
     ["walk"],
-    ["lanes"],
+    ["sample_threads"],
     ["activations", "calibration", "model", "selection"],
     ["checkpoint"],
     ["architecture", "recipe", "report", "samples"],
@@ -114,4 +114,4 @@ def test_nothing_reads_pickle_unsafely() -> None:
 def test_one_module_says_how_a_python_process_is_started() -> None:
     """All others ask it: what is started anywhere leaves the working directory, a model's perhaps, out of its path."""
     naming = {path.relative_to(ROOT).as_posix() for path in SOURCES if "sys.executable" in path.read_text("utf-8")}
-    assert naming == {"core/sottovoce/interpreter.py"}
+    assert naming == {"core/sottovoce/system/interpreter.py"}

@@ -90,7 +90,7 @@ def test_the_recipes_shown_are_valid(tmp_path: Path) -> None:
 def test_every_hook_is_named_with_its_arguments() -> None:
     import inspect
 
-    from sottovoce import hookspecs
+    from sottovoce.plugins import hookspecs
 
     for name in (name for name in vars(hookspecs) if name.startswith("sottovoce_")):
         arguments = ", ".join(inspect.signature(getattr(hookspecs, name)).parameters)

@@ -7,35 +7,35 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sottovoce.architecture import Architecture, CardFacts, lazy
-    from sottovoce.audio import read_audio
+    from sottovoce.entrypoints.compress import compress, from_pretrained
+    from sottovoce.entrypoints.evaluate import evaluate
+    from sottovoce.entrypoints.inspect import inspect
+    from sottovoce.entrypoints.load import load
+    from sottovoce.entrypoints.save import export, save
     from sottovoce.errors import SottovoceError
-    from sottovoce.evaluation import evaluate
-    from sottovoce.hookspecs import hookimpl
-    from sottovoce.inspection import inspect
-    from sottovoce.loading import load
     from sottovoce.model import LoadOptions, Model, Repository, Source
-    from sottovoce.pipeline import compress, from_pretrained
-    from sottovoce.recipe import Quantize, Recipe, Step
+    from sottovoce.plugins.hookspecs import hookimpl
+    from sottovoce.recipe.recipe import Quantize, Recipe, Step
     from sottovoce.report import CompressionReport, Coverage, EvaluationReport, Kept, Metric, StepReport, Target
     from sottovoce.samples import Prediction, Run, Sample, Samples, read_samples
-    from sottovoce.saving import export, save
+    from sottovoce.system.audio import read_audio
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "architecture": ("Architecture", "CardFacts", "lazy"),
-    "audio": ("read_audio",),
+    "system.audio": ("read_audio",),
     "errors": ("SottovoceError",),
-    "evaluation": ("evaluate",),
-    "hookspecs": ("hookimpl",),
-    "inspection": ("inspect",),
-    "loading": ("load",),
+    "entrypoints.evaluate": ("evaluate",),
+    "plugins.hookspecs": ("hookimpl",),
+    "entrypoints.inspect": ("inspect",),
+    "entrypoints.load": ("load",),
     "model": ("LoadOptions", "Model", "Repository", "Source"),
-    "pipeline": ("compress", "from_pretrained"),
-    "recipe": ("Quantize", "Recipe", "Step"),
+    "entrypoints.compress": ("compress", "from_pretrained"),
+    "recipe.recipe": ("Quantize", "Recipe", "Step"),
     "report": ("CompressionReport", "Coverage", "EvaluationReport", "Kept", "Metric", "StepReport", "Target"),
     "samples": ("Prediction", "Run", "Sample", "Samples", "read_samples"),
-    "saving": ("export", "save"),
+    "entrypoints.save": ("export", "save"),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 

@@ -1,7 +1,7 @@
 """``python -m sottovoce``."""
 
 # Before anything else is imported: the working directory may be a model's.
-from sottovoce.interpreter import leave_working_directory_out
+from sottovoce.system.interpreter import leave_working_directory_out
 
 leave_working_directory_out()
 

@@ -10,8 +10,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sottovoce.scheme import Strategy
-from sottovoce.source_errors import as_source_error
+from sottovoce.errors import as_source_error
+from sottovoce.recipe.scheme import Strategy
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sottovoce.audio import FRAME, AudioSegment, audio_info, read_audio
+from sottovoce.data.kaldi import read_kaldi
+from sottovoce.data.languages import language_code
+from sottovoce.data.manifests import MEDIA, exists, read_json_lines, shown
 from sottovoce.errors import SamplesError
-from sottovoce.kaldi import read_kaldi
-from sottovoce.languages import language_code
-from sottovoce.manifests import MEDIA, exists, read_json_lines, shown
-from sottovoce.progress import Progress, silent
+from sottovoce.system.audio import FRAME, AudioSegment, audio_info, read_audio
+from sottovoce.system.progress import Progress, silent
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,9 +27,10 @@ if TYPE_CHECKING:
 class Sample:
     """One line of a manifest.
 
-    ``audio`` is a file, a piece of one, or samples of 16 kHz; :func:`~sottovoce.audio.read_audio` reads them all.
-    ``language`` is a code of :mod:`~sottovoce.languages`, whatever name or code it is given by; what is no language is
-    a :class:`~sottovoce.errors.SamplesError`. ``messages`` are a conversation, each a mapping with a ``role`` and a
+    ``audio`` is a file, a piece of one, or samples of 16 kHz;
+    :func:`~sottovoce.system.audio.read_audio` reads them all.
+    ``language`` is a code of :mod:`~sottovoce.data.languages`, whatever name or code it is given by; what is no
+    language is a :class:`~sottovoce.errors.SamplesError`. ``messages`` are a conversation, each a mapping with a ``role`` and a
     ``content``: text, or items such as ``{"type": "audio", "audio": ...}``, whose media are like ``audio``; a video is
     a file or a list of pictures.
     """

@@ -26,15 +26,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from sottovoce import evaluation, inspection, loading, pipeline, saving
 from sottovoce.architecture import Architecture
 from sottovoce.checkpoint import digests
+from sottovoce.entrypoints import compress, evaluate, inspect, load, save
 from sottovoce.errors import CoverageError, SourceError, UsageError
-from sottovoce.host import Host
-from sottovoce.interpreter import python_command, python_environment
 from sottovoce.model import Model
-from sottovoce.recipe import PRESETS, Quantize, Recipe
+from sottovoce.plugins.host import Host
+from sottovoce.recipe.recipe import PRESETS, Quantize, Recipe
 from sottovoce.samples import Prediction, Sample, Samples, read_samples
+from sottovoce.system.interpreter import python_command, python_environment
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -79,9 +79,9 @@ class Conformance:
     @classmethod
     def compressed(cls, host: Host, source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         """The tiny model, compressed and saved."""
-        model = loading.load(source, host=host)
-        pipeline.compress(model, cls.recipe, host=host)
-        return saving.save(model, tmp_path_factory.mktemp(cls.architecture) / "compressed", host=host)
+        model = load.load(source, host=host)
+        compress.compress(model, cls.recipe, host=host)
+        return save.save(model, tmp_path_factory.mktemp(cls.architecture) / "compressed", host=host)
 
     @pytest.fixture
     def facts(self, host: Host) -> Architecture:
@@ -90,7 +90,7 @@ class Conformance:
 
     def test_is_described_without_heavy_imports(self, facts: Architecture) -> None:
         """Naming the family imports no torch and no model library; every kept pattern has a reason."""
-        code = "import sys; from sottovoce.host import Host; Host().architectures; print(*sorted(sys.modules))"
+        code = "import sys; from sottovoce.plugins.host import Host; Host().architectures; print(*sorted(sys.modules))"
         done = subprocess.run(
             python_command("-c", code), capture_output=True, text=True, check=True, env=python_environment()
         )
@@ -101,10 +101,10 @@ class Conformance:
 
     def test_loads_in_evaluation_mode(self, host: Host, source: Path) -> None:
         """The model is found by its class name, and runs twice to the same outputs."""
-        model = loading.load(source, host=host)
+        model = load.load(source, host=host)
         assert model.architecture.name == self.architecture
         assert not model.module.training
-        first, second = saving.probe(model), saving.probe(model)
+        first, second = save.probe(model), save.probe(model)
         assert first.numel() > 0
         assert first.isfinite().all()
         assert first.equal(second)
@@ -112,25 +112,25 @@ class Conformance:
     def test_an_unknown_option_is_refused(self, host: Host, source: Path) -> None:
         """A misspelt keyword is an error that names it, not a silence."""
         with pytest.raises(UsageError, match="no_such_option"):
-            loading.load(source, host=host, no_such_option=1)
+            load.load(source, host=host, no_such_option=1)
 
     def test_weights_that_there_are_not_are_refused(self, host: Host, source: Path) -> None:
         """The error lists the weights that there are."""
         with pytest.raises(UsageError, match="no-such-file"):
-            loading.load(source, host=host, weights="no-such-file")
+            load.load(source, host=host, weights="no-such-file")
 
     def test_predicts(self, host: Host, source: Path) -> None:
         """A sample gives a prediction, as a user would get it."""
-        model = loading.load(source, host=host)
+        model = load.load(source, host=host)
         prediction = model.architecture.predict(model, model.architecture.probe(model))
         assert isinstance(prediction, Prediction)
 
     def test_inspect_tells_what_compress_does(self, host: Host, source: Path) -> None:
         """The dry run and the real one agree, and together they account for every parameter."""
-        facts = inspection.inspect(source, self.recipe, host=host)
-        model = loading.load(source, host=host)
+        facts = inspect.inspect(source, self.recipe, host=host)
+        model = load.load(source, host=host)
         before = {name: tensor.clone() for name, tensor in model.module.state_dict().items()}
-        report = pipeline.compress(model, self.recipe, host=host).to_dict()
+        report = compress.compress(model, self.recipe, host=host).to_dict()
         assert facts["coverage"] == report["coverage"]
         assert facts["estimate"]["size_bytes"] == report["size_bytes"]["after"] == model.size_bytes
         assert report["size_bytes"]["after"] < report["size_bytes"]["before"]
@@ -151,9 +151,9 @@ class Conformance:
 
     def test_saves_and_reloads_exactly(self, host: Host, source: Path, compressed: Path) -> None:
         """What is on disk gives the outputs of the model in memory, is free of pickle, and lists its digests."""
-        model = loading.load(source, host=host)
-        pipeline.compress(model, self.recipe, host=host)
-        assert saving.probe(model).equal(saving.probe(loading.load(compressed, host=host)))
+        model = load.load(source, host=host)
+        compress.compress(model, self.recipe, host=host)
+        assert save.probe(model).equal(save.probe(load.load(compressed, host=host)))
         assert not [path for path in compressed.rglob("*") if path.suffix in _PICKLES]
         files = json.loads((compressed / "compression.json").read_text(encoding="utf-8"))["files"]
         expected = {name: value for name, value in digests(compressed).items() if name != "compression.json"}
@@ -165,15 +165,15 @@ class Conformance:
         recipe = host.recipe(preset)
         if self._calibrates(recipe) and self.calibration is None:
             pytest.skip("the family's test names no calibration samples")
-        model = loading.load(source, host=host)
-        report = pipeline.compress(model, recipe, self.calibration, host=host).to_dict()
-        estimate = inspection.inspect(source, recipe, host=host)["estimate"]["size_bytes"]
+        model = load.load(source, host=host)
+        report = compress.compress(model, recipe, self.calibration, host=host).to_dict()
+        estimate = inspect.inspect(source, recipe, host=host)["estimate"]["size_bytes"]
         # Ranges of inputs that no sample reached are not stored, which the dry run cannot know.
         assert abs(estimate - model.size_bytes) <= 0.01 * model.size_bytes
         assert model.size_bytes < report["size_bytes"]["before"]
         assert all(target["bits"] < 16 for step in report["steps"] for target in step["targets"])
-        saved = saving.save(model, tmp_path / "saved", host=host)
-        assert saving.probe(loading.load(saved, host=host)).equal(saving.probe(model))
+        saved = save.save(model, tmp_path / "saved", host=host)
+        assert save.probe(load.load(saved, host=host)).equal(save.probe(model))
 
     def _calibrates(self, recipe: Recipe) -> bool:
         return any(isinstance(step, Quantize) and step.needs_samples for step in recipe.steps)
@@ -182,10 +182,10 @@ class Conformance:
         """What the family says can be scaled really can: the float model's outputs stay."""
         if not facts.scaling or self.calibration is None:
             pytest.skip("the family states nothing to scale, or its test names no calibration samples")
-        model = loading.load(source, host=host)
+        model = load.load(source, host=host)
         samples = [facts.probe(model), *read_samples(self.calibration)[:8]]
         expected = [_logits(model, sample) for sample in samples]
-        report = pipeline.compress(model, {"steps": [{"step": "smooth"}]}, self.calibration, host=host)
+        report = compress.compress(model, {"steps": [{"step": "smooth"}]}, self.calibration, host=host)
         note = report.to_dict()["steps"][0]["notes"][-1]
         assert not note.startswith("the inputs of 0 layers")
         scaled = [_logits(model, sample) for sample in samples]
@@ -195,8 +195,8 @@ class Conformance:
 
     def test_stays_close_to_the_float_model(self, host: Host, source: Path, compressed: Path) -> None:
         """The compressed model's outputs are near the float model's: it was compressed, not broken."""
-        expected = saving.probe(loading.load(source, host=host))
-        found = saving.probe(loading.load(compressed, host=host))
+        expected = save.probe(load.load(source, host=host))
+        found = save.probe(load.load(compressed, host=host))
         assert found.shape == expected.shape
         error = (found - expected).pow(2).mean().sqrt() / expected.std()
         assert 0 < error < self.largest_error
@@ -204,14 +204,14 @@ class Conformance:
     def test_saves_what_it_loaded(self, host: Host, source: Path, compressed: Path, tmp_path: Path) -> None:
         """A float model and a compressed one can be saved again, and are then the same."""
         for name, directory in (("float", source), ("compressed", compressed)):
-            model = loading.load(directory, host=host)
-            again = saving.save(model, tmp_path / name, host=host)
-            assert saving.probe(loading.load(again, host=host)).equal(saving.probe(model))
+            model = load.load(directory, host=host)
+            again = save.save(model, tmp_path / name, host=host)
+            assert save.probe(load.load(again, host=host)).equal(save.probe(model))
 
     def test_compressing_twice_is_an_error(self, host: Host, compressed: Path) -> None:
         """There is nothing left to do, and the report says so."""
         with pytest.raises(CoverageError):
-            pipeline.compress(loading.load(compressed, host=host), self.recipe, host=host)
+            compress.compress(load.load(compressed, host=host), self.recipe, host=host)
 
     def test_damaged_weights_are_refused(self, host: Host, source: Path, compressed: Path, tmp_path: Path) -> None:
         """Truncated weights, missing weights and a flipped bit are one-line errors."""
@@ -223,24 +223,24 @@ class Conformance:
                 shutil.copytree(directory, copy)
                 damage(next(path for path in sorted(copy.iterdir()) if path.suffix in _WEIGHTS))
                 with pytest.raises(SourceError) as caught:
-                    loading.load(copy, host=host)
+                    load.load(copy, host=host)
                 assert "\n" not in str(caught.value)
 
     def test_existing_output_is_refused_and_the_source_untouched(self, host: Host, source: Path) -> None:
         """Saving over a directory needs to be asked for; no verb changes the source."""
         before = digests(source)
-        model = loading.load(source, host=host)
+        model = load.load(source, host=host)
         with pytest.raises(UsageError):
-            saving.save(model, source, host=host)
-        pipeline.compress(model, self.recipe, host=host)
+            save.save(model, source, host=host)
+        compress.compress(model, self.recipe, host=host)
         assert digests(source) == before
         assert sorted(path.name for path in source.parent.iterdir()) == ["model"]
 
     def test_evaluates(self, host: Host, source: Path, compressed: Path) -> None:
         """Every metric has a value and a unit, beside the baseline's where it has one."""
-        model = loading.load(source, host=host)
+        model = load.load(source, host=host)
         probe = model.architecture.probe(model)
-        report = evaluation.evaluate(compressed, Samples((probe,)), source, host=host)
+        report = evaluate.evaluate(compressed, Samples((probe,)), source, host=host)
         size = report.metrics["size_bytes"]
         assert size.value is not None
         assert size.baseline is not None

@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from sottovoce.checkpoint.guard import contained_path
 from sottovoce.checkpoint.machine_paths import machine_roots, refused_paths
 from sottovoce.checkpoint.manifest import differences, read_manifest
+from sottovoce.checkpoint.safe_config import contained_path
 from sottovoce.errors import PublishError, UsageError
 from sottovoce.network.tokens import own_tokens
 from sottovoce.network.wording import listed

@@ -122,7 +122,7 @@ def _elsewhere(cases: Sequence[Case], options: argparse.Namespace, folder: Path,
 
 
 def _write(path: Path, outcomes: Sequence[Outcome], options: argparse.Namespace) -> None:
-    from sottovoce.machine import describe_machine
+    from sottovoce.system.machine import describe_machine
 
     form = tally.form(outcomes, options.seed, describe_machine())
     if options.all_outcomes:

@@ -92,14 +92,14 @@ def _import() -> None:
         import torch
         import transformers
 
-        import sottovoce.host
-        import sottovoce.saving
+        import sottovoce.entrypoints.save
+        import sottovoce.plugins.host
         import sottovoce_paraformer.auto_model
 
     torch.set_num_threads(1)
     transformers.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
-    assert sottovoce.host.default_host().architectures
+    assert sottovoce.plugins.host.default_host().architectures
     assert sottovoce_paraformer.auto_model
 
 

@@ -16,8 +16,9 @@ from typing import Any
 import pytest
 
 from core.toy import make_host
-from sottovoce import cli, host
-from sottovoce.formats import int8_engine
+from sottovoce import cli
+from sottovoce.plugins import host
+from sottovoce.runtime.backends import int8_engine
 
 
 @dataclass
@@ -76,13 +77,14 @@ def toy_runner(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str
     """A runner whose one plugin of a family is this one."""
     toys = make_host(plugin)
     monkeypatch.setattr(host, "default_host", lambda: toys)
-    for module in ("loading", "pipeline", "saving", "inspection", "evaluation"):
-        monkeypatch.setattr(f"sottovoce.{module}.default_host", lambda: toys)
+    for module in ("load", "compress", "save", "inspect", "evaluate"):
+        monkeypatch.setattr(f"sottovoce.entrypoints.{module}.default_host", lambda: toys)
     monkeypatch.setattr(
-        "sottovoce.evaluation.run_isolated", lambda function, *arguments, progress: function(*arguments, host=toys)
+        "sottovoce.entrypoints.evaluate.run_isolated",
+        lambda function, *arguments, progress: function(*arguments, host=toys),
     )
     monkeypatch.setattr(
-        "sottovoce.turns.isolated",
+        "sottovoce.entrypoints.paired_timing.isolated",
         lambda prepare, *arguments: contextlib.nullcontext(prepare(*arguments, host=toys)),
     )
     return Runner(monkeypatch, capfd)

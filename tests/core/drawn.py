@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from sottovoce.formats.grid import Grid, choose
-from sottovoce.formats.layers import from_steps
-from sottovoce.scheme import Scheme
+from sottovoce.recipe.scheme import Scheme
+from sottovoce.runtime.layers import from_quantized
+from sottovoce.runtime.qparams import QuantizationParams, compute_qparams
 
 PACKED = [
     Scheme(bits=bits, group_size=group_size, symmetric=symmetric)
@@ -63,13 +63,13 @@ def linear(width: int = 64, out: int = 48, bias: bool = True, dtype: torch.dtype
     return made.to(dtype)
 
 
-def rounded(layer: nn.Linear, scheme: Scheme) -> tuple[Tensor, Grid]:
-    """The steps of a layer's weight, rounded to nearest, and their grid."""
-    grid = choose(layer.weight.detach(), scheme)
-    return grid.round(layer.weight.detach()), grid
+def rounded(layer: nn.Linear, scheme: Scheme) -> tuple[Tensor, QuantizationParams]:
+    """The steps of a layer's weight, rounded to nearest, and their qparams."""
+    qparams = compute_qparams(layer.weight.detach(), scheme)
+    return qparams.round(layer.weight.detach()), qparams
 
 
 def quantized(scheme: Scheme, bias: bool = True, dtype: torch.dtype = torch.float32, width: int = 64) -> nn.Module:
     """The quantized form of :func:`linear`."""
     layer = linear(width, bias=bias, dtype=dtype)
-    return from_steps(layer, *rounded(layer, scheme))
+    return from_quantized(layer, *rounded(layer, scheme))

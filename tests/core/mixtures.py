@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from core.drawn import normal
-from sottovoce.algorithms.saliency import Routed
-from sottovoce.formats.experts import PROJECTIONS, Expert, Experts
+from sottovoce.experts.saliency import Routed
+from sottovoce.runtime.experts import PROJECTIONS, Expert, Experts
 
 MODALITIES = ("text", "audio")
 

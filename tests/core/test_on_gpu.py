@@ -17,15 +17,17 @@ import pretend_gpu
 import sottovoce
 from core.drawn import MULTIPLIED, SCHEMES, name_of, normal, quantized
 from core.toy import LETTERS, ToyPlugin, make_host, write
-from sottovoce import LoadOptions, Model, Prediction, Sample, Samples, Source, passage
-from sottovoce.activations import Activations
+from sottovoce import LoadOptions, Model, Prediction, Sample, Samples, Source
 from sottovoce.architecture import Architecture
+from sottovoce.calibration import runner
+from sottovoce.calibration.activation_cache import ActivationCache
 from sottovoce.checkpoint import load_strictly_, read_config, read_tensors
-from sottovoce.formats import compressed_tensors, int8_engine, int_mm, onednn
-from sottovoce.formats.int8_embedding import Int8Embedding
-from sottovoce.formats.int8_linear import Int8Linear
-from sottovoce.saving import probe
-from sottovoce.scheme import Scheme
+from sottovoce.entrypoints.save import probe
+from sottovoce.formats import compressed_tensors
+from sottovoce.recipe.scheme import Scheme
+from sottovoce.runtime.backends import int8_engine, int_mm, onednn
+from sottovoce.runtime.int8_embedding import Int8Embedding
+from sottovoce.runtime.int8_linear import Int8Linear
 
 WIDTH = 64
 SAMPLES = Samples(tuple(Sample(key=str(number), text=LETTERS[number:] + LETTERS * number) for number in range(6)))
@@ -209,8 +211,8 @@ def test_layers_that_a_gate_makes_precise_again_stay_there(tmp_path: Path, gpu: 
 
 def test_activations_on_the_gpu_do_not_go_to_disk(source: Path, gpu: str, monkeypatch: pytest.MonkeyPatch) -> None:
     want = compressed(source, "int8 by GPTQ", "cuda")
-    monkeypatch.setattr(passage, "room_for_activations", lambda *_: 0)
-    monkeypatch.setattr(Activations, "_write", None)
+    monkeypatch.setattr(runner, "room_for_activations", lambda *_: 0)
+    monkeypatch.setattr(ActivationCache, "_write", None)
     assert_same(compressed(source, "int8 by GPTQ", "cuda"), want, "pretended")
 
 
@@ -354,7 +356,7 @@ class TestRealGpu:
             for size in ((rows, width), (out, width))
         )
         prepared = int_mm.prepare(weight.cuda(), torch.ones(out).cuda())
-        found = int_mm.linear(int_mm.Activations(x.cuda(), torch.ones(rows, 1).cuda(), None), prepared)
+        found = int_mm.linear(int_mm.ActivationCache(x.cuda(), torch.ones(rows, 1).cuda(), None), prepared)
         assert found.cpu().equal((x.double() @ weight.double().t()).float())
 
     @pytest.mark.parametrize("scheme", MULTIPLIED, ids=name_of)

@@ -13,7 +13,7 @@ import sottovoce
 from sottovoce import Architecture, CardFacts, LoadOptions, Model, Prediction, Sample, Source
 from sottovoce.checkpoint import load_strictly_, read_config, read_tensors, write_tensors
 from sottovoce.formats import compressed_tensors
-from sottovoce.host import Host
+from sottovoce.plugins.host import Host
 
 LETTERS = "abcdefgh"
 

@@ -10,7 +10,7 @@ import torch
 import sottovoce
 from pretend_gpu import pretend_gpu
 from sottovoce import Samples, read_samples
-from sottovoce.saving import probe
+from sottovoce.entrypoints.save import probe
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 COMMANDS, TASKS = EXAMPLES / "data/mandarin-commands/calibration.jsonl", EXAMPLES / "data/omni-tasks/calibration.jsonl"

@@ -13,7 +13,7 @@ import pytest
 
 import sottovoce
 from sottovoce import CompressionReport, EvaluationReport, Model, Samples, read_samples
-from sottovoce.formats import int8_engine
+from sottovoce.runtime.backends import int8_engine
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 DATA = EXAMPLES / "data" / "mandarin-commands"

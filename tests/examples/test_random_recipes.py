@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 import sottovoce
 from sottovoce import Samples, read_samples
+from sottovoce.entrypoints.save import probe
 from sottovoce.errors import CoverageError, GateError
-from sottovoce.saving import probe
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 COMMANDS = Samples(tuple(read_samples(EXAMPLES / "data/mandarin-commands/calibration.jsonl"))[:8])

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 import sottovoce
 from sottovoce import Model, Sample, read_samples
-from sottovoce.saving import probe
+from sottovoce.entrypoints.save import probe
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 NAMES = ("tiny-paraformer", "tiny-aligner", "tiny-omni")

@@ -8,7 +8,7 @@ from pathlib import Path
 import sottovoce
 from core.toy import LETTERS, make_host, make_model
 from sottovoce import read_samples
-from sottovoce.record import record
+from sottovoce.entrypoints.record import record
 
 
 def make_small(directory: Path, recipe: str = "int8", *, seed: int = 0) -> Path:

@@ -34,8 +34,8 @@ COSTS = {"rtf", "latency_ms", "peak_memory_bytes"}
 PUBLISH = """
 import json, sys
 import sottovoce, sottovoce_hub
-from sottovoce.host import default_host
-from sottovoce.record import record
+from sottovoce.plugins.host import default_host
+from sottovoce.entrypoints.record import record
 
 job = json.load(sys.stdin)
 reports = {}
@@ -58,7 +58,7 @@ FETCH = """
 import json, sys
 import sottovoce, sottovoce_hub
 from safetensors.torch import save_file
-from sottovoce.host import default_host
+from sottovoce.plugins.host import default_host
 
 job = json.load(sys.stdin)
 found = {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sottovoce import Architecture
-from sottovoce.host import default_host
+from sottovoce.plugins.host import default_host
 from sottovoce_hub.card.wording import Wording
 
 ARCHITECTURES = tuple(default_host().architectures.values())

@@ -1,8 +1,8 @@
 """Weights on disk: reading them strictly, writing them whole, proving that they are what was written."""
 
 from sottovoce.checkpoint.directory import new_directory
-from sottovoce.checkpoint.guard import contained_path, read_config
 from sottovoce.checkpoint.manifest import digests, verify
+from sottovoce.checkpoint.safe_config import contained_path, read_config
 from sottovoce.checkpoint.weights import (
     copy_tensors,
     leave_file_,

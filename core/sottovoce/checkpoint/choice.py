@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from sottovoce.checkpoint.guard import contained_path
+from sottovoce.checkpoint.safe_config import contained_path
 from sottovoce.errors import UsageError
 
 _FORM = re.compile(r".+\.(safetensors|pt|pth|pb|bin)(\.[\w-]+)?|.+\.(safetensors|bin)\.index\.json")

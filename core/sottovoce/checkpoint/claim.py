@@ -15,7 +15,7 @@ from pathlib import Path
 
 from sottovoce.checkpoint.lock_file import LockFile
 from sottovoce.errors import OutputError
-from sottovoce.interruption import held_back
+from sottovoce.system.interruption import held_back
 
 _ASIDE = "old"
 _log = logging.getLogger("sottovoce")

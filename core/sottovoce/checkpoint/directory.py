@@ -11,7 +11,7 @@ from pathlib import Path
 from sottovoce.checkpoint.claim import aside, claim, is_claimed, remove, sibling
 from sottovoce.checkpoint.ownership import is_written_by_us
 from sottovoce.errors import OutputError, UsageError
-from sottovoce.interruption import held_back
+from sottovoce.system.interruption import held_back
 
 Replaceable = Callable[[Path], bool]
 """Whether an existing directory may be replaced."""

@@ -8,16 +8,16 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sottovoce.checkpoint.guard import LEAVING, check_listing, contained_path
-from sottovoce.checkpoint.identity import CONFIGURATIONS, configuration_name
 from sottovoce.checkpoint.manifest import differences, read_manifest
+from sottovoce.checkpoint.model_class import CONFIGURATIONS, configuration_name
+from sottovoce.checkpoint.safe_config import LEAVING, check_listing, contained_path
 from sottovoce.errors import CheckpointError, SottovoceError, SourceError, UsageError
 from sottovoce.network.attended import attended
 from sottovoce.network.huggingface import COMMIT
 from sottovoce.network.tokens import own_tokens
 from sottovoce.network.wording import fit_cause, listed, shown
-from sottovoce.plain_text import shortened
-from sottovoce.process_state import released
+from sottovoce.system.process_state import released
+from sottovoce.text.plain_text import shortened
 
 if TYPE_CHECKING:
     from modelscope_hub import HubApi

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from sottovoce.errors import NotFiniteError
-from sottovoce.machine import release_pages
+from sottovoce.system.machine import release_pages
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

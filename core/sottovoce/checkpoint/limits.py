@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sottovoce.checkpoint.guard import entries
+from sottovoce.checkpoint.safe_config import entries
 from sottovoce.errors import SourceError
-from sottovoce.plain_text import one_line
+from sottovoce.text.plain_text import one_line
 
 Limits = Mapping[str, tuple[float, float]]
 """Pattern of a whole key to the least and the largest number under it; the first that fits counts.

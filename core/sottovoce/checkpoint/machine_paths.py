@@ -10,8 +10,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
-from sottovoce.checkpoint.guard import entries
 from sottovoce.checkpoint.plain_data import parse_json, parse_yaml
+from sottovoce.checkpoint.safe_config import entries
 
 LARGEST = 20_000_000
 """Bytes; longer files are weights, and are not read."""

@@ -9,9 +9,9 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from sottovoce.checkpoint.guard import contained_path, read_config
-from sottovoce.checkpoint.identity import DESCRIPTION
+from sottovoce.checkpoint.model_class import DESCRIPTION
 from sottovoce.checkpoint.plain_data import parse_json
+from sottovoce.checkpoint.safe_config import contained_path, read_config
 from sottovoce.errors import CheckpointError, SourceError
 from sottovoce.report import COMPRESSION_FILE
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sottovoce.checkpoint.shards import INDEX, WEIGHTS, Shards
-from sottovoce.machine import release_pages
+from sottovoce.system.machine import release_pages
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sottovoce.checkpoint.choice import asked_weights, weight_names
-from sottovoce.checkpoint.guard import contained_path, read_config
+from sottovoce.checkpoint.safe_config import contained_path, read_config
 from sottovoce.errors import CheckpointError, SourceError, UsageError
 
 if TYPE_CHECKING:

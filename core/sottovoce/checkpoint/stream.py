@@ -15,7 +15,7 @@ from sottovoce.checkpoint.shard_writer import ShardWriter
 from sottovoce.checkpoint.shards import Shards
 from sottovoce.checkpoint.weights import drop_data_
 from sottovoce.errors import CheckpointError, OutputError
-from sottovoce.machine import release_memory, release_pages
+from sottovoce.system.machine import release_memory, release_pages
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -75,7 +75,7 @@ class Stream:
             if digest not in written:
                 raise OutputError(_changed(self.files[block], block))
 
-    def enter_(self, block: str, rename: Rename) -> None:
+    def load_block(self, block: str, rename: Rename) -> None:
         """Read a block into memory.
 
         Args:
@@ -113,7 +113,7 @@ class Stream:
         if not is_noted:
             raise OutputError(_changed(path, block))
 
-    def leave_(self, block: str) -> None:
+    def offload_block(self, block: str) -> None:
         """Let a block's memory go; what was changed must be in a file."""
         drop_data_(self.module.get_submodule(block))
         release_memory()
@@ -144,11 +144,11 @@ class Stream:
             if block in self.files:
                 writer.add_file(self.files[block])
                 continue
-            self.enter_(block, rename)
+            self.load_block(block, rename)
             state = self.module.get_submodule(block).state_dict()
             writer.add((rename(f"{block}.{name}"), tensor) for name, tensor in state.items())
             writer.flush()
-            self.leave_(block)
+            self.offload_block(block)
         writer.add((rename(name), tensor) for name, tensor in self._outside().items() if name not in left_out)
 
     def _outside(self) -> dict[str, Tensor]:

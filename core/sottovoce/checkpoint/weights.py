@@ -16,7 +16,7 @@ from sottovoce.checkpoint.finite import require_finite
 from sottovoce.checkpoint.shard_writer import write_file
 from sottovoce.checkpoint.shards import start_of
 from sottovoce.errors import CheckpointError, NotFiniteError, SourceError
-from sottovoce.plain_text import one_line
+from sottovoce.text.plain_text import one_line
 
 if TYPE_CHECKING:
     import torch

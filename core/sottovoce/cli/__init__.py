@@ -9,12 +9,12 @@ import traceback
 import click
 
 import sottovoce
-from sottovoce import telemetry
 from sottovoce.cli import about, align, compress, demo, evaluate, export, inspect, pull, push, streams
-from sottovoce.cli.ending import INTERRUPTED, Ended, handle_signals, ignore_signals
 from sottovoce.cli.failure import explain
+from sottovoce.cli.signals import INTERRUPTED, Terminated, handle_signals, ignore_signals
 from sottovoce.errors import SottovoceError
 from sottovoce.network.attended import is_anything_left
+from sottovoce.system import telemetry
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -60,7 +60,7 @@ def main() -> None:
     streams.show_any_character()
     try:
         code = _run()
-    except (KeyboardInterrupt, Ended):
+    except (KeyboardInterrupt, Terminated):
         # Asked once more, while the first was being told.
         code = INTERRUPTED
     ignore_signals()
@@ -98,7 +98,7 @@ def _run() -> int:
         return _fail(f"{error.format_message()}; see sottovoce --help", error.exit_code, debug)
     except (click.Abort, KeyboardInterrupt):
         return _fail("interrupted", INTERRUPTED, debug)
-    except Ended as ended:
+    except Terminated as ended:
         return _fail(f"{ended.how}; nothing was left half-written", ended.exit_code, debug)
     except Exception as error:
         return _fail(explain(error), 1, debug)

@@ -14,7 +14,7 @@ def plugins(out: Output) -> None:
     """List the installed plugins and the model families they know."""
     from rich.table import Table
 
-    from sottovoce.host import default_host
+    from sottovoce.plugins.host import default_host
 
     host = default_host()
     rows = [{"name": each.name, "distribution": each.distribution, "version": each.version, "error": each.error}
@@ -37,7 +37,7 @@ def recipes(out: Output) -> None:
     """List the recipes that have a name."""
     from rich.table import Table
 
-    from sottovoce.host import default_host
+    from sottovoce.plugins.host import default_host
 
     presets = default_host().presets
 
@@ -56,10 +56,10 @@ def env(out: Output) -> None:
     """Say what a bug report needs: machine, versions, engines, plugins."""
     from rich.table import Table
 
-    from sottovoce.formats.int8_engine import engine, gpu_engines
-    from sottovoce.host import default_host
-    from sottovoce.kernels import availability
-    from sottovoce.machine import describe_machine
+    from sottovoce.plugins.host import default_host
+    from sottovoce.runtime.backends.int8_engine import engine, gpu_engines
+    from sottovoce.runtime.kernels import availability
+    from sottovoce.system.machine import describe_machine
 
     facts = {
         "sottovoce": sottovoce.__version__,

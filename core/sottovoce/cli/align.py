@@ -54,7 +54,7 @@ def align(
     **where: Any,
 ) -> None:
     """Find when each word of a text is said in AUDIO, with a MODEL that aligns."""
-    from sottovoce import loading
+    from sottovoce.entrypoints import load
 
     # All that can be wrong is looked at before the model is read.
     transcript = _transcript(text, text_file)
@@ -62,7 +62,7 @@ def align(
     if output is not None:
         form = form or _form_of(output)
         _refuse_existing(output, overwrite, (audio, text_file))
-    loaded = loading.load(model, **where)
+    loaded = load.load(model, **where)
     if loaded.architecture.align is None:
         raise UsageError(_not_an_aligner(model, loaded.architecture))
     chosen = {"language": language} if language is not None else {}
@@ -76,7 +76,7 @@ def align(
 
 
 def _show(out: Output, found: Any, form: str | None, output: Path | None) -> None:
-    from sottovoce import tables
+    from sottovoce.reports import tables
 
     result: dict[str, Any] = json.loads(found.to_json())
     if output is not None:
@@ -110,7 +110,7 @@ def _form_of(output: Path) -> str:
 
 
 def _not_an_aligner(model: str, architecture: Architecture) -> str:
-    from sottovoce.host import default_host
+    from sottovoce.plugins.host import default_host
 
     families = [name for name, each in default_host().architectures.items() if each.align is not None]
     known = ", ".join(families) or "none is installed; see `sottovoce plugins`"

@@ -49,9 +49,10 @@ def compress(
 
     A calibrating recipe that is interrupted goes on at the last finished block when the same command is given again.
     """
-    from sottovoce import loading, pipeline, saving, tables
     from sottovoce.checkpoint.directory import reserved
-    from sottovoce.host import default_host
+    from sottovoce.entrypoints import compress, load, save
+    from sottovoce.plugins.host import default_host
+    from sottovoce.reports import tables
     from sottovoce.samples import read_samples
 
     # All that can be wrong is looked at before the model is read, and what can be wrong with the two before the work.
@@ -63,16 +64,16 @@ def compress(
         if samples and count:
             samples = samples.choose(count, seed)
         gate_samples = read_samples(gate_data) if gate_data else None
-        pipeline.require_samples(chosen, samples)
-        loaded = loading.load(model, max_memory=max_memory, **where)
-        saving.refuse_source(loaded, output)
+        compress.require_samples(chosen, samples)
+        loaded = load.load(model, max_memory=max_memory, **where)
+        save.refuse_source(loaded, output)
         finished = output.with_name(f".{output.name}.unfinished")
         with out.progress() as progress:
-            report = pipeline.compress(
+            report = compress.compress(
                 loaded, chosen, samples, gate_samples=gate_samples, max_memory=max_memory,
                 resume=finished if samples or loaded.stream else None, progress=progress,
             )  # fmt: skip
-            saving.save(loaded, output, overwrite=overwrite)
+            save.save(loaded, output, overwrite=overwrite)
         shutil.rmtree(finished, ignore_errors=True)
     form = report.to_dict()
     out.result(form, lambda: tables.compression(form))

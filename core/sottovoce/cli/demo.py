@@ -14,8 +14,8 @@ from sottovoce.cli.output import Output, verb
 @verb
 def demo(out: Output, output: Path) -> None:
     """Compress a small bundled model, evaluate both, save, reload and run it. Offline, under a minute."""
-    from sottovoce import demonstration
+    from sottovoce.entrypoints import demo
 
     with out.progress() as progress:
-        result = demonstration.run(output, out.note, progress)
+        result = demo.run(output, out.note, progress)
     out.result(result.to_dict(), result.table)

@@ -17,7 +17,7 @@ from sottovoce.cli.output import Output, verb
 @click.argument("model")
 @click.option("--data", required=True, type=click.Path(path_type=Path), help="A .jsonl manifest, or a Kaldi directory.")
 @click.option("--baseline", help="A model to compare with, usually the uncompressed one.")
-@click.option("--output", "-o", type=click.Path(path_type=Path), help="Directory for evaluation.json.")
+@click.option("--output", "-o", type=click.Path(path_type=Path), help="Directory for evaluate.json.")
 @click.option("--record", is_flag=True, help="Keep the figures in MODEL's compression.json, for its card.")
 @click.option("--dataset", help="What a hub calls DATA: owner/name, or owner/name@revision#task; for the card.")
 @options.device
@@ -39,18 +39,19 @@ def evaluate(
     **where: Any,
 ) -> None:
     """Measure MODEL on DATA: error rates, speed, size, memory; beside a baseline when one is given."""
-    from sottovoce import evaluation, tables
-    from sottovoce import record as records
     from sottovoce.checkpoint.directory import new_directory, reserved
     from sottovoce.checkpoint.ownership import EVALUATION_FILE
+    from sottovoce.entrypoints import evaluate
+    from sottovoce.entrypoints import record as records
     from sottovoce.report import to_json
+    from sottovoce.reports import tables
 
     if record:
         records.require_recordable(model)
     named = records.read_dataset(dataset) if dataset else None
     with reserved(output, overwrite, _is_evaluation) if output is not None else contextlib.nullcontext():
         with out.progress() as progress:
-            report = evaluation.evaluate(model, data, baseline, progress=progress, **where)
+            report = evaluate.evaluate(model, data, baseline, progress=progress, **where)
         report = dataclasses.replace(report, dataset=named)
         if busy := report.machine.get("busy"):
             unsaid = "; the times are not recorded" if record else ""

@@ -8,8 +8,8 @@ from typing import Any
 import click
 
 from sottovoce.cli import options
-from sottovoce.cli.ending import end_if_asked
 from sottovoce.cli.output import Output, verb
+from sottovoce.cli.signals import end_if_asked
 
 
 @click.command()
@@ -26,13 +26,14 @@ def export(out: Output, model: str, format_name: str, output: Path, overwrite: b
     """Write MODEL in a format that another engine runs."""
     from rich.table import Table
 
-    from sottovoce import loading, saving, tables
     from sottovoce.checkpoint.directory import reserved
+    from sottovoce.entrypoints import load, save
+    from sottovoce.reports import tables
 
     with reserved(output, overwrite):
-        loaded = loading.load(model, **where)
+        loaded = load.load(model, **where)
         end_if_asked()
-        path = saving.export(loaded, format_name, output, overwrite=overwrite)
+        path = save.export(loaded, format_name, output, overwrite=overwrite)
     files = {
         each.relative_to(path).as_posix(): each.stat().st_size for each in sorted(path.rglob("*")) if each.is_file()
     }

@@ -20,8 +20,8 @@ from sottovoce.cli.output import Output, verb
 @verb
 def inspect(out: Output, model: str, recipe: str | None, **where: Any) -> None:
     """Show what would be compressed, what would not and why. Runs nothing."""
-    from sottovoce import tables
-    from sottovoce.inspection import inspect as inspect_model
+    from sottovoce.entrypoints.inspect import inspect as inspect_model
+    from sottovoce.reports import tables
 
     facts = inspect_model(model, recipe, **where)
     out.result(facts, lambda: tables.inspection(facts))

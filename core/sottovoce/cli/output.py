@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sottovoce.cli.ending import INTERRUPTED, Ended, end_if_asked
+from sottovoce.cli.signals import INTERRUPTED, Terminated, end_if_asked
 from sottovoce.cli.streams import printing
 from sottovoce.errors import UsageError
 
@@ -103,7 +103,7 @@ def verb(function: Callable[..., None]) -> Callable[..., None]:
                 function(out, **options)
         except KeyboardInterrupt:
             # click would print an empty line first.
-            raise Ended("interrupted", INTERRUPTED) from None
+            raise Terminated("interrupted", INTERRUPTED) from None
 
     return run
 
@@ -118,8 +118,8 @@ def _require_working_directory() -> None:
 
 @contextlib.contextmanager
 def _library_noise(out: Output, debug: bool) -> Iterator[None]:
-    from sottovoce.host import PluginWarning
-    from sottovoce.isolation import CHATTY
+    from sottovoce.plugins.host import PluginWarning
+    from sottovoce.system.isolation import CHATTY
 
     if debug:
         yield

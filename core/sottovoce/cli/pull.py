@@ -20,7 +20,7 @@ from sottovoce.cli.output import Output, verb
 def pull(out: Output, repository: str, output: Path, hub: str, revision: str | None, overwrite: bool) -> None:
     """Fetch REPOSITORY (owner/name) to a directory, and check it against the digests it was published with."""
     import sottovoce_hub
-    from sottovoce import tables
+    from sottovoce.reports import tables
 
     report = sottovoce_hub.pull(repository, output, hub=hub, revision=revision, overwrite=overwrite)
     if not report.verified:

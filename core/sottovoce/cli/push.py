@@ -50,8 +50,8 @@ def push(
     The token is the one of `hf auth login` or HF_TOKEN, of `modelscope login` or MODELSCOPE_API_TOKEN.
     """
     import sottovoce_hub
-    from sottovoce import tables
     from sottovoce.errors import UsageError
+    from sottovoce.reports import tables
 
     options |= {"hub": hub, "dry_run": dry_run}
     if branches and variants is None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from sottovoce.errors import SourceError
 from sottovoce.formats.stock_transformers import EXPERT, Stored, is_loaded_at_once
-from sottovoce.scheme import Scheme
+from sottovoce.recipe.scheme import Scheme
 
 if TYPE_CHECKING:
     from torch import nn
@@ -67,8 +67,8 @@ def describe(module: nn.Module, served_as: Mapping[str, str] | None = None) -> d
 
 def quantized_layers(module: nn.Module) -> Iterator[tuple[str, Scheme, str]]:
     """The name, scheme and stored format of every quantized layer."""
-    from sottovoce.formats.int8_embedding import Int8Embedding
-    from sottovoce.formats.layers import QUANTIZED
+    from sottovoce.runtime.int8_embedding import Int8Embedding
+    from sottovoce.runtime.layers import QUANTIZED
 
     for name, child in module.named_modules():
         if isinstance(child, Int8Embedding):
@@ -92,7 +92,7 @@ def prepare_(module: nn.Module, config: Any, where: object = "the model") -> tup
     Raises:
         SourceError: The configuration is of another kind, or names what is no linear layer and no embedding table.
     """
-    from sottovoce.formats.layers import empty, replace_
+    from sottovoce.runtime.layers import empty, replace_
 
     names = []
     for name, scheme in _expanded(_targets(config, where), module):

@@ -10,9 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sottovoce import telemetry
 from sottovoce.errors import OutputError
-from sottovoce.process_state import ignored_warnings
+from sottovoce.system import telemetry
+from sottovoce.system.process_state import ignored_warnings
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

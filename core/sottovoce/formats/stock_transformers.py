@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sottovoce.scheme import Scheme
+from sottovoce.recipe.scheme import Scheme
 
 EXPERT = re.compile(r"\.experts\.\d+\.")
 """In the names of an expert's layers, and of no other."""

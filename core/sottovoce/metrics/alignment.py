@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from sottovoce.errors import SamplesError
-from sottovoce.hookspecs import hookimpl
+from sottovoce.plugins.hookspecs import hookimpl
 from sottovoce.report import Metric
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from sottovoce.hookspecs import hookimpl
+from sottovoce.plugins.hookspecs import hookimpl
 from sottovoce.report import Metric
 
 if TYPE_CHECKING:

@@ -6,10 +6,10 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from sottovoce.data.languages import UNSPACED, language_code
 from sottovoce.errors import SamplesError
-from sottovoce.hookspecs import hookimpl
-from sottovoce.languages import UNSPACED, language_code
 from sottovoce.metrics.normalization import normalize
+from sottovoce.plugins.hookspecs import hookimpl
 from sottovoce.report import Metric
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Sequence
 
-from sottovoce.plain_text import plain, shortened
+from sottovoce.text.plain_text import plain, shortened
 
 LONGEST = 300
 """Characters of a hub's words that are shown."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from sottovoce.checkpoint.guard import contained_path
+from sottovoce.checkpoint.safe_config import contained_path
 from sottovoce.errors import SourceError
 from sottovoce_hub.card import figures, layers, loading, measured, pictures
 from sottovoce_hub.card.facts import Evaluation

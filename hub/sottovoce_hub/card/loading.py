@@ -7,7 +7,7 @@ import re
 import shlex
 from collections.abc import Mapping
 
-from sottovoce import published_plugins
+from sottovoce.plugins import published
 from sottovoce_hub.card.markdown import Markdown, fence, plain
 from sottovoce_hub.card.report import Report
 from sottovoce_hub.card.variant import Variant
@@ -71,9 +71,9 @@ def packages(report: Report, wording: Wording) -> Markdown | None:
     """The command that installs what the model's own library needs; ``None`` where the family does not say."""
     if not report.card.packages:
         return None
-    words = published_plugins.installable(report.card.packages)
+    words = published.installable(report.card.packages)
     command = " ".join(shlex.quote(plain(word)) for word in ("pip", "install", *words))
-    where = f"# {wording('in_a_clone')}\n" if published_plugins.is_in_clone(words) else ""
+    where = f"# {wording('in_a_clone')}\n" if published.is_in_clone(words) else ""
     return fence(f"{where}{command}", "sh")
 
 
@@ -109,7 +109,7 @@ def compress(report: Report, place: Place, preset: str | None) -> Markdown | Non
 
 def preset_of(report: Report) -> str | None:
     """The name of core's preset that the recipe is; ``None`` for any other."""
-    from sottovoce.recipe import EXPERT_PRESETS, PRESETS
+    from sottovoce.recipe.recipe import EXPERT_PRESETS, PRESETS
 
     known = {**PRESETS, **EXPERT_PRESETS}
     return next((name for name, recipe in known.items() if recipe.to_dict() == dict(report.recipe)), None)

@@ -13,8 +13,8 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sottovoce.formats.int8_linear import Int8Linear
-from sottovoce.kernels.availability import takes
+from sottovoce.runtime.int8_linear import Int8Linear
+from sottovoce.runtime.kernels.availability import takes
 from sottovoce_forced_aligner.derived import derive
 
 _FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -50,7 +50,7 @@ def _by_table(kind: type[Any]) -> type[nn.Module]:
         if not takes(input):
             result: Tensor = kind.forward(layer, input)
             return result
-        from sottovoce.kernels.activation import activate
+        from sottovoce.runtime.kernels.activation import activate
 
         return activate(input, function)
 
@@ -69,7 +69,7 @@ def _gated(kind: type[Any]) -> type[nn.Module]:
         ):
             result: Tensor = kind.forward(layer, x)
             return result
-        from sottovoce.kernels.activation import activate_times_
+        from sottovoce.runtime.kernels.activation import activate_times_
 
         gate, up, scale = _products(*projections, x)
         function = _FUNCTIONS[type(layer.act_fn).__name__]

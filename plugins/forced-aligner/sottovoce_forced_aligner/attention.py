@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sottovoce.formats import onednn
+from sottovoce.runtime.backends import onednn
 
 NAME = "sottovoce_blocks"
 """What transformers knows it by."""

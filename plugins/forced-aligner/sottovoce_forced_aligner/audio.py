@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sottovoce import audio as core_audio
-from sottovoce.audio import FRAME, SAMPLE_RATE
 from sottovoce.errors import SamplesError
+from sottovoce.system import audio as core_audio
+from sottovoce.system.audio import FRAME, SAMPLE_RATE
 
 __all__ = ["SAMPLE_RATE", "read_audio"]
 

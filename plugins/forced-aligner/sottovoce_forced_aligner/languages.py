@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 
-from sottovoce import languages
+from sottovoce.data import languages
 from sottovoce.errors import UsageError
 
 LANGUAGES = {
@@ -19,7 +19,7 @@ _SPLITTERS = {"ja": "nagisa", "ko": "soynlp"}
 
 
 def language_name(language: str) -> str:
-    """The processor's name of a language, from a name or a code in any case (see :mod:`sottovoce.languages`).
+    """The processor's name of a language, from a name or a code in any case (see :mod:`sottovoce.data.languages`).
 
     Raises:
         UsageError: The aligner does not know the language, or a library that finds its words is not installed.

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sottovoce.kernels.availability import takes
+from sottovoce.runtime.kernels.availability import takes
 from sottovoce_forced_aligner.derived import derive
 
 
@@ -41,7 +41,7 @@ def _in_place(kind: type[Any]) -> type[nn.Module]:
             result: Tensor = kind.forward(layer, hidden_states)
             return result
         if takes(hidden_states, layer.weight):
-            from sottovoce.kernels.normalization import rms_norm
+            from sottovoce.runtime.kernels.normalization import rms_norm
 
             return rms_norm(hidden_states, layer.weight, layer.variance_epsilon)
         x = hidden_states.float()

@@ -11,11 +11,10 @@ from sottovoce import Architecture, LoadOptions, Model, Source
 from sottovoce.checkpoint import load_strictly_, read_config, read_tensors
 from sottovoce.checkpoint.limits import check_numbers
 from sottovoce.checkpoint.shards import say_choice, weight_files
-from sottovoce.errors import SourceError
-from sottovoce.libraries.processors import load_processor
-from sottovoce.libraries.transformers import apply_
-from sottovoce.libraries.transformers_config import stated_dtype
-from sottovoce.source_errors import as_source_error
+from sottovoce.errors import SourceError, as_source_error
+from sottovoce.formats.transformers.configuration import stated_dtype
+from sottovoce.formats.transformers.loader import apply_
+from sottovoce.formats.transformers.processors import load_processor
 from sottovoce_forced_aligner.original_configuration import processor, settings
 
 if TYPE_CHECKING:

@@ -13,8 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sottovoce.errors import SourceError
-from sottovoce.source_errors import as_source_error
+from sottovoce.errors import SourceError, as_source_error
 from sottovoce_forced_aligner.windows import Times, Window, align_in_windows
 
 WINDOW = 180.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from sottovoce.formats.int8_linear import share_rounding_
+from sottovoce.runtime.int8_linear import share_rounding_
 from sottovoce_forced_aligner import activation, attention, normalization, rotary, stem
 
 _LAYER_BY_LAYER = (

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sottovoce.kernels.availability import takes
+from sottovoce.runtime.kernels.availability import takes
 from sottovoce_forced_aligner.derived import derive
 
 _NAME = "apply_rotary_pos_emb"
@@ -56,7 +56,7 @@ def _rotary(library: Callable[..., tuple[Tensor, Tensor]]) -> Callable[..., tupl
         if options or named or recorded or not alike or q.device.type != "cpu":
             return library(q, k, cos, sin, *options, **named)
         if takes(q, k, cos, sin):
-            from sottovoce.kernels.rotary import turn as turned
+            from sottovoce.runtime.kernels.rotary import turn as turned
 
             return turned(q, cos, sin), turned(k, cos, sin)
         half = q.shape[-1] // 2

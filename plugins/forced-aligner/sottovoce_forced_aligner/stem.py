@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sottovoce.formats import onednn
+from sottovoce.runtime.backends import onednn
 
 _SECONDS = 4
 

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 import sottovoce
-from sottovoce.audio import FRAME, SAMPLE_RATE
 from sottovoce.errors import SamplesError
+from sottovoce.system.audio import FRAME, SAMPLE_RATE
 
 
 def read_media(messages: Sequence[Mapping[str, Any]], whose: str) -> dict[str, list[Any]]:

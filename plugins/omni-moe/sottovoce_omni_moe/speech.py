@@ -14,7 +14,7 @@ from torch import Tensor
 
 from sottovoce import Model, Sample
 from sottovoce.errors import UsageError
-from sottovoce.process_state import exclusive
+from sottovoce.system.process_state import exclusive
 from sottovoce_omni_moe.conversation import inputs, longest_answer
 from sottovoce_omni_moe.talker import listening, open_speech, speaks
 

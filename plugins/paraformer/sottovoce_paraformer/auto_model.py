@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch.overrides import TorchFunctionMode
 
-from sottovoce.process_state import exclusive, stdout_to
+from sottovoce.system.process_state import exclusive, stdout_to
 
 # FunASR prints notices while it is imported; standard output belongs to the caller, and they tell a user nothing.
 with stdout_to(io.StringIO()):
@@ -23,9 +23,8 @@ from sottovoce import LoadOptions, Repository
 from sottovoce.checkpoint import leave_file_, load_strictly_, read_tensors
 from sottovoce.checkpoint.budget import BuildingBudget
 from sottovoce.checkpoint.download import fetch
-from sottovoce.errors import SourceError
+from sottovoce.errors import SourceError, as_source_error
 from sottovoce.formats import compressed_tensors
-from sottovoce.source_errors import as_source_error
 from sottovoce_paraformer import configuration
 from sottovoce_paraformer.aliases import BUILT_IN, find
 from sottovoce_paraformer.lora import merged

@@ -9,9 +9,9 @@ from pathlib import Path, PureWindowsPath
 from typing import Any
 
 from sottovoce.checkpoint import contained_path, read_config
-from sottovoce.checkpoint.guard import check_config
+from sottovoce.checkpoint.safe_config import check_config
 from sottovoce.errors import SourceError
-from sottovoce.plain_text import one_line
+from sottovoce.text.plain_text import one_line
 from sottovoce_paraformer import sections
 from sottovoce_paraformer.checkpoints import choose_weights
 from sottovoce_paraformer.limits import check_statistics, check_tokens, check_values

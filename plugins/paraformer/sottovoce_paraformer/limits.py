@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sottovoce.checkpoint.guard import entries
 from sottovoce.checkpoint.limits import Limits, check_numbers
+from sottovoce.checkpoint.safe_config import entries
 from sottovoce.errors import SourceError
-from sottovoce.plain_text import one_line
+from sottovoce.text.plain_text import one_line
 
 CHOICES: Mapping[str, tuple[str, ...]] = {
     "tokenizer": ("CharTokenizer", "SentencepiecesTokenizer"),

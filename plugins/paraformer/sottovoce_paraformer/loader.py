@@ -9,7 +9,7 @@ from typing import Any
 
 from sottovoce import Architecture, LoadOptions, Model, Source
 from sottovoce.errors import UsageError
-from sottovoce.process_state import stdout_to
+from sottovoce.system.process_state import stdout_to
 from sottovoce_paraformer import sections
 from sottovoce_paraformer.aliases import BUILT_IN
 from sottovoce_paraformer.architectures import ARCHITECTURES

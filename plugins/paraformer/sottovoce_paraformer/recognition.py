@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sottovoce import Model, Prediction, Sample, read_audio
-from sottovoce.audio import FRAME
 from sottovoce.errors import SamplesError
+from sottovoce.system.audio import FRAME
 
 _TOKEN = re.compile(r"[\u3400-\u9fff]|[^\s\u3400-\u9fff]+")
 

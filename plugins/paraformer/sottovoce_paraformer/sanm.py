@@ -13,9 +13,9 @@ import torch
 from funasr.models.transformer.utils.repeat import MultiSequential
 from torch import Tensor, nn
 
-from sottovoce.formats import onednn
-from sottovoce.formats.int8_engine import engine
-from sottovoce.formats.int8_linear import Int8Linear
+from sottovoce.runtime.backends import onednn
+from sottovoce.runtime.backends.int8_engine import engine
+from sottovoce.runtime.int8_linear import Int8Linear
 from sottovoce_paraformer.sanm_layers import (
     DecoderStep,
     EncoderStep,

@@ -24,8 +24,8 @@ from funasr.models.transformer.positionwise_feed_forward import PositionwiseFeed
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sottovoce.formats import onednn
-from sottovoce.formats.int8_linear import Int8Linear
+from sottovoce.runtime.backends import onednn
+from sottovoce.runtime.int8_linear import Int8Linear
 
 _WHOLE, _BLOCK = 512, 256
 """Queries that are attended at once, and in blocks of which longer inputs are: their scores then stay in the cache."""

@@ -8,9 +8,9 @@ from torch import nn
 
 from sottovoce.checkpoint.finite import require_finite
 from sottovoce.errors import NotFiniteError
-from sottovoce.formats.int8_linear import Int8Linear
-from sottovoce.formats.packed_linear import PackedLinear
-from sottovoce.scheme import Scheme
+from sottovoce.recipe.scheme import Scheme
+from sottovoce.runtime.int8_linear import Int8Linear
+from sottovoce.runtime.packed_linear import PackedLinear
 
 BAD = [float("nan"), float("inf"), -float("inf")]
 

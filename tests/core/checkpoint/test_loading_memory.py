@@ -14,11 +14,11 @@ from core.drawn import linear, normal, rounded
 from sottovoce.checkpoint import weights
 from sottovoce.checkpoint.weights import copy_tensors, load_strictly_, without_memory
 from sottovoce.errors import SourceError
-from sottovoce.formats import onednn
-from sottovoce.formats.int8_engine import engine
-from sottovoce.formats.int8_linear import Int8Linear
-from sottovoce.formats.layers import from_steps, pack_
-from sottovoce.scheme import Scheme
+from sottovoce.recipe.scheme import Scheme
+from sottovoce.runtime.backends import onednn
+from sottovoce.runtime.backends.int8_engine import engine
+from sottovoce.runtime.int8_linear import Int8Linear
+from sottovoce.runtime.layers import from_quantized, pack_
 
 STATE = {
     "a.weight": torch.arange(600.0).reshape(20, 30),
@@ -142,14 +142,14 @@ def test_afterwards_all_is_as_before(error: BaseException) -> None:
 def int8_layers() -> nn.Module:
     schemes = Scheme(activations="dynamic", strategy="token"), Scheme(activations="dynamic", strategy="tensor")
     layers = [linear(64, 48), linear(48, 64, False)]
-    made = [from_steps(layer, *rounded(layer, scheme)) for layer, scheme in zip(layers, schemes, strict=True)]
-    return nn.Sequential(*made, from_steps(linear(64, 32), *rounded(linear(64, 32), Scheme(bits=4, group_size=32))))
+    made = [from_quantized(layer, *rounded(layer, scheme)) for layer, scheme in zip(layers, schemes, strict=True)]
+    return nn.Sequential(*made, from_quantized(linear(64, 32), *rounded(linear(64, 32), Scheme(bits=4, group_size=32))))
 
 
 @pytest.mark.skipif(not onednn.supported() or engine() != "onednn", reason="oneDNN does not run here")
 @pytest.mark.parametrize("kept_bytes", [0, 64_000_000])
 def test_packing_changes_nothing_but_where_the_weight_lies(kept_bytes: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sottovoce.formats.layers._KEPT_BYTES", kept_bytes)
+    monkeypatch.setattr("sottovoce.runtime.layers._KEPT_BYTES", kept_bytes)
     module, plain = int8_layers().eval(), int8_layers().eval()
     state = {name: tensor.clone() for name, tensor in plain.state_dict().items()}
     pack_(module)

@@ -89,45 +89,45 @@ def is_there(stream: Stream, block: str) -> bool:
 
 
 def test_a_block_comes_from_the_source_and_goes(stream: Stream, tensors: dict[str, Tensor]) -> None:
-    stream.enter_("blocks.1", rename)
+    stream.load_block("blocks.1", rename)
     assert [is_there(stream, block) for block in BLOCKS] == [False, True, False]
     found = state(stream, "blocks.1")
     assert found
     assert all(tensor.equal(tensors[name]) and tensor.dtype == tensors[name].dtype for name, tensor in found.items())
-    stream.leave_("blocks.1")
+    stream.offload_block("blocks.1")
     assert all(tensor.is_meta for tensor in stream.module.get_submodule("blocks.1").state_dict().values())
 
 
 def test_a_block_that_is_there_is_not_read_again(stream: Stream, monkeypatch: pytest.MonkeyPatch) -> None:
-    stream.enter_("blocks.0", rename)
+    stream.load_block("blocks.0", rename)
     with torch.no_grad():
         stream.module.get_submodule("blocks.0.up").weight.fill_(3)  # type: ignore[operator, union-attr]
     monkeypatch.setattr(Shards, "read", None)
-    stream.enter_("blocks.0", rename)
+    stream.load_block("blocks.0", rename)
     assert bool((stream.module.get_submodule("blocks.0.up").weight == 3).all())
 
 
 def changed(stream: Stream, block: str, path: Path) -> dict[str, Tensor]:
     """Change a block, keep it in a file, and let it go."""
-    stream.enter_(block, rename)
+    stream.load_block(block, rename)
     with torch.no_grad():
         stream.module.get_submodule(f"{block}.up").weight.add_(1)  # type: ignore[operator, union-attr]
     found = {name: tensor.clone() for name, tensor in state(stream, block).items()}
     write_file(found, path)
     stream.files[block] = path
-    stream.leave_(block)
+    stream.offload_block(block)
     return found
 
 
 def test_a_block_that_was_changed_comes_from_its_file(stream: Stream, tmp_path: Path) -> None:
     want = changed(stream, "blocks.2", tmp_path / "2.safetensors")
-    stream.enter_("blocks.2", rename)
+    stream.load_block("blocks.2", rename)
     assert all(tensor.equal(want[name]) for name, tensor in state(stream, "blocks.2").items())
 
 
 def test_a_block_of_another_type_is_what_the_module_is(stream: Stream) -> None:
     stream.module.get_submodule("blocks.0").bfloat16()
-    stream.enter_("blocks.0", rename)
+    stream.load_block("blocks.0", rename)
     kinds = {name.rpartition(".")[2]: tensor.dtype for name, tensor in state(stream, "blocks.0").items()}
     assert kinds == {"weight": torch.bfloat16, "bias": torch.bfloat16, "count": torch.int64}
 
@@ -162,7 +162,7 @@ def test_a_file_that_lacks_a_tensor_is_refused(stream: Stream, tmp_path: Path) -
     del want["h.2.up.bias"]
     write_file(want, tmp_path / "2.safetensors")
     with pytest.raises(CheckpointError, match=r"blocks\.2: 1 tensors are missing, such as 'h\.2\.up\.bias'"):
-        stream.enter_("blocks.2", rename)
+        stream.load_block("blocks.2", rename)
 
 
 def test_a_file_that_is_damaged_is_named(stream: Stream, tmp_path: Path) -> None:
@@ -170,10 +170,10 @@ def test_a_file_that_is_damaged_is_named(stream: Stream, tmp_path: Path) -> None
     changed(stream, "blocks.2", path)
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(SourceError, match=r"2\.safetensors: the weights are damaged"):
-        stream.enter_("blocks.2", rename)
+        stream.load_block("blocks.2", rename)
     path.unlink()
     with pytest.raises(SourceError, match=r"the weights are missing \(no 2\.safetensors\)"):
-        stream.enter_("blocks.2", rename)
+        stream.load_block("blocks.2", rename)
 
 
 @pytest.mark.parametrize("damage", ["flipped", "gone"])
@@ -181,16 +181,16 @@ def test_a_noted_file_that_changed_is_not_read(damage: str, stream: Stream, tmp_
     path = tmp_path / "2.safetensors"
     want = changed(stream, "blocks.2", path)
     stream.note("blocks.2", path, digest_of(path))
-    stream.enter_("blocks.2", rename)
+    stream.load_block("blocks.2", rename)
     assert all(tensor.equal(want[name]) for name, tensor in state(stream, "blocks.2").items())
-    stream.leave_("blocks.2")
+    stream.offload_block("blocks.2")
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
     if damage == "gone":
         path.unlink()
     with pytest.raises(OutputError, match=r"2\.safetensors: the finished block blocks\.2 changed on the disk; nothing"):
-        stream.enter_("blocks.2", rename)
+        stream.load_block("blocks.2", rename)
 
 
 def test_the_largest_block_is_known_without_memory(stream: Stream) -> None:

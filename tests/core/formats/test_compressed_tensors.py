@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from core.drawn import FLOAT8, MULTIPLIED, PACKED, SCHEMES, linear, name_of, normal, quantized
 from sottovoce.errors import SourceError
 from sottovoce.formats import compressed_tensors
-from sottovoce.formats.int8_embedding import Int8Embedding
-from sottovoce.formats.layers import QUANTIZED, replace_
-from sottovoce.scheme import Scheme
+from sottovoce.recipe.scheme import Scheme
+from sottovoce.runtime.int8_embedding import Int8Embedding
+from sottovoce.runtime.layers import QUANTIZED, replace_
 
 
 class Net(nn.Module):
@@ -42,13 +42,13 @@ class Net(nn.Module):
 def compressed(schemes: list[Scheme], *, table: bool = False, dtype: torch.dtype = torch.float32) -> Net:
     """A net whose layers have these schemes."""
     from core.drawn import rounded
-    from sottovoce.formats.layers import from_steps
+    from sottovoce.runtime.layers import from_quantized
 
     net = Net(len(schemes), dtype)
     for number, scheme in enumerate(schemes):
         layer = net.layers[number]
         assert isinstance(layer, nn.Linear)
-        replace_(net, f"layers.{number}", from_steps(layer, *rounded(layer, scheme)))
+        replace_(net, f"layers.{number}", from_quantized(layer, *rounded(layer, scheme)))
     if table:
         replace_(net, "table", Int8Embedding.from_float(net.table))
     return net.eval()

@@ -15,9 +15,9 @@ from torch import nn
 from core.drawn import FLOAT8, MULTIPLIED, PACKED, name_of
 from sottovoce.errors import SourceError
 from sottovoce.formats import compressed_tensors
-from sottovoce.formats.experts import PROJECTIONS, Expert, Experts
-from sottovoce.formats.layers import QUANTIZED, empty, replace_
-from sottovoce.scheme import Scheme
+from sottovoce.recipe.scheme import Scheme
+from sottovoce.runtime.experts import PROJECTIONS, Expert, Experts
+from sottovoce.runtime.layers import QUANTIZED, empty, replace_
 
 WEIGHT, FOUR = Scheme(bits=8), Scheme(bits=4, group_size=32)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sottovoce.formats.stock_transformers import Stored, is_loaded_at_once, limits
-from sottovoce.scheme import Scheme
+from sottovoce.recipe.scheme import Scheme
 
 INT4 = Scheme(bits=4, group_size=32, symmetric=True, activations="none")
 WIDER = Scheme(bits=4, group_size=64, symmetric=True, activations="none")

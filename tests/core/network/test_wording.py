@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sottovoce.network.wording import fit_cause, listed, shown
-from sottovoce.plain_text import shortened
+from sottovoce.text.plain_text import shortened
 
 TOKEN = "correct-horse-battery-staple"
 SECRETS = {

@@ -12,9 +12,9 @@ from transformers import Qwen3Config
 from transformers.activations import ACT2FN
 from transformers.models.qwen3.modeling_qwen3 import Qwen3MLP
 
-from sottovoce.formats import onednn
-from sottovoce.formats.int8_linear import BY_TENSOR, Int8Linear, share_rounding_
-from sottovoce.scheme import Scheme
+from sottovoce.recipe.scheme import Scheme
+from sottovoce.runtime.backends import onednn
+from sottovoce.runtime.int8_linear import BY_TENSOR, Int8Linear, share_rounding_
 from sottovoce_forced_aligner import activation
 
 BY_ROW = Scheme(bits=8, activations="dynamic", strategy="token")

@@ -271,7 +271,7 @@ def test_the_processor_must_be_given_where_the_model_has_none(model: Model, nois
 def test_rates_channels_and_integers_give_the_same_times(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     import soxr
 
-    from sottovoce import audio
+    from sottovoce.system import audio
 
     audio._note_resampling.cache_clear()
     talk = make_talk(20)
@@ -288,7 +288,7 @@ def test_rates_channels_and_integers_give_the_same_times(tmp_path: Path, caplog:
             found = align(Listener(PROCESSOR), given, talk.text, processor=PROCESSOR, sampling_rate=rate)
             assert distance(found, talk) <= 0.08
             assert found.duration == pytest.approx(expected.duration, abs=0.001)
-    notes = [record.message for record in caplog.records if record.name == "sottovoce.audio"]
+    notes = [record.message for record in caplog.records if record.name == "sottovoce.system.audio"]
     assert notes == ["audio of 44100 Hz is resampled to 16000 Hz"]
 
 

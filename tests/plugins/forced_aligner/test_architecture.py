@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from sottovoce.host import Host
-from sottovoce.selection import OTHER_REASON, select_layers
+from sottovoce.calibration.targets import OTHER_REASON, select_layers
+from sottovoce.plugins.host import Host
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # transformers' own
 

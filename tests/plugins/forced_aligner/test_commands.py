@@ -16,8 +16,8 @@ from core.commands import Runner, command
 from core.toy import make_host
 from core.toy import make_model as make_toy
 from plugins.forced_aligner.tiny import make_model
-from sottovoce import host
-from sottovoce.audio import _note_resampling
+from sottovoce.plugins import host
+from sottovoce.system.audio import _note_resampling
 from sottovoce_forced_aligner import Alignment, align
 
 TEXT = "打开，客厅的灯。"
@@ -137,13 +137,13 @@ def test_a_model_that_does_not_align_names_those_that_do(
     run: Runner, audio: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     toys = make_host()
-    for module in ("host", "loading"):
+    for module in ("plugins.host", "entrypoints.load"):
         monkeypatch.setattr(f"sottovoce.{module}.default_host", lambda: toys)
     arguments = ("align", make_toy(tmp_path / "toy"), audio, "--text", "a")
     run(*arguments).fails(2, "a model of toy does not align; families that do: none is installed")
     both = host.Host(allow=("forced-aligner",))
     both.register(toys._manager.get_plugin("plugin-0"), "toys")
-    for module in ("host", "loading"):
+    for module in ("plugins.host", "entrypoints.load"):
         monkeypatch.setattr(f"sottovoce.{module}.default_host", lambda: both)
     run(*arguments).fails(2, "families that do: qwen3-forced-aligner")
 

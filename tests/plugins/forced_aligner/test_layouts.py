@@ -14,8 +14,8 @@ from safetensors.torch import load_file, save_file
 
 import sottovoce
 from plugins.forced_aligner.tiny import make_model, make_original
+from sottovoce.entrypoints.save import probe
 from sottovoce.errors import CheckpointError, SourceError
-from sottovoce.saving import probe
 
 
 @pytest.fixture(scope="module")

@@ -11,9 +11,9 @@ import torch
 import sottovoce
 from plugins.forced_aligner.tiny import make_model
 from sottovoce import Model
+from sottovoce.entrypoints.save import probe
 from sottovoce.errors import GateError
-from sottovoce.formats.layers import QUANTIZED
-from sottovoce.saving import probe
+from sottovoce.runtime.layers import QUANTIZED
 
 SPEECH = Path(__file__).parents[2] / "calibration.jsonl"
 SCALED = {"step": "quantize", "bits": 4, "method": "awq"}

@@ -14,10 +14,10 @@ from torch import Tensor, nn
 
 import sottovoce
 from plugins.forced_aligner.tiny import make_model, make_native, make_processor
-from sottovoce.formats import onednn
-from sottovoce.formats.int8_engine import engine
-from sottovoce.formats.int8_linear import Int8Linear, share_rounding_
-from sottovoce.scheme import Scheme
+from sottovoce.recipe.scheme import Scheme
+from sottovoce.runtime.backends import onednn
+from sottovoce.runtime.backends.int8_engine import engine
+from sottovoce.runtime.int8_linear import Int8Linear, share_rounding_
 from sottovoce_forced_aligner import attention
 from sottovoce_forced_aligner.attention import attend
 from sottovoce_forced_aligner.rewiring import rewire
@@ -188,7 +188,7 @@ def roundings(monkeypatch: pytest.MonkeyPatch) -> Iterator[Roundings]:
 
 
 def int8_layers(count: int, strategy: Any = "token") -> list[nn.Module]:
-    from sottovoce.formats.grid import choose
+    from sottovoce.runtime.qparams import compute_qparams
 
     made: list[nn.Module] = []
     for seed in range(count):
@@ -196,8 +196,8 @@ def int8_layers(count: int, strategy: Any = "token") -> list[nn.Module]:
         with torch.no_grad():
             layer.weight.copy_(drawn(32, 64, dtype=torch.float32, seed=seed))
             layer.bias.copy_(drawn(32, dtype=torch.float32, seed=seed))
-        grid = choose(layer.weight.detach(), Scheme(activations="dynamic", strategy=strategy))
-        made.append(Int8Linear.from_steps(layer, grid.round(layer.weight.detach()), grid))
+        qparams = compute_qparams(layer.weight.detach(), Scheme(activations="dynamic", strategy=strategy))
+        made.append(Int8Linear.from_quantized(layer, qparams.round(layer.weight.detach()), qparams))
     return made
 
 

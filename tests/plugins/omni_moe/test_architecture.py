@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 import torch
 
+from sottovoce.calibration.targets import OTHER_REASON, select_layers
 from sottovoce.formats import compressed_tensors
-from sottovoce.formats.experts import unfuse_
-from sottovoce.formats.layers import empty, replace_
-from sottovoce.host import Host
-from sottovoce.scheme import Scheme
-from sottovoce.selection import OTHER_REASON, select_layers
+from sottovoce.plugins.host import Host
+from sottovoce.recipe.scheme import Scheme
+from sottovoce.runtime.experts import unfuse_
+from sottovoce.runtime.layers import empty, replace_
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # transformers' own
 

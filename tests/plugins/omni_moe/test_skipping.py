@@ -14,8 +14,8 @@ import sottovoce
 from plugins.omni_moe.conversations import ask
 from plugins.omni_moe.tiny import make_model
 from sottovoce import Model, Samples
-from sottovoce.formats.expert_skipping import Skipping, counting_expert_runs
-from sottovoce.formats.experts import experts_in
+from sottovoce.runtime.expert_skipping import Skipping, counting_expert_runs
+from sottovoce.runtime.experts import experts_in
 from sottovoce_omni_moe.conversation import forward, inputs
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # transformers' own

@@ -13,8 +13,8 @@ from torch import Tensor
 from plugins.omni_moe.conversations import ALL, ask
 from plugins.omni_moe.tiny import CODES, GROUPS, in_memory
 from sottovoce import Model, Sample
+from sottovoce.calibration.blocks import Block, run_blocks
 from sottovoce.errors import SamplesError
-from sottovoce.walk import Block, walk
 from sottovoce_omni_moe.conversation import forward, inputs
 from sottovoce_omni_moe.talker import listening, open_speech, run_talker
 
@@ -117,9 +117,9 @@ def test_samples_that_wait_for_one_another_do_not_disturb_each_other(model: Mode
         # As calibration does: the block runs on the same inputs again and again.
         first, second = ([output.clone() for output in block.run()] for _ in range(2))
         assert all(one.equal(other) for one, other in zip(first, second, strict=True))
-        visits.append((block.name, len(block.lanes)))
+        visits.append((block.name, len(block.sample_threads)))
 
-    assert walk(walked, samples, [*THINKER, *TALKER], visit) == ()
+    assert run_blocks(walked, samples, [*THINKER, *TALKER], visit) == ()
     assert visits == [(name, len(samples)) for name in (*THINKER, *TALKER)]
     assert found.keys() == expected.keys()
     for key, (speech, text) in expected.items():

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from sottovoce import Model, Source
-from sottovoce.host import Host
+from sottovoce.plugins.host import Host
 
 MELS, PATCH, CODES, GROUPS = 16, 4, 32, 3
 RESERVED = 1024

@@ -11,7 +11,7 @@ import soundfile
 import sottovoce
 from plugins.paraformer.tiny import make_model
 from plugins.paraformer.tiny_companions import make_punctuation, make_voice_activity
-from sottovoce.formats.int8_linear import Int8Linear
+from sottovoce.runtime.int8_linear import Int8Linear
 
 
 @pytest.fixture(scope="module")

@@ -15,8 +15,8 @@ from safetensors.torch import load_file, save_file
 
 import sottovoce
 from plugins.paraformer.tiny import make_model
+from sottovoce.entrypoints.save import probe
 from sottovoce.errors import CheckpointError, SourceError, UnknownModelError
-from sottovoce.saving import probe
 
 
 @pytest.fixture(scope="module")

@@ -19,8 +19,8 @@ import torch
 
 from environments import interpreter
 from plugins.paraformer.tiny import CHARACTERS, load, make_model
-from sottovoce.formats import onednn
 from sottovoce.model import Model, Source
+from sottovoce.runtime.backends import onednn
 from sottovoce_paraformer.onnx_export import export_onnx
 
 ROOT = Path(__file__).parents[3]

@@ -13,8 +13,8 @@ import torch
 
 from plugins.paraformer.exported import HOTWORD_KINDS, Exported, batch, cached, run_torch, some_hotwords
 from plugins.paraformer.tiny import KINDS, TOKENS
-from sottovoce.formats import onednn
-from sottovoce.formats.int8_linear import Int8Linear
+from sottovoce.runtime.backends import onednn
+from sottovoce.runtime.int8_linear import Int8Linear
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # FunASR's and torch's own
 

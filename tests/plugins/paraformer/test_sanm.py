@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from plugins.paraformer import tiny
-from sottovoce.formats import onednn
-from sottovoce.formats.int8_linear import Int8Linear
+from sottovoce.runtime.backends import onednn
+from sottovoce.runtime.int8_linear import Int8Linear
 from sottovoce_paraformer import sanm, sanm_layers
 from sottovoce_paraformer.sanm import DecoderStack, EncoderStack, rewire
 

@@ -14,8 +14,8 @@ from safetensors.torch import load_file
 import sottovoce
 from plugins.paraformer.tiny import load, make_model
 from plugins.paraformer.trained import checkpoint, complete, make_trained
+from sottovoce.entrypoints.save import probe
 from sottovoce.errors import CheckpointError, SourceError, UsageError
-from sottovoce.saving import probe
 
 ELSEWHERE = ["/home/ann/base", "/mnt/资料/base model", r"C:\Users\ann\base", "../base", "~/base"]
 

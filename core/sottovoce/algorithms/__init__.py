@@ -1,1 +1,0 @@
-"""Compression algorithms, one file a method; each is a plugin of the host's own."""

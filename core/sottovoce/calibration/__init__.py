@@ -1,0 +1,1 @@
+"""Calibration: samples through a model, block by block."""

@@ -1,0 +1,115 @@
+"""The samples that a step calibrates on, what they must be, and the limits of the work."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sottovoce.errors import SamplesError
+from sottovoce.samples import Sample, Samples, check_audio
+from sottovoce.system.audio import FRAME, SAMPLE_RATE, audio_info, read_audio
+from sottovoce.system.progress import Progress, silent
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from sottovoce.architecture import Architecture
+    from sottovoce.checkpoint.float_backup import FloatBackup
+
+LEAST_SECONDS = 10.0
+"""Audio that a calibration set must have: with less, most statistics are of a few frames."""
+_FLATTEST = 0.5
+"""Spectral flatness above which audio is noise: white noise has about 0.98, speech in loud noise under 0.3."""
+_WINDOW = 512
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calibration:
+    """What a step may work with; false without samples."""
+
+    samples: Samples | None = None
+    memory_bytes: int | None = None
+    """Memory that the process may take."""
+    directory: Path | None = None
+    """Where finished blocks are kept, so that interrupted work goes on from there."""
+    key: str = ""
+    """What the finished blocks belong to: the model, the recipe and the samples."""
+    float_backup: FloatBackup | None = None
+    """Where layers are kept as they were, for a recipe with a gate."""
+    progress: Progress = silent
+
+    def __bool__(self) -> bool:
+        return self.samples is not None
+
+    def step(self, number: int) -> Calibration:
+        """The calibration of one step of a recipe: its finished blocks lie apart."""
+        return replace(self, directory=self.directory / f"step-{number}") if self.directory else self
+
+
+def check_samples(samples: Samples, architecture: Architecture) -> tuple[str, ...]:
+    """Refuse samples that a model of the family cannot be calibrated on.
+
+    Returns:
+        Notes on what is taken otherwise than it lies there.
+
+    Raises:
+        SamplesError: A sample lacks what the family reads, its audio cannot be read, is too short, or is noise.
+    """
+    for name in architecture.inputs:
+        if lacking := [sample.key for sample in samples if _lacks(sample, name)]:
+            raise SamplesError(
+                f"{samples.path or 'calibration'}: {architecture.name} is calibrated on "
+                f"{' and '.join(architecture.inputs)}; {len(lacking)} samples have no {name}, such as {lacking[0]!r}"
+            )
+    where = samples.path or "calibration"
+    if "audio" not in architecture.inputs:
+        check_audio(samples)
+    elif (seconds := sum(sample.seconds for sample in samples)) < LEAST_SECONDS:
+        raise SamplesError(
+            f"{where}: {seconds:.1f} s of audio are too short to calibrate on; "
+            f"give at least {LEAST_SECONDS:.0f} s of real speech"
+        )
+    elif noise := [sample.key for sample in samples if is_noise(_audio(sample))]:
+        raise SamplesError(
+            f"{where}: {len(noise)} samples are noise, such as {noise[0]!r}; "
+            "give real speech: ranges found on noise are wrong for everything else"
+        )
+    if short := [sample.key for sample in samples if sample.too_short]:
+        raise SamplesError(
+            f"{where}: the audio of {len(short)} samples is shorter than one frame of {1000 * FRAME:.0f} ms, such as "
+            f"{short[0]!r}; leave them out"
+        )
+    other = [sample.key for sample in samples if any(_rate(audio) != SAMPLE_RATE for audio in sample.spoken)]
+    if not other:
+        return ()
+    return (f"{len(other)} calibration samples are not of {SAMPLE_RATE} Hz, such as {other[0]!r}; they were resampled",)
+
+
+def is_noise(audio: NDArray[np.float32]) -> bool:
+    """Whether the spectrum of audio ``[time]`` is flat, as that of random numbers is."""
+    import numpy as np
+
+    frames = len(audio) // _WINDOW
+    if frames < 4:
+        return False
+    windows = audio[: frames * _WINDOW].reshape(frames, _WINDOW) * np.hanning(_WINDOW)
+    power = (np.abs(np.fft.rfft(windows, axis=1)) ** 2).mean(0)[1:-1]
+    if not np.isfinite(power).all() or power.max() <= 0:
+        return False
+    return bool(np.exp(np.log(power + 1e-20).mean()) / power.mean() > _FLATTEST)
+
+
+def _lacks(sample: Sample, name: str) -> bool:
+    found = getattr(sample, name)
+    return found is None or (isinstance(found, tuple | list | str) and not len(found))
+
+
+def _rate(audio: Any) -> int:
+    return audio_info(audio).sampling_rate
+
+
+def _audio(sample: Sample) -> NDArray[np.float32]:
+    """As it is in its file: resampled, noise has no flat spectrum."""
+    return read_audio(sample.audio, _rate(sample.audio), name=f"sample {sample.key!r}")

@@ -1,0 +1,141 @@
+"""Forward passes that stop at every block: each runs in a thread of its own, and only one thread runs at a time."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from sottovoce.calibration.activation_cache import ActivationCache
+from sottovoce.system.machine import release_threads
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from sottovoce.model import Model
+    from sottovoce.samples import Sample
+
+
+class _AbandonedError(BaseException):
+    """The walk ended; a sample_thread's thread ends with it."""
+
+
+class SampleThread(threading.Thread):
+    """The forward pass of one sample, which stops at every block."""
+
+    def __init__(self, model: Model, sample: Sample, held: ActivationCache) -> None:
+        super().__init__(name=f"sample {sample.key}", daemon=True)
+        self._model, self.sample, self._held = model, sample, held
+        self._go, self._stopped = threading.Semaphore(0), threading.Semaphore(0)
+        self._inputs: Any = None
+        self._output: Any = None
+        self._error: BaseException | None = None
+        self._ended = False
+        self.at: str | None = None
+        """The block that it waits at."""
+        self.result: Any = None
+        """What the forward pass gave, when :attr:`keeps_result` is set."""
+        self.keeps_result = False
+
+    def advance(self, output: Any = None) -> None:
+        """Go on with the block's output to the next block or to the end."""
+        self._output, self.at = output, None
+        if self._inputs is not None:
+            self._held.release(self._inputs)
+            self._inputs = None
+        if not self.is_alive():
+            self.start()
+        self._go.release()
+        self._stopped.acquire()
+        if self._error is not None:
+            raise self._error
+        if self.at is not None:
+            self._held.hold(self._inputs, output)
+
+    @contextmanager
+    def computed(self, module: nn.Module) -> Iterator[Any]:
+        """What the block gives for the inputs that wait; these are readable as long."""
+        from torch import inference_mode
+
+        arguments, named = self._held.borrow(self._inputs)
+        try:
+            with inference_mode():
+                # Outside of a sample_thread's thread the door is open.
+                output = module(*arguments, **named)
+            yield output
+        finally:
+            self._held.give_back(self._inputs)
+
+    def stop_at(self, name: str, arguments: tuple[Any, ...], named: dict[str, Any]) -> Any:
+        """Called in the sample_thread's own thread: wait here for the block's output."""
+        self.at, self._inputs = name, (arguments, named)
+        release_threads()
+        self._stopped.release()
+        del arguments, named
+        self._go.acquire()
+        if self._ended:
+            raise _AbandonedError
+        output, self._output = self._output, None
+        return output
+
+    def abandon(self) -> None:
+        """End the thread where it stands."""
+        self._ended = True
+        if self.is_alive():
+            self._go.release()
+            self.join()
+
+    def run(self) -> None:
+        """The thread."""
+        from torch import inference_mode
+
+        self._go.acquire()
+        try:
+            if not self._ended:
+                with inference_mode():
+                    result = self._model.architecture.forward(self._model, self.sample)
+                    self.result = result if self.keeps_result else None
+        except _AbandonedError:
+            pass
+        except BaseException as error:
+            self._error = error
+        finally:
+            self.at = None
+            self._stopped.release()
+
+
+_DOOR = "_sottovoce_behind_the_door"
+
+
+class intercept_blocks:
+    """Puts a door before every block while the walk lasts: a sample_thread that comes to it stops there."""
+
+    def __init__(self, root: nn.Module, names: Sequence[str], visited: Sequence[str]) -> None:
+        self._root, self._visited = root, visited
+        self._modules = {name: root.get_submodule(name) for name in names}
+        # A library may have put a forward of its own on a module.
+        self._own = {name: vars(module).get("forward") for name, module in self._modules.items()}
+
+    def __enter__(self) -> None:
+        for name, module in self._modules.items():
+            vars(module)[_DOOR] = module.forward
+            vars(module)["forward"] = self._door(name, module)
+
+    def __exit__(self, *_: object) -> None:
+        for name, module in self._modules.items():
+            vars(module).pop(_DOOR)
+            if (own := self._own[name]) is None:
+                vars(module).pop("forward")
+            else:
+                vars(module)["forward"] = own
+
+    def _door(self, name: str, module: nn.Module) -> Callable[..., Any]:
+        def forward(*arguments: Any, **named: Any) -> Any:
+            sample_thread = threading.current_thread()
+            if isinstance(sample_thread, SampleThread) and name not in self._visited:
+                return sample_thread.stop_at(name, arguments, named)
+            current = self._root.get_submodule(name)
+            return (current if current is not module else vars(module)[_DOOR])(*arguments, **named)
+
+        return forward

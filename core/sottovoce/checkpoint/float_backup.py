@@ -1,0 +1,63 @@
+"""Float layers as they were before they were quantized, on disk, for the few that must become precise again."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sottovoce.errors import OutputError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+class FloatBackup:
+    """Keeps float linear layers in a temporary directory until it is closed."""
+
+    def __init__(self) -> None:
+        """Keep nothing yet."""
+        self._folder = tempfile.TemporaryDirectory(prefix="sottovoce-float_backup-")
+        self._numbers: dict[str, int] = {}
+
+    def keep(self, name: str, layer: nn.Linear) -> None:
+        """Write a layer's weight and bias.
+
+        Raises:
+            OutputError: The file system refused, a full disk for instance.
+        """
+        from safetensors import SafetensorError
+        from safetensors.torch import save_file
+
+        number = self._numbers.setdefault(name, len(self._numbers))
+        tensors = {key: tensor.detach().contiguous() for key, tensor in layer.state_dict().items()}
+        try:
+            save_file(tensors, self._path(number))
+        except (OSError, SafetensorError) as error:
+            raise OutputError(f"{self._folder.name}: could not be written ({error})") from error
+
+    def restore(self, name: str) -> nn.Linear:
+        """The layer as it was kept.
+
+        Raises:
+            KeyError: It was not kept.
+        """
+        from safetensors.torch import load_file
+        from torch import nn
+
+        tensors = load_file(self._path(self._numbers[name]))
+        out_features, in_features = tensors["weight"].shape
+        layer = nn.Linear(in_features, out_features, "bias" in tensors, device="meta")
+        layer.load_state_dict({key: tensor.clone() for key, tensor in tensors.items()}, assign=True)
+        return layer.requires_grad_(False).eval()
+
+    def has(self, name: str) -> bool:
+        """Whether the layer was kept."""
+        return name in self._numbers
+
+    def close(self) -> None:
+        """Remove the files."""
+        self._folder.cleanup()
+
+    def _path(self, number: int) -> Path:
+        return Path(self._folder.name) / f"{number}.safetensors"

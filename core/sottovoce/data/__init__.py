@@ -1,0 +1,1 @@
+"""Data files of samples: JSON Lines, Kaldi directories, languages."""

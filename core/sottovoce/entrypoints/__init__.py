@@ -1,0 +1,1 @@
+"""Verbs of the Python API: one file each."""

@@ -1,0 +1,109 @@
+"""From a name to a model: find the files, ask their family's plugin, remember what was done to them before."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sottovoce.checkpoint.choice import asked_weights
+from sottovoce.checkpoint.download import fetch
+from sottovoce.checkpoint.manifest import check_listed, read_manifest, verify
+from sottovoce.checkpoint.model_class import class_name, refuse_code
+from sottovoce.checkpoint.plain_data import parse_json
+from sottovoce.checkpoint.safe_config import check_files
+from sottovoce.entrypoints.load_options import read_options
+from sottovoce.errors import PluginError, SourceError, as_source_error
+from sottovoce.model import LoadOptions, Model, Repository, Source
+from sottovoce.plugins.host import Host, default_host
+from sottovoce.report import COMPRESSION_FILE, CompressionReport
+from sottovoce.system.device import check_device
+from sottovoce.system.process_state import exclusive
+
+if TYPE_CHECKING:
+    from sottovoce.architecture import Architecture
+
+
+def load(source: str | os.PathLike[str], *, host: Host | None = None, **options: Any) -> Model:
+    """Load a model from a directory, a library's alias or a hub id.
+
+    Args:
+        source: A directory; an alias such as FunASR's; or ``owner/name`` on a hub.
+        host: Where to look for plugins; by default the process's own.
+        **options: The fields of :class:`~sottovoce.model.LoadOptions` (``device``, ``dtype``, ``hub``, ``revision``,
+            ``token``, ``cache_dir``, ``weights``, ``allow_unexpected``); all others go to the library that
+            builds the model, which must know them. ``model_revision`` is ``revision``, ``torch_dtype`` is ``dtype``,
+            and ``hub`` may be ``ms`` or ``huggingface``, as other libraries call them.
+
+    Raises:
+        UnknownModelError: No installed plugin describes the model.
+        SourceError: The files are missing or damaged, or could not be fetched.
+        UsageError: There is no such device here, or an option is unknown or out of range.
+    """
+    return load_with(os.fspath(source), read_options(options), host or default_host())
+
+
+def load_with(name: str, options: LoadOptions, host: Host) -> Model:
+    """What :func:`load` does, with its options gathered."""
+    check_device(options.device)
+    source = _find(name, options, host)
+    check_files(source.directory)
+    manifest = read_manifest(source.directory)
+    if manifest is not None:
+        check_listed(source.directory, manifest)
+        if source.repository is None:  # or it was verified as it was fetched
+            verify(source.directory, manifest)
+    if options.weights is not None:
+        asked_weights(source.directory, options.weights)
+        source = replace(source, weights=options.weights)
+    architecture = host.owner_of(class_name(source.directory))
+    refuse_code(source.directory)
+    report = _read_report(source.directory)
+    with exclusive(), as_source_error(source.directory, "the model that it describes cannot be loaded"):
+        model = host.call("sottovoce_load", architecture, source=source, options=options)
+    if not isinstance(model, Model):
+        raise PluginError(
+            f"no plugin loads {architecture.name} from {source.directory}; its plugin answers no sottovoce_load"
+        )
+    model.report = report
+    return model
+
+
+def _find(name: str, options: LoadOptions, host: Host) -> Source:
+    try:
+        if Path(name).is_dir():
+            with os.scandir(name):  # A directory that may not be read is told here, and not by each file of it.
+                return Source(name=name, directory=Path(name))
+        if Path(name).is_file():
+            raise SourceError(f"{name}: is a file; give the directory that holds it and its configuration")
+    except PermissionError as error:
+        raise SourceError(f"{name}: cannot be read ({error.strerror})") from None
+    except OSError:
+        pass  # It is a name that no file can have.
+    repository = next(filter(None, (_resolve(each, name, options) for each in host.architectures.values())), None)
+    if repository is None:
+        if name.count("/") != 1 or name.startswith((".", "/")):
+            raise SourceError(f"{name}: no such directory, and neither an alias nor an owner/name id of a hub")
+        repository = Repository(id=name, hub=options.hub or "hf", revision=options.revision)
+
+    def look(directory: Path) -> None:
+        host.owner_of(class_name(directory))
+        refuse_code(directory)
+
+    directory, repository = fetch(repository, options, look)
+    return Source(name=name, directory=directory, repository=repository)
+
+
+def _resolve(architecture: Architecture, name: str, options: LoadOptions) -> Repository | None:
+    return architecture.resolve(name, options) if architecture.resolve else None
+
+
+def _read_report(directory: Path) -> CompressionReport | None:
+    path = directory / COMPRESSION_FILE
+    if not path.is_file():
+        return None
+    try:
+        return CompressionReport.from_dict(parse_json(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise SourceError(f"{path}: damaged ({error}); fetch or make the model again") from None

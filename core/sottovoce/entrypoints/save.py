@@ -1,0 +1,189 @@
+"""Writing a model, and the proof that what was written loads again."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sottovoce.calibration.calibration import Calibration
+from sottovoce.calibration.runner import SequentialRunner
+from sottovoce.checkpoint.directory import new_directory, reserved
+from sottovoce.checkpoint.finite import require_finite
+from sottovoce.checkpoint.machine_paths import LARGEST, is_path, machine_roots, refused_paths
+from sottovoce.checkpoint.manifest import digests
+from sottovoce.checkpoint.model_card import copy_notices, describe_origin
+from sottovoce.checkpoint.ownership import mark
+from sottovoce.entrypoints.load import load, load_with
+from sottovoce.errors import ReloadError, SourceError, UsageError
+from sottovoce.model import LoadOptions, Model, require_model
+from sottovoce.plugins.host import Host, default_host
+from sottovoce.report import COMPRESSION_FILE, CompressionReport, Coverage, StepReport, to_json
+from sottovoce.samples import Sample, Samples
+from sottovoce.system.machine import versions
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def save(model: Model, directory: str | os.PathLike[str], *, overwrite: bool = False, host: Host | None = None) -> Path:
+    """Write a model in its own library's format, and prove that it loads again to the same outputs.
+
+    Raises:
+        UsageError: The directory exists, or holds the model; or the model is another library's object.
+        ReloadError: Loaded again, the outputs on the probe differ; nothing is written.
+        OutputError: The file system refused; nothing is written.
+        NotFiniteError: A weight is infinite or not a number.
+        SourceError: A file of the model holds a path of this machine, which would be written; nothing is.
+    """
+    model, host, path = require_model(model, "sottovoce.save"), host or default_host(), Path(directory)
+    refuse_source(model, path)
+    require_finite(model.module)
+    with new_directory(path, overwrite) as temporary:
+        _write(model, "native", temporary, host)
+        for name, write in model.attachments.items():
+            write(temporary / name)
+        copy_notices(model.source.directory, temporary)
+        report = model.report or _untouched(model)
+        report.output = str(path)
+        report.card = dataclasses.asdict(model.architecture.card)
+        files = digests(temporary)
+        if model.stream is not None:
+            model.stream.require_written(files.values())
+        form = {**_without_folders(report.to_dict()), "output": path.name, "files": files}
+        (temporary / COMPRESSION_FILE).write_text(to_json(form, indent=1), encoding="utf-8")
+        _refuse_paths(model, temporary)
+        _prove(model, temporary, host)
+    return path
+
+
+def _without_folders(form: dict[str, Any]) -> dict[str, Any]:
+    """A report whose recipe names files without the folders that they lie in here."""
+
+    def bare(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: bare(each) for key, each in value.items()}
+        if isinstance(value, list | tuple):
+            return [bare(each) for each in value]
+        return re.split(r"[\\/]", value.rstrip("\\/"))[-1] if isinstance(value, str) and is_path(value) else value
+
+    steps = [{**step, "step": bare(step["step"])} for step in form["steps"]]
+    return {**form, "recipe": bare(form["recipe"]), "steps": steps}
+
+
+def refuse_source(model: Model, path: Path) -> None:
+    """Look whether ``path`` may be written, before any work is done.
+
+    Raises:
+        UsageError: The model's own files lie in it.
+    """
+    if path.resolve() in model.source.directory.resolve().parents:
+        raise UsageError(f"{path}: holds the model {model.source.directory}, and is not replaced; give another output")
+
+
+def _refuse_paths(model: Model, directory: Path) -> None:
+    """What is written is given away: it may not tell where it was made."""
+    roots = machine_roots(model.source.directory, directory.parent)
+    paths = (path for path in sorted(directory.rglob("*")) if path.is_file() and path.stat().st_size <= LARGEST)
+    files = ((path.relative_to(directory).as_posix(), path.read_bytes()) for path in paths)
+    if problem := refused_paths(files, roots):
+        raise SourceError(f"{model.source.name}: nothing was written: {problem}; take it out of the model's files")
+
+
+def _untouched(model: Model) -> CompressionReport:
+    size = model.size_bytes
+    return CompressionReport(
+        recipe={"steps": []}, architecture=model.architecture.name, source=provenance(model), steps=[],
+        coverage=widest_coverage(()), size_bytes={"before": size, "after": size}, seconds=0.0, peak_memory_bytes=None,
+        versions=versions(),
+    )  # fmt: skip
+
+
+def _write(model: Model, format: str, directory: Path, host: Host) -> None:
+    written = host.call("sottovoce_export", model.architecture, model=model, format=format, directory=directory)
+    if written is None:
+        known = ", ".join(("native", *model.architecture.exports))
+        raise UsageError(f"no installed plugin writes {model.architecture.name} as {format!r}; formats: {known}")
+
+
+def _prove(model: Model, directory: Path, host: Host) -> None:
+    import torch
+
+    stream = model.stream
+    device = str(next(model.module.parameters()).device) if stream is None else "cpu"
+    again = load_with(str(directory), LoadOptions(device=device, stream=stream is not None), host)
+    if stream is None:
+        expected, found = probe(model), probe(again)
+    else:
+        sample = stream.first[0] if stream.first else model.architecture.probe(model)
+        expected, found = stream.first[1] if stream.first else _streamed(model, sample), _streamed(again, sample)
+    if expected.shape != found.shape or not torch.equal(expected, found):
+        gap = "in shape" if expected.shape != found.shape else f"by up to {(expected - found).abs().max().item():.3g}"
+        raise ReloadError(
+            f"{model.source.name}: loaded again, the outputs on the probe differ {gap}; nothing was written"
+        )
+
+
+def _streamed(model: Model, sample: Sample) -> Tensor:
+    """What a model gives for a sample, with one block in memory at a time."""
+    SequentialRunner(model, (), Calibration(samples=Samples((sample,)))).run_()
+    assert model.stream is not None
+    assert model.stream.first is not None
+    return model.stream.first[1]
+
+
+def probe(model: Model) -> Tensor:
+    """The logits of the family's probe."""
+    import torch
+
+    with torch.inference_mode():
+        return model.architecture.forward(model, model.architecture.probe(model))
+
+
+def export(
+    model: Model | str | os.PathLike[str],
+    format: str,
+    directory: str | os.PathLike[str],
+    *,
+    overwrite: bool = False,
+    host: Host | None = None,
+) -> Path:
+    """Write a model in a format that another engine runs.
+
+    Raises:
+        UsageError: No plugin writes the format for this family, or the directory exists.
+    """
+    host, path = host or default_host(), Path(directory)
+    with reserved(path, overwrite):
+        if isinstance(model, str | os.PathLike):
+            model = load(model, host=host)
+        model = require_model(model, "sottovoce.export")
+        refuse_source(model, path)
+        require_finite(model.module)
+        with new_directory(path, overwrite) as temporary:
+            _write(model, format, temporary, host)
+            mark(temporary)
+    return path
+
+
+def provenance(model: Model) -> dict[str, Any]:
+    """Where a model came from, for its report."""
+    if model.report is not None:
+        return dict(model.report.source)
+    repository = model.source.repository
+    return {
+        "name": repository.id if repository else Path(model.source.name).resolve().name,
+        "hub": repository.hub if repository else None,
+        "revision": repository.revision if repository else None,
+        **({"weights": model.source.weights} if model.source.weights else {}),
+        **describe_origin(model.source.directory),
+    }
+
+
+def widest_coverage(steps: Iterable[StepReport]) -> dict[str, Any]:
+    """The coverage of the step that changed the most."""
+    found = [step.coverage for step in steps if step.coverage is not None]
+    return max(found, key=lambda each: each.ratio, default=Coverage(parameters=0, compressed_parameters=0)).to_dict()

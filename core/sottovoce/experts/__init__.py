@@ -1,0 +1,1 @@
+"""Pruning and skipping of the experts of a mixture."""

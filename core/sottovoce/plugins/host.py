@@ -1,0 +1,223 @@
+"""Finding, naming, isolating and calling plugins."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import os
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from importlib import metadata
+from typing import TYPE_CHECKING, Any, cast
+
+import pluggy
+
+from sottovoce.errors import PluginError, RecipeError, UnknownModelError
+from sottovoce.plugins import hookspecs, published
+from sottovoce.recipe.recipe import EXPERT_PRESETS, PRESETS, Recipe
+
+if TYPE_CHECKING:
+    from sottovoce.architecture import Architecture
+
+GROUP = "sottovoce"
+ALLOW_VARIABLE = "SOTTOVOCE_PLUGINS"
+BUILTIN = (
+    "sottovoce.quantization.plugin",
+    "sottovoce.formats.transformers.loader",
+    "sottovoce.metrics.cost",
+    "sottovoce.metrics.agreement",
+    "sottovoce.metrics.accuracy",
+    "sottovoce.metrics.divergence",
+    "sottovoce.metrics.error_rate",
+    "sottovoce.metrics.alignment",
+)
+"""Core's own algorithms, libraries and metrics: plugins like any other, registered first; the last answers first."""
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """An installed plugin, loaded or not."""
+
+    name: str
+    distribution: str
+    version: str
+    error: str | None = None
+    """Why it is not used: its import failed, or it broke the contract."""
+
+
+class PluginWarning(UserWarning):
+    """A plugin is skipped."""
+
+
+class Host:
+    """The plugins of one process and the calls to them.
+
+    Args:
+        allow: Entry-point names to load; ``None`` takes ``SOTTOVOCE_PLUGINS``, and all when that is not set.
+    """
+
+    def __init__(self, allow: Iterable[str] | None = None) -> None:
+        self._manager = pluggy.PluginManager(GROUP)
+        self._manager.add_hookspecs(hookspecs)
+        self.plugins: list[Plugin] = []
+        self._known: dict[str, tuple[Architecture, str]] | None = None
+        for module in BUILTIN:
+            self._manager.register(importlib.import_module(module), name=module)
+        for entry in _entry_points(_allowed() if allow is None else frozenset(allow)):
+            self._load(entry)
+        self._manager.check_pending()
+
+    def register(self, plugin: object, name: str) -> None:
+        """Add a plugin that is no entry point.
+
+        Raises:
+            PluginError: It implements a hook that does not exist, or with arguments that the hook does not have.
+        """
+        try:
+            self._manager.register(plugin, name=name)
+            self._manager.check_pending()
+        except (pluggy.PluginValidationError, ValueError) as error:
+            if self._manager.has_plugin(name):
+                self._manager.unregister(name=name)
+            raise PluginError(f"plugin {name!r} does not fit the hooks: {_line(error)}") from error
+        self._known = None
+
+    def _load(self, entry: metadata.EntryPoint) -> None:
+        distribution = entry.dist.name if entry.dist else entry.name
+        version = entry.dist.version if entry.dist else ""
+        try:
+            plugin = entry.load()
+            if self._manager.has_plugin(entry.name):
+                raise PluginError(f"the plugin name {entry.name!r} is taken")
+            self.register(plugin, entry.name)
+        except Exception as error:
+            # One broken plugin must not take the rest down, whatever it raises.
+            problem = f"{type(error).__name__}: {_line(error)}"
+            self.plugins.append(Plugin(entry.name, distribution, version, problem))
+            warnings.warn(f"plugin {distribution} is skipped: {problem}", PluginWarning, stacklevel=2)
+            return
+        self.plugins.append(Plugin(entry.name, distribution, version))
+
+    @property
+    def architectures(self) -> Mapping[str, Architecture]:
+        """Every family that the plugins describe, by name.
+
+        Raises:
+            PluginError: Two plugins claim one name or one class; names both.
+        """
+        return {name: architecture for name, (architecture, _) in self._architectures().items()}
+
+    def _architectures(self) -> dict[str, tuple[Architecture, str]]:
+        if self._known is None:
+            self._known = self._collect()
+        return self._known
+
+    def _collect(self) -> dict[str, tuple[Architecture, str]]:
+        found: dict[str, tuple[Architecture, str]] = {}
+        owners: dict[str, str] = {}
+        for call in self._manager.hook.sottovoce_architectures.get_hookimpls():
+            for architecture in self._described(call):
+                for claim in (f"name {architecture.name!r}", *(f"class {name!r}" for name in architecture.matches)):
+                    if claim in owners:
+                        raise PluginError(f"the {claim} is claimed by {owners[claim]} and {call.plugin_name}")
+                    owners[claim] = str(call.plugin_name)
+                found[architecture.name] = (architecture, str(call.plugin_name))
+        return found
+
+    def _described(self, call: pluggy.HookImpl) -> list[Architecture]:
+        try:
+            return list(cast(Iterable[Any], call.function()))
+        except Exception as error:
+            problem = f"{type(error).__name__}: {_line(error)}"
+            self.plugins = [
+                replace(plugin, error=problem) if plugin.name == call.plugin_name else plugin for plugin in self.plugins
+            ]
+            warnings.warn(f"plugin {call.plugin_name} is skipped: {problem}", PluginWarning, stacklevel=2)
+            return []
+
+    def owner_of(self, class_name: str) -> Architecture:
+        """The family of a model class.
+
+        Raises:
+            UnknownModelError: No installed plugin describes it; says which plugin would, and what failed to load.
+        """
+        for architecture in self.architectures.values():
+            if class_name in architecture.matches:
+                return architecture
+        raise UnknownModelError(
+            f"no installed plugin describes the model class {class_name!r}; {self._advice(class_name)}"
+        )
+
+    def _advice(self, class_name: str) -> str:
+        failed = [
+            f"{plugin.distribution} is installed but failed ({plugin.error})" for plugin in self.plugins if plugin.error
+        ]
+        described = [name for name, classes in published.classes().items() if class_name in classes]
+        words = published.installable(described)
+        install = [f"pip install {' '.join(words)} in a clone of Sottovoce's repository"] if words else []
+        known = sorted({name for architecture in self.architectures.values() for name in architecture.matches})
+        return "; ".join([*install, *failed, f"known here: {', '.join(known) or 'none'}"])
+
+    @property
+    def presets(self) -> Mapping[str, Recipe]:
+        """Core's recipes and every plugin's, by name.
+
+        Raises:
+            PluginError: Two owners give one name.
+        """
+        presets = dict(PRESETS)
+        if any(architecture.experts for architecture, _ in self._architectures().values()):
+            presets |= EXPERT_PRESETS
+        for architecture, plugin in self._architectures().values():
+            for name, form in architecture.presets.items():
+                if name in presets:
+                    raise PluginError(f"the recipe {name!r} of {plugin} exists already")
+                presets[name] = Recipe.from_dict(form, title=name)
+        return presets
+
+    def recipe(self, recipe: Recipe | str | os.PathLike[str] | Mapping[str, Any]) -> Recipe:
+        """A preset by name, a recipe file, or the plain form.
+
+        Raises:
+            RecipeError: It is neither, or it does not validate.
+        """
+        if isinstance(recipe, Recipe):
+            return recipe
+        if isinstance(recipe, Mapping):
+            return Recipe.from_dict(recipe)
+        name = os.fspath(recipe)
+        if name in self.presets:
+            return self.presets[name]
+        if name.endswith((".yaml", ".yml", ".json")):
+            return Recipe.read(name)
+        raise RecipeError(f"unknown recipe {name!r}; presets: {', '.join(self.presets)}; or give a .yaml or .json file")
+
+    def call(self, verb: str, architecture: Architecture, **arguments: Any) -> Any:
+        """Call the hook ``verb`` on the plugins that ``architecture`` concerns: its owner, and those that own none."""
+        owner = self._architectures()[architecture.name][1]
+        others = {plugin for _, plugin in self._architectures().values()} - {owner}
+        caller = self._manager.subset_hook_caller(verb, [self._manager.get_plugin(name) for name in others])
+        return caller(architecture=architecture, **arguments)
+
+
+@functools.cache
+def default_host() -> Host:
+    """The host of this process, made on first use."""
+    return Host()
+
+
+def _allowed() -> frozenset[str] | None:
+    names = os.environ.get(ALLOW_VARIABLE)
+    return None if names is None else frozenset(filter(None, (name.strip() for name in names.split(","))))
+
+
+def _entry_points(allow: frozenset[str] | None) -> Iterator[metadata.EntryPoint]:
+    # Sorted, since the order in which distributions are found is the file system's.
+    for entry in sorted(metadata.entry_points(group=GROUP), key=lambda entry: entry.name):
+        if allow is None or entry.name in allow:
+            yield entry
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())

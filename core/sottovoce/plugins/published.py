@@ -1,0 +1,48 @@
+"""The project's own plugins: the classes they describe, and how they are installed.
+
+No package index has them, so whoever is advised to install one is told to do so in a clone of the repository.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
+from importlib import resources
+from typing import Any
+
+CORE = "sottovoce"
+"""The distribution of core, at the root of the repository."""
+
+
+@functools.cache
+def _plugins() -> Mapping[str, Mapping[str, Any]]:
+    text = resources.files("sottovoce.plugins").joinpath("published.toml").read_text(encoding="utf-8")
+    return tomllib.loads(text)
+
+
+def classes() -> dict[str, list[str]]:
+    """Return by distribution the model classes that its plugin describes."""
+    return {name: list(plugin["classes"]) for name, plugin in _plugins().items()}
+
+
+def installable(packages: Iterable[str]) -> list[str]:
+    """Return what ``pip install`` takes in a clone: paths for the project's own distributions, others as they are.
+
+    Args:
+        packages: Requirements, the project's own distributions or others.
+    """
+    words: list[str] = []
+    for package in packages:
+        name = re.split(r"[^\w.-]", package, maxsplit=1)[0].lower().replace("_", "-")
+        if name in _plugins():
+            words += [".", str(_plugins()[name]["path"])]
+        else:
+            words.append("." if name == CORE else package)
+    return list(dict.fromkeys(words))
+
+
+def is_in_clone(words: Sequence[str]) -> bool:
+    """Return whether any of what is to be installed is a path in a clone of the repository."""
+    return any(word.startswith(".") for word in words)

@@ -1,0 +1,96 @@
+"""Which modules of a block can be scaled against the layers that read them, as a family's plugin states it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from torch import Tensor, nn
+
+from sottovoce.architecture import matches
+from sottovoce.quantization.smoothquant import scale_between_
+
+if TYPE_CHECKING:
+    from sottovoce.architecture import Architecture
+
+
+@dataclass(frozen=True)
+class ScalePair:
+    """A module, and all that reads its output.
+
+    Attributes:
+        source: The module; its outputs may be divided by factors.
+        names: The readers' names in the model.
+        readers: The readers: linear layers, and others that multiply their input by a weight ``[out, in]``, such as a
+            router.
+    """
+
+    source: nn.Module
+    names: tuple[str, ...]
+    readers: tuple[nn.Module, ...]
+
+    @property
+    def layers(self) -> dict[str, nn.Linear]:
+        """The readers that are linear layers, by name."""
+        pairs = zip(self.names, self.readers, strict=True)
+        return {name: reader for name, reader in pairs if isinstance(reader, nn.Linear)}
+
+    def scale_(self, factors: Tensor) -> None:
+        """Divide the source's outputs by ``factors`` and multiply the readers' weights."""
+        scale_between_(self.source, self.readers, factors)
+
+
+def pairs_in(architecture: Architecture, name: str, block: nn.Module) -> Iterator[ScalePair]:
+    """Yield what can be scaled in a block, in the order that the family states.
+
+    Args:
+        architecture: The family.
+        name: The block's name in the model.
+        block: The block as it is now: a pair that it lacks, or that is quantized already, is left out.
+    """
+    modules = dict(block.named_modules())
+    stated = [pair for pattern, pairs in architecture.scaling.items() if matches(name, type(block).__name__, pattern)
+              for pair in pairs]  # fmt: skip
+    for source_pattern, reader_patterns in stated:
+        for source, templates in _sources(source_pattern, reader_patterns, modules):
+            names = [_readers(template, modules) for template in templates]
+            readers = [each for group in names for each in group]
+            pair = ScalePair(
+                modules[source],
+                tuple(f"{name}.{reader}" for reader in readers),
+                tuple(modules[reader] for reader in readers),
+            )
+            if all(names) and _fits(pair):
+                yield pair
+
+
+def _sources(
+    pattern: str, readers: tuple[str, ...], modules: dict[str, nn.Module]
+) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Every module that a source's pattern means, with the readers' names for it."""
+    if not pattern.startswith("re:"):
+        if pattern in modules:
+            yield pattern, readers
+        return
+    for name in modules:
+        if match := re.fullmatch(pattern[3:], name):
+            yield name, tuple(match.expand(reader) if not reader.startswith("re:") else reader for reader in readers)
+
+
+def _readers(pattern: str, modules: dict[str, nn.Module]) -> list[str]:
+    if not pattern.startswith("re:"):
+        return [pattern] if pattern in modules else []
+    return [name for name in modules if re.fullmatch(pattern[3:], name)]
+
+
+def _fits(pair: ScalePair) -> bool:
+    outputs = getattr(pair.source, "weight", None)
+    if not isinstance(outputs, nn.Parameter):
+        return False
+    weights = [getattr(reader, "weight", None) for reader in pair.readers]
+    return all(
+        isinstance(weight, nn.Parameter) and weight.ndim == 2 and weight.shape[1] == outputs.shape[0]
+        for weight in weights
+    )

@@ -1,0 +1,216 @@
+"""Scaling between modules of a block before its layers are rounded: SmoothQuant's factors, or AWQ's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from sottovoce.architecture import Architecture, matches
+from sottovoce.calibration.blocks import Block
+from sottovoce.calibration.input_statistics import InputStatistics
+from sottovoce.calibration.observers import Order, observe
+from sottovoce.calibration.routing import routed
+from sottovoce.errors import CoverageError
+from sottovoce.experts.saliency import Routed
+from sottovoce.model import Model
+from sottovoce.quantization.error import output_error
+from sottovoce.quantization.experts import LEAST_TOKENS
+from sottovoce.quantization.methods.awq import search_factors
+from sottovoce.quantization.scale_pairs import ScalePair, pairs_in
+from sottovoce.quantization.smoothquant import smoothing_factors
+from sottovoce.recipe.recipe import Smooth
+from sottovoce.recipe.scheme import Scheme
+from sottovoce.report import StepReport
+from sottovoce.runtime.experts import Expert, assigned, experts_in
+from sottovoce.runtime.qparams import compute_qparams
+
+if TYPE_CHECKING:
+    from sottovoce.calibration.runner import BlockStep
+
+
+def smooth_(model: Model, architecture: Architecture, step: Smooth) -> BlockStep:
+    """Apply :class:`~sottovoce.recipe.recipe.Smooth` to every block: the function of the model stays the same.
+
+    Raises:
+        CoverageError: The family states nothing that can be scaled in this model.
+    """
+    if not has_pairs(model.module, architecture, lambda pair: _rounds_inputs(pair, architecture)):
+        raise CoverageError(
+            f"{architecture.name} states no modules that can be scaled; leave out the step {step.name!r}"
+        )
+    return SmoothRunner(model, architecture, step)
+
+
+def has_pairs(module: nn.Module, architecture: Architecture, wanted: Callable[[ScalePair], bool]) -> bool:
+    """Whether any block of the model has a pair that is wanted."""
+    return any(
+        wanted(pair)
+        for name, child in module.named_modules()
+        if any(matches(name, type(child).__name__, pattern) for pattern in architecture.blocks)
+        for pair in pairs_in(architecture, name, child)
+    )
+
+
+def _rounds_inputs(pair: ScalePair, architecture: Architecture) -> bool:
+    """Whether a reader's input may be rounded: outliers that move into weights alone would only harm these."""
+    left = (*architecture.ignore, *architecture.float_inputs)
+    return any(not any(matches(name, "Linear", pattern) for pattern in left) for name in pair.layers)
+
+
+class SmoothRunner:
+    """One smoothing step on its way through the blocks (see :class:`~sottovoce.calibration.runner.BlockStep`)."""
+
+    def __init__(self, model: Model, architecture: Architecture, step: Smooth) -> None:
+        """Prepare the work; nothing is changed yet."""
+        self.name, self.step, self.architecture = step.name, step, architecture
+        self.layers = [
+            f"{name}.{inside}"
+            for name, child in model.module.named_modules()
+            if any(matches(name, type(child).__name__, pattern) for pattern in architecture.blocks)
+            for inside, layer in child.named_modules()
+            if isinstance(layer, nn.Linear)
+        ]
+        self._blocks = self._layers = 0
+        self._calibrated = False
+
+    def on_start(self) -> None:
+        """There is nothing outside of the blocks to smooth."""
+
+    def process_block(self, block: Block) -> dict[str, Any]:
+        """Scale what the family says can be scaled."""
+        count = 0
+        self._calibrated |= bool(block.sample_threads)
+        for pair, statistics in self._pairs(block):
+            weights = [reader.weight for reader in pair.layers.values()]
+            pair.scale_(smoothing_factors(statistics.largest, weights, self.step.alpha))
+            count += len(weights)
+        facts = {"layers": count}
+        self.restore_(block.name, facts)
+        return facts
+
+    def _pairs(self, block: Block) -> Iterator[tuple[ScalePair, InputStatistics]]:
+        if not block.sample_threads:
+            return
+        inputs = _Inputs(block)
+        for pair in pairs_in(self.architecture, block.name, block.module):
+            if _rounds_inputs(pair, self.architecture) and (statistics := inputs.of(pair)) is not None:
+                yield pair, statistics
+
+    def restore_(self, block: str, facts: Mapping[str, Any]) -> None:
+        """Count a block that was done before."""
+        self._blocks += 1
+        self._layers += int(facts["layers"])
+
+    def on_end(self) -> StepReport:
+        """How many layers were smoothed.
+
+        Raises:
+            CoverageError: None was: no sample reached one.
+        """
+        if self._calibrated and not self._layers:
+            raise CoverageError("no sample reached a layer that can be smoothed; leave out the step 'smooth'")
+        note = f"the inputs of {self._layers} layers in {self._blocks} blocks were smoothed"
+        return StepReport(step=self.step.to_dict(), notes=(note,))
+
+
+def scale_by_activations_(
+    architecture: Architecture, block: Block, schemes: Mapping[str, Scheme], *, search: bool
+) -> dict[str, float]:
+    """AWQ's scaling of one block whose layers are about to be rounded by ``schemes``.
+
+    What else reads a scaled input and stays float, such as a router, is scaled by powers of two, so it
+    gives the very same.
+
+    Returns:
+        For the layers that were scaled, the output error that rounding them as they were would have given. That of
+        experts is not among them.
+    """
+    before: dict[str, float] = {}
+    inputs = _Inputs(block)
+    for pair in pairs_in(architecture, block.name, block.module):
+        layers = {name: layer for name, layer in pair.layers.items() if name in schemes}
+        if not layers or (statistics := inputs.of(pair)) is None:
+            continue
+        weights = [layer.weight.detach() for layer in layers.values()]
+        chosen = [schemes[name] for name in layers]
+        hessian = statistics.hessian
+        factors, power = search_factors(
+            weights, chosen, hessian, statistics.mean_magnitude, search=search,
+            powers_of_two=len(layers) < len(pair.readers),
+        )  # fmt: skip
+        if power > 0:
+            for name, weight, scheme in zip(layers, weights, chosen, strict=True):
+                if inputs.mixture_of(name) is None:
+                    qparams = compute_qparams(weight, scheme, search=search)
+                    before.setdefault(name, output_error(weight, qparams.values(qparams.round(weight)), hessian))
+            inputs.scale_(pair, factors.to(weights[0].device))
+    return before
+
+
+class _Inputs:
+    """What the readers of a block's pairs are given, each pair after the ones before it were scaled."""
+
+    def __init__(self, block: Block) -> None:
+        self._block = block
+        self._mixtures = [name for name, _ in experts_in(block.module, block.name)]
+        self._routed: dict[str, Routed | None] = {}
+        self._tokens: dict[str, dict[int, torch.Tensor]] = {}
+
+    def mixture_of(self, name: str) -> str | None:
+        """The mixture that a layer is an expert's of."""
+        return next((mixture for mixture in self._mixtures if name.startswith(f"{mixture}.")), None)
+
+    def scale_(self, pair: ScalePair, factors: torch.Tensor) -> None:
+        """Scale a pair; what experts are given is then taken anew, unless the pair lies within one."""
+        pair.scale_(factors)
+        if _expert_of(pair, self._mixtures) is None:
+            self._routed.clear()
+
+    def of(self, pair: ScalePair) -> InputStatistics | None:
+        """The statistics of what a pair's readers are given; ``None`` where no sample reaches them."""
+        plain = [name for name in pair.layers if self.mixture_of(name) is None]
+        if plain:
+            statistics = observe(self._block, plain[:1], Order([plain[:1]], once=True))[plain[0]]
+            return statistics if statistics.rows else None
+        if not pair.layers:
+            return None
+        name, layer = next(iter(pair.layers.items()))
+        given = self._given_to_experts(pair, name)
+        if given is None:
+            return None
+        statistics = InputStatistics(layer.in_features, layer.weight.device)
+        statistics.add(name, given)
+        return statistics
+
+    def _given_to_experts(self, pair: ScalePair, name: str) -> torch.Tensor | None:
+        mixture = self.mixture_of(name)
+        assert mixture is not None
+        if mixture not in self._routed:
+            self._routed[mixture] = found = routed(self._block, mixture)
+            rows = {} if found is None else {number: places for number, places, _ in assigned(found.index)}
+            self._tokens[mixture] = rows
+        reached = self._routed[mixture]
+        if reached is None:
+            return None
+        number = _expert_of(pair, self._mixtures)
+        if number is None:
+            return reached.hidden
+        tokens = self._tokens[mixture].get(number)
+        if tokens is None or len(tokens) < LEAST_TOKENS:
+            return None
+        expert = self._block.root.get_submodule(f"{mixture}.{number}")
+        assert isinstance(expert, Expert)
+        with torch.inference_mode():
+            return expert.hidden(reached.hidden[tokens])
+
+
+def _expert_of(pair: ScalePair, mixtures: list[str]) -> int | None:
+    """The number of the expert that a pair lies within: its last projection reads what its others give."""
+    for mixture in mixtures:
+        for name in pair.layers:
+            if name.startswith(f"{mixture}.") and name.endswith(".down_proj"):
+                return int(name.removeprefix(f"{mixture}.").partition(".")[0])
+    return None

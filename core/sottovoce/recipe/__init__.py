@@ -1,0 +1,1 @@
+"""Recipes: the steps of a compression and their settings."""

@@ -1,0 +1,173 @@
+"""Recipes: steps in order, and named presets; YAML and JSON in, the same out."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from sottovoce.errors import RecipeError
+from sottovoce.recipe.step import (
+    GPTQ,
+    Override,
+    PartBudget,
+    PruneExperts,
+    Quantize,
+    SkipExperts,
+    Smooth,
+    StaticRange,
+    Step,
+    step_classes,
+)
+
+__all__ = [
+    "EXPERT_PRESETS", "GPTQ", "PRESETS", "Override", "PartBudget", "PruneExperts", "Quantize", "Recipe", "SkipExperts",
+    "Smooth", "StaticRange", "Step", "step_classes",
+]  # fmt: skip
+
+
+class Recipe(BaseModel):
+    """Steps in the order in which they are applied."""
+
+    model_config = ConfigDict(frozen=True, arbitrary_types_allowed=True)
+
+    steps: tuple[Step, ...]
+    gate: Mapping[str, float] = {}
+    """Limits on what compression may cost, by metric: ``max_cer_increase``, ``max_boundary_shift_ms`` and the like.
+
+    Where one is missed, the most sensitive layers are made precise again until it holds.
+    """
+    title: str | None = None
+    """The preset or the file that the recipe was read from."""
+
+    @property
+    def needs_samples(self) -> bool:
+        """Whether a step of it can only be applied with calibration samples."""
+        return any(step.needs_samples for step in self.steps)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The form that a YAML or JSON recipe has."""
+        gate = {"gate": dict(self.gate)} if self.gate else {}
+        return {"steps": [step.to_dict() for step in self.steps], **gate}
+
+    def to_yaml(self) -> str:
+        """The recipe as YAML; :meth:`read` gives it back."""
+        return yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True)
+
+    @classmethod
+    def from_dict(cls, form: Any, title: str = "recipe") -> Recipe:
+        """Validate the plain form as a whole.
+
+        Args:
+            form: ``{"steps": [{"step": "quantize", "bits": 8}, ...]}``.
+            title: What to call it in errors and reports.
+
+        Raises:
+            RecipeError: Lists every problem: unknown steps, unknown keys, values out of range.
+        """
+        problems: list[str] = []
+        steps = list(_steps(form, problems))
+        gate = _gate(form, problems)
+        if problems:
+            raise RecipeError(f"{title}: {'; '.join(problems)}")
+        return cls(steps=tuple(steps), gate=gate, title=title)
+
+    @classmethod
+    def read(cls, path: str | Path) -> Recipe:
+        """Read a ``.yaml``, ``.yml`` or ``.json`` file.
+
+        Raises:
+            RecipeError: The file is missing, is not YAML or JSON, or does not validate.
+        """
+        path = Path(path)
+        try:
+            text = path.read_text(encoding="utf-8")
+            form = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
+        except (OSError, UnicodeDecodeError) as error:
+            raise RecipeError(f"{path}: cannot be read ({error})") from None
+        except (yaml.YAMLError, json.JSONDecodeError) as error:
+            raise RecipeError(f"{path}: not a recipe file: {' '.join(str(error).split())}") from None
+        return cls.from_dict(form, title=str(path))
+
+
+def _preset(title: str, **fields: Any) -> Recipe:
+    return Recipe(steps=(Quantize.model_validate(fields),), title=title)
+
+
+PRESETS: Mapping[str, Recipe] = {
+    recipe.title or "": recipe
+    for recipe in (
+        _preset("int8", method="squant"),
+        _preset("int8-gptq", method="gptq"),
+        _preset("int8-static", method="squant", activations="static"),
+        _preset("int8-weight", method="squant", activations="none"),
+        _preset("int4", bits=4, method="gptq", weight_range="mse", embeddings="auto"),
+        _preset("int4-awq", bits=4, method="awq", weight_range="mse", embeddings="auto"),
+        _preset("fp8", type="float"),
+    )
+}
+"""Core's recipes, for every family; a plugin adds its own by ``Architecture.presets``."""
+
+_FOUR_BITS = Quantize.model_validate({"bits": 4, "method": "gptq", "weight_range": "mse"})
+
+EXPERT_PRESETS: Mapping[str, Recipe] = {
+    title: Recipe(steps=steps, title=title)
+    for title, steps in {
+        "reap25": (PruneExperts(keep=0.75),),
+        "reap50": (PruneExperts(keep=0.5),),
+        "reap50-int4": (PruneExperts(keep=0.5), _FOUR_BITS),
+    }.items()
+}
+"""Core's recipes for families that are mixtures of experts: a quarter or half of the experts go, by REAP."""
+
+
+def _steps(form: Any, problems: list[str]) -> Iterable[Step]:
+    if not isinstance(form, Mapping) or not isinstance(form.get("steps"), list) or not form["steps"]:
+        problems.append("a recipe is a mapping with a list of 'steps', such as {steps: [{step: quantize, bits: 8}]}")
+        return
+    if extra := sorted(set(form) - {"steps", "gate"}):
+        problems.append(f"unknown key {', '.join(map(repr, extra))}")
+    known = step_classes()
+    for number, item in enumerate(form["steps"], 1):
+        where = f"step {number}"
+        if not isinstance(item, Mapping) or "step" not in item:
+            problems.append(f"{where}: a step is a mapping with a 'step' name")
+            continue
+        kind = known.get(str(item["step"]))
+        if kind is None:
+            problems.append(f"{where}: unknown step {item['step']!r} (known: {', '.join(sorted(known))})")
+            continue
+        try:
+            yield kind.model_validate({key: value for key, value in item.items() if key != "step"})
+        except ValidationError as error:
+            problems.extend(f"{where} ({kind.name}): {_problem(details)}" for details in error.errors())
+
+
+def _gate(form: Any, problems: list[str]) -> dict[str, float]:
+    gate = form.get("gate") if isinstance(form, Mapping) else None
+    if gate is None:
+        return {}
+    if not isinstance(gate, Mapping):
+        problems.append("gate: a mapping of limits, such as {max_cer_increase: 0.5}")
+        return {}
+    for name, bound in gate.items():
+        if not re.fullmatch(r"(max|min)_\w+", str(name)):
+            problems.append(f"gate: {name!r} is no limit; one is max_ or min_ and a metric, such as max_cer_increase")
+        elif isinstance(bound, bool) or not isinstance(bound, int | float) or not math.isfinite(bound):
+            problems.append(f"gate: {name} must be a number, not {bound!r}")
+    return {str(name): bound for name, bound in gate.items()}
+
+
+def _problem(details: Any) -> str:
+    place = ".".join(str(part) for part in details["loc"])
+    if details["type"] == "extra_forbidden":
+        return f"unknown key {place!r}"
+    if details["type"] == "fit":
+        return str(details["msg"])
+    return f"{place}: {details['msg'][0].lower()}{details['msg'][1:]}, not {details['input']!r}"

@@ -1,0 +1,1 @@
+"""Layers that run compressed weights, and the engines and kernels under them; public for plugins."""

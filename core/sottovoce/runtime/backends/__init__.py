@@ -1,0 +1,1 @@
+"""Engines that multiply int8 matrices."""

@@ -1,0 +1,94 @@
+"""Rows of bfloat16 rounded to 8 bits, by a scale each or by one that is known."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy
+import torch
+from torch import Tensor
+
+from sottovoce.runtime.kernels.launch import Kernel
+from sottovoce.runtime.kernels.memory import bits_of_float, bytes_, doubles, halves, narrow, share, widen, words
+
+_TINY = numpy.float32(1e-30)
+_MAGNITUDE, _INFINITE = numpy.uint16(0x7FFF), numpy.uint16(0x7F80)
+_STEPS = numpy.float32(127)
+_LEAST, _MOST = numpy.float32(0), numpy.float32(255)
+_TO_INTEGER, _TO_BYTE = numpy.float32(1.5 * 2**23), numpy.float32(1.5 * 2**23 + 128)
+"""Added to a number of steps, they leave them in the lowest byte of the sum, rounded; the second moved by 128."""
+
+
+def quantize(x: Tensor) -> tuple[Tensor, Tensor] | None:
+    """Round every row by its own range.
+
+    Args:
+        x: bfloat16 ``[rows, width]``.
+
+    Returns:
+        u8 ``[rows, width]`` with zero at 128, and bfloat16 ``[rows, 1]``, the size of a step; ``None`` when a value is
+        not finite.
+    """
+    x = x.contiguous()
+    values = torch.empty(x.shape, dtype=torch.uint8)
+    scale = torch.empty(len(x), 1, dtype=torch.bfloat16)
+    *_, wrong = _quantize(x.numel(), x, values, scale, *x.shape, 0)
+    return None if wrong else (values, scale)
+
+
+def quantize_by(x: Tensor, scale: float, zero_point: int) -> Tensor | None:
+    """Round by a range that is known beforehand; what lies outside is clipped.
+
+    Args:
+        x: bfloat16 ``[rows, width]``.
+        scale: Size of a step.
+        zero_point: The step that is zero, 0 to 255.
+
+    Returns:
+        u8 ``[rows, width]``; ``None`` when a value is not finite.
+    """
+    x = x.contiguous()
+    values = torch.empty(x.shape, dtype=torch.uint8)
+    # A factor in float32, as PyTorch has it.
+    factor = float(numpy.float32(1) / numpy.float32(scale))
+    *_, wrong = _quantize_by(x.numel(), x, values, factor, zero_point, *x.shape, 0)
+    return None if wrong else values
+
+
+@Kernel
+def _quantize(address: Any) -> None:
+    given = words(address, 6)
+    rows, width = given[3], given[4]
+    scale = halves(given[2], 0, rows)
+    first, last = share(rows)
+    for row in range(first, last):
+        x, values = halves(given[0], row, width), bytes_(given[1], row, width)
+        # Without their sign bfloat16 numbers order as their bits do.
+        largest = numpy.uint16(0)
+        for column in range(width):
+            largest = max(largest, numpy.uint16(x[column] & _MAGNITUDE))
+        if largest >= _INFINITE:
+            given[5] = 1
+        # Rounded before it divides: the product is then scaled back by the very same number.
+        step = widen(narrow(widen(largest) / _STEPS))
+        scale[row] = narrow(_TINY if step < _TINY else step)
+        factor = numpy.float32(1) / widen(scale[row])
+        for column in range(width):
+            values[column] = numpy.uint8(bits_of_float(widen(x[column]) * factor + _TO_BYTE))
+
+
+@Kernel
+def _quantize_by(address: Any) -> None:
+    given = words(address, 7)
+    rows, width = given[4], given[5]
+    factor, zero_point = numpy.float32(doubles(address, 7)[2]), numpy.float32(given[3])
+    first, last = share(rows)
+    for row in range(first, last):
+        x, values = halves(given[0], row, width), bytes_(given[1], row, width)
+        largest = numpy.uint16(0)
+        for column in range(width):
+            largest = max(largest, numpy.uint16(x[column] & _MAGNITUDE))
+            steps = min(max(widen(x[column]) * factor + zero_point, _LEAST), _MOST)
+            values[column] = numpy.uint8(bits_of_float(steps + _TO_INTEGER))
+        if largest >= _INFINITE:
+            given[6] = 1

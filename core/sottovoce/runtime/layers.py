@@ -1,0 +1,117 @@
+"""Which class holds a layer of which scheme."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import torch
+from torch import Tensor, nn
+
+from sottovoce.recipe.scheme import Scheme
+from sottovoce.runtime.backends.int8_engine import InputRange
+from sottovoce.runtime.float8_linear import Float8Linear
+from sottovoce.runtime.int8_embedding import Int8Embedding
+from sottovoce.runtime.int8_linear import Int8Linear
+from sottovoce.runtime.packed_linear import PackedLinear
+from sottovoce.runtime.qparams import QuantizationParams
+from sottovoce.system.machine import release_memory, release_pages
+
+_KEPT_BYTES = 64_000_000
+
+QUANTIZED = (Int8Linear, PackedLinear, Float8Linear, Int8Embedding)
+"""Every class of quantized layer; each has a ``scheme``."""
+
+
+def is_quantized(module: nn.Module) -> bool:
+    """Return whether any layer of a module is quantized."""
+    return any(isinstance(child, QUANTIZED) for child in module.modules())
+
+
+def least_memory_bytes(module: nn.Module) -> int:
+    """Return the bytes that a model takes at least while it runs, beside what Python and the libraries take.
+
+    All of its tensors, and the largest weight that is made float while its layer computes.
+    """
+    tensors = {tensor.data_ptr() or id(tensor): tensor for tensor in module.state_dict(keep_vars=True).values()}
+    floats: list[int] = [
+        child.in_features * child.out_features * _float_bytes(child)
+        for child in module.modules()
+        if isinstance(child, PackedLinear | Float8Linear)
+    ]
+    stored = sum(int(tensor.nbytes) for tensor in tensors.values())
+    return stored + max(floats, default=0)
+
+
+def _float_bytes(layer: PackedLinear | Float8Linear) -> int:
+    return int(layer.weight_scale.element_size())
+
+
+def from_quantized(
+    linear: nn.Linear, steps: Tensor, qparams: QuantizationParams, inputs: InputRange | None = None
+) -> nn.Module:
+    """The layer that stores ``steps`` ``[out, in]`` of a qparams in place of a float layer's weight."""
+    if qparams.scheme.type == "float":
+        return Float8Linear.from_quantized(linear, steps, qparams)
+    if qparams.scheme.activations == "none":
+        return PackedLinear.from_quantized(linear, steps, qparams)
+    return Int8Linear.from_quantized(linear, steps, qparams, inputs)
+
+
+def empty(layer: nn.Module, scheme: Scheme) -> nn.Module | None:
+    """A layer without data for the tensors of a checkpoint, in place of a float one; ``None`` when none can be."""
+    if isinstance(layer, nn.Embedding):
+        dtype = layer.weight.dtype
+        return Int8Embedding(layer.num_embeddings, layer.embedding_dim, layer.padding_idx, "meta", dtype)
+    if not isinstance(layer, nn.Linear):
+        return None
+    sizes, dtype = (layer.in_features, layer.out_features, layer.bias is not None), layer.weight.dtype
+    made: nn.Module
+    if scheme.type == "float":
+        made = Float8Linear(*sizes, "meta", dtype)
+    elif scheme.activations == "none":
+        made = PackedLinear(*sizes, scheme, "meta", dtype)
+    else:
+        made = Int8Linear(*sizes, "meta", scheme)
+        if layer.bias is not None:
+            made.bias = nn.Parameter(torch.empty(layer.out_features, dtype=dtype, device="meta"), requires_grad=False)
+    return made
+
+
+def replace_(module: nn.Module, name: str, layer: nn.Module) -> None:
+    """Put ``layer`` in the place of the submodule ``name``."""
+    parent, _, child = name.rpartition(".")
+    weight = getattr(module.get_submodule(name), "weight", None)
+    setattr(module.get_submodule(parent), child, layer)
+    if isinstance(weight, nn.Parameter) and not weight.is_meta:
+        release_pages(weight)
+
+
+def parameters_by_bits(module: nn.Module) -> dict[str, int]:
+    """Return how many parameters are stored in how many bits each, the fewest bits first.
+
+    Bits are those of a weight itself, without its share of scales and zero points; a parameter that several modules
+    share counts once. The keys are text, as JSON has them.
+    """
+    counts: Counter[int] = Counter()
+    for layer in module.modules():
+        if isinstance(layer, Int8Embedding):
+            counts[layer.scheme.bits] += layer.num_embeddings * layer.embedding_dim
+        elif isinstance(layer, Int8Linear | PackedLinear | Float8Linear):
+            counts[layer.scheme.bits] += layer.in_features * layer.out_features
+    for parameter in module.parameters():
+        counts[8 * parameter.itemsize] += parameter.numel()
+    return {str(bits): count for bits, count in sorted(counts.items()) if count}
+
+
+def pack_(module: nn.Module) -> None:
+    """Bring int8 layers into the layout of the engine now, one after another, so that no weight is held twice."""
+    freed = 0
+    for child in module.modules():
+        if isinstance(child, Int8Linear):
+            child.pack_()
+            freed += child.in_features * child.out_features
+            if freed > _KEPT_BYTES:
+                # The plain weights' memory lies in pieces that the C library does not give back by itself.
+                release_memory()
+                freed = 0
+    release_memory()

@@ -1,0 +1,1 @@
+"""Text for people: one line, in English and Chinese."""

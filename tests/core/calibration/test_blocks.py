@@ -1,0 +1,420 @@
+"""The walk over a model of two stacks: order, what later blocks see, and that nothing is left behind."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from core.drawn import normal
+from core.toy import LETTERS
+from sottovoce import Architecture, Model, Sample, Source
+from sottovoce.calibration.activation_cache import ActivationCache
+from sottovoce.calibration.blocks import Block, blocks_of, room_for_activations, run_blocks
+from sottovoce.errors import MemoryLimitError, SamplesError, SourceError
+
+WIDTH = 16
+
+
+class EncoderBlock(nn.Module):
+    """Gives a tuple, with the mask as it came."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(WIDTH, WIDTH)
+
+    def forward(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        return x + torch.relu(self.linear(x)) * mask, mask
+
+
+class DecoderBlock(nn.Module):
+    """Reads the encoder's output, which it takes by name."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.own, self.cross = nn.Linear(WIDTH, WIDTH), nn.Linear(WIDTH, WIDTH)
+
+    def forward(self, x: Tensor, *, memory: Tensor, positions: dict[str, Tensor]) -> Tensor:
+        return x + torch.tanh(self.own(x + positions["sine"][: len(x)])) + self.cross(memory).mean(0)
+
+
+class TwoStacks(nn.Module):
+    """Encoder blocks, a linear layer as a block of its own, decoder blocks of which the first runs twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(len(LETTERS), WIDTH)
+        self.encoder = nn.ModuleList(EncoderBlock() for _ in range(2))
+        self.bridge = nn.Linear(WIDTH, WIDTH)
+        self.decoder = nn.ModuleList(DecoderBlock() for _ in range(2))
+        self.spare = nn.ModuleList([nn.Linear(WIDTH, WIDTH)])
+        self.head = nn.Linear(WIDTH, len(LETTERS))
+        self.register_buffer("sine", normal(64, WIDTH, seed=4))
+
+    def forward(self, ids: Tensor, encode_only: bool = False) -> Tensor:
+        x, mask = self.embed(ids), (ids > 0)[:, None].float()
+        for block in self.encoder:
+            x, mask = block(x, mask)
+        if encode_only:
+            return self.head(x)  # type: ignore[no-any-return]
+        memory, y = self.bridge(x), self.embed(ids.flip(0))
+        for number in (0, 0, 1):
+            y = self.decoder[number](y, memory=memory, positions={"sine": self.sine})
+        return self.head(y + x)  # type: ignore[no-any-return]
+
+
+BLOCKS = ["encoder.0", "encoder.1", "bridge", "decoder.0", "decoder.1"]
+
+
+def forward(model: Model, sample: Sample) -> Tensor:
+    text = sample.text or ""
+    if "?" in text:
+        raise RuntimeError("a letter that\nnobody knows")
+    ids = torch.tensor([LETTERS.index(letter) for letter in text.rstrip("!")])
+    return model.module(ids, text.endswith("!"))  # type: ignore[no-any-return]
+
+
+ARCHITECTURE = Architecture(
+    name="two-stacks", matches=("TwoStacks",), targets=("Linear",), blocks=(r"re:(encoder|decoder|spare)\.\d+",),
+    forward=forward, predict=lambda model, sample: None, probe=lambda model: Sample(key="probe"),  # type: ignore[arg-type, return-value]
+)  # fmt: skip
+
+
+def make() -> Model:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        module = TwoStacks().eval()
+    return Model(module=module, native=module, architecture=ARCHITECTURE, source=Source(name="two", directory=Path()))
+
+
+SAMPLES = [Sample(key=text, text=text) for text in ("abcd", "hgfedcba", "b", "ddeeff")]
+
+
+def outputs(model: Model, samples: list[Sample] = SAMPLES) -> list[Tensor]:
+    with torch.inference_mode():
+        return [forward(model, sample) for sample in samples]
+
+
+def seen(model: Model, name: str, samples: list[Sample] = SAMPLES) -> list[Any]:
+    """What a block gives in ordinary runs of the model, the first time that it runs in each."""
+    found: list[Any] = []
+    for sample in samples:
+        given: list[Any] = []
+        hook = model.module.get_submodule(name).register_forward_hook(lambda *call, to=given: to.append(call[2]))
+        outputs(model, [sample])
+        hook.remove()
+        found += given[:1]
+    return found
+
+
+def same(one: list[Any], other: list[Any]) -> bool:
+    from torch.utils import _pytree
+
+    leaves = [_pytree.tree_leaves(each) for each in (one, other)]
+    return len(leaves[0]) == len(leaves[1]) and all(a.equal(b) for a, b in zip(*leaves, strict=True))
+
+
+def copied(block: Block) -> list[Any]:
+    """The block's outputs, copied while they are there."""
+    from torch.utils import _pytree
+
+    return [_pytree.tree_map(torch.clone, output) for output in block.run()]
+
+
+def untouched(model: Model) -> bool:
+    return not any("forward" in key for child in model.module.modules() for key in vars(child) if "hook" not in key)
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left_behind(tmp_path: Path) -> Iterator[None]:
+    before = set(threading.enumerate())
+    yield
+    assert set(threading.enumerate()) <= before
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture(params=[None, 0, 1500], ids=["in memory", "on disk", "some on disk"])
+def held(request: pytest.FixtureRequest, tmp_path: Path) -> ActivationCache:
+    return ActivationCache(request.param, tmp_path)
+
+
+class TestWalk:
+    def test_blocks_are_visited_once_in_the_order_in_which_they_run(self, held: ActivationCache) -> None:
+        model, names = make(), []
+
+        def visit(block: Block) -> None:
+            names.append(block.name)
+            assert block.module is model.module.get_submodule(block.name)
+
+        assert run_blocks(model, SAMPLES, BLOCKS, visit, activations=held) == ()
+        assert names == BLOCKS
+
+    def test_blocks_run_as_in_the_model_as_often_as_one_likes(self, held: ActivationCache) -> None:
+        model = make()
+        want = {name: seen(model, name) for name in BLOCKS}
+
+        def visit(block: Block) -> None:
+            for _ in range(3):
+                assert same(copied(block), want[block.name])
+
+        run_blocks(model, SAMPLES, BLOCKS, visit, activations=held)
+        assert untouched(model)
+
+    def test_outputs_are_readable_when_they_come(self, held: ActivationCache) -> None:
+        model = make()
+        want = {name: seen(model, name) for name in BLOCKS}
+
+        def visit(block: Block) -> None:
+            # An encoder block gives the mask that it was given.
+            for output, expected in zip(block.run(), want[block.name], strict=True):
+                assert same([output], [expected])
+
+        run_blocks(model, SAMPLES, BLOCKS, visit, activations=held)
+
+    def test_later_blocks_see_what_earlier_ones_became(self, held: ActivationCache) -> None:
+        model, changed = make(), make()
+
+        def change_(module: nn.Module) -> None:
+            for parameter in module.parameters():
+                parameter.mul_(0.5)
+
+        found: dict[str, list[Any]] = {}
+
+        def visit(block: Block) -> None:
+            found[block.name] = copied(block)
+            with torch.no_grad():
+                change_(block.module)
+
+        run_blocks(model, SAMPLES, BLOCKS, visit, activations=held)
+        for name in BLOCKS:
+            assert same(found[name], seen(changed, name))
+            with torch.no_grad():
+                change_(changed.module.get_submodule(name))
+        assert same(outputs(model), outputs(changed))
+
+    def test_a_block_that_is_replaced_is_the_one_that_runs_on(self, held: ActivationCache) -> None:
+        model, changed = make(), make()
+        replacements = {"bridge": nn.Linear(WIDTH, WIDTH), "decoder.0": DecoderBlock()}
+        for name, replacement in replacements.items():
+            parent, _, child = name.rpartition(".")
+            setattr(changed.module.get_submodule(parent), child, replacement)
+        last: list[Any] = []
+
+        def visit(block: Block) -> None:
+            if block.name in replacements:
+                parent, _, child = block.name.rpartition(".")
+                setattr(block.root.get_submodule(parent), child, replacements[block.name])
+                assert block.module is replacements[block.name]
+            if block.name == "decoder.1":
+                last.extend(copied(block))
+
+        run_blocks(model, SAMPLES, BLOCKS, visit, activations=held)
+        assert same(last, seen(changed, "decoder.1"))
+        assert same(outputs(model), outputs(changed))
+        assert untouched(model)
+
+    def test_nothing_changed_is_nothing_changed(self, held: ActivationCache) -> None:
+        model = make()
+        before = outputs(model)
+        run_blocks(model, SAMPLES, BLOCKS, lambda block: None, activations=held)
+        assert same(outputs(model), before)
+        assert untouched(model)
+
+    def test_samples_may_take_different_ways(self, held: ActivationCache) -> None:
+        model, samples = make(), [*SAMPLES, Sample(key="short", text="abc!")]
+        counts: dict[str, int] = {}
+
+        def visit(block: Block) -> None:
+            counts[block.name] = len(copied(block))
+
+        assert run_blocks(model, samples, BLOCKS, visit, activations=held) == ()
+        assert counts == {"encoder.0": 5, "encoder.1": 5, "bridge": 4, "decoder.0": 4, "decoder.1": 4}
+
+    def test_blocks_that_no_sample_reaches_are_named(self, held: ActivationCache) -> None:
+        model, names = make(), []
+        unreached = run_blocks(
+            model, [Sample(key="short", text="abc!")], [*BLOCKS, "spare.0"], lambda block: names.append(block.name),
+            activations=held,
+        )  # fmt: skip
+        assert names == ["encoder.0", "encoder.1"]
+        assert unreached == ("bridge", "decoder.0", "decoder.1", "spare.0")
+        assert untouched(model)
+
+    def test_without_samples_nothing_is_visited(self) -> None:
+        assert run_blocks(make(), [], BLOCKS, lambda block: None) == tuple(BLOCKS)
+
+    @pytest.mark.parametrize("place", [0, 2])
+    def test_a_sample_that_cannot_be_run_is_named(self, place: int, held: ActivationCache) -> None:
+        model, samples = make(), list(SAMPLES)
+        samples.insert(place, Sample(key="odd", text="ab?"))
+        with pytest.raises(
+            SourceError, match=r"not run on the sample 'odd' \(RuntimeError: a letter that nobody knows"
+        ):
+            run_blocks(model, samples, BLOCKS, lambda block: None, activations=held)
+        assert untouched(model)
+
+    @pytest.mark.parametrize("error", [SamplesError("odd words"), MemoryError("no more")], ids=repr)
+    def test_what_is_said_already_is_said_once(self, error: Exception) -> None:
+        model = make()
+
+        def fail(*_: Any) -> None:
+            raise error
+
+        model.module.head.register_forward_hook(fail)
+        with pytest.raises(type(error)) as caught:
+            run_blocks(model, SAMPLES, BLOCKS, lambda block: None)
+        assert caught.value is error
+        assert untouched(model)
+
+    @pytest.mark.parametrize("name", BLOCKS)
+    @pytest.mark.parametrize("error", [ValueError("stop"), KeyboardInterrupt()], ids=repr)
+    def test_an_error_of_the_visitor_ends_the_walk(
+        self, name: str, error: BaseException, held: ActivationCache
+    ) -> None:
+        model = make()
+        before = outputs(model)
+
+        def visit(block: Block) -> None:
+            if block.name == name:
+                next(block.run())
+                raise error
+
+        with pytest.raises(type(error)) as caught:
+            run_blocks(model, SAMPLES, BLOCKS, visit, activations=held)
+        assert caught.value is error
+        assert untouched(model)
+        assert same(outputs(model), before)
+
+    @pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="signals go to the process as a whole here")
+    def test_an_interrupt_while_a_sample_runs_ends_the_walk(self, held: ActivationCache) -> None:
+        model = make()
+
+        def interrupt(*_: Any) -> None:
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
+        hook = model.module.head.register_forward_hook(interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            run_blocks(model, SAMPLES, BLOCKS, lambda block: None, activations=held)
+        hook.remove()
+        assert untouched(model)
+
+    def test_an_error_of_the_block_itself_is_the_visitor_s(self, held: ActivationCache) -> None:
+        model = make()
+
+        def visit(block: Block) -> None:
+            block.module.linear = nn.Linear(3, 3)
+
+        with pytest.raises(RuntimeError, match="shapes"):
+            run_blocks(model, SAMPLES, BLOCKS, visit, activations=held)
+        assert untouched(model)
+
+    def test_a_name_that_is_nothing_leaves_no_door(self) -> None:
+        model = make()
+        with pytest.raises(AttributeError):
+            run_blocks(model, SAMPLES, ["encoder.0", "encoder.7"], lambda block: None)
+        assert untouched(model)
+
+    def test_a_forward_that_was_put_on_a_module_stays(self) -> None:
+        model = make()
+        bridge = model.module.bridge
+        bridge.forward = lambda x: nn.functional.linear(x, bridge.weight) * 2  # type: ignore[assignment, union-attr, arg-type]
+        before = outputs(model)
+        run_blocks(model, SAMPLES, BLOCKS, lambda block: None)
+        assert same(outputs(model), before)
+
+    def test_a_second_walk_is_like_the_first(self, tmp_path: Path) -> None:
+        model, found = make(), []
+        for limit in (None, 0):
+            given: list[Any] = []
+            run_blocks(
+                model, SAMPLES, BLOCKS, lambda block, to=given: to.extend(copied(block)),  # type: ignore[misc]
+                activations=ActivationCache(limit, tmp_path),
+            )  # fmt: skip
+            found.append(given)
+        assert same(*found)
+
+
+def test_without_room_activations_go_to_disk_and_come_back(tmp_path: Path) -> None:
+    held, during = ActivationCache(0, tmp_path), []
+
+    def visit(block: Block) -> None:
+        during.append(sum(1 for path in tmp_path.rglob("*") if path.is_file()))
+
+    run_blocks(make(), SAMPLES, BLOCKS, visit, activations=held)
+    # What the first block is given is the model's own, as far as anyone can tell.
+    assert during[0] == 0
+    assert all(count >= len(SAMPLES) for count in during[1:2])
+    assert held.spilled_bytes > 0
+
+
+def test_with_room_nothing_goes_to_disk(tmp_path: Path) -> None:
+    held = ActivationCache(10**9, tmp_path)
+    run_blocks(make(), SAMPLES, BLOCKS, lambda block: None, activations=held)
+    assert held.spilled_bytes == 0
+
+
+class TestBlocks:
+    @pytest.mark.parametrize(("layers", "blocks"), [
+        (["encoder.0.linear"], ["encoder.0"]),
+        (["decoder.1.cross", "encoder.1.linear", "decoder.1.own"], ["encoder.1", "decoder.1"]),
+        (["head", "bridge", "encoder.0.linear"], ["encoder.0", "bridge", "head"]),
+        (["spare.0"], ["spare.0"]),
+        ([], []),
+    ], ids=str)  # fmt: skip
+    def test_they_hold_the_layers_in_the_module_s_order(self, layers: list[str], blocks: list[str]) -> None:
+        assert blocks_of(make(), layers) == blocks
+
+    def test_a_block_within_a_block_is_none(self) -> None:
+        model = make()
+        model.architecture = Architecture(
+            **{**vars(ARCHITECTURE), "blocks": (r"re:encoder", r"re:encoder\.\d+", "DecoderBlock")}
+        )
+        assert blocks_of(model, ["encoder.0.linear", "decoder.0.own"]) == ["encoder", "decoder.0"]
+
+
+class TestRoom:
+    @pytest.fixture(autouse=True)
+    def _one_gigabyte(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("sottovoce.calibration.blocks.resident_memory", lambda: 10**9)
+
+    def test_no_limit_is_no_limit(self) -> None:
+        assert room_for_activations(make(), BLOCKS, None) is None
+
+    def test_what_the_process_takes_is_not_there(self) -> None:
+        room = room_for_activations(make(), BLOCKS, 3 * 10**9)
+        assert room is not None
+        assert 2 * 10**9 - 10**6 < room < 2 * 10**9
+
+    def test_too_little_says_how_much_is_enough(self) -> None:
+        with pytest.raises(MemoryLimitError, match="1.10 GB are not enough: the loaded model takes 1.00 GB") as caught:
+            room_for_activations(make(), BLOCKS, 1_100_000_000)
+        enough = float(str(caught.value).rpartition("allow at least ")[2].partition(" GB")[0])
+        assert room_for_activations(make(), BLOCKS, int(enough * 1e9 + 1e7))
+
+    def test_wide_layers_need_room_for_their_moments(self) -> None:
+        model = make()
+        with torch.device("meta"):
+            model.module.bridge = nn.Linear(8192, 4)
+        narrow = room_for_activations(model, ["decoder.0"], 10**10)
+        wide = room_for_activations(model, ["decoder.0", "bridge"], 10**10)
+        assert narrow is not None and wide is not None
+        assert narrow - wide >= 2 * 4 * 8192**2
+
+    def test_where_the_system_does_not_tell_the_model_s_size_counts(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("sottovoce.calibration.blocks.resident_memory", lambda: None)
+        model = make()
+        room = room_for_activations(model, [], 10**9)
+        assert room == 10**9 - model.size_bytes
+
+
+def test_visitors_are_plain_functions() -> None:
+    visits: list[Block] = []
+    visit: Callable[[Block], None] = visits.append
+    run_blocks(make(), SAMPLES[:1], BLOCKS[:1], visit)
+    assert [(block.name, len(block.sample_threads)) for block in visits] == [("encoder.0", 1)]

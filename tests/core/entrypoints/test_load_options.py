@@ -1,0 +1,64 @@
+"""Every keyword of ``load`` is heeded or an error."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from sottovoce.entrypoints.load_options import read_options
+from sottovoce.errors import UsageError
+from sottovoce.model import LoadOptions
+
+
+@pytest.mark.parametrize(
+    ("given", "field", "value"),
+    [
+        ({"model_revision": "v2.0.4"}, "revision", "v2.0.4"),
+        ({"model_revision": "v2", "revision": "v2"}, "revision", "v2"),
+        ({"model_revision": None, "revision": "v2"}, "revision", "v2"),
+        ({"torch_dtype": torch.bfloat16}, "dtype", "bfloat16"),
+        ({"dtype": torch.float16}, "dtype", "float16"),
+        ({"hub": "ms"}, "hub", "modelscope"),
+        ({"hub": "huggingface"}, "hub", "hf"),
+        ({"allow_unexpected": "re:x.*"}, "allow_unexpected", ("re:x.*",)),
+        ({"allow_unexpected": ["a", "b"]}, "allow_unexpected", ("a", "b")),
+        ({"cache_dir": "cache"}, "cache_dir", Path("cache")),
+        ({"weights": "model.pt.best"}, "weights", "model.pt.best"),
+        ({"trust_remote_code": False}, "native", {}),
+        ({"vad_model": "fsmn-vad"}, "native", {"vad_model": "fsmn-vad"}),
+    ],
+)
+def test_what_is_given_is_heeded(given: dict[str, Any], field: str, value: Any) -> None:
+    assert getattr(read_options(given), field) == value
+
+
+@pytest.mark.parametrize(
+    ("given", "problem"),
+    [
+        ({"model_revision": "v1", "revision": "v2"}, "model_revision='v1' and revision='v2' disagree"),
+        ({"torch_dtype": "float16", "dtype": "float32"}, "disagree"),
+        ({"hub": "github"}, "hub='github': no such hub; there are hf and modelscope"),
+        ({"dtype": "int8"}, "dtype='int8': not one of auto, float32"),
+        ({"trust_remote_code": True}, "nothing that a model repository brings is run"),
+        ({"device_map": "auto"}, "device_map is not taken: a model is on one device: give device="),
+        ({"load_in_4bit": True}, "give the recipe int4"),
+        ({"quantization_config": {}}, "give a recipe"),
+    ],
+)
+def test_what_cannot_be_heeded_is_an_error(given: dict[str, Any], problem: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        read_options(given)
+    assert problem in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_unknown_options_of_a_library_are_named_with_what_was_perhaps_meant() -> None:
+    options = LoadOptions(native={"vad_modle": "x", "zzz": 1, "vad_model": "y", "revison": "v1"})
+    with pytest.raises(UsageError) as caught:
+        options.refuse_unknown(("vad_model", "vad_kwargs"), "FunASR")
+    assert str(caught.value) == (
+        "FunASR has no such option: revison (did you mean revision?), vad_modle (did you mean vad_model?), zzz"
+    )

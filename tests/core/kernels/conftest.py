@@ -1,9 +1,0 @@
-"""What is compiled is tested where it can be compiled."""
-
-from __future__ import annotations
-
-from sottovoce.kernels import availability
-
-FILES = ["activation", "normalization", "rotary", "rows", "weights"]
-
-collect_ignore = [] if availability.available() else [f"test_{name}.py" for name in FILES]

@@ -1,0 +1,212 @@
+"""Finding, isolating and calling plugins."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+import sottovoce
+from core.toy import ToyPlugin, architecture, make_host, make_model
+from sottovoce import Metric, Recipe, Sample, Samples, Step, StepReport
+from sottovoce.errors import PluginError, RecipeError, UnknownModelError, UsageError
+from sottovoce.plugins.host import Host, PluginWarning
+from sottovoce.recipe.recipe import PRESETS
+
+
+def install(folder: Path, name: str, code: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Put a distribution with an entry point on ``sys.path``, as pip would."""
+    information = folder / f"{name}-1.0.dist-info"
+    information.mkdir()
+    (information / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+    (information / "entry_points.txt").write_text(f"[sottovoce]\n{name} = {name}\n")
+    (folder / f"{name}.py").write_text(code)
+    monkeypatch.syspath_prepend(str(folder))
+
+
+GOOD = """
+import sottovoce
+from sottovoce import Architecture
+def nothing(*arguments): raise RuntimeError
+@sottovoce.hookimpl
+def sottovoce_architectures():
+    functions = dict(forward=nothing, predict=nothing, probe=nothing)
+    return [Architecture(name="NAME", matches=("CLASS",), targets=("x",), **functions)]
+"""
+
+
+class Halve(Step):
+    factor: float = 0.5
+
+
+def test_hook_sottovoce_architectures() -> None:
+    other = ToyPlugin(name="other", matches=("Other",))
+    assert set(make_host(ToyPlugin(), other).architectures) == {"toy", "other"}
+
+
+def test_hook_sottovoce_load(tmp_path: Path) -> None:
+    model = sottovoce.load(make_model(tmp_path / "toy"), host=make_host())
+    assert type(model.module).__name__ == "Toy"
+
+
+def test_hook_sottovoce_compress(tmp_path: Path) -> None:
+    class Halver:
+        @sottovoce.hookimpl
+        def sottovoce_compress(self, step, model):
+            if not isinstance(step, Halve):
+                return None
+            for parameter in model.module.parameters():
+                parameter.data *= step.factor
+            return StepReport(step=step.to_dict())
+
+    host = make_host(ToyPlugin(), Halver())
+    model = sottovoce.load(make_model(tmp_path / "toy"), host=host)
+    before = model.module.head.weight.clone()
+    report = sottovoce.compress(model, {"steps": [{"step": "halve", "factor": 0.25}]}, host=host)
+    assert report.to_dict()["steps"] == [StepReport(step={"step": "halve", "factor": 0.25}).to_dict()]
+    assert model.module.head.weight.equal(before * 0.25)
+
+
+def test_hook_sottovoce_export(tmp_path: Path) -> None:
+    class Text:
+        @sottovoce.hookimpl
+        def sottovoce_export(self, model, format, directory):
+            if format != "text":
+                return None
+            (directory / "model.txt").write_text(type(model.module).__name__)
+            return directory
+
+    host = make_host(ToyPlugin(), Text())
+    written = sottovoce.export(make_model(tmp_path / "toy"), "text", tmp_path / "out", host=host)
+    assert (written / "model.txt").read_text() == "Toy"
+    with pytest.raises(UsageError, match="writes toy as 'braille'"):
+        sottovoce.export(tmp_path / "toy", "braille", tmp_path / "out2", host=host)
+    assert not (tmp_path / "out2").exists()
+
+
+def test_hook_sottovoce_evaluate(tmp_path: Path) -> None:
+    class Vowels:
+        @sottovoce.hookimpl
+        def sottovoce_evaluate(self, samples, run):
+            count = sum(token in "ae" for prediction in run.predictions for token in prediction.tokens)
+            return [Metric(name="vowels", value=count, unit="tokens")]
+
+    host = make_host(ToyPlugin(), Vowels())
+    samples = Samples((Sample(key="1", text="abc"),))
+    report = sottovoce.evaluate(make_model(tmp_path / "toy"), samples, host=host)
+    assert report.metrics["vowels"].value is not None
+    assert {"cer", "size_bytes", "latency_ms"} < set(report.metrics)
+
+
+def test_a_verb_reaches_only_the_plugins_concerned(tmp_path: Path) -> None:
+    class Greedy(ToyPlugin):
+        @sottovoce.hookimpl(tryfirst=True)
+        def sottovoce_load(self, source, architecture, options):
+            raise AssertionError("asked for another family's model")
+
+    host = make_host(ToyPlugin(), Greedy(name="other", matches=("Other",)))
+    assert sottovoce.load(make_model(tmp_path / "toy"), host=host).architecture.name == "toy"
+
+
+@pytest.mark.parametrize("changes", [{"matches": ("Mine",)}, {"name": "mine"}])
+def test_two_owners_are_an_error_that_names_both(changes: dict[str, object]) -> None:
+    host = make_host(ToyPlugin(), ToyPlugin(**changes))
+    with pytest.raises(PluginError, match=r"claimed by plugin-0 and plugin-1"):
+        _ = host.architectures
+
+
+def test_a_hook_that_does_not_exist_is_an_error() -> None:
+    class Misspelt:
+        @sottovoce.hookimpl
+        def sottovoce_architecture(self):
+            return []
+
+    with pytest.raises(PluginError, match="sottovoce_architecture"):
+        make_host(Misspelt())
+
+
+def test_an_argument_that_a_hook_does_not_have_is_an_error() -> None:
+    class Wrong:
+        @sottovoce.hookimpl
+        def sottovoce_load(self, path):
+            return None
+
+    with pytest.raises(PluginError, match="path"):
+        make_host(Wrong())
+
+
+def test_entry_points_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install(tmp_path, "found_plugin", GOOD.replace("NAME", "found").replace("CLASS", "Found"), monkeypatch)
+    host = Host(allow=["found_plugin"])
+    assert list(host.architectures) == ["found"]
+    assert [(plugin.distribution, plugin.version) for plugin in host.plugins] == [("found_plugin", "1.0")]
+
+
+@pytest.mark.parametrize(
+    ("code", "problem"),
+    [
+        ("import nowhere_to_be_found", "ModuleNotFoundError"),
+        ("raise SystemError('no')", "SystemError: no"),
+        ("def", "SyntaxError"),
+        (GOOD.replace("targets", "target"), "TypeError"),
+        (GOOD.replace("def sottovoce_architectures", "def sottovoce_everything"), "PluginError"),
+    ],
+)
+def test_a_broken_plugin_does_not_stop_the_rest(
+    code: str, problem: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = f"broken_{abs(hash(code))}"
+    install(tmp_path, name, code, monkeypatch)
+    install(tmp_path, "sound_plugin", GOOD.replace("NAME", "sound").replace("CLASS", "Sound"), monkeypatch)
+    with pytest.warns(PluginWarning, match=name):
+        host = Host(allow=[name, "sound_plugin"])
+        assert list(host.architectures) == ["sound"]
+    broken = next(plugin for plugin in host.plugins if plugin.name == name)
+    assert problem in (broken.error or "")
+    with pytest.raises(UnknownModelError, match=f"{name} is installed but failed"):
+        host.owner_of("Missing")
+
+
+def test_the_environment_allows_plugins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install(tmp_path, "wanted_plugin", GOOD.replace("NAME", "wanted").replace("CLASS", "Wanted"), monkeypatch)
+    install(tmp_path, "other_plugin", GOOD.replace("NAME", "other").replace("CLASS", "Other"), monkeypatch)
+    monkeypatch.setenv("SOTTOVOCE_PLUGINS", " wanted_plugin ,")
+    assert list(Host().architectures) == ["wanted"]
+    assert "other_plugin" not in sys.modules
+    monkeypatch.setenv("SOTTOVOCE_PLUGINS", "")
+    assert not Host().architectures
+
+
+def test_an_unknown_class_names_the_plugin_to_install() -> None:
+    published = "Qwen3OmniMoeForConditionalGeneration"
+    with pytest.raises(UnknownModelError, match=r"\. \./plugins/omni-moe in a clone of .*; known here: Toy"):
+        make_host().owner_of(published)
+
+
+def test_a_plugin_brings_presets() -> None:
+    host = make_host(ToyPlugin(presets={"toy-tail": {"steps": [{"step": "quantize", "targets": ["blocks.1"]}]}}))
+    assert set(host.presets) == {*PRESETS, "toy-tail"}
+    assert host.recipe("toy-tail").steps[0].targets == ("blocks.1",)  # type: ignore[attr-defined]
+    with pytest.raises(PluginError, match="int8"):
+        _ = make_host(ToyPlugin(presets={"int8": {"steps": [{"step": "quantize"}]}})).presets
+
+
+def test_recipes_are_given_in_many_ways(tmp_path: Path) -> None:
+    host = make_host()
+    path = tmp_path / "mine.yaml"
+    path.write_text(host.presets["int8"].to_yaml())
+    expected = host.presets["int8"].steps
+    forms = ("int8", path, str(path), {"steps": [{"step": "quantize", "method": "squant"}]}, Recipe(steps=expected))
+    assert all(host.recipe(form).steps == expected for form in forms)
+    with pytest.raises(RecipeError, match="unknown recipe 'int9'; presets: int8"):
+        host.recipe("int9")
+
+
+def test_core_names_no_model_family() -> None:
+    import re
+
+    root = Path(sottovoce.__file__).parent
+    named = [path for path in root.rglob("*.py") if re.search(r"paraformer|qwen|sanm|omni", path.read_text(), re.I)]
+    assert not named
+    assert architecture().name == "toy"

@@ -1,0 +1,192 @@
+"""Recipes: validated as a whole, the same out as in."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sottovoce import Quantize, Recipe
+from sottovoce.errors import RecipeError
+from sottovoce.recipe.recipe import EXPERT_PRESETS, PRESETS, PartBudget, PruneExperts
+
+names = st.text("abz_.:*+?()[]{}\\d09 '\"#-灯", min_size=1, max_size=20)
+quantize = st.builds(
+    Quantize,
+    targets=st.none() | st.lists(names, min_size=1).map(tuple),
+    ignore=st.lists(names).map(tuple),
+    min_coverage=st.none() | st.floats(0, 1),
+)
+amounts = st.integers(1, 300) | st.floats(0, 1, exclude_min=True, exclude_max=True)
+metrics = st.sampled_from(["reap", "mean-norm", "ean", "frequency"])
+protection = st.none() | st.dictionaries(names, st.floats(0, 1, exclude_min=True), max_size=3)
+budgets = st.builds(
+    PartBudget,
+    keep=st.none() | amounts,
+    saliency=st.none() | metrics,
+    protect=protection,
+    merge=st.none() | st.booleans(),
+)
+prune_experts = st.builds(
+    PruneExperts,
+    keep=amounts,
+    saliency=metrics,
+    protect=protection,
+    super_experts=st.booleans(),
+    merge=st.booleans(),
+    scores=st.none() | names,
+    held_out=st.floats(0, 1, exclude_max=True),
+    parts=st.dictionaries(names | st.sampled_from(["null", "false", "1", "thinker"]), st.none() | budgets, max_size=3),
+)
+recipes = st.lists(quantize | prune_experts, min_size=1, max_size=4).map(lambda steps: Recipe(steps=tuple(steps)))
+
+
+@given(recipes)
+def test_yaml_and_json_round_trip(recipe: Recipe) -> None:
+    assert Recipe.from_dict(yaml.safe_load(recipe.to_yaml())).steps == recipe.steps
+    assert Recipe.from_dict(json.loads(json.dumps(recipe.to_dict()))).steps == recipe.steps
+
+
+@pytest.mark.parametrize("suffix", ["yaml", "yml", "json"])
+def test_files_are_read(suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"recipe.{suffix}"
+    recipe = PRESETS["int8"]
+    path.write_text(json.dumps(recipe.to_dict()) if suffix == "json" else recipe.to_yaml())
+    assert Recipe.read(path).steps == recipe.steps
+
+
+def test_all_problems_are_reported_at_once() -> None:
+    form = {
+        "name": "mine",
+        "steps": [
+            {"step": "quantise"},
+            {"step": "quantize", "bits": 5, "group": 32},
+            {"step": "quantize", "min_coverage": 1.5, "targets": [""]},
+            "quantize",
+        ],
+    }
+    with pytest.raises(RecipeError) as caught:
+        Recipe.from_dict(form, title="mine.yaml")
+    text = str(caught.value)
+    assert "\n" not in text
+    problems = (
+        "unknown key 'name'",
+        "step 1: unknown step 'quantise' (known:",
+        "step 2 (quantize): bits",
+        "unknown key 'group'",
+        "step 3 (quantize): min_coverage",
+        "targets.0",
+        "step 4: a step is",
+    )
+    assert [problem for problem in problems if problem not in text] == []
+
+
+@pytest.mark.parametrize("form", [None, [], 3, "int8", {}, {"steps": []}, {"steps": {"step": "quantize"}}])
+def test_what_is_no_recipe_is_refused(form: Any) -> None:
+    with pytest.raises(RecipeError, match="a recipe is a mapping with a list of 'steps'"):
+        Recipe.from_dict(form)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"), [("a.yaml", "steps: [}"), ("a.json", "{"), ("a.yaml", "\x00"), ("a.yml", "!x")]
+)
+def test_files_that_are_no_recipe_are_refused(name: str, text: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text(text)
+    with pytest.raises(RecipeError, match=name) as caught:
+        Recipe.read(tmp_path / name)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="cannot be read"):
+        Recipe.read(tmp_path / "none.yaml")
+
+
+def test_a_step_cannot_be_changed() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        PRESETS["int8"].steps[0].bits = 4  # type: ignore[attr-defined]
+
+
+def prune(**fields: Any) -> PruneExperts:
+    (step,) = Recipe.from_dict({"steps": [{"step": "prune_experts", **fields}]}).steps
+    assert isinstance(step, PruneExperts)
+    return step
+
+
+def test_a_part_has_a_budget_beside_the_other_keys() -> None:
+    step = prune(keep=0.5, merge=True, talker={"keep": 0.75, "protect": {}}, code=False, other=None)
+    assert step.parts == {"talker": PartBudget(keep=0.75, protect={}), "code": None, "other": None}
+    assert step == prune(keep=0.5, merge=True, parts=dict(step.parts))
+    form = step.to_dict()
+    assert form["talker"] == {"keep": 0.75, "protect": {}}
+    assert form["code"] is form["other"] is False
+    assert "parts" not in form
+    assert prune(**{key: value for key, value in form.items() if key != "step"}) == step
+
+
+def test_a_part_is_as_the_step_says_but_for_its_budget() -> None:
+    step = prune(keep=0.5, protect={"audio": 0.1}, saliency="ean", talker={"keep": 3, "protect": {}}, code=False)
+    talker, thinker = step.of_part("talker"), step.of_part("thinker")
+    assert talker is not None
+    assert thinker is not None
+    assert (talker.keep, talker.saliency, talker.protect) == (3, "ean", {})
+    assert (thinker.keep, thinker.protect) == (0.5, {"audio": 0.1})
+    assert step.of_part("code") is None
+
+
+@pytest.mark.parametrize("keep", [1, 64, 0.5, 1e-9, 0.999])
+def test_a_number_and_a_share_are_told_apart(keep: float) -> None:
+    for found in (prune(keep=keep).keep, prune(part={"keep": keep}).parts["part"].keep):  # type: ignore[union-attr]
+        assert found == keep
+        assert type(found) is type(keep)
+
+
+@pytest.mark.parametrize("keep", [0, -1, 0.0, 1.0, 1.5, True, False, "0.5", None, float("nan"), [1]])
+def test_what_is_neither_a_number_nor_a_share_is_refused(keep: Any) -> None:
+    with pytest.raises(RecipeError, match=r"\(prune_experts\): keep: must be a whole number of experts, or a share"):
+        prune(keep=keep)
+
+
+@pytest.mark.parametrize(
+    ("fields", "problem"),
+    [
+        ({"talker": 0.5}, "unknown key 'talker'"),
+        ({"talker": True}, "unknown key 'talker'"),
+        ({"held_uot": 0.2}, "unknown key 'held_uot'"),
+        ({"talker": {"kep": 3}}, "unknown key 'parts.talker.kep'"),
+        ({"talker": {"keep": 1.0}}, "parts.talker.keep: must be a whole number"),
+        ({"parts": 3}, "parts: "),
+        ({"parts": {"merge": False}}, "a part cannot be called 'merge'"),
+        ({"parts": {"step": {}}}, "a part cannot be called 'step'"),
+        ({"protect": {"audio": 0}}, "protect.audio: "),
+        ({"protect": {"audio": 1.1}}, "protect.audio: "),
+        ({"saliency": "reep"}, "saliency: "),
+        ({"held_out": 1}, "held_out: "),
+        ({"scores": ""}, "scores: "),
+    ],
+)
+def test_wrong_settings_of_pruning_are_refused(fields: dict[str, Any], problem: str) -> None:
+    with pytest.raises(RecipeError, match=problem) as caught:
+        prune(**fields)
+    assert "\n" not in str(caught.value)
+
+
+def test_pruning_by_a_file_needs_no_samples() -> None:
+    assert prune().needs_samples
+    assert not prune(scores="saliency.json").needs_samples
+
+
+@pytest.mark.parametrize(("name", "keep"), [("reap25", 0.75), ("reap50", 0.5), ("reap50-int4", 0.5)])
+def test_mixtures_of_experts_have_recipes(name: str, keep: float) -> None:
+    recipe = EXPERT_PRESETS[name]
+    first, *rest = recipe.steps
+    assert isinstance(first, PruneExperts)
+    assert (first.keep, first.saliency) == (keep, "reap")
+    assert [step.name for step in rest] == (["quantize"] if "int4" in name else [])
+    assert Recipe.from_dict(yaml.safe_load(recipe.to_yaml())).steps == recipe.steps
+    assert not set(EXPERT_PRESETS) & set(PRESETS)

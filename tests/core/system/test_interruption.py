@@ -1,0 +1,59 @@
+"""A signal that comes at a bad moment waits for the end of the moment."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from sottovoce.system.interruption import held_back
+
+
+def test_an_interruption_comes_when_the_block_has_ended() -> None:
+    done = []
+    with pytest.raises(KeyboardInterrupt):
+        with held_back():
+            for _ in range(3):
+                os.kill(os.getpid(), signal.SIGINT)
+            done.append("work")
+        done.append("not this")
+    assert done == ["work"]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_blocks_within_blocks_wait_for_the_outermost() -> None:
+    done = []
+    with pytest.raises(KeyboardInterrupt), held_back():
+        with held_back():
+            os.kill(os.getpid(), signal.SIGINT)
+        done.append("work")
+    assert done == ["work"]
+
+
+def test_an_error_of_the_block_is_what_the_interruption_comes_from() -> None:
+    with pytest.raises(KeyboardInterrupt) as caught, held_back():
+        os.kill(os.getpid(), signal.SIGINT)
+        raise ValueError("work")
+    assert isinstance(caught.value.__context__, ValueError)
+
+
+def test_without_a_signal_nothing_happens() -> None:
+    with held_back():
+        pass
+    with ThreadPoolExecutor(1) as thread, held_back():
+
+        def other() -> bool:
+            with held_back():
+                return threading.current_thread() is threading.main_thread()
+
+        assert not thread.submit(other).result()
+
+
+def test_a_signal_without_a_handler_ends_the_process_at_once() -> None:
+    code = "import os, signal; from sottovoce.system.interruption import held_back as h\nwith h(): os.kill(os.getpid(), 15)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -signal.SIGTERM
