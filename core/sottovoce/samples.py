@@ -27,12 +27,11 @@ if TYPE_CHECKING:
 class Sample:
     """One line of a manifest.
 
-    ``audio`` is a file, a piece of one, or samples of 16 kHz;
-    :func:`~sottovoce.system.audio.read_audio` reads them all.
+    ``audio`` is a file, a piece of one, or samples of 16 kHz; :func:`~sottovoce.system.audio.read_audio` reads them.
     ``language`` is a code of :mod:`~sottovoce.data.languages`, whatever name or code it is given by; what is no
-    language is a :class:`~sottovoce.errors.SamplesError`. ``messages`` are a conversation, each a mapping with a ``role`` and a
-    ``content``: text, or items such as ``{"type": "audio", "audio": ...}``, whose media are like ``audio``; a video is
-    a file or a list of pictures.
+    language is a :class:`~sottovoce.errors.SamplesError`. ``messages`` are a conversation, each a mapping with a
+    ``role`` and a ``content``: text, or items such as ``{"type": "audio", "audio": ...}``, whose media are like
+    ``audio``; a video is a file or a list of pictures.
     """
 
     key: str

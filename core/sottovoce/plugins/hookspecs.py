@@ -92,9 +92,8 @@ def sottovoce_compress(
     """Apply one step of a recipe to ``model.module`` in place. The first answer that is not ``None`` counts.
 
     A step whose class says ``by_block = True`` is answered by a :class:`~sottovoce.calibration.runner.BlockStep`
-    instead, which core then leads through the
-    blocks: with the steps beside it, on the samples, within the memory limit, and through
-    models that are larger than memory.
+    instead, which core then leads through the blocks: with the steps beside it, on the samples, within the memory
+    limit, and through models that are larger than memory.
 
     Args:
         step: A validated step; return ``None`` for a class of step that is not yours.

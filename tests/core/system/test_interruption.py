@@ -55,5 +55,5 @@ def test_without_a_signal_nothing_happens() -> None:
 
 
 def test_a_signal_without_a_handler_ends_the_process_at_once() -> None:
-    code = "import os, signal; from sottovoce.system.interruption import held_back as h\nwith h(): os.kill(os.getpid(), 15)"
+    code = "import os; from sottovoce.system.interruption import *\nwith held_back(): os.kill(os.getpid(), 15)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -signal.SIGTERM
