@@ -16,43 +16,17 @@ CORE = ROOT / "core" / "sottovoce"
 FLOORS = [
     ["__main__", "testing"],
     ["cli"],
-    ["demonstration", "inspection", "tables"],
-    ["pipeline"],
-    ["gate"],
-    ["evaluation", "record", "saving"],
-    ["loading"],
-    ["load_options"],
-    ["turns"],
-    ["host", "isolation"],
-    ["algorithms", "libraries", "metrics"],
-    ["hookspecs"],
-    ["passage", "plots"],
+    ["entrypoints"],
+    ["quantization", "experts", "metrics"],
+    ["calibration"],
     ["formats"],
-    ["walk"],
-    ["sample_threads"],
-    ["activations", "calibration", "model", "selection"],
-    ["checkpoint"],
-    ["architecture", "recipe", "report", "samples"],
-    ["kernels", "kaldi"],
-    ["manifests"],
-    ["audio"],
-    [
-        "audio_files",
-        "languages",
-        "progress",
-        "scheme",
-        "steps",
-        "device",
-        "interpreter",
-        "machine",
-        "network",
-        "published_plugins",
-        "process_state",
-        "telemetry",
-    ],
-    ["source_errors"],
-    ["errors", "interruption"],
-    ["plain_text"],
+    ["runtime"],
+    ["checkpoint", "plugins", "reports"],
+    ["architecture", "model", "report", "samples"],
+    ["recipe", "data"],
+    ["system", "network"],
+    ["errors"],
+    ["text"],
 ]
 """From the top down; a module imports only from floors below its own, or from its own folder."""
 
@@ -94,6 +68,10 @@ def test_imports_run_downward(path: Path) -> None:
     for module in run_time_imports(path):
         same_folder = module.split(".")[1] == own
         assert same_folder or floor_of(module) > here, f"{path.name} imports {module}"
+
+
+def test_core_has_few_modules_at_its_top() -> None:
+    assert len(list(CORE.glob("*.py"))) <= 8
 
 
 @pytest.mark.parametrize("code", ["import sottovoce", "import sottovoce.cli", "from sottovoce import hookimpl, Recipe"])

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from core.drawn import normal
-from sottovoce.experts.saliency import Routed
+from sottovoce.calibration.routing import Routed
 from sottovoce.runtime.experts import PROJECTIONS, Expert, Experts
 
 MODALITIES = ("text", "audio")

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from sottovoce.errors import NotFiniteError, SottovoceError
-from sottovoce.experts.saliency import Routed
 
 if TYPE_CHECKING:
     from sottovoce.calibration.blocks import Block
@@ -18,6 +18,24 @@ if TYPE_CHECKING:
 
 EVERY = "all"
 """The kind of tokens of a family that does not tell kinds apart."""
+
+
+@dataclass(frozen=True)
+class Routed:
+    """The tokens that reach the experts of a layer, and where the router sends them."""
+
+    hidden: Tensor
+    """What the experts are given ``[tokens, width]``."""
+    index: Tensor
+    """int64 ``[tokens, top_k]``: the experts of each token."""
+    weight: Tensor
+    """Gate values ``[tokens, top_k]``: what the experts' outputs are multiplied by."""
+    modality: Tensor
+    """int64 ``[tokens]``: the kind of each token, as an index into ``modalities``."""
+    modalities: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.hidden)
 
 
 class _EnoughError(Exception):

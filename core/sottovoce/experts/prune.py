@@ -14,12 +14,13 @@ import torch
 from torch import Tensor, nn
 
 from sottovoce.calibration.blocks import Block
+from sottovoce.calibration.routing import Routed
 from sottovoce.calibration.routing import routed as run_to_experts
 from sottovoce.errors import CoverageError, RecipeError, SamplesError, SourceError
 from sottovoce.experts.layers import ExpertLayer, count_anew_, plan_layers
 from sottovoce.experts.merge import merge_experts_, router_similarity
 from sottovoce.experts.plots import saliency_curves
-from sottovoce.experts.saliency import Routed, Saliency, measure, read_saliency, write_saliency
+from sottovoce.experts.saliency import Saliency, measure, read_saliency, write_saliency
 from sottovoce.experts.selection import Choice, choose_experts
 from sottovoce.experts.surgery import damage, gate_growth, keep_experts_, linear, output, rescale_experts_
 from sottovoce.experts.usage import measure_usage, used_experts

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sottovoce.calibration.routing import Routed
 from sottovoce.errors import NotFiniteError, OutputError, RecipeError, SourceError
 from sottovoce.recipe.step import SaliencyMetric
 from sottovoce.runtime.experts import Experts, assigned
@@ -25,24 +26,6 @@ FILE_FORMAT = "sottovoce-saliency-1"
 _SUMS = ("count", "gate", "norm", "gated_norm")
 _TOKENS = 4096
 """Tokens that an expert is run on at a time."""
-
-
-@dataclass(frozen=True)
-class Routed:
-    """The tokens that reach the experts of a layer, and where the router sends them."""
-
-    hidden: Tensor
-    """What the experts are given ``[tokens, width]``."""
-    index: Tensor
-    """int64 ``[tokens, top_k]``: the experts of each token."""
-    weight: Tensor
-    """Gate values ``[tokens, top_k]``: what the experts' outputs are multiplied by."""
-    modality: Tensor
-    """int64 ``[tokens]``: the kind of each token, as an index into ``modalities``."""
-    modalities: tuple[str, ...]
-
-    def __len__(self) -> int:
-        return len(self.hidden)
 
 
 @dataclass(frozen=True, eq=False)

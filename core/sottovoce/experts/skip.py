@@ -18,7 +18,7 @@ from sottovoce.runtime.experts import Experts
 
 if TYPE_CHECKING:
     from sottovoce.architecture import Architecture
-    from sottovoce.experts.saliency import Routed
+    from sottovoce.calibration.routing import Routed
     from sottovoce.model import Model
     from sottovoce.recipe.step import SkipExperts
     from sottovoce.samples import Sample

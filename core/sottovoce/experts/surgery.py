@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sottovoce.calibration.routing import Routed
 from sottovoce.errors import CoverageError
-from sottovoce.experts.saliency import Routed
 from sottovoce.runtime.experts import Experts
 
 _COUNTS = ("num_experts", "n_routed_experts", "out_features")

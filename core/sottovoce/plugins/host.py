@@ -24,6 +24,7 @@ GROUP = "sottovoce"
 ALLOW_VARIABLE = "SOTTOVOCE_PLUGINS"
 BUILTIN = (
     "sottovoce.quantization.plugin",
+    "sottovoce.experts.plugin",
     "sottovoce.formats.transformers.loader",
     "sottovoce.metrics.cost",
     "sottovoce.metrics.agreement",

@@ -12,8 +12,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
+from sottovoce.calibration.routing import Routed
 from sottovoce.errors import NotFiniteError
-from sottovoce.experts.saliency import Routed
 from sottovoce.quantization.data_free import Quantized, quantize_layer_, quantize_weight, stored_bits
 from sottovoce.quantization.error import squares
 from sottovoce.quantization.methods.gptq import gptq

@@ -12,9 +12,8 @@ from sottovoce.architecture import Architecture, matches
 from sottovoce.calibration.blocks import Block
 from sottovoce.calibration.input_statistics import InputStatistics
 from sottovoce.calibration.observers import Order, observe
-from sottovoce.calibration.routing import routed
+from sottovoce.calibration.routing import Routed, routed
 from sottovoce.errors import CoverageError
-from sottovoce.experts.saliency import Routed
 from sottovoce.model import Model
 from sottovoce.quantization.error import output_error
 from sottovoce.quantization.experts import LEAST_TOKENS

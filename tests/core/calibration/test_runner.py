@@ -385,7 +385,7 @@ class Rounds:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.count, self.last = 0, 10**9
-        for module in (rounding, expert_rounding):
+        for module in (calibrated, experts):
             monkeypatch.setattr(module, "gptq", self._counted(module.gptq))
 
     def _counted(self, gptq: Callable[..., Tensor]) -> Callable[..., Tensor]:

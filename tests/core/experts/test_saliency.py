@@ -15,8 +15,9 @@ from torch import Tensor, nn
 
 from core.drawn import normal
 from core.mixtures import MODALITIES, make_experts, make_mixture, route
+from sottovoce.calibration.routing import Routed
 from sottovoce.errors import NotFiniteError, OutputError, RecipeError, SourceError
-from sottovoce.experts.saliency import Routed, Saliency, measure, read_saliency, write_saliency
+from sottovoce.experts.saliency import Saliency, measure, read_saliency, write_saliency
 from sottovoce.runtime.experts import Expert, Experts
 
 METRICS = ("reap", "mean-norm", "ean", "frequency")

@@ -23,9 +23,9 @@ from sottovoce.calibration.blocks import Block
 from sottovoce.calibration.calibration import Calibration
 from sottovoce.calibration.runner import BlockStep
 from sottovoce.errors import PluginError, RecipeError
+from sottovoce.experts.plugin import sottovoce_compress
 from sottovoce.experts.skip import SkipExpertsRunner
 from sottovoce.experts.surgery import damage
-from sottovoce.quantization.plugin import sottovoce_compress
 from sottovoce.recipe.recipe import Recipe
 from sottovoce.recipe.step import Quantize, SkipExperts
 from sottovoce.runtime.expert_skipping import Skipping

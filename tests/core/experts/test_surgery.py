@@ -10,8 +10,8 @@ from torch import nn
 
 from core.drawn import normal
 from core.mixtures import Mixture, make_mixture, route
+from sottovoce.calibration.routing import Routed
 from sottovoce.errors import CoverageError
-from sottovoce.experts.saliency import Routed
 from sottovoce.experts.surgery import (
     damage,
     divides_by_sum,

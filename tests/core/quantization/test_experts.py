@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from core.drawn import correlated, moments, normal
 from core.mixtures import Mixture, Router, make_experts
+from sottovoce.calibration.routing import Routed
 from sottovoce.errors import NotFiniteError
-from sottovoce.experts.saliency import Routed
-from sottovoce.quantization import experts
+from sottovoce.quantization import experts as module
 from sottovoce.quantization.data_free import quantize_layer_, quantize_weight
 from sottovoce.quantization.experts import LEAST_TOKENS, quantize_experts_
 from sottovoce.quantization.methods.gptq import gptq
@@ -229,7 +229,7 @@ def test_the_moments_of_layers_with_one_input_are_taken_once(monkeypatch: pytest
         calls.append(len(weight))
         return gptq(weight, *arguments)
 
-    monkeypatch.setattr(experts, "gptq", counted)
+    monkeypatch.setattr(module, "gptq", counted)
     quantize_experts_(make(), NAME, schemes_of(), GPTQ, route(seldom=None))
     assert calls == [2 * INNER, WIDTH] * COUNT
 

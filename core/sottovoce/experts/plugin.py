@@ -1,0 +1,31 @@
+"""Pruning and skipping of experts as a plugin of the host: the steps ``prune_experts`` and ``skip_experts``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sottovoce.plugins.hookspecs import hookimpl
+from sottovoce.recipe.step import PruneExperts, SkipExperts, Step
+
+if TYPE_CHECKING:
+    from sottovoce.architecture import Architecture
+    from sottovoce.calibration.calibration import Calibration
+    from sottovoce.calibration.runner import BlockStep
+    from sottovoce.model import Model
+
+
+@hookimpl
+def sottovoce_compress(
+    step: Step, model: Model, architecture: Architecture, calibration: Calibration
+) -> BlockStep | None:
+    """Return what applies a step of this folder, block by block."""
+    if not isinstance(step, PruneExperts | SkipExperts):
+        return None
+    # The algorithms need torch, which describing them does not.
+    if isinstance(step, SkipExperts):
+        from sottovoce.experts.skip import SkipExpertsRunner
+
+        return SkipExpertsRunner(model, architecture, step)
+    from sottovoce.experts.prune import PruneExpertsRunner
+
+    return PruneExpertsRunner(model, architecture, step, calibration)
