@@ -26,6 +26,7 @@ from sottovoce.errors import PluginError, RecipeError
 from sottovoce.experts.plugin import sottovoce_compress
 from sottovoce.experts.skip import SkipExpertsRunner
 from sottovoce.experts.surgery import damage
+from sottovoce.quantization import plugin
 from sottovoce.recipe.recipe import Recipe
 from sottovoce.recipe.step import Quantize, SkipExperts
 from sottovoce.runtime.expert_skipping import Skipping
@@ -175,7 +176,9 @@ def test_quantized_experts_are_skipped() -> None:
     model = make_model(min_coverage=0)
     step = Quantize.model_validate({"activations": "none", "targets": [r"re:.*experts\.\d+\..*_proj"]})
     calibration = Calibration()
-    quantized = sottovoce_compress(step=step, model=model, architecture=model.architecture, calibration=calibration)
+    quantized = plugin.sottovoce_compress(
+        step=step, model=model, architecture=model.architecture, calibration=calibration
+    )
     visit(quantized, model, ())
     pack_(model.module)
     work, _ = skip(model)
