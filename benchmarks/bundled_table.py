@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 import sottovoce
 from markdown_tables import format_table, write_section
-from sottovoce.recipe.recipe import PRESETS
+from sottovoce.recipe.presets import PRESETS
 from sottovoce.runtime.backends.int8_engine import engine
 
 ROOT = Path(__file__).parents[1]

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from sottovoce.errors import SottovoceError
     from sottovoce.model import LoadOptions, Model, Repository, Source
     from sottovoce.plugins.hookspecs import hookimpl
-    from sottovoce.recipe.recipe import Quantize, Recipe, Step
+    from sottovoce.quantization.step import Quantize
+    from sottovoce.recipe.recipe import Recipe
+    from sottovoce.recipe.step import Step
     from sottovoce.report import CompressionReport, Coverage, EvaluationReport, Kept, Metric, StepReport, Target
     from sottovoce.samples import Prediction, Run, Sample, Samples, read_samples
     from sottovoce.system.audio import read_audio
@@ -32,7 +34,9 @@ _HOMES = {
     "entrypoints.load": ("load",),
     "model": ("LoadOptions", "Model", "Repository", "Source"),
     "entrypoints.compress": ("compress", "from_pretrained"),
-    "recipe.recipe": ("Quantize", "Recipe", "Step"),
+    "quantization.step": ("Quantize",),
+    "recipe.recipe": ("Recipe",),
+    "recipe.step": ("Step",),
     "report": ("CompressionReport", "Coverage", "EvaluationReport", "Kept", "Metric", "StepReport", "Target"),
     "samples": ("Prediction", "Run", "Sample", "Samples", "read_samples"),
     "entrypoints.save": ("export", "save"),

@@ -32,7 +32,9 @@ from sottovoce.entrypoints import compress, evaluate, inspect, load, save
 from sottovoce.errors import CoverageError, SourceError, UsageError
 from sottovoce.model import Model
 from sottovoce.plugins.host import Host
-from sottovoce.recipe.recipe import PRESETS, Quantize, Recipe
+from sottovoce.quantization.step import Quantize
+from sottovoce.recipe.presets import PRESETS
+from sottovoce.recipe.recipe import Recipe
 from sottovoce.samples import Prediction, Sample, Samples, read_samples
 from sottovoce.system.interpreter import python_command, python_environment
 

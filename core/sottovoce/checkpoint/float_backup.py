@@ -17,7 +17,7 @@ class FloatBackup:
 
     def __init__(self) -> None:
         """Keep nothing yet."""
-        self._folder = tempfile.TemporaryDirectory(prefix="sottovoce-float_backup-")
+        self._folder = tempfile.TemporaryDirectory(prefix="sottovoce-float-backup-")
         self._numbers: dict[str, int] = {}
 
     def keep(self, name: str, layer: nn.Linear) -> None:

@@ -20,8 +20,6 @@ from sottovoce.system.machine import release_memory, release_pages
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from sottovoce.samples import Sample
-
 Rename = Callable[[str], str]
 
 
@@ -45,8 +43,6 @@ class Stream:
         self.files: dict[str, Path] = {}
         """Blocks that were changed, and the files that hold them under their names in a checkpoint."""
         self._digests: dict[str, str] = {}
-        self.first: tuple[Sample, Tensor] | None = None
-        """A sample, and what the model gave for it while it was worked on."""
         self._folder: str | None = None
 
     def new_directory(self) -> Path:

@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from sottovoce.calibration.block_step import BlockStep
 from sottovoce.calibration.calibration import Calibration
-from sottovoce.calibration.runner import BlockStep, SequentialRunner
+from sottovoce.calibration.runner import SequentialRunner
 from sottovoce.checkpoint.finite import require_finite
 from sottovoce.checkpoint.weights import leave_file_
 from sottovoce.entrypoints.accuracy_gate import Gate
@@ -162,34 +163,46 @@ def _work_key(model: Model, recipe: Recipe, samples: Samples | None) -> str:
 
 
 def run_steps(recipe: Recipe, model: Model, calibration: Calibration, host: Host) -> list[StepReport]:
-    """Apply the steps in order; consecutive ones that work block by block go through the model together."""
+    """Apply the steps in order; consecutive ones that work block by block share one pass through the model.
+
+    Raises:
+        RecipeError: No plugin applies a step.
+        PluginError: A plugin answered something else than the step's class promises.
+    """
     reports: list[StepReport] = []
-    together: list[BlockStep] = []
+    waiting: list[BlockStep] = []
     first = 0
 
-    def go() -> None:
-        if together:
-            reports.extend(SequentialRunner(model, together, calibration.step(first)).run_())
-            together.clear()
+    def run_waiting() -> None:
+        if waiting:
+            run = SequentialRunner(model, waiting, calibration.step(first)).run()
+            reports.extend(run.reports)
+            model.first_output = run.first_output
+            waiting.clear()
 
     for number, step in enumerate(recipe.steps):
         calibration.progress(step.name, number, len(recipe.steps))
         if not step.by_block:
-            go()
-        first = first if together else number
+            run_waiting()
+        first = first if waiting else number
         answer = host.call(
-            "sottovoce_compress", model.architecture, step=step, model=model, samples=calibration.samples,
+            "sottovoce_compress",
+            model.architecture,
+            step=step,
+            model=model,
+            samples=calibration.samples,
             calibration=calibration.step(number),
-        )  # fmt: skip
-        if isinstance(answer, StepReport) and not together:
-            reports.append(answer)
-        elif isinstance(answer, BlockStep):
-            together.append(answer)
-        elif answer is None:
+        )
+        if answer is None:
             raise RecipeError(f"no installed plugin applies the step {step.name!r} to {model.architecture.name}")
+        if step.by_block and isinstance(answer, BlockStep):
+            waiting.append(answer)
+        elif not step.by_block and isinstance(answer, StepReport):
+            reports.append(answer)
         else:
-            raise PluginError(f"the step {step.name!r} works by block, but a plugin answered {type(answer).__name__}")
-    go()
+            promised = "a BlockStep, for it works block by block" if step.by_block else "a StepReport"
+            raise PluginError(f"the step {step.name!r} promises {promised}, but a plugin gave {type(answer).__name__}")
+    run_waiting()
     return reports
 
 

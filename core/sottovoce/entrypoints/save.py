@@ -118,8 +118,8 @@ def _prove(model: Model, directory: Path, host: Host) -> None:
     if stream is None:
         expected, found = probe(model), probe(again)
     else:
-        sample = stream.first[0] if stream.first else model.architecture.runner.probe(model)
-        expected, found = stream.first[1] if stream.first else _streamed(model, sample), _streamed(again, sample)
+        sample, expected = model.first_output or _first_output(model, model.architecture.runner.probe(model))
+        found = _first_output(again, sample)[1]
     if expected.shape != found.shape or not torch.equal(expected, found):
         gap = "in shape" if expected.shape != found.shape else f"by up to {(expected - found).abs().max().item():.3g}"
         raise ReloadError(
@@ -127,12 +127,11 @@ def _prove(model: Model, directory: Path, host: Host) -> None:
         )
 
 
-def _streamed(model: Model, sample: Sample) -> Tensor:
-    """What a model gives for a sample, with one block in memory at a time."""
-    SequentialRunner(model, (), Calibration(samples=Samples((sample,)))).run_()
-    assert model.stream is not None
-    assert model.stream.first is not None
-    return model.stream.first[1]
+def _first_output(model: Model, sample: Sample) -> tuple[Sample, Tensor]:
+    """Run a streamed model on a sample, with one block in memory at a time."""
+    run = SequentialRunner(model, (), Calibration(samples=Samples((sample,)))).run()
+    assert run.first_output is not None
+    return run.first_output
 
 
 def probe(model: Model) -> Tensor:

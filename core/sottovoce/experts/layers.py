@@ -11,8 +11,8 @@ from torch import nn
 from sottovoce.architecture import matches
 from sottovoce.errors import PluginError, RecipeError
 from sottovoce.experts.selection import kept_count
+from sottovoce.experts.step import PruneExperts
 from sottovoce.experts.surgery import recount_
-from sottovoce.recipe.step import PruneExperts
 from sottovoce.report import Kept
 from sottovoce.runtime.experts import Experts, experts_in
 

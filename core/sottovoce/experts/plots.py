@@ -10,7 +10,7 @@ from sottovoce.errors import OutputError, SottovoceError
 
 if TYPE_CHECKING:
     from sottovoce.experts.saliency import Saliency
-    from sottovoce.recipe.step import SaliencyMetric
+    from sottovoce.experts.step import SaliencyMetric
 
 
 def saliency_curves(

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from sottovoce.calibration.block_step import BlockStep
 from sottovoce.calibration.blocks import Block
 from sottovoce.calibration.routing import Routed
 from sottovoce.calibration.routing import routed as run_to_experts
@@ -22,9 +23,9 @@ from sottovoce.experts.merge import merge_experts_, router_similarity
 from sottovoce.experts.plots import saliency_curves
 from sottovoce.experts.saliency import Saliency, measure, read_saliency, write_saliency
 from sottovoce.experts.selection import Choice, choose_experts
+from sottovoce.experts.step import PruneExperts
 from sottovoce.experts.surgery import damage, gate_growth, keep_experts_, linear, output, rescale_experts_
 from sottovoce.experts.usage import measure_usage, used_experts
-from sottovoce.recipe.step import PruneExperts
 from sottovoce.report import Coverage, StepReport, Target
 from sottovoce.runtime.experts import Experts
 
@@ -40,7 +41,7 @@ ALL = "all"
 """What a report calls the tokens of all kinds together."""
 
 
-class PruneExpertsRunner:
+class PruneExpertsRunner(BlockStep):
     """One pruning step on its way through the blocks (see :class:`~sottovoce.calibration.runner.BlockStep`)."""
 
     def __init__(
@@ -112,7 +113,7 @@ class PruneExpertsRunner:
             made[layer.name] = self._facts[layer.name] = self._prune_(block, layer)
         return {_LAYERS: made}
 
-    def restore_(self, block: str, facts: Mapping[str, Any]) -> None:
+    def restore_block(self, block: str, facts: Mapping[str, Any]) -> None:
         """Take the experts out that :meth:`process_block` took out, without looking at their weights."""
         for name, fact in facts[_LAYERS].items():
             self._facts[name] = dict(fact)

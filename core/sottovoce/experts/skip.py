@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from sottovoce.calibration.block_step import BlockStep
 from sottovoce.calibration.blocks import Block
 from sottovoce.calibration.routing import EVERY, routed
 from sottovoce.experts.skipping_plan import plan_skipping
@@ -19,8 +20,8 @@ from sottovoce.runtime.experts import Experts
 if TYPE_CHECKING:
     from sottovoce.architecture import Architecture
     from sottovoce.calibration.routing import Routed
+    from sottovoce.experts.step import SkipExperts
     from sottovoce.model import Model
-    from sottovoce.recipe.step import SkipExperts
     from sottovoce.samples import Sample
 
 _LAYERS = "layers"
@@ -28,7 +29,7 @@ Counts = dict[str, tuple[int, int]]
 """By kind of token, how many experts would have run and how many of them do not."""
 
 
-class SkipExpertsRunner:
+class SkipExpertsRunner(BlockStep):
     """One skipping step on its way through the blocks (see :class:`~sottovoce.calibration.runner.BlockStep`)."""
 
     def __init__(self, model: Model, architecture: Architecture, step: SkipExperts) -> None:
@@ -70,7 +71,7 @@ class SkipExpertsRunner:
         self._facts |= made
         return {_LAYERS: made}
 
-    def restore_(self, block: str, facts: Mapping[str, Any]) -> None:
+    def restore_block(self, block: str, facts: Mapping[str, Any]) -> None:
         """Have the experts skip that :meth:`process_block` had skip."""
         for name, fact in facts[_LAYERS].items():
             self._facts[name] = dict(fact)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from sottovoce.calibration.block_step import BlockStep
 from sottovoce.calibration.routing import routed
 from sottovoce.calibration.runner import SequentialRunner
 from sottovoce.report import StepReport
@@ -31,7 +32,7 @@ def measure_usage(model: Model, layers: Mapping[str, int], calibration: Calibrat
         By layer, the counts ``[experts]``; a layer that no sample reaches is not there.
     """
     counts = _Counts(layers)
-    SequentialRunner(model, (counts,), replace(calibration, directory=None, float_backup=None)).run_()
+    SequentialRunner(model, (counts,), replace(calibration, directory=None, float_backup=None)).run()
     return counts.counts
 
 
@@ -40,11 +41,11 @@ def used_experts(counts: Tensor, threshold: float) -> int:
     return int((counts >= threshold * counts.double().mean()).sum())
 
 
-class _Counts:
-    """Looks at the blocks (see :class:`~sottovoce.calibration.runner.BlockStep`) and leaves them as they are."""
+class _Counts(BlockStep):
+    """Looks at the blocks (see :class:`~sottovoce.calibration.block_step.BlockStep`) and leaves them as they are."""
 
     name = "count the use of experts in"
-    observes = True
+    only_observes = True
 
     def __init__(self, layers: Mapping[str, int]) -> None:
         self._experts = dict(layers)
@@ -65,7 +66,7 @@ class _Counts:
                 self.counts[name] = torch.bincount(tokens.index.flatten().cpu(), minlength=experts)
         return {}
 
-    def restore_(self, block: str, facts: Mapping[str, Any]) -> None:
+    def restore_block(self, block: str, facts: Mapping[str, Any]) -> None:
         """Nothing is kept that could be restored."""
 
     def on_end(self) -> StepReport:

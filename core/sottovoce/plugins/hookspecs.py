@@ -16,10 +16,10 @@ import pluggy
 
 if TYPE_CHECKING:
     from sottovoce.architecture import Architecture
+    from sottovoce.calibration.block_step import BlockStep
     from sottovoce.calibration.calibration import Calibration
-    from sottovoce.calibration.runner import BlockStep
     from sottovoce.model import LoadOptions, Model, Source
-    from sottovoce.recipe.recipe import Step
+    from sottovoce.recipe.step import Step
     from sottovoce.report import Metric, StepReport
     from sottovoce.samples import Run, Samples
 
@@ -88,7 +88,7 @@ def sottovoce_compress(
 ) -> StepReport | BlockStep | None:
     """Apply one step of a recipe to ``model.module`` in place. The first answer that is not ``None`` counts.
 
-    A step whose class says ``by_block = True`` is answered by a :class:`~sottovoce.calibration.runner.BlockStep`
+    A step whose class says ``by_block = True`` is answered by a :class:`~sottovoce.calibration.block_step.BlockStep`
     instead, which core then leads through the blocks: with the steps beside it, on the samples, within the memory
     limit, and through models that are larger than memory.
 

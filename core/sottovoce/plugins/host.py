@@ -15,7 +15,8 @@ import pluggy
 
 from sottovoce.errors import PluginError, RecipeError, UnknownModelError
 from sottovoce.plugins import hookspecs, published
-from sottovoce.recipe.recipe import EXPERT_PRESETS, PRESETS, Recipe
+from sottovoce.recipe.presets import EXPERT_PRESETS, PRESETS
+from sottovoce.recipe.recipe import Recipe
 
 if TYPE_CHECKING:
     from sottovoce.architecture import Architecture

@@ -13,15 +13,15 @@ from sottovoce.formats.stock_transformers import EXPERT
 from sottovoce.quantization.calibrated import check_finite
 from sottovoce.quantization.quantize import QuantizeRunner
 from sottovoce.quantization.smooth import has_pairs
-from sottovoce.recipe.recipe import Override, Quantize
+from sottovoce.quantization.step import Override, Quantize
 from sottovoce.recipe.scheme import Scheme
 from sottovoce.runtime.experts import experts_in
 
 if TYPE_CHECKING:
     from torch import nn
 
+    from sottovoce.calibration.block_step import BlockStep
     from sottovoce.calibration.calibration import Calibration
-    from sottovoce.calibration.runner import BlockStep
     from sottovoce.model import Model
 
 logger = logging.getLogger(__name__)
@@ -190,12 +190,12 @@ def _check_method(
             f"{step.method} is for linear layers, and the {len(schemes)} layers of this step are tables; "
             "set the method to round_to_nearest"
         )
-    if step.method == "awq" and not has_pairs(
+    if step.options.scales_inputs and not has_pairs(
         model.module, architecture, lambda pair: any(name in schemes for name in pair.layers)
     ):
         raise CoverageError(
-            f"{architecture.name} states no modules that awq can scale for these layers, so it would change nothing; "
-            "use gptq, or set the method to round_to_nearest"
+            f"{architecture.name} states no modules that {step.method} can scale for these layers, so it "
+            "would change nothing; use gptq, or set the method to round_to_nearest"
         )
 
 

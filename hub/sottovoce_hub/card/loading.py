@@ -109,7 +109,7 @@ def compress(report: Report, place: Place, preset: str | None) -> Markdown | Non
 
 def preset_of(report: Report) -> str | None:
     """The name of core's preset that the recipe is; ``None`` for any other."""
-    from sottovoce.recipe.recipe import EXPERT_PRESETS, PRESETS
+    from sottovoce.recipe.presets import EXPERT_PRESETS, PRESETS
 
     known = {**PRESETS, **EXPERT_PRESETS}
     return next((name for name, recipe in known.items() if recipe.to_dict() == dict(report.recipe)), None)

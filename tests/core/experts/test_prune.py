@@ -24,7 +24,7 @@ from sottovoce.errors import CoverageError, PluginError, RecipeError, SamplesErr
 from sottovoce.experts.prune import PruneExpertsRunner, held_out_keys
 from sottovoce.experts.saliency import Saliency, write_saliency
 from sottovoce.experts.selection import choose_experts
-from sottovoce.recipe.step import PruneExperts
+from sottovoce.experts.step import PruneExperts
 
 LAYOUTS = (
     ExpertLayout(part="reader", experts=r"re:reader\.\d+\.mlp\.experts", count="reader_config.num_experts"),
@@ -216,7 +216,7 @@ def test_a_block_is_put_back_by_its_facts(sample_threads: int) -> None:
     model.module = again
     taken = PruneExpertsRunner(model, model.architecture, step)
     for name, fact in facts.items():
-        taken.restore_(name, fact)
+        taken.restore_block(name, fact)
         again.get_submodule(name).load_state_dict(done.module.get_submodule(name).state_dict(), assign=True)
     assert taken.kept == work.kept
     assert taken.on_end().details == work.on_end().details
@@ -234,7 +234,7 @@ def test_interrupted_work_goes_on_as_it_would_have(tmp_path: Path) -> None:
     for number in range(3):
         name = f"reader.{number}"
         if number < 2:
-            taken.restore_(name, facts[name])
+            taken.restore_block(name, facts[name])
             model.module.get_submodule(name).load_state_dict(done.module.get_submodule(name).state_dict())
         else:
             assert json.loads(json.dumps(taken.process_block(block_of(model, name, waiting)))) == facts[name]

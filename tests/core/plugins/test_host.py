@@ -12,7 +12,7 @@ from core.toy import ToyPlugin, architecture, make_host, make_model
 from sottovoce import Metric, Recipe, Sample, Samples, Step, StepReport
 from sottovoce.errors import PluginError, RecipeError, UnknownModelError, UsageError
 from sottovoce.plugins.host import Host, PluginWarning
-from sottovoce.recipe.recipe import PRESETS
+from sottovoce.recipe.presets import PRESETS
 
 
 def install(folder: Path, name: str, code: str, monkeypatch: pytest.MonkeyPatch) -> None:

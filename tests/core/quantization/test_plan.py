@@ -12,7 +12,7 @@ from sottovoce.architecture import Architecture
 from sottovoce.calibration.targets import select_layers
 from sottovoce.errors import CoverageError
 from sottovoce.quantization.plan import plan
-from sottovoce.recipe.recipe import Quantize
+from sottovoce.quantization.step import Quantize
 from sottovoce.recipe.scheme import Scheme
 
 WEIGHT_ONLY = architecture(weight_only={r"re:blocks\.0": "its inputs have a wide range"})

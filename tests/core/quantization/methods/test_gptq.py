@@ -8,8 +8,7 @@ from torch import Tensor
 
 from core.drawn import correlated, moments, normal
 from sottovoce.quantization.error import squared_error
-from sottovoce.quantization.methods.gptq import gptq, unit_factor
-from sottovoce.recipe.recipe import GPTQ
+from sottovoce.quantization.methods.gptq import GPTQ, gptq, unit_factor
 from sottovoce.recipe.scheme import Scheme
 from sottovoce.runtime.qparams import QuantizationParams, compute_qparams
 

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from core.drawn import name_of, normal
-from sottovoce.quantization.methods.hqq import hqq
+from sottovoce.quantization.data_free import quantize_weight
+from sottovoce.quantization.step import Quantize
 from sottovoce.recipe.scheme import Scheme
 from sottovoce.runtime.qparams import QuantizationParams, compute_qparams
 
@@ -30,6 +31,10 @@ def plain_costs(weight: Tensor, steps: Tensor, qparams: QuantizationParams) -> T
         zero = qparams.zero_point[:, group] if qparams.zero_point is not None else 0
         errors[:, index] = weight[:, index] - (steps[:, index] - zero) * qparams.scale[:, group]
     return errors.abs().pow(0.7).reshape(len(weight), -1, width).sum(-1)
+
+
+def hqq(weight: Tensor, scheme: Scheme) -> tuple[Tensor, QuantizationParams]:
+    return quantize_weight(weight, scheme, Quantize(method="hqq"))
 
 
 def heavy_tailed(rows: int, width: int, seed: int = 0) -> Tensor:
