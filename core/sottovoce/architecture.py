@@ -183,7 +183,7 @@ class Architecture:
     parts: Mapping[str, str] = field(default_factory=dict)
     """Names of the model's parts, each with a pattern of parameter names, for reports."""
     task: str = ""
-    """Task that is scored: ``transcription`` counts character and word errors, ``alignment`` compares words' times."""
+    """Name of the task. Core scores ``transcription`` and ``conversation``; a plugin may score its own."""
     inputs: tuple[str, ...] = ("audio",)
     """Fields that a sample must have for this family: ``audio``, ``text`` or ``messages``."""
     presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -197,12 +197,6 @@ class Architecture:
     """Load the processor of a transformers model from a directory, where ``AutoProcessor`` would not do."""
     resolve: Callable[[str, LoadOptions], Repository | None] | None = None
     """Turn a name that is no directory (a library's alias) into a repository; ``None`` when it is not this family's."""
-    align: Callable[..., Any] | None = None
-    """Find the words of a transcript in audio: ``align(model, audio, text)``, with ``language=`` where it is not the
-    family's own default, and ``progress=``, called with the seconds that are done and all seconds. Returns an object
-    with ``words`` and with ``to_json`` (an object with ``duration``, ``words`` and, where the text does not seem to be
-    what is said, ``warnings``), ``to_srt`` and ``to_textgrid``, which give text. Warnings are logged as well. Only for
-    families whose task is ``alignment``."""
 
     def __post_init__(self) -> None:
         """Refuse what would be read as something else.

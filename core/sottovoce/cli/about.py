@@ -11,24 +11,29 @@ from sottovoce.cli.output import Output, verb
 @click.command()
 @verb
 def plugins(out: Output) -> None:
-    """List the installed plugins and the model families they know."""
+    """List the installed plugins, with the model families and commands that they bring."""
     from rich.table import Table
 
     from sottovoce.plugins.host import default_host
 
     host = default_host()
-    rows = [{"name": each.name, "distribution": each.distribution, "version": each.version, "error": each.error}
-            for each in host.plugins]  # fmt: skip
-    families = {name: list(each.matches) for name, each in host.architectures.items()}
+    families = {name: list(architecture.matches) for name, architecture in host.architectures.items()}
+    commands = sorted(host.commands())
+    rows = [
+        {"name": plugin.name, "distribution": plugin.distribution, "version": plugin.version, "error": plugin.error}
+        for plugin in host.plugins
+    ]
 
     def table() -> Table:
         table = Table("plugin", "distribution", "version", "state")
         for row in rows:
             table.add_row(row["name"], row["distribution"], row["version"], row["error"] or "loaded")
-        table.caption = "\n".join(f"{name}: {', '.join(classes)}" for name, classes in families.items())
+        lines = [f"{name}: {', '.join(classes)}" for name, classes in families.items()]
+        lines += [f"commands: {', '.join(commands)}"] if commands else []
+        table.caption = "\n".join(lines)
         return table
 
-    out.result({"plugins": rows, "architectures": families}, table)
+    out.result({"plugins": rows, "architectures": families, "commands": commands}, table)
 
 
 @click.command()

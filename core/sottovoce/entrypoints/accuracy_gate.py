@@ -24,7 +24,7 @@ _SHARES = (0.125, 0.25, 0.5, 1.0)
 class Gate:
     """The limits of one compression, measured on its samples.
 
-    A limit is named after a metric: ``max_boundary_shift_ms`` and ``min_token_agreement`` bound its value,
+    A limit is named after a metric: ``max_latency_ms`` and ``min_token_agreement`` bound its value,
     ``max_cer_increase`` what it has more than the uncompressed model.
     """
 

@@ -1,4 +1,4 @@
-"""The contract between the host and its plugins: five hooks.
+"""The contract between the host and its plugins: six hooks.
 
 A plugin is any object with these functions, marked ``@sottovoce.hookimpl`` and named in the entry-point group
 ``sottovoce``. A verb (load, compress, export, evaluate) on a model is called on the plugin that owns the model's
@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 import pluggy
 
 if TYPE_CHECKING:
+    from click import Command
+
     from sottovoce.architecture import Architecture
     from sottovoce.calibration.block_step import BlockStep
     from sottovoce.calibration.calibration import Calibration
@@ -170,5 +172,33 @@ def sottovoce_evaluate(
         def sottovoce_evaluate(samples, run):
             silent = sum(not prediction.text for prediction in run.predictions)
             return [Metric(name="silent", value=silent / len(samples), unit="share")]
+        ```
+    """
+
+
+@hookspec
+def sottovoce_commands() -> Iterable[Command]:
+    r"""Return commands of the plugin's own for ``sottovoce``. All answers are collected.
+
+    A command whose name core or another plugin uses is an error that names both. The function must not import torch or
+    a model library: it runs on every ``sottovoce --help``. The command itself may, when it is called. With
+    ``sottovoce.cli.output.verb`` it takes ``--json``, ``--quiet`` and ``--debug`` as all of core's do, and is given an
+    ``Output``; ``sottovoce.cli.options`` has the options that they share.
+
+    Returns:
+        The commands, in any order.
+
+    Example:
+        ```python
+        @sottovoce.hookimpl
+        def sottovoce_commands():
+            @click.command(help="Print the names of MODEL's layers.")
+            @click.argument("model")
+            @verb
+            def layers(out, model):
+                module = sottovoce.load(model).module
+                out.text("\n".join(name for name, _ in module.named_modules()))
+
+            return [layers]
         ```
     """

@@ -23,7 +23,7 @@ class Recipe(BaseModel):
 
     steps: tuple[Step, ...]
     gate: Mapping[str, float] = {}
-    """Limits on what compression may cost, by metric: ``max_cer_increase``, ``max_boundary_shift_ms`` and the like.
+    """Limits on what compression may cost, by metric: ``max_cer_increase``, ``min_token_agreement`` and the like.
 
     Where one is missed, the most sensitive layers are made precise again until it holds.
     """

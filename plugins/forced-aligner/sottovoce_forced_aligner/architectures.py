@@ -80,7 +80,6 @@ FORCED_ALIGNER = Architecture(
         translations={"zh": CHINESE},
         packages=("transformers>=5.23", "compressed-tensors", "soundfile"),
     ),
-    align=lazy("sottovoce_forced_aligner.aligner:align"),
     runner=Runner(
         forward=lazy("sottovoce_forced_aligner.inference:forward"),
         predict=lazy("sottovoce_forced_aligner.inference:predict"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
@@ -12,10 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import sottovoce
+import sottovoce_forced_aligner
 from core.toy import ToyPlugin, make_host, make_model
 from sottovoce import Metric, Prediction, Run, Sample, Samples, evaluate
 from sottovoce.errors import SamplesError
-from sottovoce.metrics.alignment import sottovoce_evaluate
 
 Pairs = Sequence[tuple[float, float]]
 
@@ -37,10 +38,16 @@ def samples_of(*references: Pairs | None) -> Samples:
     return Samples(tuple(items), Path("data.jsonl"))
 
 
-def measure(samples: Samples, run: Run, baseline: Run | None = None, task: str = "alignment") -> dict[str, Metric]:
-    architecture = ToyPlugin(task=task).facts
-    metrics = sottovoce_evaluate(architecture, samples, run, baseline)
-    return {metric.name: metric for metric in metrics}
+def measure(samples: Samples, run: Run, baseline: Run | None = None) -> dict[str, Metric]:
+    return {metric.name: metric for metric in sottovoce_forced_aligner.sottovoce_evaluate(samples, run, baseline)}
+
+
+class AligningPlugin(ToyPlugin):
+    """A toy that is scored as the aligner is."""
+
+    @sottovoce.hookimpl
+    def sottovoce_evaluate(self, samples: Samples, run: Run, baseline: Run | None) -> Iterable[Metric]:
+        return sottovoce_forced_aligner.sottovoce_evaluate(samples, run, baseline)
 
 
 def test_against_references() -> None:
@@ -83,8 +90,11 @@ def test_the_baseline_itself_needs_nothing_to_compare_with() -> None:
     assert {name: metric.value for name, metric in found.items()} == {"zero_duration_words": 1}
 
 
-def test_only_families_that_align_are_measured() -> None:
-    assert measure(samples_of(None), run_of([]), task="transcription") == {}
+def test_only_families_that_align_are_measured(tmp_path: Path) -> None:
+    host = make_host(ToyPlugin(predict=lambda model, sample: Prediction(text="a")), sottovoce_forced_aligner)
+    report = evaluate(make_model(tmp_path / "toy"), samples_of(None), host=host)
+    assert "cer" in report.metrics
+    assert not {"boundary_agreement", "zero_duration_words"} & set(report.metrics)
 
 
 def test_without_words_and_baseline_it_says_what_to_give() -> None:
@@ -115,9 +125,7 @@ def test_nothing_aligned_has_no_shift() -> None:
 def test_evaluate_puts_the_baseline_beside_it(tmp_path: Path) -> None:
     # Each model runs once before, untimed; at last both are timed, of which no text is kept.
     times = chain([[(0.0, 0.0)]] * 2, repeat([(0.0, 0.08)]))
-    host = make_host(
-        ToyPlugin(task="alignment", predict=lambda model, sample: Prediction(text="a", timestamps=next(times)))
-    )
+    host = make_host(AligningPlugin(predict=lambda model, sample: Prediction(text="a", timestamps=next(times))))
     source = make_model(tmp_path / "toy")
     report = evaluate(source, samples_of(None), source, host=host)
     zero = report.metrics["zero_duration_words"]

@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from sottovoce.errors import SamplesError
-from sottovoce.plugins.hookspecs import hookimpl
 from sottovoce.report import Metric
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from sottovoce.architecture import Architecture
     from sottovoce.samples import Run, Samples
 
     Times = NDArray[np.float64]
     """Start and end of each word, ``[words, 2]`` in seconds."""
-
-TASK = "alignment"
 
 TOLERANCE = 0.08
 """Seconds that a boundary may be off without anybody noticing; also the finest step of common aligners."""
@@ -29,17 +25,12 @@ SAME = 0.0005
 """Seconds within which two boundaries are one: times are rounded to milliseconds."""
 
 
-@hookimpl
-def sottovoce_evaluate(
-    architecture: Architecture, samples: Samples, run: Run, baseline: Run | None
-) -> Iterable[Metric]:
+def measure(samples: Samples, run: Run, baseline: Run | None) -> list[Metric]:
     """Compare the boundaries with ``words`` of the samples, when all have them, and with the baseline's.
 
     Raises:
         SamplesError: There is neither to compare with, or they are of other words than the model aligned.
     """
-    if architecture.task != TASK:
-        return []
     samples, run, baseline, silent = _heard(samples, run, baseline)
     times = [_times(prediction.timestamps) for prediction in run.predictions]
     references = _references(samples)
