@@ -13,19 +13,20 @@ import pytest
 from docs.pages import ROOT, Block, all_pages
 
 SESSION = Path(__file__).with_name("session.py")
-ROWS = 4
-"""Rows of a manifest that the everyday run takes."""
+ROWS = {"calibration.jsonl": 20}
+"""Rows of manifests that the everyday run takes, about; of others it takes ``FEW``."""
+FEW = 4
 LONG = ("evaluate", "demo")
 """Verbs that start processes of their own: the everyday run tries them for README.md alone."""
 
 
-def make_workspace(folder: Path, rows: int | None) -> None:
-    """Write the ``examples`` folder of the repository, with manifests of so many rows; ``None`` takes all of them."""
+def make_workspace(folder: Path, *, everything: bool) -> None:
+    """Write the ``examples`` folder of the repository, with short manifests or all rows of them."""
     for path in sorted((ROOT / "examples").iterdir()):
-        if path.name != "data" or rows is None:
+        if path.name != "data" or everything:
             (folder / "examples").mkdir(exist_ok=True)
             (folder / "examples" / path.name).symlink_to(path)
-    if rows is None:
+    if everything:
         return
     for data in (ROOT / "examples" / "data").iterdir():
         short = folder / "examples" / "data" / data.name
@@ -33,7 +34,8 @@ def make_workspace(folder: Path, rows: int | None) -> None:
         for path in data.iterdir():
             if path.suffix == ".jsonl":
                 lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-                (short / path.name).write_text("".join(lines[:: max(1, len(lines) // rows) | 1]), encoding="utf-8")
+                every = max(1, len(lines) // ROWS.get(path.name, FEW)) | 1
+                (short / path.name).write_text("".join(lines[::every]), encoding="utf-8")
             else:
                 (short / path.name).symlink_to(path)
 
@@ -77,9 +79,9 @@ def run_blocks(blocks: list[Block], workspace: Path, *, everything: bool) -> dic
     return results
 
 
-def prepare(folder: Path, blocks: list[Block], rows: int | None) -> Path:
+def prepare(folder: Path, *, everything: bool) -> Path:
     """Make a workspace with the recipes that the pages show under a file's name, and return it."""
-    make_workspace(folder, rows)
+    make_workspace(folder, everything=everything)
     for page in all_pages():
         for block in page.blocks:
             first = block.code.partition("\n")[0]
@@ -92,11 +94,11 @@ def prepare(folder: Path, blocks: list[Block], rows: int | None) -> Path:
 def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[str, object]]]:
     """Results of all blocks on shortened data."""
     blocks = runnable_blocks()
-    return run_blocks(blocks, prepare(tmp_path_factory.mktemp("docs"), blocks, ROWS), everything=False)
+    return run_blocks(blocks, prepare(tmp_path_factory.mktemp("docs"), everything=False), everything=False)
 
 
 @pytest.fixture(scope="session")
 def full_results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[str, object]]]:
     """Results of all blocks on the data as they are, those that take long included."""
     blocks = runnable_blocks()
-    return run_blocks(blocks, prepare(tmp_path_factory.mktemp("docs-full"), blocks, None), everything=True)
+    return run_blocks(blocks, prepare(tmp_path_factory.mktemp("docs-full"), everything=True), everything=True)
