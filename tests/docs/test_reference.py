@@ -1,0 +1,92 @@
+"""The reference pages say what the code says."""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+import re
+import subprocess
+import sys
+from types import ModuleType
+
+import pytest
+from pydantic import BaseModel
+
+from docs.pages import ROOT
+
+SCRIPT = ROOT / "docs" / "generate.py"
+REFERENCE = ROOT / "docs" / "reference"
+SOURCES = [path for folder in ("core", "hub", "plugins") for path in (ROOT / folder).rglob("*.py")]
+
+
+@pytest.fixture(scope="module")
+def generate() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("generate", SCRIPT)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["generate"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_generated_pages_are_current() -> None:
+    done = subprocess.run([sys.executable, str(SCRIPT)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_fields_have_type_default_and_docstring(generate: ModuleType) -> None:
+    text = generate.model_fields(Sized)
+    assert text.splitlines() == [
+        "- `size` (`int`, required): Number of things.",
+        "- `kind` (`small | large`, default `small`): Kind of the thing, a `Size`.",
+        "- `on` (`bool | None`, default `none`)",
+    ]
+
+
+def test_docstring_becomes_paragraphs_up_to_its_first_section(generate: ModuleType) -> None:
+    text = "First ``code``\n    and :class:`~a.b.Name`.\n\n    Second.\n\n    Args:\n        x: Not here.\n"
+    assert generate.paragraphs(text) == ["First `code` and `Name`.", "Second."]
+
+
+def test_every_hook_is_there_with_its_arguments() -> None:
+    from sottovoce.plugins import hookspecs
+
+    page = (REFERENCE / "hooks.md").read_text(encoding="utf-8")
+    names = [name for name in vars(hookspecs) if name.startswith("sottovoce_")]
+    assert len(names) >= 5
+    for name in names:
+        arguments = ", ".join(inspect.signature(getattr(hookspecs, name)).parameters)
+        assert f"`{name}({arguments})`" in page
+
+
+def test_every_environment_variable_of_the_code_is_explained() -> None:
+    page = (REFERENCE / "environment.md").read_text(encoding="utf-8")
+    names = {name for path in SOURCES for name in re.findall(r"\bSOTTOVOCE_[A-Z][A-Z0-9_]*\b", path.read_text("utf-8"))}
+    assert len(names) >= 5
+    assert {name for name in names if f"`{name}`" not in page} == set()
+    assert set(re.findall(r"`(SOTTOVOCE_\w+)`", page)) <= names
+
+
+def test_every_key_of_compression_json_is_explained() -> None:
+    import dataclasses
+
+    from sottovoce import CompressionReport
+
+    page = (REFERENCE / "compression-json.md").read_text(encoding="utf-8")
+    is_model = issubclass(CompressionReport, BaseModel)
+    keys = (
+        CompressionReport.model_fields if is_model else {field.name for field in dataclasses.fields(CompressionReport)}
+    )
+    assert {key for key in keys if f"`{key}`" not in page} == set()
+
+
+class Sized(BaseModel):
+    """Something with a size."""
+
+    from typing import Literal
+
+    size: int
+    """Number of things."""
+    kind: Literal["small", "large"] = "small"
+    """Kind of the thing, a :class:`~somewhere.Size`."""
+    on: bool | None = None
