@@ -167,7 +167,7 @@ def recipes_page() -> Iterator[str]:
     """Yield the paragraphs of the recipes' page."""
     yield "# Recipes"
     yield (
-        "A recipe is a YAML or JSON file with `steps` and, if wanted, a `gate`. "
+        "A recipe is a YAML or JSON file with `steps` and, if wanted, a `gate`.\n"
         "[Write a recipe](../how-to/write-a-recipe.md) shows one."
     )
     yield "## Presets"

@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from types import ModuleType
+from typing import Literal
 
 import pytest
 from pydantic import BaseModel
@@ -82,8 +83,6 @@ def test_every_key_of_compression_json_is_explained() -> None:
 
 class Sized(BaseModel):
     """Something with a size."""
-
-    from typing import Literal
 
     size: int
     """Number of things."""
