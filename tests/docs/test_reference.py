@@ -49,6 +49,19 @@ def test_docstring_becomes_paragraphs_up_to_its_first_section(generate: ModuleTy
     assert generate.paragraphs(text) == ["First `code` and `Name`.", "Second."]
 
 
+def test_files_that_a_page_shows_are_filled_in(generate: ModuleType) -> None:
+    head = "<!-- file: examples/demo.yaml -->\n<!-- not run: why -->\n"
+    text = (ROOT / "examples" / "demo.yaml").read_text(encoding="utf-8")
+    page = generate.with_files(f"a\n{head}```yaml\nold\n```\n\n```yaml\nother\n```\n")
+    assert page == f"a\n{head}```yaml\n{text}```\n\n```yaml\nother\n```\n"
+
+
+def test_the_sample_plugin_is_shown() -> None:
+    page = (ROOT / "docs" / "extend" / "model-family.md").read_text(encoding="utf-8")
+    for name in ("pyproject.toml", "sottovoce_wav2vec2.py"):
+        assert (ROOT / "examples" / "third_party_plugin" / name).read_text(encoding="utf-8") in page
+
+
 def test_every_hook_is_there_with_its_arguments() -> None:
     from sottovoce.plugins import hookspecs
 
