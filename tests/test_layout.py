@@ -51,7 +51,7 @@ FLOORS = [
         "telemetry",
     ],
     ["source_errors"],
-    ["errors", "interruption"],
+    ["errors", "interruption", "translations"],
     ["plain_text"],
 ]
 """From the top down; a module imports only from floors below its own, or from its own folder."""

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from sottovoce.checkpoint.float_backup import FloatBackup
 from sottovoce.entrypoints.evaluate import Measurement, measured
 from sottovoce.errors import GateError, RecipeError
 from sottovoce.model import Model
 from sottovoce.plugins.host import Host
-from sottovoce.report import Coverage, Kept, StepReport, Target
+from sottovoce.report import Coverage, GateReport, Kept, RestoredLayer, SampleSet, StepReport, Target
 from sottovoce.samples import Samples
 from sottovoce.system.progress import Progress
 
@@ -51,7 +50,7 @@ class Gate:
             )
         return cls(limits, samples, host, progress, before)
 
-    def hold_(self, model: Model, steps: Sequence[StepReport]) -> tuple[list[StepReport], dict[str, Any]]:
+    def hold_(self, model: Model, steps: Sequence[StepReport]) -> tuple[list[StepReport], GateReport]:
         """Make layers precise again, in place, until every limit holds.
 
         Returns:
@@ -74,8 +73,13 @@ class Gate:
             found = self._measure(model)
         if broken := self._broken(found):
             raise GateError(f"the gate cannot be held: {'; '.join(broken)}, with every layer float but tables")
-        report = {"limits": dict(self.limits), "found": found, "samples": self.samples.to_dict(), "rounds": rounds,
-                  "raised": [{"name": name, "bits": bits} for name, bits in raised.items()]}  # fmt: skip
+        report = GateReport(
+            limits=dict(self.limits),
+            found=found,
+            samples=SampleSet(**self.samples.to_dict()),
+            rounds=rounds,
+            raised=[RestoredLayer(name=name, bits=bits) for name, bits in raised.items()],
+        )
         return [_revised(step, raised, model) for step in steps], report
 
     def _measure(self, model: Model) -> dict[str, float]:

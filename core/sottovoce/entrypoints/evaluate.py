@@ -17,7 +17,7 @@ from sottovoce.entrypoints.load import load
 from sottovoce.errors import MemoryLimitError, PluginError
 from sottovoce.model import Model, require_model
 from sottovoce.plugins.host import Host, default_host
-from sottovoce.report import EvaluationReport, Metric
+from sottovoce.report import EvaluationReport, Machine, Metric, SampleSet
 from sottovoce.samples import Prediction, Run, Sample, Samples, check_audio, read_samples
 from sottovoce.system.isolation import run_isolated
 from sottovoce.system.machine import describe_machine, peak_gpu_memory, peak_memory, reset_peak_memory
@@ -78,7 +78,7 @@ def evaluate(
     if baseline is not None:
         metrics, machine = _by_turns((baseline, base_options), (model, given), samples, host, metrics, machine)
     return EvaluationReport(
-        model=found.model, architecture=found.architecture, samples=samples.to_dict(), metrics=metrics,
+        model=found.model, architecture=found.architecture, samples=SampleSet(**samples.to_dict()), metrics=metrics,
         machine=machine, baseline=reference.model if reference else None,
         baseline_fingerprint=reference.fingerprint if reference else None, date=datetime.date.today().isoformat(),
     )  # fmt: skip
@@ -86,8 +86,8 @@ def evaluate(
 
 def _by_turns(
     baseline: tuple[Subject, Mapping[str, Any]], model: tuple[Subject, Mapping[str, Any]], samples: Samples,
-    host: Host | None, metrics: Mapping[str, Metric], machine: Mapping[str, Any],
-) -> tuple[dict[str, Metric], dict[str, Any]]:  # fmt: skip
+    host: Host | None, metrics: Mapping[str, Metric], machine: Machine,
+) -> tuple[dict[str, Metric], Machine]:  # fmt: skip
     """Replace the times by medians of rounds in which baseline and model took turns; say where they say nothing."""
     subset = Samples(tuple(samples)[:TIMED])
     with contextlib.ExitStack() as stack:
@@ -116,7 +116,7 @@ def _by_turns(
             details={**replaced[name].details, "by_turns": details},
         )  # fmt: skip
     reason = paired_timing.busy(ratios, others, os.cpu_count() or 1)
-    return replaced, {**machine, "other_work_cores": round(others, 2), **({"busy": reason} if reason else {})}
+    return replaced, replace(machine, other_work_cores=round(others, 2), busy=reason)
 
 
 def timed(
@@ -135,7 +135,7 @@ class Measurement:
     architecture: str
     metrics: dict[str, Metric]
     run: Run
-    machine: dict[str, Any]
+    machine: Machine
     fingerprint: str | None
     """By which the model's weights are known again."""
 
@@ -180,7 +180,7 @@ def measured(
             raise PluginError(f"the metric {metric.name!r} is given by two plugins")
         metrics[metric.name] = metric
     return Measurement(
-        model.source.name, model.architecture.name, metrics, run, describe_machine(),
+        model.source.name, model.architecture.name, metrics, run, Machine(**describe_machine()),
         fingerprint(model.source.directory),
     )  # fmt: skip
 

@@ -61,7 +61,7 @@ def test_an_evaluation_is_kept_and_the_model_stays_whole(small: Path, source: Pa
     assert {name for name in after if after[name] != before[name]} == {"compression.json"}
     again = sottovoce.load(small, host=make_host())
     assert again.report is not None
-    assert again.report.evaluations == [found]
+    assert [each.to_dict() for each in again.report.evaluations] == [found]
 
 
 def test_times_of_a_busy_machine_are_not_kept(
