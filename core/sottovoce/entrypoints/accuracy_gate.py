@@ -13,6 +13,7 @@ from sottovoce.plugins.host import Host
 from sottovoce.report import Coverage, GateReport, Kept, RestoredLayer, SampleSet, StepReport, Target
 from sottovoce.samples import Samples
 from sottovoce.system.progress import Progress
+from sottovoce.text.translations import Text
 
 FLOAT_REASON = "float again, for the gate"
 _SHARES = (0.125, 0.25, 0.5, 1.0)
@@ -33,6 +34,8 @@ class Gate:
     progress: Progress
     before: Measurement
     float_backup: FloatBackup = field(default_factory=FloatBackup)
+    labels: dict[str, Text] = field(default_factory=dict)
+    """Names of the limits' metrics for people, once they were measured."""
 
     @classmethod
     def open(cls, limits: Mapping[str, float], model: Model, samples: Samples, host: Host, progress: Progress) -> Gate:
@@ -78,6 +81,7 @@ class Gate:
             found=found,
             samples=SampleSet(**self.samples.to_dict()),
             rounds=rounds,
+            labels=self.labels,
             raised=[RestoredLayer(name=name, bits=bits) for name, bits in raised.items()],
         )
         return [_revised(step, raised, model) for step in steps], report
@@ -93,6 +97,8 @@ class Gate:
             if limit.endswith("_increase"):
                 value -= self.before.metrics[name].value or 0.0
             found[limit] = value
+            if (label := now[name].label) is not None:
+                self.labels[name] = label
         return found
 
     def _broken(self, found: Mapping[str, float]) -> list[str]:

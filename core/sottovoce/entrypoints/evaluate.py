@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import datetime
 import os
-import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,6 +14,8 @@ from sottovoce.checkpoint.model_card import fingerprint
 from sottovoce.entrypoints import paired_timing
 from sottovoce.entrypoints.load import load
 from sottovoce.errors import MemoryLimitError, PluginError
+from sottovoce.metrics import cost
+from sottovoce.metrics.kinds import described
 from sottovoce.model import Model, require_model
 from sottovoce.plugins.host import Host, default_host
 from sottovoce.report import EvaluationReport, Machine, Metric, SampleSet
@@ -104,8 +105,8 @@ def _by_turns(
     ratios = [sum(found) / sum(base) for base, found in zip(before, after, strict=True)]
     audio = sum(sample.seconds for sample in subset)
     scales: dict[str, Callable[[Sequence[float]], float]] = {
-        "latency_ms": lambda seconds: 1000 * statistics.median(seconds),
-        **({"rtf": lambda seconds: sum(seconds) / audio} if audio else {}),
+        cost.LATENCY.name: cost.latency,
+        **({cost.RTF.name: lambda seconds: cost.real_time_factor(seconds, audio)} if audio else {}),
     }
     replaced = dict(metrics)
     for name in replaced.keys() & scales.keys():
@@ -178,7 +179,7 @@ def measured(
     for metric in (metric for answer in answers for metric in answer):
         if metric.name in metrics:
             raise PluginError(f"the metric {metric.name!r} is given by two plugins")
-        metrics[metric.name] = metric
+        metrics[metric.name] = described(metric)
     return Measurement(
         model.source.name, model.architecture.name, metrics, run, Machine(**describe_machine()),
         fingerprint(model.source.directory),

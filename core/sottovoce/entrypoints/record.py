@@ -13,10 +13,9 @@ from typing import Any
 
 from sottovoce.checkpoint.report_file import read_report
 from sottovoce.errors import OutputError, SourceError, UsageError
+from sottovoce.metrics.kinds import is_timed
 from sottovoce.report import COMPRESSION_FILE, BaseModel, Dataset, EvaluationReport, to_json
 
-TIMES = ("latency_ms", "rtf")
-"""Metrics that say nothing when the machine was busy."""
 _DATASET = re.compile(r"(?P<id>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?(#(?P<task>[\w.-]+))?")
 
 
@@ -72,7 +71,7 @@ def record(evaluation: EvaluationReport, directory: str | os.PathLike[str]) -> N
     found = dataclasses.replace(evaluation, **names).to_dict()
     if evaluation.machine.get("busy"):
         # Accuracy is the same on a busy machine; times are not.
-        found["metrics"] = {name: metric for name, metric in found["metrics"].items() if name not in TIMES}
+        found["metrics"] = {name: metric for name, metric in found["metrics"].items() if not is_timed(name)}
     others = [each for each in form.get("evaluations", ()) if _data(each) != _data(found)]
     form["evaluations"] = [*others, found]
     _replace(path, to_json(form, indent=1))
