@@ -47,7 +47,7 @@ class Gate:
         before = measured(model, samples, None, {}, is_baseline=True, host=host)
         # Against itself the model has also the metrics that need a baseline.
         names = measured_names(model, samples, before, host)
-        if unknown := [limit for limit in limits if _metric(limit) not in names]:
+        if unknown := [limit for limit in limits if GateReport.metric_of(limit) not in names]:
             raise RecipeError(
                 f"the gate {unknown[0]!r} names no metric of {model.architecture.name} (there are: {', '.join(names)})"
             )
@@ -90,7 +90,7 @@ class Gate:
         now = measured(model, self.samples, self.before.run, {}, host=self.host).metrics
         found: dict[str, float] = {}
         for limit in self.limits:
-            name = _metric(limit)
+            name = GateReport.metric_of(limit)
             value = now[name].value if name in now else None
             if value is None:
                 raise GateError(f"the gate {limit!r} has no value on these samples")
@@ -130,10 +130,6 @@ def measured_names(model: Model, samples: Samples, before: Measurement, host: Ho
         "sottovoce_evaluate", model.architecture, model=model, samples=samples, run=again, baseline=before.run
     )
     return [metric.name for answer in answers for metric in answer]
-
-
-def _metric(limit: str) -> str:
-    return limit.removeprefix("max_").removeprefix("min_").removesuffix("_increase")
 
 
 def _sensitivity(target: Target) -> float:

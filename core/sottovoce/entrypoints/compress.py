@@ -14,6 +14,7 @@ from sottovoce.calibration.calibration import Calibration
 from sottovoce.calibration.runner import BlockStep, SequentialRunner
 from sottovoce.checkpoint.finite import require_finite
 from sottovoce.checkpoint.weights import leave_file_
+from sottovoce.descriptions import describe_step
 from sottovoce.entrypoints.accuracy_gate import Gate
 from sottovoce.entrypoints.load import load
 from sottovoce.entrypoints.save import provenance, widest_coverage
@@ -80,6 +81,7 @@ def compress(
         steps, held = run_steps(recipe, model, calibration, host), None
         if gate is not None:
             steps, held = gate.hold_(model, steps)
+        steps = [describe_step(report, step) for report, step in zip(steps, recipe.steps, strict=True)]
     finally:
         if gate is not None:
             gate.float_backup.close()

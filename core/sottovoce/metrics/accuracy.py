@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from sottovoce.metrics.kinds import MODALITIES, MetricKind
+from sottovoce.metrics.kinds import MetricKind
 from sottovoce.plugins.hookspecs import hookimpl
 from sottovoce.report import Metric
-from sottovoce.text.translations import Text
+from sottovoce.text.translations import MODALITIES, Text
 
 if TYPE_CHECKING:
     from sottovoce.architecture import Architecture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
@@ -15,16 +14,6 @@ from sottovoce.report.metric import Better, Kind
 from sottovoce.text.translations import Text
 
 _KINDS: dict[str, MetricKind] = {}
-
-MODALITIES: Mapping[str, Text] = MappingProxyType(
-    {
-        "text": Text(en="text", zh="文本"),
-        "audio": Text(en="audio", zh="音频"),
-        "image": Text(en="image", zh="图像"),
-        "video": Text(en="video", zh="视频"),
-    }
-)
-"""Names of the kinds of samples and tokens."""
 
 
 class MetricKind(BaseModel):
@@ -117,6 +106,11 @@ def described(metric: Metric) -> Metric:
     """Return a metric with what its declaration says, where it has nothing of its own."""
     declared = kind_of(metric.name) if metric.label is None and metric.kind is None else None
     return metric if declared is None else declared[0]._describe(metric, declared[1])
+
+
+def label_of(metric: str) -> Text | None:
+    """Return the name for people of a metric; ``None`` for an unknown one."""
+    return described(Metric(name=metric, value=None, unit="")).label
 
 
 def is_timed(metric: str) -> bool:

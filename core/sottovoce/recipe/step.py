@@ -10,6 +10,10 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 from pydantic_core import PydanticCustomError
 
 from sottovoce.errors import PluginError
+from sottovoce.experts import description as experts
+from sottovoce.quantization import description as quantization
+from sottovoce.report import Figure, StepReport, Table
+from sottovoce.text.translations import Text
 
 _STEPS: dict[str, type[Step]] = {}
 
@@ -27,6 +31,8 @@ class Step(BaseModel):
     by_block: ClassVar[bool] = False
     """Whether the step changes a model block by block: its hook then answers a
     :class:`~sottovoce.calibration.runner.BlockStep`, and it shares one pass with such steps beside it."""
+    effect: ClassVar[Text | None] = None
+    """Fate of the parameters that the step's coverage counts, such as ``removed``; by default ``compressed``."""
 
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
@@ -45,6 +51,22 @@ class Step(BaseModel):
         """The form that a YAML recipe has; defaults are written out, what is unset is not."""
         fields = self.model_dump(mode="json", exclude_none=True)
         return {"step": self.name, **{key: value for key, value in fields.items() if value not in ([], {})}}
+
+    def summary(self, report: StepReport) -> Text:
+        """Return one sentence on what the step did; like the next three, it travels in ``compression.json``."""
+        return Text(en=f"Applied the step {report.name}.", zh=f"执行了步骤 {report.name}。")
+
+    def tags(self, report: StepReport) -> tuple[str, ...]:
+        """Return words to find the model by on a hub."""
+        return ()
+
+    def tables(self, report: StepReport) -> tuple[Table, ...]:
+        """Return tables for the model card, such as of the report's ``details``."""
+        return ()
+
+    def figures(self, report: StepReport) -> tuple[Figure, ...]:
+        """Return the pictures for the model card among the files that the step wrote beside the weights."""
+        return ()
 
 
 class GPTQ(BaseModel):
@@ -170,6 +192,14 @@ class Quantize(Step):
         """Whether the step can only be applied with calibration samples."""
         return self.method in ("gptq", "awq") or self.activations == "static"
 
+    def summary(self, report: StepReport) -> Text:
+        """Return what was quantized, and how."""
+        return quantization.summarize(self, report)
+
+    def tags(self, report: StepReport) -> tuple[str, ...]:
+        """Return the width, the method and the format on disk."""
+        return quantization.tags(self, report)
+
 
 class Smooth(Step):
     """SmoothQuant: move outliers from the inputs of linear layers into their weights, before these are quantized."""
@@ -181,8 +211,16 @@ class Smooth(Step):
 
     @property
     def needs_samples(self) -> bool:
-        """It always does: outliers are found on them."""
+        """Always true: outliers are found on samples."""
         return True
+
+    def summary(self, report: StepReport) -> Text:
+        """Return what was smoothed."""
+        return quantization.summarize_smoothing(self)
+
+    def tags(self, report: StepReport) -> tuple[str, ...]:
+        """Return the method."""
+        return ("smoothquant",)
 
 
 class SkipExperts(Step):
@@ -204,9 +242,21 @@ class SkipExperts(Step):
     parts: Annotated[tuple[Pattern, ...], Field(min_length=1)] | None = None
     """The parts of the model whose experts may be skipped; by default those that are pruned by default."""
 
+    def summary(self, report: StepReport) -> Text:
+        """Return when an expert is skipped."""
+        return experts.summarize_skipping(self)
+
+    def tags(self, report: StepReport) -> tuple[str, ...]:
+        """Return the step's name."""
+        return ("skip-experts",)
+
+    def tables(self, report: StepReport) -> tuple[Table, ...]:
+        """Return the expert runs that are saved."""
+        return experts.tabulate_skipping(report)
+
 
 def step_classes() -> Mapping[str, type[Step]]:
-    """Every known step, by the name a recipe file gives it."""
+    """Return every known step, by the name a recipe file gives it."""
     return dict(_STEPS)
 
 
@@ -224,8 +274,6 @@ def _amount(value: Any) -> Any:
 Amount = Annotated[int | float, BeforeValidator(_amount)]
 Protection = Mapping[Pattern, Annotated[float, Field(gt=0, le=1)]]
 SaliencyMetric = Literal["reap", "mean-norm", "ean", "frequency"]
-
-
 Threshold = Annotated[float, Field(gt=0, le=1)]
 
 
@@ -309,6 +357,24 @@ class PruneExperts(Step):
     def needs_samples(self) -> bool:
         """Whether the step can only be applied with calibration samples."""
         return self.scores is None
+
+    effect: ClassVar[Text | None] = Text(en="removed", zh="已移除")
+
+    def summary(self, report: StepReport) -> Text:
+        """Return how many experts stay."""
+        return experts.summarize_pruning(report)
+
+    def tags(self, report: StepReport) -> tuple[str, ...]:
+        """Return what was pruned, and by which saliency."""
+        return ("pruned", "expert-pruning", self.saliency)
+
+    def tables(self, report: StepReport) -> tuple[Table, ...]:
+        """Return the experts that stay."""
+        return experts.tabulate_pruning(report)
+
+    def figures(self, report: StepReport) -> tuple[Figure, ...]:
+        """Return the curves of saliency."""
+        return (experts.SALIENCY,)
 
     def of_part(self, part: str) -> PruneExperts | None:
         """The step as it is for one part of the model, or ``None`` where that part stays as it is."""

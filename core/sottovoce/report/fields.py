@@ -81,7 +81,8 @@ def _number(value: Any) -> Any:
     return value
 
 
-def _number_or_none(value: Any) -> Any:
+def number_or_none(value: Any) -> Any:
+    """Check a number; one that is not finite was not measured."""
     return None if value is None else _number(_measured(value))
 
 
@@ -99,7 +100,7 @@ def _plain(value: Any, depth: int = 0) -> Any:
 # In place of pydantic's own checks, which would make an integer a float and read text as a number.
 Number = Annotated[float, PlainValidator(_number)]
 """A number; a whole one stays an integer."""
-Measured = Annotated[float | None, PlainValidator(_number_or_none)]
+Measured = Annotated[float | None, PlainValidator(number_or_none)]
 """A measured number, or that it was not measured."""
 Count = Annotated[int, Field(strict=True, ge=0), AfterValidator(_number)]
 """A whole number of bytes, parameters or samples."""

@@ -29,3 +29,8 @@ class GateReport(Record):
     raised: list[RestoredLayer] = field(default_factory=list)
     labels: Mapping[str, Text] = field(default_factory=dict)
     """Names of the metrics for people."""
+
+    @staticmethod
+    def metric_of(limit: str) -> str:
+        """Return the name of the metric that a limit bounds: ``cer`` for ``max_cer_increase``."""
+        return limit.removeprefix("max_").removeprefix("min_").removesuffix("_increase")

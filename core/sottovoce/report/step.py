@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from sottovoce.report.fields import Count, Facts, Measured, Number, Record, to_form
+from pydantic import PlainValidator
+
+from sottovoce.report.fields import Count, Facts, Measured, Number, Record, number_or_none, to_form
 from sottovoce.text.translations import Text
 
 
@@ -84,6 +86,16 @@ class Coverage(Record):
         return round(self.ratio, 6) if key == "ratio" else super().__getitem__(key)
 
 
+def _cell(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return Text.model_validate(value)
+    return value if isinstance(value, str | Text) else number_or_none(value)
+
+
+Cell = Annotated[str | Text | float | None, PlainValidator(_cell)]
+"""What stands in a cell of a step's table."""
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Column(Record):
     """One column of a step's table."""
@@ -99,7 +111,7 @@ class Table(Record):
 
     title: Text
     columns: tuple[Column, ...]
-    rows: tuple[tuple[str | Measured, ...], ...] = ()
+    rows: tuple[tuple[Cell, ...], ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
