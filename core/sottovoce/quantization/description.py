@@ -11,11 +11,11 @@ if TYPE_CHECKING:
     from sottovoce.report import StepReport
 
 METHODS = {
-    "round_to_nearest": Text(en="by rounding to nearest", zh="以就近舍入"),
-    "squant": Text(en="with SQuant", zh="以 SQuant"),
-    "gptq": Text(en="with GPTQ", zh="以 GPTQ"),
-    "awq": Text(en="with AWQ", zh="以 AWQ"),
-    "hqq": Text(en="with HQQ", zh="以 HQQ"),
+    "round_to_nearest": Text(en="by rounding to nearest", zh="以就近舍入方式"),
+    "squant": Text(en="with SQuant", zh="以 SQuant "),
+    "gptq": Text(en="with GPTQ", zh="以 GPTQ "),
+    "awq": Text(en="with AWQ", zh="以 AWQ "),
+    "hqq": Text(en="with HQQ", zh="以 HQQ "),
 }
 ACTIVATIONS = {
     "none": Text(en="activations stay in floating point", zh="激活值保持浮点"),
@@ -30,7 +30,7 @@ _EMBEDDINGS = Text(en="; embedding tables are stored in 8 bits", zh="，嵌入�
 
 def summarize(step: Quantize, report: StepReport) -> Text:
     """Return one sentence on what was quantized, and how."""
-    method = METHODS.get(step.method) or Text(en=f"with {step.method}", zh=f"以 {step.method}")
+    method = METHODS.get(step.method) or Text(en=f"with {step.method}", zh=f"以 {step.method} ")
     layers, weights, activations = len(report.targets), _weights(step, report), ACTIVATIONS[step.activations]
     tables = _EMBEDDINGS if step.embeddings == "int8" else Text(en="")
     return Text(

@@ -110,4 +110,5 @@ def _problem(error: ValidationError) -> str:
     """Return the field that is wrong, and how: a value of another kind rather than one that is missing."""
     first = min(error.errors(), key=lambda item: (item["type"] == "missing", -len(item["loc"])))
     place = ".".join(map(str, first["loc"])) or "the whole"
-    return f"{place}: {' '.join(first['msg'].split())}"
+    problem = "it should be an object" if first["type"] == "dataclass_type" else " ".join(first["msg"].split())
+    return f"{place}: {problem}"
