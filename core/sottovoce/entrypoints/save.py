@@ -21,7 +21,16 @@ from sottovoce.entrypoints.load import load, load_with
 from sottovoce.errors import ReloadError, SourceError, UsageError
 from sottovoce.model import LoadOptions, Model, require_model
 from sottovoce.plugins.host import Host, default_host
-from sottovoce.report import COMPRESSION_FILE, CompressionReport, Coverage, StepReport, to_json
+from sottovoce.report import (
+    COMPRESSION_FILE,
+    BaseModel,
+    CompressionReport,
+    Coverage,
+    Family,
+    Sizes,
+    StepReport,
+    to_json,
+)
 from sottovoce.samples import Sample, Samples
 from sottovoce.system.machine import versions
 
@@ -49,7 +58,7 @@ def save(model: Model, directory: str | os.PathLike[str], *, overwrite: bool = F
         copy_notices(model.source.directory, temporary)
         report = model.report or _untouched(model)
         report.output = str(path)
-        report.card = dataclasses.asdict(model.architecture.card)
+        report.card = Family(**dataclasses.asdict(model.architecture.card))
         files = digests(temporary)
         if model.stream is not None:
             model.stream.require_written(files.values())
@@ -97,7 +106,7 @@ def _untouched(model: Model) -> CompressionReport:
     size = model.size_bytes
     return CompressionReport(
         recipe={"steps": []}, architecture=model.architecture.name, source=provenance(model), steps=[],
-        coverage=widest_coverage(()), size_bytes={"before": size, "after": size}, seconds=0.0, peak_memory_bytes=None,
+        coverage=widest_coverage(()), size_bytes=Sizes(before=size, after=size), seconds=0.0, peak_memory_bytes=None,
         versions=versions(),
     )  # fmt: skip
 
@@ -168,21 +177,22 @@ def export(
     return path
 
 
-def provenance(model: Model) -> dict[str, Any]:
-    """Where a model came from, for its report."""
+def provenance(model: Model) -> BaseModel:
+    """Return where a model came from, for its report."""
     if model.report is not None:
-        return dict(model.report.source)
+        return model.report.source
     repository = model.source.repository
-    return {
-        "name": repository.id if repository else Path(model.source.name).resolve().name,
-        "hub": repository.hub if repository else None,
-        "revision": repository.revision if repository else None,
-        **({"weights": model.source.weights} if model.source.weights else {}),
+    return BaseModel(
+        name=repository.id if repository else Path(model.source.name).resolve().name,
+        hub=repository.hub if repository else None,
+        revision=repository.revision if repository else None,
+        weights=model.source.weights,
         **describe_origin(model.source.directory),
-    }
+    )
 
 
-def widest_coverage(steps: Iterable[StepReport]) -> dict[str, Any]:
-    """The coverage of the step that changed the most."""
-    found = [step.coverage for step in steps if step.coverage is not None]
-    return max(found, key=lambda each: each.ratio, default=Coverage(parameters=0, compressed_parameters=0)).to_dict()
+def widest_coverage(steps: Iterable[StepReport]) -> Coverage:
+    """Return the coverage of the step that changed the most."""
+    coverages = [step.coverage for step in steps if step.coverage is not None]
+    nothing = Coverage(parameters=0, compressed_parameters=0)
+    return max(coverages, key=lambda coverage: coverage.ratio, default=nothing)

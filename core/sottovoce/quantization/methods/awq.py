@@ -30,7 +30,7 @@ class AWQ(Method):
     label = Text(en="AWQ", zh="AWQ")
     description = Text(
         en="Weights of inputs with large activations are scaled up before rounding; needs samples.",
-        zh="取整前放大激活值大的输入所对应的权重;需要样本。",
+        zh="舍入前放大激活值大的输入所对应的权重;需要样本。",
     )
     needs_samples = True
     scales_inputs = True

@@ -32,7 +32,7 @@ class GPTQ(Method):
     label = Text(en="GPTQ", zh="GPTQ")
     description = Text(
         en="The error of each rounded column is compensated by the columns that follow; needs samples.",
-        zh="每一列取整的误差由其后的列补偿;需要样本。",
+        zh="每一列舍入的误差由其后的列补偿;需要样本。",
     )
     needs_samples = True
 
