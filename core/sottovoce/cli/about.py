@@ -11,24 +11,27 @@ from sottovoce.cli.output import Output, verb
 @click.command()
 @verb
 def plugins(out: Output) -> None:
-    """List the installed plugins and the model families they know."""
+    """List the installed plugins, the model families they know, and the formats they export to."""
     from rich.table import Table
 
+    from sottovoce.formats.format import labels
     from sottovoce.plugins.host import default_host
 
     host = default_host()
     rows = [{"name": each.name, "distribution": each.distribution, "version": each.version, "error": each.error}
             for each in host.plugins]  # fmt: skip
     families = {name: list(each.matches) for name, each in host.architectures.items()}
+    formats = {name: label.en for name, label in labels().items()}
 
     def table() -> Table:
         table = Table("plugin", "distribution", "version", "state")
         for row in rows:
             table.add_row(row["name"], row["distribution"], row["version"], row["error"] or "loaded")
-        table.caption = "\n".join(f"{name}: {', '.join(classes)}" for name, classes in families.items())
+        lines = [f"{name}: {', '.join(classes)}" for name, classes in families.items()]
+        table.caption = "\n".join([*lines, *(f"format {name}: {text}" for name, text in formats.items())])
         return table
 
-    out.result({"plugins": rows, "architectures": families}, table)
+    out.result({"plugins": rows, "architectures": families, "formats": formats}, table)
 
 
 @click.command()

@@ -1,0 +1,24 @@
+"""Short texts in English and Chinese, which travel in reports to model cards."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Text(BaseModel):
+    """One text in the languages of model cards."""
+
+    model_config = ConfigDict(frozen=True)
+
+    en: str
+    """English."""
+    zh: str = ""
+    """Chinese; without it, the English text stands in its place."""
+
+    def in_language(self, language: str) -> str:
+        """Return the text in ``en`` or ``zh``; the English one where there is no other."""
+        return (self.zh if language == "zh" else "") or self.en
+
+    def __str__(self) -> str:
+        """Return the English text."""
+        return self.en
