@@ -48,22 +48,22 @@ def quantize_layer_calibrated_(
     steps, qparams = quantize_weight(weight, scheme, step)
     rounded_steps = steps
     power = output_power(weight, hessian)
-    error = output_error(weight, qparams.values(steps), hessian, power)
+    error = output_error(weight, qparams.dequantize(steps), hessian, power)
     rounded_error = error
     if step.method in ("squant", "hqq") and scheme.type == "int":
         # These choose other values than the nearest ones; reports compare with the nearest.
         plain = compute_qparams(weight, scheme, search=step.weight_range == "mse")
-        rounded_error = output_error(weight, plain.values(plain.round(weight)), hessian, power)
+        rounded_error = output_error(weight, plain.dequantize(plain.quantize(weight)), hessian, power)
     if step.gptq is not None and scheme.type == "int":
         try:
             steps = gptq(weight, hessian, qparams, step.gptq)
         except ArithmeticError as problem:
             raise NotFiniteError(f"{name}: {problem}") from None
-        error = output_error(weight, qparams.values(steps), hessian, power)
+        error = output_error(weight, qparams.dequantize(steps), hessian, power)
         if error > rounded_error:
             notes.append(f"{name}: rounding to nearest has the smaller output error, and was kept")
             steps, error = rounded_steps, rounded_error
-    snr = signal_to_noise_db(weight, lambda part: qparams.rows(part).values(steps[part]))
+    snr = signal_to_noise_db(weight, lambda part: qparams.rows(part).dequantize(steps[part]))
     inputs = choose_range(statistics.values, step.input_range) if step.input_range else None
     made = from_quantized(layer, steps, qparams, inputs)
     replace_(module, name, made)

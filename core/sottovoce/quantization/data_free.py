@@ -52,7 +52,7 @@ def quantize_layer_(
     steps, qparams = quantize_weight(layer.weight.detach(), scheme, step)
     made = from_quantized(layer, steps, qparams)
     replace_(module, name, made)
-    snr = _snr(layer.weight, lambda part: qparams.rows(part).values(steps[part]))
+    snr = _snr(layer.weight, lambda part: qparams.rows(part).dequantize(steps[part]))
     return Quantized(bits=stored_bits(made), snr_db=snr)
 
 
@@ -61,7 +61,7 @@ def quantize_weight(weight: Tensor, scheme: Scheme, step: Quantize) -> tuple[Ten
     if step.method == "hqq" and scheme.type == "int":
         return hqq(weight, scheme)
     qparams = compute_qparams(weight, scheme, search=step.weight_range == "mse")
-    return squant(weight, qparams) if step.method == "squant" else qparams.round(weight), qparams
+    return squant(weight, qparams) if step.method == "squant" else qparams.quantize(weight), qparams
 
 
 def stored_bits(layer: nn.Module) -> float:

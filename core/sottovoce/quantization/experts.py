@@ -22,7 +22,7 @@ from sottovoce.recipe.scheme import Scheme
 from sottovoce.runtime.backends.onednn import matmul_transposed
 from sottovoce.runtime.experts import KERNEL_ROWS, PROJECTIONS, Expert, Experts, assigned, in_kernel_sizes
 from sottovoce.runtime.layers import from_quantized, replace_
-from sottovoce.runtime.qparams import QuantizationParams, in_cache
+from sottovoce.runtime.qparams import QuantizationParams, row_chunks
 
 LEAST_TOKENS = 32
 """Tokens that an expert must be given for GPTQ: with fewer, their moments say little of what comes."""
@@ -106,7 +106,7 @@ def nearest_errors(
                 assert isinstance(weight, nn.Parameter)
                 steps, qparams = quantize_weight(weight.detach(), schemes[layer], step)
                 given = _probed(hidden if projection == "down_proj" else x)
-                errors[layer] = _error(given, weight.detach(), qparams.values(steps))
+                errors[layer] = _error(given, weight.detach(), qparams.dequantize(steps))
     return errors
 
 
@@ -171,9 +171,9 @@ def _facts(
     probed = _probed(x)
     # Energies of the weight, of what it lost, and of the outputs: its own, what they lost, and by rounding to nearest.
     signal, noise, given, error, rounded_error = 0.0, 0.0, 0.0, 0.0, 0.0
-    for part in in_cache(weight):
+    for part in row_chunks(weight):
         exact, own = weight[part].float(), qparams.rows(part)
-        lost, rounding = own.values(steps[part]).sub_(exact), own.values(rounded[part]).sub_(exact)
+        lost, rounding = own.dequantize(steps[part]).sub_(exact), own.dequantize(rounded[part]).sub_(exact)
         signal, noise = signal + squares(exact), noise + squares(lost)
         given += squares(probed @ exact.t())
         error += squares(probed @ lost.t())

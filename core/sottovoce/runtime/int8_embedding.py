@@ -43,7 +43,7 @@ class Int8Embedding(nn.Module):
         weight = embedding.weight.detach()
         qparams = compute_qparams(weight, cls.scheme)
         made = cls(embedding.num_embeddings, embedding.embedding_dim, embedding.padding_idx, "meta", weight.dtype)
-        made.weight, made.weight_scale = qparams.round(weight), qparams.scale.to(weight.dtype)
+        made.weight, made.weight_scale = qparams.quantize(weight), qparams.scale.to(weight.dtype)
         return made.train(embedding.training)
 
     def dequantize(self) -> nn.Embedding:

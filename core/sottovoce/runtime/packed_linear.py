@@ -98,7 +98,7 @@ class PackedLinear(nn.Module):
             zero_point = unpack(packed, self.scheme.bits, self.out_features).t().float()
         return QuantizationParams(self.scheme, self.weight_scale.float(), zero_point)
 
-    def steps(self) -> Tensor:
+    def qweight(self) -> Tensor:
         """The stored integers, s8 ``[out, in]``."""
         return unpack(self.weight_packed, self.scheme.bits, self.in_features)
 
@@ -141,7 +141,7 @@ class PackedLinear(nn.Module):
 
             given = self.weight_packed, self.scheme.bits, self.in_features
             return dequantize(*given, qparams.scale, qparams.zero_point, dtype)
-        return qparams.values(self.steps(), dtype)
+        return qparams.dequantize(self.qweight(), dtype)
 
     def _apply(self, fn: object, recurse: bool = True) -> PackedLinear:
         scale = self.weight_scale

@@ -31,7 +31,7 @@ def hqq(weight: Tensor, scheme: Scheme) -> tuple[Tensor, QuantizationParams]:
     """
     qparams = best = compute_qparams(weight, scheme)
     if weight.is_meta:
-        return best.round(weight), best
+        return best.quantize(weight), best
     groups = weight.float().reshape(weight.shape[0], best.scale.shape[1], -1)
     spread = groups.std(-1, correction=0, keepdim=True).clamp(min=_TINY)
     least, weight_of_split = _cost(qparams, groups), _FIRST_WEIGHT
@@ -42,7 +42,7 @@ def hqq(weight: Tensor, scheme: Scheme) -> tuple[Tensor, QuantizationParams]:
         cost = _cost(qparams, groups)
         best = merge(cost < least, qparams, best)
         least, weight_of_split = torch.minimum(cost, least), weight_of_split * _GROWTH
-    return best.round(weight), best
+    return best.quantize(weight), best
 
 
 def _shrink(residual: Tensor, weight_of_split: float) -> Tensor:
@@ -68,11 +68,11 @@ def _fit(qparams: QuantizationParams, target: Tensor, dtype: torch.dtype) -> Qua
 
 
 def _steps(qparams: QuantizationParams, groups: Tensor) -> Tensor:
-    return qparams.round(groups.flatten(1)).float().reshape(groups.shape)
+    return qparams.quantize(groups.flatten(1)).float().reshape(groups.shape)
 
 
 def _values(qparams: QuantizationParams, groups: Tensor) -> Tensor:
-    return qparams.values(qparams.round(groups.flatten(1))).reshape(groups.shape)
+    return qparams.dequantize(qparams.quantize(groups.flatten(1))).reshape(groups.shape)
 
 
 def _cost(qparams: QuantizationParams, groups: Tensor) -> Tensor:

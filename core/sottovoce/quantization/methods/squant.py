@@ -14,7 +14,7 @@ import numpy
 import torch
 from torch import Tensor
 
-from sottovoce.runtime.qparams import QuantizationParams, in_cache
+from sottovoce.runtime.qparams import QuantizationParams, row_chunks
 
 GROUP = 32
 """Inputs whose errors cancel each other before those of the row do."""
@@ -32,8 +32,8 @@ def squant(weight: Tensor, qparams: QuantizationParams) -> Tensor:
         and below one step for each 32 neighbours, but for weights that are clipped.
     """
     if weight.is_meta:
-        return qparams.round(weight)
-    return torch.cat([_rounded(weight[part], qparams.rows(part)) for part in in_cache(weight)])
+        return qparams.quantize(weight)
+    return torch.cat([_rounded(weight[part], qparams.rows(part)) for part in row_chunks(weight)])
 
 
 def _rounded(weight: Tensor, qparams: QuantizationParams) -> Tensor:
