@@ -6,7 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sottovoce.architecture import Architecture, CardFacts, lazy
+    from sottovoce.architecture import Architecture, CardFacts, Layers, Runner, ScalePair, lazy
     from sottovoce.entrypoints.compress import compress, from_pretrained
     from sottovoce.entrypoints.evaluate import evaluate
     from sottovoce.entrypoints.inspect import inspect
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "architecture": ("Architecture", "CardFacts", "lazy"),
+    "architecture": ("Architecture", "CardFacts", "Layers", "Runner", "ScalePair", "lazy"),
     "system.audio": ("read_audio",),
     "errors": ("SottovoceError",),
     "entrypoints.evaluate": ("evaluate",),
@@ -40,11 +40,42 @@ _HOMES = {
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
-    "Architecture", "CardFacts", "CompressionReport", "Coverage", "EvaluationReport", "Kept", "LoadOptions", "Metric",
-    "Model", "Prediction", "Quantize", "Recipe", "Repository", "Run", "Sample", "Samples", "SottovoceError", "Source",
-    "Step", "StepReport", "Target", "compress", "evaluate", "export", "from_pretrained", "hookimpl", "inspect", "lazy",
-    "load", "read_audio", "read_samples", "save",
-]  # fmt: skip
+    "Architecture",
+    "CardFacts",
+    "CompressionReport",
+    "Coverage",
+    "EvaluationReport",
+    "Kept",
+    "Layers",
+    "LoadOptions",
+    "Metric",
+    "Model",
+    "Prediction",
+    "Quantize",
+    "Recipe",
+    "Repository",
+    "Run",
+    "Runner",
+    "Sample",
+    "Samples",
+    "ScalePair",
+    "SottovoceError",
+    "Source",
+    "Step",
+    "StepReport",
+    "Target",
+    "compress",
+    "evaluate",
+    "export",
+    "from_pretrained",
+    "hookimpl",
+    "inspect",
+    "lazy",
+    "load",
+    "read_audio",
+    "read_samples",
+    "save",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -12,7 +12,8 @@ ARCHITECTURES = tuple(default_host().architectures.values())
 
 
 def reasons(architecture: Architecture) -> set[str]:
-    return {*architecture.ignore.values(), *architecture.spared.values(), *architecture.float_inputs.values()}
+    layers = architecture.layers
+    return {*layers.ignore.values(), *layers.ignore_by_default.values(), *layers.weight_only.values()}
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES, ids=lambda architecture: architecture.name)

@@ -131,7 +131,7 @@ def blocks_of(model: Model, layers: Sequence[str]) -> list[str]:
         if name not in wanted and name not in holding:
             continue
         kind = type(child).__name__
-        is_block = name in wanted or any(matches(name, kind, pattern) for pattern in model.architecture.blocks)
+        is_block = name in wanted or any(matches(name, kind, pattern) for pattern in model.architecture.layers.blocks)
         if is_block and not any(above in found for above in _above(name)):
             found[name] = None
     return list(found)

@@ -94,7 +94,7 @@ class SampleThread(threading.Thread):
         try:
             if not self._ended:
                 with inference_mode():
-                    result = self._model.architecture.forward(self._model, self.sample)
+                    result = self._model.architecture.runner.forward(self._model, self.sample)
                     self.result = result if self.keeps_result else None
         except _AbandonedError:
             pass

@@ -89,8 +89,9 @@ def compress(
     if model.stream is None:
         leave_file_(model.module)
     # As a loader does: one that finds no quantized layer on disk leaves the module as its library made it.
-    if model.stream is None and model.architecture.rewire is not None and is_quantized(model.module):
-        model.architecture.rewire(model.module)
+    optimize = model.architecture.runner.optimize_for_inference
+    if model.stream is None and optimize is not None and is_quantized(model.module):
+        optimize(model.module)
     model.report = CompressionReport(
         recipe=recipe.to_dict(),
         recipe_name=Path(recipe.title).name if recipe.title else None,

@@ -187,7 +187,7 @@ def measured(
 
 def _with_logits(model: Model, samples: Samples, run: Run) -> Run:
     """The run with what the model expects at the samples' own answers; after the timing, for it counts to nothing."""
-    expects = model.architecture.answer_logits
+    expects = model.architecture.runner.answer_logits
     if expects is None:
         return run
     from sottovoce.metrics.divergence import compact
@@ -229,5 +229,5 @@ def _predict(model: Model, sample: Sample) -> tuple[Prediction, float]:
     if sample.too_short:
         return Prediction(), 0.0
     begin = time.perf_counter()
-    prediction = model.architecture.predict(model, sample)
+    prediction = model.architecture.runner.predict(model, sample)
     return prediction, time.perf_counter() - begin

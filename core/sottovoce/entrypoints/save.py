@@ -130,7 +130,7 @@ def _prove(model: Model, directory: Path, host: Host) -> None:
     if stream is None:
         expected, found = probe(model), probe(again)
     else:
-        sample = stream.first[0] if stream.first else model.architecture.probe(model)
+        sample = stream.first[0] if stream.first else model.architecture.runner.probe(model)
         expected, found = stream.first[1] if stream.first else _streamed(model, sample), _streamed(again, sample)
     if expected.shape != found.shape or not torch.equal(expected, found):
         gap = "in shape" if expected.shape != found.shape else f"by up to {(expected - found).abs().max().item():.3g}"
@@ -152,7 +152,7 @@ def probe(model: Model) -> Tensor:
     import torch
 
     with torch.inference_mode():
-        return model.architecture.forward(model, model.architecture.probe(model))
+        return model.architecture.runner.forward(model, model.architecture.runner.probe(model))
 
 
 def export(

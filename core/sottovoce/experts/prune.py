@@ -254,7 +254,7 @@ class PruneExpertsRunner:
         if not sample_threads:
             return None
         begin = time.perf_counter()
-        of_sample = None if self.architecture.modalities is None else functools.partial(self._kinds_in, layer)
+        of_sample = None if self.architecture.runner.modalities is None else functools.partial(self._kinds_in, layer)
         routed = run_to_experts(block, layer.name, of_sample, sample_threads)
         self._seconds["running blocks"] += time.perf_counter() - begin
         return routed if routed is not None and len(routed) else None
@@ -262,8 +262,8 @@ class PruneExpertsRunner:
     def _kinds_in(self, layer: ExpertLayer, sample: Sample) -> Sequence[str]:
         """The kinds of a sample's tokens, which are the same in all layers of a part."""
         key = layer.layout.part, sample.key
-        if key not in self._kinds_of and self.architecture.modalities is not None:
-            self._kinds_of[key] = self.architecture.modalities(self.model, sample, layer.name)
+        if key not in self._kinds_of and self.architecture.runner.modalities is not None:
+            self._kinds_of[key] = self.architecture.runner.modalities(self.model, sample, layer.name)
         return self._kinds_of[key]
 
     def _saliency(self, layer: ExpertLayer, experts: Experts, routed: Routed | None) -> Saliency:

@@ -104,7 +104,7 @@ class SkipExpertsRunner:
 
     def _kinds_of(self, name: str) -> Any:
         """A function that names the kinds of a sample's tokens, which are the same in all layers of a part."""
-        asked, part = self.architecture.modalities, self._layers[name].part
+        asked, part = self.architecture.runner.modalities, self._layers[name].part
 
         def kinds(sample: Sample) -> Sequence[str]:
             if (part, sample.key) not in self._kinds and asked is not None:

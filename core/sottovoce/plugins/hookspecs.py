@@ -46,11 +46,8 @@ def sottovoce_architectures() -> Iterable[Architecture]:
                 Architecture(
                     name="my-asr",
                     matches=("MyASRForCTC",),
-                    targets=("Linear",),
-                    ignore={"head": "output layer"},
-                    forward=forward,
-                    predict=predict,
-                    probe=probe,
+                    layers=Layers(targets=("Linear",), ignore={"head": "output layer"}),
+                    runner=Runner(forward=forward, predict=predict, probe=probe),
                 )
             ]
         ```

@@ -227,7 +227,7 @@ class QuantizeRunner:
     def _round_unseen_(self, name: str) -> None:
         scheme = self.schemes[name]
         if scheme.activations == "static":
-            strategy = self.architecture.activation_strategy
+            strategy = self.architecture.layers.activation_strategy
             scheme = replace(scheme, activations="dynamic", strategy=strategy)
             self.notes.append(f"{name}: no sample reached it; its inputs are rounded by their own range")
         elif self.calibration:

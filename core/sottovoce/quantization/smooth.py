@@ -18,7 +18,7 @@ from sottovoce.model import Model
 from sottovoce.quantization.error import output_error
 from sottovoce.quantization.experts import LEAST_TOKENS
 from sottovoce.quantization.methods.awq import search_factors
-from sottovoce.quantization.scale_pairs import ScalePair, pairs_in
+from sottovoce.quantization.scale_pairs import ModulePair, pairs_in
 from sottovoce.quantization.smoothquant import smoothing_factors
 from sottovoce.recipe.recipe import Smooth
 from sottovoce.recipe.scheme import Scheme
@@ -43,19 +43,19 @@ def smooth_(model: Model, architecture: Architecture, step: Smooth) -> BlockStep
     return SmoothRunner(model, architecture, step)
 
 
-def has_pairs(module: nn.Module, architecture: Architecture, wanted: Callable[[ScalePair], bool]) -> bool:
+def has_pairs(module: nn.Module, architecture: Architecture, wanted: Callable[[ModulePair], bool]) -> bool:
     """Whether any block of the model has a pair that is wanted."""
     return any(
         wanted(pair)
         for name, child in module.named_modules()
-        if any(matches(name, type(child).__name__, pattern) for pattern in architecture.blocks)
+        if any(matches(name, type(child).__name__, pattern) for pattern in architecture.layers.blocks)
         for pair in pairs_in(architecture, name, child)
     )
 
 
-def _rounds_inputs(pair: ScalePair, architecture: Architecture) -> bool:
+def _rounds_inputs(pair: ModulePair, architecture: Architecture) -> bool:
     """Whether a reader's input may be rounded: outliers that move into weights alone would only harm these."""
-    left = (*architecture.ignore, *architecture.float_inputs)
+    left = (*architecture.layers.ignore, *architecture.layers.weight_only)
     return any(not any(matches(name, "Linear", pattern) for pattern in left) for name in pair.layers)
 
 
@@ -68,7 +68,7 @@ class SmoothRunner:
         self.layers = [
             f"{name}.{inside}"
             for name, child in model.module.named_modules()
-            if any(matches(name, type(child).__name__, pattern) for pattern in architecture.blocks)
+            if any(matches(name, type(child).__name__, pattern) for pattern in architecture.layers.blocks)
             for inside, layer in child.named_modules()
             if isinstance(layer, nn.Linear)
         ]
@@ -90,7 +90,7 @@ class SmoothRunner:
         self.restore_(block.name, facts)
         return facts
 
-    def _pairs(self, block: Block) -> Iterator[tuple[ScalePair, InputStatistics]]:
+    def _pairs(self, block: Block) -> Iterator[tuple[ModulePair, InputStatistics]]:
         if not block.sample_threads:
             return
         inputs = _Inputs(block)
@@ -162,13 +162,13 @@ class _Inputs:
         """The mixture that a layer is an expert's of."""
         return next((mixture for mixture in self._mixtures if name.startswith(f"{mixture}.")), None)
 
-    def scale_(self, pair: ScalePair, factors: torch.Tensor) -> None:
+    def scale_(self, pair: ModulePair, factors: torch.Tensor) -> None:
         """Scale a pair; what experts are given is then taken anew, unless the pair lies within one."""
         pair.scale_(factors)
         if _expert_of(pair, self._mixtures) is None:
             self._routed.clear()
 
-    def of(self, pair: ScalePair) -> InputStatistics | None:
+    def of(self, pair: ModulePair) -> InputStatistics | None:
         """The statistics of what a pair's readers are given; ``None`` where no sample reaches them."""
         plain = [name for name in pair.layers if self.mixture_of(name) is None]
         if plain:
@@ -184,7 +184,7 @@ class _Inputs:
         statistics.add(name, given)
         return statistics
 
-    def _given_to_experts(self, pair: ScalePair, name: str) -> torch.Tensor | None:
+    def _given_to_experts(self, pair: ModulePair, name: str) -> torch.Tensor | None:
         mixture = self.mixture_of(name)
         assert mixture is not None
         if mixture not in self._routed:
@@ -206,7 +206,7 @@ class _Inputs:
             return expert.hidden(reached.hidden[tokens])
 
 
-def _expert_of(pair: ScalePair, mixtures: list[str]) -> int | None:
+def _expert_of(pair: ModulePair, mixtures: list[str]) -> int | None:
     """The number of the expert that a pair lies within: its last projection reads what its others give."""
     for mixture in mixtures:
         for name in pair.layers:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 
 from core.drawn import normal
 from core.toy import LETTERS
-from sottovoce import Architecture, Model, Sample, Source
+from sottovoce import Architecture, Layers, Model, Prediction, Runner, Sample, Source
 from sottovoce.calibration.activation_cache import ActivationCache
 from sottovoce.calibration.blocks import Block, blocks_of, room_for_activations, run_blocks
 from sottovoce.errors import MemoryLimitError, SamplesError, SourceError
@@ -81,9 +82,15 @@ def forward(model: Model, sample: Sample) -> Tensor:
 
 
 ARCHITECTURE = Architecture(
-    name="two-stacks", matches=("TwoStacks",), targets=("Linear",), blocks=(r"re:(encoder|decoder|spare)\.\d+",),
-    forward=forward, predict=lambda model, sample: None, probe=lambda model: Sample(key="probe"),  # type: ignore[arg-type, return-value]
-)  # fmt: skip
+    name="two-stacks",
+    matches=("TwoStacks",),
+    layers=Layers(targets=("Linear",), blocks=(r"re:(encoder|decoder|spare)\.\d+",)),
+    runner=Runner(
+        forward=forward,
+        predict=lambda model, sample: Prediction(),
+        probe=lambda model: Sample(key="probe"),
+    ),
+)
 
 
 def make() -> Model:
@@ -372,9 +379,8 @@ class TestBlocks:
 
     def test_a_block_within_a_block_is_none(self) -> None:
         model = make()
-        model.architecture = Architecture(
-            **{**vars(ARCHITECTURE), "blocks": (r"re:encoder", r"re:encoder\.\d+", "DecoderBlock")}
-        )
+        layers = Layers(targets=("Linear",), blocks=(r"re:encoder", r"re:encoder\.\d+", "DecoderBlock"))
+        model.architecture = replace(ARCHITECTURE, layers=layers)
         assert blocks_of(model, ["encoder.0.linear", "decoder.0.own"]) == ["encoder", "decoder.0"]
 
 

@@ -27,12 +27,12 @@ def install(folder: Path, name: str, code: str, monkeypatch: pytest.MonkeyPatch)
 
 GOOD = """
 import sottovoce
-from sottovoce import Architecture
+from sottovoce import Architecture, Layers, Runner
 def nothing(*arguments): raise RuntimeError
 @sottovoce.hookimpl
 def sottovoce_architectures():
-    functions = dict(forward=nothing, predict=nothing, probe=nothing)
-    return [Architecture(name="NAME", matches=("CLASS",), targets=("x",), **functions)]
+    runner = Runner(forward=nothing, predict=nothing, probe=nothing)
+    return [Architecture(name="NAME", matches=("CLASS",), layers=Layers(targets=("x",)), runner=runner)]
 """
 
 

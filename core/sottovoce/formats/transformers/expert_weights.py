@@ -142,6 +142,6 @@ def _blocks(native: nn.Module, architecture: Architecture) -> list[str]:
     for name, child in native.named_modules():
         kind = type(child).__name__
         inside = any(name.startswith(f"{block}.") for block in found)
-        if not inside and any(matches(name, kind, pattern) for pattern in architecture.blocks):
+        if not inside and any(matches(name, kind, pattern) for pattern in architecture.layers.blocks):
             found.append(name)
     return found

@@ -77,8 +77,8 @@ def sottovoce_load(source: Source, architecture: Architecture, options: LoadOpti
     if stream is None:
         native = native.to(options.device)
     native.eval()
-    if compressed and architecture.rewire is not None:
-        architecture.rewire(native)
+    if compressed and (optimize := architecture.runner.optimize_for_inference) is not None:
+        optimize(native)
     processor = load_processor(directory, native.config, architecture.processor)
     return Model(
         module=native, native=native, processor=processor, architecture=architecture, source=source, stream=stream,
@@ -91,7 +91,7 @@ def sottovoce_export(model: Model, format: str, directory: Path) -> Path | None:
     """Write ``native``: what ``save_pretrained`` writes, with the quantized layers described in ``config.json``."""
     if format != "native" or not hasattr(model.native, "save_pretrained"):
         return None
-    description = compressed_tensors.describe(model.module, model.architecture.served_as)
+    description = compressed_tensors.describe(model.module, model.architecture.layers.vllm_names)
     if description is None and model.rename is None:
         model.native.save_pretrained(directory)
     else:

@@ -16,8 +16,8 @@ _LAYER_BY_LAYER = (
 _TOGETHER = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
 
 
-def rewire(module: nn.Module) -> tuple[str, ...]:
-    """Rewire the layers of both stacks in place.
+def optimize_for_inference(module: nn.Module) -> tuple[str, ...]:
+    """Make the layers of both stacks fast, in place.
 
     Returns:
         What was done.

@@ -20,7 +20,7 @@ from sottovoce.runtime.backends.int8_engine import engine
 from sottovoce.runtime.int8_linear import Int8Linear, share_rounding_
 from sottovoce_forced_aligner import attention
 from sottovoce_forced_aligner.attention import attend
-from sottovoce_forced_aligner.rewiring import rewire
+from sottovoce_forced_aligner.optimization import optimize_for_inference
 
 needs_bfloat16 = pytest.mark.skipif(not onednn.bfloat16(), reason="the processor multiplies no bfloat16")
 needs_onednn = pytest.mark.skipif(
@@ -155,12 +155,12 @@ def logits(native: Any, batch: Any) -> Tensor:
 
 
 @pytest.mark.usefixtures("kernels")
-def test_a_rewired_model_says_what_it_said(batch: Any, blocks: Blocks) -> None:
+def test_an_optimized_model_says_what_it_said(batch: Any, blocks: Blocks) -> None:
     native = make_native(make_processor(), torch.bfloat16)
     exact = logits(make_native(make_processor()), batch)
     before = logits(native, batch)
     state = {name: tensor.clone() for name, tensor in native.state_dict().items()}
-    rewire(native)
+    optimize_for_inference(native)
     after = logits(native, batch)
     layers = native.config.text_config.num_hidden_layers
     assert blocks.count >= (layers if onednn.bfloat16() and not onednn.tiles() else 0)
@@ -275,11 +275,11 @@ def test_nothing_of_it_is_written(recipe: str, tiles: bool, tmp_path: Path, monk
     assert all(tensor.equal(states[1][name]) for name, tensor in states[0].items())
 
 
-def test_rewiring_twice_is_rewiring_once(batch: Any) -> None:
+def test_optimizing_twice_is_optimizing_once(batch: Any) -> None:
     native = make_native(make_processor(), torch.bfloat16)
-    rewire(native)
+    optimize_for_inference(native)
     kinds, want = [type(each) for each in native.modules()], logits(native, batch)
-    rewire(native)
+    optimize_for_inference(native)
     assert [type(each) for each in native.modules()] == kinds
     assert logits(native, batch).equal(want)
 
