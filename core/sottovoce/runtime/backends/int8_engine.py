@@ -31,11 +31,16 @@ RoundRows = Callable[[Tensor], "onednn.QuantizedRows | None"]
 
 
 class InputRange(NamedTuple):
-    """A calibrated range of 255 steps."""
+    """Calibrated range of an input, as its quantization parameters."""
 
     scale: float
     zero_point: int
-    """The step that is zero, -128 to 127."""
+    """Quantized value that stands for zero, -128 to 127."""
+
+    @classmethod
+    def of(cls, scale: Tensor | None, zero_point: Tensor | None) -> InputRange | None:
+        """Return the range that a layer stores; ``None`` where it stores none."""
+        return None if scale is None or zero_point is None else cls(scale.item(), int(zero_point.item()))
 
 
 class SharedRows:
