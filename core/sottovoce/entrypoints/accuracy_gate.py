@@ -150,7 +150,7 @@ def _raise(model: Model, float_backup: FloatBackup, name: str, bits: int) -> Non
         replace_(model.module, name, layer)
         return
     qparams = compute_qparams(layer.weight, Scheme(bits=bits))
-    replace_(model.module, name, from_quantized(layer, qparams.round(layer.weight), qparams))
+    replace_(model.module, name, from_quantized(layer, qparams.quantize(layer.weight), qparams))
 
 
 def _revised(step: StepReport, raised: Mapping[str, int], model: Model) -> StepReport:

@@ -92,7 +92,7 @@ def search_factors(
         for weight, scheme in zip(weights, schemes, strict=True):
             scaled = weight.float() * factors
             qparams = compute_qparams(scaled.to(weight.dtype), scheme, search=search)
-            error += squared_error(weight, qparams.values(qparams.round(scaled)) / factors, hessian)
+            error += squared_error(weight, qparams.dequantize(qparams.quantize(scaled)) / factors, hessian)
         if best is None or error < best[0]:
             best = error, factors, power
     assert best is not None

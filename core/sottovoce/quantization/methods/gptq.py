@@ -53,7 +53,7 @@ class GPTQ(Method):
 
     def quantize(self, weight: Tensor, qparams: QuantizationParams, hessian: Tensor | None) -> Tensor:
         """Round a weight by :func:`gptq`; to nearest without samples."""
-        return qparams.round(weight) if hessian is None else gptq(weight, hessian, qparams, self)
+        return qparams.quantize(weight) if hessian is None else gptq(weight, hessian, qparams, self)
 
 
 def gptq(weight: Tensor, hessian: Tensor, qparams: QuantizationParams, options: GPTQ) -> Tensor:

@@ -52,11 +52,11 @@ def squant(weight: Tensor, qparams: QuantizationParams) -> Tensor:
     """
     import torch
 
-    from sottovoce.runtime.qparams import in_cache
+    from sottovoce.runtime.qparams import row_chunks
 
     if weight.is_meta:
-        return qparams.round(weight)
-    return torch.cat([_rounded(weight[part], qparams.rows(part)) for part in in_cache(weight)])
+        return qparams.quantize(weight)
+    return torch.cat([_rounded(weight[part], qparams.rows(part)) for part in row_chunks(weight)])
 
 
 def _rounded(weight: Tensor, qparams: QuantizationParams) -> Tensor:
