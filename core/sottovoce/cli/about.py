@@ -11,9 +11,10 @@ from sottovoce.cli.output import Output, verb
 @click.command()
 @verb
 def plugins(out: Output) -> None:
-    """List the installed plugins, with the model families and commands that they bring."""
+    """List the installed plugins, with the model families, commands and export formats that they bring."""
     from rich.table import Table
 
+    from sottovoce.formats.format import labels
     from sottovoce.plugins.host import default_host
 
     host = default_host()
@@ -23,6 +24,7 @@ def plugins(out: Output) -> None:
         {"name": plugin.name, "distribution": plugin.distribution, "version": plugin.version, "error": plugin.error}
         for plugin in host.plugins
     ]
+    formats = {name: label.en for name, label in labels().items()}
 
     def table() -> Table:
         table = Table("plugin", "distribution", "version", "state")
@@ -30,10 +32,11 @@ def plugins(out: Output) -> None:
             table.add_row(row["name"], row["distribution"], row["version"], row["error"] or "loaded")
         lines = [f"{name}: {', '.join(classes)}" for name, classes in families.items()]
         lines += [f"commands: {', '.join(commands)}"] if commands else []
-        table.caption = "\n".join(lines)
+        table.caption = "\n".join([*lines, *(f"format {name}: {label}" for name, label in formats.items())])
         return table
 
-    out.result({"plugins": rows, "architectures": families, "commands": commands}, table)
+    report = {"plugins": rows, "architectures": families, "commands": commands, "formats": formats}
+    out.result(report, table)
 
 
 @click.command()

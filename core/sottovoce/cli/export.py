@@ -12,7 +12,20 @@ from sottovoce.cli.output import Output, verb
 from sottovoce.cli.signals import end_if_asked
 
 
-@click.command()
+class ExportCommand(click.Command):
+    """Command whose help lists the formats that are registered here."""
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the formats and their labels under the options."""
+        from sottovoce.formats.format import labels
+        from sottovoce.plugins.host import default_host
+
+        default_host()  # Plugins register their formats when they are imported.
+        with formatter.section("Formats"):
+            formatter.write_dl([(name, label.en) for name, label in labels().items()])
+
+
+@click.command(cls=ExportCommand)
 @click.argument("model")
 @click.option("--format", "-f", "format_name", required=True, help="What to write, such as onnx.")
 @options.output
@@ -34,9 +47,8 @@ def export(out: Output, model: str, format_name: str, output: Path, overwrite: b
         loaded = load.load(model, **where)
         end_if_asked()
         path = save.export(loaded, format_name, output, overwrite=overwrite)
-    files = {
-        each.relative_to(path).as_posix(): each.stat().st_size for each in sorted(path.rglob("*")) if each.is_file()
-    }
+    written = (file for file in sorted(path.rglob("*")) if file.is_file())
+    files = {file.relative_to(path).as_posix(): file.stat().st_size for file in written}
 
     def table() -> Table:
         table = Table("file", "size", title=str(path), title_justify="left")

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from sottovoce.checkpoint.float_backup import FloatBackup
 from sottovoce.entrypoints.evaluate import Measurement, measured
 from sottovoce.errors import GateError, RecipeError
 from sottovoce.model import Model
 from sottovoce.plugins.host import Host
-from sottovoce.report import Coverage, Kept, StepReport, Target
+from sottovoce.report import Coverage, GateReport, Kept, RestoredLayer, SampleSet, StepReport, Target
 from sottovoce.samples import Samples
 from sottovoce.system.progress import Progress
+from sottovoce.text.translations import Text
 
 FLOAT_REASON = "float again, for the gate"
 _SHARES = (0.125, 0.25, 0.5, 1.0)
@@ -34,6 +34,8 @@ class Gate:
     progress: Progress
     before: Measurement
     float_backup: FloatBackup = field(default_factory=FloatBackup)
+    labels: dict[str, Text] = field(default_factory=dict)
+    """Names of the limits' metrics for people, once they were measured."""
 
     @classmethod
     def open(cls, limits: Mapping[str, float], model: Model, samples: Samples, host: Host, progress: Progress) -> Gate:
@@ -45,13 +47,13 @@ class Gate:
         before = measured(model, samples, None, {}, is_baseline=True, host=host)
         # Against itself the model has also the metrics that need a baseline.
         names = measured_names(model, samples, before, host)
-        if unknown := [limit for limit in limits if _metric(limit) not in names]:
+        if unknown := [limit for limit in limits if GateReport.metric_of(limit) not in names]:
             raise RecipeError(
                 f"the gate {unknown[0]!r} names no metric of {model.architecture.name} (there are: {', '.join(names)})"
             )
         return cls(limits, samples, host, progress, before)
 
-    def hold_(self, model: Model, steps: Sequence[StepReport]) -> tuple[list[StepReport], dict[str, Any]]:
+    def hold_(self, model: Model, steps: Sequence[StepReport]) -> tuple[list[StepReport], GateReport]:
         """Make layers precise again, in place, until every limit holds.
 
         Returns:
@@ -74,21 +76,29 @@ class Gate:
             found = self._measure(model)
         if broken := self._broken(found):
             raise GateError(f"the gate cannot be held: {'; '.join(broken)}, with every layer float but tables")
-        report = {"limits": dict(self.limits), "found": found, "samples": self.samples.to_dict(), "rounds": rounds,
-                  "raised": [{"name": name, "bits": bits} for name, bits in raised.items()]}  # fmt: skip
+        report = GateReport(
+            limits=dict(self.limits),
+            found=found,
+            samples=SampleSet(**self.samples.to_dict()),
+            rounds=rounds,
+            labels=self.labels,
+            raised=[RestoredLayer(name=name, bits=bits) for name, bits in raised.items()],
+        )
         return [_revised(step, raised, model) for step in steps], report
 
     def _measure(self, model: Model) -> dict[str, float]:
         now = measured(model, self.samples, self.before.run, {}, host=self.host).metrics
         found: dict[str, float] = {}
         for limit in self.limits:
-            name = _metric(limit)
+            name = GateReport.metric_of(limit)
             value = now[name].value if name in now else None
             if value is None:
                 raise GateError(f"the gate {limit!r} has no value on these samples")
             if limit.endswith("_increase"):
                 value -= self.before.metrics[name].value or 0.0
             found[limit] = value
+            if (label := now[name].label) is not None:
+                self.labels[name] = label
         return found
 
     def _broken(self, found: Mapping[str, float]) -> list[str]:
@@ -122,10 +132,6 @@ def measured_names(model: Model, samples: Samples, before: Measurement, host: Ho
     return [metric.name for answer in answers for metric in answer]
 
 
-def _metric(limit: str) -> str:
-    return limit.removeprefix("max_").removeprefix("min_").removesuffix("_increase")
-
-
 def _sensitivity(target: Target) -> float:
     """Smallest for the layer that errs most: by its output where that was measured, else by its weights."""
     if target.output_error is not None:
@@ -144,7 +150,7 @@ def _raise(model: Model, float_backup: FloatBackup, name: str, bits: int) -> Non
         replace_(model.module, name, layer)
         return
     qparams = compute_qparams(layer.weight, Scheme(bits=bits))
-    replace_(model.module, name, from_quantized(layer, qparams.round(layer.weight), qparams))
+    replace_(model.module, name, from_quantized(layer, qparams.quantize(layer.weight), qparams))
 
 
 def _revised(step: StepReport, raised: Mapping[str, int], model: Model) -> StepReport:

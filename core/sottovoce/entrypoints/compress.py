@@ -16,13 +16,14 @@ from sottovoce.calibration.runner import SequentialRunner
 from sottovoce.checkpoint.finite import require_finite
 from sottovoce.checkpoint.weights import leave_file_
 from sottovoce.entrypoints.accuracy_gate import Gate
+from sottovoce.entrypoints.describe import describe_step
 from sottovoce.entrypoints.load import load
 from sottovoce.entrypoints.save import provenance, widest_coverage
 from sottovoce.errors import PluginError, RecipeError, SamplesError, UsageError
 from sottovoce.model import Model, require_model
 from sottovoce.plugins.host import Host, default_host
 from sottovoce.recipe.recipe import Recipe
-from sottovoce.report import CompressionReport, StepReport
+from sottovoce.report import CompressionReport, ParameterBits, SampleSet, Sizes, StepReport
 from sottovoce.samples import Samples, read_samples
 from sottovoce.system.machine import peak_gpu_memory, peak_memory, reset_peak_memory, versions
 from sottovoce.system.progress import Progress, silent
@@ -81,6 +82,7 @@ def compress(
         steps, held = run_steps(recipe, model, calibration, host), None
         if gate is not None:
             steps, held = gate.hold_(model, steps)
+        steps = [describe_step(report, step) for report, step in zip(steps, recipe.steps, strict=True)]
     finally:
         if gate is not None:
             gate.float_backup.close()
@@ -100,14 +102,14 @@ def compress(
         source=provenance(model),
         steps=[*(model.report.steps if model.report else ()), *steps],
         coverage=widest_coverage(steps),
-        size_bytes={"before": before, "after": model.size_bytes},
+        size_bytes=Sizes(before=before, after=model.size_bytes),
         seconds=round(time.perf_counter() - begin, 3),
         peak_memory_bytes=peak_memory(),
         peak_gpu_memory_bytes=peak_gpu_memory(),
         least_memory_bytes=least_memory_bytes(model.module),
         versions=versions(),
-        parameter_bits={"before": bits_before, "after": bits_after},
-        samples=samples.to_dict() if samples is not None else None,
+        parameter_bits=ParameterBits(before=bits_before, after=bits_after),
+        samples=SampleSet(**samples.to_dict()) if samples is not None else None,
         gate=held,
     )
     progress("done", len(recipe.steps), len(recipe.steps))

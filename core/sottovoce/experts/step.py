@@ -8,7 +8,10 @@ from typing import Annotated, Any, ClassVar, Literal, LiteralString
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from sottovoce.experts import description
 from sottovoce.recipe.step import Pattern, Step
+from sottovoce.report import Figure, StepReport, Table
+from sottovoce.text.translations import Text
 
 _AMOUNT: LiteralString = "must be a whole number of experts, or a share of them between 0 and 1"
 
@@ -49,6 +52,7 @@ class PruneExperts(Step):
     """
 
     by_block: ClassVar[bool] = True
+    effect: ClassVar[Text | None] = Text(en="removed", zh="已移除")
 
     keep: Amount | None = None
     """How many experts of a layer stay: a whole number, or a share of them between 0 and 1. By default half of them."""
@@ -110,6 +114,22 @@ class PruneExperts(Step):
         """Whether the step can only be applied with calibration samples."""
         return self.scores is None
 
+    def summary(self, report: StepReport) -> Text:
+        """Return how many experts stay."""
+        return description.summarize_pruning(report)
+
+    def tags(self, report: StepReport) -> tuple[str, ...]:
+        """Return what was pruned, and by which saliency."""
+        return ("pruned", "expert-pruning", self.saliency)
+
+    def tables(self, report: StepReport) -> tuple[Table, ...]:
+        """Return the experts that stay."""
+        return description.tabulate_pruning(report)
+
+    def figures(self, report: StepReport) -> tuple[Figure, ...]:
+        """Return the curves of saliency."""
+        return (description.SALIENCY,)
+
     def of_part(self, part: str) -> PruneExperts | None:
         """The step as it is for one part of the model, or ``None`` where that part stays as it is."""
         budget = self.parts.get(part, PartBudget())
@@ -152,3 +172,15 @@ class SkipExperts(Step):
     On the bundled mixture the outputs were nearer without at every threshold."""
     parts: Annotated[tuple[Pattern, ...], Field(min_length=1)] | None = None
     """The parts of the model whose experts may be skipped; by default those that are pruned by default."""
+
+    def summary(self, report: StepReport) -> Text:
+        """Return when an expert is skipped."""
+        return description.summarize_skipping(self)
+
+    def tags(self, report: StepReport) -> tuple[str, ...]:
+        """Return the step's name."""
+        return ("skip-experts",)
+
+    def tables(self, report: StepReport) -> tuple[Table, ...]:
+        """Return the expert runs that are saved."""
+        return description.tabulate_skipping(report)

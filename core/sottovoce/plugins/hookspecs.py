@@ -126,7 +126,9 @@ def sottovoce_compress(
 def sottovoce_export(model: Model, architecture: Architecture, format: str, directory: Path) -> Path | None:
     """Write the model in ``format``. The first answer that is not ``None`` counts.
 
-    The format ``native`` is the one that the model's own library loads; ``sottovoce.save`` asks for it.
+    The format ``native`` is the one that the model's own library loads; ``sottovoce.save`` asks for it. Other formats
+    are best declared as a :class:`~sottovoce.formats.Format`, which core's own implementation of this hook writes and
+    checks: those are listed by ``sottovoce export --help`` and in errors.
 
     Args:
         model: The model.

@@ -29,6 +29,7 @@ ALLOW_VARIABLE = "SOTTOVOCE_PLUGINS"
 BUILTIN = (
     "sottovoce.quantization.plugin",
     "sottovoce.experts.plugin",
+    "sottovoce.formats.plugin",
     "sottovoce.formats.transformers.loader",
     "sottovoce.metrics.cost",
     "sottovoce.metrics.agreement",

@@ -49,11 +49,11 @@ def quantize_layer_calibrated_(
     power = output_power(weight, hessian)
 
     def error_of(values: Tensor, params: QuantizationParams) -> float:
-        return output_error(weight, params.values(values), hessian, power)
+        return output_error(weight, params.dequantize(values), hessian, power)
 
     # Reports compare with rounding to nearest, whatever the method.
     plain = compute_qparams(weight, scheme, search=search) if method.chooses_qparams else qparams
-    nearest = plain.round(weight)
+    nearest = plain.quantize(weight)
     error = nearest_error = error_of(nearest, plain)
     qweight = nearest
     if not method.rounds_to_nearest or method.chooses_qparams:
@@ -65,7 +65,7 @@ def quantize_layer_calibrated_(
         if method.needs_samples and error > nearest_error:
             notes.append(f"{name}: rounding to nearest has the smaller output error, and was kept")
             qweight, qparams, error = nearest, plain, nearest_error
-    snr = signal_to_noise_db(weight, lambda part: qparams.rows(part).values(qweight[part]))
+    snr = signal_to_noise_db(weight, lambda part: qparams.rows(part).dequantize(qweight[part]))
     inputs = choose_range(statistics.values, step.input_range) if step.input_range else None
     quantized = from_quantized(layer, qweight, qparams, inputs)
     replace_(module, name, quantized)

@@ -50,7 +50,7 @@ def quantize_layer_(
     qweight, qparams = quantize_weight(layer.weight.detach(), scheme, step)
     quantized = from_quantized(layer, qweight, qparams)
     replace_(module, name, quantized)
-    snr = _snr(layer.weight, lambda part: qparams.rows(part).values(qweight[part]))
+    snr = _snr(layer.weight, lambda part: qparams.rows(part).dequantize(qweight[part]))
     return LayerResult(bits=stored_bits(quantized), snr_db=snr)
 
 
@@ -81,7 +81,7 @@ def restore_precision_(module: nn.Module, name: str, layer: nn.Linear, bits: int
         replace_(module, name, layer)
         return None
     qparams = compute_qparams(layer.weight, Scheme(bits=bits))
-    quantized = from_quantized(layer, qparams.round(layer.weight), qparams)
+    quantized = from_quantized(layer, qparams.quantize(layer.weight), qparams)
     replace_(module, name, quantized)
     return stored_bits(quantized)
 

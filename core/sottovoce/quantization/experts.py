@@ -21,7 +21,7 @@ from sottovoce.recipe.scheme import Scheme
 from sottovoce.runtime.backends.onednn import matmul_transposed
 from sottovoce.runtime.experts import KERNEL_ROWS, PROJECTIONS, Expert, Experts, assigned, in_kernel_sizes
 from sottovoce.runtime.layers import from_quantized, replace_
-from sottovoce.runtime.qparams import QuantizationParams, in_cache
+from sottovoce.runtime.qparams import QuantizationParams, row_chunks
 
 LEAST_TOKENS = 32
 """Tokens that an expert must be given for GPTQ: with fewer, their moments say little of what comes."""
@@ -105,7 +105,7 @@ def nearest_errors(
                 assert isinstance(weight, nn.Parameter)
                 qweight, qparams = quantize_weight(weight.detach(), schemes[layer], step)
                 given = _probed(hidden if projection == "down_proj" else x)
-                errors[layer] = _error(given, weight.detach(), qparams.values(qweight))
+                errors[layer] = _error(given, weight.detach(), qparams.dequantize(qweight))
     return errors
 
 
@@ -154,7 +154,7 @@ class _ExpertQuantizer:
         """Return the quantized values, their scales, and the values rounded to nearest."""
         method = self.step.options
         qparams = method.compute_qparams(weight, scheme, search=self.step.weight_range == "mse")
-        nearest = qparams.round(weight)
+        nearest = qparams.quantize(weight)
         if method.rounds_to_nearest:
             return nearest, qparams, nearest
         # Columns of zeros change no moment, and as in `in_kernel_sizes` fewer sizes are met.
@@ -173,9 +173,9 @@ def _measure(
     probed = _probed(x)
     # Energies of the weight, of its error, of the outputs, of their error, and of that by rounding to nearest.
     signal, noise, given, error, rounded_error = 0.0, 0.0, 0.0, 0.0, 0.0
-    for part in in_cache(weight):
+    for part in row_chunks(weight):
         exact, rows = weight[part].float(), qparams.rows(part)
-        lost, rounding = rows.values(qweight[part]).sub_(exact), rows.values(nearest[part]).sub_(exact)
+        lost, rounding = rows.dequantize(qweight[part]).sub_(exact), rows.dequantize(nearest[part]).sub_(exact)
         signal, noise = signal + squares(exact), noise + squares(lost)
         given += squares(probed @ exact.t())
         error += squares(probed @ lost.t())

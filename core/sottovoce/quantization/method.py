@@ -81,7 +81,7 @@ class Method(BaseModel):
         Raises:
             ArithmeticError: The second moments cannot be used.
         """
-        return qparams.round(weight)
+        return qparams.quantize(weight)
 
     def search_factors(
         self,

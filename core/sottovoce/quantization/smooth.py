@@ -145,7 +145,7 @@ def scale_inputs_(
             for name, weight, scheme in zip(layers, weights, layer_schemes, strict=True):
                 if inputs.mixture_of(name) is None:
                     qparams = compute_qparams(weight, scheme, search=search)
-                    before.setdefault(name, output_error(weight, qparams.values(qparams.round(weight)), hessian))
+                    before.setdefault(name, output_error(weight, qparams.dequantize(qparams.quantize(weight)), hessian))
             inputs.scale_(pair, factors.to(weights[0].device))
     return before
 

@@ -8,9 +8,12 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, model_validator
 from pydantic_core import PydanticCustomError
 
+from sottovoce.quantization import description
 from sottovoce.quantization.method import Method, methods
 from sottovoce.quantization.methods.round_to_nearest import RoundToNearest
 from sottovoce.recipe.step import Pattern, Step
+from sottovoce.report import StepReport
+from sottovoce.text.translations import Text
 
 
 class StaticRange(BaseModel):
@@ -121,6 +124,14 @@ class Quantize(Step):
         """If true, the step can only be applied with calibration samples."""
         return self.options.needs_samples or self.activations == "static"
 
+    def summary(self, report: StepReport) -> Text:
+        """Return what was quantized, and how."""
+        return description.summarize(self, report)
+
+    def tags(self, report: StepReport) -> tuple[str, ...]:
+        """Return the width, the method and the format on disk."""
+        return description.tags(self, report)
+
     def to_dict(self) -> dict[str, Any]:
         """Return the form that a YAML recipe has, the method's options under its name."""
         options = self.options.model_dump(mode="json")
@@ -154,5 +165,13 @@ class Smooth(Step):
 
     @property
     def needs_samples(self) -> bool:
-        """It always does: outliers are found on them."""
+        """Always true: outliers are found on samples."""
         return True
+
+    def summary(self, report: StepReport) -> Text:
+        """Return what was smoothed."""
+        return description.summarize_smoothing(self)
+
+    def tags(self, report: StepReport) -> tuple[str, ...]:
+        """Return the method."""
+        return ("smoothquant",)

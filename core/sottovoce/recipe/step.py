@@ -10,6 +10,8 @@ from typing import Annotated, Any, ClassVar
 from pydantic import BaseModel, ConfigDict, Field
 
 from sottovoce.errors import PluginError
+from sottovoce.report import Figure, StepReport, Table
+from sottovoce.text.translations import Text
 
 BUILTIN = ("sottovoce.quantization.step", "sottovoce.experts.step")
 """Modules of core that define steps; plugins define more when they are imported."""
@@ -31,6 +33,9 @@ class Step(BaseModel):
     """Whether the step changes a model block by block: its hook then answers a
     :class:`~sottovoce.calibration.block_step.BlockStep`, and it shares one pass with such steps beside it."""
 
+    effect: ClassVar[Text | None] = None
+    """Fate of the parameters that the step's coverage counts, such as ``removed``; by default ``compressed``."""
+
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
         cls.name = re.sub(r"(?<!^)(?=[A-Z])", "_", cls.__name__).lower()
@@ -48,6 +53,22 @@ class Step(BaseModel):
         """The form that a YAML recipe has; defaults are written out, what is unset is not."""
         fields = self.model_dump(mode="json", exclude_none=True)
         return {"step": self.name, **{key: value for key, value in fields.items() if value not in ([], {})}}
+
+    def summary(self, report: StepReport) -> Text:
+        """Return one sentence on what the step did; like the next three, it travels in ``compression.json``."""
+        return Text(en=f"Applied the step {report.name}.", zh=f"执行了步骤 {report.name}。")
+
+    def tags(self, report: StepReport) -> tuple[str, ...]:
+        """Return words to find the model by on a hub."""
+        return ()
+
+    def tables(self, report: StepReport) -> tuple[Table, ...]:
+        """Return tables for the model card, such as of the report's ``details``."""
+        return ()
+
+    def figures(self, report: StepReport) -> tuple[Figure, ...]:
+        """Return the pictures for the model card among the files that the step wrote beside the weights."""
+        return ()
 
 
 def step_classes() -> Mapping[str, type[Step]]:

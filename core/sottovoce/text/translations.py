@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
+
 from pydantic import BaseModel, ConfigDict
 
 
@@ -22,3 +24,15 @@ class Text(BaseModel):
     def __str__(self) -> str:
         """Return the English text."""
         return self.en
+
+
+MODALITIES = MappingProxyType(
+    {
+        "all": Text(en="all tokens", zh="全部 token"),
+        "text": Text(en="text", zh="文本"),
+        "audio": Text(en="audio", zh="音频"),
+        "image": Text(en="image", zh="图像"),
+        "video": Text(en="video", zh="视频"),
+    }
+)
+"""Names of the kinds of samples and tokens."""

@@ -8,7 +8,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from sottovoce.errors import SamplesError
+from sottovoce.metrics.kinds import MetricKind
 from sottovoce.report import Metric
+from sottovoce.text.translations import Text
 
 if TYPE_CHECKING:
     import numpy as np
@@ -18,6 +20,68 @@ if TYPE_CHECKING:
 
     Times = NDArray[np.float64]
     """Start and end of each word, ``[words, 2]`` in seconds."""
+
+BOUNDARY_SHIFT = MetricKind(
+    name="boundary_shift_ms",
+    unit="ms",
+    better="lower",
+    label=Text(en="mean boundary shift from the reference", zh="相对参考标注的平均边界偏移"),
+    description=Text(
+        en="Accumulated average shift: mean distance of all starts and ends of words from the reference's.",
+        zh="累计平均偏移：所有词的起止时间与参考标注之间的平均距离。",
+    ),
+    headline=30,
+)
+BOUNDARY_AGREEMENT = MetricKind(
+    name="boundary_agreement",
+    unit="%",
+    kind="against_baseline",
+    better="higher",
+    label=Text(en="word boundaries equal to the base model's", zh="与基座模型一致的词边界"),
+    description=Text(
+        en="Share of the starts and ends of words that equal the base model's.",
+        zh="与基座模型相同的词起止时间所占比例。",
+    ),
+)
+SHIFT_FROM_BASELINE = MetricKind(
+    name="boundary_shift_from_baseline_ms",
+    unit="ms",
+    kind="against_baseline",
+    better="lower",
+    label=Text(en="mean boundary shift from the base model", zh="相对基座模型的平均边界偏移"),
+    description=Text(
+        en="Mean distance of all starts and ends of words from the base model's.",
+        zh="所有词的起止时间与基座模型之间的平均距离。",
+    ),
+)
+LARGEST_SHIFT = MetricKind(
+    name="boundary_shift_max_ms",
+    unit="ms",
+    kind="against_baseline",
+    better="lower",
+    label=Text(en="largest boundary shift from the base model", zh="相对基座模型的最大边界偏移"),
+    description=Text(
+        en="Largest distance of a start or an end of a word from the base model's.",
+        zh="词的起止时间与基座模型之间的最大距离。",
+    ),
+)
+ZERO_DURATION = MetricKind(
+    name="zero_duration_words",
+    unit="words",
+    better="lower",
+    label=Text(en="words of zero duration", zh="时长为零的词"),
+    description=Text(en="Words that begin and end at the same time.", zh="起止时间相同的词数。"),
+)
+WORDS_OFF = MetricKind(
+    name="words_off_by_1s",
+    unit="words",
+    better="lower",
+    label=Text(en="words off by more than 1 s", zh="偏差超过 1 秒的词"),
+    description=Text(
+        en="Words with a boundary more than a second from the reference's, or from the base model's without one.",
+        zh="与参考标注（没有时与基座模型）的边界相差超过 1 秒的词数。",
+    ),
+)
 
 TOLERANCE = 0.08
 """Seconds that a boundary may be off without anybody noticing; also the finest step of common aligners."""
@@ -66,7 +130,7 @@ def boundary_shift(times: Sequence[Times], references: Sequence[Times]) -> Metri
             "within_80_ms": _rounded(100 * np.mean(shifts <= TOLERANCE + SAME)),
         }
     value = 1000 * float(shifts.mean()) if len(shifts) else None
-    return Metric(name="boundary_shift_ms", value=value, unit="ms", details=details)
+    return BOUNDARY_SHIFT.measured(value, details=details)
 
 
 def agreement(times: Sequence[Times], before: Sequence[Times]) -> list[Metric]:
@@ -77,14 +141,9 @@ def agreement(times: Sequence[Times], before: Sequence[Times]) -> list[Metric]:
     if count := len(shifts):
         share, mean, largest = 100 * identical / count, 1000 * float(shifts.mean()), 1000 * float(shifts.max())
     return [
-        Metric(
-            name="boundary_agreement",
-            value=share,
-            unit="%",
-            details={"identical": identical, "boundaries": count},
-        ),
-        Metric(name="boundary_shift_from_baseline_ms", value=mean, unit="ms"),
-        Metric(name="boundary_shift_max_ms", value=largest, unit="ms"),
+        BOUNDARY_AGREEMENT.measured(share, details={"identical": identical, "boundaries": count}),
+        SHIFT_FROM_BASELINE.measured(mean),
+        LARGEST_SHIFT.measured(largest),
     ]
 
 
@@ -92,7 +151,7 @@ def zero_duration_words(times: Sequence[Times], silent: int = 0) -> Metric:
     """How many words begin and end at the same time; and how many samples the model said nothing of."""
     count = sum(int((each[:, 1] - each[:, 0] < SAME).sum()) for each in times)
     details = {"words": sum(len(each) for each in times)} | ({"without_hypothesis": silent} if silent else {})
-    return Metric(name="zero_duration_words", value=count, unit="words", details=details)
+    return ZERO_DURATION.measured(count, details=details)
 
 
 def words_off(times: Sequence[Times], others: Sequence[Times], against: str) -> Metric:
@@ -102,7 +161,7 @@ def words_off(times: Sequence[Times], others: Sequence[Times], against: str) -> 
     count = sum(int((np.abs(mine - other).max(axis=1, initial=0) > 1 + SAME).sum())
                 for mine, other in zip(times, others, strict=True))  # fmt: skip
     details = {"words": sum(len(each) for each in times), "against": against}
-    return Metric(name="words_off_by_1s", value=count, unit="words", details=details)
+    return WORDS_OFF.measured(count, details=details)
 
 
 def _shifts(times: Sequence[Times], others: Sequence[Times]) -> NDArray[np.float64]:

@@ -35,12 +35,6 @@ print(asr.generate(input="{{audio}}")[0]["text"])
 """
 
 
-_SERVING = """\
-from funasr_onnx import Paraformer  # or ContextualParaformer, SeacoParaformer, as the model's class is
-asr = Paraformer("{directory}", quantize=True)
-print(asr("{audio}"))
-"""
-
 PARAFORMER = Architecture(
     name="paraformer",
     matches=_names(*RECOGNIZERS),
@@ -86,7 +80,6 @@ PARAFORMER = Architecture(
             "steps": [{"step": "quantize", "bits": 8, "targets": [rf"re:encoder\..*({_ATTENTION}|{_FEED_FORWARD})"]}]
         },
     },
-    exports=("onnx",),
     card=CardFacts(
         pipeline_tag="automatic-speech-recognition",
         library_name="funasr",
@@ -96,7 +89,6 @@ PARAFORMER = Architecture(
             "hf": _usage('model="{repository}", hub="hf"'),
             "modelscope": _usage('model="{repository}", hub="ms"'),
         },
-        serving={"onnx": _SERVING},
         translations={"zh": CHINESE},
         packages=("sottovoce-paraformer", "funasr"),
     ),

@@ -16,6 +16,7 @@ from sottovoce import Metric, Recipe, Sample, Samples, Step, StepReport
 from sottovoce.errors import PluginError, RecipeError, UnknownModelError, UsageError
 from sottovoce.plugins.host import Host, PluginWarning
 from sottovoce.recipe.presets import PRESETS
+from sottovoce.text.translations import Text
 
 GOOD = """
 import sottovoce
@@ -56,7 +57,8 @@ def test_hook_sottovoce_compress(tmp_path: Path) -> None:
     model = sottovoce.load(make_model(tmp_path / "toy"), host=host)
     before = model.module.head.weight.clone()
     report = sottovoce.compress(model, {"steps": [{"step": "halve", "factor": 0.25}]}, host=host)
-    assert report.to_dict()["steps"] == [StepReport(step={"step": "halve", "factor": 0.25}).to_dict()]
+    summary = Text(en="Applied the step halve.", zh="执行了步骤 halve。")
+    assert report.to_dict()["steps"] == [StepReport(step={"step": "halve", "factor": 0.25}, summary=summary).to_dict()]
     assert model.module.head.weight.equal(before * 0.25)
 
 

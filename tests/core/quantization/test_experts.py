@@ -62,7 +62,7 @@ def rows_of(routed: Routed, number: int) -> int:
 def steps_of(experts: Experts, number: int, name: str) -> Tensor:
     layer = experts.get_submodule(f"{number}.{name}")
     assert isinstance(layer, PackedLinear)
-    return layer.steps()
+    return layer.qweight()
 
 
 def test_each_expert_is_rounded_by_gptq_on_its_own_tokens() -> None:
@@ -77,8 +77,8 @@ def test_each_expert_is_rounded_by_gptq_on_its_own_tokens() -> None:
             for name in names:
                 weight = expert.get_submodule(name).weight
                 assert isinstance(weight, Tensor)
-                _, grid = quantize_weight(weight, FOUR, GPTQ)
-                want = gptq(weight, moments(x), grid, gptq_module.GPTQ())
+                _, qparams = quantize_weight(weight, FOUR, GPTQ)
+                want = gptq(weight, moments(x), qparams, gptq_module.GPTQ())
                 # Sums are taken in another order, so that a value on a border may fall to the other side.
                 assert float((steps_of(experts, number, name) != want).float().mean()) < 0.002
             if "down_proj" in names:
@@ -102,8 +102,8 @@ def test_the_last_projection_is_rounded_by_what_the_first_two_became() -> None:
         hidden = whole[0].hidden(x)  # type: ignore[operator]
     weight = whole[0].get_submodule("down_proj").weight
     assert isinstance(weight, Tensor)
-    _, grid = quantize_weight(weight, FOUR, GPTQ)
-    want = gptq(weight, moments(hidden), grid, gptq_module.GPTQ())
+    _, qparams = quantize_weight(weight, FOUR, GPTQ)
+    want = gptq(weight, moments(hidden), qparams, gptq_module.GPTQ())
     assert float((steps_of(alone, 0, "down_proj") != want).float().mean()) < 0.002
     assert float((steps_of(experts, 0, "down_proj") != want).float().mean()) > 0.01
     assert isinstance(alone[0].get_submodule("up_proj"), nn.Linear)

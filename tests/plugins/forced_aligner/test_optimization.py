@@ -177,7 +177,7 @@ class Roundings:
         self.count, self._quantize = 0, onednn.quantize_rows
         monkeypatch.setattr(onednn, "quantize_rows", self)
 
-    def __call__(self, x: Tensor) -> onednn.RowActivations | None:
+    def __call__(self, x: Tensor) -> onednn.QuantizedRows | None:
         self.count += 1
         return self._quantize(x)
 
@@ -197,7 +197,7 @@ def int8_layers(count: int, strategy: Any = "token") -> list[nn.Module]:
             layer.weight.copy_(drawn(32, 64, dtype=torch.float32, seed=seed))
             layer.bias.copy_(drawn(32, dtype=torch.float32, seed=seed))
         qparams = compute_qparams(layer.weight.detach(), Scheme(activations="dynamic", strategy=strategy))
-        made.append(Int8Linear.from_quantized(layer, qparams.round(layer.weight.detach()), qparams))
+        made.append(Int8Linear.from_quantized(layer, qparams.quantize(layer.weight.detach()), qparams))
     return made
 
 

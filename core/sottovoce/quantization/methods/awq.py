@@ -30,7 +30,7 @@ class AWQ(Method):
     label = Text(en="AWQ", zh="AWQ")
     description = Text(
         en="Weights of inputs with large activations are scaled up before rounding; needs samples.",
-        zh="取整前放大激活值大的输入所对应的权重;需要样本。",
+        zh="舍入前放大激活值大的输入所对应的权重;需要样本。",
     )
     needs_samples = True
     scales_inputs = True
@@ -92,7 +92,7 @@ def search_factors(
         for weight, scheme in zip(weights, schemes, strict=True):
             scaled = weight.float() * factors
             qparams = compute_qparams(scaled.to(weight.dtype), scheme, search=search)
-            error += squared_error(weight, qparams.values(qparams.round(scaled)) / factors, hessian)
+            error += squared_error(weight, qparams.dequantize(qparams.quantize(scaled)) / factors, hessian)
         if best is None or error < best[0]:
             best = error, factors, power
     assert best is not None

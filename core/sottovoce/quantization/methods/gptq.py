@@ -32,7 +32,7 @@ class GPTQ(Method):
     label = Text(en="GPTQ", zh="GPTQ")
     description = Text(
         en="The error of each rounded column is compensated by the columns that follow; needs samples.",
-        zh="每一列取整的误差由其后的列补偿;需要样本。",
+        zh="每一列舍入的误差由其后的列补偿;需要样本。",
     )
     needs_samples = True
 
@@ -53,7 +53,7 @@ class GPTQ(Method):
 
     def quantize(self, weight: Tensor, qparams: QuantizationParams, hessian: Tensor | None) -> Tensor:
         """Round a weight by :func:`gptq`; to nearest without samples."""
-        return qparams.round(weight) if hessian is None else gptq(weight, hessian, qparams, self)
+        return qparams.quantize(weight) if hessian is None else gptq(weight, hessian, qparams, self)
 
 
 def gptq(weight: Tensor, hessian: Tensor, qparams: QuantizationParams, options: GPTQ) -> Tensor:

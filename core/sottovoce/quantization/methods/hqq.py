@@ -83,7 +83,7 @@ def _fit(qparams: QuantizationParams, target: Tensor, dtype: torch.dtype) -> Qua
 
     from sottovoce.runtime.qparams import QuantizationParams, stored_scale
 
-    quantized = qparams.round(target.flatten(1)).float().reshape(target.shape)
+    quantized = qparams.quantize(target.flatten(1)).float().reshape(target.shape)
     zero_point = qparams.zero_point
     if zero_point is not None:
         scheme = qparams.scheme
@@ -97,7 +97,7 @@ def _fit(qparams: QuantizationParams, target: Tensor, dtype: torch.dtype) -> Qua
 
 
 def _dequantized(qparams: QuantizationParams, groups: Tensor) -> Tensor:
-    return qparams.values(qparams.round(groups.flatten(1))).reshape(groups.shape)
+    return qparams.dequantize(qparams.quantize(groups.flatten(1))).reshape(groups.shape)
 
 
 def _cost(qparams: QuantizationParams, groups: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from sottovoce.text.translations import Text
 class RoundToNearest(Method):
     """Round every weight to the nearest value of its group's scale."""
 
-    label = Text(en="round to nearest", zh="就近取整")
+    label = Text(en="rounding to nearest", zh="就近舍入")
     description = Text(
         en="Every weight takes the nearest value; needs no samples.", zh="每个权重取最近的量化值;不需要样本。"
     )

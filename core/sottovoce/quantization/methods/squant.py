@@ -31,7 +31,7 @@ class SQuant(Method):
     label = Text(en="SQuant", zh="SQuant")
     description = Text(
         en="Weights are rounded up or down so that the errors of a row cancel out; needs no samples.",
-        zh="选择每个权重向上或向下取整,使一行的误差相互抵消;不需要样本。",
+        zh="选择每个权重向上或向下舍入,使一行的误差相互抵消;不需要样本。",
     )
 
     def quantize(self, weight: Tensor, qparams: QuantizationParams, hessian: Tensor | None) -> Tensor:
@@ -52,11 +52,11 @@ def squant(weight: Tensor, qparams: QuantizationParams) -> Tensor:
     """
     import torch
 
-    from sottovoce.runtime.qparams import in_cache
+    from sottovoce.runtime.qparams import row_chunks
 
     if weight.is_meta:
-        return qparams.round(weight)
-    return torch.cat([_rounded(weight[part], qparams.rows(part)) for part in in_cache(weight)])
+        return qparams.quantize(weight)
+    return torch.cat([_rounded(weight[part], qparams.rows(part)) for part in row_chunks(weight)])
 
 
 def _rounded(weight: Tensor, qparams: QuantizationParams) -> Tensor:

@@ -27,15 +27,20 @@ _warned: set[str] = set()
 
 Kernel = Callable[[Tensor], Tensor]
 """The product with one packed weight: float ``[..., in]`` to float32 ``[..., out]``."""
-RoundRows = Callable[[Tensor], "onednn.RowActivations | None"]
+RoundRows = Callable[[Tensor], "onednn.QuantizedRows | None"]
 
 
 class InputRange(NamedTuple):
-    """A calibrated range of 255 steps."""
+    """Calibrated range of an input, as its quantization parameters."""
 
     scale: float
     zero_point: int
-    """The step that is zero, -128 to 127."""
+    """Quantized value that stands for zero, -128 to 127."""
+
+    @classmethod
+    def of(cls, scale: Tensor | None, zero_point: Tensor | None) -> InputRange | None:
+        """Return the range that a layer stores; ``None`` where it stores none."""
+        return None if scale is None or zero_point is None else cls(scale.item(), int(zero_point.item()))
 
 
 class SharedRows:
@@ -47,9 +52,9 @@ class SharedRows:
     def __init__(self, readers: int) -> None:
         """Rows are let go after as many calls as there are readers."""
         self._readers = readers
-        self._kept: tuple[weakref.ref[Tensor], onednn.RowActivations, list[None]] | None = None
+        self._kept: tuple[weakref.ref[Tensor], onednn.QuantizedRows, list[None]] | None = None
 
-    def __call__(self, x: Tensor) -> onednn.RowActivations | None:
+    def __call__(self, x: Tensor) -> onednn.QuantizedRows | None:
         """As :func:`onednn.quantize_rows`."""
         kept = self._kept
         if kept is not None and kept[0]() is x:
@@ -162,7 +167,7 @@ def gpu_kernel(weight: int_mm.Weight, scheme: Scheme, inputs: tuple[Tensor, Tens
     return functools.partial(_int_mm, weight, int_mm.quantize_rows if scheme.strategy == "token" else int_mm.quantize)
 
 
-def _int_mm(weight: int_mm.Weight, quantize: Callable[[Tensor], int_mm.Activations], x: Tensor) -> Tensor:
+def _int_mm(weight: int_mm.Weight, quantize: Callable[[Tensor], int_mm.QuantizedActivations], x: Tensor) -> Tensor:
     return int_mm.linear(quantize(x), weight).view(*x.shape[:-1], -1)
 
 

@@ -37,7 +37,7 @@ class Weight:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Activations:
+class QuantizedActivations:
     """A quantized matrix: ``(values - zero_point) * scale``."""
 
     values: Tensor
@@ -65,15 +65,15 @@ def prepare(weight: Tensor, scale: Tensor, bias: Tensor | None = None, *, has_ze
     )
 
 
-def quantize_rows(x: Tensor) -> Activations:
+def quantize_rows(x: Tensor) -> QuantizedActivations:
     """Quantize every row ``[..., in]`` by its own range, with zero in the middle; as :func:`onednn.quantize_rows`."""
     x = x.reshape(-1, x.shape[-1])
     low, high = torch.aminmax(x, dim=-1, keepdim=True)
     scale = (torch.maximum(-low, high).float() / 127).to(x.dtype).float().clamp_(min=_TINY)
-    return Activations(_steps(x, scale.reciprocal(), None), scale, None)
+    return QuantizedActivations(_steps(x, scale.reciprocal(), None), scale, None)
 
 
-def quantize(x: Tensor) -> Activations:
+def quantize(x: Tensor) -> QuantizedActivations:
     """Quantize ``[..., in]`` by the range of its finite rows, of which zero is a step; as :func:`onednn.quantize`."""
     x = x.reshape(-1, x.shape[-1])
     lows, highs = (end.float() for end in torch.aminmax(x, dim=-1, keepdim=True))
@@ -84,10 +84,10 @@ def quantize(x: Tensor) -> Activations:
     scale = ((high - low) / 255).clamp_(min=_TINY)
     zero_point = (-low / scale).round_().clamp_(0, 255).sub_(128).to(torch.int32).view(1)
     scale = scale.float()
-    return Activations(_steps(x, scale.reciprocal(), zero_point), scale + marks, zero_point)
+    return QuantizedActivations(_steps(x, scale.reciprocal(), zero_point), scale + marks, zero_point)
 
 
-def quantize_by(x: Tensor, scale: Tensor, zero_point: Tensor) -> Activations:
+def quantize_by(x: Tensor, scale: Tensor, zero_point: Tensor) -> QuantizedActivations:
     """Quantize by a range that is known beforehand; what lies outside is clipped.
 
     Args:
@@ -97,10 +97,10 @@ def quantize_by(x: Tensor, scale: Tensor, zero_point: Tensor) -> Activations:
     """
     x, zero_point = x.reshape(-1, x.shape[-1]), zero_point.to(torch.int32)
     marks = _marks(*torch.aminmax(x, dim=-1, keepdim=True)).float()
-    return Activations(_steps(x, scale.reciprocal(), zero_point), scale + marks, zero_point)
+    return QuantizedActivations(_steps(x, scale.reciprocal(), zero_point), scale + marks, zero_point)
 
 
-def linear(x: Activations, weight: Weight) -> Tensor:
+def linear(x: QuantizedActivations, weight: Weight) -> Tensor:
     """``x @ weight.T + bias``: float32 ``[rows, out]``."""
     rows = len(x.values)
     values = functional.pad(x.values, (0, 0, 0, _FEWEST_ROWS - rows)) if rows < _FEWEST_ROWS else x.values
@@ -136,7 +136,9 @@ def _exact(rows: int, device: torch.device) -> bool:
         weight[0], x[0] = 127, -128
         want = (x + 3) @ weight.t()
         ones = torch.ones(rows, 1, device=device)
-        given = Activations(x.to(device, torch.int8), ones, torch.full((1,), -3, dtype=torch.int32, device=device))
+        given = QuantizedActivations(
+            x.to(device, torch.int8), ones, torch.full((1,), -3, dtype=torch.int32, device=device)
+        )
         prepared = prepare(weight.to(device, torch.int8), torch.ones(24, device=device), has_zero_point=True)
         return torch.equal(linear(given, prepared).cpu(), want.float())
 

@@ -55,7 +55,7 @@ class PackedWeight:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Activations:
+class QuantizedActivations:
     """A matrix quantized with one scale: ``(values - zero_point) * scale``."""
 
     values: Tensor
@@ -65,7 +65,7 @@ class Activations:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class RowActivations:
+class QuantizedRows:
     """A matrix quantized with a scale for each row: ``(values - 128) * scale``."""
 
     values: Tensor
@@ -91,7 +91,7 @@ def pack(weight: Tensor, scale: Tensor, bias: Tensor | None = None) -> PackedWei
     )
 
 
-def quantize(x: Tensor) -> Activations | None:
+def quantize(x: Tensor) -> QuantizedActivations | None:
     """Quantize a float tensor by its own range, to u8 with one scale and zero point.
 
     Zero is always a step of the scale. Rounds to the nearest step.
@@ -109,10 +109,10 @@ def quantize(x: Tensor) -> Activations | None:
     if not math.isfinite(scale):
         return None
     zero_point = min(255, max(0, round(-low / scale)))
-    return Activations(_quantizer()(x, scale, zero_point), scale, zero_point)
+    return QuantizedActivations(_quantizer()(x, scale, zero_point), scale, zero_point)
 
 
-def quantize_by(x: Tensor, scale: float, zero_point: int) -> Activations:
+def quantize_by(x: Tensor, scale: float, zero_point: int) -> QuantizedActivations:
     """Quantize a float tensor by a range that is known beforehand.
 
     Args:
@@ -121,20 +121,20 @@ def quantize_by(x: Tensor, scale: float, zero_point: int) -> Activations:
         zero_point: The step that is zero, 0 to 255.
     """
     x = x.reshape(-1, x.shape[-1]).float().contiguous()
-    return Activations(_quantizer()(x, scale, zero_point), scale, zero_point)
+    return QuantizedActivations(_quantizer()(x, scale, zero_point), scale, zero_point)
 
 
-def quantize_finite_by(x: Tensor, scale: float, zero_point: int) -> Activations | None:
+def quantize_finite_by(x: Tensor, scale: float, zero_point: int) -> QuantizedActivations | None:
     """:func:`quantize_by`, or ``None`` when a value is not finite."""
     if takes(x):
         from sottovoce.runtime.kernels import rows
 
         values = rows.quantize_by(x.reshape(-1, x.shape[-1]), scale, zero_point)
-        return None if values is None else Activations(values, scale, zero_point)
+        return None if values is None else QuantizedActivations(values, scale, zero_point)
     return quantize_by(x, scale, zero_point) if bool(torch.isfinite(x.sum(dtype=torch.float32))) else None
 
 
-def quantize_rows(x: Tensor) -> RowActivations | None:
+def quantize_rows(x: Tensor) -> QuantizedRows | None:
     """Quantize every row of a float tensor by its own range, to u8 with zero in the middle.
 
     Args:
@@ -148,7 +148,7 @@ def quantize_rows(x: Tensor) -> RowActivations | None:
         from sottovoce.runtime.kernels import rows
 
         found = rows.quantize(x)
-        return None if found is None else RowActivations(*found)
+        return None if found is None else QuantizedRows(*found)
     # Rounded to the dtype of the product first: it is then scaled back by the very number that it was divided by.
     scale = (_magnitude(x).float() / 127).to(x.dtype).clamp_(min=_TINY)
     # In float64, where finite numbers have a finite sum.
@@ -157,7 +157,7 @@ def quantize_rows(x: Tensor) -> RowActivations | None:
     # In place where the conversion made a copy: a second one this large may have to be fetched from the system.
     factors = scale.float().reciprocal()
     steps = x * factors if x.dtype == torch.float32 else x.float().mul_(factors)
-    return RowActivations(_quantizer()(steps.contiguous(), 1.0, 128), scale)
+    return QuantizedRows(_quantizer()(steps.contiguous(), 1.0, 128), scale)
 
 
 def _magnitude(x: Tensor) -> Tensor:
@@ -168,7 +168,7 @@ def _magnitude(x: Tensor) -> Tensor:
     return (x.view(torch.int16) & 0x7FFF).amax(-1, keepdim=True).view(torch.bfloat16)
 
 
-def linear_rows(x: RowActivations, weight: PackedWeight) -> Tensor:
+def linear_rows(x: QuantizedRows, weight: PackedWeight) -> Tensor:
     """``x @ weight.T + bias`` of rows that have a scale each: ``[rows, out]`` of the dtype of the scales."""
     total = unscaled_rows(x, weight)
     scale = x.scale.to(total.dtype)
@@ -178,7 +178,7 @@ def linear_rows(x: RowActivations, weight: PackedWeight) -> Tensor:
     return torch.addcmul(weight.bias.to(total.dtype), total, scale, out=total)
 
 
-def unscaled_rows(x: RowActivations, weight: PackedWeight) -> Tensor:
+def unscaled_rows(x: QuantizedRows, weight: PackedWeight) -> Tensor:
     """:func:`linear_rows` before the rows' scales and the bias, for a caller that applies them in a pass of its own."""
     dtype = torch.bfloat16 if x.scale.dtype == torch.bfloat16 else torch.float32
     total: Tensor = torch.ops.onednn.qlinear_pointwise.default(
@@ -187,7 +187,9 @@ def unscaled_rows(x: RowActivations, weight: PackedWeight) -> Tensor:
     return total
 
 
-def linear(x: Activations, weight: PackedWeight, *, relu: bool = False, dtype: torch.dtype = torch.float32) -> Tensor:
+def linear(
+    x: QuantizedActivations, weight: PackedWeight, *, relu: bool = False, dtype: torch.dtype = torch.float32
+) -> Tensor:
     """``x @ weight.T + bias``, on request with the negative set to zero.
 
     Args:
@@ -206,7 +208,7 @@ def linear(x: Activations, weight: PackedWeight, *, relu: bool = False, dtype: t
     return result
 
 
-def linear_add_(total: Tensor, x: Activations, weight: PackedWeight) -> Tensor:
+def linear_add_(total: Tensor, x: QuantizedActivations, weight: PackedWeight) -> Tensor:
     """``total += x @ weight.T + bias``, in the pass that writes the product.
 
     Args:
@@ -333,7 +335,7 @@ def _exact() -> bool:
     weight[0] = 127
     scale = torch.linspace(0.5, 2.0, 24)
     packed = pack(weight.to(torch.int8), scale, torch.ones(24))
-    x = Activations(rows.to(torch.uint8), 0.5, 3)
+    x = QuantizedActivations(rows.to(torch.uint8), 0.5, 3)
     want = ((rows - 3) @ weight.t()).float() * 0.5 * scale + 1
     total = torch.full_like(want, 2.0)
     return (

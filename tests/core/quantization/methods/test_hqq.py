@@ -56,10 +56,10 @@ def test_no_group_errs_more_than_by_rounding_to_nearest(
     weight = ((heavy_tailed if heavy else normal)(6, 64, seed=seed) + shift) * size
     steps, qparams = hqq(weight, scheme)
     nearest = compute_qparams(weight, scheme)
-    costs, nearest_costs = plain_costs(weight, steps, qparams), plain_costs(weight, nearest.round(weight), nearest)
+    costs, nearest_costs = plain_costs(weight, steps, qparams), plain_costs(weight, nearest.quantize(weight), nearest)
     assert (costs <= nearest_costs * (1 + 1e-4)).all()
     assert steps.dtype == torch.int8
-    assert steps.equal(qparams.round(weight))
+    assert steps.equal(qparams.quantize(weight))
     if qparams.zero_point is not None:
         assert qparams.zero_point.equal(qparams.zero_point.round())
         assert (scheme.lowest <= qparams.zero_point).all()
@@ -71,7 +71,7 @@ def test_weights_with_heavy_tails_err_less(scheme: Scheme) -> None:
     weight = heavy_tailed(64, 256)
     steps, qparams = hqq(weight, scheme)
     nearest = compute_qparams(weight, scheme)
-    found, by_rounding = plain_costs(weight, steps, qparams), plain_costs(weight, nearest.round(weight), nearest)
+    found, by_rounding = plain_costs(weight, steps, qparams), plain_costs(weight, nearest.quantize(weight), nearest)
     assert found.sum() < 0.98 * by_rounding.sum()
 
 
@@ -88,13 +88,13 @@ def test_zeros_and_constants_are_kept(scheme: Scheme) -> None:
     weight = torch.zeros(3, 64)
     weight[1], weight[2] = 0.5, -3.0
     steps, qparams = hqq(weight, scheme)
-    assert torch.allclose(qparams.values(steps), weight, rtol=1e-2)
+    assert torch.allclose(qparams.dequantize(steps), weight, rtol=1e-2)
 
 
 def test_one_input_is_no_trouble() -> None:
     weight = torch.tensor([[0.3], [-0.7]])
     steps, qparams = hqq(weight, Scheme(bits=8))
-    assert torch.allclose(qparams.values(steps), weight)
+    assert torch.allclose(qparams.dequantize(steps), weight)
 
 
 def test_a_weight_without_data_gives_steps_without_data() -> None:

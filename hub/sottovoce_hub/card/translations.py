@@ -1,4 +1,4 @@
-"""What a card says, in its language."""
+"""Short texts of a card in its language."""
 
 from __future__ import annotations
 
@@ -9,56 +9,54 @@ from importlib import resources
 
 import yaml
 
-from sottovoce_hub.card import figures
+from sottovoce.report import Metric, number_format
+from sottovoce.text.translations import Text
 from sottovoce_hub.card.markdown import Markdown, text
 
 LANGUAGES = ("en", "zh")
 
 
-class Wording:
+class Translations:
     """The short texts of one language; the long ones are in its template."""
 
-    def __init__(self, language: str, translations: Mapping[str, str] | None = None) -> None:
+    def __init__(self, language: str, family: Mapping[str, str] | None = None) -> None:
         """Read the texts.
 
         Args:
             language: ``en`` or ``zh``.
-            translations: What the model's family says in English, and the same in this language.
+            family: Sentences of the model's family in English, and the same in this language.
         """
         self.language = language
         self._texts = _texts(language)
-        self._sentences = {**_sentences(language), **(translations or {})}
+        self._sentences = {**_sentences(language), **(family or {})}
 
     def __call__(self, key: str, **values: object) -> Markdown:
-        """The text called ``key``, with its ``values``, which are escaped where they are not Markdown yet."""
+        """Return the text called ``key`` with its ``values``, which are escaped where they are not Markdown yet."""
         return Markdown(self._texts[key].format_map({name: text(value) for name, value in values.items()}))
 
-    def metric(self, name: str) -> Markdown:
-        """What a metric is called; its own name where it is not known here."""
-        kind = name.removeprefix("accuracy_")
-        if kind != name:
-            return self("metric_accuracy_of", kind=self.kind(kind))
-        return self(f"metric_{name}") if f"metric_{name}" in self._texts else text(name)
+    def label(self, label: Text) -> Markdown:
+        """Return a text that a step or a metric brought, in this language."""
+        return text(label.in_language(self.language))
 
-    def kind(self, name: str) -> Markdown:
-        """What a kind of token or sample is called."""
-        return self(f"kind_{name}") if f"kind_{name}" in self._texts else text(name)
+    def metric(self, metric: Metric) -> Markdown:
+        """Return the name of a metric for people; its own name where it brought none."""
+        return text(metric.name) if metric.label is None else self.label(metric.label)
 
     def value(self, number: float | None, unit: str) -> Markdown:
-        """A number with its unit, or that there is none."""
+        """Return a number with its unit, or that there is none."""
         if number is None:
             return self("not_measured")
         if unit == "bytes":
-            return Markdown(figures.size(number))
-        return Markdown(f"{figures.number(number)} {self.unit(unit)}".rstrip())
+            return Markdown(number_format.size(number))
+        return Markdown(f"{number_format.number(number)} {self.unit(unit)}".rstrip())
 
     def unit(self, unit: str) -> Markdown:
-        """What a unit is called."""
+        """Return the name of a unit."""
         key = f"unit_{unit.replace(' ', '_')}"
         return self(key) if key in self._texts else text(unit)
 
     def sentence(self, sentence: str) -> Markdown:
-        """A sentence of a report or a plugin in this language, as it is where no translation is known.
+        """Return a sentence of a report or a plugin in this language, unchanged where no translation is known.
 
         A sentence may begin with the name of a layer and a colon, which stay.
         """
@@ -67,9 +65,9 @@ class Wording:
         name, colon, rest = sentence.partition(": ")
         if colon and rest in self._sentences:
             return text(f"{name}{self._texts['colon']}{self._sentences[rest]}")
-        for pattern, made in _patterns(self.language):
-            if found := pattern.fullmatch(sentence):
-                return text(found.expand(made))
+        for pattern, translation in _patterns(self.language):
+            if match := pattern.fullmatch(sentence):
+                return text(match.expand(translation))
         return text(sentence)
 
 
@@ -89,4 +87,5 @@ def _sentences(language: str) -> Mapping[str, str]:
 
 @functools.cache
 def _patterns(language: str) -> tuple[tuple[re.Pattern[str], str], ...]:
-    return tuple((re.compile(pattern), made) for pattern, made in (_read(language).get("patterns") or {}).items())
+    patterns = _read(language).get("patterns") or {}
+    return tuple((re.compile(pattern), translation) for pattern, translation in patterns.items())
