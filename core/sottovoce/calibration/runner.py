@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 from sottovoce.calibration.activation_cache import ActivationCache
 from sottovoce.calibration.blocks import Block, blocks_of, room_for_activations, run_blocks
 from sottovoce.calibration.calibration import check_samples
-from sottovoce.calibration.resume import FinishedBlocks
+from sottovoce.calibration.resume import ResumableBlocks
 
 if TYPE_CHECKING:
     from sottovoce.calibration.calibration import Calibration
@@ -77,7 +77,7 @@ class SequentialRunner:
             directory = None
         if model.stream is not None and directory is None and steps and not self._observes:
             directory = model.stream.new_directory()
-        self._finished = FinishedBlocks(directory, calibration.key, model.rename)
+        self._finished = ResumableBlocks(directory, calibration.key, model.rename)
         self._seconds = [0.0 for _ in steps]
         self._done = 0
 

@@ -6,13 +6,13 @@ import dataclasses
 import json
 import os
 import re
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from sottovoce.errors import OutputError, UsageError
 from sottovoce.report import COMPRESSION_FILE, EvaluationReport, to_json
+from sottovoce.system.atomic_write import write_atomically
 
 TIMES = ("latency_ms", "rtf")
 """Metrics that say nothing when the machine was busy."""
@@ -86,14 +86,6 @@ def _data(evaluation: Mapping[str, Any]) -> Any:
 
 def _replace(path: Path, text: str) -> None:
     try:
-        with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=path.parent, prefix=".", delete=False) as file:
-            temporary = Path(file.name)
-            try:
-                file.write(text)
-                file.close()
-                temporary.chmod(path.stat().st_mode & 0o777)
-                temporary.replace(path)
-            finally:
-                temporary.unlink(missing_ok=True)
+        write_atomically(path, text)
     except OSError as error:
         raise OutputError(f"{path}: could not be written, it is as it was ({error.strerror or error})") from error

@@ -14,7 +14,7 @@ from hypothesis.strategies import floats, integers, sampled_from
 from torch import Tensor, nn
 
 from core.drawn import SCHEMES, linear, name_of, normal, rounded
-from sottovoce.calibration.resume import FinishedBlocks
+from sottovoce.calibration.resume import ResumableBlocks
 from sottovoce.errors import OutputError
 from sottovoce.recipe.scheme import Scheme
 from sottovoce.runtime.layers import empty, from_quantized, replace_
@@ -57,7 +57,7 @@ def preparing(module: nn.Module, schemes: Mapping[str, Scheme]) -> Callable[[Map
 
 
 def restore_(directory: Path, module: nn.Module, name: str, schemes: Mapping[str, Scheme], key: str = "key") -> Any:
-    return FinishedBlocks(directory, key).restore_(module, name, preparing(module, schemes))
+    return ResumableBlocks(directory, key).restore_(module, name, preparing(module, schemes))
 
 
 def output(module: nn.Module, name: str = "blocks.0") -> Tensor:
@@ -76,7 +76,7 @@ def finished(directory: Path) -> nn.Module:
         module.get_submodule("blocks.0.norm").weight.mul_(3)  # type: ignore[operator, union-attr]
     for name, scheme in SCHEME_OF.items():
         quantize_(module, name, scheme)
-    FinishedBlocks(directory, "key").keep(module, "blocks.0", FACTS)
+    ResumableBlocks(directory, "key").keep(module, "blocks.0", FACTS)
     return module
 
 
@@ -97,7 +97,7 @@ def test_a_block_comes_back_as_it_was_kept(tmp_path: Path) -> None:
 def test_a_block_may_be_a_layer(scheme: Scheme, tmp_path: Path) -> None:
     kept, made = make(), make()
     quantize_(kept, "head", scheme)
-    work = FinishedBlocks(tmp_path / "work", "key")
+    work = ResumableBlocks(tmp_path / "work", "key")
     work.keep(kept, "head", {"head": {"bits": 4}})
     assert restore_(tmp_path / "work", made, "head", {"head": scheme}) == {"head": {"bits": 4}}
     assert output(made, "head").equal(output(kept, "head"))
@@ -106,7 +106,7 @@ def test_a_block_may_be_a_layer(scheme: Scheme, tmp_path: Path) -> None:
 def test_layers_that_were_left_are_left(tmp_path: Path) -> None:
     module, made = make(), make()
     quantize_(module, "blocks.0.one", FOUR)
-    work = FinishedBlocks(tmp_path / "work", "key")
+    work = ResumableBlocks(tmp_path / "work", "key")
     work.keep(module, "blocks.0", {"blocks.0.one": {"bits": 4.6}})
     assert restore_(tmp_path / "work", made, "blocks.0", SCHEME_OF) == {"blocks.0.one": {"bits": 4.6}}
     assert isinstance(made.get_submodule("blocks.0.two"), nn.Linear)
@@ -138,9 +138,9 @@ def test_other_files_in_the_directory_are_nobody_s_to_remove(tmp_path: Path) -> 
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "1.jpg").touch()
     (tmp_path / "letter.txt").touch()
-    FinishedBlocks(tmp_path, "key")
+    ResumableBlocks(tmp_path, "key")
     finished(tmp_path)
-    FinishedBlocks(tmp_path, "another")
+    ResumableBlocks(tmp_path, "another")
     assert {path.name for path in tmp_path.rglob("*")} == {"photos", "1.jpg", "letter.txt"}
 
 
@@ -231,7 +231,7 @@ def test_a_block_with_another_blocks_tensors_is_done_again(
 ) -> None:
     other = make()
     quantize_(other, "blocks.0.one", FOUR)
-    FinishedBlocks(tmp_path / "other", "key").keep(other, "blocks.0", {"blocks.0.one": {}})
+    ResumableBlocks(tmp_path / "other", "key").keep(other, "blocks.0", {"blocks.0.one": {}})
     directory = copied(work, tmp_path / "work")
     (path,) = (tmp_path / "other").glob("*.safetensors")
     path.replace(directory / path.name)
@@ -248,7 +248,7 @@ def test_blocks_that_an_older_version_kept_are_removed(tmp_path: Path, caplog: p
 
 
 def test_a_whole_block_of_another_model_is_one_error(tmp_path: Path) -> None:
-    work, module = FinishedBlocks(tmp_path / "work", "key"), make()
+    work, module = ResumableBlocks(tmp_path / "work", "key"), make()
     work.keep(module, "blocks.0", {})
     other = make()
     other.get_submodule("blocks.0").register_buffer("more", torch.zeros(1))
@@ -264,7 +264,7 @@ def test_what_cannot_be_written_leaves_what_was_there(tmp_path: Path, monkeypatc
 
     monkeypatch.setattr("os.fsync", refuse)
     with pytest.raises(OutputError, match=r"work: could not be written \(the disk is gone\)"):
-        FinishedBlocks(tmp_path / "work", "key").keep(make(), "blocks.0", {})
+        ResumableBlocks(tmp_path / "work", "key").keep(make(), "blocks.0", {})
     assert not list((tmp_path / "work").glob("*.part"))
     made = make()
     assert restore_(tmp_path / "work", made, "blocks.0", SCHEME_OF) == FACTS
@@ -272,7 +272,7 @@ def test_what_cannot_be_written_leaves_what_was_there(tmp_path: Path, monkeypatc
 
 
 def test_without_a_directory_nothing_is_kept(tmp_path: Path) -> None:
-    work, module = FinishedBlocks(None, "key"), make()
+    work, module = ResumableBlocks(None, "key"), make()
     work.keep(module, "blocks.0", FACTS)
     assert work.restore_(module, "blocks.0", preparing(module, SCHEME_OF)) is None
     assert not list(tmp_path.iterdir())
@@ -286,7 +286,7 @@ def test_tensors_that_share_memory_are_kept(tmp_path: Path) -> None:
         block.two.weight = block.one.weight
     with torch.no_grad():
         kept.get_submodule("blocks.0.one").weight.mul_(2)  # type: ignore[operator, union-attr]
-    work = FinishedBlocks(tmp_path / "work", "key")
+    work = ResumableBlocks(tmp_path / "work", "key")
     work.keep(kept, "blocks.0", {})
     assert restore_(tmp_path / "work", made, "blocks.0", {}) == {}
     assert output(made).equal(output(kept))
