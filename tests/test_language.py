@@ -12,6 +12,17 @@ import pytest
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("core/sottovoce", "hub/sottovoce_hub", "plugins", "benchmarks", "examples")
 TO_DO = (
+    "benchmarks",
+    "examples",
+    "core/sottovoce/__init__.py",
+    "core/sottovoce/cli",
+    "core/sottovoce/data",
+    "core/sottovoce/errors.py",
+    "core/sottovoce/model.py",
+    "core/sottovoce/network",
+    "core/sottovoce/samples.py",
+    "core/sottovoce/system",
+    "core/sottovoce/text",
     "core/sottovoce/architecture.py",
     "core/sottovoce/calibration",
     "core/sottovoce/cli/align.py",
@@ -91,7 +102,7 @@ def named(tree: ast.Module) -> Iterator[tuple[int, str]]:
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             yield node.lineno, node.name
-        elif isinstance(node, ast.Attribute):
+        elif isinstance(node, ast.Attribute) and node.attr != "walk":  # os.walk
             yield node.lineno, node.attr
         elif isinstance(node, ast.ImportFrom):
             yield from ((node.lineno, alias.name) for alias in node.names)
