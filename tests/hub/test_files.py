@@ -55,7 +55,7 @@ def test_a_flipped_bit_is_not_published(small: Path) -> None:
     content[-1] ^= 1
     path.write_bytes(content)
     (small / "LICENSE").unlink()
-    with pytest.raises(PublishError, match=r"LICENSE is missing, model.safetensors is not what was written"):
+    with pytest.raises(PublishError, match=r"LICENSE is missing, model.safetensors has changed since it was written"):
         read_contents(small)
 
 

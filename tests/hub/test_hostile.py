@@ -156,7 +156,7 @@ def test_modelscopes_commit_that_would_be_a_path_stores_nothing(small: Path, tmp
                   "Revision": names_outside(hub.home)[number], "CommittedDate": 1}]  # fmt: skip
         form = {"Code": 200, "Success": True, "Data": {"Files": files}}
         hub.server.fail("refuse", "GET", "/repo/files", status=200, body=form, times=9)
-        with pytest.raises(SourceError, match=r"it tells of no commit that 'master' would be"):
+        with pytest.raises(SourceError, match=r"it does not say which commit 'master' is"):
             hub.pull()
         check_nothing_outside(hub)
 
@@ -175,7 +175,7 @@ def test_a_note_of_a_commit_that_is_none_is_not_followed(
 
 @pytest.mark.parametrize("revision", ["../../x", "/etc", "..", "a..b", "a\nb", "a b", "-x", "~root", "a" * 1000])
 def test_a_revision_that_is_no_name_of_one_is_wrong_use(hub: Hub, revision: str) -> None:
-    with pytest.raises(UsageError, match="is no name of a branch, a tag or a commit") as caught:
+    with pytest.raises(UsageError, match="is not a valid name of a branch, a tag or a commit") as caught:
         hub.pull(revision=revision)
     assert len(str(caught.value)) < LONGEST
     assert not hub.server.records

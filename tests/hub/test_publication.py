@@ -152,7 +152,7 @@ def test_a_private_repository_and_a_branch(small: Path, hub: HuggingFace) -> Non
 
 def test_a_damaged_directory_stays(small: Path, server: Loopback) -> None:
     (small / "config.yaml").write_text("model: Other\n", encoding="utf-8")
-    with pytest.raises(PublishError, match="config.yaml is not what was written"):
+    with pytest.raises(PublishError, match="config.yaml has changed since it was written"):
         push(small, NAME)
     assert server.records == []
 

@@ -108,7 +108,7 @@ def test_what_stays_damaged_is_an_error_and_leaves_nothing(running: Running, hom
     content[-1] ^= 1
     running.add({"model.safetensors": bytes(content)})
     [problem] = running.pull(home)
-    assert "alice/toy: damaged: model.safetensors is not what was written" in problem
+    assert "alice/toy: damaged: model.safetensors has changed since it was written" in problem
     assert not (home.parent / "pulled").exists()
     running.add({"model.safetensors": (running.small / "model.safetensors").read_bytes()})
     [report] = running.pull(home)

@@ -10,8 +10,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sottovoce.checkpoint.block_file import BlockFile, DamagedError, write_text
+from sottovoce.checkpoint.block_file import BlockFile, DamagedError
 from sottovoce.errors import OutputError
+from sottovoce.system.atomic_write import write_atomically
 
 if TYPE_CHECKING:
     import torch
@@ -21,7 +22,7 @@ _KEY = "key.json"
 _VERSION = 2
 """Version of the files; blocks of another version are removed."""
 _ANY = "[0-9a-f]" * 16
-_KINDS = ("safetensors", "json", "part")
+_KINDS = ("safetensors", "json", "part", "json.*.part")
 
 _log = logging.getLogger("sottovoce")
 
@@ -63,7 +64,7 @@ class ResumableBlocks:
         try:
             self._directory.mkdir(parents=True, exist_ok=True)
             if not (self._directory / _KEY).is_file():
-                write_text(self._directory / _KEY, self._key)
+                write_atomically(self._directory / _KEY, self._key)
             self.digests[name] = BlockFile(self.path(name), self._key).write(tensors, facts)
         except OSError as error:
             raise OutputError(f"{self._directory}: could not be written ({error})") from error

@@ -1,4 +1,4 @@
-"""Weights on disk: reading them strictly, writing them whole, proving that they are what was written."""
+"""Weights on disk: strict reading, atomic writing, and verification by digests."""
 
 from sottovoce.checkpoint.directory import new_directory
 from sottovoce.checkpoint.manifest import digests, verify

@@ -1,4 +1,4 @@
-"""One block's tensors on disk, with facts about it and the digests by which damage is seen."""
+"""Tensors and facts of one block on disk, with the digests that reveal damage."""
 
 from __future__ import annotations
 
@@ -11,31 +11,32 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sottovoce.checkpoint.shard_writer import write_file
+from sottovoce.system.atomic_write import write_atomically
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
 class DamagedError(Exception):
-    """A file is not as it was written."""
+    """The content of a file has changed since it was written."""
 
 
 @dataclass(frozen=True)
 class BlockFile:
-    """A safetensors file and, beside it, a JSON file that is written last: with both the block is finished.
+    """Safetensors file and a JSON file that is written after it; a block with both is finished.
 
-    A flipped bit, or the zeros that a power cut leaves behind a whole header, is not seen by reading tensors: the JSON
+    Reading tensors does not reveal a flipped bit, or zeros that a power cut leaves behind an intact header, so the JSON
     file holds their digest and its own.
     """
 
     path: Path
     """The safetensors file."""
     key: str
-    """What the block belongs to."""
+    """Identity of the work that the block belongs to."""
 
     @property
     def is_finished(self) -> bool:
-        """Whether both files were written, as far as their names tell."""
+        """If true, both files were written, by their names."""
         return self._facts.is_file()
 
     @property
@@ -56,7 +57,7 @@ class BlockFile:
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
             temporary.replace(self.path)
             block = json.dumps({"key": self.key, "tensors": digest, "facts": dict(facts)})
-            write_text(self._facts, json.dumps({"sha256": _sha256(block.encode()), "block": block}))
+            write_atomically(self._facts, json.dumps({"sha256": _sha256(block.encode()), "block": block}))
         finally:
             temporary.unlink(missing_ok=True)
         return digest
@@ -65,14 +66,14 @@ class BlockFile:
         """Return the sha256 of the tensors' file, the facts and the tensors.
 
         Raises:
-            DamagedError: One of them is not what was written, or of other work.
+            DamagedError: A file has changed since it was written, or belongs to other work.
         """
         from safetensors.torch import load
 
         try:
             form = json.loads(self._facts.read_bytes())
             block = json.loads(form["block"]) if form["sha256"] == _sha256(form["block"].encode()) else {}
-            # Read once: what is checked is what is used.
+            # Read once, so that the bytes that are used are the bytes that were checked.
             content = self.path.read_bytes()
         except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise DamagedError(self.path) from error
@@ -84,23 +85,6 @@ class BlockFile:
         """Remove both files, the facts first."""
         self._facts.unlink(missing_ok=True)
         self.path.unlink(missing_ok=True)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a small file that is there whole or not at all, after a power cut too.
-
-    Raises:
-        OSError: The file system refused; the file is as it was.
-    """
-    temporary = path.with_suffix(".part")
-    try:
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _sha256(content: bytes) -> str:

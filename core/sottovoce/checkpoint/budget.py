@@ -1,4 +1,4 @@
-"""Building a model without building more than its weights are for."""
+"""Limit on the tensors that building a model may create, derived from the size of its weights."""
 
 from __future__ import annotations
 
@@ -13,29 +13,30 @@ from torch.overrides import TorchFunctionMode
 from sottovoce.errors import CheckpointError
 
 _ROOM = 1 << 24
-"""Numbers that a model may make beside its weights, such as tables of positions."""
+"""Elements that a model may create besides its weights, such as position tables."""
 _FACTORIES = frozenset({torch.empty, torch.zeros, torch.ones, torch.full, torch.rand, torch.randn, torch.eye})
+_OPERATORS = ("add", "radd", "mul", "rmul", "sub", "rsub", "truediv", "rtruediv", "pow", "rpow")
 _ELEMENTWISE = frozenset(
-    getattr(torch.Tensor, name)
-    for name in ("add", "__add__", "__radd__", "mul", "__mul__", "__rmul__", "sub", "__sub__", "__rsub__", "div",
-                 "__truediv__", "__rtruediv__", "pow", "__pow__", "__rpow__")
-) | {torch.mul, torch.add, torch.sub, torch.div, torch.pow}  # fmt: skip
+    {getattr(torch.Tensor, f"__{name}__") for name in _OPERATORS}
+    | {getattr(torch.Tensor, name) for name in ("add", "mul", "sub", "div", "pow")}
+    | {torch.mul, torch.add, torch.sub, torch.div, torch.pow}
+)
 
 
 class BuildingBudget(TorchFunctionMode):
-    """Counts what is made while a model is built, and ends that before it takes the memory.
+    """Context that counts the tensors created while a model is built, and stops it before it fills the memory.
 
-    A configuration is a few words: ten more digits in it ask for a billion layers. The file of the weights says how
-    much there can be. Used as a context; it sees the thread that it is entered in alone.
+    A configuration is short: ten more digits in it ask for a billion layers. The size of the weights file bounds what a
+    valid configuration can ask for. The context counts the tensors of the thread that enters it only.
     """
 
     def __init__(self, where: object, tensors: int, size_bytes: int) -> None:
-        """Allow what weights of a size can be for.
+        """Set the limits by the size of the checkpoint.
 
         Args:
-            where: What to call the model in an error.
-            tensors: How many the checkpoint has.
-            size_bytes: What they take there; two weights of four bits are a byte.
+            where: Name of the model in an error.
+            tensors: Number of tensors in the checkpoint.
+            size_bytes: Their size there; two 4-bit weights take one byte.
         """
         super().__init__()
         self._where = where
@@ -46,10 +47,10 @@ class BuildingBudget(TorchFunctionMode):
     def __torch_function__(
         self, func: Callable[..., Any], types: Iterable[type], args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
-        """Count what a call is about to make, and make it.
+        """Count the elements that a call is about to create, and call it.
 
         Raises:
-            CheckpointError: That is more than the weights are for.
+            CheckpointError: A limit is exceeded.
         """
         given: dict[str, Any] = kwargs or {}
         if (numbers := _numbers(func, args, given)) is not None:
@@ -57,17 +58,17 @@ class BuildingBudget(TorchFunctionMode):
             self._numbers_left -= numbers if func in _FACTORIES else 0
             if self._calls_left < 0 or self._numbers_left < 0 or numbers > self._largest:
                 raise CheckpointError(
-                    f"{self._where}: the configuration describes a larger model than the weights are for; "
+                    f"{self._where}: the configuration describes a larger model than the weights belong to; "
                     "fetch the model again"
                 )
         return func(*args, **given)
 
 
 def _numbers(func: Callable[..., Any], args: tuple[Any, ...], given: Mapping[str, Any]) -> int | None:
-    """How many numbers a call makes; ``None`` for a call that makes no tensor of a size that it is told."""
+    """Return the number of elements that a call creates; ``None`` for a call whose size is not in its arguments."""
     try:
         if func is torch.arange:
-            return _steps(*args[:3], **{key: given[key] for key in ("start", "end", "step") if key in given})
+            return _range_length(*args[:3], **{key: given[key] for key in ("start", "end", "step") if key in given})
         if func in _FACTORIES:
             size = given.get("size", args)
             size = size[0] if len(size) and isinstance(size[0], list | tuple) else size
@@ -78,10 +79,10 @@ def _numbers(func: Callable[..., Any], args: tuple[Any, ...], given: Mapping[str
             shapes = [tuple(value.shape) for value in args if isinstance(value, torch.Tensor)]
             return math.prod(np.broadcast_shapes(*shapes))
     except (TypeError, ValueError, AttributeError, RuntimeError, ZeroDivisionError, OverflowError):
-        pass  # The call itself says what is wrong with it.
+        pass  # the call itself raises the error
     return None
 
 
-def _steps(start: float, end: float | None = None, step: float = 1) -> int:
+def _range_length(start: float, end: float | None = None, step: float = 1) -> int:
     first, last = (0.0, start) if end is None else (start, end)
     return max(0, math.ceil((last - first) / step))

@@ -1,4 +1,4 @@
-"""Which file of weights is meant, where a directory has several."""
+"""Choice of the weights file in a directory that has several."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ _FORM = re.compile(r".+\.(safetensors|pt|pth|pb|bin)(\.[\w-]+)?|.+\.(safetensors
 
 
 def weight_names(directory: Path) -> list[str]:
-    """The names of the files in a directory that may hold weights, or say which do."""
+    """Return the names of the files in a directory that may hold weights or an index of them."""
     return sorted(path.name for path in directory.iterdir() if _FORM.fullmatch(path.name) and path.is_file())
 
 
-def asked_weights(directory: Path, name: str) -> Path:
-    """The file of weights that was asked for by its name.
+def requested_weights(directory: Path, name: str) -> Path:
+    """Return the weights file of the given name.
 
     Raises:
-        UsageError: There is none of that name; lists those that there are.
+        UsageError: There is no such file; lists those that there are.
         SourceError: The name leaves the directory.
     """
     path = contained_path(directory, name, "weights")

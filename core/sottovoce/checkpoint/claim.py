@@ -1,4 +1,4 @@
-"""Who writes an output: one run at a time, which clears away what killed runs left there."""
+"""Claims on outputs: one run at a time writes an output, and removes the leftovers of killed runs."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ class _Holder:
 
 
 _holders: dict[Path, _Holder] = {}
-"""Who of this process's threads holds which output."""
+"""Threads of this process that hold an output, by the output's path."""
 _guard = threading.Lock()
 
 
 @contextlib.contextmanager
 def claim(path: Path) -> Iterator[None]:
-    """Hold the right to write ``path``; the thread that holds it already enters again.
+    """Hold the right to write ``path``; a thread may claim it again while it holds it.
 
-    Its parents are made, and removed where they stay empty. What runs that were killed left beside it is removed; an
-    output that one of them had just set aside is put back.
+    The parents of ``path`` are created, and removed if they stay empty. Leftovers of killed runs next to it are
+    removed; an output that such a run had set aside is restored.
 
     Raises:
         OutputError: Another process or thread holds it, which is named; or nothing can be written there.
@@ -59,19 +59,19 @@ def claim(path: Path) -> Iterator[None]:
 
 
 def is_claimed(path: Path) -> bool:
-    """Return whether this thread holds ``path``."""
+    """Return true if this thread holds ``path``."""
     with _guard, contextlib.suppress(OSError):  # the working directory may be gone
         return (holder := _holders.get(path.absolute())) is not None and holder.thread == threading.get_ident()
     return False
 
 
 def sibling(path: Path) -> Path:
-    """Return a new hidden name beside ``path``, which the next run removes when this one is killed."""
+    """Return a new hidden name next to ``path``, which the next run removes if this one is killed."""
     return _hidden(path, secrets.token_hex(4))
 
 
 def aside(path: Path) -> Path:
-    """Return a new hidden name for what ``path`` is until it is replaced; the next run puts it back."""
+    """Return a new hidden name for the old ``path`` during its replacement; the next run restores it if needed."""
     return _hidden(path, f"{secrets.token_hex(4)}.{_ASIDE}")
 
 
@@ -80,7 +80,7 @@ def _hidden(path: Path, kind: str) -> Path:
 
 
 def remove(directory: Path) -> str | None:
-    """Remove a directory and all that is in it, with folders that may not be written; return what was in the way."""
+    """Remove a directory with all its content, read-only folders included; return the problem if there is one."""
     for folder, _, _ in os.walk(directory):
         with contextlib.suppress(OSError):
             Path(folder).chmod(0o700)
@@ -102,7 +102,7 @@ def _locked(path: Path) -> Iterator[None]:
             missing += [parent for parent in path.parents if not parent.exists()]
             path.parent.mkdir(parents=True, exist_ok=True)
             with contextlib.suppress(FileNotFoundError):
-                aside(path).lstat()  # the longest name that will be needed
+                aside(path).lstat()  # the longest name that will be needed, which may be too long
             holder = lock.take()
         except OSError as error:
             raise OutputError(f"{path}: cannot be written ({error.strerror or error})") from error
@@ -119,7 +119,7 @@ def _locked(path: Path) -> Iterator[None]:
 
 
 def _clear(path: Path) -> None:
-    """Remove what runs left beside ``path`` that were killed: nobody else writes there now."""
+    """Remove the leftovers of killed runs next to ``path``: nobody else writes there now."""
     name = re.compile(re.escape(f".{path.name}.") + rf"[0-9a-f]{{8}}(\.{_ASIDE})?\.sottovoce")
     with contextlib.suppress(OSError):
         for entry in sorted(path.parent.iterdir()):
@@ -128,6 +128,6 @@ def _clear(path: Path) -> None:
                 continue
             if match[1] and not path.is_symlink() and not path.exists():
                 entry.rename(path)
-                _log.warning("%s: a run was killed while it replaced this; it is as it was before", path)
+                _log.warning("%s: a run was killed while replacing it; the old one was restored", path)
             else:
                 remove(entry)

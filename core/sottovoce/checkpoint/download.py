@@ -1,4 +1,4 @@
-"""Fetching a pinned revision of a repository to the cache; the directory is then loaded as any other."""
+"""Download of a pinned revision of a repository to the cache, from which it is loaded like any directory."""
 
 from __future__ import annotations
 
@@ -25,73 +25,74 @@ if TYPE_CHECKING:
     from sottovoce.model import LoadOptions, Repository
 
 IGNORED = ("*.py", "*.onnx", "*.msgpack", "*.h5", "*.gguf")
-"""Files of a repository that loading never needs: other formats, and code, which would not be run anyway."""
+"""Files of a repository that loading never needs: other formats, and code, which is never run."""
 
 Look = Callable[[Path], None] | None
 
 _REVISION = re.compile(r"(?![/.-])[^\s\x00-\x20\x7f~^:?*\[\\<>|\"]{1,200}")
-"""What may name a branch, a tag or a commit; the caches make paths of it."""
+"""Valid names of a branch, a tag or a commit; the caches build paths from them."""
 _LONGEST = 500
 
 
 def fetch(
     repository: Repository, options: LoadOptions, look: Callable[[Path], None] | None = None
 ) -> tuple[Path, Repository]:
-    """Download what is not in the cache yet, and compare it with the digests that were written with the model.
+    """Download the files that are not in the cache yet, and compare them with the digests in the model's report.
 
-    What differs is taken out of the cache and fetched once more: a download that was damaged on its way is mended.
+    Files that differ are removed from the cache and fetched once more, which repairs a damaged download.
 
     Args:
-        repository: Where the model is.
+        repository: The model's repository.
         options: The revision, the token and the cache.
-        look: Given the directory when it has no more than the configuration, before anything else is fetched; what it
-            raises ends the call.
+        look: Called with the directory when only the configuration is there, before anything else is fetched; an
+            exception that it raises ends the download.
 
     Returns:
         The directory, and the repository with the revision that was fetched.
 
     Raises:
-        UsageError: The revision is no name of one.
-        SourceError: The repository does not exist, may not be read, or there is no network and no cached copy; or the
-            hub gave nothing for too long.
+        UsageError: The revision is not a valid name.
+        SourceError: The repository does not exist or may not be read, there is no network and no cached copy, or the
+            hub sent nothing for too long.
         CheckpointError: Its files are not those that were published.
     """
     revision = options.revision or repository.revision
     if revision is not None and (not _REVISION.fullmatch(revision) or ".." in revision):
-        raise UsageError(f"{repository.id}: {shortened(repr(revision), 100)} is no name of a branch, a tag or a commit")
+        name = shortened(repr(revision), 100)
+        raise UsageError(f"{repository.id}: {name} is not a valid name of a branch, a tag or a commit")
     try:
         return _fetch(repository, options, look)
     except SottovoceError as error:
         if len(str(error)) <= _LONGEST:
             raise
-        # A name in a repository may be as long as it likes.
+        # Names in a repository may be of any length.
         raise type(error)(shortened(str(error), _LONGEST)) from None
 
 
 def _fetch(repository: Repository, options: LoadOptions, look: Look) -> tuple[Path, Repository]:
-    directory, found = _download(repository, options, look)
+    directory, fetched = _download(repository, options, look)
     problems = _problems(directory)
     if problems:
         forget(directory, problems)
         if not offline():
-            directory, found = _download(repository, options)
+            directory, fetched = _download(repository, options)
             problems = _problems(directory)
     if problems:
         forget(directory, problems)
         names = listed(f"{name} {problem}" for name, problem in problems.items())
         raise CheckpointError(
-            f"{repository.id}: damaged: {names}; it was taken out of the cache: fetch it again, and if it stays so, "
-            "tell its publisher"
+            f"{repository.id}: damaged: {names}; these files were removed from the cache: fetch the model again, "
+            "and if they are damaged again, tell its publisher"
         )
-    return directory, found
+    return directory, fetched
 
 
 def forget(directory: Path, names: Iterable[str]) -> None:
-    """Take files out of the cache, with what they are links to."""
+    """Remove files from the cache, and the files that they link to."""
     for name in names:
         path = contained_path(directory, name, "the digest of")
         if path.is_dir():
-            continue  # a digest's name may be anything
+            continue  # a digest's name may be that of a directory
         path.resolve().unlink(missing_ok=True)
         path.unlink(missing_ok=True)
 
@@ -107,7 +108,7 @@ def _download(repository: Repository, options: LoadOptions, look: Look = None) -
     def stalled(reason: str) -> SourceError:
         return SourceError(
             f"{repository.id}: could not be fetched from {repository.hub}: {reason}; check the network, and run it "
-            "again: what has come is kept"
+            "again: finished downloads are kept"
         )
 
     try:
@@ -119,7 +120,7 @@ def _download(repository: Repository, options: LoadOptions, look: Look = None) -
         client = "modelscope" if repository.hub == "modelscope" else "huggingface-hub"
         raise SourceError(f"{repository.id}: {error.name} is not installed; pip install {client}") from None
     except Exception as error:
-        # The clients raise a wide family of errors, some with the whole response in them, and that with our request.
+        # The clients raise many kinds of errors, some of which quote the whole response and our request.
         tokens = own_tokens(options.token)
         reason = (shown(error, tokens) or type(error).__name__).rstrip(".")
         raise SourceError(
@@ -130,9 +131,9 @@ def _download(repository: Repository, options: LoadOptions, look: Look = None) -
 
 
 def offline() -> bool:
-    """Whether the user forbids the network (``HF_HUB_OFFLINE`` or ``TRANSFORMERS_OFFLINE``)."""
-    return any(os.environ.get(name, "").upper() in {"1", "ON", "YES", "TRUE"} for name in
-               ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"))  # fmt: skip
+    """Return true if the user forbids the network (``HF_HUB_OFFLINE`` or ``TRANSFORMERS_OFFLINE``)."""
+    names = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
+    return any(os.environ.get(name, "").upper() in {"1", "ON", "YES", "TRUE"} for name in names)
 
 
 def _look_first(snapshot: Callable[[list[str] | None], Path], look: Callable[[Path], None]) -> None:
@@ -163,7 +164,7 @@ def _from_hugging_face(repository: Repository, options: LoadOptions, look: Look 
             ignore_patterns=[*IGNORED, *LEAVING],
             library_name="sottovoce",
         )
-        # The cache names a snapshot's folder by its commit; what is fetched next is of the same.
+        # The cache names a snapshot's folder by its commit; the next download is pinned to it.
         revision = Path(directory).name
         return Path(directory)
 
@@ -183,7 +184,7 @@ def _check_hugging_face(name: str, revision: str | None, token: str | None) -> N
     except SottovoceError:
         raise
     except Exception:
-        # The client comes to the same, and knows what is in its cache.
+        # The client meets the same error, and can fall back to its cache.
         return
     check_listing(names, name)
 
@@ -196,7 +197,7 @@ def _from_modelscope(repository: Repository, options: LoadOptions, look: Look = 
 
     revision = options.revision or repository.revision or "master"
     cache = Path(options.cache_dir or get_default_config().cache_dir)
-    # Its cache names a snapshot by what was asked for; which commit a branch was, we note beside the snapshots.
+    # Its cache names a snapshot by the requested revision, so the commit of a branch is stored next to the snapshots.
     pin = cache / "models" / repository.id.replace("/", "--") / "refs" / revision.replace("/", "--")
     commit, cached_only = revision, offline()
     hub = attend(HubApi(token=options.token))
@@ -219,7 +220,7 @@ def _from_modelscope(repository: Repository, options: LoadOptions, look: Look = 
             cache_dir=cache,
             local_files_only=cached_only,
             allow_patterns=patterns,
-            # The client lists once more, and joins what it is told then.
+            # The client lists the files once more, and joins their names to paths.
             ignore_patterns=[*IGNORED, *LEAVING],
         )
 
@@ -233,26 +234,26 @@ def _from_modelscope(repository: Repository, options: LoadOptions, look: Look = 
 
 
 def _pinned(pin: Path) -> str:
-    """The commit that was noted of a branch.
+    """Read the commit that was stored for a branch.
 
     Raises:
-        SourceError: What is noted is none: it becomes part of a path.
+        SourceError: The file does not hold a commit's id, which becomes part of a path.
     """
-    noted = pin.read_bytes()[:100].decode("ascii", "replace").strip()
-    if not COMMIT.fullmatch(noted):
+    commit = pin.read_bytes()[:100].decode("ascii", "replace").strip()
+    if not COMMIT.fullmatch(commit):
         raise SourceError(f"{pin}: does not hold a commit's id; remove it, and fetch the model again")
-    return noted
+    return commit
 
 
 def _modelscope_commit(hub: HubApi, name: str, revision: str) -> str:
-    """The commit that a branch or a tag is: the newest of those that last changed its files, whose names are checked.
+    """Return the commit of a branch or a tag: the newest that changed one of its files, whose names are checked.
 
-    ModelScope tells no other; the files at that commit are those of the branch, whatever is pushed meanwhile.
+    ModelScope reports no other; the files at that commit are those of the branch, whatever is pushed meanwhile.
     """
     files = hub.legacy.list_repo_files(name, "model", revision=revision)
     if not files:
-        # ModelScope answers so for a revision that there is not.
-        raise LookupError(f"it has no revision {revision!r}, or nothing is in it")
+        # ModelScope answers this for a revision that does not exist.
+        raise LookupError(f"it has no revision {revision!r}, or the revision is empty")
     check_listing((file.get("Path") or file.get("path") or file.get("Name") for file in files), name)
     if COMMIT.fullmatch(revision):
         return revision
@@ -262,5 +263,5 @@ def _modelscope_commit(hub: HubApi, name: str, revision: str) -> str:
         if COMMIT.fullmatch(str(file.get("Revision")))
     ]
     if not commits:
-        raise LookupError(f"it tells of no commit that {revision!r} would be")
+        raise LookupError(f"it does not say which commit {revision!r} is")
     return max(commits)[1]

@@ -1,4 +1,4 @@
-"""Weights that are numbers, and scales that are positive: what is not is told before any work, by its name."""
+"""Checks that weights are finite and scales positive, before any work."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 _SCALES = ("weight_scale", "input_scale")
-"""What compressed-tensors calls the scales of a quantized layer."""
+"""Names of a quantized layer's scales in compressed-tensors."""
 
 
 def require_finite(module: nn.Module) -> None:
-    """Look through a module's state; what is not in memory is left out.
+    """Check a module's state; tensors on the device ``meta`` are left out.
 
     Raises:
         NotFiniteError: A parameter or a scale is infinite or not a number, a scale is not positive, or a buffer is not
@@ -33,17 +33,17 @@ def require_finite(module: nn.Module) -> None:
 
 
 def refuse_infinite(tensors: Iterable[tuple[str, Tensor]]) -> None:
-    """Look through tensors by name.
+    """Check tensors by name.
 
     Raises:
-        NotFiniteError: One is infinite or not a number, or is a scale that is not positive; names it.
+        NotFiniteError: A tensor is infinite or NaN, or is a scale that is not positive; names it.
     """
     import torch
 
     for name, tensor in tensors:
         if not _is_float(tensor):
             continue
-        # Both ends of the range: one pass, and neither hides a value that is not a number.
+        # One pass gives both ends of the range, and NaN makes either end NaN.
         low, high = torch.aminmax(tensor.detach())
         if not (low.isfinite() and high.isfinite()):
             raise _error(name)
@@ -53,11 +53,11 @@ def refuse_infinite(tensors: Iterable[tuple[str, Tensor]]) -> None:
 
 
 def _is_float(tensor: Tensor) -> bool:
-    """Whether a tensor is in memory and of a kind that can be compared; eight-bit floats cannot."""
+    """Return true if a tensor is in memory and comparable, which 8-bit floats are not."""
     return tensor.is_floating_point() and tensor.element_size() > 1 and not tensor.is_meta and tensor.numel() > 0
 
 
 def _error(name: str, quality: str = "finite") -> NotFiniteError:
-    layer, _, own = name.rpartition(".")
-    what = f"the {own} of the layer {layer!r}" if layer else f"the tensor {name!r}"
+    layer, _, attribute = name.rpartition(".")
+    what = f"the {attribute} of the layer {layer!r}" if layer else f"the tensor {name!r}"
     return NotFiniteError(f"{what} is not {quality}; the model is damaged")

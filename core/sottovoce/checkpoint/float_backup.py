@@ -1,4 +1,4 @@
-"""Float layers as they were before they were quantized, on disk, for the few that must become precise again."""
+"""Backup on disk of layers before quantization, from which a few are restored to higher precision."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 
 class FloatBackup:
-    """Keeps float linear layers in a temporary directory until it is closed."""
+    """Store of float linear layers in a temporary directory, which is removed when it is closed."""
 
     def __init__(self) -> None:
-        """Keep nothing yet."""
+        """Create the directory."""
         self._folder = tempfile.TemporaryDirectory(prefix="sottovoce-float-backup-")
         self._numbers: dict[str, int] = {}
 
@@ -37,10 +37,10 @@ class FloatBackup:
             raise OutputError(f"{self._folder.name}: could not be written ({error})") from error
 
     def restore(self, name: str) -> nn.Linear:
-        """The layer as it was kept.
+        """Return the layer as it was stored.
 
         Raises:
-            KeyError: It was not kept.
+            KeyError: It was not stored.
         """
         from safetensors.torch import load_file
         from torch import nn
@@ -52,7 +52,7 @@ class FloatBackup:
         return layer.requires_grad_(False).eval()
 
     def has(self, name: str) -> bool:
-        """Whether the layer was kept."""
+        """Return true if the layer was stored."""
         return name in self._numbers
 
     def close(self) -> None:

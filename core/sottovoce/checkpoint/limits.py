@@ -1,6 +1,6 @@
-"""Numbers that a configuration may hold: what lies beyond them would fill a memory, or end a process, before any check.
+"""Bounds of the numbers in a configuration; larger ones would fill the memory or end the process before any check.
 
-The bounds are far beyond every published model; they keep apart what is large from what is a mistake or an attack.
+The bounds are far beyond every published model; they separate large models from mistakes and attacks.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from sottovoce.errors import SourceError
 from sottovoce.text.plain_text import one_line
 
 Limits = Mapping[str, tuple[float, float]]
-"""Pattern of a whole key to the least and the largest number under it; the first that fits counts.
+"""Least and largest number by pattern of a whole key; the first pattern that matches counts.
 
-Under a key that is written out, and not by its end (``.*``), there is a number and nothing else.
+Under a key that is given in full, not by its end (``.*``), only a number is valid.
 """
 
 ANY = 2.0**40
-"""What no number of a configuration is beyond."""
+"""Bound of all other numbers."""
 
 LIMITS: Limits = {
     r".*(theta|seed|model_max_length)": (-1e300, 1e300),
-    # Audio and pictures, as the classes of transformers that prepare them call it.
+    # Audio and images, by the names in transformers' processors.
     r"sampling_rate": (1_000, 400_000),
     r"n_fft|win_length": (16, 65_536),
     r"hop_length": (1, 65_536),
@@ -38,7 +38,7 @@ LIMITS: Limits = {
     r"(min|max)_frames|fps": (0, 100_000),
     r"timestamp_segment_time": (1, 10_000),
     r"image_std": (1e-6, 1e6),
-    # Generating.
+    # Generation.
     r"num_beams|num_beam_groups|num_return_sequences": (1, 64),
     r"(min|max)(_new)?_(length|tokens)": (0, 1e7),
     # Models.
@@ -47,19 +47,19 @@ LIMITS: Limits = {
     r".*(_eps|epsilon)": (0, 0.1),
     r".*(size|dim|positions|d_model|window|heads|channels|chunksize|intermediate)": (-1, 2**24),
 }
-"""For every configuration of a transformers model, its processor and its generation."""
+"""Bounds for all configurations of a transformers model, its processor and its generation."""
 
 
 def check_numbers(config: Mapping[str, Any], path: Path, limits: Limits = LIMITS) -> None:
-    """Compare the numbers of a configuration with what they may be, at any depth.
+    """Check that the numbers of a configuration, at any depth, are within their bounds.
 
     Args:
-        config: What the file holds.
+        config: Content of the file.
         path: The file, for the error.
         limits: Bounds by key; numbers of a list have the bounds of its key.
 
     Raises:
-        SourceError: A number is out of bounds, or there is a word in its place; names it.
+        SourceError: A number is out of bounds or replaced by text; names it.
     """
     patterns = [(re.compile(pattern), bounds) for pattern, bounds in limits.items()]
     for place, _, value in entries(config):
@@ -67,7 +67,7 @@ def check_numbers(config: Mapping[str, Any], path: Path, limits: Limits = LIMITS
         known = next(((pattern.pattern, bounds) for pattern, bounds in patterns if pattern.fullmatch(key)), None)
         if isinstance(value, bool) or not isinstance(value, int | float):
             if isinstance(value, bool | str) and known and not known[0].startswith(".*"):
-                raise SourceError(f"{path}: {one_line(place, 60)} is {one_line(repr(value), 40)}, which is no number")
+                raise SourceError(f"{path}: {one_line(place, 60)} is {one_line(repr(value), 40)}, not a number")
             continue
         low, high = known[1] if known else (-ANY, ANY)
         if not low <= value <= high:

@@ -1,4 +1,4 @@
-"""A file that one process at a time holds, and that says which."""
+"""Lock file that one process at a time holds, and that names its holder."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ except ImportError:  # Windows
 
 
 class LockFile:
-    """A file whose holder has the system's lock on it, which the system takes back when the process ends, however.
+    """File whose holder has the system's lock on it; the system releases it when the process ends in any way.
 
-    Where a file system has no locks, what the file says of its holder counts.
+    If a file system has no locks, the holder named in the file counts.
     """
 
     def __init__(self, path: Path) -> None:
-        """Name the file; it is made when it is taken, and removed when it is released."""
+        """Name the file, which is created by :meth:`take` and removed by :meth:`release`."""
         self._path = path
         self._descriptor: int | None = None
 
     def take(self) -> str | None:
-        """Take the file, and return ``None``; or who holds it.
+        """Take the file and return ``None``, or return the name of its holder.
 
         Raises:
-            OSError: It cannot be made.
+            OSError: The file cannot be created.
         """
         while True:
             descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
@@ -44,13 +44,13 @@ class LockFile:
                     os.pwrite(descriptor, json.dumps(_this_process()).encode(), 0)
                     self._descriptor = descriptor
                     return None
-                # Its holder ended, and removed it, after it was opened here.
+                # Its holder ended and removed it after it was opened here.
             finally:
                 if self._descriptor is None:
                     os.close(descriptor)
 
     def release(self) -> None:
-        """Remove the file, and let go of it; nothing where it was not taken."""
+        """Remove the file and release the lock, if it was taken."""
         if self._descriptor is None:
             return
         with contextlib.suppress(OSError):
@@ -60,7 +60,7 @@ class LockFile:
 
 
 def _is_free(descriptor: int) -> bool:
-    """Whether nobody holds the file, which is this process's then."""
+    """Lock the file if nobody holds it, and return true if this process holds it now."""
     if fcntl is not None:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -85,7 +85,7 @@ def _this_process() -> dict[str, Any]:
 
 
 def _read(descriptor: int) -> dict[str, Any]:
-    """What the file says of its holder; empty while it is not written."""
+    """Read the holder from the file; empty while it is not written."""
     try:
         form = json.loads(os.pread(descriptor, 1000, 0))
     except (OSError, ValueError, RecursionError):
@@ -94,7 +94,7 @@ def _read(descriptor: int) -> dict[str, Any]:
 
 
 def _lives(holder: dict[str, Any]) -> bool:
-    """Whether a process is there still; of another machine's nothing is known, and it counts as living."""
+    """Return true if the holder still runs; a process of another machine counts as running."""
     if holder.get("machine") != platform.node():
         return bool(holder)
     try:

@@ -1,4 +1,4 @@
-"""Paths of somebody's machine in files that are given away: nothing that is written or published holds one."""
+"""Search for paths of the user's machine in files that are written or published, so that none leaks."""
 
 from __future__ import annotations
 
@@ -14,36 +14,36 @@ from sottovoce.checkpoint.plain_data import parse_json, parse_yaml
 from sottovoce.checkpoint.safe_config import entries
 
 LARGEST = 20_000_000
-"""Bytes; longer files are weights, and are not read."""
+"""Bytes; longer files are weights and are not searched."""
 
 _BINARY = (".safetensors", ".onnx", ".png", ".data", ".model")
 _VOCABULARY = re.compile(r"(tokenizer|vocab|tokens|added_tokens|merges|spiece)\b.*\.(json|txt)")
-"""Files of words, among which ``/tmp`` and ``/home/user`` are words."""
+"""Vocabulary files, in which ``/tmp`` and ``/home/user`` may be entries."""
 
 _WHOLE = re.compile(r"(file:/{2,3}.+|~[\\/].+|[A-Za-z]:[\\/].+|\\\\[^\\]+\\.+|(/[^/\n]+){2,}/?)")
-"""A text that is an absolute path and nothing else."""
+"""Texts that are an absolute path and nothing else."""
 _USER = re.compile(r"(?<![\w.])(/home/[^/\s\"']+/|/Users/[^/\s\"']+/|[A-Za-z]:[\\/]+Users[\\/]+)\S*")
 
 
 def machine_roots(*directories: Path) -> tuple[str, ...]:
-    """The directories that give a machine away: the user's, the temporary one, the working one, and those given."""
+    """Return directories that identify a machine: the user's, the temporary, the working one, and ``directories``."""
     known: list[Path] = [Path(tempfile.gettempdir()), Path.cwd(), *directories]
-    with contextlib.suppress(RuntimeError):  # A user without a home gives none away.
+    with contextlib.suppress(RuntimeError):  # a user without a home directory
         known.append(Path.home())
-    texts = {str(path) for each in known for path in (each.absolute(), each.resolve())}
+    texts = {str(path) for directory in known for path in (directory.absolute(), directory.resolve())}
     return tuple(sorted(text for text in texts if _depth(text) > 0))
 
 
 def find_path(name: str, content: bytes, roots: Sequence[str]) -> tuple[str, str] | None:
-    """Look for a path of a machine in a file.
+    """Search a file for a path of a machine.
 
     Args:
-        name: The file's.
-        content: What it holds.
-        roots: From :func:`machine_roots`.
+        name: Name of the file.
+        content: Content of the file.
+        roots: Directories from :func:`machine_roots`.
 
     Returns:
-        Where it stands, a key or a line, and the path; ``None`` where there is none, and for files of no text.
+        The place, a key or a line, and the path; ``None`` if there is no path or the file is not text.
     """
     if len(content) > LARGEST or name.endswith(_BINARY):
         return None
@@ -51,20 +51,20 @@ def find_path(name: str, content: bytes, roots: Sequence[str]) -> tuple[str, str
         text = content.decode("utf-8")
     except UnicodeDecodeError:
         return None
-    words = _VOCABULARY.fullmatch(PurePosixPath(name).name) is not None
-    form = None if words else _parsed(name, text)
+    vocabulary = _VOCABULARY.fullmatch(PurePosixPath(name).name) is not None
+    form = None if vocabulary else _parsed(name, text)
     if form is not None:
         return next(_in_form(form, roots), None)
-    deep = tuple(root for root in roots if not words or _depth(root) > 1)
+    deep = tuple(root for root in roots if not vocabulary or _depth(root) > 1)
     for number, line in enumerate(text.splitlines(), start=1):
-        # JSON doubles what separates the parts of a path of Windows.
-        if met := _below(line, deep) or _below(line.replace("\\\\", "\\"), deep):
-            return f"line {number}", met
+        # JSON doubles the backslashes of a Windows path.
+        if path := _below(line, deep) or _below(line.replace("\\\\", "\\"), deep):
+            return f"line {number}", path
     return None
 
 
 def is_path(value: str) -> bool:
-    """Whether a text is an absolute path and nothing else, by the rules of POSIX or of Windows."""
+    """Return true if a text is an absolute path and nothing else, by the rules of POSIX or of Windows."""
     return _WHOLE.fullmatch(value) is not None
 
 
@@ -75,8 +75,8 @@ def _in_form(form: Any, roots: Sequence[str]) -> Iterator[tuple[str, str]]:
                 continue
             if is_path(text):
                 yield place, text
-            elif met := _below(text, roots):
-                yield place, met
+            elif path := _below(text, roots):
+                yield place, path
             elif user := _USER.search(text):
                 yield place, user[0]
 
@@ -88,34 +88,34 @@ def _parsed(name: str, text: str) -> Any:
         if name.endswith((".yaml", ".yml")):
             return parse_yaml(text)
     except ValueError:
-        pass  # What cannot be parsed is searched as text.
+        pass  # a file that cannot be parsed is searched as text
     return None
 
 
 def _below(text: str, roots: Sequence[str]) -> str | None:
-    """The first path in a text that lies in one of the roots."""
+    """Return the first path in a text that lies in one of the roots."""
     if not any(root in text for root in roots):
         return None
-    met = _pattern(tuple(roots)).search(text)
-    return met[0] if met else None
+    match = _pattern(tuple(roots)).search(text)
+    return match[0] if match else None
 
 
 @functools.cache
 def _pattern(roots: tuple[str, ...]) -> re.Pattern[str]:
-    # A root of one part, such as /tmp, is a word too; below it something must be named.
+    # A root of one part, such as /tmp, may be an ordinary word; it counts only with a name below it.
     ends = (re.escape(root) + (r"(?=[/\\]\w|$)" if _depth(root) == 1 else r"(?![\w-])") for root in roots)
     return re.compile(rf"(?<![\w./\\])({'|'.join(ends)})[^\s\"'<>|]*")
 
 
 def _depth(path: str) -> int:
-    """How many names a path has below the root."""
+    """Return the number of names that a path has below the root."""
     kind = PureWindowsPath if re.match(r"[A-Za-z]:|\\\\", path) else PurePosixPath
     return len(kind(path).parts) - 1
 
 
 def refused_paths(files: Iterable[tuple[str, bytes]], roots: Sequence[str]) -> str | None:
-    """What to say of the first file that holds a path of a machine; ``None`` where none does."""
+    """Return a message about the first file that holds a path of a machine; ``None`` if none does."""
     for name, content in files:
-        if met := find_path(name, content, roots):
-            return f"{name}: {met[0]} holds {met[1][:200]!r}, a path of a machine"
+        if match := find_path(name, content, roots):
+            return f"{name}: {match[0]} holds {match[1][:200]!r}, a path of a machine"
     return None

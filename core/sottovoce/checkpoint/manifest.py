@@ -1,4 +1,4 @@
-"""The sha256 of every file of a directory: safetensors does not notice a flipped bit, this does."""
+"""Digests (sha256) of the files of a directory, which reveal a flipped bit that safetensors does not notice."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from sottovoce.report import COMPRESSION_FILE
 
 _READ = re.compile(r".+\.(json|ya?ml|jinja|model|mvn)|(vocab|merges|tokens)\b.*|(seg|jieba)_.*dict\w*", re.IGNORECASE)
 _WEIGHTS = re.compile(r".+\.(safetensors|bin|pt|pth|pb)|.+\.(safetensors|bin)\.index\.json", re.IGNORECASE)
-"""Names of files that a library may read beside those that are listed."""
+"""Names of weight files; those above are of other files that a library may read without being told."""
 _LARGEST_TEXT, _LARGEST_HEADER = 1_000_000_000, 100_000_000
-"""Bytes of a configuration or a vocabulary, and of what safetensors files begin with."""
+"""Most bytes of a configuration or a vocabulary, and of the header of a safetensors file."""
 _FIRST = "model.safetensors"
-"""What is read before all other weights."""
+"""Weights file that libraries prefer to all others."""
 
 
 def digests(directory: Path) -> dict[str, str]:
-    """The sha256 of every file below ``directory``, by relative path."""
+    """Return the sha256 of every file below ``directory``, by relative path."""
     files = sorted(path for path in directory.rglob("*") if path.is_file())
     return {path.relative_to(directory).as_posix(): digest_of(path) for path in files}
 
@@ -43,14 +43,14 @@ def verify(directory: Path, expected: Mapping[str, str]) -> None:
 
 
 def check_listed(directory: Path, manifest: Mapping[str, str]) -> None:
-    """Look for files that a library would read although nothing says what they have to be.
+    """Check that every file that a library would read is listed with its digest.
 
     Args:
-        directory: A compressed model's.
+        directory: Directory of a compressed model.
         manifest: The digests of its files, by name.
 
     Raises:
-        SourceError: There are such files; names some.
+        SourceError: A file is not listed; names up to three.
     """
     strays = []
     for folder, folders, files in os.walk(directory):
@@ -62,7 +62,7 @@ def check_listed(directory: Path, manifest: Mapping[str, str]) -> None:
         more = f" and {len(strays) - 3} more" if len(strays) > 3 else ""
         listed = ", ".join(sorted(name[:60] for name in strays)[:3])
         raise SourceError(
-            f"{directory}: {COMPRESSION_FILE} does not list {listed}{more}, which would be read; take it out of there"
+            f"{directory}: {COMPRESSION_FILE} does not list {listed}{more}, which would be read; remove it"
         )
 
 
@@ -70,13 +70,13 @@ def _would_be_read(path: Path, manifest: Mapping[str, str]) -> bool:
     if _WEIGHTS.fullmatch(path.name):
         return _FIRST not in manifest
     if path.name == DESCRIPTION:
-        # ModelScope puts one beside every model; only one that names files leads anywhere.
+        # ModelScope adds one to every model; it matters only if it names files.
         return "file_path_metas" in read_config(path)
     return _READ.fullmatch(path.name) is not None
 
 
 def differences(directory: Path, expected: Mapping[str, str]) -> dict[str, str]:
-    """The files that are missing or not what was written, by name, with what is wrong.
+    """Return the files that are missing or have changed, by name, with the problem.
 
     Raises:
         SourceError: A name leaves the directory.
@@ -87,12 +87,12 @@ def differences(directory: Path, expected: Mapping[str, str]) -> dict[str, str]:
         if not path.is_file():
             problems[name] = "is missing"
         elif not _has_its_size(path) or digest_of(path) != digest:
-            problems[name] = "is not what was written"
+            problems[name] = "has changed since it was written"
     return problems
 
 
 def _has_its_size(path: Path) -> bool:
-    """Whether a file is as large as it can be, so that one of holes without end is not read."""
+    """Return true if a file's size is plausible, so that a huge sparse file is not read."""
     size = path.stat().st_size
     if path.suffix != ".safetensors":
         return size <= _LARGEST_TEXT or _READ.fullmatch(path.name) is None
@@ -107,10 +107,10 @@ def _has_its_size(path: Path) -> bool:
 
 
 def read_manifest(directory: Path) -> dict[str, str] | None:
-    """The digests that were written with a model, by file name; ``None`` where there are none.
+    """Read the digests in a model's report, by file name; ``None`` without a report.
 
     Raises:
-        SourceError: They are not to be understood.
+        SourceError: The report is damaged.
     """
     path = contained_path(directory, COMPRESSION_FILE)
     if not path.is_file():
@@ -118,7 +118,7 @@ def read_manifest(directory: Path) -> dict[str, str] | None:
     try:
         files = parse_json(path.read_text(encoding="utf-8"))["files"]
         if not all(isinstance(digest, str) for digest in files.values()):
-            raise TypeError("a digest is no text")
+            raise TypeError("a digest is not text")
         if not files:
             raise ValueError("it lists no files")
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:

@@ -1,4 +1,4 @@
-"""Whose a model directory is: the class name that its configuration gives."""
+"""Class name of a model, from the configuration in its directory."""
 
 from __future__ import annotations
 
@@ -9,19 +9,20 @@ from sottovoce.checkpoint.safe_config import contained_path, read_config
 from sottovoce.errors import SourceError
 
 DESCRIPTION = "configuration.json"
-"""ModelScope's, which may name the configuration."""
+"""ModelScope's description of a model, which may name the configuration."""
 
 CONFIGURATIONS = ("config.json", "config.yaml", DESCRIPTION)
-"""Files that tell whose a model is."""
+"""Files that may name the model class."""
 
 
 def class_name(directory: Path) -> str:
-    """The model class named in ``config.json`` (transformers) or in ``config.yaml`` (FunASR).
+    """Return the model class named in ``config.json`` (transformers) or in ``config.yaml`` (FunASR).
 
-    What else a configuration holds is not looked at: whether the class is known comes first. See :func:`refuse_code`.
+    The rest of the configuration is not checked here, so that an unknown class is reported first; see
+    :func:`refuse_code`.
 
     Raises:
-        SourceError: The directory is no model directory, or its configuration is broken.
+        SourceError: The directory is not a model directory, or its configuration is broken.
     """
     if not directory.is_dir():
         raise SourceError(f"{directory}: no such model directory")
@@ -31,13 +32,13 @@ def class_name(directory: Path) -> str:
             return name
     names = ", ".join(sorted(path.name for path in directory.iterdir())[:6])
     raise SourceError(
-        f"{directory}: no model directory: no config.json or config.yaml names a model class "
+        f"{directory}: not a model directory: no config.json or config.yaml names a model class "
         f"(it holds: {names or 'nothing'})"
     )
 
 
 def configuration_name(directory: Path) -> str | None:
-    """The configuration that ``configuration.json`` names, where it does."""
+    """Return the name of the configuration file in ``configuration.json``; ``None`` if it names none."""
     described = directory / DESCRIPTION
     files = read_config(described, (), references=True).get("file_path_metas") if described.is_file() else None
     name = files.get("config") if isinstance(files, dict) else None
@@ -45,10 +46,10 @@ def configuration_name(directory: Path) -> str | None:
 
 
 def refuse_code(directory: Path) -> None:
-    """Refuse a directory whose configuration asks for code of its own, whoever reads it later.
+    """Refuse a directory whose configuration asks to run its own code.
 
     Raises:
-        SourceError: It does.
+        SourceError: It does, or holds a refused reference.
     """
     described = directory / DESCRIPTION
     for path in (*_configurations(directory), *([described] if described.is_file() else ())):

@@ -1,4 +1,4 @@
-"""What Sottovoce wrote, and may therefore replace: every other directory is somebody's work."""
+"""Detection of directories that Sottovoce wrote and may therefore replace; all others are the user's work."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sottovoce.checkpoint.report_file import LARGEST_REPORT
 from sottovoce.report import COMPRESSION_FILE
 
 MARKER = ".sottovoce"
-"""A file in what we write without :data:`COMPRESSION_FILE`, for another engine or fetched from a hub."""
+"""File in directories that we write without :data:`COMPRESSION_FILE`: exports and downloads."""
 EVALUATION_FILE = "evaluation.json"
 
 _END = 1_000_000
@@ -19,17 +19,17 @@ _COMMENT = b"exported by Sottovoce"
 
 
 def mark(directory: Path) -> None:
-    """Let :func:`is_written_by_us` know a directory that has nothing else to be known by."""
+    """Add a marker to a directory that :func:`is_written_by_us` would not recognize otherwise."""
     if not is_written_by_us(directory):
         text = "Written by Sottovoce, which may replace this directory (--overwrite). Delete this file to keep it.\n"
         (directory / MARKER).write_text(text, encoding="ascii")
 
 
 def is_written_by_us(directory: Path) -> bool:
-    """Return whether a directory is empty or of our writing, that of earlier versions too.
+    """Return true if a directory is empty or was written by Sottovoce, earlier versions included.
 
-    It is known by its compression report, by the marker, by what our ONNX graphs say of themselves, or by being an
-    evaluation's and nothing else.
+    It is recognized by its compression report, the marker, a comment in the ONNX graph, or because it holds an
+    evaluation and nothing else.
     """
     with contextlib.suppress(OSError):
         return (
@@ -42,7 +42,7 @@ def is_written_by_us(directory: Path) -> bool:
 
 
 def holds_only_evaluation(directory: Path) -> bool:
-    """Return whether a directory is empty or holds what ``evaluate`` writes and nothing else."""
+    """Return true if a directory is empty or holds only the files that ``evaluate`` writes."""
     return set(os.listdir(directory)) <= {EVALUATION_FILE}  # noqa: PTH208  # links and folders count too
 
 
@@ -64,6 +64,6 @@ def _is_graph(path: Path) -> bool:
     if not _is_file(path):
         return False
     with path.open("rb") as file:
-        # The metadata is the last that a graph's file holds.
+        # The metadata is at the end of a graph's file.
         file.seek(max(path.stat().st_size - _END, 0))
         return _COMMENT in file.read()

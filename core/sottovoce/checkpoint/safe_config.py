@@ -1,4 +1,4 @@
-"""Reading a model repository's configuration without running or following anything in it."""
+"""Safe reading of a model repository's configuration: nothing in it is run or followed."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from sottovoce.errors import SourceError
 from sottovoce.text.plain_text import UNSEEN, one_line
 
 CODE_KEYS = frozenset({"trust_remote_code", "remote_code", "auto_map", "custom_pipelines"})
-"""Keys by which a configuration asks for code of its own."""
+"""Keys by which a configuration asks to run its own code."""
 
 LARGEST = 1_000_000
-"""Entries that a configuration may have: a few lines of YAML can stand for more than a memory holds."""
+"""Most entries of a configuration: a few lines of YAML can expand to more than the memory holds."""
 
 LEAVING = ("/*", "..", "../*", "*/..", "*/../*", "~*", "?:*")
 """Patterns of names that leave a directory, for a client that lists the files of a hub itself."""
@@ -29,11 +29,11 @@ def read_config(path: Path, refuse: Iterable[str] = CODE_KEYS, *, references: bo
     Args:
         path: ``*.json``, or else YAML.
         refuse: Keys that may not hold anything, at any depth.
-        references: Whether ``${...}`` may stand in it, for a reader that leaves parts of it out.
+        references: If true, ``${...}`` references are accepted, for a reader that does not use the parts with them.
 
     Raises:
-        SourceError: The file is missing, broken or too large, holds a refused key, a ``${...}`` reference or a number
-            that is infinite or none.
+        SourceError: The file is missing, broken or too large, or holds a refused key, a ``${...}`` reference or a
+            number that is infinite or NaN.
     """
     try:
         config = read_data(path)
@@ -50,10 +50,10 @@ def read_config(path: Path, refuse: Iterable[str] = CODE_KEYS, *, references: bo
 def check_config(
     config: Mapping[str, Any], path: Path, refuse: Iterable[str] = CODE_KEYS, *, references: bool = False
 ) -> None:
-    """Look through a configuration, or the part of it that is used.
+    """Check a configuration, or the part of it that is used.
 
     Raises:
-        SourceError: It holds a refused key or a ``${...}`` reference, holds itself, or is too large.
+        SourceError: It holds a refused key or a ``${...}`` reference, contains itself, or is too large.
     """
     refused = frozenset(refuse)
     try:
@@ -62,35 +62,33 @@ def check_config(
                 raise SourceError(f"{path}: cannot be read: it has more than {LARGEST} entries")
             if key in refused and value not in (None, False, "", [], {}):
                 where = one_line(place, 60)
-                raise SourceError(
-                    f"{path}: {where} is refused: nothing that a model repository brings is run or followed"
-                )
+                raise SourceError(f"{path}: {where} is refused: code from a model repository is never run or fetched")
             if not references and ("${" in str(key) or (isinstance(value, str) and "${" in value)):
                 raise SourceError(
                     f"{path}: {one_line(place, 60)} holds a ${{...}} reference, which is not resolved; write the value"
                 )
     except RecursionError:
-        raise SourceError(f"{path}: cannot be read: it holds itself, or is nested too deeply") from None
+        raise SourceError(f"{path}: cannot be read: it contains itself, or is nested too deeply") from None
 
 
 def contained_path(directory: Path, name: str, what: str = "the path") -> Path:
-    """The path of ``name`` in ``directory``.
+    """Return the path of ``name`` in ``directory``.
 
     Args:
         directory: A model's directory.
-        name: What the model's configuration calls the file.
-        what: The key that says so, for the error.
+        name: Name of the file in the model's configuration.
+        what: The key that holds it, for the error.
 
     Raises:
         SourceError: ``name`` is absolute or leaves the directory, by the rules of POSIX or of Windows, or is a link to
-            a file elsewhere, unless that is the hub cache's own.
+            a file elsewhere other than in the hub's cache.
     """
     path = directory / name
     try:
         target = path.resolve()
         target.exists()
     except (OSError, RuntimeError, ValueError) as error:
-        raise SourceError(f"{directory}: {what} {_shown(name)} is no path ({one_line(error, 80)})") from None
+        raise SourceError(f"{directory}: {what} {_shown(name)} is not a valid path ({one_line(error, 80)})") from None
     if _leaves(name) or not any(target.is_relative_to(root) for root in _roots(directory.resolve())):
         raise SourceError(f"{directory}: {what} {_shown(name)} leaves the model's directory")
     return path
@@ -101,13 +99,13 @@ def _shown(name: str) -> str:
 
 
 def check_files(directory: Path) -> None:
-    """Look at all that lies in a model's directory, before any of it is opened by whomever.
+    """Check the kind of every file in a model's directory, before any library opens one.
 
-    What is hidden is nobody's and left alone.
+    Hidden files and folders are left alone.
 
     Raises:
-        SourceError: Something is a link to what lies elsewhere, unless that is the hub cache's own, or it is no file:
-            a pipe, which would be waited for, a socket or a device.
+        SourceError: A link leaves the directory for elsewhere than the hub's cache, or a file is a pipe (reading would
+            wait for it), a socket or a device.
     """
     roots = _roots(directory.resolve())
     for folder, folders, files in os.walk(directory):
@@ -126,15 +124,15 @@ def _check_file(directory: Path, path: Path, roots: tuple[Path, ...]) -> None:
     if not inside:
         raise SourceError(f"{directory}: {name} is a link that leaves the model's directory; put the file itself there")
     if mode is not None and not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-        raise SourceError(f"{directory}: {name} is no file but a pipe, a socket or a device; take it out")
+        raise SourceError(f"{directory}: {name} is not a file but a pipe, a socket or a device; remove it")
 
 
 def check_listing(names: Iterable[Any], repository: str) -> None:
-    """Look at the names of files that a hub lists, before its client makes paths of them.
+    """Check the names of files that a hub lists, before its client builds paths from them.
 
     Raises:
-        SourceError: A name is no text or empty, is absolute or leaves the directory by the rules of POSIX or of
-            Windows, or holds characters that are not to be seen.
+        SourceError: A name is not text or is empty, is absolute or leaves the directory by the rules of POSIX or of
+            Windows, or holds invisible characters.
     """
     for name in names:
         if not isinstance(name, str) or not PurePosixPath(name).parts:
@@ -144,13 +142,13 @@ def check_listing(names: Iterable[Any], repository: str) -> None:
             )
         if _leaves(name) or any(unicodedata.category(character) in UNSEEN for character in name):
             raise SourceError(
-                f"{repository}: nothing was fetched: the hub lists {ascii(name)[:100]}, which is no file of a "
-                "repository; tell its publisher"
+                f"{repository}: nothing was fetched: the hub lists {ascii(name)[:100]}, which is not a valid name of a "
+                "repository's file; tell its publisher"
             )
 
 
 def _leaves(name: str) -> bool:
-    """Whether a name is absolute or goes up, by the rules of POSIX or of Windows."""
+    """Return true if a name is absolute or goes up, by the rules of POSIX or of Windows."""
     windows = PureWindowsPath(name)
     return bool(windows.drive or windows.root or ".." in windows.parts or name.startswith("~"))
 
@@ -161,7 +159,7 @@ def _roots(directory: Path) -> tuple[Path, ...]:
 
 
 def entries(value: Any, place: str = "") -> Iterator[tuple[str, Any, Any]]:
-    """Place, last key and value of everything below."""
+    """Yield the place (dotted), last key and value of every entry, at any depth."""
     if isinstance(value, Mapping | list):
         for key, child in value.items() if isinstance(value, Mapping) else enumerate(value):
             here = f"{place}.{key}" if place else str(key)

@@ -1,4 +1,4 @@
-"""Writing a checkpoint file by file, as large as it may be, with the index that says where a tensor lies."""
+"""Writer of a checkpoint in shards of limited size, with the index of its tensors."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ if TYPE_CHECKING:
 
 SHARD_BYTES = 2_000_000_000
 _LENGTH = 8
-"""Bytes at the start of a safetensors file that say how long its header is."""
+"""Bytes at the start of a safetensors file that hold the length of its header."""
 
 
 class ShardWriter:
-    """Collects tensors and writes them to files of limited size; nothing is renamed before :meth:`close`."""
+    """Writer of tensors to files of limited size, which get their final names in :meth:`close`."""
 
     def __init__(self, directory: Path, shard_bytes: int = SHARD_BYTES) -> None:
-        """Write to a directory that exists.
+        """Prepare to write.
 
         Args:
-            directory: Where the files go.
-            shard_bytes: How large a file may become; one tensor may be larger.
+            directory: Existing directory for the files.
+            shard_bytes: Largest size of a file; a single tensor may be larger.
         """
         self._directory, self._limit = directory, shard_bytes
         self._pending: dict[str, Tensor] = {}
@@ -49,7 +49,7 @@ class ShardWriter:
             self._pending_bytes += tensor.nbytes
 
     def add_file(self, path: Path) -> None:
-        """Take a safetensors file as it is: linked where the file system can, otherwise copied."""
+        """Add a safetensors file unchanged: linked if the file system can, otherwise copied."""
         self.flush()
         target = self._part()
         try:
@@ -63,7 +63,7 @@ class ShardWriter:
         self.total_bytes += path.stat().st_size - _LENGTH - header
 
     def close(self) -> None:
-        """Give the files their names and write the index.
+        """Give the files their final names and write the index.
 
         Raises:
             OSError: The file system refused.
@@ -84,7 +84,7 @@ class ShardWriter:
         return self._directory / f"{len(self._files):05d}.part"
 
     def flush(self) -> None:
-        """Write what was collected to a file of its own.
+        """Write the collected tensors to a new file.
 
         Raises:
             OSError: The file system refused.
@@ -101,9 +101,9 @@ class ShardWriter:
 
 
 def write_file(tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str] | None = None) -> None:
-    """Write tensors to a safetensors file with the permissions that any new file has.
+    """Write tensors to a safetensors file with the permissions of any new file.
 
-    Tensors that share memory are written once each.
+    Of tensors that share memory, every one is written.
 
     Raises:
         OSError: The file system refused, a full disk for instance.
@@ -114,7 +114,7 @@ def write_file(tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[str,
     written: dict[str, Tensor] = {}
     ranges: dict[int, list[tuple[int, int]]] = {}
     for name, tensor in tensors.items():
-        # Not by storage alone: all that lies in one mapped file has one, and does not overlap.
+        # Not by storage alone: all tensors of a mapped file have the same storage, but do not overlap.
         begin, end = tensor.data_ptr(), tensor.data_ptr() + tensor.nbytes
         taken = ranges.setdefault(tensor.untyped_storage().data_ptr(), [])
         shared = any(begin < other_end and other < end for other, other_end in taken)
@@ -126,5 +126,5 @@ def write_file(tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[str,
         save_file(written, path, metadata={"format": "pt", **(metadata or {})})
     except SafetensorError as error:
         raise OSError(" ".join(str(error).split())[:200]) from error
-    # safetensors writes a file that only its owner may read.
+    # safetensors creates files that only their owner may read.
     path.chmod(mode)

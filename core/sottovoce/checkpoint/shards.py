@@ -1,4 +1,4 @@
-"""The safetensors files of one checkpoint: what they hold, reading a few tensors at a time, and writing them."""
+"""Safetensors files of one checkpoint: their tensors' names, shapes and types, and partial reading."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sottovoce.checkpoint.choice import asked_weights, weight_names
+from sottovoce.checkpoint.choice import requested_weights, weight_names
 from sottovoce.checkpoint.safe_config import contained_path, read_config
 from sottovoce.errors import CheckpointError, SourceError, UsageError
 
@@ -20,140 +20,149 @@ INDEX = "model.safetensors.index.json"
 INDEX_ENDING = ".safetensors.index.json"
 _KINDS = (".safetensors", INDEX_ENDING, ".bin", ".bin.index.json", ".pt", ".pth")
 _DTYPES = {
-    "F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "F8_E4M3": "float8_e4m3fn",
-    "I64": "int64", "I32": "int32", "I16": "int16", "I8": "int8", "U8": "uint8", "BOOL": "bool",
-}  # fmt: skip
-"""Safetensors' words for types, and torch's."""
+    "F64": "float64",
+    "F32": "float32",
+    "F16": "float16",
+    "BF16": "bfloat16",
+    "F8_E4M3": "float8_e4m3fn",
+    "I64": "int64",
+    "I32": "int32",
+    "I16": "int16",
+    "I8": "int8",
+    "U8": "uint8",
+    "BOOL": "bool",
+}
+"""Names of types in safetensors and in torch."""
 _PART_BYTES = 256_000_000
 _log = logging.getLogger("sottovoce")
 _POINTER = b"version https://git-lfs"
 
 
 class Shards:
-    """Reads tensors by name from the files of a checkpoint; none of them is in memory before it is asked for."""
+    """Lazy reader of tensors by name from the files of a checkpoint."""
 
     def __init__(self, paths: Iterable[Path]) -> None:
-        """Look what the files hold.
+        """Read the headers of the files.
 
         Raises:
-            SourceError: A file is missing, truncated or no safetensors file; names it.
-            CheckpointError: A tensor stands in two files.
+            SourceError: A file is missing, truncated or not in the safetensors format; names it.
+            CheckpointError: A tensor occurs in two files.
         """
         self._file_of: dict[str, Path] = {}
         self._forms: dict[str, tuple[tuple[int, ...], str]] = {}
         for path in paths:
             start_of(path)
             try:
-                self._look_into(path)
+                self._read_header(path)
             except (OSError, ValueError, _error()) as error:
                 raise _damaged(path, error) from None
 
     @classmethod
-    def of(cls, directory: Path, asked: str | None = None) -> Shards:
-        """The one file of a directory, or those that its index names.
+    def of(cls, directory: Path, weights: str | None = None) -> Shards:
+        """Return a reader of the one file of a directory, or of those that its index names.
 
         Args:
-            directory: The checkpoint's.
-            asked: The file or the index that the caller wants instead of the one that transformers would take.
+            directory: Directory of the checkpoint.
+            weights: File or index to read instead of the one that transformers would choose.
 
         Raises:
             SourceError: Files are missing or damaged, or the index names files outside the directory.
             CheckpointError: The index and the files do not agree.
         """
-        shards, first = cls(weight_files(directory, asked)), first_file(directory, asked)
+        shards, first = cls(weight_files(directory, weights)), first_file(directory, weights)
         if first.name.endswith(INDEX_ENDING):
             named = read_config(first)["weight_map"]
             wrong = [name for name, file in named.items() if shards.file_of(name) != directory / str(file)]
             if wrong or len(named) != len(shards):
-                found = wrong or sorted(set(shards.names) - set(named))
+                differing = wrong or sorted(set(shards.names) - set(named))
                 raise CheckpointError(
-                    f"{first}: does not agree with the files, on {len(found)} tensors, {found[0]!r} one; "
+                    f"{first}: does not agree with the files on {len(differing)} tensors, such as {differing[0]!r}; "
                     "fetch the model again"
                 )
         return shards
 
     def __len__(self) -> int:
-        """How many tensors there are."""
+        """Return the number of tensors."""
         return len(self._file_of)
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The names of all tensors."""
+        """Names of all tensors."""
         return tuple(self._file_of)
 
     def file_of(self, name: str) -> Path | None:
-        """The file that a tensor lies in."""
+        """Return the file that holds a tensor."""
         return self._file_of.get(name)
 
     def shape(self, name: str) -> tuple[int, ...]:
-        """The shape of a tensor, which is not read."""
+        """Return the shape of a tensor without reading it."""
         return self._forms[name][0]
 
     def dtype(self, name: str) -> torch.dtype:
-        """The type of a tensor, which is not read.
+        """Return the type of a tensor without reading it.
 
         Raises:
-            SourceError: It is one that no model here has.
+            SourceError: The type is not supported.
         """
         import torch
 
-        word = self._forms[name][1]
-        if word not in _DTYPES:
-            raise SourceError(f"{self._file_of[name]}: {name!r} is of the type {word!r}, which is not read here")
-        return getattr(torch, _DTYPES[word])  # type: ignore[no-any-return]
+        dtype = self._forms[name][1]
+        if dtype not in _DTYPES:
+            raise SourceError(f"{self._file_of[name]}: {name!r} is of the type {dtype!r}, which is not supported")
+        return getattr(torch, _DTYPES[dtype])  # type: ignore[no-any-return]
 
     @property
     def size_bytes(self) -> int:
-        """The bytes that the files take."""
+        """Size of all files in bytes."""
         return sum(path.stat().st_size for path in set(self._file_of.values()))
 
     def read(self, names: Iterable[str]) -> dict[str, Tensor]:
-        """Copies of some tensors; the pages of the files are let go of while they are read.
+        """Copy tensors into memory; pages of the files are released while they are read.
 
         Raises:
             SourceError: A file is damaged.
         """
         from safetensors import safe_open
 
-        found: dict[str, Tensor] = {}
-        for path, wanted in self._by_file(names).items():
+        tensors: dict[str, Tensor] = {}
+        for path, remaining in self._by_file(names).items():
             try:
-                while wanted:
-                    # Opened anew for every part: closing it lets the pages go that were read.
+                while remaining:
+                    # Opened anew for every part, because closing the file releases the pages that were read.
                     with safe_open(path, "pt") as file:
                         part = 0
-                        while wanted and part < _PART_BYTES:
-                            name = wanted.pop(0)
-                            found[name] = file.get_tensor(name).clone()
-                            part += found[name].nbytes
+                        while remaining and part < _PART_BYTES:
+                            name = remaining.pop(0)
+                            tensors[name] = file.get_tensor(name).clone()
+                            part += tensors[name].nbytes
             except (OSError, _error()) as error:
                 raise _damaged(path, error) from None
-        return found
+        return tensors
 
     def map(self, names: Iterable[str]) -> dict[str, Tensor]:
-        """Some tensors as they lie in their files: their pages are read as they are used.
+        """Map tensors from their files; pages are read as they are used.
 
         Raises:
             SourceError: A file is damaged.
         """
         from safetensors import safe_open
 
-        found: dict[str, Tensor] = {}
-        for path, wanted in self._by_file(names).items():
+        tensors: dict[str, Tensor] = {}
+        for path, mapped in self._by_file(names).items():
             try:
                 with safe_open(path, "pt") as file:
-                    found |= {name: file.get_tensor(name) for name in wanted}
+                    tensors |= {name: file.get_tensor(name) for name in mapped}
             except (OSError, _error()) as error:
                 raise _damaged(path, error) from None
-        return found
+        return tensors
 
     def _by_file(self, names: Iterable[str]) -> dict[Path, list[str]]:
-        found: dict[Path, list[str]] = {}
+        groups: dict[Path, list[str]] = {}
         for name in names:
-            found.setdefault(self._file_of[name], []).append(name)
-        return found
+            groups.setdefault(self._file_of[name], []).append(name)
+        return groups
 
-    def _look_into(self, path: Path) -> None:
+    def _read_header(self, path: Path) -> None:
         from safetensors import safe_open
 
         with safe_open(path, "pt") as file:
@@ -165,19 +174,21 @@ class Shards:
                 self._forms[name] = tuple(described.get_shape()), str(described.get_dtype())
 
 
-def first_file(directory: Path, asked: str | None = None) -> Path:
-    """The file that reading begins with, in the order of transformers: what ``config.json`` names, one file, an index.
+def first_file(directory: Path, weights: str | None = None) -> Path:
+    """Return the file that reading begins with.
+
+    The order is that of transformers: the file that ``config.json`` names, a single file, an index.
 
     Args:
-        directory: The checkpoint's.
-        asked: What the caller wants instead.
+        directory: Directory of the checkpoint.
+        weights: File or index to read instead.
 
     Raises:
-        UsageError: There is no file of the name that was asked for, or it is of another kind.
+        UsageError: ``weights`` does not exist, or is of another kind.
         SourceError: There are no weights.
     """
-    if asked is not None:
-        path = asked_weights(directory, asked)
+    if weights is not None:
+        path = requested_weights(directory, weights)
         if not path.name.endswith((".safetensors", INDEX_ENDING)):
             raise UsageError(f"{path}: such a model is read from safetensors or from an index of them ({INDEX})")
         return path
@@ -190,28 +201,30 @@ def first_file(directory: Path, asked: str | None = None) -> Path:
     return directory / (WEIGHTS if (directory / WEIGHTS).is_file() else INDEX)
 
 
-def say_choice(directory: Path, asked: str | None = None) -> None:
-    """Say which weights are taken where a directory has another set of them, and nobody chose."""
-    first = first_file(directory, asked)
-    taken = {path.name for path in weight_files(directory, asked)} | {first.name}
-    others = [name for name in weight_names(directory) if name.endswith(_KINDS) and name not in taken]
-    if others and asked is None:
-        _log.warning("%s: of its weights %s is taken, as transformers does; --weights (weights=) takes another of %s",
-                     directory, first.name, ", ".join(others[:8]))  # fmt: skip
+def say_choice(directory: Path, weights: str | None = None) -> None:
+    """Log a warning that names the chosen weights if a directory has others too and the user chose none."""
+    first = first_file(directory, weights)
+    chosen = {path.name for path in weight_files(directory, weights)} | {first.name}
+    others = [name for name in weight_names(directory) if name.endswith(_KINDS) and name not in chosen]
+    if others and weights is None:
+        message = (
+            "%s: reading the weights %s, as transformers does; choose with --weights (weights=), there are also: %s"
+        )
+        _log.warning(message, directory, first.name, ", ".join(others[:8]))
 
 
-def weight_files(directory: Path, asked: str | None = None) -> list[Path]:
-    """The weight files of a directory; an index that names files outside the directory is refused.
+def weight_files(directory: Path, weights: str | None = None) -> list[Path]:
+    """Return the weight files of a directory.
 
     Args:
-        directory: The checkpoint's.
-        asked: As for :func:`first_file`.
+        directory: Directory of the checkpoint.
+        weights: As for :func:`first_file`.
 
     Raises:
-        UsageError: What was asked for is not there.
-        SourceError: Files are missing.
+        UsageError: ``weights`` does not exist.
+        SourceError: Files are missing, or an index names files outside the directory.
     """
-    index = first_file(directory, asked)
+    index = first_file(directory, weights)
     if not index.name.endswith(INDEX_ENDING):
         return [index]
     names = read_config(index).get("weight_map")
@@ -224,10 +237,10 @@ def weight_files(directory: Path, asked: str | None = None) -> list[Path]:
 
 
 def start_of(path: Path) -> bytes:
-    """The first bytes of a file that may hold weights.
+    """Return the first bytes of a file that may hold weights.
 
     Raises:
-        SourceError: The file is missing or empty, may not be read, or stands for one that was not fetched.
+        SourceError: The file is missing, empty or not readable, or is a Git LFS pointer.
     """
     if not path.is_file():
         raise SourceError(f"{path.parent}: the weights are missing (no {path.name})")
@@ -239,15 +252,15 @@ def start_of(path: Path) -> bytes:
     if not start:
         raise SourceError(f"{path}: the weights are damaged (the file is empty)")
     if start == _POINTER:
-        raise SourceError(f"{path}: is Git LFS's pointer to the weights, not the weights; run `git lfs pull` there")
+        raise SourceError(f"{path}: is a Git LFS pointer, not the weights; run `git lfs pull` there")
     return start
 
 
 def _error() -> type[Exception]:
     from safetensors import SafetensorError
 
-    found: type[Exception] = SafetensorError
-    return found
+    error: type[Exception] = SafetensorError
+    return error
 
 
 def _damaged(path: Path, error: Any) -> SourceError:

@@ -1,4 +1,4 @@
-"""A model whose blocks stay on disk: one is in memory while it is worked on."""
+"""Streaming of a model whose blocks stay on disk, so that only the current one is in memory."""
 
 from __future__ import annotations
 
@@ -20,51 +20,52 @@ from sottovoce.system.machine import release_memory, release_pages
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+
 Rename = Callable[[str], str]
 
 
 class Stream:
-    """Brings the blocks of a module into memory and lets them go again.
+    """Loader of the blocks of a module, one at a time.
 
-    What lies outside the blocks is read from the source's files as it is used. A block comes from the source until a
-    file of its own is noted, as finished blocks have; then from there.
+    Tensors outside the blocks are read from the source's files as they are used. A block is loaded from the source
+    until it has been changed and its own file is recorded (see :meth:`note`); then from that file.
     """
 
     def __init__(self, module: nn.Module, blocks: Mapping[str, Mapping[str, str]], source: Shards) -> None:
-        """Describe where the tensors are.
+        """Prepare to load the blocks of ``module``.
 
         Args:
-            module: The model; its blocks have no memory.
+            module: The model; its blocks have no data (meta tensors).
             blocks: For each block, the names of its tensors in the module and in the source.
             source: The checkpoint.
         """
         self.module, self.source = module, source
         self.blocks = {block: dict(names) for block, names in blocks.items()}
         self.files: dict[str, Path] = {}
-        """Blocks that were changed, and the files that hold them under their names in a checkpoint."""
+        """Files of the blocks that were changed, with tensors under their names in a checkpoint."""
         self._digests: dict[str, str] = {}
         self._folder: str | None = None
 
     def new_directory(self) -> Path:
-        """A temporary directory for finished blocks, for work that is not to be resumed."""
+        """Return a temporary directory for changed blocks, for work that is not resumable."""
         if self._folder is None:
             self._folder = tempfile.mkdtemp(prefix="sottovoce-blocks-")
-            # A TemporaryDirectory would warn that nobody closed it: it goes with the model.
+            # A TemporaryDirectory would warn that nobody closed it; this one is removed with the model.
             weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
         return Path(tempfile.mkdtemp(dir=self._folder))
 
     def note(self, block: str, path: Path, sha256: str) -> None:
-        """Take a block from a file of its own from now on, which must stay as it is."""
+        """Load a block from its own file from now on; the file must not change."""
         self.files[block], self._digests[block] = path, sha256
 
     def require_written(self, digests: Iterable[str]) -> None:
-        """Look whether the files of all changed blocks are, as they were noted, among those that were written.
+        """Check that the files of all changed blocks are among the written files, unchanged.
 
         Args:
             digests: The sha256 of every file that was written.
 
         Raises:
-            OutputError: One changed meanwhile.
+            OutputError: The file of a block has changed meanwhile.
         """
         written = set(digests)
         for block, digest in self._digests.items():
@@ -81,47 +82,47 @@ class Stream:
         Raises:
             SourceError: The source is damaged.
             CheckpointError: The block's file does not have its tensors.
-            NotFiniteError: One of them is not finite.
-            OutputError: The block's file is not as it was noted.
+            NotFiniteError: A tensor is not finite.
+            OutputError: The block's file has changed since it was recorded.
         """
         child = self.module.get_submodule(block)
-        own = child.state_dict()
-        if not any(tensor.is_meta for tensor in own.values()):
+        state = child.state_dict()
+        if not any(tensor.is_meta for tensor in state.values()):
             return
         if block in self.files:
-            self._require_noted(block)
-            shards, names = Shards([self.files[block]]), {name: rename(f"{block}.{name}") for name in own}
+            self._require_unchanged(block)
+            shards, names = Shards([self.files[block]]), {name: rename(f"{block}.{name}") for name in state}
         else:
-            shards, names = self.source, {name: self.blocks[block][f"{block}.{name}"] for name in own}
+            shards, names = self.source, {name: self.blocks[block][f"{block}.{name}"] for name in state}
         if lacking := [stored for stored in names.values() if shards.file_of(stored) is None]:
             raise CheckpointError(f"{block}: {len(lacking)} tensors are missing, such as {lacking[0]!r}")
-        found = shards.read(names.values())
-        tensors = {name: found.pop(stored).to(own[name].dtype) for name, stored in names.items()}
+        stored_tensors = shards.read(names.values())
+        tensors = {name: stored_tensors.pop(stored).to(state[name].dtype) for name, stored in names.items()}
         refuse_infinite((f"{block}.{name}", tensor) for name, tensor in tensors.items())
         child.load_state_dict(tensors, strict=True, assign=True)
 
-    def _require_noted(self, block: str) -> None:
+    def _require_unchanged(self, block: str) -> None:
         path = self.files[block]
         try:
-            is_noted = block not in self._digests or digest_of(path) == self._digests[block]
+            is_unchanged = block not in self._digests or digest_of(path) == self._digests[block]
         except OSError:
-            is_noted = False
-        if not is_noted:
+            is_unchanged = False
+        if not is_unchanged:
             raise OutputError(_changed(path, block))
 
     def offload_block(self, block: str) -> None:
-        """Let a block's memory go; what was changed must be in a file."""
+        """Free a block's memory; a changed block must have been written to its file."""
         drop_data_(self.module.get_submodule(block))
         release_memory()
 
     @property
     def largest_bytes(self) -> int:
-        """What the largest block takes."""
+        """Bytes of the largest block."""
         blocks = (self.module.get_submodule(block).state_dict().values() for block in self.blocks)
         return max((sum(tensor.nbytes for tensor in tensors) for tensors in blocks), default=0)
 
     def release_pages(self) -> None:
-        """Let the pages go of what lies outside the blocks; they are read again on use."""
+        """Release the pages of tensors outside the blocks; they are read again on use."""
         for tensor in self._outside().values():
             release_pages(tensor)
 
@@ -129,7 +130,7 @@ class Stream:
         """Write the whole model: blocks from their files, one after another, then all else.
 
         Args:
-            writer: Where it goes.
+            writer: Writer of the files.
             rename: A name in the module to the name in a checkpoint.
             left_out: Tensors outside of the blocks that are not stored, by their names in the module.
 
@@ -153,4 +154,4 @@ class Stream:
 
 
 def _changed(path: Path, block: str) -> str:
-    return f"{path}: the finished block {block} changed on the disk; nothing was written: give the same command again"
+    return f"{path}: the file of block {block} changed on disk; nothing was written: give the same command again"

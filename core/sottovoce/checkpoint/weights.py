@@ -1,4 +1,4 @@
-"""Tensors to and from files, strictly."""
+"""Strict reading and writing of a module's tensors."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     """Read a weights file lazily: the pages are read as the tensors are used.
 
     Args:
-        path: ``*.safetensors``, or a torch file, which is read with ``weights_only=True``. A state dict that lies
-            under ``state_dict``, ``model_state_dict`` or ``model`` is taken out, and a ``module.`` prefix is dropped.
+        path: ``*.safetensors``, or a torch file, which is read with ``weights_only=True``. A state dict may lie under
+            ``state_dict``, ``model_state_dict`` or ``model``; a ``module.`` prefix is dropped.
 
     Raises:
         SourceError: The file is missing, damaged, or holds more than tensors.
@@ -44,13 +44,13 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
             return load_file(path)
         with torch.serialization.safe_globals(_numpy_scalars()):
-            # What torch wrote before it wrote zip files cannot be mapped into memory.
+            # Files from before torch wrote zip files cannot be mapped into memory.
             content: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=start.startswith(b"PK"))
     except pickle.UnpicklingError as error:
-        # torch's own words advise to run what the file brings.
-        if brought := re.search(r"GLOBAL ([\w.]+)", str(error)):
+        # torch's own message advises to run the file's code.
+        if match := re.search(r"GLOBAL ([\w.]+)", str(error)):
             raise SourceError(
-                f"{path}: holds more than tensors ({brought[1]}), which is not run; save the model's state_dict alone"
+                f"{path}: holds more than tensors ({match[1]}), which is not run; save the model's state_dict alone"
             ) from None
         raise SourceError(f"{path}: the weights are damaged, or hold more than tensors, which is not run") from None
     except SourceError:
@@ -73,12 +73,12 @@ def _state_dict(content: Any, path: Path) -> dict[str, Tensor]:
         raise SourceError(f"{path}: not a state dict: it must map names to tensors")
     for name, tensor in content.items():
         if tensor.is_meta or tensor.is_quantized or tensor.layout != torch.strided:
-            raise SourceError(f"{path}: {one_line(name, 90)} is no plain tensor; save the model's state_dict")
+            raise SourceError(f"{path}: {one_line(name, 90)} is not a plain tensor; save the model's state_dict")
     return {name.removeprefix("module."): tensor for name, tensor in content.items()}
 
 
 def _numpy_scalars() -> list[Any]:
-    """What a pickle calls for the NumPy numbers in a trainer's state: they run nothing."""
+    """Return the classes that a pickle needs for NumPy numbers in a trainer's state; they run no code."""
     import numpy as np
     from numpy._core.multiarray import scalar
 
@@ -87,14 +87,14 @@ def _numpy_scalars() -> list[Any]:
 
 
 def copy_tensors(path: Path, mapped: Container[str] = ()) -> dict[str, Tensor]:
-    """Read a safetensors file into memory of its own, a part at a time.
+    """Read a safetensors file into memory, a part at a time.
 
-    :func:`read_tensors` maps the file, whose pages then count as the process's memory as long as one tensor is left.
+    :func:`read_tensors` maps the file, whose pages then count as the process's memory as long as a tensor is in use.
 
     Args:
         path: ``*.safetensors``.
-        mapped: Names of tensors that are left in the file and read as they are used, such as tables of which a few
-            rows are looked up.
+        mapped: Names of tensors that stay in the file and are read as they are used, such as tables of which few rows
+            are used.
 
     Raises:
         SourceError: The file is missing or damaged.
@@ -106,34 +106,34 @@ def copy_tensors(path: Path, mapped: Container[str] = ()) -> dict[str, Tensor]:
         with safe_open(path, "pt") as file:
             names = list(file.keys())
         copied = [name for name in names if name not in mapped]
-        found: dict[str, Tensor] = {}
-        while len(found) < len(copied):
-            # Opened anew for every part: closing it lets the pages go that were read.
+        tensors: dict[str, Tensor] = {}
+        while len(tensors) < len(copied):
+            # Opened anew for every part, because closing the file releases the pages that were read.
             with safe_open(path, "pt") as file:
                 part = 0
-                while len(found) < len(copied) and part < _PART_BYTES:
-                    name = copied[len(found)]
-                    found[name] = file.get_tensor(name).clone()
-                    part += found[name].nbytes
+                while len(tensors) < len(copied) and part < _PART_BYTES:
+                    name = copied[len(tensors)]
+                    tensors[name] = file.get_tensor(name).clone()
+                    part += tensors[name].nbytes
         with safe_open(path, "pt") as file:
-            found |= {name: file.get_tensor(name) for name in names if name in mapped}
+            tensors |= {name: file.get_tensor(name) for name in names if name in mapped}
     except SourceError:
         raise
     except Exception as error:
         raise SourceError(f"{path}: the weights are damaged ({one_line(error, 160)})") from None
-    return found
+    return tensors
 
 
 def write_tensors(
     module: nn.Module, path: Path, metadata: Mapping[str, str] | None = None, left_out: Container[str] = ()
 ) -> None:
-    """Write a module's state dict as safetensors; tensors that share memory are written once each.
+    """Write a module's state dict as safetensors; of tensors that share memory every one is written.
 
     Args:
-        module: What has the tensors.
+        module: Module that has the tensors.
         path: The file.
-        metadata: What else its header says.
-        left_out: Names that are not written, for they share another's memory.
+        metadata: Further entries of its header.
+        left_out: Names that are not written, because they share the memory of others.
 
     Raises:
         OSError: The file system refused, a full disk for instance.
@@ -145,29 +145,30 @@ def write_tensors(
 def load_strictly_(
     module: nn.Module, tensors: Mapping[str, Tensor], where: str, allow_unexpected: Iterable[str] = ()
 ) -> None:
-    """Put ``tensors`` into ``module`` in place of its own, each in its own type.
+    """Replace the tensors of ``module`` by ``tensors``, converted to the module's types.
 
     Args:
         module: Built, with or without memory for its weights.
-        tensors: Name to tensor; ownership passes to the module.
-        where: What to call the file in an error.
+        tensors: Tensors by name; ownership passes to the module.
+        where: Name of the file in an error.
         allow_unexpected: Patterns of names that the module does not have and that may be left out.
 
     Raises:
-        CheckpointError: A tensor is missing, unexpected, misshapen or of another type, or holds what is no weight.
+        CheckpointError: A tensor is missing, unexpected, misshapen or of another type, or has values that are not valid
+            weights.
     """
-    own = module.state_dict()
+    state = module.state_dict()
     ties = shared_parameters(module)
     tensors = _with_shared(tensors, ties, where)
-    check_fit(forms(own), forms(tensors), where, allow_unexpected)
-    # A half-precision file becomes what the module was built for, as copying it in would do.
-    module.load_state_dict({name: tensors[name].to(own[name].dtype) for name in own}, strict=True, assign=True)
+    check_fit(forms(state), forms(tensors), where, allow_unexpected)
+    # A half-precision file is converted to the type that the module was built for, as copying would do.
+    module.load_state_dict({name: tensors[name].to(state[name].dtype) for name in state}, strict=True, assign=True)
     share_(module, ties)
     check_values(module, where)
 
 
 def check_values(module: nn.Module, where: str) -> None:
-    """Look at the values that a module was given.
+    """Check the values of a module's tensors.
 
     Raises:
         CheckpointError: A weight is infinite or not a number, or a scale is not positive; names the file.
@@ -179,7 +180,7 @@ def check_values(module: nn.Module, where: str) -> None:
 
 
 def shared_parameters(module: nn.Module) -> list[tuple[str, ...]]:
-    """Return the names of every parameter that several modules have, such as a table that is the output layer too."""
+    """Return the names of every parameter that several modules share, such as an embedding and an output layer."""
     names: dict[int, list[str]] = {}
     for name, parameter in module.named_parameters(remove_duplicate=False):
         names.setdefault(id(parameter), []).append(name)
@@ -187,7 +188,7 @@ def shared_parameters(module: nn.Module) -> list[tuple[str, ...]]:
 
 
 def share_(module: nn.Module, groups: Iterable[Iterable[str]]) -> None:
-    """Make one parameter of each group of names: the first's."""
+    """Let the modules of each group of names share one parameter, the first's."""
     for first, *others in groups:
         for name in others:
             owner, _, attribute = name.rpartition(".")
@@ -195,9 +196,9 @@ def share_(module: nn.Module, groups: Iterable[Iterable[str]]) -> None:
 
 
 def drop_data_(module: nn.Module) -> None:
-    """Leave a module's tensors without data, on the device ``meta``; a parameter that several modules have stays one.
+    """Move a module's tensors to the device ``meta``, which frees their data; shared parameters stay shared.
 
-    ``module.to("meta")`` makes a new parameter for each of them.
+    ``module.to("meta")`` alone makes a new parameter for each of the modules.
     """
     groups = shared_parameters(module)
     module.to("meta")
@@ -205,7 +206,7 @@ def drop_data_(module: nn.Module) -> None:
 
 
 def _with_shared(tensors: Mapping[str, Tensor], groups: Iterable[tuple[str, ...]], where: str) -> Mapping[str, Tensor]:
-    """The tensors, with those that are stored once under one of several names."""
+    """Return the tensors, completed by those that are stored under another of their names."""
     complete = dict(tensors)
     for names in groups:
         stored = [name for name in names if name in tensors]
@@ -217,18 +218,18 @@ def _with_shared(tensors: Mapping[str, Tensor], groups: Iterable[tuple[str, ...]
 
 
 class Form(NamedTuple):
-    """The shape and the type of a tensor."""
+    """Shape and type of a tensor."""
 
     shape: tuple[int, ...]
     dtype: torch.dtype
 
     def takes(self, stored: Form) -> bool:
-        """Whether a stored tensor can become one of this form: floats of another width can, integers never."""
+        """Return true if a stored tensor can be converted to this form: floats of another width can, integers never."""
         floats = all(form.dtype.is_floating_point and form.dtype.itemsize > 1 for form in (self, stored))
         return self.shape == stored.shape and (floats or self.dtype == stored.dtype)
 
     def __str__(self) -> str:
-        """As in ``float32 [2, 3]``."""
+        """Return a text such as ``float32 [2, 3]``."""
         return f"{str(self.dtype).removeprefix('torch.')} {list(self.shape)}"
 
 
@@ -238,7 +239,7 @@ def forms(tensors: Mapping[str, Tensor]) -> dict[str, Form]:
 
 
 def check_fit(
-    own: Mapping[str, Form], found: Mapping[str, Form], where: str, allow_unexpected: Iterable[str] = ()
+    module: Mapping[str, Form], checkpoint: Mapping[str, Form], where: str, allow_unexpected: Iterable[str] = ()
 ) -> None:
     """Compare the names, shapes and types that a module needs with those of a checkpoint.
 
@@ -246,17 +247,23 @@ def check_fit(
         CheckpointError: A tensor is missing, unexpected, misshapen or of another type; lists the first of them.
     """
     allowed = tuple(allow_unexpected)
-    missing = [name for name in own if name not in found]
+    missing = [name for name in module if name not in checkpoint]
     unexpected = [
-        name for name in found if name not in own and not any(matches(name, "", pattern) for pattern in allowed)
+        name for name in checkpoint if name not in module and not any(matches(name, "", pattern) for pattern in allowed)
     ]
-    different = [name for name in own if name in found and not own[name].takes(found[name])]
+    different = {
+        name: (checkpoint[name], form)
+        for name, form in module.items()
+        if name in checkpoint and not form.takes(checkpoint[name])
+    }
     misshapen = [
-        f"{name} {list(found[name].shape)} for {list(own[name].shape)}"
-        for name in different
-        if found[name].shape != own[name].shape
+        f"{name} {list(stored.shape)} for {list(form.shape)}"
+        for name, (stored, form) in different.items()
+        if stored.shape != form.shape
     ]
-    mistyped = [f"{name} {found[name]} for {own[name]}" for name in different if found[name].shape == own[name].shape]
+    mistyped = [
+        f"{name} {stored} for {form}" for name, (stored, form) in different.items() if stored.shape == form.shape
+    ]
     listed = ("missing", missing), ("misshapen", misshapen), ("of another type", mistyped), ("unexpected", unexpected)
     problems = [
         f"{len(names)} {what}: {', '.join(one_line(name, 90) for name in names[:5])}{', ...' if names[5:] else ''}"
@@ -264,17 +271,17 @@ def check_fit(
         if names
     ]
     if problems:
-        hint = f"; {ALLOW_HINT}" if unexpected and not missing + different else ""
+        hint = f"; {ALLOW_HINT}" if unexpected and not missing and not different else ""
         raise CheckpointError(f"{where}: the weights do not fit the model: {'; '.join(problems)}{hint}")
 
 
 def leave_file_(module: nn.Module) -> None:
-    """Copy the tensors of a module, one after another, so that the file that they were read from is let go.
+    """Copy the tensors of a module, one after another, so that the file that they were read from is closed.
 
-    Tensors that :func:`read_tensors` gave lie in one mapping of the whole file; as long as one is left there, all of
-    the file counts as the process's memory.
+    Tensors from :func:`read_tensors` lie in one mapping of the whole file; while one of them is in use, all of the file
+    counts as the process's memory.
     """
-    # A parameter that two modules share is one object here, and stays one.
+    # A parameter that two modules share is one object here, and stays shared.
     for parameter in module.parameters():
         parameter.data = parameter.data.clone()
     for child in module.modules():
@@ -283,7 +290,7 @@ def leave_file_(module: nn.Module) -> None:
 
 
 class _Building(threading.local):
-    """Whether the thread that asks builds without memory."""
+    """Nesting depth of :func:`without_memory` in the current thread."""
 
     depth = 0
 
@@ -293,9 +300,9 @@ _building = _Building()
 
 @contextlib.contextmanager
 def without_memory() -> Iterator[None]:
-    """Modules that this thread builds meanwhile have parameters without data, for a load that brings them.
+    """Build modules in this thread with parameters that have no data, until weights are loaded into them.
 
-    Neither the memory for random weights is taken nor the time to draw them. Buffers are as ever.
+    This saves the memory for random weights and the time to draw them. Buffers are built as usual.
     """
     _install_dropping()
     _building.depth += 1
@@ -307,7 +314,7 @@ def without_memory() -> Iterator[None]:
 
 @functools.cache
 def _install_dropping() -> None:
-    """Have PyTorch ask about every new parameter; for good, since another thread may be building a module by now."""
+    """Register a hook on new parameters; it is never removed, since another thread may be building a module."""
     from torch.nn.modules.module import register_module_parameter_registration_hook
 
     register_module_parameter_registration_hook(_drop_data)  # type: ignore[arg-type]  # it may give another

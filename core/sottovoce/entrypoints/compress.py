@@ -81,7 +81,7 @@ def compress(
     try:
         steps, held = run_steps(recipe, model, calibration, host), None
         if gate is not None:
-            steps, held = gate.hold_(model, steps)
+            steps, held = gate.enforce(model, steps)
         steps = [describe_step(report, step) for report, step in zip(steps, recipe.steps, strict=True)]
     finally:
         if gate is not None:

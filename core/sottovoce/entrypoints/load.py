@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sottovoce.checkpoint.choice import asked_weights
+from sottovoce.checkpoint.choice import requested_weights
 from sottovoce.checkpoint.download import fetch
 from sottovoce.checkpoint.manifest import check_listed, read_manifest, verify
 from sottovoce.checkpoint.model_class import class_name, refuse_code
@@ -55,7 +55,7 @@ def load_with(name: str, options: LoadOptions, host: Host) -> Model:
         if source.repository is None:  # or it was verified as it was fetched
             verify(source.directory, manifest)
     if options.weights is not None:
-        asked_weights(source.directory, options.weights)
+        requested_weights(source.directory, options.weights)
         source = replace(source, weights=options.weights)
     architecture = host.owner_of(class_name(source.directory))
     refuse_code(source.directory)

@@ -6,7 +6,6 @@ import dataclasses
 import json
 import os
 import re
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from sottovoce.checkpoint.report_file import read_report
 from sottovoce.errors import OutputError, SourceError, UsageError
 from sottovoce.metrics.kinds import is_timed
 from sottovoce.report import COMPRESSION_FILE, BaseModel, Dataset, EvaluationReport, to_json
+from sottovoce.system.atomic_write import write_atomically
 
 _DATASET = re.compile(r"(?P<id>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?(#(?P<task>[\w.-]+))?")
 
@@ -92,14 +92,6 @@ def _data(evaluation: Mapping[str, Any]) -> Any:
 
 def _replace(path: Path, text: str) -> None:
     try:
-        with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=path.parent, prefix=".", delete=False) as file:
-            temporary = Path(file.name)
-            try:
-                file.write(text)
-                file.close()
-                temporary.chmod(path.stat().st_mode & 0o777)
-                temporary.replace(path)
-            finally:
-                temporary.unlink(missing_ok=True)
+        write_atomically(path, text)
     except OSError as error:
         raise OutputError(f"{path}: could not be written, it is as it was ({error.strerror or error})") from error

@@ -1,8 +1,8 @@
-"""The layers of experts that a recipe prunes, and what counts their experts."""
+"""Layers of experts that a recipe prunes, and the modules and settings that count their experts."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,9 +10,9 @@ from torch import nn
 
 from sottovoce.architecture import matches
 from sottovoce.errors import PluginError, RecipeError
+from sottovoce.experts.removal import update_expert_count_
 from sottovoce.experts.selection import kept_count
 from sottovoce.experts.step import PruneExperts
-from sottovoce.experts.surgery import recount_
 from sottovoce.report import Kept
 from sottovoce.runtime.experts import Experts, experts_in
 
@@ -25,7 +25,7 @@ LEFT_OUT = "experts: left as they are by the recipe"
 
 @dataclass(frozen=True)
 class ExpertLayer:
-    """The experts of one layer, and how they are pruned."""
+    """Experts of one layer, and the plan to prune them."""
 
     name: str
     """Name of the experts' module in the model."""
@@ -33,14 +33,14 @@ class ExpertLayer:
     step: PruneExperts
     """The step as it is for this part of the model."""
     experts: int
-    """How many there are."""
+    """Number of experts before."""
     keep: int
-    """How many stay."""
+    """Number of experts that stay."""
     top_k: int = 1
-    """How many a token is routed to."""
+    """Number of experts that a token is routed to."""
 
     def modules(self, module: nn.Module) -> tuple[Experts, nn.Module]:
-        """The experts and their router."""
+        """Return the experts and their router."""
         experts = module.get_submodule(self.name)
         assert isinstance(experts, Experts)
         return experts, _router(module, self.name, self.layout)
@@ -49,7 +49,7 @@ class ExpertLayer:
 def plan_layers(
     model: Model, architecture: Architecture, step: PruneExperts
 ) -> tuple[dict[str, ExpertLayer], tuple[Kept, ...]]:
-    """The layers to prune, by name, and the experts that are left as they are.
+    """Return the layers to prune, by name, and the experts that are left as they are.
 
     Raises:
         RecipeError: The model has no experts, or none of a part that the step names, or fewer would stay than a token
@@ -64,56 +64,71 @@ def plan_layers(
     kept: list[Kept] = []
     for name, experts in experts_in(model.module):
         kind = type(experts).__name__
-        layout = next((one for one in layouts if matches(name, kind, one.experts)), None)
-        own = step.of_part(layout.part) if layout and (layout.pruned or layout.part in step.parts) else None
-        if layout is None or own is None:
+        layout = next((layout for layout in layouts if matches(name, kind, layout.experts)), None)
+        part_step = step.of_part(layout.part) if layout and (layout.pruned or layout.part in step.parts) else None
+        if layout is None or part_step is None:
             size = sum(parameter.numel() for parameter in experts.parameters())
             kept.append(Kept(name=name, parameters=size, reason=LEFT_OUT))
             continue
-        owner, last = _counted(model, layout)
-        if (count := getattr(owner, last)) != len(experts):
+        settings, key = _count_setting(model, layout)
+        if (count := getattr(settings, key)) != len(experts):
             raise PluginError(
                 f"{architecture.name}: the configuration's {layout.count} is {count}, and {name!r} has {len(experts)} "
                 "experts; the layout or the model is wrong"
             )
         top_k = getattr(_router(model.module, name, layout), "top_k", 1)
-        # With a threshold all stay until their use was counted.
-        stay = count if own.keep is None else kept_count(own.keep, count, top_k)
-        layers[name] = ExpertLayer(name, layout, own, count, stay, int(top_k))
-    found = {layer.layout.part for layer in layers.values()}
-    missing = sorted(part for part, budget in step.parts.items() if budget is not None and part not in found)
+        # With a threshold, all stay until their use is counted.
+        keep = count if part_step.keep is None else kept_count(part_step.keep, count, top_k)
+        layers[name] = ExpertLayer(name, layout, part_step, count, keep, int(top_k))
+    parts = {layer.layout.part for layer in layers.values()}
+    missing = sorted(part for part, budget in step.parts.items() if budget is not None and part not in parts)
     if missing or not (layers or kept):
         which = f"the part {missing[0]!r} of this model" if missing else architecture.name
         raise RecipeError(f"{step.name}: {which} has no experts; leave {'it' if missing else 'the step'} out")
     return layers, tuple(kept)
 
 
-def count_anew_(model: Model, layer: ExpertLayer) -> None:
-    """Tell the configuration, and every module around the experts that counts them, how many there are now."""
-    owner, last = _counted(model, layer.layout)
-    setattr(owner, last, layer.keep)
-    for name in _above(layer.name):
-        recount_(model.module.get_submodule(name), layer.experts, layer.keep)
+def update_configured_count_(model: Model, layer: ExpertLayer) -> None:
+    """Write the new number of experts into the configuration and every parent module that counts them.
+
+    Raises:
+        PluginError: The configuration lacks the layout's setting.
+    """
+    settings, key = _count_setting(model, layer.layout)
+    setattr(settings, key, layer.keep)
+    for name in _parents(layer.name):
+        update_expert_count_(model.module.get_submodule(name), layer.experts, layer.keep)
 
 
-def _counted(model: Model, layout: ExpertLayout) -> tuple[Any, str]:
-    *way, last = layout.count.split(".")
-    owner = getattr(model.native, "config", None)
-    for name in way:
-        owner = getattr(owner, name, None)
-    if not hasattr(owner, last):
-        raise PluginError(f"{model.architecture.name}: the configuration has no {layout.count!r}, as a layout says")
-    return owner, last
+def names_in_block(names: Iterable[str], block: str) -> list[str]:
+    """Return those of the modules ``names`` that are the block or lie in it."""
+    return [name for name in names if f"{name}.".startswith(f"{block}.")]
+
+
+def _count_setting(model: Model, layout: ExpertLayout) -> tuple[Any, str]:
+    """Return the part of the configuration that holds the number of experts, and the key there."""
+    *path, key = layout.count.split(".")
+    settings = getattr(model.native, "config", None)
+    for name in path:
+        settings = getattr(settings, name, None)
+    if not hasattr(settings, key):
+        raise PluginError(
+            f"{model.architecture.name}: the configuration has no {layout.count!r}, which a layout names; "
+            "correct the plugin's layout"
+        )
+    return settings, key
 
 
 def _router(module: nn.Module, name: str, layout: ExpertLayout) -> nn.Module:
     router = getattr(module.get_submodule(name.rpartition(".")[0]), layout.router, None)
     if not isinstance(router, nn.Module):
-        raise PluginError(f"no router {layout.router!r} lies beside {name!r}, as a layout says")
+        raise PluginError(
+            f"{name!r} has no router {layout.router!r} next to it, which a layout names; correct the plugin's layout"
+        )
     return router
 
 
-def _above(name: str) -> Iterator[str]:
+def _parents(name: str) -> Iterator[str]:
     while name:
         name = name.rpartition(".")[0]
         yield name

@@ -1,4 +1,4 @@
-"""Pruning and skipping of experts as a plugin of the host: the steps ``prune_experts`` and ``skip_experts``."""
+"""Plugin that applies the steps ``prune_experts`` and ``skip_experts``."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def sottovoce_compress(
     step: Step, model: Model, architecture: Architecture, calibration: Calibration
 ) -> BlockStep | None:
-    """Return what applies a step of this folder, block by block."""
+    """Return the runner of a pruning or skipping step; ``None`` for any other step."""
     if not isinstance(step, PruneExperts | SkipExperts):
         return None
     # The algorithms need torch, which describing them does not.

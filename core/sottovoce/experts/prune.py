@@ -1,64 +1,59 @@
-"""Expert pruning block by block: measured on what reaches a block now, so that later layers see what earlier became."""
+"""Expert pruning block by block: later layers are measured on the outputs of the layers already pruned."""
 
 from __future__ import annotations
 
-import functools
 import importlib.util
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor, nn
 
 from sottovoce.calibration.block_step import BlockStep
 from sottovoce.calibration.blocks import Block
 from sottovoce.calibration.routing import Routed
-from sottovoce.calibration.routing import routed as run_to_experts
 from sottovoce.errors import CoverageError, RecipeError, SamplesError, SourceError
-from sottovoce.experts.layers import ExpertLayer, count_anew_, plan_layers
-from sottovoce.experts.merge import merge_experts_, router_similarity
+from sottovoce.experts.layers import ExpertLayer, names_in_block, plan_layers, update_configured_count_
 from sottovoce.experts.plots import saliency_curves
+from sottovoce.experts.prune_layer import prune_layer_
+from sottovoce.experts.pruning_report import SALIENCY, layer_details, layer_facts, part_details
+from sottovoce.experts.removal import prune_experts_in_layer_
 from sottovoce.experts.saliency import Saliency, measure, read_saliency, write_saliency
 from sottovoce.experts.selection import Choice, choose_experts
 from sottovoce.experts.step import PruneExperts
-from sottovoce.experts.surgery import damage, gate_growth, keep_experts_, linear, output, rescale_experts_
-from sottovoce.experts.usage import measure_usage, used_experts
+from sottovoce.experts.threshold import keep_by_usage
+from sottovoce.experts.tokens import TokenCollector
+from sottovoce.experts.usage import measure_usage
 from sottovoce.report import Coverage, StepReport, Target
 from sottovoce.runtime.experts import Experts
 
 if TYPE_CHECKING:
     from sottovoce.architecture import Architecture
     from sottovoce.calibration.calibration import Calibration
-    from sottovoce.calibration.sample_threads import SampleThread
     from sottovoce.model import Model
-    from sottovoce.samples import Sample
 
-_LAYERS, _SALIENCY = "layers", "saliency"
-ALL = "all"
-"""What a report calls the tokens of all kinds together."""
+_LAYERS = "layers"
 
 
 class PruneExpertsRunner(BlockStep):
-    """One pruning step on its way through the blocks (see :class:`~sottovoce.calibration.runner.BlockStep`)."""
+    """Runner of one pruning step, block by block."""
 
     def __init__(
         self, model: Model, architecture: Architecture, step: PruneExperts, calibration: Calibration | None = None
     ) -> None:
-        """Prepare the work; nothing is changed yet.
+        """Plan the work without changing the model.
 
         Args:
             model: The model, its experts as :class:`~sottovoce.runtime.experts.Experts`.
             architecture: Its family.
             step: What to prune.
-            calibration: The samples that the use of experts is counted on, where the step has a threshold.
+            calibration: The samples that the use of experts is counted on, if the step has a threshold.
 
         Raises:
             RecipeError: The model has no experts, or none of a part that the step names, or too few or more would stay
                 than there are.
-            SourceError: The step's file of scores is none, or has not all layers.
+            SourceError: The step's file of scores is not valid, or lacks a layer.
             PluginError: The architecture's layout does not fit the model.
         """
         self.name = step.name
@@ -68,27 +63,26 @@ class PruneExpertsRunner(BlockStep):
         self._scores = self._read_scores()
         self._calibration, self._notes = calibration, list[str]()
         self._facts: dict[str, dict[str, Any]] = {}
-        self._held_out: dict[str, frozenset[str]] = {}
-        self._kinds_of: dict[tuple[str, str], Sequence[str]] = {}
-        self._seconds = {"running blocks": 0.0, "measuring experts": 0.0}
+        self._tokens = TokenCollector(model, step.held_out)
+        self._measuring_seconds = 0.0
 
     @property
     def layers(self) -> Sequence[str]:
-        """The modules that hold the experts."""
+        """Names of the modules that hold the experts."""
         return list(self._layers)
 
     @property
     def saliency(self) -> dict[str, Saliency]:
-        """What was measured so far, for :func:`~sottovoce.experts.saliency.write_saliency` and for plots."""
-        return {name: Saliency.from_dict(fact[_SALIENCY]) for name, fact in self._facts.items() if fact[_SALIENCY]}
+        """Saliency measured so far, for :func:`~sottovoce.experts.saliency.write_saliency` and for plots."""
+        return {name: Saliency.from_dict(facts[SALIENCY]) for name, facts in self._facts.items() if facts[SALIENCY]}
 
     @property
     def kept(self) -> dict[str, tuple[int, ...]]:
-        """The experts that stayed so far, by the numbers that they had."""
-        return {name: tuple(fact["kept"]) for name, fact in self._facts.items()}
+        """Experts that stayed so far, by the numbers that they had before."""
+        return {name: tuple(facts["kept"]) for name, facts in self._facts.items()}
 
     def on_start(self) -> None:
-        """Count the use of the experts where a threshold says how many stay.
+        """Count the use of the experts if a threshold decides how many stay.
 
         Raises:
             SamplesError: No sample reaches a layer.
@@ -96,9 +90,10 @@ class PruneExpertsRunner(BlockStep):
         """
         counted = {name: layer.experts for name, layer in self._layers.items() if layer.step.threshold is not None}
         if counted and next(self.model.module.parameters()).is_meta and not self._calibration and not self._scores:
-            self._notes.append("how many experts are under the threshold is only known on samples: none are left out")
+            self._notes.append("the number of experts below the threshold is known only with samples; all are kept")
         elif counted:
-            self._keep_used_(self._count_use(counted))
+            self._layers, notes = keep_by_usage(self._layers, self._count_use(counted), self.name)
+            self._notes.extend(notes)
 
     def process_block(self, block: Block) -> dict[str, Any]:
         """Prune the experts of one block.
@@ -108,33 +103,39 @@ class PruneExpertsRunner(BlockStep):
             NotFiniteError: An expert's output is not finite.
             CoverageError: The layer is quantized already, or its router is of an unknown kind.
         """
-        made: dict[str, dict[str, Any]] = {}
-        for layer in self._layers_in(block.name):
-            made[layer.name] = self._facts[layer.name] = self._prune_(block, layer)
-        return {_LAYERS: made}
+        pruned: dict[str, dict[str, Any]] = {}
+        for name in names_in_block(self._layers, block.name):
+            if name not in self._facts:
+                pruned[name] = self._facts[name] = self._prune(block, self._layers[name])
+        return {_LAYERS: pruned}
 
     def restore_block(self, block: str, facts: Mapping[str, Any]) -> None:
-        """Take the experts out that :meth:`process_block` took out, without looking at their weights."""
-        for name, fact in facts[_LAYERS].items():
-            self._facts[name] = dict(fact)
-            self._keep_(self._layers[name], fact["kept"])
+        """Remove the experts that :meth:`process_block` removed, without reading their weights."""
+        for name, pruned in facts[_LAYERS].items():
+            self._facts[name] = dict(pruned)
+            prune_experts_in_layer_(*self._layers[name].modules(self.model.module), pruned["kept"])
 
     def on_end(self) -> StepReport:
-        """Tell the model's configuration, and every module that counts them, how many experts there are."""
+        """Write the new numbers of experts into the configuration and the modules that count them; return the report.
+
+        The model gets the saliency as an attachment, and a plot of it where matplotlib is installed.
+        """
         for layer in self._layers.values():
-            count_anew_(self.model, layer)
+            update_configured_count_(self.model, layer)
         if saliency := self.saliency:
             self._attach(saliency)
-        targets = [Target(name=name, parameters=fact["removed_parameters"]) for name, fact in self._facts.items()]
-        notes = self._notes + [f"{name}: {note}" for name, fact in self._facts.items() for note in fact["notes"]]
+        targets = [Target(name=name, parameters=facts["removed_parameters"]) for name, facts in self._facts.items()]
+        notes = self._notes + [f"{name}: {note}" for name, facts in self._facts.items() for note in facts["notes"]]
+        seconds = {"running blocks": self._tokens.seconds, "measuring experts": self._measuring_seconds}
+        layers = {name: layer_details(self._layers[name], facts) for name, facts in self._facts.items()}
         return StepReport(
             step=self.step.to_dict(),
             targets=tuple(targets),
             kept=self._kept,
             coverage=Coverage.of(self.architecture.part_of, self._parameters, targets),
             notes=tuple(notes),
-            timing={what: round(spent, 2) for what, spent in self._seconds.items()},
-            details=self._details(),
+            timing={task: round(spent, 2) for task, spent in seconds.items()},
+            details={"parts": part_details(self._layers.values()), _LAYERS: layers},
         )
 
     def _count_use(self, layers: Mapping[str, int]) -> Mapping[str, Tensor]:
@@ -147,27 +148,7 @@ class PruneExpertsRunner(BlockStep):
             raise SamplesError(f"no sample reaches the experts {missing[0]!r}; give samples that do")
         return counts
 
-    def _keep_used_(self, counts: Mapping[str, Tensor]) -> None:
-        """Keep as many experts in every layer of a part as the layer needs that has the most over the threshold."""
-        stay: dict[str, int] = {}
-        for name, tokens in counts.items():
-            layer = self._layers[name]
-            used = used_experts(tokens, layer.step.threshold or 0.0)
-            stay[layer.layout.part] = max(stay.get(layer.layout.part, layer.top_k), used)
-        if all(stay[layer.layout.part] == layer.experts for layer in self._layers.values()):
-            raise CoverageError(
-                f"{self.name}: some layer needs all of its experts by the threshold, and as many stay in every one; "
-                "give a larger threshold, or keep"
-            )
-        for name in counts:
-            layer = self._layers[name]
-            self._layers[name] = replace(layer, keep=stay[layer.layout.part])
-        for part, keep in stay.items():
-            experts = next(layer.experts for layer in self._layers.values() if layer.layout.part == part)
-            self._notes.append(f"{part}: {keep} of {experts} experts stay in every layer by the threshold")
-
     def _attach(self, saliency: dict[str, Saliency]) -> None:
-        """What was measured goes beside the weights: the numbers, and where it can be drawn, a picture."""
         kept, metric = self.kept, self.step.saliency
         self.model.attachments["saliency.json"] = lambda path: write_saliency(path, saliency)
         if importlib.util.find_spec("matplotlib"):
@@ -183,174 +164,53 @@ class PruneExpertsRunner(BlockStep):
                 raise SourceError(f"{self.step.scores}: has {has} {name!r}, which has {layer.experts}; measure it anew")
         return scores
 
-    def _layers_in(self, block: str) -> list[ExpertLayer]:
-        inside = [layer for name, layer in self._layers.items() if name == block or name.startswith(f"{block}.")]
-        return [layer for layer in inside if layer.name not in self._facts]
-
-    def _prune_(self, block: Block, layer: ExpertLayer) -> dict[str, Any]:
+    def _prune(self, block: Block, layer: ExpertLayer) -> dict[str, Any]:
         experts, router = layer.modules(self.model.module)
         if len(experts) != layer.experts:
-            raise CoverageError(f"an earlier step took experts out of {layer.name!r}; prune them in one step")
+            raise CoverageError(f"an earlier step removed experts from {layer.name!r}; prune them in one step")
+        size = _parameter_count(experts, router)
         if next(router.parameters()).is_meta:
-            # Nothing runs; only the sizes are asked for.
-            return self._keep_(layer, range(layer.keep)) | {_SALIENCY: None, "notes": []}
-        sample_threads, held_out = self._lanes(block, layer)
-        routed = self._run(block, layer, sample_threads)
-        probe = routed if held_out == sample_threads else self._run(block, layer, held_out)
-        saliency = self._saliency(layer, experts, routed)
-        choice = self._choose(layer, saliency)
-        before = output(experts, router, probe.hidden) if probe else None
-        merged = _merge_(layer, experts, router, saliency, choice, routed) if layer.step.merge else None
-        fact = self._keep_(layer, choice.kept)
-        after = output(experts, router, probe.hidden) if probe else None
-        sums = getattr(router, "norm_topk_prob", True)
-        unscaled = [] if sums else [linear(expert, "down_proj").weight.detach().clone() for expert in experts]
-        growth, notes = _make_up_for_growth_(experts, router, choice, routed)
-        spoilt = damage(before, after) if before is not None and after is not None else None
-        if growth is not None and probe and before is not None and spoilt is not None:
-            again = damage(before, output(experts, router, probe.hidden))
-            if again.error <= spoilt.error:
-                spoilt = again
-            else:
-                for expert, weight in zip(experts, unscaled, strict=True):
-                    linear(expert, "down_proj").weight = nn.Parameter(weight, requires_grad=False)
-                notes, growth = [*notes, "making up for grown gate values would have spoilt more, and was left"], None
-        return fact | {
-            "protected": {kind: list(numbers) for kind, numbers in choice.protected.items()},
-            "super_experts": list(choice.super_experts),
-            "merged_into": merged,
-            "routed_share": _rounded({kind: saliency.routed_share(choice.kept, of) for kind, of in _kinds(saliency)}),
-            "gate_growth": None if growth is None else float(f"{1 / float(growth.mean()):.6g}"),
-            "damage": spoilt and _rounded(asdict(spoilt)) | {"held_out": held_out != sample_threads},
-            _SALIENCY: saliency.to_dict(),
-            "notes": [*choice.notes, *notes],
-        }
+            # Nothing runs; only the sizes are needed.
+            kept: Sequence[int] = range(layer.keep)
+            prune_experts_in_layer_(experts, router, kept)
+            facts: dict[str, Any] = {SALIENCY: None, "notes": []}
+        else:
+            tokens = self._tokens.collect(block, layer)
+            saliency = self._measure(layer, experts, tokens.calibration)
+            choice = self._choose(layer, saliency)
+            kept = choice.kept
+            merge_by = saliency.score(layer.step.saliency) if layer.step.merge else None
+            change = prune_layer_(experts, router, kept, tokens, merge_by)
+            facts = layer_facts(choice, saliency, change, tokens.held_out)
+        removed = size - _parameter_count(experts, router)
+        return {"experts": layer.experts, "kept": list(kept), "removed_parameters": removed} | facts
 
-    def _keep_(self, layer: ExpertLayer, kept: Sequence[int]) -> dict[str, Any]:
-        experts, router = layer.modules(self.model.module)
-        before = _size(experts) + _size(router)
-        keep_experts_(experts, router, kept)
-        removed = before - _size(experts) - _size(router)
-        return {"experts": layer.experts, "kept": list(kept), "removed_parameters": removed}
-
-    def _lanes(self, block: Block, layer: ExpertLayer) -> tuple[Sequence[SampleThread], Sequence[SampleThread]]:
-        """The sample_threads to choose by, and those to measure the damage on; the same for all layers of a part."""
-        part = layer.layout.part
-        if part not in self._held_out:
-            self._held_out[part] = held_out_keys(
-                [sample_thread.sample.key for sample_thread in block.sample_threads], self.step.held_out
-            )
-        held = [
-            sample_thread for sample_thread in block.sample_threads if sample_thread.sample.key in self._held_out[part]
-        ]
-        rest = [
-            sample_thread
-            for sample_thread in block.sample_threads
-            if sample_thread.sample.key not in self._held_out[part]
-        ]
-        # Where only one of them is there, it serves for both, and the report says so.
-        return rest or held, (held or rest) if self.step.held_out else []
-
-    def _run(self, block: Block, layer: ExpertLayer, sample_threads: Sequence[SampleThread]) -> Routed | None:
-        if not sample_threads:
-            return None
-        begin = time.perf_counter()
-        of_sample = None if self.architecture.runner.modalities is None else functools.partial(self._kinds_in, layer)
-        routed = run_to_experts(block, layer.name, of_sample, sample_threads)
-        self._seconds["running blocks"] += time.perf_counter() - begin
-        return routed if routed is not None and len(routed) else None
-
-    def _kinds_in(self, layer: ExpertLayer, sample: Sample) -> Sequence[str]:
-        """The kinds of a sample's tokens, which are the same in all layers of a part."""
-        key = layer.layout.part, sample.key
-        if key not in self._kinds_of and self.architecture.runner.modalities is not None:
-            self._kinds_of[key] = self.architecture.runner.modalities(self.model, sample, layer.name)
-        return self._kinds_of[key]
-
-    def _saliency(self, layer: ExpertLayer, experts: Experts, routed: Routed | None) -> Saliency:
+    def _measure(self, layer: ExpertLayer, experts: Experts, tokens: Routed | None) -> Saliency:
         if self._scores is not None:
             return self._scores[layer.name]
-        if routed is None:
+        if tokens is None:
             raise SamplesError(
                 f"no sample reaches the experts {layer.name!r}; give samples that do, or leave the part as it is "
                 f"({layer.layout.part}: false)"
             )
         begin = time.perf_counter()
-        found = measure(experts, routed)
-        self._seconds["measuring experts"] += time.perf_counter() - begin
-        return found
+        saliency = measure(experts, tokens)
+        self._measuring_seconds += time.perf_counter() - begin
+        return saliency
 
     def _choose(self, layer: ExpertLayer, saliency: Saliency) -> Choice:
+        part = layer.layout.part
         protect = layer.layout.protect if layer.step.protect is None else layer.step.protect
         if lacking := sorted(set(protect) - set(saliency.modalities)):
             kinds = ", ".join(saliency.modalities)
             raise RecipeError(
-                f"{layer.layout.part}: experts for {lacking[0]!r} are protected, and no sample has such tokens "
+                f"{part}: experts for {lacking[0]!r} are protected, and no sample has such tokens "
                 f"(there are: {kinds}); give samples that do, or another 'protect' in the recipe, such as {{}}"
             )
-        same_part = [name for name, other in self._layers.items() if other.layout.part == layer.layout.part]
-        before = [max(fact[_SALIENCY]["largest"]) for name, fact in self._facts.items() if name in same_part]
-        return choose_experts(
-            saliency, layer.keep, layer.step.saliency, protect, self.step.super_experts, max(before, default=0.0)
-        )
-
-    def _details(self) -> dict[str, Any]:
-        parts: dict[str, Any] = {}
-        for layer in self._layers.values():
-            kept = {"experts": layer.experts, "kept": layer.keep, "saliency": layer.step.saliency}
-            part = parts.setdefault(layer.layout.part, {**kept, "layers": 0})
-            part["layers"] += 1
-        return {"parts": parts, _LAYERS: {name: self._told(name, fact) for name, fact in self._facts.items()}}
-
-    def _told(self, name: str, fact: Mapping[str, Any]) -> dict[str, Any]:
-        told = {key: value for key, value in fact.items() if key not in (_SALIENCY, "notes", "removed_parameters")}
-        if not fact[_SALIENCY]:
-            return told
-        saliency, metric = Saliency.from_dict(fact[_SALIENCY]), self._layers[name].step.saliency
-        told["scores"] = {kind: _short(saliency.score(metric, of)) for kind, of in _kinds(saliency)}
-        return told
+        pruned = [facts for name, facts in self._facts.items() if self._layers[name].layout.part == part]
+        largest = max((max(facts[SALIENCY]["largest"]) for facts in pruned), default=0.0)
+        return choose_experts(saliency, layer.keep, layer.step.saliency, protect, self.step.super_experts, largest)
 
 
-def held_out_keys(keys: Sequence[str], share: float) -> frozenset[str]:
-    """The samples on which the damage is measured: evenly spread, at least one of two, none of a single one."""
-    count = max(1, round(share * len(keys))) if share > 0 and len(keys) > 1 else 0
-    return frozenset(keys[(2 * number + 1) * len(keys) // (2 * count)] for number in range(count))
-
-
-def _merge_(
-    layer: ExpertLayer, experts: Experts, router: nn.Module, saliency: Saliency, choice: Choice, routed: Routed | None
-) -> dict[str, int]:
-    rows: Any = router.weight
-    if routed is not None:
-        with torch.no_grad():
-            rows = router(routed.hidden)[0].t()
-    homes = merge_experts_(experts, saliency.score(layer.step.saliency), choice.kept, router_similarity(rows))
-    return {str(expert): home for expert, home in homes.items()}
-
-
-def _make_up_for_growth_(
-    experts: Experts, router: nn.Module, choice: Choice, routed: Routed | None
-) -> tuple[Tensor | None, list[str]]:
-    growth = gate_growth(router, routed, choice.kept) if routed else None
-    if growth is not None:
-        rescale_experts_(experts, growth)
-        return growth, []
-    if routed is None and getattr(router, "norm_topk_prob", True) is False:
-        return None, ["the gate values of its experts have grown; without samples that is not made up for"]
-    return None, []
-
-
-def _kinds(saliency: Saliency) -> list[tuple[str, str | None]]:
-    return [(ALL, None), *((kind, kind) for kind in saliency.modalities if kind != ALL)]
-
-
-def _size(module: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in module.parameters())
-
-
-def _rounded(numbers: Mapping[str, float]) -> dict[str, float]:
-    return {name: float(f"{number:.6g}") for name, number in numbers.items()}
-
-
-def _short(score: Tensor) -> list[float]:
-    return [float(f"{value:.4g}") for value in score.tolist()]
+def _parameter_count(*modules: nn.Module) -> int:
+    return sum(parameter.numel() for module in modules for parameter in module.parameters())

@@ -1,4 +1,4 @@
-"""How much the experts of a layer matter to the tokens that are routed to them, by kind of token.
+"""Saliency of the experts of a layer: their importance to the tokens that are routed to them, by kind of token.
 
 Four measures of the same sums: REAP (Lasby et al., "REAP the Experts: Why Pruning Prevails for One-Shot MoE
 Compression", https://arxiv.org/abs/2510.13999), the mean norm without the gate (MAN,
@@ -8,7 +8,6 @@ https://arxiv.org/abs/2606.15716), the sum of norms (EAN) and the number of toke
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,11 +20,12 @@ from sottovoce.calibration.routing import Routed
 from sottovoce.errors import NotFiniteError, OutputError, RecipeError, SourceError
 from sottovoce.experts.step import SaliencyMetric
 from sottovoce.runtime.experts import Experts, assigned
+from sottovoce.system.atomic_write import write_atomically
 
 FILE_FORMAT = "sottovoce-saliency-1"
 _SUMS = ("count", "gate", "norm", "gated_norm")
 _TOKENS = 4096
-"""Tokens that an expert is run on at a time."""
+"""Tokens that an expert runs on at a time."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,24 +46,24 @@ class Saliency:
 
     @property
     def experts(self) -> int:
-        """How many experts the layer has."""
+        """Number of experts of the layer."""
         return len(self.largest)
 
     @property
     def tokens(self) -> int:
-        """How many assignments of a token to an expert were counted."""
+        """Number of counted assignments of a token to an expert."""
         return int(self.count.sum())
 
     def score(self, metric: SaliencyMetric, modality: str | None = None) -> Tensor:
-        """What each expert is worth, float64 ``[experts]``; 0 for one without tokens.
+        """Compute the importance of every expert, float64 ``[experts]``; 0 for one without tokens.
 
         Args:
             metric: ``reap`` is the mean of gate times norm, ``mean-norm`` the mean norm, ``ean`` the sum of the norms,
                 ``frequency`` the number of tokens.
-            modality: Counts the tokens of this kind alone.
+            modality: Kind of the tokens to count; by default all.
 
         Raises:
-            RecipeError: No tokens of this kind were told apart.
+            RecipeError: No tokens of this kind were measured.
         """
         count, norm, gated_norm = (self._of(sums, modality) for sums in (self.count, self.norm, self.gated_norm))
         if metric in ("ean", "frequency"):
@@ -71,7 +71,7 @@ class Saliency:
         return (gated_norm if metric == "reap" else norm) / count.clamp(min=1)
 
     def routed_share(self, kept: Iterable[int], modality: str | None = None) -> float:
-        """The share of all gate values that goes to the experts ``kept``; 0 without tokens."""
+        """Compute the share of all gate values that goes to the experts ``kept``; 0 without tokens."""
         gate = self._of(self.gate, modality)
         total = float(gate.sum())
         return float(gate[list(kept)].sum()) / total if total > 0 else 0.0
@@ -81,57 +81,58 @@ class Saliency:
             return sums.sum(0)
         if modality not in self.modalities:
             known = ", ".join(self.modalities)
-            raise RecipeError(f"no tokens are known as {modality!r}; the kinds that were measured are {known}")
+            raise RecipeError(f"no tokens of the kind {modality!r}; the kinds that were measured are {known}")
         return sums[self.modalities.index(modality)]
 
     def to_dict(self) -> dict[str, Any]:
-        """The JSON form; :meth:`from_dict` gives the very same numbers back."""
+        """Return the JSON form, from which :meth:`from_dict` reads exactly the same numbers."""
         sums = {name: getattr(self, name).tolist() for name in (*_SUMS, "largest")}
         return {"modalities": list(self.modalities), **sums}
 
     @classmethod
     def from_dict(cls, form: Any) -> Saliency:
-        """Read what :meth:`to_dict` wrote.
+        """Read the form of :meth:`to_dict`.
 
         Raises:
-            SourceError: A key is missing, or the numbers are no sums of one layer; says which.
+            SourceError: A key is missing, or its numbers are not sums of one layer; names the key.
         """
         if not isinstance(form, Mapping) or not _are_names(form.get("modalities")):
-            raise SourceError("no saliency: a mapping with a list of 'modalities' and sums for each is expected")
+            raise SourceError("not valid saliency: a mapping with a list of 'modalities' and sums for each is expected")
         modalities = tuple(form["modalities"])
         largest = _numbers(form, "largest")
         sums = {name: _numbers(form, name) for name in _SUMS}
-        for name, found in sums.items():
-            if found.shape != (len(modalities), len(largest)) or largest.dim() != 1:
+        for name, values in sums.items():
+            if values.shape != (len(modalities), len(largest)) or largest.dim() != 1:
                 sizes = f"{len(modalities)} modalities and {len(largest)} experts"
-                raise SourceError(f"no saliency: {name!r} has the sizes {list(found.shape)}, not those of {sizes}")
+                shape = list(values.shape)
+                raise SourceError(f"not valid saliency: {name!r} has the shape {shape}, not that of {sizes}")
         return cls(modalities, **sums, largest=largest)
 
 
 @torch.no_grad()
 def measure(experts: Experts, routed: Routed) -> Saliency:
-    """Run every expert on the tokens that are routed to it, and only on them, one expert after another.
+    """Run every expert on the tokens that are routed to it, one expert after another, and sum up its saliency.
 
     Args:
         experts: The experts of a layer.
-        routed: The tokens, and where they go.
+        routed: The tokens, and their experts.
 
     Raises:
-        NotFiniteError: An expert gave an infinite value or none at all; names it.
+        NotFiniteError: An expert's output has an infinite value or NaN; names the expert.
     """
     sums = {name: torch.zeros(len(routed.modalities), len(experts), dtype=torch.float64) for name in _SUMS}
     largest = torch.zeros(len(experts), dtype=torch.float64)
     for number, rows, slots in assigned(routed.index):
         for start in range(0, len(rows), _TOKENS):
-            some_rows, some_slots = (places[start : start + _TOKENS] for places in (rows, slots))
-            output = experts[number](routed.hidden[some_rows]).float()
+            token, slot = (places[start : start + _TOKENS] for places in (rows, slots))
+            output = experts[number](routed.hidden[token]).float()
             norm = torch.linalg.vector_norm(output, dim=-1).cpu().double()
             if not bool(norm.isfinite().all()):
                 raise NotFiniteError(
                     f"the output of expert {number} is not finite; is the sample or the model damaged?"
                 )
-            gate = routed.weight[some_rows, some_slots].cpu().double()
-            modality = routed.modality[some_rows].cpu()
+            gate = routed.weight[token, slot].cpu().double()
+            modality = routed.modality[token].cpu()
             added = {"count": torch.ones_like(norm), "gate": gate, "norm": norm, "gated_norm": gate * norm}
             for name, values in added.items():
                 sums[name][:, number].index_add_(0, modality, values)
@@ -140,31 +141,29 @@ def measure(experts: Experts, routed: Routed) -> Saliency:
 
 
 def write_saliency(path: Path, layers: Mapping[str, Saliency], **facts: Any) -> None:
-    """Write what was measured, so that experts can be pruned by it later, without samples.
+    """Write saliency to a file by which experts can be pruned later, without samples.
 
     Args:
-        path: A JSON file; replaced when it is there.
-        layers: By the name of the experts' module.
-        facts: More to say, such as the model and the samples.
+        path: A JSON file; replaced if it exists.
+        layers: Saliency by the name of the experts' module.
+        facts: More entries, such as the model and the samples.
 
     Raises:
         OutputError: The file system refused.
     """
-    form = {"format": FILE_FORMAT, **facts, "layers": {name: one.to_dict() for name, one in layers.items()}}
-    temporary = path.with_name(f"{path.name}.part")
+    sums = {name: saliency.to_dict() for name, saliency in layers.items()}
+    form = {"format": FILE_FORMAT, **facts, "layers": sums}
     try:
-        temporary.write_text(json.dumps(form, allow_nan=False) + "\n", encoding="utf-8")
-        os.replace(temporary, path)  # noqa: PTH105  # the target may be there
+        write_atomically(path, json.dumps(form, allow_nan=False) + "\n")
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise OutputError(f"{path}: could not be written ({error})") from error
 
 
 def read_saliency(path: Path) -> dict[str, Saliency]:
-    """What :func:`write_saliency` wrote, by the name of the experts' module.
+    """Read the file of :func:`write_saliency`, by the name of the experts' module.
 
     Raises:
-        SourceError: The file is missing, or is none of ours; names the layer that is wrong.
+        SourceError: The file is missing or not valid; names the layer that is wrong.
     """
     try:
         form = json.loads(path.read_text(encoding="utf-8"))
@@ -175,13 +174,13 @@ def read_saliency(path: Path) -> dict[str, Saliency]:
     layers = form.get("layers") if isinstance(form, Mapping) and form.get("format") == FILE_FORMAT else None
     if not isinstance(layers, Mapping):
         raise SourceError(f"{path}: not a saliency file of the format {FILE_FORMAT!r}")
-    found: dict[str, Saliency] = {}
-    for name, one in layers.items():
+    saliency: dict[str, Saliency] = {}
+    for name, sums in layers.items():
         try:
-            found[name] = Saliency.from_dict(one)
+            saliency[name] = Saliency.from_dict(sums)
         except SourceError as error:
             raise SourceError(f"{path}: {name}: {error}") from None
-    return found
+    return saliency
 
 
 def _are_names(value: Any) -> bool:
@@ -190,9 +189,9 @@ def _are_names(value: Any) -> bool:
 
 def _numbers(form: Mapping[str, Any], name: str) -> Tensor:
     try:
-        found = torch.tensor(form[name], dtype=torch.float64)
+        numbers = torch.tensor(form[name], dtype=torch.float64)
     except (KeyError, TypeError, ValueError, RuntimeError, OverflowError):
-        raise SourceError(f"no saliency: {name!r} is missing, or is not made of numbers") from None
-    if not bool(found.isfinite().all()) or bool((found < 0).any()):
-        raise SourceError(f"no saliency: {name!r} has a value that is negative or not finite")
-    return found
+        raise SourceError(f"not valid saliency: {name!r} is missing or not numeric") from None
+    if not bool(numbers.isfinite().all()) or bool((numbers < 0).any()):
+        raise SourceError(f"not valid saliency: {name!r} has a value that is negative or not finite")
+    return numbers

@@ -1,4 +1,4 @@
-"""Skipping experts at run time, block by block: what it saves and costs is measured on what reaches a block now."""
+"""Expert skipping at run time, block by block, with its savings and error measured on the inputs of each block."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from torch import Tensor
 from sottovoce.calibration.block_step import BlockStep
 from sottovoce.calibration.blocks import Block
 from sottovoce.calibration.routing import EVERY, routed
+from sottovoce.experts.layers import names_in_block
+from sottovoce.experts.output_change import compare_outputs
 from sottovoce.experts.skipping_plan import plan_skipping
-from sottovoce.experts.surgery import damage
 from sottovoce.report import StepReport
 from sottovoce.runtime.expert_skipping import RENORMALIZE, THRESHOLD, Skipping, settings_of
 from sottovoce.runtime.experts import Experts
@@ -26,14 +27,14 @@ if TYPE_CHECKING:
 
 _LAYERS = "layers"
 Counts = dict[str, tuple[int, int]]
-"""By kind of token, how many experts would have run and how many of them do not."""
+"""By kind of token, the number of expert runs without skipping, and of those that are skipped."""
 
 
 class SkipExpertsRunner(BlockStep):
-    """One skipping step on its way through the blocks (see :class:`~sottovoce.calibration.runner.BlockStep`)."""
+    """Runner of one skipping step, block by block."""
 
     def __init__(self, model: Model, architecture: Architecture, step: SkipExperts) -> None:
-        """Prepare the work; nothing is changed yet.
+        """Plan the work without changing the model.
 
         Args:
             model: The model, its experts as :class:`~sottovoce.runtime.experts.Experts`.
@@ -54,31 +55,30 @@ class SkipExpertsRunner(BlockStep):
 
     @property
     def layers(self) -> Sequence[str]:
-        """The modules that hold the experts."""
+        """Names of the modules that hold the experts."""
         return list(self._layers)
 
     def on_start(self) -> None:
-        """Nothing lies outside of the blocks."""
+        """Change nothing: all experts lie in blocks."""
 
     def process_block(self, block: Block) -> dict[str, Any]:
-        """Have the experts of one block skip, and measure what it does where samples reach them.
+        """Turn skipping on in one block, and measure savings and error if samples reach its experts.
 
         Raises:
-            NotFiniteError: What the experts are given is not finite.
+            NotFiniteError: The input of the experts is not finite.
         """
-        inside = [name for name in self._layers if name == block.name or name.startswith(f"{block.name}.")]
-        made = {name: self._skip_(block, name) for name in inside}
-        self._facts |= made
-        return {_LAYERS: made}
+        layers = {name: self._skip(block, name) for name in names_in_block(self._layers, block.name)}
+        self._facts |= layers
+        return {_LAYERS: layers}
 
     def restore_block(self, block: str, facts: Mapping[str, Any]) -> None:
-        """Have the experts skip that :meth:`process_block` had skip."""
+        """Turn skipping on where :meth:`process_block` did."""
         for name, fact in facts[_LAYERS].items():
             self._facts[name] = dict(fact)
             self._experts(name).skipping = self.skipping
 
     def on_end(self) -> StepReport:
-        """Write the settings into the configuration, beside the number of experts."""
+        """Write the settings into the configuration, next to the number of experts, and return the report."""
         config = self.model.native.config
         for layout in self._layers.values():
             settings = settings_of(config, layout)
@@ -86,17 +86,17 @@ class SkipExpertsRunner(BlockStep):
             setattr(settings, RENORMALIZE, self.step.renormalize)
         return StepReport(step=self.step.to_dict(), kept=self._kept, details=self._details())
 
-    def _skip_(self, block: Block, name: str) -> dict[str, Any]:
+    def _skip(self, block: Block, name: str) -> dict[str, Any]:
         experts = self._experts(name)
-        found = routed(block, name, self._kinds_of(name)) if block.sample_threads else None
-        # An earlier step may have had them skip already; what is lost is lost against all of them.
+        tokens = routed(block, name, self._kinds_of(name)) if block.sample_threads else None
+        # An earlier step may have turned skipping on; the error is against the layer with all experts.
         experts.skipping = None
-        before = _output(experts, found) if found else None
+        before = _output(experts, tokens) if tokens else None
         experts.skipping = self.skipping
-        if not found or before is None:
+        if not tokens or before is None:
             return {}
-        lost = damage(before, _output(experts, found)).error
-        return {"runs": _counted(self.skipping.skipped(found.weight), found), "error": float(f"{lost:.6g}")}
+        error = compare_outputs(before, _output(experts, tokens)).error
+        return {"runs": _run_counts(self.skipping.skipped(tokens.weight), tokens), "error": float(f"{error:.6g}")}
 
     def _experts(self, name: str) -> Experts:
         experts = self.model.module.get_submodule(name)
@@ -104,15 +104,15 @@ class SkipExpertsRunner(BlockStep):
         return experts
 
     def _kinds_of(self, name: str) -> Any:
-        """A function that names the kinds of a sample's tokens, which are the same in all layers of a part."""
-        asked, part = self.architecture.runner.modalities, self._layers[name].part
+        """Return a function that names the kinds of a sample's tokens, which are the same in all layers of a part."""
+        modalities, part = self.architecture.runner.modalities, self._layers[name].part
 
         def kinds(sample: Sample) -> Sequence[str]:
-            if (part, sample.key) not in self._kinds and asked is not None:
-                self._kinds[part, sample.key] = asked(self.model, sample, name)
+            if (part, sample.key) not in self._kinds and modalities is not None:
+                self._kinds[part, sample.key] = modalities(self.model, sample, name)
             return self._kinds[part, sample.key]
 
-        return kinds if asked else None
+        return kinds if modalities else None
 
     def _details(self) -> dict[str, Any]:
         measured = {name: fact for name, fact in self._facts.items() if fact}
@@ -124,19 +124,19 @@ class SkipExpertsRunner(BlockStep):
 
 
 @torch.no_grad()
-def _output(experts: Experts, found: Routed) -> Tensor:
-    made: Tensor = experts(found.hidden, found.index, found.weight)
-    return made
+def _output(experts: Experts, tokens: Routed) -> Tensor:
+    output: Tensor = experts(tokens.hidden, tokens.index, tokens.weight)
+    return output
 
 
-def _counted(skipped: Tensor, found: Routed) -> Counts:
-    """Of the mask ``[tokens, top_k]``: all of it, and by kind of token."""
-    masks = {kind: skipped[found.modality == number] for number, kind in enumerate(found.modalities)}
+def _run_counts(skipped: Tensor, tokens: Routed) -> Counts:
+    """Count the mask ``[tokens, top_k]`` in total and by kind of token."""
+    masks = {kind: skipped[tokens.modality == number] for number, kind in enumerate(tokens.modalities)}
     return {kind: (mask.numel(), int(mask.sum())) for kind, mask in ({EVERY: skipped} | masks).items()}
 
 
 def _shares(layers: Iterable[Counts]) -> dict[str, float]:
-    """By kind of token, the share of the experts' runs that is saved."""
+    """Return, by kind of token, the share of the expert runs that is saved."""
     total: Counts = {}
     for counts in layers:
         for kind, (runs, skipped) in counts.items():

@@ -1,4 +1,4 @@
-"""How often each expert is chosen, before any is removed: one more pass over the samples that changes nothing."""
+"""Counts of how often each expert is chosen before any is removed, by a pass over the samples that changes nothing."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from torch import Tensor
 from sottovoce.calibration.block_step import BlockStep
 from sottovoce.calibration.routing import routed
 from sottovoce.calibration.runner import SequentialRunner
+from sottovoce.experts.layers import names_in_block
 from sottovoce.report import StepReport
 
 if TYPE_CHECKING:
@@ -21,15 +22,15 @@ if TYPE_CHECKING:
 
 
 def measure_usage(model: Model, layers: Mapping[str, int], calibration: Calibration) -> dict[str, Tensor]:
-    """Count the tokens that each expert of some layers is given.
+    """Count the tokens that are routed to each expert of the given layers.
 
     Args:
-        model: The model; nothing of it is changed.
-        layers: By the name of the module that holds a layer's experts, how many they are.
+        model: The model; it is not changed.
+        layers: Number of experts by the name of the module that holds them.
         calibration: The samples, and the limits of the work.
 
     Returns:
-        By layer, the counts ``[experts]``; a layer that no sample reaches is not there.
+        By layer, the counts ``[experts]``; a layer that no sample reaches is missing.
     """
     counts = _Counts(layers)
     SequentialRunner(model, (counts,), replace(calibration, directory=None, float_backup=None)).run()
@@ -37,12 +38,12 @@ def measure_usage(model: Model, layers: Mapping[str, int], calibration: Calibrat
 
 
 def used_experts(counts: Tensor, threshold: float) -> int:
-    """Return how many experts are chosen for at least ``threshold`` times the layer's mean number of tokens."""
+    """Return the number of experts that are chosen for at least ``threshold`` times the layer's mean token count."""
     return int((counts >= threshold * counts.double().mean()).sum())
 
 
 class _Counts(BlockStep):
-    """Looks at the blocks (see :class:`~sottovoce.calibration.block_step.BlockStep`) and leaves them as they are."""
+    """Step that counts in the blocks and changes nothing."""
 
     name = "count the use of experts in"
     only_observes = True
@@ -56,18 +57,16 @@ class _Counts(BlockStep):
         return list(self._experts)
 
     def on_start(self) -> None:
-        """Nothing is changed."""
+        """Change nothing."""
 
     def process_block(self, block: Block) -> dict[str, Any]:
-        for name, experts in self._experts.items():
-            if name != block.name and not name.startswith(f"{block.name}."):
-                continue
+        for name in names_in_block(self._experts, block.name):
             if block.sample_threads and (tokens := routed(block, name)) is not None:
-                self.counts[name] = torch.bincount(tokens.index.flatten().cpu(), minlength=experts)
+                self.counts[name] = torch.bincount(tokens.index.flatten().cpu(), minlength=self._experts[name])
         return {}
 
     def restore_block(self, block: str, facts: Mapping[str, Any]) -> None:
-        """Nothing is kept that could be restored."""
+        """Restore nothing: nothing was changed."""
 
     def on_end(self) -> StepReport:
         return StepReport(step={"step": self.name})

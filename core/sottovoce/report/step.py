@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal
 
 from pydantic import PlainValidator
@@ -76,6 +76,19 @@ class Coverage(Record):
             changed[part] = changed.get(part, 0) + target.parameters
         parts = {part: Part(parameters=total[part], compressed_parameters=changed.get(part, 0)) for part in total}
         return cls(parameters=sum(total.values()), compressed_parameters=sum(changed.values()), parts=parts)
+
+    def without(self, part_of: Callable[[str], str], targets: Iterable[Target]) -> Coverage:
+        """Return the coverage when some of the targets are as they were before the step."""
+        restored: dict[str, int] = {}
+        for target in targets:
+            part = part_of(target.name)
+            restored[part] = restored.get(part, 0) + target.parameters
+        parts = {
+            name: replace(part, compressed_parameters=part.compressed_parameters - restored.get(name, 0))
+            for name, part in self.parts.items()
+        }
+        compressed = self.compressed_parameters - sum(restored.values())
+        return replace(self, compressed_parameters=compressed, parts=parts)
 
     @classmethod
     def _keys(cls) -> tuple[str, ...]:
@@ -160,6 +173,31 @@ class StepReport(Record):
             if target.bits is not None:
                 groups[4 if target.bits < 8 else 8 if target.bits < 16 else 16].append(target)
         return {width: targets for width, targets in groups.items() if targets}
+
+    def with_restored(self, bits: Mapping[str, float | None], part_of: Callable[[str], str], reason: str) -> StepReport:
+        """Return the report after layers were restored to higher precision.
+
+        Args:
+            bits: Bits of a stored weight by the layer's name; ``None`` for a layer that is float again.
+            part_of: Function from a layer's name to its part of the model.
+            reason: Reason why float layers are kept.
+        """
+        restored = [target for target in self.targets if target.name in bits]
+        if self.coverage is None or not restored:
+            return self
+        floats = [target for target in restored if bits[target.name] is None]
+        names = {target.name for target in floats}
+        # The new weights were not measured.
+        targets = tuple(
+            Target(name=target.name, parameters=target.parameters, bits=bits[target.name])
+            if target.name in bits
+            else target
+            for target in self.targets
+            if target.name not in names
+        )
+        kept = [Kept(name=target.name, parameters=target.parameters, reason=reason) for target in floats]
+        coverage = self.coverage.without(part_of, floats)
+        return replace(self, targets=targets, kept=(*self.kept, *kept), coverage=coverage)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON form; what is only for people is left out where there is none."""

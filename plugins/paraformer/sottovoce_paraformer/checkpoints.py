@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from sottovoce.checkpoint import contained_path
-from sottovoce.checkpoint.choice import asked_weights, weight_names
+from sottovoce.checkpoint.choice import requested_weights, weight_names
 from sottovoce.errors import SourceError
 from sottovoce_paraformer.sections import stays_inside
 
@@ -39,7 +39,7 @@ def choose_weights(directory: Path, config: dict[str, Any], described: str | Non
         SourceError: A name leaves the directory, or several files could be meant.
     """
     if asked is not None:
-        return asked_weights(directory, asked)
+        return requested_weights(directory, asked)
     present = weight_names(directory)
     written = config.get("init_param")
     named = [] if described is None else [described]

@@ -33,7 +33,7 @@ MANY, LARGE = 10**6, 10**9
 )
 def test_what_is_too_large_is_refused_before_it_is_made(build: Callable[[], Any]) -> None:
     with (
-        pytest.raises(CheckpointError, match="describes a larger model than the weights are for"),
+        pytest.raises(CheckpointError, match="describes a larger model than the weights belong to"),
         BuildingBudget("m", tensors=10, size_bytes=10_000),
     ):
         build()

@@ -116,7 +116,7 @@ def test_an_output_that_a_killed_run_had_set_aside_is_put_back(
     (old / MARKER).touch()
     with claim(out):
         assert names(out) == [MARKER]
-    assert "a run was killed while it replaced this; it is as it was before" in caplog.text
+    assert "a run was killed while replacing it; the old one was restored" in caplog.text
     assert names(tmp_path) == ["out"]
     old.mkdir()
     (old / "older.txt").touch()

@@ -117,7 +117,7 @@ def test_what_is_no_directory_is_never_replaced(kind: str, overwrite: bool, tmp_
     if kind != "file":
         path.symlink_to(target)
     before = names(tmp_path)
-    with pytest.raises(UsageError, match="exists and is no directory"), new_directory(path, overwrite):
+    with pytest.raises(UsageError, match="exists and is not a directory"), new_directory(path, overwrite):
         raise AssertionError
     assert names(tmp_path) == before
 
@@ -185,7 +185,7 @@ def test_what_came_meanwhile_is_never_replaced(kind: str, tmp_path: Path) -> Non
 
 
 def test_what_became_somebody_elses_meanwhile_is_not_replaced_and_the_work_is_kept(old: Path) -> None:
-    problem = "is not replaced; what this run made is in"
+    problem = "is not replaced; this run's result is in"
     with pytest.raises(OutputError, match=problem), new_directory(old, overwrite=True) as temporary:
         (temporary / "new.txt").write_text("new")
         (old / MARKER).unlink()
@@ -257,7 +257,7 @@ def test_what_was_replaced_and_cannot_be_removed_is_said(
             (temporary / MARKER).touch()
     (left,) = (name for name in names(old.parent) if name.endswith(".old.sottovoce"))
     (message,) = (record.getMessage() for record in caplog.records)
-    assert message.startswith(f"{old}: is replaced, but what was there could not be removed and lies in ")
+    assert message.startswith(f"{old}: was replaced, but the old directory could not be removed from ")
     assert message.endswith(f"{left} (Operation not permitted)")
     assert names(old.parent / left) == [MARKER, "old.txt"]
     with new_directory(old, overwrite=True):
@@ -286,6 +286,6 @@ def test_without_a_working_directory_an_absolute_place_is_written(
 
 
 def test_a_name_that_is_no_text_is_refused_before_the_work(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="the name is no UTF-8"), reserved(tmp_path / os.fsdecode(b"out\xff")):
+    with pytest.raises(UsageError, match="the name is not valid UTF-8"), reserved(tmp_path / os.fsdecode(b"out\xff")):
         raise AssertionError
     assert names(tmp_path) == []

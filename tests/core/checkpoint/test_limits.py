@@ -36,7 +36,7 @@ def test_a_number_that_no_model_has_is_refused_by_its_name(config: dict[str, Any
 @pytest.mark.parametrize("value", [True, False, "400", "x"])
 @pytest.mark.parametrize("key", ["n_fft", "hop_length", "sampling_rate", "num_beams"])
 def test_a_word_in_the_place_of_a_number_is_refused(key: str, value: Any) -> None:
-    with pytest.raises(SourceError, match=f"{key} is .*, which is no number"):
+    with pytest.raises(SourceError, match=f"{key} is .*, not a number"):
         check_numbers({"inner": {key: value}}, PATH)
 
 

@@ -79,7 +79,7 @@ def test_a_damaged_file_is_one_line(size: int, path: Path) -> None:
 
 @pytest.mark.parametrize(("content", "problem"), [
     (b"", "the file is empty"),
-    (b"version https://git-lfs.github.com/spec/v1\n", "Git LFS's pointer"),
+    (b"version https://git-lfs.github.com/spec/v1\n", "Git LFS pointer"),
     (None, r"the weights are missing \(no model\.safetensors\)"),
 ])  # fmt: skip
 def test_what_is_no_weights_is_named(content: bytes | None, problem: str, path: Path) -> None:

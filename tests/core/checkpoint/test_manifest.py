@@ -45,7 +45,9 @@ def test_a_flipped_bit_and_a_missing_file_are_named_together(directory: Path) ->
     expected = digests(directory)
     (directory / "a.bin").write_bytes(bytes([1, *range(1, 256)]))
     (directory / "sub" / "b.txt").unlink()
-    with pytest.raises(CheckpointError, match=r"damaged: a\.bin is not what was written, sub/b\.txt is missing; fetch"):
+    with pytest.raises(
+        CheckpointError, match=r"damaged: a\.bin has changed since it was written, sub/b\.txt is missing; fetch"
+    ):
         verify(directory, expected)
 
 
@@ -117,7 +119,7 @@ def test_a_file_of_holes_without_end_is_not_read(name: str, tmp_path: Path, monk
     verify(tmp_path, expected)
     os.truncate(tmp_path / name, 50_000_000_000)
     monkeypatch.setattr(manifest, "digest_of", lambda path: expected[path.name] if path.name != name else pytest.fail())
-    with pytest.raises(CheckpointError, match=f"damaged: {re.escape(name)} is not what was written"):
+    with pytest.raises(CheckpointError, match=f"damaged: {re.escape(name)} has changed since it was written"):
         verify(tmp_path, expected)
 
 
@@ -126,5 +128,5 @@ def test_a_file_of_holes_without_end_is_not_read(name: str, tmp_path: Path, monk
 )
 def test_weights_that_begin_as_none_are_not_what_was_written(start: bytes, tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").write_bytes(start)
-    with pytest.raises(CheckpointError, match=r"model\.safetensors is not what was written"):
+    with pytest.raises(CheckpointError, match=r"model\.safetensors has changed since it was written"):
         verify(tmp_path, digests(tmp_path))

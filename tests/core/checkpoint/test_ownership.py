@@ -60,7 +60,7 @@ def test_what_sottovoce_wrote_may_be_replaced(files: dict[str, str], tmp_path: P
 def test_what_another_wrote_is_refused_in_one_line_and_stays(files: dict[str, str], tmp_path: Path) -> None:
     fill(tmp_path, files)
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
-    with pytest.raises(UsageError, match="not of Sottovoce's writing, and is not replaced") as caught:
+    with pytest.raises(UsageError, match="was not written by Sottovoce, and is not replaced") as caught:
         refuse_existing(tmp_path, overwrite=True)
     assert len(str(caught.value).splitlines()) == 1
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before

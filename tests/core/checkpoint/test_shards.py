@@ -127,7 +127,7 @@ def rename_in_index(directory: Path, **changes: str | None) -> None:
 )  # fmt: skip
 def test_an_index_that_does_not_agree_is_refused(changes: dict[str, str], named: str, directory: Path) -> None:
     rename_in_index(directory, **changes)
-    with pytest.raises(CheckpointError, match=f"does not agree with the files, on . tensors, '{named}' one"):
+    with pytest.raises(CheckpointError, match=f"does not agree with the files on . tensors, such as '{named}'"):
         Shards.of(directory)
 
 
@@ -233,7 +233,7 @@ def test_one_file_comes_before_an_index_and_is_said_to(directory: Path, caplog: 
     assert Shards.of(directory).names == ("new",)
     say_choice(directory)
     [record] = caplog.records
-    assert f"of its weights {WEIGHTS} is taken, as transformers does" in record.getMessage()
+    assert f"reading the weights {WEIGHTS}, as transformers does" in record.getMessage()
     assert INDEX in record.getMessage()
 
 

@@ -189,7 +189,7 @@ def test_a_noted_file_that_changed_is_not_read(damage: str, stream: Stream, tmp_
     path.write_bytes(content)
     if damage == "gone":
         path.unlink()
-    with pytest.raises(OutputError, match=r"2\.safetensors: the finished block blocks\.2 changed on the disk; nothing"):
+    with pytest.raises(OutputError, match=r"2\.safetensors: the file of block blocks\.2 changed on disk; nothing"):
         stream.load_block("blocks.2", rename)
 
 

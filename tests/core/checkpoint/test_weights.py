@@ -85,7 +85,7 @@ def truncated(path: Path) -> bytes:
     ("content", "problem"),
     [
         (b"", "the file is empty"),
-        (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n", "Git LFS's pointer"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n", "Git LFS pointer"),
         (b"<!DOCTYPE html><html>not found</html>", "damaged"),
         (bytes(4096), "damaged"),
         (b"PK\x03\x04" + bytes(100), "damaged"),
@@ -241,5 +241,5 @@ def test_names_of_tensors_are_shown_short_and_plain(name: str) -> None:
 )
 def test_a_tensor_that_is_no_plain_one_is_refused(tensor: torch.Tensor, tmp_path: Path) -> None:
     torch.save({"a": tensor}, tmp_path / "model.pt")
-    with pytest.raises(SourceError, match="a is no plain tensor"):
+    with pytest.raises(SourceError, match="a is not a plain tensor"):
         read_tensors(tmp_path / "model.pt")

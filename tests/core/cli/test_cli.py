@@ -151,7 +151,7 @@ def test_an_existing_output_is_refused_before_the_model_is_read(run: Runner, sou
     for arguments in (("compress", source, "-r", "int8"), ("export", source, "-f", "onnx"),
                       ("evaluate", source, "--data", manifest)):  # fmt: skip
         run(*arguments, "-o", source).fails(2, "exists already", "--overwrite")
-        run(*arguments, "-o", manifest, "--overwrite").fails(2, "exists and is no directory")
+        run(*arguments, "-o", manifest, "--overwrite").fails(2, "exists and is not a directory")
         run(*arguments, "-o", ".", "--overwrite").fails(2, "is the working directory or holds it")
 
 
@@ -172,9 +172,11 @@ def test_overwrite_replaces_nothing_that_another_wrote(
     (projects / "thesis.txt").write_text("years of work")
     for arguments in (("compress", source, "-r", "int8"), ("export", source, "-f", "onnx"),
                       ("evaluate", source, "--data", manifest), ("pull", "owner/name")):  # fmt: skip
-        run(*arguments, "-o", projects, "--overwrite").fails(2, "projects: is not empty and not of Sottovoce's writing")
-    run("evaluate", source, "--data", manifest, "-o", source, "--overwrite").fails(2, "not of Sottovoce's writing")
-    run("demo", "-o", projects).fails(2, "not of Sottovoce's writing")
+        run(*arguments, "-o", projects, "--overwrite").fails(
+            2, "projects: is not empty and was not written by Sottovoce"
+        )
+    run("evaluate", source, "--data", manifest, "-o", source, "--overwrite").fails(2, "was not written by Sottovoce")
+    run("demo", "-o", projects).fails(2, "was not written by Sottovoce")
     assert names(projects) == ["thesis.txt"]
 
 
@@ -190,7 +192,7 @@ def test_a_model_of_ours_can_be_compressed_in_place_and_an_original_is_kept(
     run: Runner, source: Path, tmp_path: Path
 ) -> None:
     arguments = ("compress", source, "-r", "int8", "-o", source, "--overwrite")
-    run(*arguments).fails(2, "toy: is not empty and not of Sottovoce's writing")
+    run(*arguments).fails(2, "toy: is not empty and was not written by Sottovoce")
     mark(source)
     assert run(*arguments).code == 0
     assert names(tmp_path) == ["toy"]
@@ -199,7 +201,7 @@ def test_a_model_of_ours_can_be_compressed_in_place_and_an_original_is_kept(
 
 def test_what_is_no_model_is_one_line(run: Runner, source: Path, manifest: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    run("inspect", tmp_path / "empty").fails(1, "no model directory", "(it holds: nothing)")
+    run("inspect", tmp_path / "empty").fails(1, "not a model directory", "(it holds: nothing)")
     run("inspect", manifest).fails(1, "is a file; give the directory")
     run("inspect", tmp_path / "none").fails(1, "no such directory")
     run("inspect", "x" * 5000).fails(1, "no such directory")
@@ -358,7 +360,7 @@ def test_a_broken_plugin_is_told_of_and_does_not_stop_the_rest(tmp_path: Path) -
 
 def test_the_module_runs_as_a_program(tmp_path: Path) -> None:
     done: Done = command("inspect", tmp_path)
-    done.fails(1, "no model directory")
+    done.fails(1, "not a model directory")
 
 
 def test_the_demo_replaces_only_what_a_demo_wrote(tmp_path: Path) -> None:
@@ -387,5 +389,5 @@ def test_no_verb_reads_what_lies_elsewhere_or_waits_for_a_pipe(
     for arguments in (("inspect", source), ("compress", source, "-r", "int8", "-o", tmp_path / "out"),
                       ("evaluate", source, "--data", manifest),
                       ("export", source, "-f", "native", "-o", tmp_path / "out")):  # fmt: skip
-        run(*arguments).fails(1, repr(name), "is a link that leaves" if kind == "link" else "is no file but a pipe")
+        run(*arguments).fails(1, repr(name), "is a link that leaves" if kind == "link" else "is not a file but a pipe")
     assert not (tmp_path / "out").exists()

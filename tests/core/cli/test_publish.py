@@ -149,7 +149,7 @@ def test_what_cannot_be_pushed(run: Runner, small: Path, source: Path, tmp_path:
     run("push", source, "you/toy", "--dry-run").fails(2, "there is no compression.json")
     run("push", tmp_path / "none", "you/toy", "--dry-run").fails(2, "there is no compression.json")
     (small / "config.yaml").write_text("model: Toy\n", encoding="utf-8")
-    run("push", small, "you/toy", "--dry-run").fails(1, "config.yaml is not what was written")
+    run("push", small, "you/toy", "--dry-run").fails(1, "config.yaml has changed since it was written")
     assert not (tmp_path / "small.card").exists()
 
 

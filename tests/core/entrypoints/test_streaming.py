@@ -516,7 +516,7 @@ def test_a_block_that_changes_before_it_is_saved_fails_the_save(source: Path, tm
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
-    with pytest.raises(OutputError, match=rf"the finished block {BLOCKS[1]} changed on the disk; nothing was written"):
+    with pytest.raises(OutputError, match=rf"the file of block {BLOCKS[1]} changed on disk; nothing was written"):
         sottovoce.save(model, tmp_path / "out", host=HOST)
     assert not list(tmp_path.glob("*out*"))
 

@@ -33,7 +33,7 @@ def weights(expert: nn.Module) -> list[torch.Tensor]:
 
 @settings(max_examples=30)
 @given(seed=st.integers(0, 99), scores=st.lists(st.floats(0, 9), min_size=3, max_size=3))
-def test_an_expert_in_another_order_is_the_same_expert(seed: int, scores: list[float]) -> None:
+def test_permuted_neurons_are_matched_before_merging(seed: int, scores: list[float]) -> None:
     experts = make_experts(3, seed=seed)
     for number in (1, 2):
         experts[number].load_state_dict(experts[0].state_dict())
@@ -63,7 +63,7 @@ def test_weights_are_averaged_by_score() -> None:
     assert all(new.equal(was) for new, was in zip(weights(experts[2]), old[2], strict=True))
 
 
-def test_experts_that_nothing_speaks_for_change_nothing() -> None:
+def test_experts_with_score_zero_are_not_merged() -> None:
     experts = make_experts(4)
     before = weights(experts[1])
     merge_experts_(experts, torch.zeros(4), [1], torch.eye(4))
@@ -71,7 +71,7 @@ def test_experts_that_nothing_speaks_for_change_nothing() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_the_dtype_and_the_parameters_stay(dtype: torch.dtype) -> None:
+def test_merging_keeps_dtype_and_parameters(dtype: torch.dtype) -> None:
     experts = make_experts(4, dtype=dtype)
     own = experts[0].gate_proj.weight
     merge_experts_(experts, torch.ones(4), [0, 1], router_similarity(normal(4, 16)))
@@ -80,7 +80,7 @@ def test_the_dtype_and_the_parameters_stay(dtype: torch.dtype) -> None:
     assert len(experts) == 4
 
 
-def test_biases_go_with_their_neurons() -> None:
+def test_merging_moves_biases_with_their_neurons() -> None:
     experts = make_experts(2, inner=6)
     for number, expert in enumerate(experts):
         for place, name in enumerate(PROJECTIONS):
@@ -101,7 +101,7 @@ def test_biases_go_with_their_neurons() -> None:
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_the_match_is_the_nearest_of_all_orders(seed: int) -> None:
+def test_match_neurons_minimizes_the_distance_over_all_orders(seed: int) -> None:
     one, other = normal(5, 9, seed=seed), normal(5, 9, seed=seed + 50)
     found = match_neurons(one, other)
 
@@ -112,7 +112,7 @@ def test_the_match_is_the_nearest_of_all_orders(seed: int) -> None:
     assert distance(tuple(found.tolist())) == pytest.approx(min(map(distance, itertools.permutations(range(5)))))
 
 
-def test_similarity_is_that_of_directions() -> None:
+def test_router_similarity_is_the_cosine() -> None:
     rows = torch.tensor([[1.0, 0], [2, 0], [-1, 0], [0, 3], [0, 0]])
     found = router_similarity(rows)
     assert found[0].tolist() == [1, 1, -1, 0, 0]
@@ -120,7 +120,7 @@ def test_similarity_is_that_of_directions() -> None:
 
 
 @given(seed=st.integers(0, 99), kept=st.sets(st.integers(0, 5), min_size=1).map(sorted))
-def test_the_nearest_is_one_that_stays(seed: int, kept: list[int]) -> None:
+def test_nearest_kept_returns_the_most_similar_kept_expert(seed: int, kept: list[int]) -> None:
     similarity = router_similarity(normal(6, 4, seed=seed))
     homes = nearest_kept(similarity, kept)
     assert sorted(homes) == [number for number in range(6) if number not in kept]
@@ -128,14 +128,14 @@ def test_the_nearest_is_one_that_stays(seed: int, kept: list[int]) -> None:
         assert home == max(kept, key=lambda other: float(similarity[number, other]))
 
 
-def test_a_quantized_expert_is_not_merged() -> None:
+def test_merging_a_quantized_expert_is_refused() -> None:
     experts = make_experts(2)
     experts[1].up_proj = nn.Identity()
-    with pytest.raises(CoverageError, match="the up_proj of an expert is a Identity"):
+    with pytest.raises(CoverageError, match="the up_proj of an expert is of the class Identity"):
         merge_experts_(experts, torch.ones(2), [0], torch.eye(2))
 
 
-def test_scipy_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_merging_without_scipy_names_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "scipy.optimize", None)
     with pytest.raises(SottovoceError, match="pip install scipy"):
         merge_experts_(make_experts(2), torch.ones(2), [0], torch.eye(2))

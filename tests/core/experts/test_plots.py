@@ -22,7 +22,7 @@ def layers(count: int = 3) -> dict[str, Saliency]:
 
 
 @pytest.mark.parametrize("metric", ["reap", "mean-norm", "ean", "frequency"])
-def test_a_picture_is_drawn(metric: Any, tmp_path: Path) -> None:
+def test_saliency_curves_are_drawn(metric: Any, tmp_path: Path) -> None:
     from PIL import Image
 
     measured = layers()
@@ -46,12 +46,12 @@ def test_layers_without_tokens_without_cut_and_with_other_kinds_are_drawn(tmp_pa
     assert len(list(tmp_path.iterdir())) == 3
 
 
-def test_matplotlib_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_plot_without_matplotlib_names_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(SottovoceError, match=r"pip install matplotlib"):
         saliency_curves({}, {}, tmp_path / "saliency.png")
 
 
-def test_a_missing_directory_is_told(tmp_path: Path) -> None:
+def test_plot_into_a_missing_directory_is_refused(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="could not be written"):
         saliency_curves({}, {}, tmp_path / "none" / "saliency.png")

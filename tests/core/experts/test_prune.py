@@ -21,10 +21,11 @@ from sottovoce import Model, Sample, Source
 from sottovoce.architecture import ExpertLayout
 from sottovoce.calibration.blocks import Block
 from sottovoce.errors import CoverageError, PluginError, RecipeError, SamplesError, SourceError
-from sottovoce.experts.prune import PruneExpertsRunner, held_out_keys
+from sottovoce.experts.prune import PruneExpertsRunner
 from sottovoce.experts.saliency import Saliency, write_saliency
 from sottovoce.experts.selection import choose_experts
 from sottovoce.experts.step import PruneExperts
+from sottovoce.experts.tokens import held_out_keys
 
 LAYOUTS = (
     ExpertLayout(part="reader", experts=r"re:reader\.\d+\.mlp\.experts", count="reader_config.num_experts"),
@@ -75,7 +76,7 @@ def make_model(**changes: Any) -> Model:
 
 
 class SampleThread:
-    """A sample that waits at a block."""
+    """A sample thread that waits at a block."""
 
     def __init__(self, number: int) -> None:
         self.sample = Sample(key=f"sample-{number}", text="a")
@@ -94,7 +95,7 @@ def block_of(model: Model, name: str, sample_threads: Sequence[SampleThread]) ->
 def prune(
     model: Model, step: PruneExperts, sample_threads: int = 10, speakers: int = 10
 ) -> tuple[PruneExpertsRunner, dict[str, Any]]:
-    """Visit all blocks as a walk does; facts are kept as JSON."""
+    """Process all blocks as the runner does; facts are kept as JSON."""
     work = PruneExpertsRunner(model, model.architecture, step)
     work.on_start()
     facts: dict[str, Any] = {}
@@ -115,7 +116,7 @@ def mixture(model: Model, name: str) -> Mixture:
     return found
 
 
-def test_every_layer_of_the_part_keeps_the_same_number() -> None:
+def test_every_layer_of_a_part_keeps_the_same_number() -> None:
     model = make_model()
     work, facts = prune(model, PruneExperts(keep=0.5))
     report = work.on_end()
@@ -137,7 +138,7 @@ def test_every_layer_of_the_part_keeps_the_same_number() -> None:
     json.dumps(report.to_dict(), allow_nan=False)
 
 
-def test_what_counts_the_experts_is_told() -> None:
+def test_configuration_and_modules_get_the_new_number_of_experts() -> None:
     model = make_model()
     work, _ = prune(model, PruneExperts(keep=3, parts={"speaker": {"keep": 5}}))  # type: ignore[dict-item]
     assert model.native.config.reader_config.num_experts == 8
@@ -148,7 +149,7 @@ def test_what_counts_the_experts_is_told() -> None:
     assert mixture(model, "speaker.1").num_experts == 5
 
 
-def test_the_report_has_each_layer() -> None:
+def test_report_details_every_layer() -> None:
     model = make_model(experts=tuple(replace(layout, protect={"audio": 0.25}) for layout in LAYOUTS))
     work, _ = prune(model, PruneExperts(keep=0.5))
     details = work.on_end().details
@@ -162,7 +163,7 @@ def test_the_report_has_each_layer() -> None:
     assert "held_out" in layer["damage"]
 
 
-def test_later_layers_see_what_earlier_ones_became() -> None:
+def test_later_layers_are_measured_on_pruned_earlier_ones() -> None:
     pruned, whole = make_model(), make_model()
     work, _ = prune(pruned, PruneExperts(keep=2))
     other, _ = prune(whole, PruneExperts(keep=8))
@@ -172,7 +173,7 @@ def test_later_layers_see_what_earlier_ones_became() -> None:
     assert other.on_end().details["layers"][second]["damage"]["error"] == 0
 
 
-def test_each_part_has_a_budget_of_its_own() -> None:
+def test_part_with_its_own_budget_keeps_it() -> None:
     model = make_model()
     step = PruneExperts.model_validate({"keep": 0.5, "reader": False, "speaker": {"keep": 4, "saliency": "frequency"}})
     work, facts = prune(model, step)
@@ -183,7 +184,7 @@ def test_each_part_has_a_budget_of_its_own() -> None:
         assert facts[f"speaker.{number}"]["layers"][name]["gate_growth"] > 1
 
 
-def test_gate_values_that_grew_are_made_up_for() -> None:
+def test_grown_gate_values_are_rescaled() -> None:
     model, whole = make_model(), make_model()
     work, facts = prune(model, PruneExperts.model_validate({"reader": False, "speaker": {"keep": 3}}))
     layer = "speaker.0.mlp.experts"
@@ -195,7 +196,7 @@ def test_gate_values_that_grew_are_made_up_for() -> None:
     assert facts["speaker.0"]["layers"][layer]["gate_growth"] > 1
 
 
-def test_experts_are_merged() -> None:
+def test_merge_averages_removed_experts() -> None:
     model, whole = make_model(), make_model()
     work, facts = prune(model, PruneExperts(keep=3, merge=True))
     fact = facts["reader.0"]["layers"]["reader.0.mlp.experts"]
@@ -208,7 +209,7 @@ def test_experts_are_merged() -> None:
 
 
 @pytest.mark.parametrize("sample_threads", [2, 10])
-def test_a_block_is_put_back_by_its_facts(sample_threads: int) -> None:
+def test_block_is_restored_from_its_facts(sample_threads: int) -> None:
     step = PruneExperts.model_validate({"keep": 3, "speaker": {"keep": 4}})
     done, again = make_model(), make_model().module.to("meta")
     work, facts = prune(done, step, sample_threads)
@@ -225,7 +226,7 @@ def test_a_block_is_put_back_by_its_facts(sample_threads: int) -> None:
     assert mixture(model, "reader.2")(x).equal(mixture(done, "reader.2")(x))
 
 
-def test_interrupted_work_goes_on_as_it_would_have(tmp_path: Path) -> None:
+def test_interrupted_work_resumes_with_the_same_result(tmp_path: Path) -> None:
     done = make_model()
     work, facts = prune(done, PruneExperts(keep=4))
     model = make_model()
@@ -244,7 +245,7 @@ def test_interrupted_work_goes_on_as_it_would_have(tmp_path: Path) -> None:
     assert taken.kept == work.kept
 
 
-def test_saliency_that_was_measured_before_needs_no_samples(tmp_path: Path) -> None:
+def test_scores_file_replaces_samples(tmp_path: Path) -> None:
     # Nothing is pruned while it is measured, as a file for several budgets is made.
     measured, _ = prune(make_model(), PruneExperts.model_validate({"keep": 8, "speaker": {"keep": 6}}))
     path = tmp_path / "saliency.json"
@@ -257,11 +258,11 @@ def test_saliency_that_was_measured_before_needs_no_samples(tmp_path: Path) -> N
         assert work.kept[name] == choose_experts(found, 4 if "reader" in name else 3).kept
     report = work.on_end()
     assert facts["reader.0"]["layers"]["reader.0.mlp.experts"]["damage"] is None
-    growth = "the gate values of its experts have grown; without samples that is not made up for"
+    growth = "the gate values of the remaining experts have grown; rescaling them needs samples"
     assert report.notes == tuple(f"speaker.{number}.mlp.experts: {growth}" for number in range(2))
 
 
-def test_a_file_that_lacks_a_layer_is_refused(tmp_path: Path) -> None:
+def test_scores_file_without_a_layer_is_refused(tmp_path: Path) -> None:
     measured, _ = prune(make_model(), PruneExperts(keep=8))
     path = tmp_path / "saliency.json"
     found: dict[str, Saliency] = measured.saliency
@@ -279,7 +280,7 @@ def test_a_file_that_lacks_a_layer_is_refused(tmp_path: Path) -> None:
         PruneExpertsRunner(model, model.architecture, step)
 
 
-def test_only_the_sizes_are_known_without_data() -> None:
+def test_meta_model_is_pruned_to_its_size() -> None:
     model = make_model()
     model.module.to("meta")
     work, _ = prune(model, PruneExperts(keep=0.25), sample_threads=0, speakers=0)
@@ -289,14 +290,14 @@ def test_only_the_sizes_are_known_without_data() -> None:
     assert report.details["layers"]["reader.0.mlp.experts"]["kept"] == [0, 1]
 
 
-def test_experts_that_no_sample_reaches_are_refused() -> None:
+def test_experts_without_samples_are_refused() -> None:
     with pytest.raises(
         SamplesError, match=r"no sample reaches the experts 'speaker.0.mlp.experts'.*\(speaker: false\)"
     ):
         prune(make_model(), PruneExperts.model_validate({"speaker": {"keep": 3}}), speakers=0)
 
 
-def test_a_single_sample_serves_for_both() -> None:
+def test_single_sample_is_used_for_choice_and_evaluation() -> None:
     work, facts = prune(make_model(), PruneExperts(keep=0.5), sample_threads=1)
     damage = facts["reader.0"]["layers"]["reader.0.mlp.experts"]["damage"]
     assert damage["error"] > 0
@@ -305,7 +306,7 @@ def test_a_single_sample_serves_for_both() -> None:
     assert facts["reader.0"]["layers"]["reader.0.mlp.experts"]["damage"] is None
 
 
-def test_a_model_without_kinds_of_tokens_is_pruned() -> None:
+def test_model_without_modalities_is_pruned() -> None:
     work, facts = prune(make_model(modalities=None), PruneExperts(keep=0.5))
     assert list(facts["reader.0"]["layers"]["reader.0.mlp.experts"]["routed_share"]) == ["all"]
 
@@ -320,14 +321,14 @@ def test_a_model_without_kinds_of_tokens_is_pruned() -> None:
         ({"speker": False}, "no part 'speker' has experts"),
     ],
 )
-def test_what_cannot_be_done_is_refused_before_anything_changes(step: dict[str, Any], problem: str) -> None:
+def test_impossible_step_is_refused_before_any_change(step: dict[str, Any], problem: str) -> None:
     model = make_model()
     with pytest.raises(RecipeError, match=problem):
         PruneExpertsRunner(model, model.architecture, PruneExperts.model_validate(step))
     assert model.native.config.reader_config.num_experts == 8
 
 
-def test_a_model_that_lacks_the_part_is_refused() -> None:
+def test_model_without_the_part_is_refused() -> None:
     model = make_model()
     del model.module.speaker
     with pytest.raises(RecipeError, match="the part 'speaker' of this model has no experts"):
@@ -344,22 +345,22 @@ def test_a_model_that_lacks_the_part_is_refused() -> None:
         ({"count": "reader_config.experts"}, "the configuration has no 'reader_config.experts'"),
         ({"count": "no_config.num_experts"}, "the configuration has no 'no_config.num_experts'"),
         ({"count": "speaker_config.num_experts"}, "speaker_config.num_experts is 6, and 'reader.0.mlp.experts' has 8"),
-        ({"router": "router"}, "no router 'router' lies beside 'reader.0.mlp.experts'"),
+        ({"router": "router"}, "'reader.0.mlp.experts' has no router 'router'"),
     ],
 )
-def test_a_layout_that_does_not_fit_is_refused(layout: dict[str, str], problem: str) -> None:
+def test_layout_that_does_not_fit_is_refused(layout: dict[str, str], problem: str) -> None:
     facts: dict[str, Any] = {"part": "reader", "experts": LAYOUTS[0].experts, "count": LAYOUTS[0].count, **layout}
     model = make_model(experts=(ExpertLayout(**facts),))
     with pytest.raises(PluginError, match=problem):
         PruneExpertsRunner(model, model.architecture, PruneExperts())
 
 
-def test_experts_are_pruned_once() -> None:
+def test_pruning_a_layer_twice_is_refused() -> None:
     model = make_model()
     two = [PruneExpertsRunner(model, model.architecture, PruneExperts(keep=keep)) for keep in (6, 4)]
     block = block_of(model, "reader.0", [SampleThread(0)])
     two[0].process_block(block)
-    with pytest.raises(CoverageError, match="an earlier step took experts out of 'reader.0.mlp.experts'"):
+    with pytest.raises(CoverageError, match="an earlier step removed experts from 'reader.0.mlp.experts'"):
         two[1].process_block(block)
 
 
@@ -367,6 +368,6 @@ def test_experts_are_pruned_once() -> None:
     ("count", "share", "want"),
     [(0, 0.1, []), (1, 0.5, []), (2, 0.1, [1]), (10, 0.1, [5]), (10, 0.3, [1, 5, 8]), (9, 0, [])],
 )
-def test_held_out_samples_lie_evenly(count: int, share: float, want: list[int]) -> None:
+def test_held_out_samples_are_evenly_spread(count: int, share: float, want: list[int]) -> None:
     keys = [str(number) for number in range(count)]
     assert held_out_keys(keys, share) == {str(number) for number in want}

@@ -67,7 +67,7 @@ def plain_scores(experts: Experts, routed: Routed, metric: str, modality: str | 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @settings(max_examples=30)
 @given(seed=st.integers(0, 99), tokens=st.integers(1, 40), top_k=st.integers(1, 3))
-def test_every_metric_is_its_definition(dtype: torch.dtype, seed: int, tokens: int, top_k: int) -> None:
+def test_every_metric_equals_its_definition(dtype: torch.dtype, seed: int, tokens: int, top_k: int) -> None:
     experts = exact_experts(5, dtype, seed=seed)
     routed = exact_tokens(tokens, 5, top_k, dtype, seed=seed)
     found = measure(experts, routed)
@@ -82,7 +82,7 @@ def test_every_metric_is_its_definition(dtype: torch.dtype, seed: int, tokens: i
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("modality", [None, *MODALITIES])
-def test_experts_of_real_arithmetic_are_measured(dtype: torch.dtype, metric: Any, modality: str | None) -> None:
+def test_saliency_of_every_dtype_is_finite(dtype: torch.dtype, metric: Any, modality: str | None) -> None:
     mixture = make_mixture(dtype=dtype)
     routed = route(mixture, 200)
     found = measure(mixture.experts, routed).score(metric, modality)
@@ -91,7 +91,7 @@ def test_experts_of_real_arithmetic_are_measured(dtype: torch.dtype, metric: Any
     assert found.dtype == torch.float64
 
 
-def test_an_expert_runs_on_its_own_tokens_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_expert_runs_on_its_tokens_only(monkeypatch: pytest.MonkeyPatch) -> None:
     mixture = make_mixture()
     routed = route(mixture, 60)
     want = measure(mixture.experts, routed)
@@ -106,7 +106,7 @@ def test_an_expert_runs_on_its_own_tokens_alone(monkeypatch: pytest.MonkeyPatch)
     assert torch.allclose(found.gated_norm, want.gated_norm, rtol=1e-6)
 
 
-def test_largest_is_the_largest_output() -> None:
+def test_largest_is_the_largest_absolute_output() -> None:
     mixture = make_mixture()
     routed = route(mixture)
     found = measure(mixture.experts, routed)
@@ -116,7 +116,7 @@ def test_largest_is_the_largest_output() -> None:
         assert float(found.largest[number]) == pytest.approx(want)
 
 
-def test_the_shares_of_all_gates_add_up() -> None:
+def test_routed_shares_sum_to_one() -> None:
     mixture = make_mixture()
     found = measure(mixture.experts, route(mixture))
     for modality in (None, *MODALITIES):
@@ -124,7 +124,7 @@ def test_the_shares_of_all_gates_add_up() -> None:
     assert found.tokens == 100
 
 
-def test_nothing_routed_is_worth_nothing() -> None:
+def test_saliency_without_tokens_is_zero() -> None:
     experts = make_experts(3)
     nothing = Routed(torch.zeros(0, 16), torch.zeros(0, 2, dtype=torch.int64), torch.zeros(0, 2),
                      torch.zeros(0, dtype=torch.int64), MODALITIES)  # fmt: skip
@@ -133,14 +133,14 @@ def test_nothing_routed_is_worth_nothing() -> None:
     assert found.routed_share([0, 1]) == 0
 
 
-def test_outputs_that_are_not_finite_are_refused() -> None:
+def test_measuring_infinite_outputs_is_refused() -> None:
     mixture = make_mixture()
     mixture.experts[3].down_proj.weight[0, 0] = torch.nan
     with pytest.raises(NotFiniteError, match="expert 3"):
         measure(mixture.experts, route(mixture))
 
 
-def test_an_unknown_kind_is_refused() -> None:
+def test_score_of_an_unknown_modality_is_refused() -> None:
     mixture = make_mixture()
     with pytest.raises(RecipeError, match="'adio'; the kinds that were measured are text, audio"):
         measure(mixture.experts, route(mixture)).score("reap", "adio")
@@ -165,11 +165,11 @@ def same(one: Saliency, other: Saliency) -> bool:
 
 
 @given(saliencies())
-def test_json_gives_the_same_numbers(saliency: Saliency) -> None:
+def test_json_round_trip_keeps_the_numbers(saliency: Saliency) -> None:
     assert same(Saliency.from_dict(json.loads(json.dumps(saliency.to_dict()))), saliency)
 
 
-def test_a_file_gives_the_same_layers(tmp_path: Path) -> None:
+def test_file_round_trip_keeps_the_layers(tmp_path: Path) -> None:
     mixture = make_mixture()
     layers = {f"layers.{number}.experts": measure(mixture.experts, route(mixture, seed=number)) for number in range(3)}
     path = tmp_path / "saliency.json"
@@ -190,18 +190,18 @@ GOOD = {"modalities": ["text"], **dict.fromkeys(("count", "gate", "norm", "gated
     [
         ({"modalities": "text"}, "'modalities'"),
         ({"modalities": None}, "'modalities'"),
-        ({"count": [[1, 2], [3, 4]]}, r"'count' has the sizes \[2, 2\]"),
-        ({"norm": [1, 2]}, "'norm' has the sizes"),
-        ({"largest": [1, 2, 3]}, "'count' has the sizes"),
-        ({"largest": [[1, 2]]}, "'count' has the sizes"),
-        ({"gate": [[1, "a"]]}, "'gate' is missing, or is not made of numbers"),
-        ({"gate": [[1], [1, 2]]}, "'gate' is missing, or is not made of numbers"),
-        ({"gate": None}, "'gate' is missing, or is not made of numbers"),
+        ({"count": [[1, 2], [3, 4]]}, r"'count' has the shape \[2, 2\]"),
+        ({"norm": [1, 2]}, "'norm' has the shape"),
+        ({"largest": [1, 2, 3]}, "'count' has the shape"),
+        ({"largest": [[1, 2]]}, "'count' has the shape"),
+        ({"gate": [[1, "a"]]}, "'gate' is missing or not numeric"),
+        ({"gate": [[1], [1, 2]]}, "'gate' is missing or not numeric"),
+        ({"gate": None}, "'gate' is missing or not numeric"),
         ({"gated_norm": [[1, -2]]}, "'gated_norm' has a value that is negative"),
         ({"gated_norm": [[1, float("nan")]]}, "'gated_norm' has a value that is negative or not finite"),
     ],
 )
-def test_what_is_no_saliency_is_refused(change: dict[str, Any], problem: str, tmp_path: Path) -> None:
+def test_invalid_saliency_is_refused(change: dict[str, Any], problem: str, tmp_path: Path) -> None:
     assert Saliency.from_dict(GOOD).experts == 2
     with pytest.raises(SourceError, match=problem):
         Saliency.from_dict(GOOD | change)
@@ -213,14 +213,14 @@ def test_what_is_no_saliency_is_refused(change: dict[str, Any], problem: str, tm
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": "other", "layers": {}}', "\x00", "[" * 100_000])
-def test_what_is_no_saliency_file_is_refused(text: str, tmp_path: Path) -> None:
+def test_invalid_saliency_file_is_refused(text: str, tmp_path: Path) -> None:
     path = tmp_path / "saliency.json"
     path.write_text(text)
     with pytest.raises(SourceError, match="not a saliency file"):
         read_saliency(path)
 
 
-def test_a_missing_file_and_a_missing_directory_are_refused(tmp_path: Path) -> None:
+def test_missing_file_and_directory_are_refused(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="cannot be read"):
         read_saliency(tmp_path / "none.json")
     with pytest.raises(OutputError, match="could not be written"):

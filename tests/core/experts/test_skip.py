@@ -23,10 +23,10 @@ from sottovoce.calibration.block_step import BlockStep
 from sottovoce.calibration.blocks import Block
 from sottovoce.calibration.calibration import Calibration
 from sottovoce.errors import PluginError, RecipeError
+from sottovoce.experts.output_change import compare_outputs
 from sottovoce.experts.plugin import sottovoce_compress
 from sottovoce.experts.skip import SkipExpertsRunner
 from sottovoce.experts.step import SkipExperts
-from sottovoce.experts.surgery import damage
 from sottovoce.quantization import plugin
 from sottovoce.quantization.step import Quantize
 from sottovoce.recipe.recipe import Recipe
@@ -95,7 +95,7 @@ def mixture(model: Model, name: str) -> Mixture:
 
 
 @torch.no_grad()
-def test_what_is_saved_and_lost_is_measured() -> None:
+def test_savings_and_error_are_measured() -> None:
     model = make_model()
     work, _ = skip(model)
     details = work.on_end().details
@@ -111,13 +111,13 @@ def test_what_is_saved_and_lost_is_measured() -> None:
         assert told["saved"]["text"] == pytest.approx(float(skipped[~audio].float().mean()), abs=1e-6)
         after = layer(x)
         layer.experts.skipping = None
-        assert told["error"] == pytest.approx(damage(layer(x), after).error, rel=1e-4)
+        assert told["error"] == pytest.approx(compare_outputs(layer(x), after).error, rel=1e-4)
     assert details["saved"]["all"] == pytest.approx(float(sum(total) / 2), abs=1e-6)
     assert 0 < details["saved"]["all"] < 2 / 3
     assert set(details["layers"]) == set(READERS)
 
 
-def test_the_settings_are_written_where_the_experts_are_counted() -> None:
+def test_settings_are_written_next_to_the_expert_count() -> None:
     model = make_model()
     work, _ = skip(model, renormalize=False)
     config = model.native.config
@@ -134,7 +134,7 @@ def test_the_settings_are_written_where_the_experts_are_counted() -> None:
     json.dumps(report.to_dict(), allow_nan=False)
 
 
-def test_parts_are_named() -> None:
+def test_named_parts_are_skipped() -> None:
     model = make_model()
     work, _ = skip(model, parts=["speaker"])
     work.on_end()
@@ -144,7 +144,7 @@ def test_parts_are_named() -> None:
 
 
 @pytest.mark.parametrize("device", ["cpu", "meta"])
-def test_without_samples_nothing_is_measured(device: str) -> None:
+def test_skipping_without_samples_measures_nothing(device: str) -> None:
     model = make_model()
     model.module.to(device)
     work, _ = skip(model, sample_threads=0)
@@ -153,7 +153,7 @@ def test_without_samples_nothing_is_measured(device: str) -> None:
     assert mixture(model, "reader.0").experts.skipping == Skipping(0.5)
 
 
-def test_a_block_is_put_back_by_its_facts() -> None:
+def test_block_is_restored_from_its_facts() -> None:
     done, model = make_model(), make_model()
     work, facts = skip(done)
     model.module.to("meta")
@@ -166,7 +166,7 @@ def test_a_block_is_put_back_by_its_facts() -> None:
 
 
 @torch.no_grad()
-def test_a_second_step_is_measured_against_all_experts() -> None:
+def test_second_step_is_measured_against_all_experts() -> None:
     model, other = make_model(), make_model()
     skip(model, threshold=0.9)
     (_, facts), (_, fresh) = skip(model), skip(other)
@@ -187,31 +187,31 @@ def test_quantized_experts_are_skipped() -> None:
     assert not isinstance(mixture(model, "reader.0").experts[0].up_proj, nn.Linear)
 
 
-def test_without_kinds_of_tokens_there_is_only_all() -> None:
+def test_savings_without_modalities_are_those_of_all_tokens() -> None:
     work, _ = skip(make_model(modalities=None))
     assert set(work.on_end().details["saved"]) == {"all"}
 
 
-def test_core_answers_the_step() -> None:
+def test_plugin_returns_the_runner_of_the_step() -> None:
     model, step = make_model(), SkipExperts(threshold=0.5)
     work = sottovoce_compress(step=step, model=model, architecture=model.architecture, calibration=Calibration())
     assert isinstance(work, SkipExpertsRunner)
     assert isinstance(work, BlockStep)
 
 
-def test_a_recipe_says_it() -> None:
+def test_recipe_with_the_step_is_read() -> None:
     form = {"steps": [{"step": "skip_experts", "threshold": 0.25, "renormalize": True, "parts": ["reader"]}]}
     assert Recipe.from_dict(form).to_dict() == form
     assert not Recipe.from_dict(form).needs_samples
 
 
 @pytest.mark.parametrize("fields", [{}, {"threshold": 0}, {"threshold": 1}, {"threshold": 0.5, "parts": []}])
-def test_a_step_that_makes_no_sense_is_refused(fields: dict[str, Any]) -> None:
+def test_invalid_step_is_refused(fields: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         SkipExperts.model_validate(fields)
 
 
-def test_parts_without_experts_are_refused() -> None:
+def test_skipping_in_parts_without_experts_is_refused() -> None:
     model = make_model()
     with pytest.raises(RecipeError, match="no part 'speker' has experts; those that have are reader, speaker"):
         skip(model, parts=["speker"])
@@ -223,7 +223,7 @@ def test_parts_without_experts_are_refused() -> None:
         skip(model)
 
 
-def test_layouts_that_do_not_fit_are_refused() -> None:
+def test_layouts_without_their_setting_are_refused() -> None:
     model = make_model()
     del model.native.config.reader_config.num_experts
     with pytest.raises(PluginError, match="the configuration has no 'reader_config.num_experts'"):

@@ -31,7 +31,7 @@ def tokens(source: Path) -> list[list[float]]:
 
 @pytest.mark.parametrize("threshold", [0.8, 1.0])
 @pytest.mark.parametrize("stream", [False, True], ids=["memory", "streamed"])
-def test_every_layer_keeps_what_the_fullest_needs(threshold: float, stream: bool, tmp_path: Path) -> None:
+def test_every_layer_keeps_as_many_as_the_most_demanding_one(threshold: float, stream: bool, tmp_path: Path) -> None:
     source = make_model(tmp_path / "model")
     first = torch.tensor(tokens(source)[0], dtype=torch.float64)
     model, step = prune(source, stream=stream, threshold=threshold)
@@ -46,30 +46,30 @@ def test_every_layer_keeps_what_the_fullest_needs(threshold: float, stream: bool
     assert sottovoce.load(saved, host=HOST).native.config.num_experts == count
 
 
-def test_memory_and_stream_keep_the_same(tmp_path: Path) -> None:
+def test_streaming_keeps_the_same_experts(tmp_path: Path) -> None:
     source = make_model(tmp_path / "model")
     layers = [prune(source, stream=stream, threshold=0.8)[1]["details"]["layers"] for stream in (False, True)]
     assert [layers[0][name]["kept"] for name in MIXTURES] == [layers[1][name]["kept"] for name in MIXTURES]
 
 
-def test_used_experts_are_those_at_the_threshold_and_over() -> None:
+def test_used_experts_are_at_or_above_the_threshold() -> None:
     counts = torch.tensor([10, 0, 5, 5])
     assert [used_experts(counts, share) for share in (0.5, 1.0, 0.01)] == [3, 3, 3]
     assert used_experts(torch.tensor([40, 0, 0, 0]), 1.0) == 1
 
 
-def test_a_threshold_that_every_expert_reaches_is_refused(tmp_path: Path) -> None:
+def test_threshold_below_every_expert_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CoverageError, match="give a larger threshold"):
         prune(make_model(tmp_path / "model"), threshold=1e-6)
 
 
-def test_a_threshold_without_samples_is_refused(tmp_path: Path) -> None:
+def test_threshold_without_samples_is_refused(tmp_path: Path) -> None:
     model = sottovoce.load(make_model(tmp_path / "model"), host=HOST)
     with pytest.raises(SamplesError, match="--data"):
         sottovoce.compress(model, {"steps": [{"step": "prune_experts", "threshold": 0.5}]}, host=HOST)
 
 
-def test_inspect_says_that_a_threshold_needs_samples(tmp_path: Path) -> None:
+def test_inspect_reports_that_a_threshold_needs_samples(tmp_path: Path) -> None:
     recipe = Recipe.from_dict({"steps": [{"step": "prune_experts", "threshold": 0.5}]})
     facts = sottovoce.inspect(make_model(tmp_path / "model"), recipe, host=HOST)
     assert facts["estimate"]["size_bytes"] == facts["size_bytes"]
@@ -79,12 +79,12 @@ def test_inspect_says_that_a_threshold_needs_samples(tmp_path: Path) -> None:
     "fields",
     [{"keep": 0.5, "threshold": 0.1}, {"threshold": 0}, {"threshold": 1.5}, {"decoder": {"keep": 4, "threshold": 0.1}}],
 )
-def test_what_a_threshold_may_not_be(fields: dict[str, Any]) -> None:
+def test_invalid_threshold_is_refused(fields: dict[str, Any]) -> None:
     with pytest.raises(RecipeError, match="threshold"):
         Recipe.from_dict({"steps": [{"step": "prune_experts", **fields}]})
 
 
-def test_a_part_has_a_threshold_of_its_own() -> None:
+def test_part_with_its_own_threshold_uses_it() -> None:
     step = Recipe.from_dict({"steps": [{"step": "prune_experts", "decoder": {"threshold": 0.1}}]}).steps[0]
     assert step.to_dict()["decoder"] == {"threshold": 0.1}
     part = step.of_part("decoder")  # type: ignore[attr-defined]

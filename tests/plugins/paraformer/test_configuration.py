@@ -193,7 +193,7 @@ def garble(path: Path) -> None:
         ("tokens.json", truncate, ["tokens.json: damaged: it is not a list of tokens"]),
         ("am.mvn", garble, ["am.mvn: damaged: <AddShift> has not 560 numbers"]),
         ("am.mvn", Path.unlink, ["missing: am.mvn (configuration.json names it); copy it there"]),
-        ("config.yaml", Path.unlink, ["no model directory"]),
+        ("config.yaml", Path.unlink, ["not a model directory"]),
         ("configuration.json", truncate, ["configuration.json: cannot be read"]),
         ("model.safetensors", truncate, ["model.safetensors: the weights are damaged"]),
         ("model.safetensors", Path.unlink, ["the weights are missing"]),

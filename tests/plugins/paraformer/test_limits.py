@@ -83,7 +83,7 @@ def test_a_model_larger_than_its_weights_is_not_built(
     section: str, key: str, value: int, kind: type[Exception], model: Path
 ) -> None:
     change(model, **{section: {key: value}})
-    refused(model, "num_blocks is|output_size|larger model than the weights are for", kind)
+    refused(model, "num_blocks is|output_size|larger model than the weights belong to", kind)
 
 
 @pytest.mark.parametrize("value", ["a/b", "..\\x", "x/../y", "http://x"])

@@ -36,9 +36,9 @@ from core.toy import make_host
 from sottovoce import Model, Samples
 from sottovoce.entrypoints.save import probe
 from sottovoce.errors import RecipeError, SamplesError, SourceError
-from sottovoce.experts.prune import held_out_keys
 from sottovoce.experts.saliency import Saliency, read_saliency
 from sottovoce.experts.selection import ranking
+from sottovoce.experts.tokens import held_out_keys
 from sottovoce.runtime.experts import Experts
 from sottovoce.runtime.layers import QUANTIZED
 
@@ -407,7 +407,7 @@ class TestScores:
             (None, "cannot be read"),
             ("", "not a saliency file"),
             ("{}", "not a saliency file of the format"),
-            ('{"format": "sottovoce-saliency-1", "layers": {"a": {}}}', "a: no saliency"),
+            ('{"format": "sottovoce-saliency-1", "layers": {"a": {}}}', "a: not valid saliency"),
             ('{"format": "sottovoce-saliency-1", "layers": {}}', r"has nothing on 'model\.layers\.0\.mlp\.experts'"),
         ],
         ids=["missing", "empty", "other", "damaged", "nothing"],
