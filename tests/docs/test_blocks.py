@@ -112,6 +112,8 @@ def test_yaml_is_a_valid_recipe(block: Block, tmp_path: Path) -> None:
     from sottovoce import Recipe
 
     assert "steps" in yaml.safe_load(block.code)
+    if block.reason:
+        return
     path = tmp_path / "recipe.yaml"
     path.write_text(block.code, encoding="utf-8")
     assert Recipe.read(path).steps

@@ -25,8 +25,9 @@ def generate() -> ModuleType:
     spec = importlib.util.spec_from_file_location("generate", SCRIPT)
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
-    sys.modules["generate"] = module
-    spec.loader.exec_module(module)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(SCRIPT.parent)
+        spec.loader.exec_module(module)
     return module
 
 
@@ -36,7 +37,7 @@ def test_generated_pages_are_current() -> None:
 
 
 def test_fields_have_type_default_and_docstring(generate: ModuleType) -> None:
-    text = generate.model_fields(Sized)
+    text = sys.modules["generator.fields"].model_fields(Sized)
     assert text.splitlines() == [
         "- `size` (`int`, required): Number of things.",
         "- `kind` (`small | large`, default `small`): Kind of the thing, a `Size`.",
@@ -46,7 +47,7 @@ def test_fields_have_type_default_and_docstring(generate: ModuleType) -> None:
 
 def test_docstring_becomes_paragraphs_up_to_its_first_section(generate: ModuleType) -> None:
     text = "First ``code``\n    and :class:`~a.b.Name`.\n\n    Second.\n\n    Args:\n        x: Not here.\n"
-    assert generate.paragraphs(text) == ["First `code` and `Name`.", "Second."]
+    assert sys.modules["generator.markdown"].paragraphs(text) == ["First `code` and `Name`.", "Second."]
 
 
 def test_files_that_a_page_shows_are_filled_in(generate: ModuleType) -> None:
@@ -84,13 +85,14 @@ def test_every_environment_variable_of_the_code_is_explained() -> None:
 def test_every_key_of_compression_json_is_explained() -> None:
     import dataclasses
 
-    from sottovoce import CompressionReport
+    from sottovoce import CompressionReport, StepReport, Target
 
     page = (REFERENCE / "compression-json.md").read_text(encoding="utf-8")
     is_model = issubclass(CompressionReport, BaseModel)
     keys = (
         CompressionReport.model_fields if is_model else {field.name for field in dataclasses.fields(CompressionReport)}
     )
+    keys |= {field.name for kind in (StepReport, Target) for field in dataclasses.fields(kind)}
     assert {key for key in keys if f"`{key}`" not in page} == set()
 
 
