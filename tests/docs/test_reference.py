@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import inspect
 import re
@@ -88,12 +89,32 @@ def test_every_key_of_compression_json_is_explained() -> None:
     from sottovoce import CompressionReport, StepReport, Target
 
     page = (REFERENCE / "compression-json.md").read_text(encoding="utf-8")
-    is_model = issubclass(CompressionReport, BaseModel)
-    keys = (
-        CompressionReport.model_fields if is_model else {field.name for field in dataclasses.fields(CompressionReport)}
-    )
+    keys = {field.name for field in dataclasses.fields(CompressionReport)}
     keys |= {field.name for kind in (StepReport, Target) for field in dataclasses.fields(kind)}
     assert {key for key in keys if f"`{key}`" not in page} == set()
+
+
+def floors() -> list[list[str]]:
+    """Return the floors that tests/test_layout.py checks, without what stands above the command line."""
+    tree = ast.parse((ROOT / "tests" / "test_layout.py").read_text(encoding="utf-8"))
+    values = [
+        node.value for node in tree.body if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "FLOORS"
+    ]
+    return [names for names in ast.literal_eval(values[0]) if "testing" not in names]
+
+
+def test_architecture_page_has_the_floors_in_their_order() -> None:
+    page = (ROOT / "docs" / "explanation" / "architecture.md").read_text(encoding="utf-8")
+    table = page.partition("| floor | content |")[2].partition("\n\n")[0]
+    shown = [re.findall(r"`(\w+)`", line.split("|")[1]) for line in table.splitlines() if line.startswith("| `")]
+    assert shown == floors()
+
+
+def test_contributing_has_every_folder_of_core() -> None:
+    page = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    core = ROOT / "core" / "sottovoce"
+    folders = {path.parent.name for path in core.glob("*/__init__.py")}
+    assert set(re.findall(r"^  (\w+)/ ", page, re.M)) == folders
 
 
 class Sized(BaseModel):
