@@ -7,20 +7,25 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sottovoce.architecture import Architecture, CardFacts, Layers, Runner, ScalePair, lazy
+    from sottovoce.calibration.block_step import BlockStep
     from sottovoce.entrypoints.compress import compress, from_pretrained
     from sottovoce.entrypoints.evaluate import evaluate
     from sottovoce.entrypoints.inspect import inspect
     from sottovoce.entrypoints.load import load
     from sottovoce.entrypoints.save import export, save
     from sottovoce.errors import SottovoceError
+    from sottovoce.formats.format import Format
+    from sottovoce.metrics.kinds import MetricKind
     from sottovoce.model import LoadOptions, Model, Repository, Source
     from sottovoce.plugins.hookspecs import hookimpl
+    from sottovoce.quantization.method import Method, method
     from sottovoce.quantization.step import Quantize
     from sottovoce.recipe.recipe import Recipe
     from sottovoce.recipe.step import Step
     from sottovoce.report import CompressionReport, Coverage, EvaluationReport, Kept, Metric, StepReport, Target
     from sottovoce.samples import Prediction, Run, Sample, Samples, read_samples
     from sottovoce.system.audio import read_audio
+    from sottovoce.text.translations import Text
 
 __version__ = "0.1.0"
 
@@ -28,7 +33,12 @@ _HOMES = {
     "architecture": ("Architecture", "CardFacts", "Layers", "Runner", "ScalePair", "lazy"),
     "system.audio": ("read_audio",),
     "errors": ("SottovoceError",),
+    "calibration.block_step": ("BlockStep",),
     "entrypoints.evaluate": ("evaluate",),
+    "formats.format": ("Format",),
+    "metrics.kinds": ("MetricKind",),
+    "quantization.method": ("Method", "method"),
+    "text.translations": ("Text",),
     "plugins.hookspecs": ("hookimpl",),
     "entrypoints.inspect": ("inspect",),
     "entrypoints.load": ("load",),
@@ -45,14 +55,18 @@ _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
     "Architecture",
+    "BlockStep",
     "CardFacts",
     "CompressionReport",
     "Coverage",
     "EvaluationReport",
+    "Format",
     "Kept",
     "Layers",
     "LoadOptions",
+    "Method",
     "Metric",
+    "MetricKind",
     "Model",
     "Prediction",
     "Quantize",
@@ -68,6 +82,7 @@ __all__ = [
     "Step",
     "StepReport",
     "Target",
+    "Text",
     "compress",
     "evaluate",
     "export",
@@ -76,6 +91,7 @@ __all__ = [
     "inspect",
     "lazy",
     "load",
+    "method",
     "read_audio",
     "read_samples",
     "save",
