@@ -4,8 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from sottovoce.quantization.method import Method, method
-from sottovoce.text.translations import Text
+from sottovoce import Method, Text, method
 
 
 @method("stochastic")

@@ -1,8 +1,7 @@
 """The metric ``empty_transcripts``: utterances of which a model says nothing."""
 
 import sottovoce
-from sottovoce.metrics.kinds import MetricKind
-from sottovoce.text.translations import Text
+from sottovoce import MetricKind, Text
 
 EMPTY = MetricKind(
     name="empty_transcripts",

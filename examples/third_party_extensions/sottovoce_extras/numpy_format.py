@@ -1,8 +1,7 @@
 """The export format ``npz``: all tensors of a model in one NumPy archive."""
 
+from sottovoce import Format, Text
 from sottovoce.errors import OutputError
-from sottovoce.formats import Format
-from sottovoce.text.translations import Text
 
 FILE = "tensors.npz"
 

@@ -5,9 +5,8 @@ from typing import Annotated
 from pydantic import Field
 
 import sottovoce
-from sottovoce import Coverage, Step, StepReport, Target
+from sottovoce import Coverage, Step, StepReport, Target, Text
 from sottovoce.architecture import matches
-from sottovoce.text.translations import Text
 
 
 class PruneSmallWeights(Step):
