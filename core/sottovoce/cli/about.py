@@ -1,4 +1,4 @@
-"""``sottovoce plugins``, ``recipes`` and ``env``: what is installed here."""
+"""Commands ``sottovoce plugins``, ``recipes`` and ``env``, which describe the installation."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ def plugins(out: Output) -> None:
     from sottovoce.plugins.host import default_host
 
     host = default_host()
-    rows = [{"name": each.name, "distribution": each.distribution, "version": each.version, "error": each.error}
-            for each in host.plugins]  # fmt: skip
-    families = {name: list(each.matches) for name, each in host.architectures.items()}
+    keys = ("name", "distribution", "version", "error")
+    rows = [{key: getattr(plugin, key) for key in keys} for plugin in host.plugins]
+    families = {name: list(architecture.matches) for name, architecture in host.architectures.items()}
 
     def table() -> Table:
         table = Table("plugin", "distribution", "version", "state")
@@ -53,7 +53,7 @@ def recipes(out: Output) -> None:
 @click.command()
 @verb
 def env(out: Output) -> None:
-    """Say what a bug report needs: machine, versions, engines, plugins."""
+    """Show what a bug report needs: machine, versions, engines, plugins."""
     from rich.table import Table
 
     from sottovoce.plugins.host import default_host
@@ -67,7 +67,7 @@ def env(out: Output) -> None:
         "int8_engine": engine(),
         "kernels": f"torch ({reason})" if (reason := availability.obstacle()) else "numba",
         **({"gpus": gpus} if (gpus := gpu_engines()) else {}),
-        "plugins": {each.name: each.error or each.version for each in default_host().plugins},
+        "plugins": {plugin.name: plugin.error or plugin.version for plugin in default_host().plugins},
     }
 
     def table() -> Table:
