@@ -146,3 +146,10 @@ def test_page_makes_every_output_that_it_uses(page: object) -> None:
             used = {value for command in block.commands for value in command if value.startswith("outputs/")}
         below = {path for path in used for folder in written if path.startswith(f"{folder}/")}
         assert used <= written | below | {"outputs"}, f"{block.name} uses {sorted(used - written)}"
+
+
+def test_blocks_that_do_not_run_are_few_and_say_why() -> None:
+    left_out = [block for block in BLOCKS if block.reason and block.language in ("sh", "console", "python")]
+    running = runnable_blocks()
+    assert len(left_out) < len(running)
+    assert [block.name for block in left_out if len(block.reason.split()) < 3] == []
