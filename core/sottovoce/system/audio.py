@@ -44,7 +44,12 @@ class AudioSegment:
 
 
 def read_audio(
-    audio: Any, sampling_rate: int = SAMPLE_RATE, *, original_rate: int = SAMPLE_RATE, name: str = ""
+    audio: Any,
+    sampling_rate: int = SAMPLE_RATE,
+    *,
+    original_rate: int = SAMPLE_RATE,
+    shortest: float = 0.0,
+    name: str = "",
 ) -> NDArray[np.float32]:
     """Read mono samples ``[time]`` in -1 to 1 at ``sampling_rate``, from a file or an array.
 
@@ -53,23 +58,24 @@ def read_audio(
             -1 to 1, or integers of their type's full range. Channels are averaged.
         sampling_rate: What to return, in Hz; other audio is resampled.
         original_rate: The rate of ``audio`` in Hz, when it is an array.
+        shortest: Seconds that are needed at least, such as :data:`FRAME`; shorter audio is an error.
         name: Whose audio it is, such as ``sample 'a'``: errors begin with it. Files are named anyway.
 
     Returns:
         The samples; at least one of what was read. They may be fewer than a model needs for one frame.
 
     Raises:
-        SamplesError: There is no such file, it cannot be read or is cut off; or the samples are empty, no numbers, or
-            of a shape or a size that no audio has.
+        SamplesError: There is no such file, it cannot be read or is cut off; or the samples are empty, too few, no
+            numbers, or of a shape or a size that no audio has.
     """
     if isinstance(audio, str | os.PathLike):
         audio = AudioSegment(Path(audio))
     with _naming(audio, name):
         if not isinstance(audio, AudioSegment):
-            return _converted(_floats(audio), original_rate, sampling_rate)
+            return _converted(_floats(audio), original_rate, sampling_rate, shortest)
         samples, rate = decode(audio.path, audio.start, audio.end)
         with _naming(audio, str(audio.path)):
-            return _converted(samples, rate, sampling_rate)
+            return _converted(samples, rate, sampling_rate, shortest)
 
 
 def audio_info(audio: Any, *, name: str = "") -> AudioInfo:
@@ -100,7 +106,7 @@ def _naming(audio: Any, name: str) -> Iterator[None]:
         raise SamplesError(f"{whose}: {error}" if whose else str(error)) from None
 
 
-def _converted(samples: NDArray[np.float32], rate: int, wanted: int) -> NDArray[np.float32]:
+def _converted(samples: NDArray[np.float32], rate: int, target: int, shortest: float) -> NDArray[np.float32]:
     import numpy as np
 
     if not np.isfinite(samples).all():
@@ -108,8 +114,11 @@ def _converted(samples: NDArray[np.float32], rate: int, wanted: int) -> NDArray[
     if (peak := float(np.abs(samples).max())) > LOUDEST:
         raise SamplesError(f"holds values up to {peak:.0f}, where floats are in -1 to 1; divide 16-bit values by 32768")
     mono = samples.mean(axis=1)
-    if rate != wanted:
-        mono = _resampled(mono, rate, wanted)
+    if rate != target:
+        mono = _resampled(mono, rate, target)
+    if len(mono) < shortest * target:
+        milliseconds = 1000 * len(mono) / target
+        raise SamplesError(f"{milliseconds:.0f} ms are shorter than one frame of {1000 * shortest:.0f} ms")
     return np.ascontiguousarray(mono, dtype=np.float32)
 
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from sottovoce import Model
 from sottovoce.errors import SamplesError, UsageError
+from sottovoce.system.audio import FRAME, SAMPLE_RATE, read_audio
 from sottovoce_forced_aligner.alignment import Alignment
-from sottovoce_forced_aligner.audio import SAMPLE_RATE, read_audio
 from sottovoce_forced_aligner.fit import doubts
 from sottovoce_forced_aligner.languages import language_name
 from sottovoce_forced_aligner.reading import WINDOW, find_times, longest_window, split_words
@@ -54,7 +54,7 @@ def align(
 
     Raises:
         UsageError: The language cannot be aligned, ``window`` is out of range, or there is no processor.
-        SamplesError: The audio cannot be used (see :func:`~sottovoce_forced_aligner.audio.read_audio`), or ``text``
+        SamplesError: The audio cannot be used (see :func:`sottovoce.read_audio`), or ``text``
             has no words.
     """
     native, processor = (model.native, model.processor) if isinstance(model, Model) else (model, processor)
@@ -62,7 +62,7 @@ def align(
         raise UsageError("align: the model came without its processor; give processor=, or what sottovoce.load gives")
     name = language_name(language)
     seconds = _checked(window, native, processor)
-    samples = read_audio(audio, sampling_rate)
+    samples = read_audio(audio, original_rate=sampling_rate, shortest=FRAME)
     words = split_words(processor, text, name)
     if not words:
         raise SamplesError(f"the text {text[:40]!r} has no words to align")

@@ -1,4 +1,4 @@
-"""How far the times of words are from where they should be, and from where the baseline put them."""
+"""Distances of words' times from the true ones, and from the baseline's."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def measure(samples: Samples, run: Run, baseline: Run | None) -> list[Metric]:
 
 
 def boundary_shift(times: Sequence[Times], references: Sequence[Times]) -> Metric:
-    """``boundary_shift_ms``, the accumulated average shift: the mean distance of all starts and ends."""
+    """Return ``boundary_shift_ms``, the accumulated average shift: the mean distance of all starts and ends."""
     import numpy as np
 
     shifts = _shifts(times, references)
@@ -70,7 +70,7 @@ def boundary_shift(times: Sequence[Times], references: Sequence[Times]) -> Metri
 
 
 def agreement(times: Sequence[Times], before: Sequence[Times]) -> list[Metric]:
-    """How many boundaries are where the baseline put them, and how far the others are: mean and largest."""
+    """Return the share of boundaries that are the baseline's, and the mean and largest distance of all."""
     shifts = _shifts(times, before)
     identical = int((shifts < SAME).sum())
     share = mean = largest = None
@@ -89,14 +89,14 @@ def agreement(times: Sequence[Times], before: Sequence[Times]) -> list[Metric]:
 
 
 def zero_duration_words(times: Sequence[Times], silent: int = 0) -> Metric:
-    """How many words begin and end at the same time; and how many samples the model said nothing of."""
+    """Count the words that begin and end at the same time, and the samples without a hypothesis."""
     count = sum(int((each[:, 1] - each[:, 0] < SAME).sum()) for each in times)
     details = {"words": sum(len(each) for each in times)} | ({"without_hypothesis": silent} if silent else {})
     return Metric(name="zero_duration_words", value=count, unit="words", details=details)
 
 
 def words_off(times: Sequence[Times], others: Sequence[Times], against: str) -> Metric:
-    """``words_off_by_1s``: how many words have a boundary more than a second away."""
+    """Return ``words_off_by_1s``, the number of words with a boundary more than a second away."""
     import numpy as np
 
     count = sum(int((np.abs(mine - other).max(axis=1, initial=0) > 1 + SAME).sum())
@@ -119,7 +119,7 @@ def _times(pairs: Sequence[Sequence[float]]) -> Times:
 
 
 def _heard(samples: Samples, run: Run, baseline: Run | None) -> tuple[Samples, Run, Run | None, int]:
-    """Without the samples that either model gave no hypothesis of, which are counted: they have no times to compare."""
+    """Leave out the samples that either model has no hypothesis of, and count them: they have no times to compare."""
     runs = [run] if baseline is None or baseline is run else [run, baseline]
     heard = [
         number
@@ -135,7 +135,7 @@ def _heard(samples: Samples, run: Run, baseline: Run | None) -> tuple[Samples, R
 
 
 def _references(samples: Samples) -> list[Times] | None:
-    """The samples' own times; ``None`` when not every sample has them."""
+    """Return the samples' own times; ``None`` when not every sample has them."""
     if not all(sample.words for sample in samples):
         return None
     return [_times([_word(samples, sample.key, word) for word in sample.words]) for sample in samples]

@@ -11,7 +11,7 @@ Kind = type[nn.Module]
 
 
 def derive(kind: Kind, forward: Callable[..., Any], made_by: Callable[..., Kind]) -> Kind:
-    """The class of layers like ``kind`` with another ``forward``; copies and pickles of such a layer stay what it is.
+    """Return the class of layers like ``kind`` with another ``forward``; copies and pickles of a layer keep its class.
 
     A class that was made so already is given back as it is.
 

@@ -1,4 +1,4 @@
-"""Whether a text fits its audio, by what an alignment of the two looks like.
+"""Signs in an alignment that a text does not fit its audio.
 
 An aligner gives every word a time, whatever was said. What it cannot place it crowds together or gives no length, and
 speech that no word is for stays without words. Limits are well above what good alignments have: a right text of clear
@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from sottovoce_forced_aligner.audio import SAMPLE_RATE
+from sottovoce.system.audio import SAMPLE_RATE
 from sottovoce_forced_aligner.silences import SECONDS, holds_speech, speech_frames
 from sottovoce_forced_aligner.windows import FASTEST, Times, Window
 
@@ -27,7 +27,7 @@ LEAST, MOST, PART = 0.8, 2.0, 0.25
 
 
 class Speech:
-    """How much of an audio somebody speaks."""
+    """Frames of an audio in which somebody speaks."""
 
     def __init__(self, audio: NDArray[np.float32]) -> None:
         """Take mono samples ``[time]`` at 16 kHz."""

@@ -26,7 +26,7 @@ _FEATURES = ("feature_size", "sampling_rate", "hop_length", "chunk_length", "n_f
 
 
 def settings(path: Path, config: Mapping[str, Any]) -> Any:
-    """The configuration of transformers for qwen-asr's."""
+    """Return the configuration of transformers for qwen-asr's."""
     from transformers import Qwen3ASRConfig
 
     thinker = config["thinker_config"]
@@ -49,7 +49,7 @@ def settings(path: Path, config: Mapping[str, Any]) -> Any:
 
 
 def _rope(path: Path, text: Mapping[str, Any]) -> dict[str, Any]:
-    """The rotary positions; their three axes are one where there are no pictures."""
+    """Return the settings of rotary positions; their three axes are one where there are no pictures."""
     written = text.get("rope_scaling") or text.get("rope_parameters") or {}
     kind = written.get("rope_type", written.get("type", "default"))
     if kind not in ("default", "mrope"):
@@ -61,7 +61,7 @@ def _rope(path: Path, text: Mapping[str, Any]) -> dict[str, Any]:
 def _chosen(
     path: Path, thinker: Mapping[str, Any], name: str, needed: tuple[str, ...], optional: tuple[str, ...]
 ) -> dict[str, Any]:
-    """The keys that shape the model; those that every configuration of transformers 4 carried are left out."""
+    """Return the keys that shape the model; those that every configuration of transformers 4 had are left out."""
     part = thinker.get(name)
     if not isinstance(part, dict):
         raise SourceError(f"{path}: thinker_config has no {name}")
@@ -76,7 +76,7 @@ def _need(path: Path, part: Mapping[str, Any], key: str, prefix: str = "") -> An
 
 
 def processor(directory: Path, config: Mapping[str, Any]) -> Any:
-    """The processor of transformers, from the feature extractor's and the tokenizer's files.
+    """Build the processor of transformers from the feature extractor's and the tokenizer's files.
 
     Raises:
         SourceError: A file is missing or damaged, or the tokenizer's markers are not those of the configuration.

@@ -19,7 +19,7 @@ NEW_TOKENS = 256
 
 
 def inputs(model: Model, sample: Sample, *, answered: bool = False) -> dict[str, Tensor]:
-    """What the processor makes of the sample's messages, up to where the assistant begins to answer.
+    """Return the processor's inputs for the sample's messages, up to where the assistant begins to answer.
 
     Args:
         model: The model with its processor.
@@ -27,7 +27,7 @@ def inputs(model: Model, sample: Sample, *, answered: bool = False) -> dict[str,
         answered: Whether the answer follows, with the token that ends it.
 
     Returns:
-        What the thinker takes: ``input_ids`` and ``attention_mask`` ``[1, tokens]``, and the features of the media.
+        The inputs of the thinker: ``input_ids`` and ``attention_mask`` ``[1, tokens]``, and the features of the media.
 
     Raises:
         SamplesError: There are no messages, or their media cannot be read; names the sample.
@@ -44,7 +44,7 @@ def inputs(model: Model, sample: Sample, *, answered: bool = False) -> dict[str,
 
 
 def answer_of(sample: Sample) -> str | None:
-    """What the assistant should say: its message at the end of the conversation, otherwise the sample's text."""
+    """Return the text that the assistant should say: its message at the end, otherwise the sample's text."""
     if not _is_answered(sample):
         return sample.text
     content = sample.messages[-1]["content"]
@@ -52,14 +52,14 @@ def answer_of(sample: Sample) -> str | None:
 
 
 def answer_ids(model: Model, sample: Sample) -> list[int]:
-    """The tokens of the answer and the one that ends it; none for a sample without an answer."""
+    """Return the tokens of the answer and the token that ends it; none for a sample without an answer."""
     if (text := answer_of(sample)) is None:
         return []
     return [*model.processor.tokenizer(text, add_special_tokens=False).input_ids, model.native.config.im_end_token_id]
 
 
 def forward(model: Model, sample: Sample) -> Tensor:
-    """The thinker's logits ``[tokens, vocabulary]`` for the conversation and its answer, where it has one.
+    """Return the thinker's logits ``[tokens, vocabulary]`` for the conversation and its answer, where it has one.
 
     The talker runs too, where the model has one, so that its layers can be calibrated: on the user's part and the
     text of the answer, and on the frames of speech that the assistant's message brings as ``codes``.
@@ -80,7 +80,7 @@ def forward(model: Model, sample: Sample) -> Tensor:
 
 
 def answer_logits(model: Model, sample: Sample) -> Tensor | None:
-    """What the thinker expects at each token of the answer and at its end, ``[positions, vocabulary]``.
+    """Return the thinker's logits at each token of the answer and at its end, ``[positions, vocabulary]``.
 
     The answer is given to it, whatever it would have said itself; ``None`` for a sample without one.
     """
@@ -94,7 +94,7 @@ def answer_logits(model: Model, sample: Sample) -> Tensor | None:
 
 
 def predict(model: Model, sample: Sample) -> Prediction:
-    """The thinker's answer, greedy."""
+    """Return the thinker's greedy answer."""
     if sample.too_short:
         return Prediction()
     batch = inputs(model, sample)
@@ -109,13 +109,13 @@ def predict(model: Model, sample: Sample) -> Prediction:
 
 
 def longest_answer(model: Model) -> int:
-    """Tokens that the model's own settings allow an answer, otherwise 256."""
+    """Return the number of tokens that the model's own settings allow an answer, otherwise 256."""
     limit = getattr(model.native.generation_config, "max_new_tokens", None)
     return int(limit) if limit else NEW_TOKENS
 
 
 def probe(model: Model) -> Sample:
-    """One short question, and its answer."""
+    """Return one short question with its answer."""
     content = [{"type": "text", "text": "What does this say?"}]
     return Sample(key="probe", messages=[{"role": "user", "content": content}], text="Nothing much.")
 
@@ -144,7 +144,7 @@ def _processed(processor: Any, messages: Sequence[Mapping[str, Any]], whose: str
 
 
 def _bare(content: Any) -> Any:
-    """With media only named: the template places them, the processor is given what they hold."""
+    """Return a message with media only named: the template places them, the processor is given what they hold."""
     if isinstance(content, str):
         return content
     return [item if item["type"] == "text" else {"type": item["type"]} for item in content]

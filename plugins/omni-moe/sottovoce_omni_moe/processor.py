@@ -20,7 +20,7 @@ VIDEO_CLASS = "Qwen2VLVideoProcessor"
 
 
 def load_processor(directory: Path) -> Any:
-    """The processor in a model's directory; it is saved as one of transformers, whatever is installed here."""
+    """Load the processor in a model's directory; it is saved as one of transformers, whatever is installed here."""
     kind = transformers.Qwen3OmniMoeProcessor if is_torchvision_available() else Qwen3OmniMoeProcessor
     return kind.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
 
@@ -32,7 +32,7 @@ class FramesProcessor(Qwen2VLImageProcessorPil):
     size = {"shortest_edge": 128 * 28 * 28, "longest_edge": 28 * 28 * 768}
 
     def __call__(self, videos: list[Any], **settings: Any) -> BatchFeature:  # type: ignore[override]
-        """Patches ``[patches, numbers]`` of videos ``[frames, height, width, 3]``, and their grids ``[videos, 3]``.
+        """Cut videos ``[frames, height, width, 3]`` into patches ``[patches, numbers]`` and grids ``[videos, 3]``.
 
         Raises:
             ValueError: A video is a file: decoding needs torchvision.
@@ -57,7 +57,7 @@ class FramesProcessor(Qwen2VLImageProcessorPil):
         return moving.reshape(len(frames) // step * height * width, -1), grid
 
     def to_dict(self) -> dict[str, Any]:
-        """With the name of the class that stock transformers makes of the settings."""
+        """Return the settings with the name of the class that stock transformers makes of them."""
         form: dict[str, Any] = super().to_dict()
         form.pop("image_processor_type", None)
         return form | {"video_processor_type": VIDEO_CLASS}
@@ -67,7 +67,7 @@ class Qwen3OmniMoeProcessor(transformers.Qwen3OmniMoeProcessor):
     """With :class:`FramesProcessor` for videos. A saved processor names its class, so this is called like its base."""
 
     def check_argument_for_proper_class(self, argument_name: str, argument: Any) -> type:
-        """Skip what looks the classes up, for which transformers wants torchvision."""
+        """Skip the check that looks the classes up, for which transformers wants torchvision."""
         return type(argument)
 
     @classmethod

@@ -25,7 +25,7 @@ MOST_FRAMES = 4096
 _RESERVED = 1024
 """Codes at the end of the talker's vocabulary that are no sounds."""
 _DRAWING = {"do_sample": True, "top_k": 50, "top_p": 1.0, "temperature": 0.9, "repetition_penalty": 1.05}
-"""How transformers draws codes by default."""
+"""Settings by which transformers draws codes by default."""
 _CHUNK, _CONTEXT = 300, 25
 """Frames that the vocoder takes at once, and those before them that it hears again."""
 
@@ -38,7 +38,7 @@ class Speech:
     frames: tuple[tuple[int, ...], ...]
     """The codes, one for each codebook."""
     runaway: bool
-    """Whether the talker did not come to an end by itself."""
+    """If true, the talker did not come to an end by itself."""
     waveform: NDArray[np.float32]
     """``[time]`` at 24 kHz, in -1 to 1."""
 
@@ -71,7 +71,7 @@ def speak(model: Model, sample: Sample, *, most_frames: int = MOST_FRAMES, seed:
 
 
 def codes_of(model: Model, sample: Sample, *, most_frames: int = MOST_FRAMES, seed: int = 0) -> list[list[int]]:
-    """The frames of the model's own speech, as an assistant's message in a manifest has them in ``codes``.
+    """Return the frames of the model's own speech, as an assistant's message in a manifest has them in ``codes``.
 
     They belong to the model's own answer, which :func:`~sottovoce_omni_moe.conversation.predict` gives: a manifest
     needs both. Arguments and errors are those of :func:`speak`.
@@ -81,7 +81,7 @@ def codes_of(model: Model, sample: Sample, *, most_frames: int = MOST_FRAMES, se
 
 
 def _say(model: Model, sample: Sample, most_frames: int, seed: int) -> tuple[str, Tensor, bool]:
-    """The text, the codes ``[frames, codebooks]``, and whether they were cut off."""
+    """Return the text, the codes ``[frames, codebooks]``, and whether they were cut off."""
     native = model.native
     if not speaks(native):
         raise UsageError(f"{model.source.name}: has no talker, so it cannot speak; its answers are those of predict")

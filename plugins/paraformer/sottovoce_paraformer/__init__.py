@@ -11,7 +11,7 @@ from sottovoce import Architecture, LoadOptions, Model, Source
 
 @sottovoce.hookimpl
 def sottovoce_architectures() -> Iterable[Architecture]:
-    """Paraformer, BiCifParaformer, SeacoParaformer and ContextualParaformer; FSMN-VAD; CT-Transformer."""
+    """Describe Paraformer, BiCifParaformer, SeacoParaformer and ContextualParaformer; FSMN-VAD; CT-Transformer."""
     from sottovoce_paraformer.architectures import ARCHITECTURES
 
     return ARCHITECTURES
@@ -19,7 +19,7 @@ def sottovoce_architectures() -> Iterable[Architecture]:
 
 @sottovoce.hookimpl
 def sottovoce_load(source: Source, architecture: Architecture, options: LoadOptions) -> Model:
-    """A FunASR ``AutoModel``, built without running or following anything in the directory."""
+    """Load a FunASR ``AutoModel`` without running or following anything in the directory."""
     from sottovoce_paraformer.loader import load
 
     return load(source, architecture, options)
@@ -27,7 +27,7 @@ def sottovoce_load(source: Source, architecture: Architecture, options: LoadOpti
 
 @sottovoce.hookimpl
 def sottovoce_export(model: Model, format: str, directory: Path) -> Path | None:
-    """``native`` is FunASR's own layout; ``onnx`` is the one of FunASR's runtimes and of sherpa-onnx."""
+    """Write ``native``, FunASR's own layout, or ``onnx``, that of FunASR's runtimes and of sherpa-onnx."""
     if format == "native":
         from sottovoce_paraformer.writer import write
 

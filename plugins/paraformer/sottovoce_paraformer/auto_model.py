@@ -37,7 +37,7 @@ _SEED = "set_all_random_seed"
 
 
 class AutoModel(funasr.AutoModel):  # type: ignore[misc]  # FunASR is not typed
-    """What ``funasr.AutoModel`` is and does, except for how it is built.
+    """A ``funasr.AutoModel`` that is built without running anything from the model's directory.
 
     FunASR keeps random weights where a file does not fit, follows references to other repositories and may run code
     that a repository brings; here all that is an error.
@@ -140,7 +140,7 @@ def _build(
 
 
 def _merged(config: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
-    """A configuration with the caller's options in it, section by section as FunASR merges them."""
+    """Return a configuration with the caller's options, section by section as FunASR merges them."""
     result = dict(config)
     for key, value in options.items():
         inner = result.get(key)
@@ -150,7 +150,7 @@ def _merged(config: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, 
 
 
 def _directory(options: dict[str, Any]) -> Path:
-    """Where the model lies; fetches it when it is an alias or an id."""
+    """Return the model's directory; fetch it when it is an alias or an id."""
     name = str(options["model"])
     if Path(name).is_dir():
         return Path(name)

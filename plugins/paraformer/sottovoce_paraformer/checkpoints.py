@@ -1,4 +1,4 @@
-"""Which file of weights a FunASR directory's model has, where a trainer left several."""
+"""Choice of the file of weights in a FunASR directory, where a trainer left several."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from sottovoce.errors import SourceError
 from sottovoce_paraformer.sections import stays_inside
 
 WEIGHTS = "model.safetensors"
-"""What is written."""
+"""Name of the file that is written."""
 
 NAMES = ("model.pt", WEIGHTS, "model.pb")
-"""What weights are called where nothing names them, FunASR's own first."""
+"""Names of weights where no configuration names them, FunASR's own first."""
 
 _log = logging.getLogger("sottovoce.paraformer")
 # FunASR sets the root logger to errors only.

@@ -1,4 +1,4 @@
-"""What the values of a FunASR configuration may be: some end the process, some fetch, before FunASR looks at them."""
+"""Limits of a FunASR configuration's values: some end the process or fetch before FunASR looks at them."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ _LETTERS = {"linear_q_k_v": "qkv", "linear_k_v": "kv"}
 
 @dataclass(frozen=True)
 class LowRank:
-    """What one part of a model has of low-rank layers."""
+    """Low-rank layers of one part of a model."""
 
     letters: str
     rank: int
@@ -45,7 +45,7 @@ def take_settings(config: dict[str, Any]) -> dict[str, LowRank]:
 
 
 def merged(tensors: Mapping[str, Tensor], settings: Mapping[str, LowRank], where: str) -> dict[str, Tensor]:
-    """The tensors with every low-rank product added to the weight that it changes.
+    """Return the tensors with every low-rank product added to the weight that it changes.
 
     Args:
         tensors: A checkpoint.
@@ -79,7 +79,7 @@ def _layers(tensors: Mapping[str, Tensor]) -> Iterator[str]:
 
 
 def _change(down: Tensor, up: Tensor, layer: str, part: LowRank, weight: Tensor) -> Tensor:
-    """The product of two low-rank matrices, one for each projection that has them, in the weight's shape."""
+    """Return the product of the low-rank matrices of each projection that has them, in the weight's shape."""
     letters = _LETTERS.get(layer.rpartition(".")[2], "")
     enabled = [letter in part.letters for letter in letters] or [True]
     count = sum(enabled)

@@ -83,7 +83,7 @@ class Recognizer(nn.Module):
 
 
 def graphs(model: Any) -> tuple[Graph, ...]:
-    """The graphs of a FunASR model: the recognizer and, where hotwords are known, their encoder."""
+    """Return the graphs of a FunASR model: the recognizer and, where hotwords are known, their encoder."""
     recognizer = Recognizer(model)
     outputs = ("logits", "token_num", *(("us_alphas", "us_cif_peak") if recognizer.timestamps is not None else ()))
     # Two entries of different length and more than one hotword: an example of 1 would be taken for a constant.

@@ -90,7 +90,7 @@ class Stack(MultiSequential):  # type: ignore[misc]  # FunASR is not typed
             args: What FunASR gives to its layers, batch first; absent masks and caches are ``None``.
 
         Returns:
-            What the last layer of FunASR returns.
+            The output of FunASR's last layer.
         """
         if self.training or args[0] is None or not _is_plain(args[0]):
             return self._own(*args)
@@ -101,20 +101,20 @@ class Stack(MultiSequential):  # type: ignore[misc]  # FunASR is not typed
             return self._own(*args)
 
     def plan(self) -> Plan:
-        """The packed form of the layers; made when there is none or weights were loaded since."""
+        """Return the packed form of the layers; build it when there is none or weights were loaded since."""
         if self._plan is None or not self._plan.current():
             with torch.no_grad():
                 self._plan = Plan(self, self.step)
         return self._plan
 
     def train(self, mode: bool = True) -> Stack:
-        """Training may change what the plan was made from."""
+        """Drop the plan: training may change what it was made from."""
         self._plan = None if mode else self._plan
         super().train(mode)
         return self
 
     def __getstate__(self) -> dict[str, Any]:
-        """A copy makes its own plan."""
+        """Leave the plan out: a copy makes its own."""
         return {name: value for name, value in self.__dict__.items() if name != "_plan"}
 
     def _own(self, *args: Tensor | None) -> tuple[Tensor | None, ...]:
@@ -129,7 +129,7 @@ class OutputLayer(nn.Linear):
     """The scores of all characters, which stay in float."""
 
     def forward(self, input: Tensor) -> Tensor:
-        """``[..., width]`` to ``[..., vocabulary]``."""
+        """Multiply ``[..., width]`` to ``[..., vocabulary]``."""
         if not input.numel() or not _is_plain(input) or self.weight.dtype != torch.float32:
             return super().forward(input)
         with torch.no_grad():
@@ -194,11 +194,11 @@ class Plan:
         self._generation = self._count()
 
     def current(self) -> bool:
-        """Whether the int8 weights are those that the plan was made from."""
+        """Return whether the int8 weights are those that the plan was made from."""
         return self._generation == self._count()
 
     def memories(self, rows: Tensor) -> Iterator[Tensor]:
-        """Keys and values of every decoder step that attends, from the encoder's float32 ``[frames, width]``."""
+        """Return keys and values of every attending decoder layer, from the encoder's float32 ``[frames, width]``."""
         if self._memory is None:
             return iter(())
         product = onednn.linear(self._round_memory(rows), self._memory, dtype=attention_dtype())
@@ -209,6 +209,6 @@ class Plan:
 
 
 def _is_plain(x: Tensor) -> bool:
-    """Whether ``x`` is one that the fast layers take: float32 on the CPU, without a gradient to follow."""
+    """Return whether the fast layers take ``x``: float32 on the CPU, without a gradient to follow."""
     recorded = torch.is_grad_enabled() and x.requires_grad
     return x.device.type == "cpu" and x.dtype == torch.float32 and not recorded and not torch.is_autocast_enabled("cpu")

@@ -1,4 +1,4 @@
-"""Which keys of a FunASR configuration are the model's, and which are its trainer's."""
+"""The keys of a FunASR configuration that are the model's, and those that are its trainer's."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FILES: tuple[tuple[str, ...], ...] = (
     ("frontend_conf", "cmvn_file"),
     ("jieba_usr_dict",),
 )
-"""Where a configuration names files that a model reads."""
+"""Keys of a configuration that name files which a model reads."""
 
 MODULES = ("model", "encoder", "decoder", "seaco_decoder", "predictor", "ctc", "frontend", "tokenizer", "specaug",
            "normalize")  # fmt: skip
@@ -39,7 +39,7 @@ RECOGNITION = (
     "output_timestamp", "penalty", "pred_timestamp", "preset_spk_num", "return_raw_text", "return_spk_center",
     "return_spk_res", "seed", "sentence_timestamp", "silence_schedule", "speech_noise_thres", "split_size", "use_itn",
 )  # fmt: skip
-"""What FunASR heeds while it recognizes."""
+"""Keys that FunASR honors while it recognizes."""
 
 USED = frozenset(
     (*MODULES, *(f"{name}_conf" for name in MODULES), *_CONSTRUCTION, *RECOGNITION, "jieba_usr_dict",
@@ -61,12 +61,12 @@ _RUN = _TRAINING | {
 
 
 def is_described(name: str) -> bool:
-    """Whether this plugin describes the class."""
+    """Return whether this plugin describes the class."""
     return name in (*RECOGNIZERS, *VOICE_ACTIVITY, *PUNCTUATION)
 
 
 def split(config: Mapping[str, Any], name: str) -> tuple[dict[str, Any], list[str]]:
-    """Separate what a model of the class ``name`` needs from what its trainer wrote.
+    """Split what a model of the class ``name`` needs from what its trainer wrote.
 
     Returns:
         The keys that are used; and the places of what is left out and would have held something.
@@ -83,22 +83,22 @@ def split(config: Mapping[str, Any], name: str) -> tuple[dict[str, Any], list[st
 
 
 def is_notable(left_out: list[str]) -> bool:
-    """Whether more was left out than the sections that every published model has."""
+    """Return whether more was left out than the sections that every published model has."""
     return bool(set(left_out) - _TRAINING)
 
 
 def is_absolute(name: str) -> bool:
-    """Whether a name is an absolute path, by the rules of POSIX or of Windows."""
+    """Return whether a name is an absolute path, by the rules of POSIX or of Windows."""
     return bool(PureWindowsPath(name).root) or name.startswith("~")
 
 
 def stays_inside(name: str) -> bool:
-    """Whether a name is relative and climbs nowhere."""
+    """Return whether a name is relative and climbs nowhere."""
     return not is_absolute(name) and ".." not in PureWindowsPath(name).parts
 
 
 def leaves(form: Any, keys: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], str]]:
-    """Every text in nested mappings, with its keys."""
+    """Yield every text in nested mappings, with its keys."""
     if isinstance(form, Mapping):
         for key, value in form.items():
             yield from leaves(value, (*keys, str(key)))
@@ -107,7 +107,7 @@ def leaves(form: Any, keys: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, .
 
 
 def _without_paths(value: Any, keys: tuple[str, ...], left_out: list[str]) -> Any:
-    """A copy without paths that lead out of the directory, but for those of the files that the model reads."""
+    """Return a copy without paths that lead out of the directory, but for those of the files that the model reads."""
     if isinstance(value, list):
         kept = [inner for inner in value if not (isinstance(inner, str) and _leads_out(inner))]
         if len(kept) < len(value):
