@@ -118,7 +118,7 @@ def _converted(samples: NDArray[np.float32], rate: int, target: int, shortest: f
         mono = _resampled(mono, rate, target)
     if len(mono) < shortest * target:
         milliseconds = 1000 * len(mono) / target
-        raise SamplesError(f"{milliseconds:.0f} ms are shorter than one frame of {1000 * shortest:.0f} ms")
+        raise SamplesError(f"{milliseconds:.1f} ms are shorter than one frame of {1000 * shortest:.0f} ms")
     return np.ascontiguousarray(mono, dtype=np.float32)
 
 

@@ -19,7 +19,7 @@ class Alignment:
 
     words: tuple[Word, ...]
     text: str
-    """The transcript as it was given."""
+    """The whole transcript, with punctuation."""
     language: str
     """The language's name, such as ``Chinese``."""
     duration: float

@@ -56,8 +56,8 @@ def attend(
         value: As ``key``.
         attention_mask: ``None`` where all or, for causal attention, all earlier keys are seen.
         dropout: For training.
-        scaling: Of the scores; by default one over the root of the width.
-        is_causal: Whether a query sees only keys up to its own; by default what the layer says.
+        scaling: Factor of the scores; by default one over the root of the width.
+        is_causal: If true, a query sees only keys up to its own; by default the layer's setting.
         **options: What other attention functions take.
 
     Returns:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from sottovoce.samples import Run, Samples
+    from sottovoce.samples import Prediction, Run, Samples
 
     Times = NDArray[np.float64]
     """Start and end of each word, ``[words, 2]`` in seconds."""
@@ -90,8 +90,8 @@ def agreement(times: Sequence[Times], before: Sequence[Times]) -> list[Metric]:
 
 def zero_duration_words(times: Sequence[Times], silent: int = 0) -> Metric:
     """Count the words that begin and end at the same time, and the samples without a hypothesis."""
-    count = sum(int((each[:, 1] - each[:, 0] < SAME).sum()) for each in times)
-    details = {"words": sum(len(each) for each in times)} | ({"without_hypothesis": silent} if silent else {})
+    count = sum(int((spans[:, 1] - spans[:, 0] < SAME).sum()) for spans in times)
+    details = {"words": sum(map(len, times))} | ({"without_hypothesis": silent} if silent else {})
     return Metric(name="zero_duration_words", value=count, unit="words", details=details)
 
 
@@ -99,9 +99,9 @@ def words_off(times: Sequence[Times], others: Sequence[Times], against: str) -> 
     """Return ``words_off_by_1s``, the number of words with a boundary more than a second away."""
     import numpy as np
 
-    count = sum(int((np.abs(mine - other).max(axis=1, initial=0) > 1 + SAME).sum())
-                for mine, other in zip(times, others, strict=True))  # fmt: skip
-    details = {"words": sum(len(each) for each in times), "against": against}
+    largest = [np.abs(spans - other).max(axis=1, initial=0) for spans, other in zip(times, others, strict=True)]
+    count = sum(int((shifts > 1 + SAME).sum()) for shifts in largest)
+    details = {"words": sum(map(len, times)), "against": against}
     return Metric(name="words_off_by_1s", value=count, unit="words", details=details)
 
 
@@ -109,7 +109,7 @@ def _shifts(times: Sequence[Times], others: Sequence[Times]) -> NDArray[np.float
     import numpy as np
 
     pairs = zip(times, others, strict=True)
-    return np.concatenate([np.zeros(0), *(np.abs(mine - other).ravel() for mine, other in pairs)])
+    return np.concatenate([np.zeros(0), *(np.abs(spans - other).ravel() for spans, other in pairs)])
 
 
 def _times(pairs: Sequence[Sequence[float]]) -> Times:
@@ -121,17 +121,16 @@ def _times(pairs: Sequence[Sequence[float]]) -> Times:
 def _heard(samples: Samples, run: Run, baseline: Run | None) -> tuple[Samples, Run, Run | None, int]:
     """Leave out the samples that either model has no hypothesis of, and count them: they have no times to compare."""
     runs = [run] if baseline is None or baseline is run else [run, baseline]
-    heard = [
-        number
-        for number in range(len(samples))
-        if all(each.predictions[number].text is not None or each.predictions[number].timestamps for each in runs)
-    ]
+    heard = [number for number in range(len(samples)) if all(map(_is_heard, (run.predictions[number] for run in runs)))]
     if len(heard) == len(samples):
         return samples, run, baseline, 0
-    kept = [replace(each, predictions=[each.predictions[number] for number in heard]) for each in runs]
-    other = kept[-1] if baseline is not None else None
-    chosen = replace(samples, items=tuple(samples[number] for number in heard))
-    return chosen, kept[0], other, len(samples) - len(heard)
+    shorter = [replace(run, predictions=[run.predictions[number] for number in heard]) for run in runs]
+    shorter_samples = replace(samples, items=tuple(samples[number] for number in heard))
+    return shorter_samples, shorter[0], shorter[-1] if baseline is not None else None, len(samples) - len(heard)
+
+
+def _is_heard(prediction: Prediction) -> bool:
+    return prediction.text is not None or bool(prediction.timestamps)
 
 
 def _references(samples: Samples) -> list[Times] | None:
@@ -154,11 +153,11 @@ def _word(samples: Samples, key: str, word: Mapping[str, Any]) -> tuple[float, f
 
 
 def _check_counts(samples: Samples, times: Sequence[Times], others: Sequence[Times], what: str) -> None:
-    for sample, mine, other in zip(samples, times, others, strict=True):
-        if len(mine) != len(other):
+    for sample, spans, other in zip(samples, times, others, strict=True):
+        if len(spans) != len(other):
             raise SamplesError(
-                f"{samples.path}: sample {sample.key!r}: the model aligned {len(mine)} words, {what} has {len(other)}; "
-                "compare the same text, split into the same words"
+                f"{samples.path}: sample {sample.key!r}: the model aligned {len(spans)} words, "
+                f"{what} has {len(other)}; compare the same text, split into the same words"
             )
 
 

@@ -17,7 +17,7 @@ from sottovoce.errors import SourceError, as_source_error
 from sottovoce_forced_aligner.windows import Times, Window, align_in_windows
 
 WINDOW = 180.0
-"""Seconds of audio that the model is given at once; qwen-asr does the same."""
+"""Seconds of audio that the model takes at once, as in qwen-asr."""
 LONGEST_WINDOW = 300.0
 """Seconds that the model was made for."""
 
@@ -37,7 +37,7 @@ def find_times(
 
 
 def split_words(processor: Any, text: str, language: str) -> list[str]:
-    """Return the words that the aligner gives times to; an accent that stands apart from its letter would be lost."""
+    """Split a text into the words that are aligned; accents join their letters, or they would be lost."""
     words: list[str] = processor.split_words_for_alignment(unicodedata.normalize("NFC", text), language)
     return words
 
@@ -83,10 +83,10 @@ class _Reading:
     def repaired(self, count: int) -> Times:
         """Return the times of the first words, repaired by the processor: those of later words mean nothing."""
         end = int((self.ids == self.marker).nonzero()[2 * count - 1]) + 1
-        found = self.processor.decode_forced_alignment(
+        decoded = self.processor.decode_forced_alignment(
             self.logits[None, :end], self.ids[None, :end], [list(self.words[:count])], self.marker
         )
-        return [(item["start_time"], item["end_time"]) for item in found[0]]
+        return [(item["start_time"], item["end_time"]) for item in decoded[0]]
 
 
 def _read(native: Any, processor: Any, audio: NDArray[np.float32], words: Sequence[str]) -> _Reading:

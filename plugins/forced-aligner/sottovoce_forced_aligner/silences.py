@@ -19,13 +19,13 @@ LEAST_CONTRAST = 10.0
 """Decibels between loud and quiet without which there is nothing to tell them apart by."""
 
 SPEECH_RANGE = 30.0
-"""Decibels below the loudest in which speech lies, its quiet sounds left out."""
+"""Decibels below the loudest frame within which speech lies, without its quiet sounds."""
 QUIETEST = -60.0
 """Decibels of full scale that the loudest of any speech has at least."""
 STEADY = 3.0
 """Decibels between loud and quiet that speech has at least, in whatever noise; steady noise has about one."""
 FEWEST = 0.5
-"""Seconds of audio from which that can be told."""
+"""Seconds of audio that are enough to see that."""
 
 
 @dataclass(frozen=True)
@@ -94,5 +94,5 @@ def _levels(audio: NDArray[np.float32]) -> NDArray[np.float64]:
 def find_silences(loud: NDArray[np.bool_]) -> list[Silence]:
     """Return the silences in a stretch of frames, first to last."""
     edges = np.flatnonzero(np.diff(np.concatenate([[False], ~loud, [False]]).astype(np.int8)))
-    found = [Silence(float(begin) * SECONDS, float(end) * SECONDS) for begin, end in edges.reshape(-1, 2)]
-    return [silence for silence in found if silence.length >= SHORTEST]
+    silences = [Silence(float(begin) * SECONDS, float(end) * SECONDS) for begin, end in edges.reshape(-1, 2)]
+    return [silence for silence in silences if silence.length >= SHORTEST]

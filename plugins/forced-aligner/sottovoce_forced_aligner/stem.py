@@ -37,8 +37,8 @@ class Convolution:
         bfloat16 = x.dtype == torch.bfloat16 and x.device.type == "cpu"
         if plain and bfloat16 and not isinstance(layer.padding, str) and onednn.convolution_supported():
             return onednn.convolve_gelu(x, layer.weight, layer.bias, layer.stride, layer.padding)
-        found = nn.Conv2d.forward(self.layer, x)
-        return functional.gelu(found) if self.activated else found
+        output = nn.Conv2d.forward(self.layer, x)
+        return functional.gelu(output) if self.activated else output
 
 
 class Pending:
@@ -73,8 +73,8 @@ class Pending:
         """Let the activation between convolutions wait as well; give all other functions of PyTorch the tensor."""
         if function is functional.gelu and len(arguments) == 1:
             return arguments[0].activated(options or {})
-        given = [one.value() if isinstance(one, cls) else one for one in arguments]
-        return function(*given, **(options or {}))
+        values = [argument.value() if isinstance(argument, cls) else argument for argument in arguments]
+        return function(*values, **(options or {}))
 
     def __getattr__(self, name: str) -> Any:
         """Return an attribute of the tensor."""

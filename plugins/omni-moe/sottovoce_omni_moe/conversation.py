@@ -24,7 +24,7 @@ def inputs(model: Model, sample: Sample, *, answered: bool = False) -> dict[str,
     Args:
         model: The model with its processor.
         sample: A conversation. An assistant's message at its end is its answer and no part of the question.
-        answered: Whether the answer follows, with the token that ends it.
+        answered: If true, the answer follows, with the token that ends it.
 
     Returns:
         The inputs of the thinker: ``input_ids`` and ``attention_mask`` ``[1, tokens]``, and the features of the media.
@@ -32,10 +32,10 @@ def inputs(model: Model, sample: Sample, *, answered: bool = False) -> dict[str,
     Raises:
         SamplesError: There are no messages, or their media cannot be read; names the sample.
     """
-    whose = f"sample {sample.key!r}"
+    context = f"sample {sample.key!r}"
     if not (messages := _question(sample)):
-        raise SamplesError(f"{whose}: has no 'messages' to answer")
-    batch = _processed(model.processor, messages, whose)
+        raise SamplesError(f"{context}: has no 'messages' to answer")
+    batch = _processed(model.processor, messages, context)
     said = torch.tensor([answer_ids(model, sample) if answered else []], dtype=torch.long)
     batch["input_ids"] = torch.cat((batch["input_ids"], said), dim=1)
     batch["attention_mask"] = torch.ones_like(batch["input_ids"])
@@ -74,7 +74,7 @@ def forward(model: Model, sample: Sample) -> Tensor:
         states = native.thinker.model(**batch, use_cache=False).last_hidden_state
     if speaks(native):
         run_talker(native, batch, length, heard, codes)
-    # Last of all: a walk has many samples wait in the talker, and logits are large.
+    # Last of all: calibration has many samples wait in the talker, and logits are large.
     logits: Tensor = native.thinker.lm_head(states)
     return logits[0].float()
 
@@ -82,7 +82,7 @@ def forward(model: Model, sample: Sample) -> Tensor:
 def answer_logits(model: Model, sample: Sample) -> Tensor | None:
     """Return the thinker's logits at each token of the answer and at its end, ``[positions, vocabulary]``.
 
-    The answer is given to it, whatever it would have said itself; ``None`` for a sample without one.
+    The right answer is its input, whatever it would have said; ``None`` for a sample without an answer.
     """
     if not (said := answer_ids(model, sample)):
         return None
@@ -100,10 +100,10 @@ def predict(model: Model, sample: Sample) -> Prediction:
     batch = inputs(model, sample)
     end = model.native.config.im_end_token_id
     with torch.inference_mode():
-        found = model.native.thinker.generate(
+        sequences = model.native.thinker.generate(
             **batch, max_new_tokens=longest_answer(model), do_sample=False, eos_token_id=end, pad_token_id=end
         )
-    answer = found[0, batch["input_ids"].shape[1] :].tolist()
+    answer = sequences[0, batch["input_ids"].shape[1] :].tolist()
     text = model.processor.tokenizer.decode(answer, skip_special_tokens=True)
     return Prediction(text=text, tokens=tuple(map(str, answer)))
 
@@ -128,19 +128,19 @@ def _question(sample: Sample) -> Sequence[Mapping[str, Any]]:
     return sample.messages[:-1] if _is_answered(sample) else sample.messages
 
 
-def _processed(processor: Any, messages: Sequence[Mapping[str, Any]], whose: str) -> dict[str, Tensor]:
-    media = read_media(messages, whose)
+def _processed(processor: Any, messages: Sequence[Mapping[str, Any]], context: str) -> dict[str, Tensor]:
+    media = read_media(messages, context)
     bare = [{"role": message["role"], "content": _bare(message["content"])} for message in messages]
     prompt = processor.apply_chat_template(bare, tokenize=False, add_generation_prompt=True)
     settings: dict[str, Any] = {}
     if any(isinstance(video, str) for video in media.get("videos", ())):
-        # Of a file one frame a second; frames that were given are all taken.
+        # Files are sampled at one frame a second; of a list, all frames are taken.
         settings["videos_kwargs"] = {"do_sample_frames": True, "fps": 1.0}
     try:
-        found = processor(text=[prompt], return_tensors="pt", **media, **settings)
+        batch = processor(text=[prompt], return_tensors="pt", **media, **settings)
     except (ValueError, ImportError, OSError, RuntimeError) as error:
-        raise SamplesError(f"{whose}: the processor refuses it: {' '.join(str(error).split())[:200]}") from error
-    return {name: torch.as_tensor(value) for name, value in found.items()}
+        raise SamplesError(f"{context}: the processor refuses it: {' '.join(str(error).split())[:200]}") from error
+    return {name: torch.as_tensor(value) for name, value in batch.items()}
 
 
 def _bare(content: Any) -> Any:

@@ -14,7 +14,7 @@ from sottovoce.system.audio import FRAME, read_audio
 
 
 def read_media(messages: Sequence[Mapping[str, Any]], context: str) -> dict[str, list[Any]]:
-    """Read what the messages hold beside text, in their order, by the processor's names.
+    """Read the audio, pictures and videos of messages, in their order, by the processor's names.
 
     Returns:
         ``audio``: mono samples ``[time]`` at 16 kHz; ``images``: pictures of Pillow; ``videos``: frames

@@ -32,7 +32,7 @@ _CHUNK, _CONTEXT = 300, 25
 
 @dataclass(frozen=True)
 class Speech:
-    """An answer, and how it was said."""
+    """An answer as text, frames and waveform."""
 
     text: str
     frames: tuple[tuple[int, ...], ...]
@@ -54,7 +54,7 @@ def speak(model: Model, sample: Sample, *, most_frames: int = MOST_FRAMES, seed:
     Args:
         model: The model, with a talker.
         sample: The conversation.
-        most_frames: Where speech is cut off; it is a runaway then.
+        most_frames: Number of frames after which speech is cut off, as a runaway.
         seed: Of the draws; the state of torch's generators stays.
 
     Raises:
@@ -115,17 +115,23 @@ def _draw(
     opening = open_speech(native, batch, length, heard)
     vocabulary, end = config.text_config.vocab_size, config.codec_eos_token_id
     with warnings.catch_warnings():
-        # The penalty is meant for what is said alone.
+        # The penalty is meant for the speech alone.
         warnings.filterwarnings("ignore", message="Passing `repetition_penalty`")
-        found = native.talker.generate(
-            inputs_embeds=opening.embeds[None], position_ids=opening.places,
+        output = native.talker.generate(
+            inputs_embeds=opening.embeds[None],
+            position_ids=opening.places,
             attention_mask=opening.places.new_ones((1, len(opening.embeds)), dtype=torch.long),
-            trailing_text_hidden=opening.trailing[None], tts_pad_embed=opening.silence[None],
-            max_new_tokens=most_frames + 1, **_DRAWING,
+            trailing_text_hidden=opening.trailing[None],
+            tts_pad_embed=opening.silence[None],
+            max_new_tokens=most_frames + 1,
+            **_DRAWING,
             suppress_tokens=[code for code in range(vocabulary - _RESERVED, vocabulary) if code != end],
-            eos_token_id=end, pad_token_id=end, output_hidden_states=True, return_dict_in_generate=True,
-        )  # fmt: skip
+            eos_token_id=end,
+            pad_token_id=end,
+            output_hidden_states=True,
+            return_dict_in_generate=True,
+        )
     # A frame is known when the talker is given it: the last token, which ends the speech or is cut off, has none.
-    frames = [step[-1] for step in found.hidden_states if step[-1] is not None]
+    frames = [states[-1] for states in output.hidden_states if states[-1] is not None]
     codes = torch.cat(frames) if frames else torch.zeros(0, config.num_code_groups, dtype=torch.long)
-    return codes, bool(found.sequences[0, -1] != end)
+    return codes, bool(output.sequences[0, -1] != end)

@@ -77,13 +77,13 @@ def listening(native: Any, prompt: Tensor) -> Iterator[list[Tensor]]:
 def run_talker(
     native: Any, batch: Mapping[str, Tensor], length: int, heard: list[Tensor], codes: Tensor | None = None
 ) -> Tensor:
-    """Run the talker over a conversation, its answer and the frames that were said of it.
+    """Run the talker over a conversation, its answer and the answer's frames so far.
 
     Args:
         native: The whole model.
         batch: The thinker's inputs, with the answer.
-        length: How many of the tokens are not the answer's.
-        heard: What :func:`listening` kept.
+        length: Number of tokens before the answer.
+        heard: The states that :func:`listening` kept.
         codes: ``[frames, codebooks]``; none for the opening alone.
 
     Returns:
@@ -137,8 +137,8 @@ def talker_ids(config: Any, ids: Tensor, length: int) -> Tensor:
 def _codec_tokens(config: Any) -> list[int]:
     voices = config.speaker_id
     speaker = voices.get(SPEAKER, next(iter(voices.values())))
-    return [config.codec_nothink_id, config.codec_think_bos_id, config.codec_think_eos_id, speaker,
-            config.codec_pad_id, config.codec_bos_id]  # fmt: skip
+    silent = [config.codec_nothink_id, config.codec_think_bos_id, config.codec_think_eos_id]
+    return [*silent, speaker, config.codec_pad_id, config.codec_bos_id]
 
 
 def _frames(native: Any, opening: Opening, codes: Tensor) -> Tensor:
@@ -151,7 +151,7 @@ def _frames(native: Any, opening: Opening, codes: Tensor) -> Tensor:
 
 
 def _places(native: Any, batch: Mapping[str, Tensor], ids: Tensor) -> Tensor:
-    # The thinker counts as the talker does, whose own count fails for audio beside pictures (transformers 5.23).
+    # The talker's own count fails for audio with pictures (transformers 5.23); the thinker's is the same.
     mask = batch.get("feature_attention_mask")
     places: Tensor = native.thinker.get_rope_index(
         ids[None],

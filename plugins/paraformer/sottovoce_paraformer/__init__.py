@@ -1,4 +1,4 @@
-"""Sottovoce's plugin for FunASR's Paraformer family, with the voice-activity and punctuation models beside it."""
+"""Sottovoce's plugin for FunASR's Paraformer family, and for its voice-activity and punctuation models."""
 
 from __future__ import annotations
 

@@ -54,11 +54,11 @@ class Description:
 
 
 def read(directory: Path, weights: str | None = None) -> Description:
-    """Read what describes the model; the trainer's settings and all paths elsewhere are left out, and said.
+    """Read what describes the model; the trainer's settings and all paths elsewhere are left out and reported.
 
     Args:
         directory: A model's, or what FunASR's trainer wrote.
-        weights: Which file of weights to take, by its name.
+        weights: Name of the file of weights to take.
 
     Raises:
         SourceError: Files are missing or broken, or ask for code.
@@ -123,13 +123,13 @@ def description(directory: Path) -> dict[str, Any]:
 def model_files(directory: Path) -> dict[tuple[str, ...], str]:
     """Return the files beside the weights that the model needs: keys of a configuration, and the files' names."""
     described = {keys: name for keys, name in _described(directory).items() if keys not in _NOT_FILES}
-    found = {keys: name for keys, name in described.items() if (directory / name).is_file()}
+    files = {keys: name for keys, name in described.items() if (directory / name).is_file()}
     written = read_config(config_path(directory), references=True)
     for keys in sections.FILES:
         named = _get(written, keys)
-        if keys not in found and isinstance(named, str) and (path := _beside(directory, named)) is not None:
-            found[keys] = path.relative_to(directory).as_posix()
-    return found
+        if keys not in files and isinstance(named, str) and (path := _beside(directory, named)) is not None:
+            files[keys] = path.relative_to(directory).as_posix()
+    return files
 
 
 def nested(files: Mapping[tuple[str, ...], str]) -> dict[str, Any]:
@@ -170,11 +170,10 @@ def _place_files_(
         if path is not None:
             _put_(config, keys, str(path))
         elif isinstance(written, str):
-            own = PureWindowsPath(written).name
-            folder = one_line(repr(written[: -len(own)].rstrip("/\\")), 60)
-            missing.setdefault(
-                own, f"{config_name} has it in {folder}" if own != written else f"{config_name} names it"
-            )
+            name = PureWindowsPath(written).name
+            folder = one_line(repr(written[: -len(name)].rstrip("/\\")), 60)
+            place = f"{config_name} has it in {folder}" if name != written else f"{config_name} names it"
+            missing.setdefault(name, place)
         elif name is not None and keys[-1] in _NEEDED:
             missing.setdefault(name, f"{DESCRIPTION} names it")
     if config.get("tokenizer") == "CharTokenizer" and not missing and _get(config, _TOKENS) is None:
@@ -190,7 +189,7 @@ def _place_files_(
 def _beside(directory: Path, name: str) -> Path | None:
     """Return the file that a configuration means, where it lies in the directory: as named, or by its name alone."""
     names = (name, PureWindowsPath(name).name) if sections.stays_inside(name) else (PureWindowsPath(name).name,)
-    return next((path for each in names if (path := contained_path(directory, each or ".")).is_file()), None)
+    return next((path for name in names if (path := contained_path(directory, name or ".")).is_file()), None)
 
 
 def _get(form: Any, keys: tuple[str, ...]) -> Any:

@@ -49,9 +49,9 @@ def check_values(config: Mapping[str, Any], path: Path, files: set[tuple[str, ..
     """Look at the numbers and words of the sections that are used.
 
     Args:
-        config: What is used of a configuration.
+        config: The keys of a configuration that are used.
         path: The file, for errors.
-        files: Where it names files, which are looked at elsewhere.
+        files: Keys that name files, which are checked elsewhere.
 
     Raises:
         SourceError: A number is out of bounds, or a word is none that is taken; names it.

@@ -1,4 +1,4 @@
-"""Weights that FunASR's trainer left beside low-rank changes to them: added up, they are those of a plain model."""
+"""Low-rank changes that FunASR's trainer left beside the weights: merged, the weights are those of a plain model."""
 
 from __future__ import annotations
 
@@ -50,10 +50,10 @@ def merged(tensors: Mapping[str, Tensor], settings: Mapping[str, LowRank], where
     Args:
         tensors: A checkpoint.
         settings: From :func:`take_settings`.
-        where: What to call the file in an error.
+        where: Name of the file in an error.
 
     Raises:
-        CheckpointError: A product has no weight, does not fit it, or is of a part whose settings nothing tells.
+        CheckpointError: A product has no weight, does not fit it, or is of a part without settings.
     """
     plain = {name: tensor for name, tensor in tensors.items() if not name.endswith((".lora_A", ".lora_B"))}
     if len(plain) == len(tensors):

@@ -110,9 +110,9 @@ class HotwordDecoder(nn.Module):
 
         Args:
             logits: The first decoder's log-probabilities, ``[batch, tokens, vocabulary]``.
-            hidden: What it made of its input, ``[batch, tokens + 1, width]``.
-            x: What it was given, ``[batch, tokens + 1, width]``.
-            tokens: Which tokens are real.
+            hidden: The decoder's output, ``[batch, tokens + 1, width]``.
+            x: The decoder's input, ``[batch, tokens + 1, width]``.
+            tokens: Mask of the real tokens.
             hotwords: Their embeddings, ``[batch, hotwords, width]``; the last is "none of them".
         """
         hotwords = self._likely(hidden, tokens, hotwords)

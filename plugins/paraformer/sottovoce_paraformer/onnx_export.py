@@ -100,7 +100,7 @@ def _on_cpu(module: nn.Module) -> nn.Module:
 
 
 def _copy_files(source: Path, directory: Path, timed: bool) -> list[str]:
-    """Copy what the clients read beside the graphs, and return the tokens."""
+    """Copy the files that the clients read beside the graphs, and return the tokens."""
     for name in _NEEDED:
         if not (source / name).is_file():
             raise SourceError(f"{source}: no {name}, which every client of the export reads; take it from the original")

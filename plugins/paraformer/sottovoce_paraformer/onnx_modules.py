@@ -173,9 +173,9 @@ class Encoder(nn.Module):
         self.scale = encoder.output_size() ** 0.5
         self.width: int = encoder.encoders0[0].in_size
         self.positional = encoder.embed is not None
-        steps = torch.arange(self.width // 2, dtype=torch.float32)
+        indices = torch.arange(self.width // 2, dtype=torch.float32)
         scale = torch.log(torch.tensor(10000.0)) / (self.width / 2 - 1)
-        self.register_buffer("frequencies", torch.exp(steps * -scale), persistent=False)
+        self.register_buffer("frequencies", torch.exp(indices * -scale), persistent=False)
 
     def forward(self, speech: Tensor, positions: Tensor, mask: Mask) -> Tensor:
         """Encode ``[batch, time, features]`` as ``[batch, time, width]``."""

@@ -1,6 +1,6 @@
 """The token predictor of the graph: continuous integrate-and-fire (CIF) without a loop and without a branch.
 
-FunASR walks through the frames, adding up their weights, and fires a token whenever the sum passes a whole number.
+FunASR goes through the frames, adding up their weights, and fires a token whenever the sum passes a whole number.
 So token ``n`` gets from each frame the part of its weight that lies between the sums ``n`` and ``n + 1``. With ``P`` as
 the running sum, that part is ``clip(P[t] - n, 0, 1) - clip(P[t - 1] - n, 0, 1)``: a matrix that holds for no tokens as
 for many, and times the frames gives all tokens of a batch at once.

@@ -95,10 +95,10 @@ def _acoustic(model: Model, sample: Sample, encoded: Tensor, lengths: Tensor) ->
         return acoustic, count.round().long()
     tokens = len(model.processor["tokenizer"].encode(sample.text)) + module.predictor_bias
     mask = (~make_pad_mask(lengths, maxlen=encoded.size(1))[:, None, :]).to(encoded.device)
-    wanted = torch.tensor([tokens], device=encoded.device)
-    acoustic = module.predictor(encoded, None, mask, ignore_id=module.ignore_id, target_label_length=wanted)[0]
+    count = torch.tensor([tokens], device=encoded.device)
+    acoustic = module.predictor(encoded, None, mask, ignore_id=module.ignore_id, target_label_length=count)[0]
     # Rounding may fire one token less than the text has; the decoder takes what there is.
-    return acoustic, torch.full_like(wanted, acoustic.size(1))
+    return acoustic, torch.full_like(count, acoustic.size(1))
 
 
 def _decode(module: Any, encoded: Tensor, lengths: Tensor, acoustic: Tensor, count: Tensor) -> Tensor:

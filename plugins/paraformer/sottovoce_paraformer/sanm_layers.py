@@ -31,7 +31,7 @@ _WHOLE, _BLOCK = 512, 256
 """Queries that are attended at once, and in blocks of which longer inputs are: their scores then stay in the cache."""
 
 
-class NotFiniteError(ArithmeticError):
+class NonFiniteRowsError(ArithmeticError):
     """An activation is infinite or not a number; int8 cannot say that, FunASR's forward can."""
 
 
@@ -67,15 +67,15 @@ class Layout:
         """Turn ``[batch, size, width]`` into ``[valid rows, width]``."""
         if self.full:
             return x.reshape(-1, x.shape[-1])
-        return torch.cat([one[:length] for one, length in zip(x, self.lengths, strict=True)])
+        return torch.cat([rows[:length] for rows, length in zip(x, self.lengths, strict=True)])
 
     def padded(self, rows: Tensor) -> Tensor:
         """Turn rows back into a padded batch; padding is zero."""
         if self.full:
             return rows.view(len(self.lengths), self.size, -1)
         x = rows.new_zeros(len(self.lengths), self.size, rows.shape[-1])
-        for one, length, valid in zip(x, self.lengths, self.split(rows), strict=True):
-            one[:length] = valid
+        for target, length, valid in zip(x, self.lengths, self.split(rows), strict=True):
+            target[:length] = valid
         return x
 
     def split(self, rows: Tensor) -> tuple[Tensor, ...]:
@@ -97,7 +97,7 @@ class Memory:
         self.start = self.pad - left
 
     def __call__(self, x: Tensor, layout: Layout) -> Tensor:
-        """Normalize ``[rows, width]`` of any float dtype to new float32 ``[rows, width]``."""
+        """Convolve ``[rows, width]`` of any float dtype, return new float32 ``[rows, width]``."""
         parts = [self._one(part) for part in layout.split(x) if len(part)]
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
@@ -108,7 +108,7 @@ class Memory:
         return image.permute(0, 2, 3, 1).reshape(-1, width)[self.start : self.start + length]
 
 
-class EncoderStep:
+class FusedEncoderLayer:
     """An ``EncoderLayerSANM`` as a few fused passes."""
 
     def __init__(self, layer: Any) -> None:
@@ -148,7 +148,7 @@ class EncoderStep:
         return onednn.linear_add_(total, self.round_contract(hidden), self.contract)
 
 
-class DecoderStep:
+class FusedDecoderLayer:
     """A ``DecoderLayerSANM`` as a few fused passes."""
 
     def __init__(self, layer: Any) -> None:
@@ -256,14 +256,14 @@ def rounding(linear: Int8Linear) -> Callable[[Tensor], onednn.Activations]:
 
 
 def quantize(x: Tensor) -> onednn.Activations:
-    """Quantize the rows of ``x`` by their own range.
+    """Quantize the rows of ``x`` dynamically.
 
     Raises:
-        NotFiniteError: A value is infinite or not a number.
+        NonFiniteRowsError: A value is infinite or not a number.
     """
     quantized = onednn.quantize(x)
     if quantized is None:
-        raise NotFiniteError
+        raise NonFiniteRowsError
     return quantized
 
 
@@ -293,6 +293,6 @@ def _scale_queries(packed: onednn.PackedWeight, width: int, head_width: int) -> 
 
 def side_by_side(linears: Sequence[Int8Linear]) -> onednn.PackedWeight:
     """Join layers that read the same input into one product; their own weights are not packed, as nothing uses them."""
-    biases = [torch.zeros(one.out_features) if one.bias is None else one.bias.detach() for one in linears]
-    weight, scale = (torch.cat([getattr(one, name) for one in linears]) for name in ("weight", "weight_scale"))
+    biases = [torch.zeros(linear.out_features) if linear.bias is None else linear.bias.detach() for linear in linears]
+    weight, scale = (torch.cat([getattr(linear, name) for linear in linears]) for name in ("weight", "weight_scale"))
     return onednn.pack(weight, scale, torch.cat(biases))

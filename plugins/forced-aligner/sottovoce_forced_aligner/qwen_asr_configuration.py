@@ -9,14 +9,44 @@ from typing import Any
 from sottovoce.checkpoint import read_config
 from sottovoce.errors import SourceError
 
-_AUDIO = ("num_mel_bins", "encoder_layers", "encoder_attention_heads", "encoder_ffn_dim", "d_model", "output_dim",
-          "n_window", "n_window_infer", "downsample_hidden_size")  # fmt: skip
-_AUDIO_OPTIONAL = ("activation_function", "dropout", "attention_dropout", "activation_dropout", "scale_embedding",
-                   "initializer_range")  # fmt: skip
-_TEXT = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
-         "num_key_value_heads", "head_dim", "rms_norm_eps")  # fmt: skip
-_TEXT_OPTIONAL = ("hidden_act", "max_position_embeddings", "attention_bias", "attention_dropout", "initializer_range",
-                  "tie_word_embeddings", "use_cache")  # fmt: skip
+_AUDIO = (
+    "num_mel_bins",
+    "encoder_layers",
+    "encoder_attention_heads",
+    "encoder_ffn_dim",
+    "d_model",
+    "output_dim",
+    "n_window",
+    "n_window_infer",
+    "downsample_hidden_size",
+)
+_AUDIO_OPTIONAL = (
+    "activation_function",
+    "dropout",
+    "attention_dropout",
+    "activation_dropout",
+    "scale_embedding",
+    "initializer_range",
+)
+_TEXT = (
+    "vocab_size",
+    "hidden_size",
+    "intermediate_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "num_key_value_heads",
+    "head_dim",
+    "rms_norm_eps",
+)
+_TEXT_OPTIONAL = (
+    "hidden_act",
+    "max_position_embeddings",
+    "attention_bias",
+    "attention_dropout",
+    "initializer_range",
+    "tie_word_embeddings",
+    "use_cache",
+)
 _AUDIO_MARKS = {
     "audio_bos_token": "<|audio_start|>",
     "audio_token": "<|audio_pad|>",
@@ -35,13 +65,13 @@ def settings(path: Path, config: Mapping[str, Any]) -> Any:
     # There are as many positions as a chunk of two windows has frames after three convolutions of stride two.
     audio["max_position_embeddings"] = -(-2 * audio["n_window"] // 8)
     text["rope_parameters"] = _rope(path, thinker["text_config"])
-    own = {name: _need(path, thinker, name, "thinker_config.") for name in ("audio_token_id", "classify_num")}
+    numbers = {name: _need(path, thinker, name, "thinker_config.") for name in ("audio_token_id", "classify_num")}
     kind: Any = Qwen3ASRConfig
     return kind(
         audio_config={**audio, "model_type": "qwen3_asr_encoder"},
         text_config={**text, "model_type": "qwen3"},
-        audio_token_id=own["audio_token_id"],
-        num_labels=own["classify_num"],
+        audio_token_id=numbers["audio_token_id"],
+        num_labels=numbers["classify_num"],
         timestamp_token_id=_need(path, config, "timestamp_token_id"),
         initializer_range=thinker.get("initializer_range", 0.02),
         tie_word_embeddings=text.get("tie_word_embeddings", False),
@@ -65,8 +95,8 @@ def _chosen(
     part = thinker.get(name)
     if not isinstance(part, dict):
         raise SourceError(f"{path}: thinker_config has no {name}")
-    found = {key: _need(path, part, key, f"thinker_config.{name}.") for key in needed}
-    return found | {key: part[key] for key in optional if part.get(key) is not None}
+    values = {key: _need(path, part, key, f"thinker_config.{name}.") for key in needed}
+    return values | {key: part[key] for key in optional if part.get(key) is not None}
 
 
 def _need(path: Path, part: Mapping[str, Any], key: str, prefix: str = "") -> Any:

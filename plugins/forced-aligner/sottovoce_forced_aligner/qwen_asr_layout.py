@@ -15,7 +15,7 @@ from sottovoce.errors import SourceError, as_source_error
 from sottovoce.formats.transformers.configuration import stated_dtype
 from sottovoce.formats.transformers.loader import apply_
 from sottovoce.formats.transformers.processors import load_processor
-from sottovoce_forced_aligner.original_configuration import processor, settings
+from sottovoce_forced_aligner.qwen_asr_configuration import processor, settings
 
 if TYPE_CHECKING:
     from torch import Tensor
