@@ -141,3 +141,11 @@ class Sized(BaseModel):
     kind: Literal["small", "large"] = "small"
     """Kind of the thing, a :class:`~somewhere.Size`."""
     on: bool | None = None
+
+
+def test_signature_has_no_types_and_names_functions(generate: ModuleType) -> None:
+    def save(model: int, *paths: str, host: str | None = None, progress: object = pytest.param) -> None: ...
+
+    bare = sys.modules["generator.python_page"].bare_parameters
+    assert list(bare(save)) == ["model", "*paths", "host=None", "progress=param"]
+    assert list(bare(lambda model, *, recipe="int8": None)) == ["model", "*", "recipe='int8'"]
