@@ -331,7 +331,7 @@ def test_names_that_are_none(name):
 
 @pytest.mark.parametrize("branch", ["", "a b", "../x", "a..b", "-f", "a?b"])
 def test_branches_that_are_none(branch):
-    assert "no name of a branch" in refused(ModelScope, NAME, branch=branch)
+    assert "is not a valid branch" in refused(ModelScope, NAME, branch=branch)
 
 
 def test_what_the_client_has_not(hub, directory):
