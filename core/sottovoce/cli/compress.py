@@ -75,5 +75,4 @@ def compress(
             )  # fmt: skip
             save.save(loaded, output, overwrite=overwrite)
         shutil.rmtree(finished, ignore_errors=True)
-    form = report.to_dict()
-    out.result(form, lambda: tables.compression(form))
+    out.result(report.to_dict(), lambda: tables.of_report(report))
