@@ -13,12 +13,14 @@ if TYPE_CHECKING:
     from sottovoce.entrypoints.load import load
     from sottovoce.entrypoints.save import export, save
     from sottovoce.errors import SottovoceError
+    from sottovoce.metrics.kinds import MetricKind
     from sottovoce.model import LoadOptions, Model, Repository, Source
     from sottovoce.plugins.hookspecs import hookimpl
     from sottovoce.recipe.recipe import Quantize, Recipe, Step
     from sottovoce.report import CompressionReport, Coverage, EvaluationReport, Kept, Metric, StepReport, Target
     from sottovoce.samples import Prediction, Run, Sample, Samples, read_samples
     from sottovoce.system.audio import read_audio
+    from sottovoce.text.translations import Text
 
 __version__ = "0.1.0"
 
@@ -30,19 +32,21 @@ _HOMES = {
     "plugins.hookspecs": ("hookimpl",),
     "entrypoints.inspect": ("inspect",),
     "entrypoints.load": ("load",),
+    "metrics.kinds": ("MetricKind",),
     "model": ("LoadOptions", "Model", "Repository", "Source"),
     "entrypoints.compress": ("compress", "from_pretrained"),
     "recipe.recipe": ("Quantize", "Recipe", "Step"),
     "report": ("CompressionReport", "Coverage", "EvaluationReport", "Kept", "Metric", "StepReport", "Target"),
     "samples": ("Prediction", "Run", "Sample", "Samples", "read_samples"),
     "entrypoints.save": ("export", "save"),
+    "text.translations": ("Text",),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
     "Architecture", "CardFacts", "CompressionReport", "Coverage", "EvaluationReport", "Kept", "LoadOptions", "Metric",
-    "Model", "Prediction", "Quantize", "Recipe", "Repository", "Run", "Sample", "Samples", "SottovoceError", "Source",
-    "Step", "StepReport", "Target", "compress", "evaluate", "export", "from_pretrained", "hookimpl", "inspect", "lazy",
+    "MetricKind", "Model", "Prediction", "Quantize", "Recipe", "Repository", "Run", "Sample", "Samples", "SottovoceError", "Source",
+    "Step", "StepReport", "Target", "Text", "compress", "evaluate", "export", "from_pretrained", "hookimpl", "inspect", "lazy",
     "load", "read_audio", "read_samples", "save",
 ]  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""What steps and metrics say of themselves, put into reports."""
+"""Descriptions of steps and metrics, put into reports."""
 
 from __future__ import annotations
 

@@ -50,9 +50,9 @@ class CompressionReport:
     recipe_name: str | None = None
     """The preset, or the name of the file, that the recipe was read from."""
     card: Family | None = None
-    """What the family's plugin states for a model card."""
+    """Statements of the family's plugin for a model card."""
     evaluations: list[EvaluationReport] = field(default_factory=list)
-    """What was measured of the model as it was saved."""
+    """Evaluations of the model as it was saved."""
     files: Mapping[str, str] = field(default_factory=dict)
     """Digests (sha256) of the files that were written, by their names."""
     version: Count = SCHEMA_VERSION

@@ -43,7 +43,7 @@ class EvaluationReport(Record):
     baseline_fingerprint: str | None = None
     """Digest by which the baseline's weights are recognized."""
     dataset: Dataset | None = None
-    """What a hub calls the data."""
+    """Name of the data on a hub."""
     date: str = ""
     """Day of the measurement, ISO 8601."""
 
