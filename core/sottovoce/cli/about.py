@@ -1,4 +1,4 @@
-"""``sottovoce plugins``, ``recipes`` and ``env``: what is installed here."""
+"""Commands ``sottovoce plugins``, ``recipes`` and ``env``, which describe the installation."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def recipes(out: Output) -> None:
 @click.command()
 @verb
 def env(out: Output) -> None:
-    """Say what a bug report needs: machine, versions, engines, plugins."""
+    """Show what a bug report needs: machine, versions, engines, plugins."""
     from rich.table import Table
 
     from sottovoce.plugins.host import default_host
@@ -102,7 +102,7 @@ def env(out: Output) -> None:
         "int8_engine": engine(),
         "kernels": f"torch ({reason})" if (reason := availability.obstacle()) else "numba",
         **({"gpus": gpus} if (gpus := gpu_engines()) else {}),
-        "plugins": {each.name: each.error or each.version for each in default_host().plugins},
+        "plugins": {plugin.name: plugin.error or plugin.version for plugin in default_host().plugins},
     }
 
     def table() -> Table:

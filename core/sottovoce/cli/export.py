@@ -1,4 +1,4 @@
-"""``sottovoce export``."""
+"""Command ``sottovoce export``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import click
 
 from sottovoce.cli import options
 from sottovoce.cli.output import Output, verb
-from sottovoce.cli.signals import end_if_asked
+from sottovoce.cli.signals import end_if_requested
 
 
 class ExportCommand(click.Command):
@@ -45,9 +45,9 @@ def export(out: Output, model: str, format_name: str, output: Path, overwrite: b
 
     with reserved(output, overwrite):
         loaded = load.load(model, **where)
-        end_if_asked()
+        end_if_requested()
         path = save.export(loaded, format_name, output, overwrite=overwrite)
-    written = (file for file in sorted(path.rglob("*")) if file.is_file())
+    written = sorted(file for file in path.rglob("*") if file.is_file())
     files = {file.relative_to(path).as_posix(): file.stat().st_size for file in written}
 
     def table() -> Table:

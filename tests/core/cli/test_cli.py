@@ -132,8 +132,8 @@ def test_all_of_a_recipes_problems_come_in_one_line_before_the_model_is_read(
     [
         ('{"source": ', "data.jsonl:2: not JSON"),
         ('{"source": "b.wav"}', "data.jsonl:2: no such audio file: b.wav"),
-        ('{"source": "data.jsonl"}', "data.jsonl: no audio that can be read"),
-        ('{"key": "a", "source": "a.wav"}', "data.jsonl:2: the key 'a' stands twice"),
+        ('{"source": "data.jsonl"}', "data.jsonl: cannot be read as audio"),
+        ('{"key": "a", "source": "a.wav"}', "data.jsonl:2: the key 'a' occurs twice"),
     ],
 )
 def test_a_broken_manifest_is_named_before_the_model_is_read(
