@@ -65,8 +65,8 @@ def read_audio(
         At least one sample, possibly fewer than a model needs for one frame.
 
     Raises:
-        SamplesError: The file does not exist, cannot be read or is cut off; or the samples are empty, too few, not numbers, or
-            of a shape or a size that audio does not have.
+        SamplesError: The file does not exist, cannot be read or is cut off; or the samples are empty, too few, not
+            numbers, or of a shape or a size that audio does not have.
     """
     if isinstance(audio, str | os.PathLike):
         audio = AudioSegment(Path(audio))
