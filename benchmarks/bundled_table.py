@@ -58,7 +58,7 @@ def _value(metric: sottovoce.Metric) -> dict[str, Any]:
 
 
 def _onnx(folder: Path) -> dict[str, Any]:
-    """What sherpa-onnx hears by the exported Paraformer, where it is installed."""
+    """Measure the exported Paraformer in sherpa-onnx."""
     import jiwer
     import sherpa_onnx
     import soundfile
@@ -105,7 +105,7 @@ def table(figures: dict[str, Any]) -> str:
         shift,
     ]
     machine, versions, onnx = figures["machine"], figures["machine"]["versions"], figures["onnx"]
-    told = (
+    summary = (
         f"Plain rounding of the aligner to bfloat16 keeps {figures['bfloat16']['value']:.2f} % of the boundaries. By "
         f"sherpa-onnx the exported Paraformer has {onnx['model']['cer']:.2f} % in float "
         f"({onnx['model']['size_bytes'] / 1e6:.1f} MB) and {onnx['model_quant']['cer']:.2f} % in int8 "
@@ -114,7 +114,7 @@ def table(figures: dict[str, Any]) -> str:
         f"int8 by `{figures['int8 engine']}`, "
         f"torch {versions['torch']}, FunASR {versions['funasr']}, transformers {versions['transformers']}."
     )
-    return f"{format_table(['', 'float32', *(f'`{name}`' for name in presets)], rows)}\n\n{told}"
+    return f"{format_table(['', 'float32', *(f'`{name}`' for name in presets)], rows)}\n\n{summary}"
 
 
 def main() -> int:

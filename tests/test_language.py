@@ -12,8 +12,6 @@ import pytest
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("core/sottovoce", "hub/sottovoce_hub", "plugins", "benchmarks", "examples")
 TO_DO = (
-    "benchmarks",
-    "examples",
     "core/sottovoce/__init__.py",
     "core/sottovoce/architecture.py",
     "core/sottovoce/calibration",

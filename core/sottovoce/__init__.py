@@ -40,11 +40,39 @@ _HOMES = {
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
-    "Architecture", "CardFacts", "CompressionReport", "Coverage", "EvaluationReport", "Kept", "LoadOptions", "Metric",
-    "Model", "Prediction", "Quantize", "Recipe", "Repository", "Run", "Sample", "Samples", "SottovoceError", "Source",
-    "Step", "StepReport", "Target", "compress", "evaluate", "export", "from_pretrained", "hookimpl", "inspect", "lazy",
-    "load", "read_audio", "read_samples", "save",
-]  # fmt: skip
+    "Architecture",
+    "CardFacts",
+    "CompressionReport",
+    "Coverage",
+    "EvaluationReport",
+    "Kept",
+    "LoadOptions",
+    "Metric",
+    "Model",
+    "Prediction",
+    "Quantize",
+    "Recipe",
+    "Repository",
+    "Run",
+    "Sample",
+    "Samples",
+    "SottovoceError",
+    "Source",
+    "Step",
+    "StepReport",
+    "Target",
+    "compress",
+    "evaluate",
+    "export",
+    "from_pretrained",
+    "hookimpl",
+    "inspect",
+    "lazy",
+    "load",
+    "read_audio",
+    "read_samples",
+    "save",
+]
 
 
 def __getattr__(name: str) -> Any:
