@@ -267,7 +267,7 @@ def test_a_full_disk_is_one_line(run: Runner, work: Work, tmp_path: Path) -> Non
     recipe = tmp_path / "mine.yaml"
     recipe.write_text("steps: [{step: quantize}]\ngate: {max_cer: 100}\n")
     with full_disk():
-        run(*arguments, recipe).fails(1, "originals", "could not be written", "File too large")
+        run(*arguments, recipe).fails(1, "float-backup", "could not be written", "File too large")
     assert run(*arguments, "int4").code == 0
     assert not (tmp_path / ".small.unfinished").exists()
 
