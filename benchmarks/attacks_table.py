@@ -1,4 +1,4 @@
-"""Attacks Sottovoce with damaged and hostile models, and writes the table of docs/attacks.md.
+"""Attacks Sottovoce with damaged and hostile models, and writes the table of docs/explanation/attacks.md.
 
 `python benchmarks/attacks_table.py` runs the attacks, keeps the counts as JSON, and writes the table from it; with
 `--write` it writes the table from the JSON that is there.
@@ -17,7 +17,7 @@ from typing import Any
 from markdown_tables import format_table, write_section
 
 ROOT = Path(__file__).parents[1]
-PAGE = ROOT / "docs" / "attacks.md"
+PAGE = ROOT / "docs" / "explanation" / "attacks.md"
 FIGURES = ROOT / "benchmarks" / "results-committed" / "attacks.json"
 
 
@@ -59,7 +59,7 @@ def main() -> int:
     options, arguments = parser.parse_known_args()
     code = 0 if options.write else attack(arguments)
     is_changed = write_section(PAGE, "attacks", table(json.loads(FIGURES.read_text(encoding="utf-8"))))
-    print(f"docs/attacks.md: {'written' if is_changed else 'as it was'}")
+    print(f"docs/explanation/attacks.md: {'written' if is_changed else 'as it was'}")
     return code
 
 

@@ -1,4 +1,6 @@
-"""Measures the bundled Paraformer and aligner under every preset, and writes README.md's table of them.
+"""Measures the bundled Paraformer and aligner under every preset, and writes the tables of them.
+
+README.md has the summary, docs/benchmarks.md the whole.
 
 `python benchmarks/bundled_table.py` measures, keeps the figures as JSON, and writes the table from it; with `--write`
 it writes the table from the JSON that is there.
@@ -19,11 +21,12 @@ from tqdm import tqdm
 
 import sottovoce
 from markdown_tables import format_table, write_section
-from sottovoce.recipe.recipe import PRESETS
+from sottovoce.recipe.presets import PRESETS
 from sottovoce.runtime.backends.int8_engine import engine
 
 ROOT = Path(__file__).parents[1]
 MODELS, DATA = ROOT / "examples" / "models", ROOT / "examples" / "data" / "mandarin-commands"
+README, BENCHMARKS = ROOT / "README.md", ROOT / "docs" / "benchmarks.md"
 FIGURES = ROOT / "benchmarks" / "results-committed" / "bundled.json"
 PARAFORMER, ALIGNER = "tiny-paraformer", "tiny-aligner"
 KEPT = ("size_bytes", "cer", "token_agreement", "boundary_shift_ms", "boundary_agreement", "boundary_shift_max_ms")
@@ -58,7 +61,7 @@ def _value(metric: sottovoce.Metric) -> dict[str, Any]:
 
 
 def _onnx(folder: Path) -> dict[str, Any]:
-    """Measure the exported Paraformer in sherpa-onnx."""
+    """What sherpa-onnx hears by the exported Paraformer, where it is installed."""
     import jiwer
     import sherpa_onnx
     import soundfile
@@ -80,6 +83,28 @@ def _onnx(folder: Path) -> dict[str, Any]:
         rate = 100 * jiwer.cer([sample.text for sample in test], texts)
         columns[name] = {"cer": rate, "size_bytes": (folder / f"{name}.onnx").stat().st_size}
     return columns
+
+
+def summary(figures: dict[str, Any]) -> str:
+    """Return the Markdown of the short table: a row for each recipe, and the machine below."""
+    columns = (
+        (PARAFORMER, "size_bytes", "{:.1f} MB", 1e-6),
+        (PARAFORMER, "cer", "{:.2f} %", 1.0),
+        (ALIGNER, "size_bytes", "{:.1f} MB", 1e-6),
+        (ALIGNER, "boundary_shift_ms", "{:.1f} ms", 1.0),
+    )
+    rows = [
+        [title, *(form.format(scale * figures[model][name][key]["value"]) for model, key, form, scale in columns)]
+        for name, title in {"float32": "float32", **{preset: f"`{preset}`" for preset in PRESETS}}.items()
+    ]
+    header = ["recipe", "Paraformer", "character error rate", "aligner", "boundary shift"]
+    return f"{format_table(header, rows)}\n\nMeasured by `python benchmarks/bundled_table.py` on {_machine(figures)}."
+
+
+def _machine(figures: dict[str, Any]) -> str:
+    machine, versions = figures["machine"], figures["machine"]["versions"]
+    cores = f"{machine['threads']} of {machine['cores']} cores"
+    return f"{machine['processor']}, {cores}, int8 by `{figures['int8 engine']}`, torch {versions['torch']}"
 
 
 def table(figures: dict[str, Any]) -> str:
@@ -104,17 +129,15 @@ def table(figures: dict[str, Any]) -> str:
         agreement,
         shift,
     ]
-    machine, versions, onnx = figures["machine"], figures["machine"]["versions"], figures["onnx"]
-    summary = (
-        f"Plain rounding of the aligner to bfloat16 keeps {figures['bfloat16']['value']:.2f} % of the boundaries. By "
+    onnx, versions = figures["onnx"], figures["machine"]["versions"]
+    caption = (
+        f"Rounding the aligner to bfloat16 alone keeps {figures['bfloat16']['value']:.2f} % of the boundaries. Under "
         f"sherpa-onnx the exported Paraformer has {onnx['model']['cer']:.2f} % in float "
         f"({onnx['model']['size_bytes'] / 1e6:.1f} MB) and {onnx['model_quant']['cer']:.2f} % in int8 "
         f"({onnx['model_quant']['size_bytes'] / 1e6:.1f} MB). Measured by `python benchmarks/bundled_table.py` on "
-        f"{machine['processor']}, {machine['threads']} of {machine['cores']} cores, "
-        f"int8 by `{figures['int8 engine']}`, "
-        f"torch {versions['torch']}, FunASR {versions['funasr']}, transformers {versions['transformers']}."
+        f"{_machine(figures)}, FunASR {versions['funasr']}, transformers {versions['transformers']}."
     )
-    return f"{format_table(['', 'float32', *(f'`{name}`' for name in presets)], rows)}\n\n{summary}"
+    return f"{format_table(['', 'float32', *(f'`{name}`' for name in presets)], rows)}\n\n{caption}"
 
 
 def main() -> int:
@@ -126,8 +149,10 @@ def main() -> int:
         logging.getLogger("sottovoce").setLevel(logging.ERROR)
         FIGURES.parent.mkdir(parents=True, exist_ok=True)
         FIGURES.write_text(json.dumps(measure(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    is_changed = write_section(ROOT / "README.md", "bundled", table(json.loads(FIGURES.read_text(encoding="utf-8"))))
-    print(f"README.md: {'written' if is_changed else 'as it was'}")
+    figures = json.loads(FIGURES.read_text(encoding="utf-8"))
+    for path, name, text in ((README, "summary", summary(figures)), (BENCHMARKS, "bundled", table(figures))):
+        is_changed = write_section(path, name, text)
+        print(f"{path.relative_to(ROOT)}: {'written' if is_changed else 'as it was'}")
     return 0
 
 

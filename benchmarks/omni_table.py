@@ -1,4 +1,4 @@
-"""Measures the bundled omni model under recipes, and writes the tables of README.md and of the model's own README.md.
+"""Measures the bundled omni model under recipes, and writes the tables of docs/benchmarks.md and its own README.md.
 
 `python benchmarks/omni_table.py` measures, keeps the figures as JSON, and writes the tables from it; with `--write` it
 writes the tables from the JSON that is there.
@@ -21,6 +21,7 @@ from markdown_tables import format_table, write_section
 
 ROOT = Path(__file__).parents[1]
 MODEL, DATA = ROOT / "examples" / "models" / "tiny-omni", ROOT / "examples" / "data" / "omni-tasks"
+BENCHMARKS = ROOT / "docs" / "benchmarks.md"
 FIGURES = ROOT / "benchmarks" / "results-committed" / "omni.json"
 KINDS = ("text", "audio", "image", "video")
 
@@ -115,7 +116,10 @@ def main() -> int:
         FIGURES.parent.mkdir(parents=True, exist_ok=True)
         FIGURES.write_text(json.dumps(measure(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     figures = json.loads(FIGURES.read_text(encoding="utf-8"))
-    for path, name, titles in ((ROOT / "README.md", "omni", None), (MODEL / "README.md", "experts", PRUNED)):
+    for path, name, titles in (
+        (BENCHMARKS, "omni", None),
+        (MODEL / "README.md", "experts", PRUNED),
+    ):
         is_changed = write_section(path, name, table(figures, titles))
         print(f"{path.relative_to(ROOT)}: {'written' if is_changed else 'as it was'}")
     return 0

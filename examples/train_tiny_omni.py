@@ -42,7 +42,7 @@ compression.
 
     model = sottovoce.load("examples/models/tiny-omni")
     sample = sottovoce.read_samples("examples/data/omni-tasks/test.jsonl")[0]
-    print(model.architecture.predict(model, sample).text)
+    print(model.architecture.runner.predict(model, sample).text)
 
 Stock Transformers loads it too; there the processor needs Pillow and torchvision:
 

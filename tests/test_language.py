@@ -40,7 +40,7 @@ BANNED_NAMES = {
 RETIRED_NAMES = {
     *("Grid", "Passage", "Damage", "spoilt", "lanes", "doors", "passage", "walk", "rewire", "unfused", "surgery"),
     *("begin_", "visit_", "enter_", "leave_", "spared", "float_inputs", "served_as", "round_layer_"),
-    *("QuantizedBlocks", "PrunedExperts", "SmoothedBlocks", "SkippedExperts", "from_steps", "ResumableBlocks"),
+    *("QuantizedBlocks", "PrunedExperts", "SmoothedBlocks", "SkippedExperts", "from_steps", "FinishedBlocks"),
 }
 RETIRED_WORDS = re.compile(
     r"\b(heeds?|heeded|goes on\b(?! to)|lets? go\b|is told|are told|stands? twice|made precise again|by its own range"

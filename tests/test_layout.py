@@ -22,9 +22,9 @@ FLOORS = [
     ["formats"],
     ["runtime"],
     ["checkpoint", "plugins", "reports"],
-    ["architecture", "model", "report", "samples"],
+    ["architecture", "model", "samples"],
     ["recipe", "data"],
-    ["system", "network"],
+    ["report", "system", "network"],
     ["errors"],
     ["text"],
 ]

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class CardFacts:
-    """What a model card says of the family and no measurement can tell."""
+    """Facts of a family for its model card that no measurement can tell."""
 
     pipeline_tag: str = ""
     """The Hub's task name, such as ``automatic-speech-recognition``."""
@@ -39,15 +39,15 @@ class CardFacts:
     serving: Mapping[str, str] = field(default_factory=dict)
     """By format of ``sottovoce export``, Python that runs what it wrote to ``"{directory}"``."""
     translations: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-    """By language (``zh``): what the family says in English, such as why a layer is kept, and the same in that
+    """By language (``zh``): the family's English sentences, such as why a layer is kept, with the same in that
     language."""
     packages: tuple[str, ...] = ()
-    """What ``usage`` needs, as ``pip install`` takes it."""
+    """Packages that ``usage`` needs, as ``pip install`` takes them."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExpertLayout:
-    """Where one part of a model keeps its experts, and what counts them."""
+    """Place of the experts in one part of a model, and the number in its configuration that counts them."""
 
     part: str
     """The part's name in recipes and reports, such as ``decoder``."""
@@ -58,106 +58,171 @@ class ExpertLayout:
     router: str = "gate"
     """Name of the router beside the experts: its ``weight`` has a row for each, ``top_k`` of them run."""
     pruned: bool = True
-    """Whether a recipe that does not name the part prunes it."""
+    """If true, a recipe that does not name the part prunes it too."""
     protect: Mapping[str, float] = field(default_factory=dict)
-    """By kind of token (see ``Architecture.modalities``), the share of a layer's experts that pruning keeps for it,
+    """By kind of token (see ``Runner.modalities``), the share of a layer's experts that pruning keeps for it,
     where a recipe does not say otherwise. Samples must have such tokens."""
 
 
+@dataclass(frozen=True)
+class ScalePair:
+    """A module of a block, and everything that reads its output.
+
+    The module's output may be divided by positive factors that the consumers' weights are multiplied by. So between a
+    linear layer and its consumers only what commutes with the factors may lie, such as ReLU. A pair that a block lacks
+    a name of, or whose sizes differ (values that several query heads share), is left alone.
+    """
+
+    source: str
+    """Name of the module in its block. A pattern (``re:experts\\.(\\d+)\\.up_proj``) means a pair for each match."""
+    consumers: tuple[str, ...]
+    """Names or patterns of the linear layers, and of a router, that read the output. For a source that is a pattern,
+    they are templates for its groups: ``experts.\\1.down_proj``."""
+
+    def __post_init__(self) -> None:
+        """Refuse a string in the place of several names.
+
+        Raises:
+            TypeError: The consumers are one string.
+        """
+        _check_tuple("ScalePair.consumers", self.consumers)
+
+
 @dataclass(frozen=True, kw_only=True)
-class Architecture:
-    """One model family, described once; core does the rest.
+class Layers:
+    """The layers of a family: what is compressed, what is left, and what may be scaled.
 
     Patterns are those of torchao's ``FqnToConfig`` and of compressed-tensors: an exact module name, ``re:`` and a
     regular expression that must match the whole name, or a module's class name.
     """
 
-    name: str
-    """The family's name, unique among the installed plugins."""
-    matches: tuple[str, ...]
-    """Model class names, as ``config.json`` or ``config.yaml`` give them."""
     targets: tuple[str, ...]
-    """Patterns of the linear layers to quantize; each must meet something in every model of the family."""
+    """Patterns of the linear layers to quantize; each must match a module in every model of the family."""
     ignore: Mapping[str, str] = field(default_factory=dict)
     """Patterns of modules that stay as they are, each with the reason. They win over ``targets``."""
-    spared: Mapping[str, str] = field(default_factory=dict)
+    ignore_by_default: Mapping[str, str] = field(default_factory=dict)
     """Patterns of modules that stay unless a recipe's own targets name them, each with the reason."""
-    float_inputs: Mapping[str, str] = field(default_factory=dict)
+    weight_only: Mapping[str, str] = field(default_factory=dict)
     """Patterns of targets whose inputs stay float whatever the recipe says, each with the reason.
 
     Their weights become float when they run, so scales for groups of inputs cost no time: in 8 bits they have them too.
     """
     blocks: tuple[str, ...] = ()
     """Patterns of the repeated layers, in forward order."""
-    scaling: Mapping[str, tuple[tuple[str, tuple[str, ...]], ...]] = field(default_factory=dict)
-    """By pattern of blocks: a module in the block, and what alone reads its output, linear layers and a router.
-
-    The module's output may be divided by positive factors that the readers' weights are multiplied by, so between a
-    linear layer and its readers only what commutes with them may lie, such as ReLU. A pair that a block lacks a name
-    of, or whose sizes differ (values that several query heads share), is left alone. Names may be patterns: a reader's
-    means all of them, and a source's, such as ``re:experts\\.(\\d+)\\.up_proj``, is a pair for each, whose readers are
-    templates for its groups: ``experts.\\1.down_proj``.
-    """
+    scale_pairs: Mapping[str, tuple[ScalePair, ...]] = field(default_factory=dict)
+    """By pattern of blocks, the pairs that smoothing and AWQ may scale."""
+    vllm_names: Mapping[str, str] = field(default_factory=dict)
+    """By the name of a module, vLLM's name for it: layers in it are described under both names, since vLLM looks there
+    for what is quantized."""
     activation_strategy: Strategy = "token"
-    """Whether dynamic int8 inputs have a range for each row, or one for the tensor: faster, where no row stands out."""
-    experts: tuple[ExpertLayout, ...] = ()
-    """Where the experts of a mixture are. They are held as linear layers, one set for each expert, so ``targets`` may
-    name them: ``...experts.<number>.gate_proj``, ``up_proj`` and ``down_proj``."""
-    served_as: Mapping[str, str] = field(default_factory=dict)
-    """By the name of a module, what vLLM calls the same one: layers in it are described under both names, since vLLM
-    looks there for what is quantized."""
-    parts: Mapping[str, str] = field(default_factory=dict)
-    """Names of the model's parts, each with a pattern of parameter names, for reports."""
+    """Range of dynamic int8 inputs: ``token`` for each row, or ``tensor``, which is faster where no row stands out."""
     min_coverage: float = 0.5
-    """Share of all parameters that quantizing with the default targets changes at least."""
-    task: str = ""
-    """What is scored: ``transcription`` counts character and word errors, ``alignment`` compares the words' times."""
-    inputs: tuple[str, ...] = ("audio",)
-    """What a sample must have for this family: ``audio``, ``text`` or ``messages``."""
-    presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    """Recipes of the family's own, by name, in the form that a YAML recipe has."""
-    exports: tuple[str, ...] = ()
-    """Formats of ``sottovoce export`` that a plugin writes this family in, beside ``native``, such as ``onnx``."""
-    card: CardFacts = CardFacts()
+    """Least share of all parameters that quantizing with the default targets changes."""
+
+    def __post_init__(self) -> None:
+        """Refuse what would be read as something else.
+
+        Raises:
+            TypeError: A string stands where a tuple of patterns belongs, or a pair is no ``ScalePair``.
+        """
+        for name in ("targets", "blocks"):
+            _check_tuple(f"Layers.{name}", getattr(self, name))
+        for pair in (pair for pairs in self.scale_pairs.values() for pair in pairs):
+            if not isinstance(pair, ScalePair):
+                raise TypeError(f"Layers.scale_pairs takes ScalePair(source, consumers), not {pair!r}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Runner:
+    """The functions that run a model of a family, for calibration, evaluation and inference."""
 
     forward: Callable[[Model, Sample], Tensor]
     """Run one sample, return its logits ``[tokens, vocabulary]``: calibration, divergence, the probe of a reload."""
     predict: Callable[[Model, Sample], Prediction]
     """Run one sample as a user would, return the text and the tokens."""
     probe: Callable[[Model], Sample]
-    """A short, fixed input that every model of the family takes."""
-    modalities: Callable[[Model, Sample, str], Sequence[str]] | None = None
-    """The kind (``text``, ``audio`` ...) of every token that a block is given when ``forward`` runs a sample:
-    ``modalities(model, sample, block)``."""
+    """Return a short, fixed input that every model of the family takes."""
     answer_logits: Callable[[Model, Sample], Tensor | None] | None = None
-    """What the model expects at every token of a sample's own answer ``[positions, vocabulary]``, for the divergence
-    from a baseline; ``None`` for a sample without one."""
-    processor: Callable[[Path], Any] | None = None
-    """Load the processor of a transformers model from a directory, where ``AutoProcessor`` would not do."""
-    rewire: Callable[[nn.Module], tuple[str, ...]] | None = None
-    """Make a compressed module fast in place, for inference; what is stored does not depend on it. Says what it did."""
-    resolve: Callable[[str, LoadOptions], Repository | None] | None = None
-    """Turn a name that is no directory (a library's alias) into a repository; ``None`` when it is not this family's."""
-    align: Callable[..., Any] | None = None
-    """Find the words of a transcript in audio: ``align(model, audio, text)``, with ``language=`` where it is not the
-    family's own default, and ``progress=``, called with the seconds that are done and all seconds. Returns an object
-    with ``words`` and with ``to_json`` (an object with ``duration``, ``words`` and, where the text does not seem to be
-    what is said, ``warnings``), ``to_srt`` and ``to_textgrid``, which give text. Warnings are logged as well. Only for
-    families whose task is ``alignment``."""
+    """Return the logits at every token of a sample's own answer ``[positions, vocabulary]``, for the divergence from a
+    baseline; ``None`` for a sample without one."""
+    modalities: Callable[[Model, Sample, str], Sequence[str]] | None = None
+    """Return the kind (``text``, ``audio`` ...) of every token that a block is given when ``forward`` runs a sample:
+    ``modalities(model, sample, block)``."""
+    optimize_for_inference: Callable[[nn.Module], tuple[str, ...]] | None = None
+    """Make a compressed module fast in place, return what was done. What is stored does not depend on it."""
 
     def __post_init__(self) -> None:
-        """Make what a library raises while a model runs the model's error, whoever runs it."""
+        """Turn what a library raises while a model runs into the model's error, whoever runs it.
+
+        Raises:
+            TypeError: A value is no function.
+        """
+        for name, function in vars(self).items():
+            if function is not None and not callable(function):
+                raise TypeError(f"Runner.{name} takes a function, not {function!r}; see sottovoce.lazy")
         for name in ("forward", "predict", "probe", "answer_logits"):
             if (function := getattr(self, name)) is not None:
                 object.__setattr__(self, name, _with_model_errors(function))
 
+
+@dataclass(frozen=True, kw_only=True)
+class Architecture:
+    """One model family, described once; core does the rest."""
+
+    name: str
+    """The family's name, unique among the installed plugins."""
+    matches: tuple[str, ...]
+    """Model class names, as ``config.json`` or ``config.yaml`` give them."""
+    layers: Layers
+    """Layers to compress and to leave."""
+    runner: Runner
+    """Functions that run a model."""
+    experts: tuple[ExpertLayout, ...] = ()
+    """Places of the experts of a mixture. They are held as linear layers, one set for each expert, so
+    ``Layers.targets`` may name them: ``...experts.<number>.gate_proj``, ``up_proj`` and ``down_proj``."""
+    parts: Mapping[str, str] = field(default_factory=dict)
+    """Names of the model's parts, each with a pattern of parameter names, for reports."""
+    task: str = ""
+    """Name of the task. Core scores ``transcription`` and ``conversation``; a plugin may score its own."""
+    inputs: tuple[str, ...] = ("audio",)
+    """Fields that a sample must have for this family: ``audio``, ``text`` or ``messages``."""
+    presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Recipes of the family's own, by name, in the form that a YAML recipe has."""
+    exports: tuple[str, ...] = ()
+    """Formats of ``sottovoce export`` that a plugin writes this family in, beside ``native``, such as ``onnx``."""
+    card: CardFacts = CardFacts()
+    """Facts for the model card."""
+
+    processor: Callable[[Path], Any] | None = None
+    """Load the processor of a transformers model from a directory, where ``AutoProcessor`` would not do."""
+    resolve: Callable[[str, LoadOptions], Repository | None] | None = None
+    """Turn a name that is no directory (a library's alias) into a repository; ``None`` when it is not this family's."""
+
+    def __post_init__(self) -> None:
+        """Refuse what would be read as something else.
+
+        Raises:
+            TypeError: A record is not of its class, or a string stands where a tuple belongs.
+        """
+        records: dict[str, type] = {"layers": Layers, "runner": Runner, "card": CardFacts}
+        for name, record in records.items():
+            if not isinstance(getattr(self, name), record):
+                raise TypeError(f"Architecture.{name} takes sottovoce.{record.__name__}, not {getattr(self, name)!r}")
+        for name in ("matches", "inputs", "exports"):
+            _check_tuple(f"Architecture.{name}", getattr(self, name))
+
     def part_of(self, name: str) -> str:
-        """The part that the parameter or module ``name`` belongs to, or ``other``."""
+        """Return the part that the parameter or module ``name`` belongs to, or ``other``."""
         return next((part for part, pattern in self.parts.items() if matches(name, "", pattern)), "other")
 
 
+def _check_tuple(name: str, value: object) -> None:
+    if isinstance(value, str):
+        raise TypeError(f"{name} takes a tuple of names or patterns: write ({value!r},)")
+
+
 def lazy(reference: str) -> Callable[..., Any]:
-    """A function by its ``module:name``, imported when it is first called.
+    """Return a function by its ``module:name``, imported when it is first called.
 
     Describing a family must not import torch or a model library; the functions that need them may.
     """
@@ -180,7 +245,7 @@ def _with_model_errors(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def matches(name: str, class_name: str, pattern: str) -> bool:
-    """Whether a module called ``name`` of class ``class_name`` is meant by ``pattern``."""
+    """Return true if ``pattern`` means a module called ``name`` of class ``class_name``."""
     if pattern.startswith("re:"):
         return re.fullmatch(pattern[3:], name) is not None
     return pattern in (name, class_name)

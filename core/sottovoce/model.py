@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any, Literal
 from sottovoce.errors import UsageError
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
     from sottovoce.architecture import Architecture
     from sottovoce.checkpoint.stream import Stream
     from sottovoce.report import CompressionReport
+    from sottovoce.samples import Sample
 
 Hub = Literal["hf", "modelscope"]
 
@@ -103,7 +104,9 @@ class Model:
     """Report of the compression; ``None`` for a model as published."""
 
     stream: Stream | None = None
-    """Loader of the blocks, if they are not in memory."""
+    """Source of the blocks, when they are not in memory."""
+    first_output: tuple[Sample, Tensor] | None = None
+    """A sample, and the logits of a streamed model for it when its blocks were last in memory: saving compares."""
     rename: Callable[[str], str] | None = None
     """Function from a tensor's name in the module to its name in the checkpoint, if the two differ."""
 

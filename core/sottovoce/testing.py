@@ -32,7 +32,9 @@ from sottovoce.entrypoints import compress, evaluate, inspect, load, save
 from sottovoce.errors import CoverageError, SourceError, UsageError
 from sottovoce.model import Model
 from sottovoce.plugins.host import Host
-from sottovoce.recipe.recipe import PRESETS, Quantize, Recipe
+from sottovoce.quantization.step import Quantize
+from sottovoce.recipe.presets import PRESETS
+from sottovoce.recipe.recipe import Recipe
 from sottovoce.samples import Prediction, Sample, Samples, read_samples
 from sottovoce.system.interpreter import python_command, python_environment
 
@@ -96,8 +98,8 @@ class Conformance:
         )
         assert not {"torch", "transformers", "funasr"} & set(done.stdout.split())
         assert facts.matches
-        assert facts.targets
-        assert all(reason.strip() for reason in facts.ignore.values())
+        assert facts.layers.targets
+        assert all(reason.strip() for reason in facts.layers.ignore.values())
 
     def test_loads_in_evaluation_mode(self, host: Host, source: Path) -> None:
         """The model is found by its class name, and runs twice to the same outputs."""
@@ -122,7 +124,7 @@ class Conformance:
     def test_predicts(self, host: Host, source: Path) -> None:
         """A sample gives a prediction, as a user would get it."""
         model = load.load(source, host=host)
-        prediction = model.architecture.predict(model, model.architecture.probe(model))
+        prediction = model.architecture.runner.predict(model, model.architecture.runner.probe(model))
         assert isinstance(prediction, Prediction)
 
     def test_inspect_tells_what_compress_does(self, host: Host, source: Path) -> None:
@@ -180,10 +182,10 @@ class Conformance:
 
     def test_smoothing_keeps_the_function(self, host: Host, source: Path, facts: Architecture) -> None:
         """What the family says can be scaled really can: the float model's outputs stay."""
-        if not facts.scaling or self.calibration is None:
+        if not facts.layers.scale_pairs or self.calibration is None:
             pytest.skip("the family states nothing to scale, or its test names no calibration samples")
         model = load.load(source, host=host)
-        samples = [facts.probe(model), *read_samples(self.calibration)[:8]]
+        samples = [facts.runner.probe(model), *read_samples(self.calibration)[:8]]
         expected = [_logits(model, sample) for sample in samples]
         report = compress.compress(model, {"steps": [{"step": "smooth"}]}, self.calibration, host=host)
         note = report.to_dict()["steps"][0]["notes"][-1]
@@ -239,7 +241,7 @@ class Conformance:
     def test_evaluates(self, host: Host, source: Path, compressed: Path) -> None:
         """Every metric has a value and a unit, beside the baseline's where it has one."""
         model = load.load(source, host=host)
-        probe = model.architecture.probe(model)
+        probe = model.architecture.runner.probe(model)
         report = evaluate.evaluate(compressed, Samples((probe,)), source, host=host)
         size = report.metrics["size_bytes"]
         assert size.value is not None
@@ -252,7 +254,7 @@ def _logits(model: Model, sample: Sample) -> Tensor:
     import torch
 
     with torch.inference_mode():
-        return model.architecture.forward(model, sample)
+        return model.architecture.runner.forward(model, sample)
 
 
 def _distance(one: Tensor, other: Tensor) -> float:

@@ -1,7 +1,7 @@
 """Sottovoce's plugin for wav2vec 2.0 with a CTC head, in one file: core loads and saves any transformers class."""
 
 import sottovoce
-from sottovoce import Architecture, CardFacts, Prediction, Sample
+from sottovoce import Architecture, CardFacts, Layers, Prediction, Runner, Sample
 
 
 def forward(model, sample):
@@ -30,12 +30,12 @@ def sottovoce_architectures():
     yield Architecture(
         name="wav2vec2-ctc",
         matches=("Wav2Vec2ForCTC",),
-        targets=(rf"{layer}\.(attention\.(q|k|v|out)_proj|feed_forward\.(intermediate|output)_dense)",),
-        ignore={"lm_head": "output layer", r"re:wav2vec2\.feature_\w+(\..*)?": "feature encoder: convolutions"},
-        blocks=(layer,),
+        layers=Layers(
+            targets=(rf"{layer}\.(attention\.(q|k|v|out)_proj|feed_forward\.(intermediate|output)_dense)",),
+            ignore={"lm_head": "output layer", r"re:wav2vec2\.feature_\w+(\..*)?": "feature encoder: convolutions"},
+            blocks=(layer,),
+        ),
         task="transcription",
         card=CardFacts(pipeline_tag="automatic-speech-recognition", library_name="transformers", languages=("en",)),
-        forward=forward,
-        predict=predict,
-        probe=probe,
+        runner=Runner(forward=forward, predict=predict, probe=probe),
     )

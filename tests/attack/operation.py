@@ -111,9 +111,9 @@ def _used(model: Any) -> Result:
     import torch
 
     sample = _sample(model.architecture.task)
-    answer = model.architecture.predict(model, sample)
+    answer = model.architecture.runner.predict(model, sample)
     with torch.inference_mode():
-        logits = model.architecture.forward(model, sample)
+        logits = model.architecture.runner.forward(model, sample)
     numbers = logits.contiguous().numpy().tobytes()
     shown = f"{answer.text} {' '.join(answer.tokens)} {list(answer.timestamps)}"
     return Result(_digest(shown, numbers), shown[:80], bool(torch.isfinite(logits).all()))

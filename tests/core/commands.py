@@ -75,17 +75,21 @@ class Runner:
 
 def toy_runner(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], plugin: object) -> Runner:
     """A runner whose one plugin of a family is this one."""
-    toys = make_host(plugin)
-    monkeypatch.setattr(host, "default_host", lambda: toys)
+    return host_runner(monkeypatch, capfd, make_host(plugin))
+
+
+def host_runner(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], plugins: host.Host) -> Runner:
+    """A runner with the plugins of this host."""
+    monkeypatch.setattr(host, "default_host", lambda: plugins)
     for module in ("load", "compress", "save", "inspect", "evaluate"):
-        monkeypatch.setattr(f"sottovoce.entrypoints.{module}.default_host", lambda: toys)
+        monkeypatch.setattr(f"sottovoce.entrypoints.{module}.default_host", lambda: plugins)
     monkeypatch.setattr(
         "sottovoce.entrypoints.evaluate.run_isolated",
-        lambda function, *arguments, progress: function(*arguments, host=toys),
+        lambda function, *arguments, progress: function(*arguments, host=plugins),
     )
     monkeypatch.setattr(
         "sottovoce.entrypoints.paired_timing.isolated",
-        lambda prepare, *arguments: contextlib.nullcontext(prepare(*arguments, host=toys)),
+        lambda prepare, *arguments: contextlib.nullcontext(prepare(*arguments, host=plugins)),
     )
     return Runner(monkeypatch, capfd)
 

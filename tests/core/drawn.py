@@ -64,9 +64,9 @@ def linear(width: int = 64, out: int = 48, bias: bool = True, dtype: torch.dtype
 
 
 def rounded(layer: nn.Linear, scheme: Scheme) -> tuple[Tensor, QuantizationParams]:
-    """The steps of a layer's weight, rounded to nearest, and their qparams."""
+    """The quantized values of a layer's weight, rounded to nearest, and their parameters."""
     qparams = compute_qparams(layer.weight.detach(), scheme)
-    return qparams.round(layer.weight.detach()), qparams
+    return qparams.quantize(layer.weight.detach()), qparams
 
 
 def quantized(scheme: Scheme, bias: bool = True, dtype: torch.dtype = torch.float32, width: int = 64) -> nn.Module:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 import sottovoce
-from core.toy import make_host
+from core.toy import make_architecture, make_host
 from sottovoce import Architecture, Model, Prediction, Sample, Samples
 from sottovoce.architecture import ExpertLayout
 from sottovoce.checkpoint.shards import Shards
@@ -43,14 +43,14 @@ def architecture(**changes: Any) -> Architecture:
         ),
         "ignore": {"lm_head": "output layer"},
         "blocks": (r"re:model\.layers\.\d+",),
-        "float_inputs": {r"re:.*\.experts\..*": "an expert is given few tokens"},
+        "weight_only": {r"re:.*\.experts\..*": "an expert is given few tokens"},
         "experts": (ExpertLayout(part="decoder", experts=r"re:model\.layers\.\d+\.mlp\.experts", count="num_experts"),),
         "inputs": ("text",),
         "forward": forward,
         "predict": predict,
         "probe": lambda model: Sample(key="probe", text="hello there"),
     }
-    return Architecture(**(facts | changes))
+    return make_architecture(**(facts | changes))
 
 
 class Qwen3MoePlugin:

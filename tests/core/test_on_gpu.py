@@ -17,7 +17,7 @@ import pretend_gpu
 import sottovoce
 from core.drawn import MULTIPLIED, SCHEMES, name_of, normal, quantized
 from core.toy import LETTERS, ToyPlugin, make_host, write
-from sottovoce import LoadOptions, Model, Prediction, Sample, Samples, Source
+from sottovoce import LoadOptions, Model, Prediction, Sample, Samples, ScalePair, Source
 from sottovoce.architecture import Architecture
 from sottovoce.calibration import runner
 from sottovoce.calibration.activation_cache import ActivationCache
@@ -93,7 +93,7 @@ class NetworkPlugin(ToyPlugin):
     def __init__(self) -> None:
         super().__init__(
             targets=(r"re:blocks\.\d+\.(gate|up|down)",), inputs=("text",), forward=forward, predict=predict,
-            scaling={r"re:blocks\.\d+": (("norm", ("gate", "up")), ("up", ("down",)))},
+            scale_pairs={r"re:blocks\.\d+": (ScalePair("norm", ("gate", "up")), ScalePair("up", ("down",)))},
         )  # fmt: skip
 
     @sottovoce.hookimpl

@@ -46,12 +46,12 @@ def test_a_metric_that_is_no_number_has_no_value(number: float) -> None:
 @pytest.mark.parametrize("value", [1e30, "x", True, [1], ["x"], [[]], {"a": 1}], ids=str)
 @pytest.mark.parametrize("name", ["evaluations", "steps"])
 def test_a_list_of_another_kind_is_named(name: str, value: Any) -> None:
-    with pytest.raises(TypeError, match=f"{name} is not of its kind"):
+    with pytest.raises(ValueError, match=rf"^{name}(\.0)?: "):
         CompressionReport.from_dict({name: value})
 
 
 @pytest.mark.parametrize("value", [1e30, "x", [], None], ids=str)
 @pytest.mark.parametrize("name", ["recipe", "source", "coverage", "versions", "size_bytes"])
 def test_a_mapping_of_another_kind_is_named(name: str, value: Any) -> None:
-    with pytest.raises(TypeError, match=f"{name} is not of its kind"):
+    with pytest.raises(ValueError, match=rf"^{name}(\.0)?: "):
         CompressionReport.from_dict({name: value})

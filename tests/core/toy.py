@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import torch
 from torch import nn
 
 import sottovoce
-from sottovoce import Architecture, CardFacts, LoadOptions, Model, Prediction, Sample, Source
+from sottovoce import Architecture, CardFacts, Layers, LoadOptions, Model, Prediction, Runner, Sample, Source
 from sottovoce.checkpoint import load_strictly_, read_config, read_tensors, write_tensors
 from sottovoce.formats import compressed_tensors
 from sottovoce.plugins.host import Host
@@ -60,7 +61,16 @@ def architecture(**changes: Any) -> Architecture:
         "predict": predict,
         "probe": lambda model: Sample(key="probe", text=LETTERS),
     }
-    return Architecture(**(facts | changes))
+    return make_architecture(**(facts | changes))
+
+
+def make_architecture(**facts: Any) -> Architecture:
+    """Return an architecture of flat facts: those of ``Layers`` and of ``Runner`` go into their records."""
+    records: dict[str, Any] = {}
+    for name, record in (("layers", Layers), ("runner", Runner)):
+        names = {field.name for field in fields(record)}
+        records[name] = record(**{key: facts.pop(key) for key in names & set(facts)})
+    return Architecture(**facts, **records)
 
 
 class ToyPlugin:

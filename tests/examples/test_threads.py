@@ -43,7 +43,7 @@ def sample_of(name: str) -> Sample:
 def outputs(name: str, recipe: str | None) -> Outputs:
     """What a model gives for its probe and for a sample, loaded and compressed here."""
     model = compressed(name, recipe)
-    prediction = model.architecture.predict(model, sample_of(name))
+    prediction = model.architecture.runner.predict(model, sample_of(name))
     return probe(model), (prediction.text, prediction.tokens, prediction.timestamps)
 
 

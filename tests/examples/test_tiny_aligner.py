@@ -56,7 +56,7 @@ def test_its_mean_shift_is_measured_here() -> None:
     assert model.architecture.name == "qwen3-forced-aligner"
     shifts = []
     for sample in read_samples(DATA / "test.jsonl"):
-        found = model.architecture.predict(model, sample).timestamps
+        found = model.architecture.runner.predict(model, sample).timestamps
         for times, word in zip(found, sample.words, strict=True):
             shifts += [abs(times[0] - word["start"]), abs(times[1] - word["end"])]
     mean = 1000 * sum(shifts) / len(shifts)

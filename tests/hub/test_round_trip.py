@@ -75,11 +75,12 @@ for place, manifest in job["places"].items():
             from sottovoce_forced_aligner.inference import inputs
             from sottovoce_forced_aligner.reading import prepare
             batches = [prepare(model.processor, *inputs(model, sample)) for sample in asked]
-            said = [model.architecture.forward(model, sample).argmax(-1).tolist() for sample in asked]
+            said = [model.architecture.runner.forward(model, sample).argmax(-1).tolist() for sample in asked]
         else:
             from sottovoce_omni_moe.conversation import inputs
             batches = [inputs(model, sample) for sample in asked]
-            said = [[int(token) for token in model.architecture.predict(model, sample).tokens] for sample in asked]
+            predictions = [model.architecture.runner.predict(model, sample) for sample in asked]
+            said = [[int(token) for token in prediction.tokens] for prediction in predictions]
         tensors = {f"{n}.{key}": value.contiguous() for n, batch in enumerate(batches) for key, value in batch.items()}
         save_file(tensors, f"{job['folder']}/{place}.safetensors")
         found[f"hf {place}"]["said"] = said

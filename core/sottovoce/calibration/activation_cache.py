@@ -1,4 +1,4 @@
-"""The inputs that wait at a block: in memory up to a limit, on disk above it."""
+"""Cache of the activations between two blocks: in memory up to a limit, on disk above it."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ if TYPE_CHECKING:
 
 
 class ActivationCache:
-    """Holds nested tensors; what does not fit the limit is written to a temporary file and its memory is let go.
+    """Holds nested tensors; tensors over the limit are written to temporary files and their memory is freed.
 
     A tensor stays the object that it is: only its storage is emptied and filled again, so whoever refers to it sees
     the same values, once it is borrowed.
     """
 
     def __init__(self, limit_bytes: int | None = None, directory: Path | None = None) -> None:
-        """Make room.
+        """Create an empty cache.
 
         Args:
-            limit_bytes: How many bytes may be held in memory; ``None`` is no limit.
-            directory: Where the files go; by default the system's place for temporary files.
+            limit_bytes: Most bytes to hold in memory; ``None`` is no limit.
+            directory: Directory for the files; by default the system's for temporary files.
         """
         self._limit, self._directory = limit_bytes, directory
         self._folder: tempfile.TemporaryDirectory[str] | None = None
@@ -34,17 +34,17 @@ class ActivationCache:
         self._files: dict[int, tuple[Path, int]] = {}
         self._count = 0
         self.spilled_bytes = 0
-        """How many bytes were written to disk in all."""
+        """Bytes that were written to disk in all."""
 
-    def hold(self, inputs: Any, own: Any = None) -> None:
+    def hold(self, inputs: Any, output: Any = None) -> None:
         """Keep a sample's inputs until they are released.
 
         Args:
             inputs: Nested tensors.
-            own: The output of a block that the inputs came from. Only its tensors go to disk: any other may be one that
-                the model keeps for itself, such as a table of positions, and reads while this sample waits.
+            output: The output of a block that the inputs came from. Only its tensors go to disk: the model may keep any
+                other for itself, such as a table of positions, and read it while this sample waits.
         """
-        movable = {storage._cdata for storage in _storages(own)}
+        movable = {storage._cdata for storage in _storages(output)}
         for storage in _storages(inputs):
             key = storage._cdata
             self._owners[key] = self._owners.get(key, 0) + 1
@@ -56,20 +56,20 @@ class ActivationCache:
                 self._write(storage)
 
     def borrow(self, inputs: Any) -> Any:
-        """Make the inputs readable; :meth:`give_back` lets their memory go again."""
+        """Make the inputs readable; :meth:`give_back` frees their memory again."""
         for storage in _storages(inputs):
             if (file := self._files.get(storage._cdata)) is not None and not storage.nbytes():
                 _read(storage, *file)
         return inputs
 
     def give_back(self, inputs: Any) -> None:
-        """After :meth:`borrow`."""
+        """Free the memory that :meth:`borrow` took."""
         for storage in _storages(inputs):
             if storage._cdata in self._files:
                 storage.resize_(0)
 
     def release(self, inputs: Any) -> None:
-        """The inputs are readable from now on, and no longer held."""
+        """Make the inputs readable, and hold them no longer."""
         self.borrow(inputs)
         for storage in _storages(inputs):
             key = storage._cdata
@@ -119,7 +119,7 @@ def _bytes(storage: UntypedStorage) -> Tensor:
 
 
 def _storages(inputs: Any) -> Iterator[UntypedStorage]:
-    """The storages of the CPU tensors in nested inputs, each once."""
+    """Yield the storages of the CPU tensors in nested inputs, each once."""
     from torch import nn
     from torch.utils import _pytree
 

@@ -1,10 +1,10 @@
-"""Walking a model block by block: every sample waits at a block until the block is done with, then all go on.
+"""Running a model block by block: every sample waits at a block until its step is done, then all continue.
 
 Each sample's forward pass runs in a thread of its own, and only one thread runs at a time. When a thread reaches a
-block, it stops there with the block's inputs in hand. Once all threads have stopped, the visitor may run the block on
-their inputs as often as it likes and change it; then the threads take the outputs of the changed block and run to the
-next. So later blocks see what earlier ones became, whatever the model does between its blocks, and only the
-activations between two blocks are held.
+block, it stops there with the block's inputs. Once all threads have stopped, the block may be run on their inputs any
+number of times, and changed; then the threads take the outputs of the changed block and run to the next one. So later
+blocks see what earlier ones became, whatever the model does between its blocks, and only the activations between two
+blocks are held.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Block:
-    """A block with the inputs that wait at it."""
+    """A block, and the sample threads that wait at it."""
 
     name: str
     root: nn.Module
@@ -37,19 +37,19 @@ class Block:
 
     @property
     def module(self) -> nn.Module:
-        """The block as it is now; a visitor may have replaced it."""
+        """The block as it is now; a step may have replaced it."""
         return self.root.get_submodule(self.name)
 
     def run(
         self, ends: type[Exception] | tuple[()] = (), sample_threads: Sequence[SampleThread] | None = None
     ) -> Iterator[Any]:
-        """The block's output for one sample after another, computed as they are asked for.
+        """Yield the block's output for one sample after another, computed as they are asked for.
 
         Args:
-            ends: What a hook raises to end a sample's pass; its output is ``None`` then.
-            sample_threads: Some of the sample_threads; by default all.
+            ends: Exception that a hook raises to end a sample's pass; its output is ``None`` then.
+            sample_threads: Some of the threads; by default all.
 
-        An output may be read until the next is asked for: what a block gives as it was given it may lie on disk again
+        An output may be read until the next is asked for: a block may give back its input, which can be on disk again
         then. The model must be one whose blocks can run more than once on the same inputs: no cache may grow.
         """
         for sample_thread in self.sample_threads if sample_threads is None else sample_threads:
@@ -60,93 +60,110 @@ class Block:
                 yield None
 
 
-def run_blocks(model: Model, samples: Sequence[Sample], blocks: Sequence[str], visit: Callable[[Block], None], *,
-         activations: ActivationCache | None = None, leave: Callable[[str], None] | None = None,
-         first: list[Any] | None = None,
-         hold: Callable[[nn.Module], AbstractContextManager[None]] | None = None) -> tuple[str, ...]:  # fmt: skip
-    """Visit the blocks in the order in which the samples reach them.
+@dataclass(frozen=True)
+class BlockPass:
+    """Result of one pass through the blocks."""
+
+    unreached: tuple[str, ...]
+    """Blocks that no sample reached."""
+    first_output: Any = None
+    """Output of the model for the first sample, where it was asked for."""
+
+
+def run_blocks(
+    model: Model,
+    samples: Sequence[Sample],
+    blocks: Sequence[str],
+    process: Callable[[Block], None],
+    *,
+    cache: ActivationCache | None = None,
+    offload: Callable[[str], None] | None = None,
+    keeps_first_output: bool = False,
+    hold_weights: Callable[[nn.Module], AbstractContextManager[None]] | None = None,
+) -> BlockPass:
+    """Process the blocks in the order in which the samples reach them.
 
     Args:
-        model: The model; a visitor changes it in place.
-        samples: What runs through it, one at a time.
+        model: The model; ``process`` changes it in place.
+        samples: Samples that run through it, one at a time.
         blocks: Names of modules that do not lie in one another.
-        visit: Called once for every block that a sample reaches.
-        activations: Where the inputs that wait are held.
-        leave: Called when a block's outputs are computed and it is not run again.
-        first: Takes what the model gave for the first sample.
-        hold: Around the computing of a block's outputs, for weights that need not be unpacked for every sample.
-
-    Returns:
-        The blocks that no sample reached.
+        process: Called once for every block that a sample reaches.
+        cache: Holder of the inputs that wait.
+        offload: Called when a block's outputs are computed and it is not run again.
+        keeps_first_output: If true, the result has the model's output for the first sample.
+        hold_weights: Context in which a block's outputs are computed, for weights that need not be unpacked for every
+            sample.
 
     Raises:
         SourceError: The model does not run on a sample; names it.
     """
-    held = activations or ActivationCache()
-    sample_threads = [SampleThread(model, sample, held) for sample in samples]
+    cache = cache or ActivationCache()
+    threads = [SampleThread(model, sample, cache) for sample in samples]
     visited: list[str] = []
-    for sample_thread in sample_threads[:1]:
-        sample_thread.keeps_result = first is not None
+    for thread in threads[:1]:
+        thread.keeps_result = keeps_first_output
     with intercept_blocks(model.module, blocks, visited):
         try:
-            for sample_thread in sample_threads:
-                sample_thread.advance()
-                # Every thread frees into a place of its own, of which nothing goes back by itself.
+            for thread in threads:
+                thread.advance()
+                # Every thread's allocator keeps freed memory, of which nothing goes back by itself.
                 release_memory()
             if model.stream is not None:
                 model.stream.release_pages()
-            while waiting := [sample_thread for sample_thread in sample_threads if sample_thread.at is not None]:
-                name = min((sample_thread.at for sample_thread in waiting if sample_thread.at), key=blocks.index)
-                block = Block(
-                    name, model.module, [sample_thread for sample_thread in waiting if sample_thread.at == name]
-                )
-                visit(block)
+            while waiting := [thread for thread in threads if thread.at is not None]:
+                name = min((thread.at for thread in waiting if thread.at), key=blocks.index)
+                block = Block(name, model.module, [thread for thread in waiting if thread.at == name])
+                process(block)
                 visited.append(name)
-                release_memory()  # of the work, before the pass that follows takes its own
-                with hold(block.module) if hold is not None else nullcontext():
-                    for sample_thread in block.sample_threads:
-                        with sample_thread.computed(block.module) as output:
-                            pass
-                        sample_thread.advance(output)
-                        if sample_thread.at is None:
-                            release_memory()
-                if leave is not None:
-                    leave(name)
+                release_memory()  # of the step, before computing the outputs takes its own
+                with hold_weights(block.module) if hold_weights is not None else nullcontext():
+                    _advance(block)
+                if offload is not None:
+                    offload(name)
                 release_memory()
-            if first is not None:
-                first.extend(sample_thread.result for sample_thread in sample_threads[:1])
+            first_output = threads[0].result if keeps_first_output and threads else None
         finally:
-            for sample_thread in sample_threads:
-                sample_thread.abandon()
-            held.close()
-    return tuple(name for name in blocks if name not in visited)
+            for thread in threads:
+                thread.abandon()
+            cache.close()
+    return BlockPass(tuple(name for name in blocks if name not in visited), first_output)
+
+
+def _advance(block: Block) -> None:
+    """Let the threads that wait at a block take its outputs and run to the next."""
+    for thread in block.sample_threads:
+        with thread.computed(block.module) as output:
+            pass
+        thread.advance(output)
+        if thread.at is None:
+            release_memory()
 
 
 def blocks_of(model: Model, layers: Sequence[str]) -> list[str]:
-    """The family's blocks that hold any of the layers, and the layers that lie in none, in the module's order."""
-    found: dict[str, None] = {}
-    wanted = set(layers)
-    holding = {above for layer in wanted for above in _above(layer)}
+    """Return the family's blocks that hold any of the layers, and the layers that lie in none, in module order."""
+    blocks: dict[str, None] = {}
+    names = set(layers)
+    holding = {parent for layer in names for parent in _parents(layer)}
     for name, child in model.module.named_modules():
-        if name not in wanted and name not in holding:
+        if name not in names and name not in holding:
             continue
         kind = type(child).__name__
-        is_block = name in wanted or any(matches(name, kind, pattern) for pattern in model.architecture.blocks)
-        if is_block and not any(above in found for above in _above(name)):
-            found[name] = None
-    return list(found)
+        is_block = name in names or any(matches(name, kind, pattern) for pattern in model.architecture.layers.blocks)
+        if is_block and not any(parent in blocks for parent in _parents(name)):
+            blocks[name] = None
+    return list(blocks)
 
 
-def _above(name: str) -> Iterator[str]:
+def _parents(name: str) -> Iterator[str]:
     while name := name.rpartition(".")[0]:
         yield name
 
 
 def room_for_activations(model: Model, blocks: Sequence[str], memory_bytes: int | None) -> int | None:
-    """Bytes that are left for activations when the process may take ``memory_bytes``; ``None`` for no limit.
+    """Return the bytes left for activations when the process may take ``memory_bytes``; ``None`` for no limit.
 
-    Beside what the process has now, the second moments of one block's inputs are needed, and what is computed from
-    those of one layer.
+    Beside the memory of the process now, the second moments of one block's inputs are needed, and the matrices that are
+    computed from those of one layer.
 
     Raises:
         MemoryLimitError: Nothing is left; says what would be enough.
@@ -168,9 +185,9 @@ def room_for_activations(model: Model, blocks: Sequence[str], memory_bytes: int 
 
 
 _LEAST_ROOM = 200_000_000
-"""Bytes that running a block takes, and two samples' activations."""
+"""Bytes that running a block takes, with the activations of two samples."""
 _COPIES = 5
-"""The second moments of one layer, their factor, and what is between, while a layer is rounded."""
+"""Matrices of the size of one layer's second moments that quantizing it takes: the moments, their factor and more."""
 
 
 def _moments(module: nn.Module, name: str) -> int:

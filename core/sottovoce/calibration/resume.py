@@ -1,4 +1,4 @@
-"""The finished blocks of a long compression, kept beside the output until it is whole."""
+"""Finished blocks of a long compression, kept beside the output until it is complete."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from torch import nn
 
 _KEY = "key.json"
-_FORM = 2
-"""The form in which blocks are kept; those of another are other work's."""
+_VERSION = 2
+"""Version of the files; blocks of another version are removed."""
 _ANY = "[0-9a-f]" * 16
 _KINDS = ("safetensors", "json", "part", "json.*.part")
 
@@ -28,25 +28,25 @@ _log = logging.getLogger("sottovoce")
 
 
 class ResumableBlocks:
-    """Keeps the tensors of every finished block: interrupted work takes them back instead of doing it again."""
+    """Keeper of the tensors of finished blocks: interrupted work resumes from them."""
 
     def __init__(self, directory: Path | None, key: str, rename: Callable[[str], str] | None = None) -> None:
-        """Look what is there; the directory is made with the first block.
+        """Remove blocks of other work; the directory is created with the first block.
 
         Args:
-            directory: Where the blocks are kept; ``None`` keeps nothing.
-            key: What they belong to. Blocks of another key are removed.
-            rename: A tensor's name in the module to the name that it is stored under.
+            directory: Directory of the blocks; ``None`` keeps nothing.
+            key: Identity of the work: model, recipe, samples. Blocks of another key are removed.
+            rename: Function from a tensor's name in the module to the name that it is stored under.
         """
-        self._directory, self._key = directory, json.dumps({"form": _FORM, "key": key})
+        self._directory, self._key = directory, json.dumps({"form": _VERSION, "key": key})
         self._rename = rename or (lambda name: name)
         self.digests: dict[str, str] = {}
-        """The sha256 of the file of every block that was kept or given back, as it was then."""
+        """SHA-256 of the file of every block that was kept or restored, as it was then."""
         if directory is None:
             return
         path = directory / _KEY
         if not path.is_file() or path.read_bytes() != self._key.encode():
-            # Only what looks like a block: the directory is one that somebody named.
+            # Only files that look like blocks: a user named the directory.
             for block in (file for kind in _KINDS for file in directory.glob(f"{_ANY}.{kind}")):
                 block.unlink()
             path.unlink(missing_ok=True)
@@ -69,10 +69,10 @@ class ResumableBlocks:
         except OSError as error:
             raise OutputError(f"{self._directory}: could not be written ({error})") from error
 
-    def restore_(
+    def restore(
         self, module: nn.Module, name: str, prepare: Callable[[Mapping[str, Any]], None]
     ) -> dict[str, Any] | None:
-        """Put a kept block's tensors into the module; a block that is damaged is removed, and it is said.
+        """Put a kept block's tensors into the module; a damaged block is removed, with a warning.
 
         Args:
             module: The model.
@@ -99,19 +99,19 @@ class ResumableBlocks:
         names = {key: self._rename(f"{name}.{key}") for key in child.state_dict()}
         if not set(names.values()) <= stored.keys():
             raise OutputError(f"{self._directory}: the block {name} is of another model; remove the directory")
-        # A copy lies where PyTorch would have put it.
+        # A copy is aligned as PyTorch aligns its own tensors.
         tensors = {key: stored.pop(stored_as).clone().to(device) for key, stored_as in names.items()}
         child.load_state_dict(tensors, strict=True, assign=True)
         self.digests[name] = digest
         return facts
 
     def path(self, name: str) -> Path:
-        """The file of a block."""
+        """Return the file of a block."""
         assert self._directory is not None
         return self._directory / f"{hashlib.sha256(name.encode()).hexdigest()[:16]}.safetensors"
 
 
 def _device(block: nn.Module) -> torch.device | str:
-    """Where a block lies; one that is still on disk goes to the CPU."""
+    """Return the device of a block; the CPU for one that is still on disk."""
     tensors = itertools.chain(block.parameters(), block.buffers())
     return next((tensor.device for tensor in tensors if not tensor.is_meta), "cpu")

@@ -1,168 +1,145 @@
-"""One way through a model's blocks that consecutive steps of a recipe share.
+"""The sequential runner: one pass through a model's blocks for consecutive steps of a recipe.
 
-Every block is brought into memory, worked on by the steps in the recipe's order, kept as finished, run on the
-calibration samples with its new weights, and let go. Work that was interrupted takes finished blocks back.
+For every block: load it, let the steps change it in the recipe's order, keep it for resuming, compute its outputs on
+the calibration samples with its new weights, and offload it. Blocks of interrupted work are read back instead.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 from sottovoce.calibration.activation_cache import ActivationCache
+from sottovoce.calibration.block_storage import BlockStorage
 from sottovoce.calibration.blocks import Block, blocks_of, room_for_activations, run_blocks
 from sottovoce.calibration.calibration import check_samples
-from sottovoce.calibration.resume import ResumableBlocks
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
+    from sottovoce.calibration.block_step import BlockStep
     from sottovoce.calibration.calibration import Calibration
     from sottovoce.model import Model
     from sottovoce.report import StepReport
     from sottovoce.samples import Sample
 
-_STEPS, _NOTES = "steps", "notes"
+_STEPS = "steps"
 
 
-@runtime_checkable
-class BlockStep(Protocol):
-    """A step of a recipe that changes a model block by block. It may share its way with the steps beside it.
+@dataclass(frozen=True)
+class SequentialRun:
+    """Results of one pass."""
 
-    One whose class says ``observes = True`` only looks: its blocks are not kept as finished ones, and it shares its way
-    with others of its kind alone.
-    """
-
-    @property
-    def layers(self) -> Sequence[str]:
-        """The modules that it changes; the blocks that hold them are visited, as are those that lie in none."""
-
-    def on_start(self) -> None:
-        """Change what lies outside of all blocks; called once, before the first."""
-
-    def process_block(self, block: Block) -> dict[str, Any]:
-        """Change a block in place; without samples it has no sample_threads.
-
-        Returns:
-            Facts for :meth:`restore_`, in the form of JSON.
-        """
-
-    def restore_(self, block: str, facts: Mapping[str, Any]) -> None:
-        """Give a block the structure that :meth:`process_block` gave it; its tensors come from a file."""
-
-    def on_end(self) -> StepReport:
-        """What was changed; called once, after the last block."""
+    reports: list[StepReport]
+    """Reports of the steps, in their order."""
+    first_output: tuple[Sample, Tensor] | None
+    """The first sample and the model's output for it, computed with the blocks as they are now; for a model whose
+    blocks are on disk this takes a pass, so it is kept."""
 
 
 class SequentialRunner:
-    """Block steps on their way through a model."""
+    """Runner of block steps through a model."""
 
     def __init__(self, model: Model, steps: Sequence[BlockStep], calibration: Calibration) -> None:
-        """Prepare the way.
+        """Check the samples.
 
         Raises:
             SamplesError: The samples cannot be calibrated on.
-            MemoryLimitError: The work does not fit the limit.
         """
         self._model, self._steps, self._calibration = model, steps, calibration
         self._samples: Sequence[Sample] = calibration.samples or ()
-        self._observes = bool(steps) and all(getattr(step, "observes", False) for step in steps)
-        self._told: tuple[str, ...] = ()
+        self._only_observes = bool(steps) and all(step.only_observes for step in steps)
+        self._sample_notes: tuple[str, ...] = ()
         if calibration.samples is not None and steps:
-            self._told = check_samples(calibration.samples, model.architecture)
-        directory = calibration.directory
-        scales = len(steps) > 1 or any(getattr(step, "scales", False) for step in steps)
-        if calibration.float_backup is not None and scales:
-            # A gate keeps layers as they were scaled, or left by an earlier step, which a finished block does not tell.
-            directory = None
-        if model.stream is not None and directory is None and steps and not self._observes:
-            directory = model.stream.new_directory()
-        self._finished = ResumableBlocks(directory, calibration.key, model.rename)
+            self._sample_notes = check_samples(calibration.samples, model.architecture)
+        self._storage = BlockStorage.of(model, steps, calibration)
         self._seconds = [0.0 for _ in steps]
+        self._to_change: list[str] = []
         self._done = 0
 
-    def run_(self) -> list[StepReport]:
-        """Go through all blocks.
+    def run(self) -> SequentialRun:
+        """Run all blocks.
 
-        Returns:
-            What each step changed, in their order.
+        Raises:
+            MemoryLimitError: The work does not fit the limit.
         """
         for step in self._steps:
             step.on_start()
-        model, stream = self._model, self._model.stream
-        self._worked = blocks_of(model, [layer for step in self._steps for layer in step.layers])
-        blocks = list(self._worked)
-        if stream is not None and self._samples:
-            # What runs on the way must be in memory, whether it is changed or not.
-            blocks = blocks_of(model, [*blocks, *stream.blocks])
-        held = ActivationCache(room_for_activations(model, blocks, self._calibration.memory_bytes))
-        first: list[Any] = []
-        # It needs torch, which importing this does not.
+        model = self._model
+        self._to_change = blocks_of(model, [layer for step in self._steps for layer in step.layers])
+        blocks = self._to_change
+        if model.stream is not None and self._samples:
+            # Blocks that nothing changes must be in memory too while the samples pass through them.
+            blocks = blocks_of(model, [*blocks, *model.stream.blocks])
+        # It needs torch, which importing this module does not.
         from sottovoce.runtime.packed_linear import float_weights_held
 
         begin = time.perf_counter()
-        left = run_blocks(
-            model, self._samples, blocks, self._visit, activations=held, leave=self._leave, first=first,
-            hold=float_weights_held,
-        )  # fmt: skip
-        for name in left:
-            if name in self._worked:
-                self._visit(Block(name, model.module, ()))
-                self._leave(name)
-        if stream is not None and first:
-            stream.first = (self._samples[0], first[0])
+        pass_ = run_blocks(
+            model,
+            self._samples,
+            blocks,
+            self._process,
+            cache=ActivationCache(room_for_activations(model, blocks, self._calibration.memory_bytes)),
+            offload=self._storage.offload,
+            keeps_first_output=model.stream is not None,
+            hold_weights=float_weights_held,
+        )
+        for name in pass_.unreached:
+            if name in self._to_change:
+                self._process(Block(name, model.module, ()))
+                self._storage.offload(name)
         running = max(0.0, time.perf_counter() - begin - sum(self._seconds))
-        return self._reports(running)
+        first_output = (self._samples[0], pass_.first_output) if pass_.first_output is not None else None
+        return SequentialRun(self._reports(running), first_output)
 
-    def _visit(self, block: Block) -> None:
-        model, stream = self._model, self._model.stream
-        self._calibration.progress(self._title, self._done, len(self._worked))
-        restored = self._finished.restore_(model.module, block.name, lambda facts: self._prepare_(block.name, facts))
-        if restored is None:
-            if stream is not None and model.rename is not None:
-                stream.load_block(block.name, model.rename)
-            if block.name not in self._worked:
+    def _process(self, block: Block) -> None:
+        self._report_progress()
+        restored = self._storage.restore(block.name, lambda facts: self._restore(block.name, facts))
+        if not restored:
+            self._storage.load(block.name)
+            if block.name not in self._to_change:
                 return
-            if self._observes:
-                for step in self._steps:
-                    step.process_block(block)
+            facts = [self._timed(number, block) for number in range(len(self._steps))]
+            if self._only_observes:
                 return
-            self._finished.keep(model.module, block.name, {_STEPS: [self._timed(number, block) for number in
-                                                                    range(len(self._steps))]})  # fmt: skip
-        if stream is not None and block.name in stream.blocks:
-            stream.note(block.name, self._finished.path(block.name), self._finished.digests[block.name])
+            self._storage.keep(block.name, {_STEPS: facts})
         self._done += 1
-        self._calibration.progress(self._title, self._done, len(self._worked))
+        self._report_progress()
+
+    def _restore(self, block: str, facts: Mapping[str, Any]) -> None:
+        for step, step_facts in zip(self._steps, facts[_STEPS], strict=True):
+            step.restore_block(block, step_facts)
 
     def _timed(self, number: int, block: Block) -> dict[str, Any]:
+        with self._timer(number):
+            return self._steps[number].process_block(block)
+
+    @contextmanager
+    def _timer(self, number: int) -> Iterator[None]:
         begin = time.perf_counter()
         try:
-            return self._steps[number].process_block(block)
+            yield
         finally:
             self._seconds[number] += time.perf_counter() - begin
 
-    def _prepare_(self, block: str, facts: Mapping[str, Any]) -> None:
-        for step, each in zip(self._steps, facts[_STEPS], strict=True):
-            step.restore_(block, each)
-
-    def _leave(self, block: str) -> None:
-        stream = self._model.stream
-        if stream is not None and block in stream.blocks:
-            stream.offload_block(block)
-
-    @property
-    def _title(self) -> str:
-        names = [str(getattr(step, "name", "")) for step in self._steps]
-        return f"{' and '.join(filter(None, names))} blocks"
+    def _report_progress(self) -> None:
+        names = " and ".join(step.name for step in self._steps if step.name)
+        self._calibration.progress(f"{names} blocks", self._done, len(self._to_change))
 
     def _reports(self, running: float) -> list[StepReport]:
-        made = [
+        reports = [
             replace(report, seconds=round(spent + report.seconds, 3))
-            for spent, report in zip(self._seconds, (step.on_end() for step in self._steps), strict=True)
+            for spent, report in zip(self._seconds, [step.on_end() for step in self._steps], strict=True)
         ]
-        if made and self._samples:
-            timing = {**made[-1].timing, "running blocks": round(made[-1].timing.get("running blocks", 0) + running, 2)}
-            made[-1] = replace(made[-1], timing=timing, seconds=round(made[-1].seconds + running, 3))
-        if made:
-            made[0] = replace(made[0], notes=(*self._told, *made[0].notes))
-        return made
+        if not reports:
+            return []
+        if self._samples:
+            last = reports[-1]
+            timing = {**last.timing, "running blocks": round(last.timing.get("running blocks", 0) + running, 2)}
+            reports[-1] = replace(last, timing=timing, seconds=round(last.seconds + running, 3))
+        reports[0] = replace(reports[0], notes=(*self._sample_notes, *reports[0].notes))
+        return reports

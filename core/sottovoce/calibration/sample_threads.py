@@ -18,31 +18,31 @@ if TYPE_CHECKING:
 
 
 class _AbandonedError(BaseException):
-    """The walk ended; a sample_thread's thread ends with it."""
+    """The pass is over, and the thread ends with it."""
 
 
 class SampleThread(threading.Thread):
     """The forward pass of one sample, which stops at every block."""
 
-    def __init__(self, model: Model, sample: Sample, held: ActivationCache) -> None:
+    def __init__(self, model: Model, sample: Sample, cache: ActivationCache) -> None:
         super().__init__(name=f"sample {sample.key}", daemon=True)
-        self._model, self.sample, self._held = model, sample, held
+        self._model, self.sample, self._cache = model, sample, cache
         self._go, self._stopped = threading.Semaphore(0), threading.Semaphore(0)
         self._inputs: Any = None
         self._output: Any = None
         self._error: BaseException | None = None
         self._ended = False
         self.at: str | None = None
-        """The block that it waits at."""
+        """Name of the block that the thread waits at."""
         self.result: Any = None
-        """What the forward pass gave, when :attr:`keeps_result` is set."""
+        """Output of the forward pass, when :attr:`keeps_result` is set."""
         self.keeps_result = False
 
     def advance(self, output: Any = None) -> None:
-        """Go on with the block's output to the next block or to the end."""
+        """Continue with the block's output to the next block or to the end."""
         self._output, self.at = output, None
         if self._inputs is not None:
-            self._held.release(self._inputs)
+            self._cache.release(self._inputs)
             self._inputs = None
         if not self.is_alive():
             self.start()
@@ -51,24 +51,24 @@ class SampleThread(threading.Thread):
         if self._error is not None:
             raise self._error
         if self.at is not None:
-            self._held.hold(self._inputs, output)
+            self._cache.hold(self._inputs, output)
 
     @contextmanager
     def computed(self, module: nn.Module) -> Iterator[Any]:
-        """What the block gives for the inputs that wait; these are readable as long."""
+        """Compute the block's output for the inputs that wait; these are readable meanwhile."""
         from torch import inference_mode
 
-        arguments, named = self._held.borrow(self._inputs)
+        arguments, named = self._cache.borrow(self._inputs)
         try:
             with inference_mode():
-                # Outside of a sample_thread's thread the door is open.
+                # Outside of a sample thread a block is not intercepted.
                 output = module(*arguments, **named)
             yield output
         finally:
-            self._held.give_back(self._inputs)
+            self._cache.give_back(self._inputs)
 
     def stop_at(self, name: str, arguments: tuple[Any, ...], named: dict[str, Any]) -> Any:
-        """Called in the sample_thread's own thread: wait here for the block's output."""
+        """Wait for the block's output; called in this thread, when its pass reaches the block."""
         self.at, self._inputs = name, (arguments, named)
         release_threads()
         self._stopped.release()
@@ -80,21 +80,21 @@ class SampleThread(threading.Thread):
         return output
 
     def abandon(self) -> None:
-        """End the thread where it stands."""
+        """End the thread where it waits."""
         self._ended = True
         if self.is_alive():
             self._go.release()
             self.join()
 
     def run(self) -> None:
-        """The thread."""
+        """Run the forward pass."""
         from torch import inference_mode
 
         self._go.acquire()
         try:
             if not self._ended:
                 with inference_mode():
-                    result = self._model.architecture.forward(self._model, self.sample)
+                    result = self._model.architecture.runner.forward(self._model, self.sample)
                     self.result = result if self.keeps_result else None
         except _AbandonedError:
             pass
@@ -105,37 +105,37 @@ class SampleThread(threading.Thread):
             self._stopped.release()
 
 
-_DOOR = "_sottovoce_behind_the_door"
+_ORIGINAL = "_sottovoce_original_forward"
 
 
 class intercept_blocks:
-    """Puts a door before every block while the walk lasts: a sample_thread that comes to it stops there."""
+    """Stops every sample thread that calls one of the blocks which are not visited yet."""
 
     def __init__(self, root: nn.Module, names: Sequence[str], visited: Sequence[str]) -> None:
         self._root, self._visited = root, visited
         self._modules = {name: root.get_submodule(name) for name in names}
-        # A library may have put a forward of its own on a module.
-        self._own = {name: vars(module).get("forward") for name, module in self._modules.items()}
+        # A library may have replaced a module's forward.
+        self._forwards = {name: vars(module).get("forward") for name, module in self._modules.items()}
 
     def __enter__(self) -> None:
         for name, module in self._modules.items():
-            vars(module)[_DOOR] = module.forward
-            vars(module)["forward"] = self._door(name, module)
+            vars(module)[_ORIGINAL] = module.forward
+            vars(module)["forward"] = self._intercepted(name, module)
 
     def __exit__(self, *_: object) -> None:
         for name, module in self._modules.items():
-            vars(module).pop(_DOOR)
-            if (own := self._own[name]) is None:
+            vars(module).pop(_ORIGINAL)
+            if (forward := self._forwards[name]) is None:
                 vars(module).pop("forward")
             else:
-                vars(module)["forward"] = own
+                vars(module)["forward"] = forward
 
-    def _door(self, name: str, module: nn.Module) -> Callable[..., Any]:
+    def _intercepted(self, name: str, module: nn.Module) -> Callable[..., Any]:
         def forward(*arguments: Any, **named: Any) -> Any:
-            sample_thread = threading.current_thread()
-            if isinstance(sample_thread, SampleThread) and name not in self._visited:
-                return sample_thread.stop_at(name, arguments, named)
+            thread = threading.current_thread()
+            if isinstance(thread, SampleThread) and name not in self._visited:
+                return thread.stop_at(name, arguments, named)
             current = self._root.get_submodule(name)
-            return (current if current is not module else vars(module)[_DOOR])(*arguments, **named)
+            return (current if current is not module else vars(module)[_ORIGINAL])(*arguments, **named)
 
         return forward

@@ -91,8 +91,8 @@ def select_layers(
         CoverageError: A pattern of the targets meets nothing, or a target is neither a linear layer nor a table.
     """
     asked = {pattern: LEFT_OUT for pattern in ignore}
-    reasons = asked | dict(architecture.ignore)
-    wanted = tuple(architecture.targets if targets is None else targets)
+    reasons = asked | dict(architecture.layers.ignore)
+    wanted = tuple(architecture.layers.targets if targets is None else targets)
     layers: dict[str, nn.Linear | nn.Embedding] = {}
     why: dict[str, str] = {}
     met: set[str] = set()
@@ -103,7 +103,7 @@ def select_layers(
         tables = embeddings if _is_table(child) else None
         left = asked if tables == "int8" else reasons | ({name: LEFT_OUT} if tables == "keep" else {})
         if targets is None or not hit:
-            left = left | dict(architecture.spared)
+            left = left | dict(architecture.layers.ignore_by_default)
         if reason := next((text for pattern, text in left.items() if matches(name, kind, pattern)), None):
             why[name] = reason
         elif hit or tables == "int8":

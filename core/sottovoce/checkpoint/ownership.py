@@ -7,13 +7,13 @@ import json
 import os
 from pathlib import Path
 
+from sottovoce.checkpoint.report_file import LARGEST_REPORT
 from sottovoce.report import COMPRESSION_FILE
 
 MARKER = ".sottovoce"
 """File in directories that we write without :data:`COMPRESSION_FILE`: exports and downloads."""
 EVALUATION_FILE = "evaluation.json"
 
-_LARGEST_REPORT = 100_000_000
 _END = 1_000_000
 _COMMENT = b"exported by Sottovoce"
 
@@ -51,7 +51,7 @@ def _is_file(path: Path) -> bool:
 
 
 def _is_report(path: Path) -> bool:
-    if not _is_file(path) or path.stat().st_size > _LARGEST_REPORT:
+    if not _is_file(path) or path.stat().st_size > LARGEST_REPORT:
         return False
     try:
         form = json.loads(path.read_bytes())

@@ -20,7 +20,6 @@ from sottovoce.system.machine import release_memory, release_pages
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from sottovoce.samples import Sample
 
 Rename = Callable[[str], str]
 
@@ -45,8 +44,6 @@ class Stream:
         self.files: dict[str, Path] = {}
         """Files of the blocks that were changed, with tensors under their names in a checkpoint."""
         self._digests: dict[str, str] = {}
-        self.first: tuple[Sample, Tensor] | None = None
-        """First sample, and the model's output for it during compression."""
         self._folder: str | None = None
 
     def new_directory(self) -> Path:

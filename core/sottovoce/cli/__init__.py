@@ -9,15 +9,16 @@ import traceback
 import click
 
 import sottovoce
-from sottovoce.cli import about, align, compress, demo, evaluate, export, inspect, pull, push, streams
+from sottovoce.cli import about, compress, demo, evaluate, export, inspect, pull, push, streams
 from sottovoce.cli.failure import explain
+from sottovoce.cli.group import Commands
 from sottovoce.cli.signals import INTERRUPTED, Terminated, handle_signals, ignore_signals
 from sottovoce.errors import SottovoceError
 from sottovoce.network.attended import is_anything_left
 from sottovoce.system import telemetry
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(sottovoce.__version__, message="sottovoce %(version)s")
 def cli() -> None:
     """Make speech and multimodal models small, with proof of what it cost.
@@ -29,7 +30,6 @@ def cli() -> None:
       sottovoce compress MODEL --recipe int8 --output SMALL
       sottovoce evaluate SMALL --data test.jsonl --baseline MODEL
       sottovoce export MODEL --format onnx --output ONNX
-      sottovoce align MODEL talk.wav --text-file talk.txt --output talk.srt
       sottovoce push SMALL owner/name --dry-run
 
     MODEL is a directory, an alias of the model's library, or an id on a hub.
@@ -42,7 +42,6 @@ for _command in (
     compress.compress,
     evaluate.evaluate,
     export.export,
-    align.align,
     push.push,
     pull.pull,
     about.plugins,

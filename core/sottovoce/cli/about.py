@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import click
 
 import sottovoce
@@ -11,24 +13,57 @@ from sottovoce.cli.output import Output, verb
 @click.command()
 @verb
 def plugins(out: Output) -> None:
-    """List the installed plugins and the model families they know."""
+    """List the installed plugins, and everything that they and core bring.
+
+    That is: model families, commands, steps of recipes, quantization methods, metrics and export formats.
+    """
+    from rich.console import Group
     from rich.table import Table
 
     from sottovoce.plugins.host import default_host
 
     host = default_host()
-    keys = ("name", "distribution", "version", "error")
-    rows = [{key: getattr(plugin, key) for key in keys} for plugin in host.plugins]
+    rows = [
+        {"name": plugin.name, "distribution": plugin.distribution, "version": plugin.version, "error": plugin.error}
+        for plugin in host.plugins
+    ]
     families = {name: list(architecture.matches) for name, architecture in host.architectures.items()}
+    commands = sorted(host.commands())
+    declared = _declared()
 
-    def table() -> Table:
+    def listing(title: str, entries: Mapping[str, str]) -> Table:
+        table = Table(title, "", box=None, padding=(0, 2, 0, 0))
+        for name, text in entries.items():
+            table.add_row(name, text)
+        return table
+
+    def tables() -> Group:
         table = Table("plugin", "distribution", "version", "state")
         for row in rows:
             table.add_row(row["name"], row["distribution"], row["version"], row["error"] or "loaded")
-        table.caption = "\n".join(f"{name}: {', '.join(classes)}" for name, classes in families.items())
-        return table
+        lists = {"family": {name: ", ".join(classes) for name, classes in families.items()}, **declared}
+        if commands:
+            lists["command"] = dict.fromkeys(commands, "")
+        return Group(table, *(listing(title, entries) for title, entries in lists.items() if entries))
 
-    out.result({"plugins": rows, "architectures": families}, table)
+    keys = {f"{name}s": entries for name, entries in declared.items()}
+    out.result({"plugins": rows, "architectures": families, "commands": commands, **keys}, tables)
+
+
+def _declared() -> dict[str, dict[str, str]]:
+    """Return what registers itself, by kind: names with one line each."""
+    from sottovoce.formats.format import labels
+    from sottovoce.metrics.kinds import metric_kinds
+    from sottovoce.quantization.method import methods
+    from sottovoce.recipe.step import step_classes
+
+    steps = {name: (kind.__doc__ or "").strip().partition("\n")[0] for name, kind in sorted(step_classes().items())}
+    return {
+        "step": steps,
+        "method": {name: kind.description.en for name, kind in methods().items()},
+        "metric": {name: kind.label.en for name, kind in sorted(metric_kinds().items())},
+        "format": {name: label.en for name, label in labels().items()},
+    }
 
 
 @click.command()

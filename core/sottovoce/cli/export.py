@@ -12,7 +12,20 @@ from sottovoce.cli.output import Output, verb
 from sottovoce.cli.signals import end_if_requested
 
 
-@click.command()
+class ExportCommand(click.Command):
+    """Command whose help lists the formats that are registered here."""
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the formats and their labels under the options."""
+        from sottovoce.formats.format import labels
+        from sottovoce.plugins.host import default_host
+
+        default_host()  # Plugins register their formats when they are imported.
+        with formatter.section("Formats"):
+            formatter.write_dl([(name, label.en) for name, label in labels().items()])
+
+
+@click.command(cls=ExportCommand)
 @click.argument("model")
 @click.option("--format", "-f", "format_name", required=True, help="What to write, such as onnx.")
 @options.output

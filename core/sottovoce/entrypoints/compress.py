@@ -10,18 +10,20 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from sottovoce.calibration.block_step import BlockStep
 from sottovoce.calibration.calibration import Calibration
-from sottovoce.calibration.runner import BlockStep, SequentialRunner
+from sottovoce.calibration.runner import SequentialRunner
 from sottovoce.checkpoint.finite import require_finite
 from sottovoce.checkpoint.weights import leave_file_
 from sottovoce.entrypoints.accuracy_gate import Gate
+from sottovoce.entrypoints.describe import describe_step
 from sottovoce.entrypoints.load import load
 from sottovoce.entrypoints.save import provenance, widest_coverage
 from sottovoce.errors import PluginError, RecipeError, SamplesError, UsageError
 from sottovoce.model import Model, require_model
 from sottovoce.plugins.host import Host, default_host
 from sottovoce.recipe.recipe import Recipe
-from sottovoce.report import CompressionReport, StepReport
+from sottovoce.report import CompressionReport, ParameterBits, SampleSet, Sizes, StepReport
 from sottovoce.samples import Samples, read_samples
 from sottovoce.system.machine import peak_gpu_memory, peak_memory, reset_peak_memory, versions
 from sottovoce.system.progress import Progress, silent
@@ -79,7 +81,8 @@ def compress(
     try:
         steps, held = run_steps(recipe, model, calibration, host), None
         if gate is not None:
-            steps, held = gate.hold_(model, steps)
+            steps, held = gate.enforce(model, steps)
+        steps = [describe_step(report, step) for report, step in zip(steps, recipe.steps, strict=True)]
     finally:
         if gate is not None:
             gate.float_backup.close()
@@ -89,8 +92,9 @@ def compress(
     if model.stream is None:
         leave_file_(model.module)
     # As a loader does: one that finds no quantized layer on disk leaves the module as its library made it.
-    if model.stream is None and model.architecture.rewire is not None and is_quantized(model.module):
-        model.architecture.rewire(model.module)
+    optimize = model.architecture.runner.optimize_for_inference
+    if model.stream is None and optimize is not None and is_quantized(model.module):
+        optimize(model.module)
     model.report = CompressionReport(
         recipe=recipe.to_dict(),
         recipe_name=Path(recipe.title).name if recipe.title else None,
@@ -98,14 +102,14 @@ def compress(
         source=provenance(model),
         steps=[*(model.report.steps if model.report else ()), *steps],
         coverage=widest_coverage(steps),
-        size_bytes={"before": before, "after": model.size_bytes},
+        size_bytes=Sizes(before=before, after=model.size_bytes),
         seconds=round(time.perf_counter() - begin, 3),
         peak_memory_bytes=peak_memory(),
         peak_gpu_memory_bytes=peak_gpu_memory(),
         least_memory_bytes=least_memory_bytes(model.module),
         versions=versions(),
-        parameter_bits={"before": bits_before, "after": bits_after},
-        samples=samples.to_dict() if samples is not None else None,
+        parameter_bits=ParameterBits(before=bits_before, after=bits_after),
+        samples=SampleSet(**samples.to_dict()) if samples is not None else None,
         gate=held,
     )
     progress("done", len(recipe.steps), len(recipe.steps))
@@ -161,34 +165,46 @@ def _work_key(model: Model, recipe: Recipe, samples: Samples | None) -> str:
 
 
 def run_steps(recipe: Recipe, model: Model, calibration: Calibration, host: Host) -> list[StepReport]:
-    """Apply the steps in order; consecutive ones that work block by block go through the model together."""
+    """Apply the steps in order; consecutive ones that work block by block share one pass through the model.
+
+    Raises:
+        RecipeError: No plugin applies a step.
+        PluginError: A plugin answered something else than the step's class promises.
+    """
     reports: list[StepReport] = []
-    together: list[BlockStep] = []
+    waiting: list[BlockStep] = []
     first = 0
 
-    def go() -> None:
-        if together:
-            reports.extend(SequentialRunner(model, together, calibration.step(first)).run_())
-            together.clear()
+    def run_waiting() -> None:
+        if waiting:
+            run = SequentialRunner(model, waiting, calibration.step(first)).run()
+            reports.extend(run.reports)
+            model.first_output = run.first_output
+            waiting.clear()
 
     for number, step in enumerate(recipe.steps):
         calibration.progress(step.name, number, len(recipe.steps))
         if not step.by_block:
-            go()
-        first = first if together else number
+            run_waiting()
+        first = first if waiting else number
         answer = host.call(
-            "sottovoce_compress", model.architecture, step=step, model=model, samples=calibration.samples,
+            "sottovoce_compress",
+            model.architecture,
+            step=step,
+            model=model,
+            samples=calibration.samples,
             calibration=calibration.step(number),
-        )  # fmt: skip
-        if isinstance(answer, StepReport) and not together:
-            reports.append(answer)
-        elif isinstance(answer, BlockStep):
-            together.append(answer)
-        elif answer is None:
+        )
+        if answer is None:
             raise RecipeError(f"no installed plugin applies the step {step.name!r} to {model.architecture.name}")
+        if step.by_block and isinstance(answer, BlockStep):
+            waiting.append(answer)
+        elif not step.by_block and isinstance(answer, StepReport):
+            reports.append(answer)
         else:
-            raise PluginError(f"the step {step.name!r} works by block, but a plugin answered {type(answer).__name__}")
-    go()
+            promised = "a BlockStep, for it works block by block" if step.by_block else "a StepReport"
+            raise PluginError(f"the step {step.name!r} promises {promised}, but a plugin gave {type(answer).__name__}")
+    run_waiting()
     return reports
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import datetime
 import os
-import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,9 +14,11 @@ from sottovoce.checkpoint.model_card import fingerprint
 from sottovoce.entrypoints import paired_timing
 from sottovoce.entrypoints.load import load
 from sottovoce.errors import MemoryLimitError, PluginError
+from sottovoce.metrics import cost
+from sottovoce.metrics.kinds import described
 from sottovoce.model import Model, require_model
 from sottovoce.plugins.host import Host, default_host
-from sottovoce.report import EvaluationReport, Metric
+from sottovoce.report import EvaluationReport, Machine, Metric, SampleSet
 from sottovoce.samples import Prediction, Run, Sample, Samples, check_audio, read_samples
 from sottovoce.system.isolation import run_isolated
 from sottovoce.system.machine import describe_machine, peak_gpu_memory, peak_memory, reset_peak_memory
@@ -78,7 +79,7 @@ def evaluate(
     if baseline is not None:
         metrics, machine = _by_turns((baseline, base_options), (model, given), samples, host, metrics, machine)
     return EvaluationReport(
-        model=found.model, architecture=found.architecture, samples=samples.to_dict(), metrics=metrics,
+        model=found.model, architecture=found.architecture, samples=SampleSet(**samples.to_dict()), metrics=metrics,
         machine=machine, baseline=reference.model if reference else None,
         baseline_fingerprint=reference.fingerprint if reference else None, date=datetime.date.today().isoformat(),
     )  # fmt: skip
@@ -86,8 +87,8 @@ def evaluate(
 
 def _by_turns(
     baseline: tuple[Subject, Mapping[str, Any]], model: tuple[Subject, Mapping[str, Any]], samples: Samples,
-    host: Host | None, metrics: Mapping[str, Metric], machine: Mapping[str, Any],
-) -> tuple[dict[str, Metric], dict[str, Any]]:  # fmt: skip
+    host: Host | None, metrics: Mapping[str, Metric], machine: Machine,
+) -> tuple[dict[str, Metric], Machine]:  # fmt: skip
     """Replace the times by medians of rounds in which baseline and model took turns; say where they say nothing."""
     subset = Samples(tuple(samples)[:TIMED])
     with contextlib.ExitStack() as stack:
@@ -104,8 +105,8 @@ def _by_turns(
     ratios = [sum(found) / sum(base) for base, found in zip(before, after, strict=True)]
     audio = sum(sample.seconds for sample in subset)
     scales: dict[str, Callable[[Sequence[float]], float]] = {
-        "latency_ms": lambda seconds: 1000 * statistics.median(seconds),
-        **({"rtf": lambda seconds: sum(seconds) / audio} if audio else {}),
+        cost.LATENCY.name: cost.latency,
+        **({cost.RTF.name: lambda seconds: cost.real_time_factor(seconds, audio)} if audio else {}),
     }
     replaced = dict(metrics)
     for name in replaced.keys() & scales.keys():
@@ -116,7 +117,7 @@ def _by_turns(
             details={**replaced[name].details, "by_turns": details},
         )  # fmt: skip
     reason = paired_timing.busy(ratios, others, os.cpu_count() or 1)
-    return replaced, {**machine, "other_work_cores": round(others, 2), **({"busy": reason} if reason else {})}
+    return replaced, replace(machine, other_work_cores=round(others, 2), busy=reason)
 
 
 def timed(
@@ -135,7 +136,7 @@ class Measurement:
     architecture: str
     metrics: dict[str, Metric]
     run: Run
-    machine: dict[str, Any]
+    machine: Machine
     fingerprint: str | None
     """By which the model's weights are known again."""
 
@@ -178,16 +179,16 @@ def measured(
     for metric in (metric for answer in answers for metric in answer):
         if metric.name in metrics:
             raise PluginError(f"the metric {metric.name!r} is given by two plugins")
-        metrics[metric.name] = metric
+        metrics[metric.name] = described(metric)
     return Measurement(
-        model.source.name, model.architecture.name, metrics, run, describe_machine(),
+        model.source.name, model.architecture.name, metrics, run, Machine(**describe_machine()),
         fingerprint(model.source.directory),
     )  # fmt: skip
 
 
 def _with_logits(model: Model, samples: Samples, run: Run) -> Run:
     """The run with what the model expects at the samples' own answers; after the timing, for it counts to nothing."""
-    expects = model.architecture.answer_logits
+    expects = model.architecture.runner.answer_logits
     if expects is None:
         return run
     from sottovoce.metrics.divergence import compact
@@ -229,5 +230,5 @@ def _predict(model: Model, sample: Sample) -> tuple[Prediction, float]:
     if sample.too_short:
         return Prediction(), 0.0
     begin = time.perf_counter()
-    prediction = model.architecture.predict(model, sample)
+    prediction = model.architecture.runner.predict(model, sample)
     return prediction, time.perf_counter() - begin

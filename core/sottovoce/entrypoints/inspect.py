@@ -14,7 +14,8 @@ from sottovoce.entrypoints.load import load
 from sottovoce.errors import CoverageError
 from sottovoce.model import Model
 from sottovoce.plugins.host import Host, default_host
-from sottovoce.recipe.recipe import Quantize, Recipe
+from sottovoce.quantization.step import Quantize
+from sottovoce.recipe.recipe import Recipe
 from sottovoce.report import Coverage, StepReport
 
 

@@ -11,7 +11,7 @@ from sottovoce.checkpoint.choice import requested_weights
 from sottovoce.checkpoint.download import fetch
 from sottovoce.checkpoint.manifest import check_listed, read_manifest, verify
 from sottovoce.checkpoint.model_class import class_name, refuse_code
-from sottovoce.checkpoint.plain_data import parse_json
+from sottovoce.checkpoint.report_file import read_report
 from sottovoce.checkpoint.safe_config import check_files
 from sottovoce.entrypoints.load_options import read_options
 from sottovoce.errors import PluginError, SourceError, as_source_error
@@ -104,6 +104,6 @@ def _read_report(directory: Path) -> CompressionReport | None:
     if not path.is_file():
         return None
     try:
-        return CompressionReport.from_dict(parse_json(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        return read_report(directory)
+    except (OSError, ValueError) as error:
         raise SourceError(f"{path}: damaged ({error}); fetch or make the model again") from None

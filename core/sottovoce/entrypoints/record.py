@@ -10,25 +10,25 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sottovoce.errors import OutputError, UsageError
-from sottovoce.report import COMPRESSION_FILE, EvaluationReport, to_json
+from sottovoce.checkpoint.report_file import read_report
+from sottovoce.errors import OutputError, SourceError, UsageError
+from sottovoce.metrics.kinds import is_timed
+from sottovoce.report import COMPRESSION_FILE, BaseModel, Dataset, EvaluationReport, to_json
 from sottovoce.system.atomic_write import write_atomically
 
-TIMES = ("latency_ms", "rtf")
-"""Metrics that say nothing when the machine was busy."""
 _DATASET = re.compile(r"(?P<id>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?(#(?P<task>[\w.-]+))?")
 
 
-def read_dataset(text: str) -> dict[str, str | None]:
-    """What a hub calls the data: ``owner/name``, with ``@revision`` and ``#task`` when they are to be told.
+def read_dataset(text: str) -> Dataset:
+    """Read what a hub calls the data: ``owner/name``, with ``@revision`` and ``#task`` when they are to be told.
 
     Raises:
         UsageError: It is written in another way.
     """
-    found = _DATASET.fullmatch(text)
-    if found is None:
+    match = _DATASET.fullmatch(text)
+    if match is None:
         raise UsageError(f"{text!r}: write a dataset as owner/name, owner/name@revision or owner/name@revision#task")
-    return found.groupdict()
+    return Dataset(**match.groupdict())
 
 
 def require_recordable(directory: str | os.PathLike[str]) -> None:
@@ -54,29 +54,35 @@ def record(evaluation: EvaluationReport, directory: str | os.PathLike[str]) -> N
     Raises:
         UsageError: ``directory`` is none that Sottovoce wrote, or the baseline is not the model that was compressed.
         OutputError: The file system refused; the file is as it was.
+        SourceError: The file is damaged.
     """
     require_recordable(directory)
     path = Path(directory) / COMPRESSION_FILE
-    form = json.loads(path.read_text(encoding="utf-8"))
-    _require_source(evaluation, form["source"])
+    try:
+        source = read_report(Path(directory)).source
+        # Written again as it was read, with whatever keys a later version gave it.
+        form = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise SourceError(f"{path}: damaged ({error}); fetch or make the model again") from None
+    _require_source(evaluation, source)
     names: dict[str, Any] = {"model": Path(evaluation.model).name}
     if evaluation.baseline is not None:
-        names["baseline"] = form["source"]["name"]
+        names["baseline"] = source.name
     found = dataclasses.replace(evaluation, **names).to_dict()
     if evaluation.machine.get("busy"):
         # Accuracy is the same on a busy machine; times are not.
-        found["metrics"] = {name: metric for name, metric in found["metrics"].items() if name not in TIMES}
+        found["metrics"] = {name: metric for name, metric in found["metrics"].items() if not is_timed(name)}
     others = [each for each in form.get("evaluations", ()) if _data(each) != _data(found)]
     form["evaluations"] = [*others, found]
     _replace(path, to_json(form, indent=1))
 
 
-def _require_source(evaluation: EvaluationReport, source: Mapping[str, Any]) -> None:
-    if evaluation.baseline is None or evaluation.baseline_fingerprint == source.get("fingerprint"):
+def _require_source(evaluation: EvaluationReport, source: BaseModel) -> None:
+    if evaluation.baseline is None or evaluation.baseline_fingerprint == source.fingerprint:
         return
     raise UsageError(
         f"{evaluation.baseline}: is not the model that {evaluation.model} was made from, so it cannot be what its "
-        f"figures are compared with; give {source['name']} as the baseline, or record without one"
+        f"figures are compared with; give {source.name} as the baseline, or record without one"
     )
 
 

@@ -19,14 +19,26 @@ from sottovoce.checkpoint.model_card import copy_notices, describe_origin
 from sottovoce.checkpoint.ownership import mark
 from sottovoce.entrypoints.load import load, load_with
 from sottovoce.errors import ReloadError, SourceError, UsageError
+from sottovoce.formats.format import NATIVE, formats_for
 from sottovoce.model import LoadOptions, Model, require_model
 from sottovoce.plugins.host import Host, default_host
-from sottovoce.report import COMPRESSION_FILE, CompressionReport, Coverage, StepReport, to_json
+from sottovoce.report import (
+    COMPRESSION_FILE,
+    BaseModel,
+    CompressionReport,
+    Coverage,
+    Family,
+    Sizes,
+    StepReport,
+    to_json,
+)
 from sottovoce.samples import Sample, Samples
 from sottovoce.system.machine import versions
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from sottovoce.architecture import Architecture
 
 
 def save(model: Model, directory: str | os.PathLike[str], *, overwrite: bool = False, host: Host | None = None) -> Path:
@@ -43,13 +55,13 @@ def save(model: Model, directory: str | os.PathLike[str], *, overwrite: bool = F
     refuse_source(model, path)
     require_finite(model.module)
     with new_directory(path, overwrite) as temporary:
-        _write(model, "native", temporary, host)
+        _write(model, NATIVE, temporary, host)
         for name, write in model.attachments.items():
             write(temporary / name)
         copy_notices(model.source.directory, temporary)
         report = model.report or _untouched(model)
         report.output = str(path)
-        report.card = dataclasses.asdict(model.architecture.card)
+        report.card = _card_facts(model.architecture)
         files = digests(temporary)
         if model.stream is not None:
             model.stream.require_written(files.values())
@@ -58,6 +70,13 @@ def save(model: Model, directory: str | os.PathLike[str], *, overwrite: bool = F
         _refuse_paths(model, temporary)
         _prove(model, temporary, host)
     return path
+
+
+def _card_facts(architecture: Architecture) -> Family:
+    """Return what the family states for cards, with the code that runs the formats it can be exported to."""
+    usage = {name: format.usage for name, format in formats_for(architecture).items() if format.usage}
+    facts = dataclasses.asdict(architecture.card)
+    return Family(**facts | {"serving": facts["serving"] | usage})
 
 
 def _without_folders(form: dict[str, Any]) -> dict[str, Any]:
@@ -97,7 +116,7 @@ def _untouched(model: Model) -> CompressionReport:
     size = model.size_bytes
     return CompressionReport(
         recipe={"steps": []}, architecture=model.architecture.name, source=provenance(model), steps=[],
-        coverage=widest_coverage(()), size_bytes={"before": size, "after": size}, seconds=0.0, peak_memory_bytes=None,
+        coverage=widest_coverage(()), size_bytes=Sizes(before=size, after=size), seconds=0.0, peak_memory_bytes=None,
         versions=versions(),
     )  # fmt: skip
 
@@ -105,8 +124,10 @@ def _untouched(model: Model) -> CompressionReport:
 def _write(model: Model, format: str, directory: Path, host: Host) -> None:
     written = host.call("sottovoce_export", model.architecture, model=model, format=format, directory=directory)
     if written is None:
-        known = ", ".join(("native", *model.architecture.exports))
-        raise UsageError(f"no installed plugin writes {model.architecture.name} as {format!r}; formats: {known}")
+        names = ", ".join((NATIVE, *formats_for(model.architecture)))
+        raise UsageError(
+            f"no installed plugin writes {model.architecture.name} as {format!r}; formats for this model: {names}"
+        )
 
 
 def _prove(model: Model, directory: Path, host: Host) -> None:
@@ -118,8 +139,8 @@ def _prove(model: Model, directory: Path, host: Host) -> None:
     if stream is None:
         expected, found = probe(model), probe(again)
     else:
-        sample = stream.first[0] if stream.first else model.architecture.probe(model)
-        expected, found = stream.first[1] if stream.first else _streamed(model, sample), _streamed(again, sample)
+        sample, expected = model.first_output or _first_output(model, model.architecture.runner.probe(model))
+        found = _first_output(again, sample)[1]
     if expected.shape != found.shape or not torch.equal(expected, found):
         gap = "in shape" if expected.shape != found.shape else f"by up to {(expected - found).abs().max().item():.3g}"
         raise ReloadError(
@@ -127,12 +148,11 @@ def _prove(model: Model, directory: Path, host: Host) -> None:
         )
 
 
-def _streamed(model: Model, sample: Sample) -> Tensor:
-    """What a model gives for a sample, with one block in memory at a time."""
-    SequentialRunner(model, (), Calibration(samples=Samples((sample,)))).run_()
-    assert model.stream is not None
-    assert model.stream.first is not None
-    return model.stream.first[1]
+def _first_output(model: Model, sample: Sample) -> tuple[Sample, Tensor]:
+    """Run a streamed model on a sample, with one block in memory at a time."""
+    run = SequentialRunner(model, (), Calibration(samples=Samples((sample,)))).run()
+    assert run.first_output is not None
+    return run.first_output
 
 
 def probe(model: Model) -> Tensor:
@@ -140,7 +160,7 @@ def probe(model: Model) -> Tensor:
     import torch
 
     with torch.inference_mode():
-        return model.architecture.forward(model, model.architecture.probe(model))
+        return model.architecture.runner.forward(model, model.architecture.runner.probe(model))
 
 
 def export(
@@ -151,10 +171,11 @@ def export(
     overwrite: bool = False,
     host: Host | None = None,
 ) -> Path:
-    """Write a model in a format that another engine runs.
+    """Write a model in a format that another engine runs, and run what was written in that engine.
 
     Raises:
         UsageError: No plugin writes the format for this family, or the directory exists.
+        OutputError: The engine is not installed, or does not run what was written; nothing is written.
     """
     host, path = host or default_host(), Path(directory)
     with reserved(path, overwrite):
@@ -169,21 +190,22 @@ def export(
     return path
 
 
-def provenance(model: Model) -> dict[str, Any]:
-    """Where a model came from, for its report."""
+def provenance(model: Model) -> BaseModel:
+    """Return where a model came from, for its report."""
     if model.report is not None:
-        return dict(model.report.source)
+        return model.report.source
     repository = model.source.repository
-    return {
-        "name": repository.id if repository else Path(model.source.name).resolve().name,
-        "hub": repository.hub if repository else None,
-        "revision": repository.revision if repository else None,
-        **({"weights": model.source.weights} if model.source.weights else {}),
+    return BaseModel(
+        name=repository.id if repository else Path(model.source.name).resolve().name,
+        hub=repository.hub if repository else None,
+        revision=repository.revision if repository else None,
+        weights=model.source.weights,
         **describe_origin(model.source.directory),
-    }
+    )
 
 
-def widest_coverage(steps: Iterable[StepReport]) -> dict[str, Any]:
-    """The coverage of the step that changed the most."""
-    found = [step.coverage for step in steps if step.coverage is not None]
-    return max(found, key=lambda each: each.ratio, default=Coverage(parameters=0, compressed_parameters=0)).to_dict()
+def widest_coverage(steps: Iterable[StepReport]) -> Coverage:
+    """Return the coverage of the step that changed the most."""
+    coverages = [step.coverage for step in steps if step.coverage is not None]
+    nothing = Coverage(parameters=0, compressed_parameters=0)
+    return max(coverages, key=lambda coverage: coverage.ratio, default=nothing)

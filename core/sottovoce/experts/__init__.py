@@ -1,1 +1,1 @@
-"""Pruning and skipping of the experts of a mixture."""
+"""Mixtures of experts: fewer of them, or fewer that run."""

@@ -12,7 +12,7 @@ from sottovoce.architecture import matches
 from sottovoce.errors import PluginError, RecipeError
 from sottovoce.experts.removal import update_expert_count_
 from sottovoce.experts.selection import kept_count
-from sottovoce.recipe.step import PruneExperts
+from sottovoce.experts.step import PruneExperts
 from sottovoce.report import Kept
 from sottovoce.runtime.experts import Experts, experts_in
 

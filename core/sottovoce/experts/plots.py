@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from sottovoce.experts.saliency import Saliency
-    from sottovoce.recipe.step import SaliencyMetric
+    from sottovoce.experts.step import SaliencyMetric
 
 
 def saliency_curves(

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from sottovoce.experts.step import PruneExperts, SkipExperts
 from sottovoce.plugins.hookspecs import hookimpl
-from sottovoce.recipe.step import PruneExperts, SkipExperts, Step
+from sottovoce.recipe.step import Step
 
 if TYPE_CHECKING:
     from sottovoce.architecture import Architecture
+    from sottovoce.calibration.block_step import BlockStep
     from sottovoce.calibration.calibration import Calibration
-    from sottovoce.calibration.runner import BlockStep
     from sottovoce.model import Model
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
+from sottovoce.calibration.block_step import BlockStep
 from sottovoce.calibration.blocks import Block
 from sottovoce.calibration.routing import Routed
 from sottovoce.errors import CoverageError, RecipeError, SamplesError, SourceError
@@ -20,10 +21,10 @@ from sottovoce.experts.pruning_report import SALIENCY, layer_details, layer_fact
 from sottovoce.experts.removal import prune_experts_in_layer_
 from sottovoce.experts.saliency import Saliency, measure, read_saliency, write_saliency
 from sottovoce.experts.selection import Choice, choose_experts
+from sottovoce.experts.step import PruneExperts
 from sottovoce.experts.threshold import keep_by_usage
 from sottovoce.experts.tokens import TokenCollector
 from sottovoce.experts.usage import measure_usage
-from sottovoce.recipe.step import PruneExperts
 from sottovoce.report import Coverage, StepReport, Target
 from sottovoce.runtime.experts import Experts
 
@@ -35,8 +36,8 @@ if TYPE_CHECKING:
 _LAYERS = "layers"
 
 
-class PruneExpertsRunner:
-    """Runner of one pruning step, block by block (see :class:`~sottovoce.calibration.runner.BlockStep`)."""
+class PruneExpertsRunner(BlockStep):
+    """Runner of one pruning step, block by block."""
 
     def __init__(
         self, model: Model, architecture: Architecture, step: PruneExperts, calibration: Calibration | None = None
@@ -108,7 +109,7 @@ class PruneExpertsRunner:
                 pruned[name] = self._facts[name] = self._prune(block, self._layers[name])
         return {_LAYERS: pruned}
 
-    def restore_(self, block: str, facts: Mapping[str, Any]) -> None:
+    def restore_block(self, block: str, facts: Mapping[str, Any]) -> None:
         """Remove the experts that :meth:`process_block` removed, without reading their weights."""
         for name, pruned in facts[_LAYERS].items():
             self._facts[name] = dict(pruned)

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from sottovoce.calibration.routing import Routed
 from sottovoce.errors import NotFiniteError, OutputError, RecipeError, SourceError
-from sottovoce.recipe.step import SaliencyMetric
+from sottovoce.experts.step import SaliencyMetric
 from sottovoce.runtime.experts import Experts, assigned
 from sottovoce.system.atomic_write import write_atomically
 

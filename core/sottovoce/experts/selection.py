@@ -11,7 +11,7 @@ from torch import Tensor
 
 from sottovoce.errors import RecipeError
 from sottovoce.experts.saliency import Saliency
-from sottovoce.recipe.step import SaliencyMetric
+from sottovoce.experts.step import SaliencyMetric
 
 _OF_LARGEST = 0.1
 """Share of the largest activation so far that a super expert's activation exceeds, as in REAP's code."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from sottovoce.calibration.block_step import BlockStep
 from sottovoce.calibration.blocks import Block
 from sottovoce.calibration.routing import EVERY, routed
 from sottovoce.experts.layers import names_in_block
@@ -20,8 +21,8 @@ from sottovoce.runtime.experts import Experts
 if TYPE_CHECKING:
     from sottovoce.architecture import Architecture
     from sottovoce.calibration.routing import Routed
+    from sottovoce.experts.step import SkipExperts
     from sottovoce.model import Model
-    from sottovoce.recipe.step import SkipExperts
     from sottovoce.samples import Sample
 
 _LAYERS = "layers"
@@ -29,8 +30,8 @@ Counts = dict[str, tuple[int, int]]
 """By kind of token, the number of expert runs without skipping, and of those that are skipped."""
 
 
-class SkipExpertsRunner:
-    """Runner of one skipping step, block by block (see :class:`~sottovoce.calibration.runner.BlockStep`)."""
+class SkipExpertsRunner(BlockStep):
+    """Runner of one skipping step, block by block."""
 
     def __init__(self, model: Model, architecture: Architecture, step: SkipExperts) -> None:
         """Plan the work without changing the model.
@@ -70,7 +71,7 @@ class SkipExpertsRunner:
         self._facts |= layers
         return {_LAYERS: layers}
 
-    def restore_(self, block: str, facts: Mapping[str, Any]) -> None:
+    def restore_block(self, block: str, facts: Mapping[str, Any]) -> None:
         """Turn skipping on where :meth:`process_block` did."""
         for name, fact in facts[_LAYERS].items():
             self._facts[name] = dict(fact)
@@ -104,7 +105,7 @@ class SkipExpertsRunner:
 
     def _kinds_of(self, name: str) -> Any:
         """Return a function that names the kinds of a sample's tokens, which are the same in all layers of a part."""
-        modalities, part = self.architecture.modalities, self._layers[name].part
+        modalities, part = self.architecture.runner.modalities, self._layers[name].part
 
         def kinds(sample: Sample) -> Sequence[str]:
             if (part, sample.key) not in self._kinds and modalities is not None:

@@ -13,8 +13,8 @@ from sottovoce.runtime.experts import experts_in
 
 if TYPE_CHECKING:
     from sottovoce.architecture import Architecture
+    from sottovoce.experts.step import SkipExperts
     from sottovoce.model import Model
-    from sottovoce.recipe.step import SkipExperts
 
 
 def plan_skipping(

@@ -60,7 +60,7 @@ class TokenCollector:
         if not sample_threads:
             return None
         begin = time.perf_counter()
-        kinds = None if self._model.architecture.modalities is None else functools.partial(self._kinds_in, layer)
+        kinds = None if self._model.architecture.runner.modalities is None else functools.partial(self._kinds_in, layer)
         tokens = routed(block, layer.name, kinds, sample_threads)
         self.seconds += time.perf_counter() - begin
         return tokens if tokens is not None and len(tokens) else None
@@ -68,7 +68,7 @@ class TokenCollector:
     def _kinds_in(self, layer: ExpertLayer, sample: Sample) -> Sequence[str]:
         """Return the kinds of a sample's tokens, which are the same in all layers of a part."""
         key = layer.layout.part, sample.key
-        modalities = self._model.architecture.modalities
+        modalities = self._model.architecture.runner.modalities
         if key not in self._kinds and modalities is not None:
             self._kinds[key] = modalities(self._model, sample, layer.name)
         return self._kinds[key]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from sottovoce.calibration.block_step import BlockStep
 from sottovoce.calibration.routing import routed
 from sottovoce.calibration.runner import SequentialRunner
 from sottovoce.experts.layers import names_in_block
@@ -32,7 +33,7 @@ def measure_usage(model: Model, layers: Mapping[str, int], calibration: Calibrat
         By layer, the counts ``[experts]``; a layer that no sample reaches is missing.
     """
     counts = _Counts(layers)
-    SequentialRunner(model, (counts,), replace(calibration, directory=None, float_backup=None)).run_()
+    SequentialRunner(model, (counts,), replace(calibration, directory=None, float_backup=None)).run()
     return counts.counts
 
 
@@ -41,11 +42,11 @@ def used_experts(counts: Tensor, threshold: float) -> int:
     return int((counts >= threshold * counts.double().mean()).sum())
 
 
-class _Counts:
-    """Step that counts in the blocks (see :class:`~sottovoce.calibration.runner.BlockStep`) and changes nothing."""
+class _Counts(BlockStep):
+    """Step that counts in the blocks and changes nothing."""
 
     name = "count the use of experts in"
-    observes = True
+    only_observes = True
 
     def __init__(self, layers: Mapping[str, int]) -> None:
         self._experts = dict(layers)
@@ -64,7 +65,7 @@ class _Counts:
                 self.counts[name] = torch.bincount(tokens.index.flatten().cpu(), minlength=self._experts[name])
         return {}
 
-    def restore_(self, block: str, facts: Mapping[str, Any]) -> None:
+    def restore_block(self, block: str, facts: Mapping[str, Any]) -> None:
         """Restore nothing: nothing was changed."""
 
     def on_end(self) -> StepReport:

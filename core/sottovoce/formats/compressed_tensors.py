@@ -31,12 +31,12 @@ Nothing else is matched: an expression that somebody else wrote can take years.
 """
 
 
-def describe(module: nn.Module, served_as: Mapping[str, str] | None = None) -> dict[str, Any] | None:
+def describe(module: nn.Module, vllm_names: Mapping[str, str] | None = None) -> dict[str, Any] | None:
     """The ``quantization_config`` of a module, or ``None`` when no layer is quantized.
 
     Args:
         module: The model.
-        served_as: Other names that vLLM has for parts of it (see ``Architecture.served_as``).
+        vllm_names: Other names that vLLM has for parts of it (see ``Layers.vllm_names``).
     """
     found: dict[tuple[Scheme, str], list[str]] = {}
     for name, scheme, format in quantized_layers(module):
@@ -46,7 +46,7 @@ def describe(module: nn.Module, served_as: Mapping[str, str] | None = None) -> d
     every = [name for name, _ in module.named_modules()]
     groups = {
         f"group_{number}": {
-            "targets": _with_patterns(names, every, served_as or {}),
+            "targets": _with_patterns(names, every, vllm_names or {}),
             "format": format,
             "weights": scheme.weights(),
         }
@@ -135,19 +135,19 @@ def _is_foreign(name: Any) -> bool:
     return own is None or not (own["other"] or _EXPERT_NUMBER in name)
 
 
-def _with_patterns(names: list[str], every: list[str], served_as: Mapping[str, str]) -> list[str]:
+def _with_patterns(names: list[str], every: list[str], vllm_names: Mapping[str, str]) -> list[str]:
     """The names, with patterns for the layers of experts and of parts with two names where these mean none beside."""
     wanted = set(names)
     made: dict[str, None] = {}
     experts = [name for name in names if EXPERT.search(name)]
-    twice_named = [name for name in names if _under(name, served_as)]
+    twice_named = [name for name in names if _under(name, vllm_names)]
     for pattern, meant in ((_any_layer, experts + twice_named), (_any_expert, experts), (re.escape, twice_named)):
         templates = dict.fromkeys(pattern(name) for name in meant if name in wanted)
         for template in templates:
             matcher = re.compile(template)
             met = {name for name in every if matcher.fullmatch(name)}
             if met <= wanted:
-                made[f"re:{_by_both_names(template, served_as)}"] = None
+                made[f"re:{_by_both_names(template, vllm_names)}"] = None
                 wanted -= met
     return [*(name for name in names if name in wanted), *made]
 
@@ -156,8 +156,8 @@ def _under(name: str, prefixes: Iterable[str]) -> bool:
     return any(name.startswith(f"{prefix}.") for prefix in prefixes)
 
 
-def _by_both_names(template: str, served_as: Mapping[str, str]) -> str:
-    for prefix, other in served_as.items():
+def _by_both_names(template: str, vllm_names: Mapping[str, str]) -> str:
+    for prefix, other in vllm_names.items():
         own = re.escape(prefix)
         if template.startswith(rf"{own}\."):
             return f"({own}|{re.escape(other)}){template.removeprefix(own)}"

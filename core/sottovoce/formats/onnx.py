@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sottovoce.errors import OutputError
+from sottovoce.errors import OutputError, reason
 from sottovoce.system import telemetry
 from sottovoce.system.process_state import ignored_warnings
 
@@ -116,6 +116,41 @@ def write_metadata(path: Path, metadata: Mapping[str, str]) -> None:
     for key, value in {**known, **metadata}.items():
         model.metadata_props.add(key=key, value=value)
     path.write_bytes(model.SerializeToString())
+
+
+class OnnxSession:
+    """ONNX file as onnxruntime runs it on the CPU."""
+
+    def __init__(self, path: Path) -> None:
+        """Load a file.
+
+        Raises:
+            OutputError: onnxruntime is not installed, or does not read the file.
+        """
+        runtime = _require("onnxruntime")
+        self.path = path
+        try:
+            self._session = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+        except Exception as error:
+            # Its exceptions have no common base, and no public names.
+            raise OutputError(f"{path.name}: onnxruntime does not read what was written ({reason(error)})") from error
+
+    @property
+    def inputs(self) -> dict[str, list[Any]]:
+        """Shapes of the inputs by name; an axis of any length is a name."""
+        return {argument.name: argument.shape for argument in self._session.get_inputs()}
+
+    def run(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """Run the graph on NumPy arrays, and return its outputs by name.
+
+        Raises:
+            OutputError: onnxruntime cannot run the graph.
+        """
+        names = [argument.name for argument in self._session.get_outputs()]
+        try:
+            return dict(zip(names, self._session.run(names, dict(inputs)), strict=True))
+        except Exception as error:
+            raise OutputError(f"{self.path.name}: onnxruntime does not run it ({reason(error)})") from error
 
 
 def _resolve_aliases(path: Path) -> None:

@@ -5,11 +5,25 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from sottovoce.metrics.kinds import MetricKind
 from sottovoce.plugins.hookspecs import hookimpl
 from sottovoce.report import Metric
+from sottovoce.text.translations import Text
 
 if TYPE_CHECKING:
     from sottovoce.samples import Run
+
+TOKEN_AGREEMENT = MetricKind(
+    name="token_agreement",
+    unit="%",
+    kind="against_baseline",
+    better="higher",
+    label=Text(en="token agreement with the base model", zh="与基座模型的 token 一致率"),
+    description=Text(
+        en="100 minus the edit distance between the tokens of both models, as a share of the longer sequence.",
+        zh="100 减去两个模型 token 序列的编辑距离占较长序列的百分比。",
+    ),
+)
 
 
 @hookimpl
@@ -34,4 +48,4 @@ def token_agreement(run: Run, baseline: Run) -> Metric:
         identical += mine.tokens == theirs.tokens
     value = 100 * (1 - distance / total) if total else None
     details = {"identical": identical, "utterances": len(run.predictions)}
-    return Metric(name="token_agreement", value=value, unit="%", details=details)
+    return TOKEN_AGREEMENT.measured(value, details=details)

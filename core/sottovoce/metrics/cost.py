@@ -3,15 +3,80 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from sottovoce.metrics.kinds import MetricKind
 from sottovoce.plugins.hookspecs import hookimpl
 from sottovoce.report import Metric
+from sottovoce.text.translations import Text
 
 if TYPE_CHECKING:
     from sottovoce.model import Model
     from sottovoce.samples import Run
+
+SIZE = MetricKind(
+    name="size_bytes",
+    unit="bytes",
+    kind="cost",
+    better="lower",
+    label=Text(en="size of the weights", zh="权重大小"),
+    description=Text(en="Bytes of all parameters and buffers.", zh="全部参数和缓冲区的字节数。"),
+    always_shown=True,
+)
+LATENCY = MetricKind(
+    name="latency_ms",
+    unit="ms",
+    kind="cost",
+    better="lower",
+    label=Text(en="median latency", zh="延迟中位数"),
+    description=Text(en="Time for one sample, the median of all.", zh="处理单条样本所需时间的中位数。"),
+    always_shown=True,
+    timed=True,
+)
+RTF = MetricKind(
+    name="rtf",
+    kind="cost",
+    better="lower",
+    label=Text(en="real-time factor (RTF)", zh="实时率（RTF）"),
+    description=Text(
+        en="Seconds of computation for one second of audio, over all samples.",
+        zh="处理全部样本时，每秒音频所需的计算秒数。",
+    ),
+    timed=True,
+)
+PEAK_MEMORY = MetricKind(
+    name="peak_memory_bytes",
+    unit="bytes",
+    kind="cost",
+    better="lower",
+    label=Text(en="peak memory", zh="峰值内存"),
+    description=Text(
+        en="Largest resident memory of the process that loads and runs the model.",
+        zh="加载并运行模型的进程所占用的最大常驻内存。",
+    ),
+    always_shown=True,
+)
+PEAK_GPU_MEMORY = MetricKind(
+    name="peak_gpu_memory_bytes",
+    unit="bytes",
+    kind="cost",
+    better="lower",
+    label=Text(en="peak GPU memory", zh="GPU 峰值内存"),
+    description=Text(
+        en="Most memory that PyTorch took on all GPUs together.", zh="PyTorch 在全部 GPU 上占用的最大显存之和。"
+    ),
+)
+EXPERT_RUNS = MetricKind(
+    name="expert_runs",
+    unit="a token",
+    kind="cost",
+    better="lower",
+    label=Text(en="experts that run", zh="实际运行的专家数"),
+    description=Text(
+        en="Experts that run for a token in each layer, on average.", zh="每层中每个 token 平均运行的专家数。"
+    ),
+)
 
 
 @hookimpl(trylast=True)
@@ -20,15 +85,24 @@ def sottovoce_evaluate(model: Model, run: Run) -> Iterable[Metric]:
 
     Of a mixture also the experts that ran for a token, in the mean of its layers.
     """
-    yield Metric(name="size_bytes", value=model.size_bytes, unit="bytes")
-    yield Metric(name="latency_ms", value=1000 * statistics.median(run.seconds), unit="ms")
-    heard = [(spent, audio) for spent, audio in zip(run.seconds, run.audio_seconds, strict=True) if audio]
-    if heard:
-        spent, audio = (sum(each) for each in zip(*heard, strict=True))
-        yield Metric(name="rtf", value=spent / audio, unit="")
+    yield SIZE.measured(model.size_bytes)
+    yield LATENCY.measured(latency(run.seconds))
+    with_audio = [seconds for seconds, audio in zip(run.seconds, run.audio_seconds, strict=True) if audio]
+    if with_audio:
+        yield RTF.measured(real_time_factor(with_audio, sum(run.audio_seconds)))
     if run.peak_memory_bytes is not None:
-        yield Metric(name="peak_memory_bytes", value=run.peak_memory_bytes, unit="bytes")
+        yield PEAK_MEMORY.measured(run.peak_memory_bytes)
     if run.peak_gpu_memory_bytes is not None:
-        yield Metric(name="peak_gpu_memory_bytes", value=run.peak_gpu_memory_bytes, unit="bytes")
+        yield PEAK_GPU_MEMORY.measured(run.peak_gpu_memory_bytes)
     if run.expert_runs is not None:
-        yield Metric(name="expert_runs", value=run.expert_runs, unit="a token")
+        yield EXPERT_RUNS.measured(run.expert_runs)
+
+
+def latency(seconds: Sequence[float]) -> float:
+    """Return the median in milliseconds of the samples' seconds."""
+    return 1000 * statistics.median(seconds)
+
+
+def real_time_factor(seconds: Sequence[float], audio_seconds: float) -> float:
+    """Return the seconds of computation for one second of audio."""
+    return sum(seconds) / audio_seconds

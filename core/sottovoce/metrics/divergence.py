@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from sottovoce.metrics.kinds import MetricKind
 from sottovoce.plugins.hookspecs import hookimpl
 from sottovoce.report import Metric
+from sottovoce.text.translations import Text
 
 if TYPE_CHECKING:
     import numpy as np
@@ -15,6 +17,18 @@ if TYPE_CHECKING:
 
     from sottovoce.samples import Run
 
+DIVERGENCE = MetricKind(
+    name="divergence",
+    unit="nats",
+    kind="against_baseline",
+    better="lower",
+    label=Text(en="KL divergence from the base model", zh="与基座模型的 KL 散度"),
+    description=Text(
+        en="Mean over all positions of KL(base model || model) of the next token's distribution.",
+        zh="各位置上下一个 token 分布的 KL(基座模型 || 本模型) 的平均值。",
+    ),
+    headline=50,
+)
 POSITIONS = 64
 """Positions of one sample that are kept at most, the first ones."""
 NUMBERS = 2**21
@@ -70,9 +84,7 @@ def divergence(pairs: Iterable[tuple[NDArray[np.float16], NDArray[np.float16]]])
     broken = int((~np.isfinite(found)).sum())
     value = float(found.mean()) if len(found) and not broken else None
     details = {"positions": len(found), "largest": None if value is None else round(float(found.max()), 6)}
-    return Metric(
-        name="divergence", value=value, unit="nats", details=details | ({"not_finite": broken} if broken else {})
-    )
+    return DIVERGENCE.measured(value, details=details | ({"not_finite": broken} if broken else {}))
 
 
 def _kl(before: NDArray[np.float16], after: NDArray[np.float16]) -> NDArray[np.float64]:

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 
 from sottovoce.data.languages import UNSPACED, language_code
 from sottovoce.errors import SamplesError
+from sottovoce.metrics.kinds import MetricKind
 from sottovoce.metrics.normalization import normalize
 from sottovoce.plugins.hookspecs import hookimpl
 from sottovoce.report import Metric
+from sottovoce.text.translations import Text
 
 if TYPE_CHECKING:
     import jiwer
@@ -19,6 +21,29 @@ if TYPE_CHECKING:
     from sottovoce.samples import Run, Samples
 
 TASK = "transcription"
+CER = MetricKind(
+    name="cer",
+    unit="%",
+    better="lower",
+    label=Text(en="character error rate (CER)", zh="字错误率（CER）"),
+    description=Text(
+        en="Wrong, missing and added characters over those of the reference, after normalization.",
+        zh="规范化之后，替换、删除和插入的字符数占参考文本字符数的百分比。",
+    ),
+    headline=20,
+    headline_languages=("zh", "yue", "ja", "ko", "th"),
+)
+WER = MetricKind(
+    name="wer",
+    unit="%",
+    better="lower",
+    label=Text(en="word error rate (WER)", zh="词错误率（WER）"),
+    description=Text(
+        en="Wrong, missing and added words over those of the reference, after normalization.",
+        zh="规范化之后，替换、删除和插入的词数占参考文本词数的百分比。",
+    ),
+    headline=10,
+)
 
 _CJK = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\u3040-\u30ff"
 
@@ -60,10 +85,10 @@ def error_rates(references: Sequence[str], hypotheses: Sequence[str | None], lan
     said = [normalize(text or "", language) for text, language in zip(hypotheses, languages, strict=True)]
     silent = sum(not text for text in said)
     characters = jiwer.process_characters([_unspaced(text) for text in true], [_unspaced(text) for text in said])
-    metrics = [_metric("cer", characters, silent)]
+    metrics = [_metric(CER, characters, silent)]
     if not {language_code(language) for language in languages} <= UNSPACED:
         words = jiwer.process_words([_words(text) for text in true], [_words(text) for text in said])
-        metrics.append(_metric("wer", words, silent))
+        metrics.append(_metric(WER, words, silent))
     return metrics
 
 
@@ -76,13 +101,11 @@ def _words(text: str) -> str:
     return " ".join(re.sub(rf"([{_CJK}])", r" \1 ", text).split())
 
 
-def _metric(name: str, counts: jiwer.CharacterOutput | jiwer.WordOutput, silent: int) -> Metric:
+def _metric(kind: MetricKind, counts: jiwer.CharacterOutput | jiwer.WordOutput, silent: int) -> Metric:
     errors = counts.substitutions + counts.deletions + counts.insertions
     total = counts.hits + counts.substitutions + counts.deletions
-    return Metric(
-        name=name,
-        value=100 * errors / total if total else None,
-        unit="%",
+    return kind.measured(
+        100 * errors / total if total else None,
         details={
             "substitutions": counts.substitutions,
             "deletions": counts.deletions,

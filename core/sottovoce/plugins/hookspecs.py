@@ -1,4 +1,4 @@
-"""The contract between the host and its plugins: five hooks.
+"""The contract between the host and its plugins: six hooks.
 
 A plugin is any object with these functions, marked ``@sottovoce.hookimpl`` and named in the entry-point group
 ``sottovoce``. A verb (load, compress, export, evaluate) on a model is called on the plugin that owns the model's
@@ -15,11 +15,13 @@ from typing import TYPE_CHECKING
 import pluggy
 
 if TYPE_CHECKING:
+    from click import Command
+
     from sottovoce.architecture import Architecture
+    from sottovoce.calibration.block_step import BlockStep
     from sottovoce.calibration.calibration import Calibration
-    from sottovoce.calibration.runner import BlockStep
     from sottovoce.model import LoadOptions, Model, Source
-    from sottovoce.recipe.recipe import Step
+    from sottovoce.recipe.step import Step
     from sottovoce.report import Metric, StepReport
     from sottovoce.samples import Run, Samples
 
@@ -46,11 +48,8 @@ def sottovoce_architectures() -> Iterable[Architecture]:
                 Architecture(
                     name="my-asr",
                     matches=("MyASRForCTC",),
-                    targets=("Linear",),
-                    ignore={"head": "output layer"},
-                    forward=forward,
-                    predict=predict,
-                    probe=probe,
+                    layers=Layers(targets=("Linear",), ignore={"head": "output layer"}),
+                    runner=Runner(forward=forward, predict=predict, probe=probe),
                 )
             ]
         ```
@@ -91,7 +90,7 @@ def sottovoce_compress(
 ) -> StepReport | BlockStep | None:
     """Apply one step of a recipe to ``model.module`` in place. The first answer that is not ``None`` counts.
 
-    A step whose class says ``by_block = True`` is answered by a :class:`~sottovoce.calibration.runner.BlockStep`
+    A step whose class says ``by_block = True`` is answered by a :class:`~sottovoce.calibration.block_step.BlockStep`
     instead, which core then leads through the blocks: with the steps beside it, on the samples, within the memory
     limit, and through models that are larger than memory.
 
@@ -127,7 +126,9 @@ def sottovoce_compress(
 def sottovoce_export(model: Model, architecture: Architecture, format: str, directory: Path) -> Path | None:
     """Write the model in ``format``. The first answer that is not ``None`` counts.
 
-    The format ``native`` is the one that the model's own library loads; ``sottovoce.save`` asks for it.
+    The format ``native`` is the one that the model's own library loads; ``sottovoce.save`` asks for it. Other formats
+    are best declared as a :class:`~sottovoce.formats.Format`, which core's own implementation of this hook writes and
+    checks: those are listed by ``sottovoce export --help`` and in errors.
 
     Args:
         model: The model.
@@ -173,5 +174,33 @@ def sottovoce_evaluate(
         def sottovoce_evaluate(samples, run):
             silent = sum(not prediction.text for prediction in run.predictions)
             return [Metric(name="silent", value=silent / len(samples), unit="share")]
+        ```
+    """
+
+
+@hookspec
+def sottovoce_commands() -> Iterable[Command]:
+    r"""Return commands of the plugin's own for ``sottovoce``. All answers are collected.
+
+    A command whose name core or another plugin uses is an error that names both. The function must not import torch or
+    a model library: it runs on every ``sottovoce --help``. The command itself may, when it is called. With
+    ``sottovoce.cli.output.verb`` it takes ``--json``, ``--quiet`` and ``--debug`` as all of core's do, and is given an
+    ``Output``; ``sottovoce.cli.options`` has the options that they share.
+
+    Returns:
+        The commands, in any order.
+
+    Example:
+        ```python
+        @sottovoce.hookimpl
+        def sottovoce_commands():
+            @click.command(help="Print the names of MODEL's layers.")
+            @click.argument("model")
+            @verb
+            def layers(out, model):
+                module = sottovoce.load(model).module
+                out.text("\n".join(name for name, _ in module.named_modules()))
+
+            return [layers]
         ```
     """

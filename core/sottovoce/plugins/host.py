@@ -6,32 +6,37 @@ import functools
 import importlib
 import os
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from importlib import metadata
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import pluggy
 
+from sottovoce.architecture import Architecture
 from sottovoce.errors import PluginError, RecipeError, UnknownModelError
 from sottovoce.plugins import hookspecs, published
-from sottovoce.recipe.recipe import EXPERT_PRESETS, PRESETS, Recipe
+from sottovoce.recipe.presets import EXPERT_PRESETS, PRESETS
+from sottovoce.recipe.recipe import Recipe
 
 if TYPE_CHECKING:
-    from sottovoce.architecture import Architecture
+    from click import Command
+
+Answer = TypeVar("Answer")
 
 GROUP = "sottovoce"
 ALLOW_VARIABLE = "SOTTOVOCE_PLUGINS"
 BUILTIN = (
     "sottovoce.quantization.plugin",
     "sottovoce.experts.plugin",
+    "sottovoce.formats.plugin",
     "sottovoce.formats.transformers.loader",
+    "sottovoce.formats.transformers.writer",
     "sottovoce.metrics.cost",
     "sottovoce.metrics.agreement",
     "sottovoce.metrics.accuracy",
     "sottovoce.metrics.divergence",
     "sottovoce.metrics.error_rate",
-    "sottovoce.metrics.alignment",
 )
 """Core's own algorithms, libraries and metrics: plugins like any other, registered first; the last answers first."""
 
@@ -63,6 +68,7 @@ class Host:
         self._manager.add_hookspecs(hookspecs)
         self.plugins: list[Plugin] = []
         self._known: dict[str, tuple[Architecture, str]] | None = None
+        self._commands: dict[str, tuple[Command, str]] | None = None
         for module in BUILTIN:
             self._manager.register(importlib.import_module(module), name=module)
         for entry in _entry_points(_allowed() if allow is None else frozenset(allow)):
@@ -82,7 +88,7 @@ class Host:
             if self._manager.has_plugin(name):
                 self._manager.unregister(name=name)
             raise PluginError(f"plugin {name!r} does not fit the hooks: {_line(error)}") from error
-        self._known = None
+        self._known = self._commands = None
 
     def _load(self, entry: metadata.EntryPoint) -> None:
         distribution = entry.dist.name if entry.dist else entry.name
@@ -118,7 +124,7 @@ class Host:
         found: dict[str, tuple[Architecture, str]] = {}
         owners: dict[str, str] = {}
         for call in self._manager.hook.sottovoce_architectures.get_hookimpls():
-            for architecture in self._described(call):
+            for architecture in self._answers(call, Architecture):
                 for claim in (f"name {architecture.name!r}", *(f"class {name!r}" for name in architecture.matches)):
                     if claim in owners:
                         raise PluginError(f"the {claim} is claimed by {owners[claim]} and {call.plugin_name}")
@@ -126,9 +132,13 @@ class Host:
                 found[architecture.name] = (architecture, str(call.plugin_name))
         return found
 
-    def _described(self, call: pluggy.HookImpl) -> list[Architecture]:
+    def _answers(self, call: pluggy.HookImpl, kind: type[Answer]) -> list[Answer]:
+        """Return what an implementation gives. Of a plugin whose implementation fails, that is nothing."""
         try:
-            return list(cast(Iterable[Any], call.function()))
+            answers = list(cast(Iterable[Any], call.function()))
+            if other := [answer for answer in answers if not isinstance(answer, kind)]:
+                raise TypeError(f"{call.function.__name__} gave {other[0]!r}, which is no {kind.__name__}")
+            return answers
         except Exception as error:
             problem = f"{type(error).__name__}: {_line(error)}"
             self.plugins = [
@@ -136,6 +146,33 @@ class Host:
             ]
             warnings.warn(f"plugin {call.plugin_name} is skipped: {problem}", PluginWarning, stacklevel=2)
             return []
+
+    def commands(self, verbs: Collection[str] = ()) -> Mapping[str, Command]:
+        """Return the plugins' commands by name.
+
+        Args:
+            verbs: Names that core's own commands have.
+
+        Raises:
+            PluginError: A name is taken; names both owners.
+        """
+        if self._commands is None:
+            self._commands = self._collect_commands()
+        for name in sorted(self._commands.keys() & set(verbs)):
+            raise PluginError(f"the command {name!r} of {self._commands[name][1]} is a command of sottovoce itself")
+        return {name: command for name, (command, _) in self._commands.items()}
+
+    def _collect_commands(self) -> dict[str, tuple[Command, str]]:
+        from click import Command
+
+        commands: dict[str, tuple[Command, str]] = {}
+        for call in self._manager.hook.sottovoce_commands.get_hookimpls():
+            for command in self._answers(call, Command):
+                name, plugin = command.name or "", str(call.plugin_name)
+                if name in commands:
+                    raise PluginError(f"the command {name!r} is claimed by {commands[name][1]} and {plugin}")
+                commands[name] = (command, plugin)
+        return commands
 
     def owner_of(self, class_name: str) -> Architecture:
         """The family of a model class.

@@ -27,6 +27,11 @@ def classes() -> dict[str, list[str]]:
     return {name: list(plugin["classes"]) for name, plugin in _plugins().items()}
 
 
+def plugin_of(command: str) -> str | None:
+    """Return the distribution that brings a command; ``None`` if no plugin of the project does."""
+    return next((name for name, plugin in _plugins().items() if command in plugin.get("commands", ())), None)
+
+
 def installable(packages: Iterable[str]) -> list[str]:
     """Return what ``pip install`` takes in a clone: paths for the project's own distributions, others as they are.
 

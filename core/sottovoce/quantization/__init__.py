@@ -1,1 +1,1 @@
-"""Quantization: round weights to few bits, with or without calibration samples."""
+"""Quantization of weights and activations."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from sottovoce.recipe.recipe import StaticRange
+from sottovoce.quantization.step import StaticRange
 from sottovoce.runtime.backends.int8_engine import InputRange
 
 _STEPS = 255

@@ -1,20 +1,19 @@
-"""Rounding a linear layer by what it is given, in place."""
+"""Quantization of a linear layer with the statistics of its inputs, in place."""
 
 from __future__ import annotations
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from sottovoce.calibration.input_statistics import InputStatistics
 from sottovoce.errors import NotFiniteError
 from sottovoce.quantization.activation_range import choose_range
-from sottovoce.quantization.data_free import Quantized, quantize_weight, stored_bits
+from sottovoce.quantization.data_free import LayerResult, stored_bits
 from sottovoce.quantization.error import output_error, output_power, signal_to_noise_db
-from sottovoce.quantization.methods.gptq import gptq
-from sottovoce.recipe.recipe import Quantize
+from sottovoce.quantization.step import Quantize
 from sottovoce.recipe.scheme import Scheme
 from sottovoce.runtime.layers import from_quantized, replace_
-from sottovoce.runtime.qparams import compute_qparams
+from sottovoce.runtime.qparams import QuantizationParams, compute_qparams
 from sottovoce.system.machine import release_pages
 
 
@@ -25,55 +24,58 @@ def quantize_layer_calibrated_(
     step: Quantize,
     statistics: InputStatistics,
     unscaled_error: float | None = None,
-) -> tuple[Quantized, list[str]]:
+) -> tuple[LayerResult, list[str]]:
     """Replace a linear layer by a quantized one.
 
     Args:
         module: The model.
-        name: The layer.
-        scheme: What it becomes.
-        step: How it is rounded.
-        statistics: What it is given.
-        unscaled_error: The output error that rounding it to nearest had before it was scaled.
+        name: The layer's name.
+        scheme: Bits, group size and kind of activations.
+        step: The recipe's step.
+        statistics: Statistics of the layer's inputs.
+        unscaled_error: The output error that rounding to nearest had before the layer was scaled.
 
     Returns:
-        What became of it, and notes.
+        The measurements, and notes.
 
     Raises:
         NotFiniteError: The second moments of its inputs cannot be inverted.
     """
     layer, notes = module.get_submodule(name), []
     assert isinstance(layer, nn.Linear)
-    weight, hessian = layer.weight.detach(), statistics.hessian
-    steps, qparams = quantize_weight(weight, scheme, step)
-    rounded_steps = steps
+    weight, hessian, method = layer.weight.detach(), statistics.hessian, step.options
+    search = step.weight_range == "mse"
+    qparams = method.compute_qparams(weight, scheme, search=search)
     power = output_power(weight, hessian)
-    error = output_error(weight, qparams.values(steps), hessian, power)
-    rounded_error = error
-    if step.method in ("squant", "hqq") and scheme.type == "int":
-        # These choose other values than the nearest ones; reports compare with the nearest.
-        plain = compute_qparams(weight, scheme, search=step.weight_range == "mse")
-        rounded_error = output_error(weight, plain.values(plain.round(weight)), hessian, power)
-    if step.gptq is not None and scheme.type == "int":
+
+    def error_of(values: Tensor, params: QuantizationParams) -> float:
+        return output_error(weight, params.dequantize(values), hessian, power)
+
+    # Reports compare with rounding to nearest, whatever the method.
+    plain = compute_qparams(weight, scheme, search=search) if method.chooses_qparams else qparams
+    nearest = plain.quantize(weight)
+    error = nearest_error = error_of(nearest, plain)
+    qweight = nearest
+    if not method.rounds_to_nearest or method.chooses_qparams:
         try:
-            steps = gptq(weight, hessian, qparams, step.gptq)
+            qweight = method.quantize(weight, qparams, hessian)
         except ArithmeticError as problem:
             raise NotFiniteError(f"{name}: {problem}") from None
-        error = output_error(weight, qparams.values(steps), hessian, power)
-        if error > rounded_error:
+        error = error_of(qweight, qparams)
+        if method.needs_samples and error > nearest_error:
             notes.append(f"{name}: rounding to nearest has the smaller output error, and was kept")
-            steps, error = rounded_steps, rounded_error
-    snr = signal_to_noise_db(weight, lambda part: qparams.rows(part).values(steps[part]))
+            qweight, qparams, error = nearest, plain, nearest_error
+    snr = signal_to_noise_db(weight, lambda part: qparams.rows(part).dequantize(qweight[part]))
     inputs = choose_range(statistics.values, step.input_range) if step.input_range else None
-    made = from_quantized(layer, steps, qparams, inputs)
-    replace_(module, name, made)
-    found = Quantized(
-        bits=stored_bits(made),
+    quantized = from_quantized(layer, qweight, qparams, inputs)
+    replace_(module, name, quantized)
+    result = LayerResult(
+        bits=stored_bits(quantized),
         snr_db=None if snr is None else round(snr, 2),
         output_error=float(f"{error:.4g}"),
-        rounded_output_error=float(f"{rounded_error if unscaled_error is None else unscaled_error:.4g}"),
+        rounded_output_error=float(f"{nearest_error if unscaled_error is None else unscaled_error:.4g}"),
     )
-    return found, notes
+    return result, notes
 
 
 def check_finite(name: str, layer: nn.Module) -> None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from sottovoce.runtime.backends.onednn import matmul_transposed
-from sottovoce.runtime.qparams import in_cache
+from sottovoce.runtime.qparams import row_chunks
 
 
 def signal_to_noise_db(weight: Tensor, values: Callable[[slice], Tensor]) -> float | None:
@@ -20,7 +20,7 @@ def signal_to_noise_db(weight: Tensor, values: Callable[[slice], Tensor]) -> flo
         values: Gives what some of its rows became.
     """
     signal = noise = 0.0
-    for part in in_cache(weight):
+    for part in row_chunks(weight):
         exact = weight[part].float()
         signal, noise = signal + squares(exact), noise + squares(values(part) - exact)
     return 10 * math.log10(signal / noise) if noise > 0 and signal > 0 else None

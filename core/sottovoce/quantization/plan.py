@@ -13,15 +13,15 @@ from sottovoce.formats.stock_transformers import EXPERT
 from sottovoce.quantization.calibrated import check_finite
 from sottovoce.quantization.quantize import QuantizeRunner
 from sottovoce.quantization.smooth import has_pairs
-from sottovoce.recipe.recipe import Override, Quantize
+from sottovoce.quantization.step import Override, Quantize
 from sottovoce.recipe.scheme import Scheme
 from sottovoce.runtime.experts import experts_in
 
 if TYPE_CHECKING:
     from torch import nn
 
+    from sottovoce.calibration.block_step import BlockStep
     from sottovoce.calibration.calibration import Calibration
-    from sottovoce.calibration.runner import BlockStep
     from sottovoce.model import Model
 
 logger = logging.getLogger(__name__)
@@ -107,23 +107,23 @@ def _scheme(name: str, layer: nn.Module, architecture: Architecture, step: Quant
         return Scheme(bits=8)
     kind, width = type(layer).__name__, int(layer.in_features)  # type: ignore[arg-type]
     override, group_size = _override(name, layer, step), _group_size(name, layer, step)
-    float_inputs = any(matches(name, kind, pattern) for pattern in architecture.float_inputs)
+    weight_only = any(matches(name, kind, pattern) for pattern in architecture.layers.weight_only)
     bits = step.bits if override is None else override.bits
     if bits == 4 and group_size in (None, "auto"):
         group_size = _dividing(alike | {width}) or _dividing({width})
         bits = 4 if group_size else 8
     elif group_size == "auto":
         group_size = None
-    elif group_size is None and override is None and float_inputs and _may_have_groups(name, step):
+    elif group_size is None and override is None and weight_only and _may_have_groups(name, step):
         group_size = next((size for size in _AUTOMATIC[:2] if width % size == 0), None)
-    rounds_inputs = bits == 8 and not float_inputs
+    rounds_inputs = bits == 8 and not weight_only
     return Scheme(
         bits=bits,
         type=step.type,
         group_size=int(group_size) if group_size else None,
         symmetric=step.symmetric,
         activations=step.activations if rounds_inputs else "none",
-        strategy=architecture.activation_strategy if step.activations == "dynamic" else "tensor",
+        strategy=architecture.layers.activation_strategy if step.activations == "dynamic" else "tensor",
     )
 
 
@@ -162,7 +162,7 @@ def _notes(
         if schemes[name].bits == 4 and size is not None and size not in _SERVED:
             small.setdefault(size, []).append(name)
     for size, names in small.items():
-        served = f"; vLLM's kernels take {_listed(_SERVED)}" if architecture.served_as else ""
+        served = f"; vLLM's kernels take {_listed(_SERVED)}" if architecture.layers.vllm_names else ""
         yield f"{_some(names)}: groups of {size}, the largest that divides the inputs of all that must be alike{served}"
 
 
@@ -190,17 +190,17 @@ def _check_method(
             f"{step.method} is for linear layers, and the {len(schemes)} layers of this step are tables; "
             "set the method to round_to_nearest"
         )
-    if step.method == "awq" and not has_pairs(
+    if step.options.scales_inputs and not has_pairs(
         model.module, architecture, lambda pair: any(name in schemes for name in pair.layers)
     ):
         raise CoverageError(
-            f"{architecture.name} states no modules that awq can scale for these layers, so it would change nothing; "
-            "use gptq, or set the method to round_to_nearest"
+            f"{architecture.name} states no modules that {step.method} can scale for these layers, so it "
+            "would change nothing; use gptq, or set the method to round_to_nearest"
         )
 
 
 def _check_promise(selection: Selection, architecture: Architecture, step: Quantize) -> None:
-    default = architecture.min_coverage if step.targets is None and not step.ignore else 0.0
+    default = architecture.layers.min_coverage if step.targets is None and not step.ignore else 0.0
     promised = default if step.min_coverage is None else step.min_coverage
     if not selection.layers or selection.coverage.ratio < promised:
         raise CoverageError(

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sottovoce.plugins.hookspecs import hookimpl
-from sottovoce.recipe.step import Quantize, Smooth, Step
+from sottovoce.quantization.step import Quantize, Smooth
+from sottovoce.recipe.step import Step
 
 if TYPE_CHECKING:
     from sottovoce.architecture import Architecture
+    from sottovoce.calibration.block_step import BlockStep
     from sottovoce.calibration.calibration import Calibration
-    from sottovoce.calibration.runner import BlockStep
     from sottovoce.model import Model
 
 

@@ -1,4 +1,4 @@
-"""Quantization block by block: with samples, what a layer is given decides how it is rounded."""
+"""Quantization block by block; with samples, by the inputs that reach each layer."""
 
 from __future__ import annotations
 
@@ -9,15 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
+from sottovoce.calibration.block_step import BlockStep
 from sottovoce.calibration.blocks import Block
 from sottovoce.calibration.observers import Order, layers_by_input, observe
+from sottovoce.calibration.routing import routed
 from sottovoce.calibration.targets import Selection
 from sottovoce.errors import CoverageError
 from sottovoce.formats.stock_transformers import Stored, limits
 from sottovoce.quantization.calibrated import check_finite, quantize_layer_calibrated_
-from sottovoce.quantization.data_free import Quantized, quantize_layer_
-from sottovoce.quantization.smooth import scale_by_activations_
-from sottovoce.recipe.recipe import Quantize
+from sottovoce.quantization.data_free import LayerResult, quantize_layer_
+from sottovoce.quantization.experts import nearest_errors, quantize_experts_
+from sottovoce.quantization.smooth import scale_inputs_
+from sottovoce.quantization.step import Quantize
 from sottovoce.recipe.scheme import Scheme
 from sottovoce.report import StepReport
 from sottovoce.runtime.experts import Experts, experts_in
@@ -32,8 +35,8 @@ if TYPE_CHECKING:
 _SCHEME, _NOTES = "scheme", "notes"
 
 
-class QuantizeRunner:
-    """One quantizing step on its way through the blocks (see :class:`~sottovoce.calibration.runner.BlockStep`)."""
+class QuantizeRunner(BlockStep):
+    """Runner of the step ``quantize``."""
 
     def __init__(
         self,
@@ -52,46 +55,46 @@ class QuantizeRunner:
             step: How to quantize.
             calibration: Samples, or none.
             selection: The layers.
-            schemes: What each of them becomes.
+            schemes: Scheme of each layer.
         """
-        self.name, self.scales = step.name, step.method == "awq"
+        self.name, self.rescales_weights = step.name, step.options.scales_inputs
         self.model, self.architecture, self.step, self.calibration = model, architecture, step, calibration
         self.module, self.selection, self.schemes = model.module, selection.without_layers(), dict(schemes)
         self._tables = [name for name, layer in selection.layers.items() if isinstance(layer, nn.Embedding)]
-        self.found: dict[str, Quantized] = {}
+        self.results: dict[str, LayerResult] = {}
         self.notes: list[str] = []
         self.seconds = {"running blocks": 0.0, "rounding layers": 0.0}
         self._unscaled_error: dict[str, float] = {}
 
     @property
     def layers(self) -> Sequence[str]:
-        """The layers that are to be quantized, without tables."""
+        """Layers to quantize, without tables."""
         return [name for name in self.schemes if name not in self._tables]
 
     def on_start(self) -> None:
-        """Round the tables: what reads them then sees what they became."""
+        """Quantize the tables: layers that read them are calibrated on what they give then."""
         for name in self._tables:
-            self.found[name] = quantize_layer_(self.module, name, self.schemes[name], self.step)
+            self.results[name] = quantize_layer_(self.module, name, self.schemes[name], self.step)
 
     def process_block(self, block: Block) -> dict[str, Any]:
         """Quantize the layers of one block."""
         layers = self._layers_in(block)
-        told = len(self.notes)
+        first_note = len(self.notes)
         if self.model.stream is not None:
             for name in layers:
                 check_finite(name, self.module.get_submodule(name))
         if not block.sample_threads:
             for name in layers:
-                self._round_unseen_(name)
+                self._quantize_unseen(name)
         else:
-            self._quantize_on_samples_(block, layers)
-        facts: dict[str, Any] = {name: vars(self.found[name]) for name in layers}
+            self._quantize_on_samples(block, layers)
+        facts: dict[str, Any] = {name: vars(self.results[name]) for name in layers}
         for name, scheme in layers.items():
             if self.schemes[name] != scheme:
                 facts[name] = {**facts[name], _SCHEME: asdict(self.schemes[name])}
-        return facts | {_NOTES: self.notes[told:]}
+        return facts | {_NOTES: self.notes[first_note:]}
 
-    def restore_(self, block: str, facts: Mapping[str, Any]) -> None:
+    def restore_block(self, block: str, facts: Mapping[str, Any]) -> None:
         """Put empty quantized layers in place for the tensors of a finished block."""
         self.notes.extend(facts[_NOTES])
         for name, fact in facts.items():
@@ -99,25 +102,25 @@ class QuantizeRunner:
                 continue
             if scheme := fact.get(_SCHEME):
                 self.schemes[name] = Scheme(**scheme)
-            self.found[name] = Quantized(**{key: value for key, value in fact.items() if key != _SCHEME})
+            self.results[name] = LayerResult(**{key: value for key, value in fact.items() if key != _SCHEME})
             layer = self.module.get_submodule(name)
             self._keep_original(name, layer)
-            if (made := empty(layer, self.schemes[name])) is not None:
-                replace_(self.module, name, made)
+            if (quantized := empty(layer, self.schemes[name])) is not None:
+                replace_(self.module, name, quantized)
 
     def on_end(self) -> StepReport:
-        """What became of the layers; those that an earlier step removed are not counted.
+        """Report the layers; those that an earlier step removed are not counted.
 
         Raises:
-            CoverageError: What the samples were for was done nowhere.
+            CoverageError: The samples changed nothing.
         """
         if self.calibration:
             self._refuse_idle_work()
-        selection = self.selection.reduced(self.module, self.found, self.architecture)
+        selection = self.selection.reduced(self.module, self.results, self.architecture)
         self.notes.extend(self.limits())
         return StepReport(
             step=self.step.to_dict(),
-            targets=tuple(replace(target, **vars(self.found[target.name])) for target in selection.targets),
+            targets=tuple(replace(target, **vars(self.results[target.name])) for target in selection.targets),
             kept=selection.kept,
             coverage=selection.coverage,
             notes=tuple(self.notes),
@@ -125,22 +128,26 @@ class QuantizeRunner:
         )
 
     def _refuse_idle_work(self) -> None:
-        method, found = self.step.method, self.found.values()
-        named = {name: self.schemes[name] for name in self.found if name not in self._tables}
-        if self.step.activations == "static" and not any(one.activations == "static" for one in named.values()):
-            raise CoverageError("no sample reached a layer whose inputs are rounded, so no range was calibrated; "
-                                "give samples of another kind, or set activations to dynamic")  # fmt: skip
-        if method in ("gptq", "awq") and all(one.output_error == one.rounded_output_error for one in found):
+        schemes = [self.schemes[name] for name in self.results if name not in self._tables]
+        if self.step.activations == "static" and not any(scheme.activations == "static" for scheme in schemes):
             raise CoverageError(
-                f"{method} changed nothing in {len(named)} layers: no sample reached them, or rounding to nearest is "
-                "as good everywhere; give samples of another kind, or set the method to round_to_nearest"
+                "no sample reached a layer whose inputs are quantized, so no range was calibrated; give samples of "
+                "another kind, or set activations to dynamic"
+            )
+        results = self.results.values()
+        if self.step.options.needs_samples and all(
+            result.output_error == result.rounded_output_error for result in results
+        ):
+            raise CoverageError(
+                f"{self.step.method} changed nothing in {len(schemes)} layers: no sample reached them, or rounding "
+                "to nearest is as good everywhere; give samples of another kind, or set the method to round_to_nearest"
             )
 
     def limits(self) -> list[str]:
         """Return what the family's own library cannot do with the result, by the schemes as they stand."""
         if self.architecture.card.library_name != "transformers":
             return []
-        layers = [name for name in self.schemes if not self.found or name in self.found]
+        layers = [name for name in self.schemes if not self.results or name in self.results]
         stored = [
             Stored(name, scheme, "int-quantized" if name in self._tables else scheme.format)
             for name, scheme in ((name, self.schemes[name]) for name in layers)
@@ -151,89 +158,79 @@ class QuantizeRunner:
     def _layers_in(self, block: Block) -> dict[str, Scheme]:
         """The layers of a block that are left to do; an earlier step may have removed some."""
         modules = {f"{block.name}.{name}" if name else block.name for name, _ in block.module.named_modules()}
-        return {name: scheme for name, scheme in self.schemes.items() if name in modules and name not in self.found}
+        return {name: scheme for name, scheme in self.schemes.items() if name in modules and name not in self.results}
 
-    def _quantize_on_samples_(self, block: Block, layers: Mapping[str, Scheme]) -> None:
+    def _quantize_on_samples(self, block: Block, layers: Mapping[str, Scheme]) -> None:
         mixtures = [name for name, _ in experts_in(block.module, block.name)]
-        if self.step.method == "awq":
-            self._scale_(block, mixtures, layers)
-        alone = [name for name in layers if not any(name.startswith(f"{each}.") for each in mixtures)]
-        if alone:
-            order = layers_by_input(block, alone)
+        if self.step.options.scales_inputs:
+            self._scale_inputs(block, mixtures, layers)
+        dense = [name for name in layers if not any(name.startswith(f"{mixture}.") for mixture in mixtures)]
+        if dense:
+            order = layers_by_input(block, dense)
             together = [[name for group in order.groups for name in group]]
-            for names in order.groups if self._sequential else together:
-                self._quantize_(block, names, order)
+            for names in order.groups if self.step.options.sequential else together:
+                self._quantize(block, names, order)
         for mixture in mixtures:
-            if wanted := {name: scheme for name, scheme in layers.items() if name.startswith(f"{mixture}.")}:
-                self._quantize_experts_(block, mixture, wanted)
+            if schemes := {name: scheme for name, scheme in layers.items() if name.startswith(f"{mixture}.")}:
+                self._quantize_experts(block, mixture, schemes)
 
-    def _scale_(self, block: Block, mixtures: Sequence[str], layers: Mapping[str, Scheme]) -> None:
-        from sottovoce.calibration.routing import routed
-        from sottovoce.quantization.experts import nearest_errors
-
+    def _scale_inputs(self, block: Block, mixtures: Sequence[str], layers: Mapping[str, Scheme]) -> None:
         begin = time.perf_counter()
         for mixture in mixtures:
             experts = self.module.get_submodule(mixture)
             assert isinstance(experts, Experts)
-            if (found := routed(block, mixture)) is not None:
-                self._unscaled_error |= nearest_errors(experts, mixture, layers, self.step, found)
+            if (tokens := routed(block, mixture)) is not None:
+                self._unscaled_error |= nearest_errors(experts, mixture, layers, self.step, tokens)
         search = self.step.weight_range == "mse"
-        self._unscaled_error |= scale_by_activations_(self.architecture, block, layers, search=search)
+        self._unscaled_error |= scale_inputs_(self.architecture, block, layers, self.step.options, search=search)
         self.seconds["scaling layers"] = self.seconds.get("scaling layers", 0.0) + time.perf_counter() - begin
 
-    @property
-    def _sequential(self) -> bool:
-        return self.step.gptq is not None and self.step.gptq.true_sequential
-
-    def _quantize_(self, block: Block, names: Sequence[str], order: Order) -> None:
+    def _quantize(self, block: Block, names: Sequence[str], order: Order) -> None:
         begin = time.perf_counter()
-        with float_weights_held(block.module):  # of the layers that are rounded already, for all samples
+        with float_weights_held(block.module):  # of the layers that are quantized already, for all samples
             statistics = observe(block, names, order)
         self.seconds["running blocks"] += time.perf_counter() - begin
         begin = time.perf_counter()
         for name in names:
             if not statistics[name].rows:
-                self._round_unseen_(name)
+                self._quantize_unseen(name)
                 continue
             self._keep_original(name, self.module.get_submodule(name))
-            self.found[name], note = quantize_layer_calibrated_(
+            self.results[name], note = quantize_layer_calibrated_(
                 self.module, name, self.schemes[name], self.step, statistics[name], self._unscaled_error.get(name)
             )
             self.notes.extend(note)
         self.seconds["rounding layers"] += time.perf_counter() - begin
 
-    def _quantize_experts_(self, block: Block, mixture: str, schemes: Mapping[str, Scheme]) -> None:
-        from sottovoce.calibration.routing import routed
-        from sottovoce.quantization.experts import quantize_experts_
-
+    def _quantize_experts(self, block: Block, mixture: str, schemes: Mapping[str, Scheme]) -> None:
         begin = time.perf_counter()
         with float_weights_held(block.module):
-            found = routed(block, mixture)
+            tokens = routed(block, mixture)
         self.seconds["running blocks"] += time.perf_counter() - begin
-        if found is None:
+        if tokens is None:
             for name in schemes:
-                self._round_unseen_(name)
+                self._quantize_unseen(name)
             return
         experts = self.module.get_submodule(mixture)
         assert isinstance(experts, Experts)
         for name in schemes:
             self._keep_original(name, self.module.get_submodule(name))
         begin = time.perf_counter()
-        made, notes = quantize_experts_(experts, mixture, schemes, self.step, found, self._unscaled_error)
-        self.found |= made
+        results, notes = quantize_experts_(experts, mixture, schemes, self.step, tokens, self._unscaled_error)
+        self.results |= results
         self.notes.extend(notes)
         self.seconds["rounding layers"] += time.perf_counter() - begin
 
-    def _round_unseen_(self, name: str) -> None:
+    def _quantize_unseen(self, name: str) -> None:
         scheme = self.schemes[name]
         if scheme.activations == "static":
-            strategy = self.architecture.activation_strategy
+            strategy = self.architecture.layers.activation_strategy
             scheme = replace(scheme, activations="dynamic", strategy=strategy)
-            self.notes.append(f"{name}: no sample reached it; its inputs are rounded by their own range")
+            self.notes.append(f"{name}: no sample reached it; its inputs are quantized dynamically")
         elif self.calibration:
             self.notes.append(f"{name}: no sample reached it; rounded to nearest")
         self.schemes[name] = scheme
-        self.found[name] = quantize_layer_(self.module, name, scheme, self.step, self.calibration.float_backup)
+        self.results[name] = quantize_layer_(self.module, name, scheme, self.step, self.calibration.float_backup)
 
     def _keep_original(self, name: str, layer: nn.Module) -> None:
         if self.calibration.float_backup is not None and isinstance(layer, nn.Linear):

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class ScalePair:
+class ModulePair:
     """A module, and all that reads its output.
 
     Attributes:
@@ -42,7 +42,7 @@ class ScalePair:
         scale_between_(self.source, self.readers, factors)
 
 
-def pairs_in(architecture: Architecture, name: str, block: nn.Module) -> Iterator[ScalePair]:
+def pairs_in(architecture: Architecture, name: str, block: nn.Module) -> Iterator[ModulePair]:
     """Yield what can be scaled in a block, in the order that the family states.
 
     Args:
@@ -51,13 +51,13 @@ def pairs_in(architecture: Architecture, name: str, block: nn.Module) -> Iterato
         block: The block as it is now: a pair that it lacks, or that is quantized already, is left out.
     """
     modules = dict(block.named_modules())
-    stated = [pair for pattern, pairs in architecture.scaling.items() if matches(name, type(block).__name__, pattern)
-              for pair in pairs]  # fmt: skip
-    for source_pattern, reader_patterns in stated:
-        for source, templates in _sources(source_pattern, reader_patterns, modules):
+    kind, stated = type(block).__name__, architecture.layers.scale_pairs
+    matching = [pair for pattern, pairs in stated.items() if matches(name, kind, pattern) for pair in pairs]
+    for scale_pair in matching:
+        for source, templates in _sources(scale_pair.source, scale_pair.consumers, modules):
             names = [_readers(template, modules) for template in templates]
             readers = [each for group in names for each in group]
-            pair = ScalePair(
+            pair = ModulePair(
                 modules[source],
                 tuple(f"{name}.{reader}" for reader in readers),
                 tuple(modules[reader] for reader in readers),
@@ -85,7 +85,7 @@ def _readers(pattern: str, modules: dict[str, nn.Module]) -> list[str]:
     return [name for name in modules if re.fullmatch(pattern[3:], name)]
 
 
-def _fits(pair: ScalePair) -> bool:
+def _fits(pair: ModulePair) -> bool:
     outputs = getattr(pair.source, "weight", None)
     if not isinstance(outputs, nn.Parameter):
         return False

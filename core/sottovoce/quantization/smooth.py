@@ -1,14 +1,15 @@
-"""Scaling between modules of a block before its layers are rounded: SmoothQuant's factors, or AWQ's."""
+"""Scaling between modules of a block before its layers are quantized: by SmoothQuant, or by a method's factors."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import nn
 
 from sottovoce.architecture import Architecture, matches
+from sottovoce.calibration.block_step import BlockStep
 from sottovoce.calibration.blocks import Block
 from sottovoce.calibration.input_statistics import InputStatistics
 from sottovoce.calibration.observers import Order, observe
@@ -17,21 +18,18 @@ from sottovoce.errors import CoverageError
 from sottovoce.model import Model
 from sottovoce.quantization.error import output_error
 from sottovoce.quantization.experts import LEAST_TOKENS
-from sottovoce.quantization.methods.awq import search_factors
-from sottovoce.quantization.scale_pairs import ScalePair, pairs_in
+from sottovoce.quantization.method import Method
+from sottovoce.quantization.scale_pairs import ModulePair, pairs_in
 from sottovoce.quantization.smoothquant import smoothing_factors
-from sottovoce.recipe.recipe import Smooth
+from sottovoce.quantization.step import Smooth
 from sottovoce.recipe.scheme import Scheme
 from sottovoce.report import StepReport
 from sottovoce.runtime.experts import Expert, assigned, experts_in
 from sottovoce.runtime.qparams import compute_qparams
 
-if TYPE_CHECKING:
-    from sottovoce.calibration.runner import BlockStep
-
 
 def smooth_(model: Model, architecture: Architecture, step: Smooth) -> BlockStep:
-    """Apply :class:`~sottovoce.recipe.recipe.Smooth` to every block: the function of the model stays the same.
+    """Apply :class:`~sottovoce.quantization.step.Smooth` to every block: the function of the model stays the same.
 
     Raises:
         CoverageError: The family states nothing that can be scaled in this model.
@@ -43,40 +41,42 @@ def smooth_(model: Model, architecture: Architecture, step: Smooth) -> BlockStep
     return SmoothRunner(model, architecture, step)
 
 
-def has_pairs(module: nn.Module, architecture: Architecture, wanted: Callable[[ScalePair], bool]) -> bool:
+def has_pairs(module: nn.Module, architecture: Architecture, wanted: Callable[[ModulePair], bool]) -> bool:
     """Whether any block of the model has a pair that is wanted."""
     return any(
         wanted(pair)
         for name, child in module.named_modules()
-        if any(matches(name, type(child).__name__, pattern) for pattern in architecture.blocks)
+        if any(matches(name, type(child).__name__, pattern) for pattern in architecture.layers.blocks)
         for pair in pairs_in(architecture, name, child)
     )
 
 
-def _rounds_inputs(pair: ScalePair, architecture: Architecture) -> bool:
+def _rounds_inputs(pair: ModulePair, architecture: Architecture) -> bool:
     """Whether a reader's input may be rounded: outliers that move into weights alone would only harm these."""
-    left = (*architecture.ignore, *architecture.float_inputs)
+    left = (*architecture.layers.ignore, *architecture.layers.weight_only)
     return any(not any(matches(name, "Linear", pattern) for pattern in left) for name in pair.layers)
 
 
-class SmoothRunner:
-    """One smoothing step on its way through the blocks (see :class:`~sottovoce.calibration.runner.BlockStep`)."""
+class SmoothRunner(BlockStep):
+    """Runner of the step ``smooth``."""
 
     def __init__(self, model: Model, architecture: Architecture, step: Smooth) -> None:
         """Prepare the work; nothing is changed yet."""
         self.name, self.step, self.architecture = step.name, step, architecture
-        self.layers = [
+        self._layer_names = [
             f"{name}.{inside}"
             for name, child in model.module.named_modules()
-            if any(matches(name, type(child).__name__, pattern) for pattern in architecture.blocks)
+            if any(matches(name, type(child).__name__, pattern) for pattern in architecture.layers.blocks)
             for inside, layer in child.named_modules()
             if isinstance(layer, nn.Linear)
         ]
         self._blocks = self._layers = 0
         self._calibrated = False
 
-    def on_start(self) -> None:
-        """There is nothing outside of the blocks to smooth."""
+    @property
+    def layers(self) -> Sequence[str]:
+        """Linear layers of the blocks."""
+        return self._layer_names
 
     def process_block(self, block: Block) -> dict[str, Any]:
         """Scale what the family says can be scaled."""
@@ -87,10 +87,10 @@ class SmoothRunner:
             pair.scale_(smoothing_factors(statistics.largest, weights, self.step.alpha))
             count += len(weights)
         facts = {"layers": count}
-        self.restore_(block.name, facts)
+        self.restore_block(block.name, facts)
         return facts
 
-    def _pairs(self, block: Block) -> Iterator[tuple[ScalePair, InputStatistics]]:
+    def _pairs(self, block: Block) -> Iterator[tuple[ModulePair, InputStatistics]]:
         if not block.sample_threads:
             return
         inputs = _Inputs(block)
@@ -98,7 +98,7 @@ class SmoothRunner:
             if _rounds_inputs(pair, self.architecture) and (statistics := inputs.of(pair)) is not None:
                 yield pair, statistics
 
-    def restore_(self, block: str, facts: Mapping[str, Any]) -> None:
+    def restore_block(self, block: str, facts: Mapping[str, Any]) -> None:
         """Count a block that was done before."""
         self._blocks += 1
         self._layers += int(facts["layers"])
@@ -115,13 +115,13 @@ class SmoothRunner:
         return StepReport(step=self.step.to_dict(), notes=(note,))
 
 
-def scale_by_activations_(
-    architecture: Architecture, block: Block, schemes: Mapping[str, Scheme], *, search: bool
+def scale_inputs_(
+    architecture: Architecture, block: Block, schemes: Mapping[str, Scheme], method: Method, *, search: bool
 ) -> dict[str, float]:
-    """AWQ's scaling of one block whose layers are about to be rounded by ``schemes``.
+    """Scale the inputs of the layers of one block by a method's factors, before the layers are quantized.
 
-    What else reads a scaled input and stays float, such as a router, is scaled by powers of two, so it
-    gives the very same.
+    Whatever else reads a scaled input and stays float, such as a router, is scaled by powers of two, so it gives the
+    very same.
 
     Returns:
         For the layers that were scaled, the output error that rounding them as they were would have given. That of
@@ -134,17 +134,18 @@ def scale_by_activations_(
         if not layers or (statistics := inputs.of(pair)) is None:
             continue
         weights = [layer.weight.detach() for layer in layers.values()]
-        chosen = [schemes[name] for name in layers]
+        layer_schemes = [schemes[name] for name in layers]
         hessian = statistics.hessian
-        factors, power = search_factors(
-            weights, chosen, hessian, statistics.mean_magnitude, search=search,
-            powers_of_two=len(layers) < len(pair.readers),
-        )  # fmt: skip
-        if power > 0:
-            for name, weight, scheme in zip(layers, weights, chosen, strict=True):
+        # A float layer or router beside them keeps its function exactly only with powers of two.
+        exact = len(layers) < len(pair.readers)
+        factors = method.search_factors(
+            weights, layer_schemes, hessian, statistics.mean_magnitude, search=search, powers_of_two=exact
+        )
+        if factors is not None:
+            for name, weight, scheme in zip(layers, weights, layer_schemes, strict=True):
                 if inputs.mixture_of(name) is None:
                     qparams = compute_qparams(weight, scheme, search=search)
-                    before.setdefault(name, output_error(weight, qparams.values(qparams.round(weight)), hessian))
+                    before.setdefault(name, output_error(weight, qparams.dequantize(qparams.quantize(weight)), hessian))
             inputs.scale_(pair, factors.to(weights[0].device))
     return before
 
@@ -162,13 +163,13 @@ class _Inputs:
         """The mixture that a layer is an expert's of."""
         return next((mixture for mixture in self._mixtures if name.startswith(f"{mixture}.")), None)
 
-    def scale_(self, pair: ScalePair, factors: torch.Tensor) -> None:
+    def scale_(self, pair: ModulePair, factors: torch.Tensor) -> None:
         """Scale a pair; what experts are given is then taken anew, unless the pair lies within one."""
         pair.scale_(factors)
         if _expert_of(pair, self._mixtures) is None:
             self._routed.clear()
 
-    def of(self, pair: ScalePair) -> InputStatistics | None:
+    def of(self, pair: ModulePair) -> InputStatistics | None:
         """The statistics of what a pair's readers are given; ``None`` where no sample reaches them."""
         plain = [name for name in pair.layers if self.mixture_of(name) is None]
         if plain:
@@ -184,7 +185,7 @@ class _Inputs:
         statistics.add(name, given)
         return statistics
 
-    def _given_to_experts(self, pair: ScalePair, name: str) -> torch.Tensor | None:
+    def _given_to_experts(self, pair: ModulePair, name: str) -> torch.Tensor | None:
         mixture = self.mixture_of(name)
         assert mixture is not None
         if mixture not in self._routed:
@@ -206,7 +207,7 @@ class _Inputs:
             return expert.hidden(reached.hidden[tokens])
 
 
-def _expert_of(pair: ScalePair, mixtures: list[str]) -> int | None:
+def _expert_of(pair: ModulePair, mixtures: list[str]) -> int | None:
     """The number of the expert that a pair lies within: its last projection reads what its others give."""
     for mixture in mixtures:
         for name in pair.layers:

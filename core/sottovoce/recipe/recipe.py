@@ -13,23 +13,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from sottovoce.errors import RecipeError
-from sottovoce.recipe.step import (
-    GPTQ,
-    Override,
-    PartBudget,
-    PruneExperts,
-    Quantize,
-    SkipExperts,
-    Smooth,
-    StaticRange,
-    Step,
-    step_classes,
-)
-
-__all__ = [
-    "EXPERT_PRESETS", "GPTQ", "PRESETS", "Override", "PartBudget", "PruneExperts", "Quantize", "Recipe", "SkipExperts",
-    "Smooth", "StaticRange", "Step", "step_classes",
-]  # fmt: skip
+from sottovoce.recipe.step import Step, step_classes
 
 
 class Recipe(BaseModel):
@@ -39,7 +23,7 @@ class Recipe(BaseModel):
 
     steps: tuple[Step, ...]
     gate: Mapping[str, float] = {}
-    """Limits on what compression may cost, by metric: ``max_cer_increase``, ``max_boundary_shift_ms`` and the like.
+    """Limits on what compression may cost, by metric: ``max_cer_increase``, ``min_token_agreement`` and the like.
 
     Where one is missed, the most sensitive layers are made precise again until it holds.
     """
@@ -94,37 +78,6 @@ class Recipe(BaseModel):
         except (yaml.YAMLError, json.JSONDecodeError) as error:
             raise RecipeError(f"{path}: not a recipe file: {' '.join(str(error).split())}") from None
         return cls.from_dict(form, title=str(path))
-
-
-def _preset(title: str, **fields: Any) -> Recipe:
-    return Recipe(steps=(Quantize.model_validate(fields),), title=title)
-
-
-PRESETS: Mapping[str, Recipe] = {
-    recipe.title or "": recipe
-    for recipe in (
-        _preset("int8", method="squant"),
-        _preset("int8-gptq", method="gptq"),
-        _preset("int8-static", method="squant", activations="static"),
-        _preset("int8-weight", method="squant", activations="none"),
-        _preset("int4", bits=4, method="gptq", weight_range="mse", embeddings="auto"),
-        _preset("int4-awq", bits=4, method="awq", weight_range="mse", embeddings="auto"),
-        _preset("fp8", type="float"),
-    )
-}
-"""Core's recipes, for every family; a plugin adds its own by ``Architecture.presets``."""
-
-_FOUR_BITS = Quantize.model_validate({"bits": 4, "method": "gptq", "weight_range": "mse"})
-
-EXPERT_PRESETS: Mapping[str, Recipe] = {
-    title: Recipe(steps=steps, title=title)
-    for title, steps in {
-        "reap25": (PruneExperts(keep=0.75),),
-        "reap50": (PruneExperts(keep=0.5),),
-        "reap50-int4": (PruneExperts(keep=0.5), _FOUR_BITS),
-    }.items()
-}
-"""Core's recipes for families that are mixtures of experts: a quarter or half of the experts go, by REAP."""
 
 
 def _steps(form: Any, problems: list[str]) -> Iterable[Step]:

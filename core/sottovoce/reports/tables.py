@@ -159,17 +159,6 @@ def _experts(steps: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
             yield "runs of experts saved", kinds
 
 
-def alignment(form: Mapping[str, Any]) -> Table:
-    """One row a word, in seconds."""
-    table = Table(title=f"{len(form['words'])} words in {form['duration']:.2f} s", title_justify="left")
-    table.add_column("start", justify="right")
-    table.add_column("end", justify="right")
-    table.add_column("word")
-    for word in form["words"]:
-        table.add_row(f"{word['start']:.2f}", f"{word['end']:.2f}", str(word["text"]))
-    return table
-
-
 def _accuracy(targets: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
     """The layers' signal to noise ratio and output error, as far as they were measured."""
     ratios = {target["name"]: target["snr_db"] for target in targets if target.get("snr_db") is not None}

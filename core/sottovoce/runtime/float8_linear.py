@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from sottovoce.recipe.scheme import Scheme
 from sottovoce.runtime.kernels import availability
 from sottovoce.runtime.qparams import QuantizationParams, scale_dtype
+from sottovoce.runtime.quantized_linear import QuantizedLinear
 
 SCHEME = Scheme(bits=8, type="float")
 
 
-class Float8Linear(nn.Module):
+class Float8Linear(QuantizedLinear):
     """A linear layer stored in fp8 (e4m3) with a scale for each output, as compressed-tensors' ``naive-quantized``.
 
     The weight becomes the inputs' dtype while the layer runs.
@@ -25,9 +25,6 @@ class Float8Linear(nn.Module):
     """
 
     weight: Tensor
-    weight_scale: Tensor
-    bias: nn.Parameter | None
-    scheme = SCHEME
 
     def __init__(
         self,
@@ -42,57 +39,37 @@ class Float8Linear(nn.Module):
         Args:
             in_features: Size of an input.
             out_features: Size of an output.
-            bias: Whether there is a bias.
+            bias: If true, there is a bias.
             device: Where the weights lie; ``meta`` for a load with ``assign=True``.
-            dtype: Of the float layer that this one stands for.
+            dtype: Dtype of the float layer that this one stands for.
         """
-        super().__init__()
-        self.in_features, self.out_features, self.dtype = in_features, out_features, dtype
+        super().__init__(in_features, out_features, bias, SCHEME, device, dtype)
+        self.dtype = dtype
         weight = torch.empty(out_features, in_features, device=device, dtype=torch.float8_e4m3fn)
         self.register_buffer("weight", weight)
-        self.register_buffer(
-            "weight_scale", torch.empty(out_features, 1, device=device, dtype=scale_dtype(SCHEME, dtype))
-        )
-        made = nn.Parameter(torch.empty(out_features, device=device, dtype=dtype), requires_grad=False)
-        self.register_parameter("bias", made if bias else None)
+        scale = torch.empty(out_features, 1, device=device, dtype=scale_dtype(SCHEME, dtype))
+        self.register_buffer("weight_scale", scale)
 
     @classmethod
-    def from_quantized(cls, linear: nn.Linear, steps: Tensor, qparams: QuantizationParams) -> Float8Linear:
-        """The layer with the bias of ``linear`` and the fp8 values ``[out, in]`` of a qparams."""
-        dtype = linear.weight.dtype
-        made = cls(linear.in_features, linear.out_features, linear.bias is not None, steps.device, dtype)
-        made.weight, made.weight_scale = steps, qparams.scale.to(made.weight_scale.dtype)
-        if linear.bias is not None:
-            made.bias = nn.Parameter(linear.bias.detach().clone(), requires_grad=False)
-        return made.train(linear.training)
+    def from_quantized(cls, linear: nn.Linear, qweight: Tensor, qparams: QuantizationParams) -> Float8Linear:
+        """Make a layer of fp8 values ``[out, in]`` and their parameters, with the bias of ``linear``."""
+        sizes = linear.in_features, linear.out_features, linear.bias is not None
+        layer = cls(*sizes, qweight.device, linear.weight.dtype)
+        layer.weight, layer.weight_scale = qweight, qparams.scale.to(layer.weight_scale.dtype)
+        return layer._with_bias_of(linear)
 
-    def dequantize(self) -> nn.Linear:
-        """The float32 layer that this one stands for."""
-        made = nn.Linear(self.in_features, self.out_features, self.bias is not None, device="meta")
-        made.weight = nn.Parameter(self.weight.float() * self.weight_scale.float(), requires_grad=False)
-        if self.bias is not None:
-            made.bias = nn.Parameter(self.bias.detach().float().clone(), requires_grad=False)
-        return made.train(self.training)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Multiply: float ``[..., in]`` to ``[..., out]`` of the same dtype."""
-        return functional.linear(x, self._float(x.dtype), None if self.bias is None else self.bias.to(x.dtype))
-
-    def extra_repr(self) -> str:
-        """Sizes, as ``nn.Linear`` shows them."""
-        return f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}, fp8"
-
-    def _float(self, dtype: torch.dtype) -> Tensor:
+    def float_weight(self, dtype: torch.dtype) -> Tensor:
+        """Return the weight ``[out, in]`` that the stored one stands for, computed in ``dtype``."""
         if availability.makes(self.weight.numel(), self.weight.device, dtype):
             from sottovoce.runtime.kernels.weights import dequantize_float8
 
             return dequantize_float8(self.weight, self.weight_scale, dtype)
         return self.weight.to(dtype) * self.weight_scale.to(dtype)
 
-    def _apply(self, fn: object, recurse: bool = True) -> Float8Linear:
-        weight, scale = self.weight, self.weight_scale
-        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        if self.weight.dtype != weight.dtype:
-            # `half()` and `to(dtype)` mean the float tensors; these stay what they are, on the new device.
-            self.weight, self.weight_scale = weight.to(self.weight.device), scale.to(self.weight_scale.device)
-        return self
+    def forward(self, x: Tensor) -> Tensor:
+        """Multiply: float ``[..., in]`` to ``[..., out]`` of the same dtype."""
+        return self.float_product(x)
+
+    def extra_repr(self) -> str:
+        """Return the sizes, as ``nn.Linear`` shows them."""
+        return f"{super().extra_repr()}, fp8"

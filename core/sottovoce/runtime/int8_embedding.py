@@ -39,15 +39,15 @@ class Int8Embedding(nn.Module):
 
     @classmethod
     def from_float(cls, embedding: nn.Embedding) -> Int8Embedding:
-        """Round a table to the nearest of 255 steps of each row's largest value; it is left as it was."""
+        """Quantize a table by rounding to nearest, with a scale for each row; it is left as it was."""
         weight = embedding.weight.detach()
         qparams = compute_qparams(weight, cls.scheme)
-        made = cls(embedding.num_embeddings, embedding.embedding_dim, embedding.padding_idx, "meta", weight.dtype)
-        made.weight, made.weight_scale = qparams.round(weight), qparams.scale.to(weight.dtype)
-        return made.train(embedding.training)
+        table = cls(embedding.num_embeddings, embedding.embedding_dim, embedding.padding_idx, "meta", weight.dtype)
+        table.weight, table.weight_scale = qparams.quantize(weight), qparams.scale.to(weight.dtype)
+        return table.train(embedding.training)
 
     def dequantize(self) -> nn.Embedding:
-        """The float32 table that this one stands for."""
+        """Return the float32 table that this one stands for."""
         table = nn.Embedding(self.num_embeddings, self.embedding_dim, padding_idx=self.padding_idx, device="meta")
         table.weight = nn.Parameter(self.weight.float() * self.weight_scale.float(), requires_grad=False)
         return table
@@ -58,5 +58,5 @@ class Int8Embedding(nn.Module):
         return functional.embedding(ids, self.weight).to(scale.dtype) * scale
 
     def extra_repr(self) -> str:
-        """Sizes."""
+        """Return the sizes."""
         return f"{self.num_embeddings}, {self.embedding_dim}"

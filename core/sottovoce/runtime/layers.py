@@ -1,4 +1,4 @@
-"""Which class holds a layer of which scheme."""
+"""Quantized layers in a module: made for a scheme, put in place, counted, packed."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ from sottovoce.runtime.int8_embedding import Int8Embedding
 from sottovoce.runtime.int8_linear import Int8Linear
 from sottovoce.runtime.packed_linear import PackedLinear
 from sottovoce.runtime.qparams import QuantizationParams
+from sottovoce.runtime.quantized_linear import QuantizedLinear
 from sottovoce.system.machine import release_memory, release_pages
 
 _KEPT_BYTES = 64_000_000
 
 QUANTIZED = (Int8Linear, PackedLinear, Float8Linear, Int8Embedding)
-"""Every class of quantized layer; each has a ``scheme``."""
+"""Classes of quantized layers; all have a ``scheme``."""
 
 
 def is_quantized(module: nn.Module) -> bool:
@@ -28,13 +29,14 @@ def is_quantized(module: nn.Module) -> bool:
 
 
 def least_memory_bytes(module: nn.Module) -> int:
-    """Return the bytes that a model takes at least while it runs, beside what Python and the libraries take.
+    """Return the bytes that a model takes at least while it runs, without those of Python and the libraries.
 
     All of its tensors, and the largest weight that is made float while its layer computes.
     """
     tensors = {tensor.data_ptr() or id(tensor): tensor for tensor in module.state_dict(keep_vars=True).values()}
     floats: list[int] = [
-        child.in_features * child.out_features * _float_bytes(child)
+        # The scales have the dtype of the model.
+        child.in_features * child.out_features * child.weight_scale.element_size()
         for child in module.modules()
         if isinstance(child, PackedLinear | Float8Linear)
     ]
@@ -42,39 +44,34 @@ def least_memory_bytes(module: nn.Module) -> int:
     return stored + max(floats, default=0)
 
 
-def _float_bytes(layer: PackedLinear | Float8Linear) -> int:
-    return int(layer.weight_scale.element_size())
-
-
 def from_quantized(
-    linear: nn.Linear, steps: Tensor, qparams: QuantizationParams, inputs: InputRange | None = None
-) -> nn.Module:
-    """The layer that stores ``steps`` ``[out, in]`` of a qparams in place of a float layer's weight."""
+    linear: nn.Linear, qweight: Tensor, qparams: QuantizationParams, inputs: InputRange | None = None
+) -> QuantizedLinear:
+    """Make the layer that stores quantized values ``[out, in]`` in place of a float layer's weight."""
     if qparams.scheme.type == "float":
-        return Float8Linear.from_quantized(linear, steps, qparams)
+        return Float8Linear.from_quantized(linear, qweight, qparams)
     if qparams.scheme.activations == "none":
-        return PackedLinear.from_quantized(linear, steps, qparams)
-    return Int8Linear.from_quantized(linear, steps, qparams, inputs)
+        return PackedLinear.from_quantized(linear, qweight, qparams)
+    return Int8Linear.from_quantized(linear, qweight, qparams, inputs)
 
 
 def empty(layer: nn.Module, scheme: Scheme) -> nn.Module | None:
-    """A layer without data for the tensors of a checkpoint, in place of a float one; ``None`` when none can be."""
+    """Make a layer without data for the tensors of a checkpoint, in place of a float one; ``None`` when none can be."""
     if isinstance(layer, nn.Embedding):
         dtype = layer.weight.dtype
         return Int8Embedding(layer.num_embeddings, layer.embedding_dim, layer.padding_idx, "meta", dtype)
     if not isinstance(layer, nn.Linear):
         return None
     sizes, dtype = (layer.in_features, layer.out_features, layer.bias is not None), layer.weight.dtype
-    made: nn.Module
     if scheme.type == "float":
-        made = Float8Linear(*sizes, "meta", dtype)
-    elif scheme.activations == "none":
-        made = PackedLinear(*sizes, scheme, "meta", dtype)
-    else:
-        made = Int8Linear(*sizes, "meta", scheme)
-        if layer.bias is not None:
-            made.bias = nn.Parameter(torch.empty(layer.out_features, dtype=dtype, device="meta"), requires_grad=False)
-    return made
+        return Float8Linear(*sizes, "meta", dtype)
+    if scheme.activations == "none":
+        return PackedLinear(*sizes, scheme, "meta", dtype)
+    quantized = Int8Linear(*sizes, "meta", scheme)
+    if layer.bias is not None:
+        bias = torch.empty(layer.out_features, dtype=dtype, device="meta")
+        quantized.bias = nn.Parameter(bias, requires_grad=False)
+    return quantized
 
 
 def replace_(module: nn.Module, name: str, layer: nn.Module) -> None:
@@ -96,7 +93,7 @@ def parameters_by_bits(module: nn.Module) -> dict[str, int]:
     for layer in module.modules():
         if isinstance(layer, Int8Embedding):
             counts[layer.scheme.bits] += layer.num_embeddings * layer.embedding_dim
-        elif isinstance(layer, Int8Linear | PackedLinear | Float8Linear):
+        elif isinstance(layer, QuantizedLinear):
             counts[layer.scheme.bits] += layer.in_features * layer.out_features
     for parameter in module.parameters():
         counts[8 * parameter.itemsize] += parameter.numel()

@@ -1,10 +1,10 @@
-"""The text of a card, in one language."""
+"""Text of a card, in one language."""
 
 from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,227 +13,148 @@ import yaml
 
 from sottovoce.checkpoint.safe_config import contained_path
 from sottovoce.errors import SourceError
-from sottovoce_hub.card import figures, layers, loading, measured, pictures
-from sottovoce_hub.card.facts import Evaluation
-from sottovoce_hub.card.markdown import Markdown, code, fence, folded, link, table, text
+from sottovoce.report import CompressionReport, number_format
+from sottovoce_hub.card import headline, layers, markdown, metric_tables, plots, usage
+from sottovoce_hub.card.markdown import Markdown, code, fence, folded, link, table
 from sottovoce_hub.card.metadata import languages, license_link
-from sottovoce_hub.card.report import Report, Step
-from sottovoce_hub.card.scores import is_quality, main_score
-from sottovoce_hub.card.steps import describe
+from sottovoce_hub.card.translations import Translations
+from sottovoce_hub.card.urls import NAMES, page
 from sottovoce_hub.card.variant import Variant
-from sottovoce_hub.card.web import NAMES, page
-from sottovoce_hub.card.wording import Wording
 
 if TYPE_CHECKING:
     from jinja2 import Environment
 
 MOST_NOTES = 20
 """Notes of the steps that a card repeats."""
-SALIENCY = "saliency.png"
 _DIGITS = 16
 
 
 @dataclass(frozen=True)
 class Subject:
-    """What a card is about."""
+    """Subject of a card."""
 
     directory: Path
-    report: Report
-    place: loading.Place
+    report: CompressionReport
+    place: usage.Place
     variants: Sequence[Variant]
-    pictures: frozenset[str]
-    """Names of the pictures that go with the card."""
+    plots: frozenset[str]
+    """Names of the pictures that were drawn for the card."""
     variant_name: str
-    """What tells it from its variants."""
+    """Name that distinguishes it from its variants."""
 
     @property
-    def name(self) -> str:
-        """What the model is called."""
-        return self.place.name
+    def notes(self) -> list[str]:
+        """Notes of all steps, each of them once."""
+        return list(dict.fromkeys(note for step in self.report.steps for note in step.notes))
 
 
 def render(subject: Subject, language: str, other: str) -> str:
-    """The card's Markdown.
+    """Return the card's Markdown.
 
     Args:
         subject: What it is about.
         language: ``en`` or ``zh``.
         other: The name of the file in the other language.
     """
-    wording = Wording(language, subject.report.card.translations.get(language))
+    report, words = subject.report, Translations(language, subject.report.family.translations.get(language))
     values = {
+        "words": words,
         "other": Markdown(other),
-        "name": subject.name,
-        **_identity(subject),
-        **_usage(subject, wording),
-        **_figures(subject, wording),
-        **_changes(subject, wording),
-        **_making(subject, wording),
+        "subject": subject,
+        "report": report,
+        "place": subject.place,
+        "usage": usage.Usage(report, subject.place, words),
+        "headline": headline.headline(report),
+        "languages": languages(report),
+        "license_link": license_link(report),
+        "worst": layers.measured_layers(report.steps),
+        "has_quality": any(map(headline.is_quality, _measured(report))),
+        "most_notes": MOST_NOTES,
+        "hub_names": NAMES,
+        "files": functools.partial(_files, subject, words),
+        "variants_table": functools.partial(
+            metric_tables.variants, report, subject.variant_name, subject.variants, subject.place.hub, words
+        ),
+        "sizes_plot": plots.SIZES,
+        "layers_plot": plots.LAYERS,
     }
     return _environment().get_template(f"{language}.md.jinja").render(values)
 
 
 @functools.cache
 def _environment() -> Environment:
-    from jinja2 import Environment, PackageLoader, StrictUndefined
+    from jinja2 import Environment, PackageLoader, StrictUndefined, pass_context
 
-    return Environment(
+    environment = Environment(
         loader=PackageLoader("sottovoce_hub.card", "templates"),
-        # It is Markdown that is made, not HTML: what is no Markdown yet is escaped for it.
+        # The output is Markdown, not HTML: what is not Markdown yet is escaped for it.
         autoescape=False,
-        finalize=text,
+        finalize=markdown.text,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
 
+    def translated(filter: Callable[..., Markdown]) -> Callable[..., Markdown]:
+        return pass_context(lambda context, *values: filter(*values, context["words"]))
 
-def _identity(subject: Subject) -> dict[str, Any]:
-    report, source = subject.report, subject.report.source
-    base = code(source.name)
-    if source.repository and source.hub:
-        base = link(source.repository, page(source.repository, source.hub, source.revision))
-    stated, where = source.license, license_link(report)
-    named = " ".join(part for part in (stated.id, stated.name) if part) if stated else None
-    return {
-        "base": base,
-        "base_hub": NAMES[source.hub] if source.repository and source.hub else None,
-        "foreign_base": bool(source.repository) and source.hub != subject.place.hub,
-        "revision": code(source.revision) if source.revision else None,
-        "architecture": code(report.architecture),
-        "library": code(report.card.library_name) if report.card.library_name else None,
-        "task": code(report.card.pipeline_tag) if report.card.pipeline_tag else None,
-        "languages": Markdown(", ".join(code(each) for each in languages(report))),
-        "license": code(named) if named else None,
-        "license_link": (link(where, where) if "://" in where else code(where)) if named and where else None,
-    }
+    environment.filters |= _FILTERS | {name: translated(filter) for name, filter in _TRANSLATED.items()}
+    return environment
 
 
-def _usage(subject: Subject, wording: Wording) -> dict[str, Any]:
-    report, place = subject.report, subject.place
-    return {
-        "one_line": loading.one_line(place),
-        "branch": code(place.branch) if place.branch else None,
-        "packages": loading.packages(report, wording),
-        "stock": loading.stock(report, place, wording),
-        "stock_directory": loading.stock_directory(report, wording),
-        "pull": loading.pull(place),
-        "serving": loading.serving(report, place, wording),
-    }
+_FILTERS: dict[str, Callable[..., str]] = {
+    "bits": number_format.widths,
+    "code": code,
+    "codes": lambda values: Markdown(", ".join(map(code, values))),
+    "factor": number_format.factor,
+    "link": link,
+    "number": number_format.number,
+    "page": lambda source: page(source.repository, source.hub, source.revision),
+    "picture": lambda name, label: Markdown(f"![{label}]({name})"),
+    "size": number_format.size,
+    "yaml": lambda form: fence(yaml.safe_dump(form, sort_keys=False, allow_unicode=True), "yaml"),
+}
+_TRANSLATED: dict[str, Callable[..., Markdown]] = {
+    "comparison": lambda evaluation, report, words: metric_tables.comparison(report, evaluation, words),
+    "coverage": layers.coverage,
+    "data": metric_tables.data,
+    "gate": layers.gate,
+    "hardware": metric_tables.hardware,
+    "headline_row": metric_tables.headline_row,
+    "kept": layers.kept,
+    "label": lambda label, words: words.label(label),
+    "metric": lambda metric, words: words.metric(metric),
+    "restored": layers.restored,
+    "sentence": lambda sentence, words: words.sentence(sentence),
+    "sizes": metric_tables.sizes,
+    "step_table": layers.step_table,
+    "versions": metric_tables.versions,
+    "widths": layers.widths,
+    "worst": layers.worst,
+}
+"""Filters that take the card's language from its context."""
 
 
-def _figures(subject: Subject, wording: Wording) -> dict[str, Any]:
-    report = subject.report
-    known = {name for each in report.evaluations for name, found in each.metrics.items() if found.value is not None}
-    score, made = main_score(report), None
-    if subject.variants:
-        made = measured.variants(report, subject.variant_name, subject.variants, subject.place.hub, wording)
-    base, bits = report.base_bytes, report.parameter_bits
-    return {
-        "bits_before": figures.widths(bits.before) if bits and base else None,
-        "bits_after": figures.widths(bits.after) if bits else None,
-        "least_memory": figures.size(report.least_memory_bytes) if report.least_memory_bytes else None,
-        "before": figures.size(base) if base else None,
-        "after": figures.size(report.size_bytes.after),
-        "factor": Markdown(figures.factor(report.size_bytes.after, base)) if base else None,
-        "headline": measured.headline(report, wording),
-        "variants": made,
-        "variants_data": measured.data(score.evaluation.samples, wording) if score else None,
-        "evaluations": [_evaluation(report, each, wording) for each in report.evaluations],
-        "sizes": measured.sizes(report, wording),
-        "sizes_picture": _picture(
-            pictures.SIZES, wording("alt_sizes", metric=wording.metric(score.metric if score else "")), subject
-        ),
-        "has_quality": any(map(is_quality, known)),
-        "has_baseline": any(each.baseline for each in report.evaluations),
-    }
+def _measured(report: CompressionReport) -> list[Any]:
+    metrics = (metric for evaluation in report.evaluations for metric in evaluation.metrics.values())
+    return [metric for metric in metrics if metric.value is not None]
 
 
-def _evaluation(report: Report, evaluation: Evaluation, wording: Wording) -> Mapping[str, Any]:
-    samples, dataset = evaluation.samples, evaluation.dataset
-    named = dataset.id if dataset else samples.name
-    facts = (dataset.id, dataset.task, dataset.split, dataset.revision) if dataset else ()
-    return {
-        "title": code(named) if named else wording("unnamed_samples"),
-        "table": measured.comparison(report, evaluation, wording),
-        "data": measured.data(samples, wording),
-        "dataset": Markdown(" ".join(code(fact) for fact in facts if fact)),
-        "machine": measured.hardware(evaluation.machine, wording),
-        "date": evaluation.date,
-    }
-
-
-def _changes(subject: Subject, wording: Wording) -> dict[str, Any]:
-    report = subject.report
-    targets = pictures.measured_layers(report)
-    held = report.gate
-    return {
-        "done": [line for step in report.steps for line in describe(step, wording)],
-        "changes": [_change(step, wording) for step in report.steps],
-        "saliency_picture": _picture(SALIENCY, wording("alt_saliency"), subject),
-        "layers_picture": _picture(pictures.LAYERS, wording("alt_layers"), subject),
-        "worst": layers.worst(targets, wording),
-        "worst_by_output": any(target.output_error is not None for target in targets),
-        "skips": "skip_experts" in report.step_names,
-        "gate": held
-        and {
-            "table": layers.gate(held, wording),
-            "raised": layers.raised(held, wording),
-            "count": len(held.raised),
-            "rounds": held.rounds,
-            "data": measured.data(held.samples, wording) if held.samples else None,
-        },
-    }
-
-
-def _change(step: Step, wording: Wording) -> Mapping[str, Any]:
-    return {
-        "title": code(step.name),
-        "coverage": layers.coverage(step, wording),
-        "widths": layers.widths(step, wording),
-        "kept": layers.kept(step.kept, wording),
-        "experts": layers.experts(step, wording),
-        "saved": layers.saved(step, wording),
-    }
-
-
-def _making(subject: Subject, wording: Wording) -> dict[str, Any]:
-    report = subject.report
-    preset = loading.preset_of(report)
-    notes = list(dict.fromkeys(note for step in report.steps for note in step.notes))
-    return {
-        "one_recipe": report.is_by_one_recipe,
-        "preset": code(preset) if preset else None,
-        "recipe": fence(yaml.safe_dump(report.whole_recipe, sort_keys=False, allow_unicode=True), "yaml"),
-        "calibration": measured.data(report.samples, wording) if report.samples else None,
-        "notes": [wording.sentence(note) for note in notes[:MOST_NOTES]],
-        "more_notes": len(notes[MOST_NOTES:]),
-        "command": loading.compress(report, subject.place, preset),
-        "seconds": figures.number(report.seconds) if report.seconds else None,
-        "memory": figures.size(report.peak_memory_bytes) if report.peak_memory_bytes else None,
-        "sottovoce": report.versions.get("sottovoce"),
-        "versions": Markdown(wording("separator").join(measured.versions(report.versions))),
-        "files": _files(subject, wording),
-    }
-
-
-def _files(subject: Subject, wording: Wording) -> Markdown:
-    sizes: dict[str, int | None] = {}
-    for name in sorted(subject.report.files):
-        sizes[name] = None
-        with contextlib.suppress(SourceError):  # a name that leaves the directory
-            path = contained_path(subject.directory, name)
-            sizes[name] = path.stat().st_size if path.is_file() else None
-    known = [size for size in sizes.values() if size is not None]
+def _files(subject: Subject, words: Translations) -> Markdown:
+    sizes = {name: _size(subject.directory, name) for name in sorted(subject.report.files)}
+    total = number_format.size(sum(size for size in sizes.values() if size is not None))
     rows: list[list[object]] = [
-        [code(name), "" if size is None else figures.size(size), code(subject.report.files[name][:_DIGITS])]
+        [code(name), "" if size is None else number_format.size(size), code(subject.report.files[name][:_DIGITS])]
         for name, size in sizes.items()
     ]
-    rows.append([wording("total"), figures.size(sum(known)), ""])
-    made = table([wording("file"), wording("size"), wording("file_digest")], rows, align="lrl")
-    return folded(wording("files_title", count=len(sizes), size=figures.size(sum(known))), made)
+    rows.append([words("total"), total, ""])
+    content = table([words("file"), words("size"), words("file_digest")], rows, align="lrl")
+    return folded(words("files_title", count=len(sizes), size=total), content)
 
 
-def _picture(name: str, label: str, subject: Subject) -> Markdown | None:
-    return Markdown(f"![{label}]({name})") if name in subject.pictures else None
+def _size(directory: Path, name: str) -> int | None:
+    with contextlib.suppress(SourceError):  # a name that leaves the directory
+        path = contained_path(directory, name)
+        return path.stat().st_size if path.is_file() else None
+    return None

@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from sottovoce_hub.card.facts import REPOSITORY
+from sottovoce.report import REPOSITORY
 from sottovoce_hub.card.identifiers import LICENSES, MODELSCOPE_LICENSES, RELATIONS, TASKS, language_code
 
 _WORDS = ("license", "license_name", "license_link", "library_name", "pipeline_tag", "base_model_relation")

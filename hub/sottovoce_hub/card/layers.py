@@ -1,15 +1,14 @@
-"""Tables of the layers: what was compressed and how closely, what stays and why, which experts are left."""
+"""Tables of steps and layers: what was compressed and how closely, what was kept and why."""
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
-from sottovoce_hub.card import figures
-from sottovoce_hub.card.markdown import Markdown, code, folded, table
-from sottovoce_hub.card.report import Gate, Kept, Part, PrunedLayer, Step, Target
-from sottovoce_hub.card.wording import Wording
+from sottovoce.report import Column, GateReport, Kept, Part, StepReport, Table, Target, number_format
+from sottovoce.text.translations import Text
+from sottovoce_hub.card.markdown import Markdown, code, folded, table, text
+from sottovoce_hub.card.translations import Translations
 
 WORST = 5
 """Layers that are named for their error."""
@@ -17,43 +16,38 @@ LONGEST = 12
 """Rows of a table that is shown open."""
 
 
-def coverage(step: Step, wording: Wording) -> Markdown | None:
-    """Compressed or removed parameters by part of the model; ``None`` where they were not counted."""
-    found = step.coverage
-    if found is None:
-        return None
-    changed = wording("removed" if step.name == "prune_experts" else "compressed")
-    rows: list[tuple[Markdown, Part]] = [(code(name), part) for name, part in found.parts.items()]
-    rows.append((wording("all_parts"), found))
+def coverage(step: StepReport, words: Translations) -> Markdown:
+    """Return the compressed or removed parameters by part of the model."""
+    assert step.coverage is not None
+    effect = words("compressed") if step.effect is None else words.label(step.effect)
+    rows: list[tuple[Markdown, Part]] = [(code(name), part) for name, part in step.coverage.parts.items()]
+    total = Part(parameters=step.coverage.parameters, compressed_parameters=step.coverage.compressed_parameters)
     return table(
-        [wording("part"), wording("parameters"), changed, wording("share")],
+        [words("part"), words("parameters"), effect, words("share")],
         [
             [
                 name,
-                figures.count(part.parameters),
-                figures.count(part.compressed_parameters),
-                figures.percent(part.compressed_parameters / part.parameters) if part.parameters else "",
+                number_format.count(part.parameters),
+                number_format.count(part.compressed_parameters),
+                number_format.percent(part.compressed_parameters / part.parameters) if part.parameters else "",
             ]
-            for name, part in rows
+            for name, part in (*rows, (words("total"), total))
         ],
     )
 
 
-def widths(step: Step, wording: Wording) -> Markdown | None:
-    """How many bits the weights have; ``None`` where no layer tells it."""
-    groups = step.by_width
-    if not groups:
-        return None
+def widths(step: StepReport, words: Translations) -> Markdown:
+    """Return the layers by the bits of their weights."""
     return table(
-        [wording("width"), wording("layers"), wording("parameters"), wording("mean_bits")],
+        [words("width"), words("layers"), words("parameters"), words("mean_bits")],
         [
             [
                 str(width),
-                figures.count(len(group)),
-                figures.count(sum(target.parameters for target in group)),
-                figures.number(_mean_bits(group)),
+                number_format.count(len(targets)),
+                number_format.count(sum(target.parameters for target in targets)),
+                number_format.number(_mean_bits(targets)),
             ]
-            for width, group in groups.items()
+            for width, targets in step.by_width.items()
         ],
         align="rrrr",
     )
@@ -64,106 +58,93 @@ def _mean_bits(targets: Sequence[Target]) -> float:
     return float(sum(target.parameters * (target.bits or 0) for target in targets) / max(parameters, 1))
 
 
-def kept(layers: Iterable[Kept], wording: Wording) -> Markdown | None:
-    """What stays, by reason, the largest first; ``None`` where nothing does."""
+def kept(step: StepReport, words: Translations) -> Markdown:
+    """Return what stays, by reason, the largest first."""
     groups: dict[str, list[Kept]] = defaultdict(list)
-    for layer in layers:
+    for layer in step.kept:
         groups[layer.reason].append(layer)
-    if not groups:
-        return None
     rows = [(reason, len(group), sum(layer.parameters for layer in group)) for reason, group in groups.items()]
     rows.sort(key=lambda row: -row[2])
     return table(
-        [wording("reason"), wording("modules"), wording("parameters")],
-        [[wording.sentence(reason), figures.count(number), figures.count(size)] for reason, number, size in rows],
+        [words("reason"), words("modules"), words("parameters")],
+        [
+            [words.sentence(reason), number_format.count(modules), number_format.count(parameters)]
+            for reason, modules, parameters in rows
+        ],
     )
 
 
-def worst(targets: Sequence[Target], wording: Wording) -> Markdown | None:
-    """The layers that err most; ``None`` where no error was measured."""
+def step_table(content: Table, words: Translations) -> Markdown:
+    """Return a table that a step brought, with its title; folded where it is long."""
+    headers = [words.label(column.label) for column in content.columns]
+    rows = [
+        [_cell(cell, column, words) for cell, column in zip(row, content.columns, strict=False)] for row in content.rows
+    ]
+    align = "".join("r" if column.format in ("number", "percent") else "l" for column in content.columns)
+    shown = table(headers, [[*row, *[""] * (len(headers) - len(row))] for row in rows], align=align)
+    title = words.label(content.title)
+    return folded(title, shown) if len(rows) > LONGEST else Markdown(f"{title}{words('colon').rstrip()}\n\n{shown}")
+
+
+def _cell(cell: str | Text | float | None, column: Column, words: Translations) -> Markdown:
+    if cell is None:
+        return Markdown("")
+    if isinstance(cell, Text):
+        return words.label(cell)
+    if isinstance(cell, str):
+        return code(cell) if column.format == "name" else text(cell)
+    percent = column.format == "percent"
+    return Markdown(number_format.small_percent(cell) if percent else number_format.number(cell))
+
+
+def measured_layers(steps: Sequence[StepReport]) -> tuple[Target, ...]:
+    """Return the layers of the last step that measured its error."""
+    layers = (step.targets for step in reversed(steps))
+    return next((targets for targets in layers if any(map(_has_error, targets))), ())
+
+
+def _has_error(target: Target) -> bool:
+    return target.output_error is not None or target.snr_db is not None
+
+
+def worst(targets: Sequence[Target], words: Translations) -> Markdown:
+    """Return the layers with the largest error, by their outputs where that was measured, else by their weights."""
     by_output = [target for target in targets if target.output_error is not None]
     if by_output:
         by_output.sort(key=lambda target: -(target.output_error or 0))
-        return table(
-            [wording("layer"), wording("output_error"), wording("output_error_rounded")],
-            [[code(each.name), _error(each.output_error), _error(each.rounded_output_error)]
-             for each in by_output[:WORST]],
-        )  # fmt: skip
-    by_weight = [target for target in targets if target.snr_db is not None]
-    by_weight.sort(key=lambda target: target.snr_db or 0)
-    if not by_weight:
-        return None
-    return table(
-        [wording("layer"), wording("snr")],
-        [[code(each.name), f"{figures.number(each.snr_db or 0)} dB"] for each in by_weight[:WORST]],
-    )
+        rows = [
+            [code(target.name), _error(target.output_error), _error(target.rounded_output_error)]
+            for target in by_output[:WORST]
+        ]
+        return table([words("layer"), words("output_error"), words("output_error_rounded")], rows)
+    by_weight = sorted((target.snr_db, target.name) for target in targets if target.snr_db is not None)
+    rows = [[code(name), f"{number_format.number(snr)} dB"] for snr, name in by_weight[:WORST]]
+    return table([words("layer"), words("snr")], rows)
 
 
 def _error(share: float | None) -> str:
-    return "" if share is None else f"{figures.number(100 * share)} %"
+    return "" if share is None else number_format.small_percent(share)
 
 
-def experts(step: Step, wording: Wording) -> list[Markdown]:
-    """Which experts stay in each layer, a table for each group of like layers."""
-    groups: dict[str, dict[str, PrunedLayer]] = defaultdict(dict)
-    for name, layer in step.details.layers.items():
-        number = re.search(r"(?<=\.)\d+(?=\.)", name)
-        pattern = name if number is None else f"{name[: number.start()]}*{name[number.end() :]}"
-        groups[pattern][name if number is None else number[0]] = layer
-    return [_experts(pattern, layers, wording) for pattern, layers in groups.items()]
-
-
-def _experts(pattern: str, layers: dict[str, PrunedLayer], wording: Wording) -> Markdown:
-    made = table(
-        [wording("layer"), wording("experts_before"), wording("experts_stay"), wording("routed_share"),
-         wording("damage")],
-        [
-            [
-                number,
-                str(layer.experts),
-                figures.runs(list(layer.kept)),
-                "" if (share := layer.routed_share.get("all")) is None else figures.percent(share),
-                _error(layer.damage.error if layer.damage else None),
-            ]
-            for number, layer in layers.items()
-        ],
-        align="lrlrr",
-    )  # fmt: skip
-    title = wording("layers_of", count=len(layers), pattern=code(pattern))
-    return folded(title, made) if len(layers) > LONGEST else Markdown(f"{title}\n\n{made}")
-
-
-def saved(step: Step, wording: Wording) -> Markdown | None:
-    """The share of expert runs that skipping saves, by kind of token; ``None`` where it was not counted."""
-    shares = {kind: share for kind, share in step.details.saved.items() if share is not None}
-    if not shares:
-        return None
-    return table(
-        [wording("tokens"), wording("saved")],
-        [[wording.kind(kind), figures.percent(share)] for kind, share in shares.items()],
-    )
-
-
-def gate(held: Gate, wording: Wording) -> Markdown:
-    """What was asked of the compression, and what was found."""
+def gate(gate: GateReport, words: Translations) -> Markdown:
+    """Return the limits on the compression, and what was measured."""
     rows = []
-    for limit, bound in held.limits.items():
+    for limit, bound in gate.limits.items():
+        name = gate.metric_of(limit)
+        metric = words.label(gate.labels[name]) if name in gate.labels else text(name)
         side = "max" if limit.startswith("max_") else "min"
-        metric = limit.removeprefix("max_").removeprefix("min_")
-        increase = "_increase" if metric.endswith("_increase") else ""
-        named = wording(f"limit_{side}{increase}", metric=wording.metric(metric.removesuffix("_increase")))
-        found = held.found.get(limit)
-        rows.append([named, figures.number(bound), "" if found is None else figures.number(found)])
-    return table([wording("limit"), wording("asked"), wording("found")], rows)
+        increase = "_increase" if limit.endswith("_increase") else ""
+        value = gate.found.get(limit)
+        measured = "" if value is None else number_format.number(value)
+        rows.append([words(f"limit_{side}{increase}", metric=metric), number_format.number(float(bound)), measured])
+    return table([words("limit"), words("bound"), words("measured")], rows)
 
 
-def raised(held: Gate, wording: Wording) -> Markdown | None:
-    """The layers that were made more precise again for the gate; ``None`` where none had to be."""
-    if not held.raised:
-        return None
+def restored(gate: GateReport, words: Translations) -> Markdown:
+    """Return the layers that were restored to higher precision for the gate."""
     rows = [
-        [code(each.name), wording("float_layers") if each.bits >= 16 else wording("bits_layers", bits=each.bits)]
-        for each in held.raised
+        [code(layer.name), words("float") if layer.bits >= 16 else words("bits", bits=layer.bits)]
+        for layer in gate.raised
     ]
-    made = table([wording("layer"), wording("raised_to")], rows, align="ll")
-    return folded(wording("more_rows", count=len(rows)), made) if len(rows) > LONGEST else made
+    shown = table([words("layer"), words("restored_to")], rows, align="ll")
+    return folded(words("more_rows", count=len(rows)), shown) if len(rows) > LONGEST else shown

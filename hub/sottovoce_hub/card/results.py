@@ -1,23 +1,24 @@
-"""What was measured, in the two forms that the Hugging Face Hub reads: ``model-index`` and ``.eval_results``."""
+"""Measured numbers in the two forms that the Hugging Face Hub reads: ``model-index`` and ``.eval_results``."""
 
 from __future__ import annotations
 
 import html
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import yaml
 
-from sottovoce_hub.card.facts import Evaluation
+from sottovoce.report import CompressionReport, EvaluationReport
+from sottovoce_hub.card.headline import headline, is_quality
 from sottovoce_hub.card.identifiers import slug
 from sottovoce_hub.card.markdown import plain
-from sottovoce_hub.card.report import Report
-from sottovoce_hub.card.scores import is_quality, main_score
-from sottovoce_hub.card.wording import Wording
+from sottovoce_hub.card.reading import check
+from sottovoce_hub.card.translations import Translations
 
 
-def model_index(report: Report, repository: str) -> list[dict[str, Any]]:
-    """The card's ``model-index``; empty where no quality was measured."""
+def model_index(report: CompressionReport, repository: str) -> list[dict[str, Any]]:
+    """Return the card's ``model-index``; empty where no quality was measured."""
     from huggingface_hub.repocard_data import eval_results_to_model_index
 
     results = [result for evaluation in report.evaluations for result in _results(report, evaluation)]
@@ -26,32 +27,32 @@ def model_index(report: Report, repository: str) -> list[dict[str, Any]]:
     return list(eval_results_to_model_index(repository.rpartition("/")[2], results))
 
 
-def _results(report: Report, evaluation: Evaluation) -> list[Any]:
+def _results(report: CompressionReport, evaluation: EvaluationReport) -> list[Any]:
     from huggingface_hub import EvalResult
 
-    samples, dataset, wording = evaluation.samples, evaluation.dataset, Wording("en")
+    samples, dataset, words = evaluation.samples, evaluation.dataset, Translations("en")
     name = plain(dataset.id if dataset else samples.name or "") or "samples"
     kind = name if dataset else slug(name) or "samples"
     facts = {"samples": samples.count, "audio_seconds": samples.audio_seconds, "sha256": samples.sha256}
     return [
         EvalResult(
-            task_type=slug(report.card.pipeline_tag) or "other",
+            task_type=slug(report.family.pipeline_tag) or "other",
             # Two sets of samples may have one name; the Hub tells results apart by these three.
             dataset_type=kind if dataset or not _has_namesake(report, evaluation) else f"{kind}-{samples.sha256}"[:60],
             dataset_name=name,
             dataset_split=dataset.split if dataset else None,
             dataset_revision=dataset.revision if dataset else None,
             dataset_args={key: value for key, value in facts.items() if value is not None},
-            metric_type=plain(metric),
-            metric_value=measure.value,
-            metric_name=f"{html.unescape(wording.metric(metric))}, {plain(measure.unit)}".rstrip(", "),
+            metric_type=plain(metric.name),
+            metric_value=metric.value,
+            metric_name=f"{html.unescape(words.metric(metric))}, {plain(metric.unit)}".rstrip(", "),
         )
-        for metric, measure in evaluation.metrics.items()
-        if is_quality(metric) and measure.value is not None and plain(metric)
+        for metric in evaluation.metrics.values()
+        if is_quality(metric) and metric.value is not None and plain(metric.name)
     ]
 
 
-def _has_namesake(report: Report, evaluation: Evaluation) -> bool:
+def _has_namesake(report: CompressionReport, evaluation: EvaluationReport) -> bool:
     return any(
         other is not evaluation and other.dataset is None and other.samples.name == evaluation.samples.name
         for other in report.evaluations
@@ -59,11 +60,11 @@ def _has_namesake(report: Report, evaluation: Evaluation) -> bool:
 
 
 def eval_results(report: Mapping[str, Any], is_benchmark: Callable[[str], bool]) -> bytes | None:
-    """The content of ``.eval_results/sottovoce.yaml``, for the leaderboards of registered benchmarks.
+    """Return the content of ``.eval_results/sottovoce.yaml``, for the leaderboards of registered benchmarks.
 
     Args:
         report: A ``compression.json``.
-        is_benchmark: Whether the Hub keeps a leaderboard for a dataset.
+        is_benchmark: A function that returns true if the Hub keeps a leaderboard for a dataset.
 
     Returns:
         YAML; ``None`` where nothing was measured on such a dataset.
@@ -73,22 +74,21 @@ def eval_results(report: Mapping[str, Any], is_benchmark: Callable[[str], bool])
     """
     from huggingface_hub import EvalResultEntry, eval_result_entries_to_yaml
 
-    facts = Report.read(report)
+    checked = check(report)
     entries = []
-    for evaluation in facts.evaluations:
-        dataset = evaluation.dataset
-        score = main_score(facts.model_copy(update={"evaluations": (evaluation,)}))
-        if dataset is None or score is None or not is_benchmark(dataset.id):
+    for evaluation in checked.evaluations:
+        dataset, first = evaluation.dataset, headline(replace(checked, evaluations=[evaluation]))
+        if dataset is None or first is None or not is_benchmark(dataset.id):
             continue
-        unit = f" in {score.measure.unit}" if score.measure.unit else ""
+        unit = f" in {first.metric.unit}" if first.metric.unit else ""
         entries.append(
             EvalResultEntry(
                 dataset_id=dataset.id,
                 task_id=dataset.task or "default",
-                value=score.measure.value,
+                value=first.metric.value,
                 dataset_revision=dataset.revision,
                 date=evaluation.date or None,
-                notes=f"{score.metric}{unit} on {evaluation.samples.count} samples, measured by sottovoce evaluate",
+                notes=f"{first.metric.name}{unit} on {evaluation.samples.count} samples, by sottovoce evaluate",
             )
         )
     if not entries:

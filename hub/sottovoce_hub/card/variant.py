@@ -1,4 +1,4 @@
-"""The other sizes of a model that are published with it."""
+"""Other sizes of a model that are published with it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from sottovoce_hub.card.report import Report
+from sottovoce.report import CompressionReport
+from sottovoce_hub.card.reading import check
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,19 +16,19 @@ class Variant:
     """The same model, compressed by another recipe."""
 
     name: str
-    """What to call it, such as ``int8``."""
+    """Name in tables, such as ``int8``."""
     repository: str
     """``owner/name``."""
     report: Mapping[str, Any]
-    """Its ``compression.json``."""
+    """Form of its ``compression.json``."""
     branch: str | None = None
-    """The branch that it is on; ``None`` for the main one."""
+    """Branch that it is on; ``None`` for the main one."""
 
     @cached_property
-    def facts(self) -> Report:
+    def checked(self) -> CompressionReport:
         """The report, checked.
 
         Raises:
             PublishError: It is not what Sottovoce writes.
         """
-        return Report.read(self.report)
+        return check(self.report)

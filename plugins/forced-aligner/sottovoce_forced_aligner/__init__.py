@@ -16,15 +16,18 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import sottovoce
-from sottovoce import Architecture, LoadOptions, Model, Source
+from sottovoce import Architecture, LoadOptions, Metric, Model, Run, Samples, Source
 
 if TYPE_CHECKING:
+    from click import Command
+
     from sottovoce_forced_aligner.aligner import align
-    from sottovoce_forced_aligner.alignment import Alignment, Word
+    from sottovoce_forced_aligner.alignment import Alignment
+    from sottovoce_forced_aligner.words import Word
 
 __all__ = ["Alignment", "Word", "align"]
 
-_HOME_OF = {"Alignment": "alignment", "Word": "alignment", "align": "aligner"}
+_HOME_OF = {"Alignment": "alignment", "Word": "words", "align": "aligner"}
 
 
 def __getattr__(name: str) -> Any:
@@ -38,7 +41,7 @@ def __getattr__(name: str) -> Any:
 
 @sottovoce.hookimpl
 def sottovoce_architectures() -> Iterable[Architecture]:
-    """The forced aligner, in the layout of transformers and in that of qwen-asr."""
+    """Describe the forced aligner, in the layout of transformers and in that of qwen-asr."""
     from sottovoce_forced_aligner.architectures import ARCHITECTURES
 
     return ARCHITECTURES
@@ -46,7 +49,23 @@ def sottovoce_architectures() -> Iterable[Architecture]:
 
 @sottovoce.hookimpl
 def sottovoce_load(source: Source, architecture: Architecture, options: LoadOptions) -> Model | None:
-    """The layout of qwen-asr; that of transformers is left to core's own loader."""
+    """Load the layout of qwen-asr; that of transformers is left to core's own loader."""
     from sottovoce_forced_aligner.original import load
 
     return load(source, architecture, options)
+
+
+@sottovoce.hookimpl
+def sottovoce_evaluate(samples: Samples, run: Run, baseline: Run | None) -> Iterable[Metric]:
+    """Compare the times of the words with the references and with the baseline's."""
+    from sottovoce_forced_aligner.boundaries import measure
+
+    return measure(samples, run, baseline)
+
+
+@sottovoce.hookimpl
+def sottovoce_commands() -> Iterable[Command]:
+    """Return ``sottovoce align``."""
+    from sottovoce_forced_aligner import commands
+
+    return [commands.align]

@@ -8,11 +8,14 @@ from typing import Any
 
 from sottovoce import Model
 from sottovoce.errors import SamplesError, UsageError
-from sottovoce_forced_aligner.alignment import Alignment, Word
+from sottovoce_forced_aligner.alignment import Alignment
 from sottovoce_forced_aligner.audio import SAMPLE_RATE, read_audio
 from sottovoce_forced_aligner.fit import doubts
 from sottovoce_forced_aligner.languages import language_name
 from sottovoce_forced_aligner.reading import WINDOW, find_times, longest_window, split_words
+from sottovoce_forced_aligner.words import Word
+
+DEFAULT_LANGUAGE = "Chinese"
 
 _log = logging.getLogger("sottovoce.forced_aligner")
 
@@ -21,7 +24,7 @@ def align(
     model: Any,
     audio: Any,
     text: str,
-    language: str = "Chinese",
+    language: str = DEFAULT_LANGUAGE,
     *,
     processor: Any = None,
     sampling_rate: int = SAMPLE_RATE,

@@ -7,15 +7,7 @@ from dataclasses import asdict, dataclass
 
 from sottovoce_forced_aligner import subtitles, textgrid
 from sottovoce_forced_aligner.languages import UNSPACED
-
-
-@dataclass(frozen=True)
-class Word:
-    """One word, or one character of Chinese, with its times in seconds."""
-
-    text: str
-    start: float
-    end: float
+from sottovoce_forced_aligner.words import Word
 
 
 @dataclass(frozen=True, kw_only=True)

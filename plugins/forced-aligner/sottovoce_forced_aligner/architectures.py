@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sottovoce import Architecture, CardFacts, lazy
+from sottovoce import Architecture, CardFacts, Layers, Runner, ScalePair, lazy
 from sottovoce_forced_aligner.chinese import CHINESE
 from sottovoce_forced_aligner.languages import LANGUAGES
 
@@ -30,35 +30,38 @@ FORCED_ALIGNER = Architecture(
     name="qwen3-forced-aligner",
     # qwen-asr names the second for the recognizer too, which the loader refuses.
     matches=("Qwen3ASRForTokenClassification", "Qwen3ASRForConditionalGeneration"),
-    targets=(_AUDIO, "model.audio_tower.conv_out", _PROJECTOR, _TEXT),
-    ignore={
-        "score": "output layer: a near tie moves a word boundary by many 80 ms bins",
-        r"re:.*embed_tokens": "embedding table: looked up, not multiplied",
-        r"re:.*\.ln_post": "normalization",
-        r"re:model\.audio_tower\.conv2d\d": "convolutional stem: half a percent of the weights",
-        r"re:.*norm\d?": "normalization",
-    },
-    float_inputs={
-        "model.audio_tower.conv_out": "all audio passes it, and its inputs have a wide range: rounded, they move as "
-        "many boundaries as all other layers together, nearly",
-        _PROJECTOR: "all audio passes it",
-        r"re:model\.language_model\.layers\.[01]\.(self_attn\.o_proj|mlp\.down_proj)": "first text layers: their "
-        "inputs have a wide range, and what is rounded in them passes through all others",
-    },
-    blocks=(_AUDIO_LAYER, _TEXT_LAYER),
-    scaling={
-        _AUDIO_LAYER: (
-            ("self_attn_layer_norm", ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj")),
-            ("self_attn.v_proj", ("self_attn.out_proj",)),
-            ("final_layer_norm", ("fc1",)),
-        ),
-        # Values are shared by several query heads, so they cannot be scaled for the output projection.
-        _TEXT_LAYER: (
-            ("input_layernorm", ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj")),
-            ("post_attention_layernorm", ("mlp.gate_proj", "mlp.up_proj")),
-            ("mlp.up_proj", ("mlp.down_proj",)),
-        ),
-    },
+    layers=Layers(
+        targets=(_AUDIO, "model.audio_tower.conv_out", _PROJECTOR, _TEXT),
+        ignore={
+            "score": "output layer: a near tie moves a word boundary by many 80 ms bins",
+            r"re:.*embed_tokens": "embedding table: looked up, not multiplied",
+            r"re:.*\.ln_post": "normalization",
+            r"re:model\.audio_tower\.conv2d\d": "convolutional stem: half a percent of the weights",
+            r"re:.*norm\d?": "normalization",
+        },
+        weight_only={
+            "model.audio_tower.conv_out": "all audio passes it, and its inputs have a wide range: rounded, they move "
+            "as many boundaries as all other layers together, nearly",
+            _PROJECTOR: "all audio passes it",
+            r"re:model\.language_model\.layers\.[01]\.(self_attn\.o_proj|mlp\.down_proj)": "first text layers: their "
+            "inputs have a wide range, and what is rounded in them passes through all others",
+        },
+        blocks=(_AUDIO_LAYER, _TEXT_LAYER),
+        scale_pairs={
+            _AUDIO_LAYER: (
+                ScalePair("self_attn_layer_norm", ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj")),
+                ScalePair("self_attn.v_proj", ("self_attn.out_proj",)),
+                ScalePair("final_layer_norm", ("fc1",)),
+            ),
+            # Values are shared by several query heads, so they cannot be scaled for the output projection.
+            _TEXT_LAYER: (
+                ScalePair("input_layernorm", ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj")),
+                ScalePair("post_attention_layernorm", ("mlp.gate_proj", "mlp.up_proj")),
+                ScalePair("mlp.up_proj", ("mlp.down_proj",)),
+            ),
+        },
+        min_coverage=0.5,
+    ),
     parts={
         "audio": r"re:model\.audio_tower\..*",
         "projector": r"re:model\.multi_modal_projector\..*",
@@ -66,7 +69,6 @@ FORCED_ALIGNER = Architecture(
         "text": r"re:model\.language_model\..*",
         "output": r"re:score.*",
     },
-    min_coverage=0.5,
     task="alignment",
     inputs=("audio", "text"),
     card=CardFacts(
@@ -78,11 +80,12 @@ FORCED_ALIGNER = Architecture(
         translations={"zh": CHINESE},
         packages=("transformers>=5.23", "compressed-tensors", "soundfile"),
     ),
-    forward=lazy("sottovoce_forced_aligner.inference:forward"),
-    predict=lazy("sottovoce_forced_aligner.inference:predict"),
-    probe=lazy("sottovoce_forced_aligner.inference:probe"),
-    rewire=lazy("sottovoce_forced_aligner.rewiring:rewire"),
-    align=lazy("sottovoce_forced_aligner.aligner:align"),
+    runner=Runner(
+        forward=lazy("sottovoce_forced_aligner.inference:forward"),
+        predict=lazy("sottovoce_forced_aligner.inference:predict"),
+        probe=lazy("sottovoce_forced_aligner.inference:probe"),
+        optimize_for_inference=lazy("sottovoce_forced_aligner.optimization:optimize_for_inference"),
+    ),
 )
 
 ARCHITECTURES = (FORCED_ALIGNER,)

@@ -12,8 +12,8 @@ from sottovoce.checkpoint import load_strictly_, read_config, read_tensors
 from sottovoce.checkpoint.limits import check_numbers
 from sottovoce.checkpoint.shards import say_choice, weight_files
 from sottovoce.errors import SourceError, as_source_error
+from sottovoce.formats.transformers.building import apply_
 from sottovoce.formats.transformers.configuration import stated_dtype
-from sottovoce.formats.transformers.loader import apply_
 from sottovoce.formats.transformers.processors import load_processor
 from sottovoce_forced_aligner.original_configuration import processor, settings
 

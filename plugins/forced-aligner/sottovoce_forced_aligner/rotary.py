@@ -4,7 +4,7 @@ A compiled kernel takes one, and rounds where the library does. Without it there
 rounding less.
 
 The library's attention finds its function by name among its module's. It is left as it is there: a layer that is
-rewired runs the library's own code with another function of that name.
+optimized runs the library's own code with another function of that name.
 """
 
 from __future__ import annotations

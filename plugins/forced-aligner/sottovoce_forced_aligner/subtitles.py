@@ -5,12 +5,9 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from sottovoce_forced_aligner.languages import UNSPACED
-
-if TYPE_CHECKING:
-    from sottovoce_forced_aligner.alignment import Word
+from sottovoce_forced_aligner.words import Word
 
 LONGEST = 7.0
 """Seconds that one subtitle stays at most, unless a single word is longer."""

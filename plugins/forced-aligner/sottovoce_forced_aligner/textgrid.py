@@ -7,10 +7,8 @@ before it ends, and no two points at one time. All times are compared as they ar
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from sottovoce_forced_aligner.alignment import Word
+from sottovoce_forced_aligner.words import Word
 
 Interval = tuple[float, float, str]
 """Begin, end and label."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sottovoce import Architecture, CardFacts, lazy
+from sottovoce import Architecture, CardFacts, Layers, Runner, ScalePair, lazy
 from sottovoce.architecture import ExpertLayout
 from sottovoce_omni_moe.chinese import CHINESE
 
@@ -25,11 +25,11 @@ _VALUES = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj")
 _MIXTURE = (r"re:mlp\.experts\.\d+\.(gate|up)_proj", "mlp.gate")
 _SHARED = ("mlp.shared_expert.gate_proj", "mlp.shared_expert.up_proj", "mlp.shared_expert_gate")
 _LAYER = (
-    ("input_layernorm", _VALUES),
+    ScalePair("input_layernorm", _VALUES),
     # Where several query heads share their values, as in the published models, these cannot be scaled.
-    ("self_attn.v_proj", ("self_attn.o_proj",)),
+    ScalePair("self_attn.v_proj", ("self_attn.o_proj",)),
 )
-_EXPERT_PAIR = (r"re:mlp\.experts\.(\d+)\.up_proj", (r"mlp.experts.\1.down_proj",))
+_EXPERT_PAIR = ScalePair(r"re:mlp\.experts\.(\d+)\.up_proj", (r"mlp.experts.\1.down_proj",))
 
 _USAGE = """\
 import soundfile
@@ -50,38 +50,44 @@ print(processor.batch_decode(ids[:, batch["input_ids"].shape[1]:], skip_special_
 OMNI_MOE = Architecture(
     name="qwen3-omni-moe",
     matches=("Qwen3OmniMoeForConditionalGeneration",),
-    targets=_TARGETS,
-    ignore={
-        r"re:.*\.mlp\.gate": "router: decides which experts run",
-        r"re:.*shared_expert_gate": "gate of the shared expert",
-        r"re:.*\.shared_expert(\..*)?": "shared expert: every token runs it",
-        r"re:talker\.(text|hidden)_projection(\..*)?": "projection from the thinker: small, and all speech passes it",
-        r"re:talker\.code_predictor(\..*)?": "code predictor: long speech degrades when it is quantized",
-        r"re:code2wav(\..*)?": "vocoder",
-        r"re:.*(lm_head|codec_head)": "output layer",
-        r"re:.*embed\w*": "embedding table: looked up, not multiplied",
-        r"re:.*norm\d?": "normalization",
-    },
-    spared={
-        r"re:thinker\.model\.(audio_tower|visual)(\..*)?": "audio and vision towers: the recipe int8-towers has them"
-    },
-    float_inputs={
-        r"re:.*\.mlp\.experts\..*": "experts: transformers stacks them when it loads them, which integers for inputs "
-        "do not survive",
-    },
-    blocks=(f"re:{_HEARING}", f"re:{_SEEING}", f"re:{_THINKER}", f"re:{_TALKER}"),
-    # What is not here has an activation between, or is read by what cannot be scaled.
-    scaling={
-        f"re:{_HEARING}": (
-            ("self_attn_layer_norm", _VALUES),
-            ("self_attn.v_proj", ("self_attn.out_proj",)),
-            ("final_layer_norm", ("fc1",)),
-        ),
-        f"re:{_SEEING}": (("norm1", ("attn.qkv",)), ("norm2", ("mlp.linear_fc1",))),
-        f"re:{_THINKER}": (*_LAYER, ("post_attention_layernorm", _MIXTURE), _EXPERT_PAIR),
-        f"re:{_TALKER}": (*_LAYER, ("post_attention_layernorm", (*_MIXTURE, *_SHARED)), _EXPERT_PAIR),
-    },
-    served_as={"thinker.model.language_model": "language_model.model"},
+    layers=Layers(
+        targets=_TARGETS,
+        ignore={
+            r"re:.*\.mlp\.gate": "router: decides which experts run",
+            r"re:.*shared_expert_gate": "gate of the shared expert",
+            r"re:.*\.shared_expert(\..*)?": "shared expert: every token runs it",
+            r"re:talker\.(text|hidden)_projection(\..*)?": "projection from the thinker: small, and all "
+            "speech passes it",
+            r"re:talker\.code_predictor(\..*)?": "code predictor: long speech degrades when it is quantized",
+            r"re:code2wav(\..*)?": "vocoder",
+            r"re:.*(lm_head|codec_head)": "output layer",
+            r"re:.*embed\w*": "embedding table: looked up, not multiplied",
+            r"re:.*norm\d?": "normalization",
+        },
+        ignore_by_default={
+            r"re:thinker\.model\.(audio_tower|visual)(\..*)?": "audio and vision towers: the recipe int8-towers "
+            "has them"
+        },
+        weight_only={
+            r"re:.*\.mlp\.experts\..*": "experts: transformers stacks them when it loads them, which integers for "
+            "inputs do not survive",
+        },
+        blocks=(f"re:{_HEARING}", f"re:{_SEEING}", f"re:{_THINKER}", f"re:{_TALKER}"),
+        # What is not here has an activation between, or is read by what cannot be scaled.
+        scale_pairs={
+            f"re:{_HEARING}": (
+                ScalePair("self_attn_layer_norm", _VALUES),
+                ScalePair("self_attn.v_proj", ("self_attn.out_proj",)),
+                ScalePair("final_layer_norm", ("fc1",)),
+            ),
+            f"re:{_SEEING}": (ScalePair("norm1", ("attn.qkv",)), ScalePair("norm2", ("mlp.linear_fc1",))),
+            f"re:{_THINKER}": (*_LAYER, ScalePair("post_attention_layernorm", _MIXTURE), _EXPERT_PAIR),
+            f"re:{_TALKER}": (*_LAYER, ScalePair("post_attention_layernorm", (*_MIXTURE, *_SHARED)), _EXPERT_PAIR),
+        },
+        vllm_names={"thinker.model.language_model": "language_model.model"},
+        # Of the published models 96 %; without the experts it would be 5 %.
+        min_coverage=0.2,
+    ),
     experts=(
         ExpertLayout(
             part="thinker",
@@ -103,8 +109,6 @@ OMNI_MOE = Architecture(
         "talker": r"re:talker\..*",
         "vocoder": r"re:code2wav\..*",
     },
-    # Of the published models 96 %; without the experts it would be 5 %.
-    min_coverage=0.2,
     task="conversation",
     inputs=("messages",),
     presets={
@@ -119,12 +123,14 @@ OMNI_MOE = Architecture(
         translations={"zh": CHINESE},
         packages=("transformers>=5.23", "compressed-tensors", "pillow", "torchvision", "soundfile"),
     ),
-    forward=lazy("sottovoce_omni_moe.conversation:forward"),
-    predict=lazy("sottovoce_omni_moe.conversation:predict"),
-    modalities=lazy("sottovoce_omni_moe.modalities:modalities"),
-    answer_logits=lazy("sottovoce_omni_moe.conversation:answer_logits"),
     processor=lazy("sottovoce_omni_moe.processor:load_processor"),
-    probe=lazy("sottovoce_omni_moe.conversation:probe"),
+    runner=Runner(
+        forward=lazy("sottovoce_omni_moe.conversation:forward"),
+        predict=lazy("sottovoce_omni_moe.conversation:predict"),
+        modalities=lazy("sottovoce_omni_moe.modalities:modalities"),
+        answer_logits=lazy("sottovoce_omni_moe.conversation:answer_logits"),
+        probe=lazy("sottovoce_omni_moe.conversation:probe"),
+    ),
 )
 
 ARCHITECTURES = (OMNI_MOE,)

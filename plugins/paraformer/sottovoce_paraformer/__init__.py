@@ -7,6 +7,7 @@ from pathlib import Path
 
 import sottovoce
 from sottovoce import Architecture, LoadOptions, Model, Source
+from sottovoce_paraformer import onnx_format as onnx_format  # registers the format
 
 
 @sottovoce.hookimpl
@@ -27,13 +28,9 @@ def sottovoce_load(source: Source, architecture: Architecture, options: LoadOpti
 
 @sottovoce.hookimpl
 def sottovoce_export(model: Model, format: str, directory: Path) -> Path | None:
-    """``native`` is FunASR's own layout; ``onnx`` is the one of FunASR's runtimes and of sherpa-onnx."""
-    if format == "native":
-        from sottovoce_paraformer.writer import write
+    """Write ``native``, which is FunASR's own layout."""
+    if format != "native":
+        return None
+    from sottovoce_paraformer.writer import write
 
-        return write(model, directory)
-    if format == "onnx":
-        from sottovoce_paraformer.onnx_export import export_onnx
-
-        return export_onnx(model, directory)
-    return None
+    return write(model, directory)

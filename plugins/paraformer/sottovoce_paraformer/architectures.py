@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sottovoce import Architecture, CardFacts, lazy
+from sottovoce import Architecture, CardFacts, Layers, Runner, ScalePair, lazy
 from sottovoce_paraformer.aliases import resolve
 from sottovoce_paraformer.chinese import CHINESE
 from sottovoce_paraformer.configuration import REGISTER
@@ -15,9 +15,9 @@ _CROSS_ATTENTION = r"src_attn\.linear_(q|k_v|out)"
 _FEED_FORWARD = r"feed_forward\.w_[12]"
 _ENCODER_LAYER = r"re:encoder\.encoders0?\.\d+"
 _ENCODER_PAIRS = (
-    ("norm1", ("self_attn.linear_q_k_v",)),
-    ("norm2", ("feed_forward.w_1",)),
-    ("feed_forward.w_1", ("feed_forward.w_2",)),
+    ScalePair("norm1", ("self_attn.linear_q_k_v",)),
+    ScalePair("norm2", ("feed_forward.w_1",)),
+    ScalePair("feed_forward.w_1", ("feed_forward.w_2",)),
 )
 _DECODER_LAYER = r"re:(seaco_)?decoder\.(decoders[23]?\.\d+|last_decoder)"
 
@@ -35,53 +35,51 @@ print(asr.generate(input="{{audio}}")[0]["text"])
 """
 
 
-_SERVING = """\
-from funasr_onnx import Paraformer  # or ContextualParaformer, SeacoParaformer, as the model's class is
-asr = Paraformer("{directory}", quantize=True)
-print(asr("{audio}"))
-"""
-
 PARAFORMER = Architecture(
     name="paraformer",
     matches=_names(*RECOGNIZERS),
-    targets=(
-        rf"re:encoder\.encoders0?\.\d+\.({_ATTENTION}|{_FEED_FORWARD})",
-        # The table of characters too: training looks them up, and hotwords; recognition alone does not.
-        rf"re:(seaco_)?decoder\.(embed\.0|(decoders[23]?\.\d+|last_decoder)\.({_CROSS_ATTENTION}|{_FEED_FORWARD}))",
-    ),
-    ignore={
-        r"re:.*\.fsmn_block": "FSMN memory: a depthwise convolution, 0.1 % of the weights",
-        r"re:predictor(\..*)?": "CIF predictor: its weights add up to the number of tokens, so a small error drops one",
-        r"re:(.*\.)?(hotword_)?output_layer": "output layer: near ties between characters; FunASR's int8 keeps it too",
-        r"re:bias_embed(\..*)?": "embedding table: looked up, not multiplied",
-        r"re:(bias_encoder|lstm_proj|decoder\.bias_(decoder|output))(\..*)?": "hotword path: as FunASR's int8 keeps it",
-        r"re:.*norm\d?": "normalization",
-    },
-    blocks=(_ENCODER_LAYER, _DECODER_LAYER),
-    scaling={
-        _ENCODER_LAYER: _ENCODER_PAIRS,
-        # A normalization lies between the two products of a decoder's feed-forward layer.
-        _DECODER_LAYER: (
-            ("norm1", ("feed_forward.w_1",)),
-            ("feed_forward.norm", ("feed_forward.w_2",)),
-            ("norm3", ("src_attn.linear_q",)),
+    layers=Layers(
+        targets=(
+            rf"re:encoder\.encoders0?\.\d+\.({_ATTENTION}|{_FEED_FORWARD})",
+            # The table of characters too: training looks them up, and hotwords; recognition alone does not.
+            rf"re:(seaco_)?decoder\.(embed\.0|(decoders[23]?\.\d+|last_decoder)\.({_CROSS_ATTENTION}|{_FEED_FORWARD}))",
         ),
-    },
-    activation_strategy="tensor",
+        ignore={
+            r"re:.*\.fsmn_block": "FSMN memory: a depthwise convolution, 0.1 % of the weights",
+            r"re:predictor(\..*)?": "CIF predictor: its weights add up to the number of tokens, so a small error "
+            "drops one",
+            r"re:(.*\.)?(hotword_)?output_layer": "output layer: near ties between characters; FunASR's int8 "
+            "keeps it too",
+            r"re:bias_embed(\..*)?": "embedding table: looked up, not multiplied",
+            r"re:(bias_encoder|lstm_proj|decoder\.bias_(decoder|output))(\..*)?": "hotword path: as FunASR's int8 "
+            "keeps it",
+            r"re:.*norm\d?": "normalization",
+        },
+        blocks=(_ENCODER_LAYER, _DECODER_LAYER),
+        scale_pairs={
+            _ENCODER_LAYER: _ENCODER_PAIRS,
+            # A normalization lies between the two products of a decoder's feed-forward layer.
+            _DECODER_LAYER: (
+                ScalePair("norm1", ("feed_forward.w_1",)),
+                ScalePair("feed_forward.norm", ("feed_forward.w_2",)),
+                ScalePair("norm3", ("src_attn.linear_q",)),
+            ),
+        },
+        activation_strategy="tensor",
+        min_coverage=0.6,
+    ),
     parts={
         "encoder": r"re:encoder\..*",
         "decoder": r"re:decoder\..*",
         "predictor": r"re:predictor\..*",
         "hotwords": r"re:(bias|lstm_proj|seaco|hotword).*",
     },
-    min_coverage=0.6,
     task="transcription",
     presets={
         "paraformer-int8-encoder": {
             "steps": [{"step": "quantize", "bits": 8, "targets": [rf"re:encoder\..*({_ATTENTION}|{_FEED_FORWARD})"]}]
         },
     },
-    exports=("onnx",),
     card=CardFacts(
         pipeline_tag="automatic-speech-recognition",
         library_name="funasr",
@@ -91,28 +89,31 @@ PARAFORMER = Architecture(
             "hf": _usage('model="{repository}", hub="hf"'),
             "modelscope": _usage('model="{repository}", hub="ms"'),
         },
-        serving={"onnx": _SERVING},
         translations={"zh": CHINESE},
         packages=("sottovoce-paraformer", "funasr"),
     ),
-    forward=lazy("sottovoce_paraformer.recognition:forward"),
-    predict=lazy("sottovoce_paraformer.recognition:predict"),
-    probe=lazy("sottovoce_paraformer.recognition:probe"),
-    rewire=lazy("sottovoce_paraformer.sanm:rewire"),
     resolve=resolve,
+    runner=Runner(
+        forward=lazy("sottovoce_paraformer.recognition:forward"),
+        predict=lazy("sottovoce_paraformer.recognition:predict"),
+        probe=lazy("sottovoce_paraformer.recognition:probe"),
+        optimize_for_inference=lazy("sottovoce_paraformer.sanm:optimize_for_inference"),
+    ),
 )
 
 VOICE_ACTIVITY = Architecture(
     name="fsmn-vad",
     matches=_names(*VOICE_ACTIVITY_CLASSES),
-    targets=(r"re:encoder\.(in_linear[12]|out_linear1|fsmn\.\d+\.(linear|affine))\.linear",),
-    ignore={
-        r"re:encoder\.out_linear2.*": "output layer: its scores are compared with a threshold",
-        r"re:.*\.conv_(left|right)": "FSMN memory: a depthwise convolution",
-    },
-    blocks=(r"re:encoder\.fsmn\.\d+",),
-    # The memory between them is a convolution of every channel by itself.
-    scaling={r"re:encoder\.fsmn\.\d+": (("linear.linear", ("affine.linear",)),)},
+    layers=Layers(
+        targets=(r"re:encoder\.(in_linear[12]|out_linear1|fsmn\.\d+\.(linear|affine))\.linear",),
+        ignore={
+            r"re:encoder\.out_linear2.*": "output layer: its scores are compared with a threshold",
+            r"re:.*\.conv_(left|right)": "FSMN memory: a depthwise convolution",
+        },
+        blocks=(r"re:encoder\.fsmn\.\d+",),
+        # The memory between them is a convolution of every channel by itself.
+        scale_pairs={r"re:encoder\.fsmn\.\d+": (ScalePair("linear.linear", ("affine.linear",)),)},
+    ),
     parts={"encoder": r"re:encoder\..*"},
     task="voice-activity-detection",
     card=CardFacts(
@@ -121,26 +122,30 @@ VOICE_ACTIVITY = Architecture(
         languages=("zh", "en"),
         translations={"zh": CHINESE},
     ),
-    forward=lazy("sottovoce_paraformer.voice_activity:forward"),
-    predict=lazy("sottovoce_paraformer.voice_activity:predict"),
-    probe=lazy("sottovoce_paraformer.recognition:probe"),
+    runner=Runner(
+        forward=lazy("sottovoce_paraformer.voice_activity:forward"),
+        predict=lazy("sottovoce_paraformer.voice_activity:predict"),
+        probe=lazy("sottovoce_paraformer.recognition:probe"),
+    ),
 )
 
 PUNCTUATION = Architecture(
     name="ct-punc",
     matches=_names(*PUNCTUATION_CLASSES),
-    targets=(rf"re:encoder\.encoders0?\.\d+\.({_ATTENTION}|{_FEED_FORWARD})",),
-    ignore={
-        r"re:.*\.fsmn_block": "FSMN memory: a depthwise convolution",
-        "re:embed": "embedding table: looked up, not multiplied; it is most of this model",
-        "re:decoder": "output layer",
-        r"re:.*norm\d?": "normalization",
-    },
-    blocks=(_ENCODER_LAYER,),
-    scaling={_ENCODER_LAYER: _ENCODER_PAIRS},
+    layers=Layers(
+        targets=(rf"re:encoder\.encoders0?\.\d+\.({_ATTENTION}|{_FEED_FORWARD})",),
+        ignore={
+            r"re:.*\.fsmn_block": "FSMN memory: a depthwise convolution",
+            "re:embed": "embedding table: looked up, not multiplied; it is most of this model",
+            "re:decoder": "output layer",
+            r"re:.*norm\d?": "normalization",
+        },
+        blocks=(_ENCODER_LAYER,),
+        scale_pairs={_ENCODER_LAYER: _ENCODER_PAIRS},
+        # The vocabulary's embedding is nine tenths of the published models.
+        min_coverage=0.01,
+    ),
     parts={"encoder": r"re:encoder\..*", "embedding": "re:embed.*", "output": "re:decoder.*"},
-    # The vocabulary's embedding is nine tenths of the published models.
-    min_coverage=0.01,
     task="punctuation",
     inputs=("text",),
     card=CardFacts(
@@ -149,10 +154,12 @@ PUNCTUATION = Architecture(
         languages=("zh", "en"),
         translations={"zh": CHINESE},
     ),
-    forward=lazy("sottovoce_paraformer.punctuation:forward"),
-    predict=lazy("sottovoce_paraformer.punctuation:predict"),
-    probe=lazy("sottovoce_paraformer.punctuation:probe"),
-    rewire=lazy("sottovoce_paraformer.sanm:rewire"),
+    runner=Runner(
+        forward=lazy("sottovoce_paraformer.punctuation:forward"),
+        predict=lazy("sottovoce_paraformer.punctuation:predict"),
+        probe=lazy("sottovoce_paraformer.punctuation:probe"),
+        optimize_for_inference=lazy("sottovoce_paraformer.sanm:optimize_for_inference"),
+    ),
 )
 
 ARCHITECTURES = (PARAFORMER, VOICE_ACTIVITY, PUNCTUATION)

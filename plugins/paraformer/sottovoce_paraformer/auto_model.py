@@ -81,9 +81,9 @@ def restore_(
         compressed_tensors.prepare_(module, quantization_config, where)
     load_strictly_(module, tensors, where, allow)
     if quantization_config:
-        from sottovoce_paraformer.sanm import rewire
+        from sottovoce_paraformer.sanm import optimize_for_inference
 
-        rewire(module)
+        optimize_for_inference(module)
         leave_file_(module)
 
 

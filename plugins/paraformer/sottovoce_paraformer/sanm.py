@@ -1,4 +1,4 @@
-"""FunASR's stacks of SAN-M layers rewired for inference in int8 on the CPU; their modules and tensors stay as they are.
+"""FunASR's stacks of SAN-M layers, fused for inference in int8 on the CPU; modules and tensors stay as they are.
 
 What a layer then computes is :mod:`sottovoce_paraformer.sanm_layers`'s; here is which layers it serves, and when. One
 more thing is done for a stack: a single product gives the keys and values of all its decoder layers.
@@ -32,7 +32,7 @@ _ENCODER_LAYER = "funasr.models.sanm.encoder.EncoderLayerSANM"
 _DECODER_LAYERS = {f"funasr.models.{module}.decoder.DecoderLayerSANM" for module in ("paraformer", "e_paraformer")}
 
 
-def rewire(module: nn.Module) -> tuple[str, ...]:
+def optimize_for_inference(module: nn.Module) -> tuple[str, ...]:
     """Make the stacks of SAN-M layers in ``module`` fast, in place, where their linear layers are int8.
 
     The stacks, and the output layers behind them, become instances of a subclass; names, tensors and state dicts stay.
@@ -59,11 +59,11 @@ def rewire(module: nn.Module) -> tuple[str, ...]:
             if all(tensor.device.type == "cpu" for tensor in child.parameters()):
                 cast(Stack, child).plan()
     if changed and onednn.float_supported():
-        changed += _rewire_output_layers(module)
+        changed += _fuse_output_layers(module)
     return tuple(changed)
 
 
-def _rewire_output_layers(module: nn.Module) -> Iterator[str]:
+def _fuse_output_layers(module: nn.Module) -> Iterator[str]:
     for name, child in module.named_modules():
         if type(child) is nn.Linear and name.endswith("output_layer"):
             child.__class__ = OutputLayer

@@ -246,7 +246,7 @@ def attention_dtype() -> torch.dtype:
     return torch.bfloat16 if onednn.bfloat16() else torch.float32
 
 
-def rounding(linear: Int8Linear) -> Callable[[Tensor], onednn.Activations]:
+def rounding(linear: Int8Linear) -> Callable[[Tensor], onednn.QuantizedActivations]:
     """How the input of ``linear`` is rounded: by a calibrated range, or by its own."""
     inputs = linear.input_range
     if inputs is None:
@@ -255,7 +255,7 @@ def rounding(linear: Int8Linear) -> Callable[[Tensor], onednn.Activations]:
     return lambda x: onednn.quantize_by(x, scale, zero_point)
 
 
-def quantize(x: Tensor) -> onednn.Activations:
+def quantize(x: Tensor) -> onednn.QuantizedActivations:
     """Quantize the rows of ``x`` by their own range.
 
     Raises:

@@ -49,7 +49,7 @@ def test_what_is_held_comes_back_as_it_was(
     before = [tensor.clone() for tensor in tensors]
     inputs = (tuple(tensors[:1]), {"rest": tensors[1:], "flag": True, "nothing": None})
     held = ActivationCache(limit, directory)
-    held.hold(inputs, own=tensors)
+    held.hold(inputs, output=tensors)
     for _ in range(2):
         assert held.borrow(inputs) is inputs
         assert all(found.equal(want) for found, want in zip(tensors, before, strict=True))
@@ -65,20 +65,20 @@ def test_only_what_is_over_the_limit_goes_to_disk(tmp_path: Path) -> None:
     tensors = [normal(25, seed=number) for number in range(4)]
     held = ActivationCache(200, tmp_path)
     for tensor in tensors:
-        held.hold(tensor, own=tensor)
+        held.hold(tensor, output=tensor)
     assert [in_memory(tensor) for tensor in tensors] == [True, True, False, False]
     assert held.spilled_bytes == 200
     assert sum(path.stat().st_size for path in files(tmp_path)) == 200
     held.release(tensors[0])
     late = normal(25)
-    held.hold(late, own=late)
+    held.hold(late, output=late)
     assert in_memory(late)
     held.close()
 
 
 def test_without_a_limit_nothing_goes_to_disk(tmp_path: Path) -> None:
     held, tensor = ActivationCache(None, tmp_path), normal(1000)
-    held.hold(tensor, own=tensor)
+    held.hold(tensor, output=tensor)
     assert in_memory(tensor)
     assert held.spilled_bytes == 0
     assert not list(tmp_path.iterdir())
@@ -86,7 +86,7 @@ def test_without_a_limit_nothing_goes_to_disk(tmp_path: Path) -> None:
 
 def test_what_is_not_the_block_s_own_stays(on_disk: ActivationCache) -> None:
     held, own, table = on_disk, normal(10), normal(20)
-    held.hold((own, table), own=own)
+    held.hold((own, table), output=own)
     assert not in_memory(own)
     assert in_memory(table)
     other = normal(5)
@@ -96,14 +96,14 @@ def test_what_is_not_the_block_s_own_stays(on_disk: ActivationCache) -> None:
 
 def test_parameters_stay(on_disk: ActivationCache) -> None:
     held, weight = on_disk, nn.Parameter(normal(10))
-    held.hold(weight, own=weight)
+    held.hold(weight, output=weight)
     assert in_memory(weight.data)
     assert held.spilled_bytes == 0
 
 
 def test_a_storage_that_numpy_holds_stays(on_disk: ActivationCache) -> None:
     held, tensor = on_disk, torch.from_numpy(normal(10).numpy())
-    held.hold(tensor, own=tensor)
+    held.hold(tensor, output=tensor)
     assert in_memory(tensor)
     held.release(tensor)
 
@@ -116,7 +116,7 @@ def test_views_come_back_as_they_were(view: Any, on_disk: ActivationCache) -> No
     tensor = view(base)
     before, whole = tensor.clone(), base.clone()
     held = on_disk
-    held.hold((tensor, base), own=tensor)
+    held.hold((tensor, base), output=tensor)
     assert held.spilled_bytes == 6 * 8 * 4
     assert not in_memory(base)
     held.borrow(tensor)
@@ -131,7 +131,7 @@ def test_what_several_share_is_kept_until_the_last_lets_it_go(on_disk: Activatio
     held, shared, own = on_disk, normal(10), [normal(10, seed=1), normal(10, seed=2)]
     before = shared.clone()
     for each in own:
-        held.hold((each, shared), own=(each, shared))
+        held.hold((each, shared), output=(each, shared))
     assert held.spilled_bytes == 3 * 40
     held.release((own[0], shared))
     assert shared.equal(before)
@@ -147,7 +147,7 @@ def test_tensors_of_inference_are_held_too(on_disk: ActivationCache) -> None:
     with torch.inference_mode():
         tensor = normal(10) * 2
     before, held = tensor.clone(), on_disk
-    held.hold(tensor, own=tensor)
+    held.hold(tensor, output=tensor)
     assert not in_memory(tensor)
     held.release(tensor)
     assert tensor.equal(before)
@@ -156,7 +156,7 @@ def test_tensors_of_inference_are_held_too(on_disk: ActivationCache) -> None:
 def test_empty_tensors_and_tensors_without_data_are_no_trouble(on_disk: ActivationCache) -> None:
     held = on_disk
     inputs = (torch.empty(0, 3), torch.empty(2, 3, device="meta"), "text", 3)
-    held.hold(inputs, own=inputs)
+    held.hold(inputs, output=inputs)
     held.borrow(inputs)
     held.give_back(inputs)
     held.release(inputs)
@@ -164,7 +164,7 @@ def test_empty_tensors_and_tensors_without_data_are_no_trouble(on_disk: Activati
 
 def test_closing_removes_the_files_and_may_be_done_again(tmp_path: Path) -> None:
     held, tensor = ActivationCache(0, tmp_path), normal(10)
-    held.hold(tensor, own=tensor)
+    held.hold(tensor, output=tensor)
     assert files(tmp_path)
     held.close()
     held.close()

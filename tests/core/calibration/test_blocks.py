@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 
 from core.drawn import normal
 from core.toy import LETTERS
-from sottovoce import Architecture, Model, Sample, Source
+from sottovoce import Architecture, Layers, Model, Prediction, Runner, Sample, Source
 from sottovoce.calibration.activation_cache import ActivationCache
 from sottovoce.calibration.blocks import Block, blocks_of, room_for_activations, run_blocks
 from sottovoce.errors import MemoryLimitError, SamplesError, SourceError
@@ -81,9 +82,15 @@ def forward(model: Model, sample: Sample) -> Tensor:
 
 
 ARCHITECTURE = Architecture(
-    name="two-stacks", matches=("TwoStacks",), targets=("Linear",), blocks=(r"re:(encoder|decoder|spare)\.\d+",),
-    forward=forward, predict=lambda model, sample: None, probe=lambda model: Sample(key="probe"),  # type: ignore[arg-type, return-value]
-)  # fmt: skip
+    name="two-stacks",
+    matches=("TwoStacks",),
+    layers=Layers(targets=("Linear",), blocks=(r"re:(encoder|decoder|spare)\.\d+",)),
+    runner=Runner(
+        forward=forward,
+        predict=lambda model, sample: Prediction(),
+        probe=lambda model: Sample(key="probe"),
+    ),
+)
 
 
 def make() -> Model:
@@ -152,7 +159,7 @@ class TestWalk:
             names.append(block.name)
             assert block.module is model.module.get_submodule(block.name)
 
-        assert run_blocks(model, SAMPLES, BLOCKS, visit, activations=held) == ()
+        assert run_blocks(model, SAMPLES, BLOCKS, visit, cache=held).unreached == ()
         assert names == BLOCKS
 
     def test_blocks_run_as_in_the_model_as_often_as_one_likes(self, held: ActivationCache) -> None:
@@ -163,7 +170,7 @@ class TestWalk:
             for _ in range(3):
                 assert same(copied(block), want[block.name])
 
-        run_blocks(model, SAMPLES, BLOCKS, visit, activations=held)
+        run_blocks(model, SAMPLES, BLOCKS, visit, cache=held)
         assert untouched(model)
 
     def test_outputs_are_readable_when_they_come(self, held: ActivationCache) -> None:
@@ -175,7 +182,7 @@ class TestWalk:
             for output, expected in zip(block.run(), want[block.name], strict=True):
                 assert same([output], [expected])
 
-        run_blocks(model, SAMPLES, BLOCKS, visit, activations=held)
+        run_blocks(model, SAMPLES, BLOCKS, visit, cache=held)
 
     def test_later_blocks_see_what_earlier_ones_became(self, held: ActivationCache) -> None:
         model, changed = make(), make()
@@ -191,7 +198,7 @@ class TestWalk:
             with torch.no_grad():
                 change_(block.module)
 
-        run_blocks(model, SAMPLES, BLOCKS, visit, activations=held)
+        run_blocks(model, SAMPLES, BLOCKS, visit, cache=held)
         for name in BLOCKS:
             assert same(found[name], seen(changed, name))
             with torch.no_grad():
@@ -214,7 +221,7 @@ class TestWalk:
             if block.name == "decoder.1":
                 last.extend(copied(block))
 
-        run_blocks(model, SAMPLES, BLOCKS, visit, activations=held)
+        run_blocks(model, SAMPLES, BLOCKS, visit, cache=held)
         assert same(last, seen(changed, "decoder.1"))
         assert same(outputs(model), outputs(changed))
         assert untouched(model)
@@ -222,7 +229,7 @@ class TestWalk:
     def test_nothing_changed_is_nothing_changed(self, held: ActivationCache) -> None:
         model = make()
         before = outputs(model)
-        run_blocks(model, SAMPLES, BLOCKS, lambda block: None, activations=held)
+        run_blocks(model, SAMPLES, BLOCKS, lambda block: None, cache=held)
         assert same(outputs(model), before)
         assert untouched(model)
 
@@ -233,21 +240,20 @@ class TestWalk:
         def visit(block: Block) -> None:
             counts[block.name] = len(copied(block))
 
-        assert run_blocks(model, samples, BLOCKS, visit, activations=held) == ()
+        assert run_blocks(model, samples, BLOCKS, visit, cache=held).unreached == ()
         assert counts == {"encoder.0": 5, "encoder.1": 5, "bridge": 4, "decoder.0": 4, "decoder.1": 4}
 
     def test_blocks_that_no_sample_reaches_are_named(self, held: ActivationCache) -> None:
         model, names = make(), []
-        unreached = run_blocks(
-            model, [Sample(key="short", text="abc!")], [*BLOCKS, "spare.0"], lambda block: names.append(block.name),
-            activations=held,
-        )  # fmt: skip
+        samples = [Sample(key="short", text="abc!")]
+        blocks = [*BLOCKS, "spare.0"]
+        unreached = run_blocks(model, samples, blocks, lambda block: names.append(block.name), cache=held).unreached
         assert names == ["encoder.0", "encoder.1"]
         assert unreached == ("bridge", "decoder.0", "decoder.1", "spare.0")
         assert untouched(model)
 
     def test_without_samples_nothing_is_visited(self) -> None:
-        assert run_blocks(make(), [], BLOCKS, lambda block: None) == tuple(BLOCKS)
+        assert run_blocks(make(), [], BLOCKS, lambda block: None).unreached == tuple(BLOCKS)
 
     @pytest.mark.parametrize("place", [0, 2])
     def test_a_sample_that_cannot_be_run_is_named(self, place: int, held: ActivationCache) -> None:
@@ -256,7 +262,7 @@ class TestWalk:
         with pytest.raises(
             SourceError, match=r"not run on the sample 'odd' \(RuntimeError: a letter that nobody knows"
         ):
-            run_blocks(model, samples, BLOCKS, lambda block: None, activations=held)
+            run_blocks(model, samples, BLOCKS, lambda block: None, cache=held)
         assert untouched(model)
 
     @pytest.mark.parametrize("error", [SamplesError("odd words"), MemoryError("no more")], ids=repr)
@@ -286,7 +292,7 @@ class TestWalk:
                 raise error
 
         with pytest.raises(type(error)) as caught:
-            run_blocks(model, SAMPLES, BLOCKS, visit, activations=held)
+            run_blocks(model, SAMPLES, BLOCKS, visit, cache=held)
         assert caught.value is error
         assert untouched(model)
         assert same(outputs(model), before)
@@ -300,7 +306,7 @@ class TestWalk:
 
         hook = model.module.head.register_forward_hook(interrupt)
         with pytest.raises(KeyboardInterrupt):
-            run_blocks(model, SAMPLES, BLOCKS, lambda block: None, activations=held)
+            run_blocks(model, SAMPLES, BLOCKS, lambda block: None, cache=held)
         hook.remove()
         assert untouched(model)
 
@@ -311,7 +317,7 @@ class TestWalk:
             block.module.linear = nn.Linear(3, 3)
 
         with pytest.raises(RuntimeError, match="shapes"):
-            run_blocks(model, SAMPLES, BLOCKS, visit, activations=held)
+            run_blocks(model, SAMPLES, BLOCKS, visit, cache=held)
         assert untouched(model)
 
     def test_a_name_that_is_nothing_leaves_no_door(self) -> None:
@@ -334,7 +340,7 @@ class TestWalk:
             given: list[Any] = []
             run_blocks(
                 model, SAMPLES, BLOCKS, lambda block, to=given: to.extend(copied(block)),  # type: ignore[misc]
-                activations=ActivationCache(limit, tmp_path),
+                cache=ActivationCache(limit, tmp_path),
             )  # fmt: skip
             found.append(given)
         assert same(*found)
@@ -346,7 +352,7 @@ def test_without_room_activations_go_to_disk_and_come_back(tmp_path: Path) -> No
     def visit(block: Block) -> None:
         during.append(sum(1 for path in tmp_path.rglob("*") if path.is_file()))
 
-    run_blocks(make(), SAMPLES, BLOCKS, visit, activations=held)
+    run_blocks(make(), SAMPLES, BLOCKS, visit, cache=held)
     # What the first block is given is the model's own, as far as anyone can tell.
     assert during[0] == 0
     assert all(count >= len(SAMPLES) for count in during[1:2])
@@ -355,7 +361,7 @@ def test_without_room_activations_go_to_disk_and_come_back(tmp_path: Path) -> No
 
 def test_with_room_nothing_goes_to_disk(tmp_path: Path) -> None:
     held = ActivationCache(10**9, tmp_path)
-    run_blocks(make(), SAMPLES, BLOCKS, lambda block: None, activations=held)
+    run_blocks(make(), SAMPLES, BLOCKS, lambda block: None, cache=held)
     assert held.spilled_bytes == 0
 
 
@@ -372,9 +378,8 @@ class TestBlocks:
 
     def test_a_block_within_a_block_is_none(self) -> None:
         model = make()
-        model.architecture = Architecture(
-            **{**vars(ARCHITECTURE), "blocks": (r"re:encoder", r"re:encoder\.\d+", "DecoderBlock")}
-        )
+        layers = Layers(targets=("Linear",), blocks=(r"re:encoder", r"re:encoder\.\d+", "DecoderBlock"))
+        model.architecture = replace(ARCHITECTURE, layers=layers)
         assert blocks_of(model, ["encoder.0.linear", "decoder.0.own"]) == ["encoder", "decoder.0"]
 
 

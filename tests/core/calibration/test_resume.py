@@ -57,7 +57,7 @@ def preparing(module: nn.Module, schemes: Mapping[str, Scheme]) -> Callable[[Map
 
 
 def restore_(directory: Path, module: nn.Module, name: str, schemes: Mapping[str, Scheme], key: str = "key") -> Any:
-    return ResumableBlocks(directory, key).restore_(module, name, preparing(module, schemes))
+    return ResumableBlocks(directory, key).restore(module, name, preparing(module, schemes))
 
 
 def output(module: nn.Module, name: str = "blocks.0") -> Tensor:
@@ -253,7 +253,7 @@ def test_a_whole_block_of_another_model_is_one_error(tmp_path: Path) -> None:
     other = make()
     other.get_submodule("blocks.0").register_buffer("more", torch.zeros(1))
     with pytest.raises(OutputError, match=r"the block blocks\.0 is of another model; remove the directory"):
-        work.restore_(other, "blocks.0", lambda facts: None)
+        work.restore(other, "blocks.0", lambda facts: None)
 
 
 def test_what_cannot_be_written_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -274,7 +274,7 @@ def test_what_cannot_be_written_leaves_what_was_there(tmp_path: Path, monkeypatc
 def test_without_a_directory_nothing_is_kept(tmp_path: Path) -> None:
     work, module = ResumableBlocks(None, "key"), make()
     work.keep(module, "blocks.0", FACTS)
-    assert work.restore_(module, "blocks.0", preparing(module, SCHEME_OF)) is None
+    assert work.restore(module, "blocks.0", preparing(module, SCHEME_OF)) is None
     assert not list(tmp_path.iterdir())
 
 

@@ -17,10 +17,10 @@ from core import qwen3_moe, toy
 from core.qwen3_moe import BLOCKS, EXPERTS, LAYERS, make_samples, same_tensors, stored
 from sottovoce import Model, Sample, Samples, StepReport
 from sottovoce.calibration import runner
+from sottovoce.calibration.block_step import BlockStep
 from sottovoce.calibration.blocks import Block
-from sottovoce.calibration.runner import BlockStep
 from sottovoce.errors import OutputError, PluginError, SamplesError
-from sottovoce.quantization import calibrated, experts
+from sottovoce.quantization.methods import gptq
 from sottovoce.recipe.step import Step
 
 # A model of plain torch, and steps that say what they are given.
@@ -38,7 +38,7 @@ class Pause(Step):
     """Changes nothing, and not by block."""
 
 
-class Marker:
+class Marker(BlockStep):
     """Adds a number to the weights of every block, and notes what it is given."""
 
     def __init__(self, model: Model, step: MarkedBlocks, log: Log) -> None:
@@ -64,7 +64,7 @@ class Marker:
         self.visited.append(block.name)
         return {"visited": block.name}
 
-    def restore_(self, block: str, facts: Mapping[str, Any]) -> None:
+    def restore_block(self, block: str, facts: Mapping[str, Any]) -> None:
         assert facts == {"visited": block}
         self.log.calls.append((self.step.label, f"restore {block}"))
         self.visited.append(block)
@@ -279,7 +279,7 @@ def test_a_plugin_that_answers_otherwise_is_named(toys: Toys, log: Log) -> None:
             return StepReport(step=step.to_dict()) if getattr(step, "label", "") == "wrong" else None
 
     toys.host.register(Wrong(), "wrong")
-    with pytest.raises(PluginError, match="the step 'marked_blocks' works by block, but a plugin answered StepReport"):
+    with pytest.raises(PluginError, match="'marked_blocks' promises a BlockStep, .* but a plugin gave StepReport"):
         toys.do([mark("first"), mark("wrong")])
 
 
@@ -385,8 +385,7 @@ class Rounds:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.count, self.last = 0, 10**9
-        for module in (calibrated, experts):
-            monkeypatch.setattr(module, "gptq", self._counted(module.gptq))
+        monkeypatch.setattr(gptq, "gptq", self._counted(gptq.gptq))
 
     def _counted(self, gptq: Callable[..., Tensor]) -> Callable[..., Tensor]:
         def call(*arguments: Any) -> Tensor:

@@ -370,7 +370,7 @@ def test_the_demo_replaces_only_what_a_demo_wrote(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "sottovoce", "demo", "--output", str(mine)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert "not written by Sottovoce" in done.stderr
+    assert "was not written by Sottovoce" in done.stderr
     assert (mine / "thesis.txt").read_text() == "years of work"
 
 

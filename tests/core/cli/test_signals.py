@@ -24,7 +24,7 @@ SOTTOVOCE = (sys.executable, "-m", "sottovoce")
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Runner:
-    return toy_runner(monkeypatch, capfd, ToyPlugin(exports=("mine",)))
+    return toy_runner(monkeypatch, capfd, ToyPlugin())
 
 
 @pytest.fixture
@@ -87,7 +87,7 @@ def test_no_home_and_no_temporary_directory_are_no_fault(source: Path) -> None:
 def test_an_output_that_another_writes_is_refused_before_the_model_is_read(
     verb: str, run: Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    option = ("-r", "int8") if verb == "compress" else ("--format", "mine")
+    option = ("-r", "int8") if verb == "compress" else ("--format", "letters")
     monkeypatch.setattr("sottovoce.checkpoint.claim.threading.get_ident", lambda: 1)
     with claim(tmp_path / "out"):
         monkeypatch.setattr("sottovoce.checkpoint.claim.threading.get_ident", lambda: 2)

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from core.commands import Runner, command, toy_runner
-from core.toy import ToyPlugin, make_model
+from core.toy import ToyPlugin
 
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Runner:
-    return toy_runner(monkeypatch, capfd, ToyPlugin(exports=("mine",)))
+    return toy_runner(monkeypatch, capfd, ToyPlugin())
 
 
 def test_without_arguments_the_help_is_the_result(run: Runner) -> None:
@@ -54,9 +54,3 @@ def test_json_is_json_where_the_encoding_lacks_its_characters(
         out.text("é灯😀")
         stream.flush()
         assert raw.getvalue().decode(encoding).splitlines()[-1].startswith(("é", "\\xe9"))
-
-
-def test_a_format_that_no_plugin_writes_is_told_with_those_that_are(run: Runner, tmp_path: Path) -> None:
-    run("export", make_model(tmp_path / "toy"), "--format", "x", "--output", tmp_path / "out").fails(
-        2, "no installed plugin writes toy as 'x'; formats: native, mine"
-    )

@@ -19,7 +19,7 @@ from core.toy import ToyPlugin, make_host, make_model
 from sottovoce import CompressionReport, Model, Sample, Samples
 from sottovoce.calibration.activation_cache import ActivationCache
 from sottovoce.errors import OutputError
-from sottovoce.quantization import calibrated
+from sottovoce.quantization.methods import gptq
 
 BLOCKS = 4
 PLUGIN = ToyPlugin(inputs=("text",))
@@ -47,8 +47,8 @@ class Calls:
     """Counts the layers that GPTQ rounds; it spoils the first of the model, and is interrupted where one likes."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self._gptq, self.count, self.last = calibrated.gptq, 0, 10**9
-        monkeypatch.setattr(calibrated, "gptq", self)
+        self._gptq, self.count, self.last = gptq.gptq, 0, 10**9
+        monkeypatch.setattr(gptq, "gptq", self)
 
     def __call__(self, weight: Tensor, *arguments: Any) -> Tensor:
         if self.count >= self.last:
@@ -276,6 +276,6 @@ def test_a_full_disk_is_one_line_for_activations_too(tmp_path: Path) -> None:
     (tmp_path / "held").mkdir()
     held, given = ActivationCache(0, tmp_path / "held"), torch.ones(1000)
     with full_disk(), pytest.raises(OutputError, match="activations could not be written"):
-        held.hold(given, own=given)
+        held.hold(given, output=given)
     held.close()
     assert not list((tmp_path / "held").iterdir())

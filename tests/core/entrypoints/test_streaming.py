@@ -27,6 +27,7 @@ from core.qwen3_moe import (
 )
 from core.toy import make_host
 from sottovoce import Model, StepReport
+from sottovoce.calibration.block_step import BlockStep
 from sottovoce.calibration.blocks import Block
 from sottovoce.checkpoint.shards import INDEX, Shards
 from sottovoce.checkpoint.stream import Stream
@@ -58,7 +59,7 @@ class WatchedBlocks(Step):
     by_block = True
 
 
-class Watcher:
+class Watcher(BlockStep):
     """Looks what is in memory while a block is visited."""
 
     name = "watch"
@@ -78,10 +79,10 @@ class Watcher:
         self.seen[block.name] = in_memory(self.model.module)
         return {}
 
-    def restore_(self, block: str, facts: Mapping[str, Any]) -> None:
+    def restore_block(self, block: str, facts: Mapping[str, Any]) -> None:
         raise AssertionError("nothing is finished")
 
-    def finish(self) -> StepReport:
+    def on_end(self) -> StepReport:
         assert not in_memory(self.model.module)
         return StepReport(step={"step": "watched_blocks"})
 

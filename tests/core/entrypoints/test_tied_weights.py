@@ -12,7 +12,7 @@ from torch import Tensor
 
 import sottovoce
 from core.toy import make_host
-from sottovoce import Architecture, Model, Prediction, Sample
+from sottovoce import Architecture, Layers, Model, Prediction, Runner, Sample, ScalePair
 from sottovoce.plugins.host import Host
 from sottovoce.testing import Conformance
 
@@ -37,20 +37,24 @@ class TiedPlugin:
         yield Architecture(
             name="qwen3",
             matches=("Qwen3ForCausalLM",),
-            targets=(rf"{LAYER}\.self_attn\.[qkvo]_proj", rf"{LAYER}\.mlp\.(gate|up|down)_proj"),
-            ignore={"lm_head": "output layer", r"re:model\.embed_tokens": "embedding table"},
-            blocks=(LAYER,),
+            layers=Layers(
+                targets=(rf"{LAYER}\.self_attn\.[qkvo]_proj", rf"{LAYER}\.mlp\.(gate|up|down)_proj"),
+                ignore={"lm_head": "output layer", r"re:model\.embed_tokens": "embedding table"},
+                blocks=(LAYER,),
+                scale_pairs={
+                    LAYER: (
+                        ScalePair("input_layernorm", ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj")),
+                        ScalePair("post_attention_layernorm", ("mlp.gate_proj", "mlp.up_proj")),
+                        ScalePair("mlp.up_proj", ("mlp.down_proj",)),
+                    )
+                },
+            ),
             inputs=("text",),
-            scaling={
-                LAYER: (
-                    ("input_layernorm", ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj")),
-                    ("post_attention_layernorm", ("mlp.gate_proj", "mlp.up_proj")),
-                    ("mlp.up_proj", ("mlp.down_proj",)),
-                )
-            },
-            forward=forward,
-            predict=predict,
-            probe=lambda model: Sample(key="probe", text="hello there"),
+            runner=Runner(
+                forward=forward,
+                predict=predict,
+                probe=lambda model: Sample(key="probe", text="hello there"),
+            ),
         )
 
 

@@ -24,8 +24,8 @@ from sottovoce.errors import CoverageError, PluginError, RecipeError, SamplesErr
 from sottovoce.experts.prune import PruneExpertsRunner
 from sottovoce.experts.saliency import Saliency, write_saliency
 from sottovoce.experts.selection import choose_experts
+from sottovoce.experts.step import PruneExperts
 from sottovoce.experts.tokens import held_out_keys
-from sottovoce.recipe.step import PruneExperts
 
 LAYOUTS = (
     ExpertLayout(part="reader", experts=r"re:reader\.\d+\.mlp\.experts", count="reader_config.num_experts"),
@@ -217,7 +217,7 @@ def test_block_is_restored_from_its_facts(sample_threads: int) -> None:
     model.module = again
     taken = PruneExpertsRunner(model, model.architecture, step)
     for name, fact in facts.items():
-        taken.restore_(name, fact)
+        taken.restore_block(name, fact)
         again.get_submodule(name).load_state_dict(done.module.get_submodule(name).state_dict(), assign=True)
     assert taken.kept == work.kept
     assert taken.on_end().details == work.on_end().details
@@ -235,7 +235,7 @@ def test_interrupted_work_resumes_with_the_same_result(tmp_path: Path) -> None:
     for number in range(3):
         name = f"reader.{number}"
         if number < 2:
-            taken.restore_(name, facts[name])
+            taken.restore_block(name, facts[name])
             model.module.get_submodule(name).load_state_dict(done.module.get_submodule(name).state_dict())
         else:
             assert json.loads(json.dumps(taken.process_block(block_of(model, name, waiting)))) == facts[name]

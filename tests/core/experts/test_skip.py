@@ -19,16 +19,17 @@ from core.drawn import normal
 from core.mixtures import Mixture, make_mixture
 from sottovoce import Model, Sample, Source
 from sottovoce.architecture import ExpertLayout
+from sottovoce.calibration.block_step import BlockStep
 from sottovoce.calibration.blocks import Block
 from sottovoce.calibration.calibration import Calibration
-from sottovoce.calibration.runner import BlockStep
 from sottovoce.errors import PluginError, RecipeError
 from sottovoce.experts.output_change import compare_outputs
 from sottovoce.experts.plugin import sottovoce_compress
 from sottovoce.experts.skip import SkipExpertsRunner
+from sottovoce.experts.step import SkipExperts
 from sottovoce.quantization import plugin
+from sottovoce.quantization.step import Quantize
 from sottovoce.recipe.recipe import Recipe
-from sottovoce.recipe.step import Quantize, SkipExperts
 from sottovoce.runtime.expert_skipping import Skipping
 from sottovoce.runtime.layers import pack_
 
@@ -158,7 +159,7 @@ def test_block_is_restored_from_its_facts() -> None:
     model.module.to("meta")
     again = SkipExpertsRunner(model, model.architecture, work.step)
     for name, fact in facts.items():
-        again.restore_(name, fact)
+        again.restore_block(name, fact)
     assert again.on_end().details == work.on_end().details
     assert model.native.config == done.native.config
     assert mixture(model, "reader.1").experts.skipping == work.skipping

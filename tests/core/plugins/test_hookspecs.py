@@ -12,8 +12,8 @@ from sottovoce.plugins import hookspecs
 HOOKS = sorted(name for name in vars(hookspecs) if name.startswith("sottovoce_"))
 
 
-def test_there_are_five() -> None:
-    assert len(HOOKS) == 5
+def test_there_are_six() -> None:
+    assert len(HOOKS) == 6
 
 
 @pytest.mark.parametrize("name", HOOKS)

@@ -3,36 +3,29 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
+import click
 import pytest
 
 import sottovoce
+from core.distributions import install
 from core.toy import ToyPlugin, architecture, make_host, make_model
 from sottovoce import Metric, Recipe, Sample, Samples, Step, StepReport
 from sottovoce.errors import PluginError, RecipeError, UnknownModelError, UsageError
 from sottovoce.plugins.host import Host, PluginWarning
-from sottovoce.recipe.recipe import PRESETS
-
-
-def install(folder: Path, name: str, code: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Put a distribution with an entry point on ``sys.path``, as pip would."""
-    information = folder / f"{name}-1.0.dist-info"
-    information.mkdir()
-    (information / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
-    (information / "entry_points.txt").write_text(f"[sottovoce]\n{name} = {name}\n")
-    (folder / f"{name}.py").write_text(code)
-    monkeypatch.syspath_prepend(str(folder))
-
+from sottovoce.recipe.presets import PRESETS
+from sottovoce.text.translations import Text
 
 GOOD = """
 import sottovoce
-from sottovoce import Architecture
+from sottovoce import Architecture, Layers, Runner
 def nothing(*arguments): raise RuntimeError
 @sottovoce.hookimpl
 def sottovoce_architectures():
-    functions = dict(forward=nothing, predict=nothing, probe=nothing)
-    return [Architecture(name="NAME", matches=("CLASS",), targets=("x",), **functions)]
+    runner = Runner(forward=nothing, predict=nothing, probe=nothing)
+    return [Architecture(name="NAME", matches=("CLASS",), layers=Layers(targets=("x",)), runner=runner)]
 """
 
 
@@ -64,7 +57,8 @@ def test_hook_sottovoce_compress(tmp_path: Path) -> None:
     model = sottovoce.load(make_model(tmp_path / "toy"), host=host)
     before = model.module.head.weight.clone()
     report = sottovoce.compress(model, {"steps": [{"step": "halve", "factor": 0.25}]}, host=host)
-    assert report.to_dict()["steps"] == [StepReport(step={"step": "halve", "factor": 0.25}).to_dict()]
+    summary = Text(en="Applied the step halve.", zh="执行了步骤 halve。")
+    assert report.to_dict()["steps"] == [StepReport(step={"step": "halve", "factor": 0.25}, summary=summary).to_dict()]
     assert model.module.head.weight.equal(before * 0.25)
 
 
@@ -107,6 +101,54 @@ def test_a_verb_reaches_only_the_plugins_concerned(tmp_path: Path) -> None:
 
     host = make_host(ToyPlugin(), Greedy(name="other", matches=("Other",)))
     assert sottovoce.load(make_model(tmp_path / "toy"), host=host).architecture.name == "toy"
+
+
+def test_hook_sottovoce_commands() -> None:
+    host = make_host(ToyPlugin(), Commanding("count"), Commanding("list"))
+    commands = host.commands(("compress",))
+    assert {name: command.help for name, command in commands.items()} == {"count": "Do count.", "list": "Do list."}
+
+
+class Commanding:
+    """A plugin with a command of its own."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    @sottovoce.hookimpl
+    def sottovoce_commands(self) -> Iterable[click.Command]:
+        return [click.Command(self.name, help=f"Do {self.name}.", callback=lambda: click.echo(f"done {self.name}"))]
+
+
+def test_command_that_two_plugins_bring_is_an_error_that_names_both() -> None:
+    host = make_host(Commanding("count"), Commanding("count"))
+    with pytest.raises(PluginError, match="the command 'count' is claimed by plugin-0 and plugin-1"):
+        host.commands()
+
+
+def test_command_with_a_name_of_core_s_is_an_error_that_names_both() -> None:
+    host = make_host(Commanding("compress"))
+    with pytest.raises(PluginError, match="the command 'compress' of plugin-0 is a command of sottovoce itself"):
+        host.commands(("compress", "demo"))
+
+
+def test_command_of_a_plugin_that_is_registered_later_is_there() -> None:
+    host = make_host(Commanding("count"))
+    assert list(host.commands()) == ["count"]
+    host.register(Commanding("list"), "later")
+    assert set(host.commands()) == {"count", "list"}
+
+
+@pytest.mark.parametrize("answer", ["count", print, None])
+def test_answer_that_is_no_command_skips_the_plugin(answer: object) -> None:
+    class Mistaken:
+        @sottovoce.hookimpl
+        def sottovoce_commands(self) -> list[object]:
+            return [answer]
+
+    host = make_host(Mistaken(), Commanding("count"))
+    with pytest.warns(PluginWarning, match="plugin-0 is skipped: TypeError: sottovoce_commands gave .*no Command"):
+        assert list(host.commands()) == ["count"]
 
 
 @pytest.mark.parametrize("changes", [{"matches": ("Mine",)}, {"name": "mine"}])

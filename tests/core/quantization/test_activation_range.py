@@ -10,7 +10,7 @@ from torch import Tensor
 
 from core.drawn import normal
 from sottovoce.quantization.activation_range import choose_range
-from sottovoce.recipe.recipe import StaticRange
+from sottovoce.quantization.step import StaticRange
 from sottovoce.runtime.backends.int8_engine import InputRange
 
 MINMAX, MSE = StaticRange(choose="minmax"), StaticRange(choose="mse")

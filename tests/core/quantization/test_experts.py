@@ -13,11 +13,11 @@ from core.drawn import correlated, moments, normal
 from core.mixtures import Mixture, Router, make_experts
 from sottovoce.calibration.routing import Routed
 from sottovoce.errors import NotFiniteError
-from sottovoce.quantization import experts as module
 from sottovoce.quantization.data_free import quantize_layer_, quantize_weight
 from sottovoce.quantization.experts import LEAST_TOKENS, quantize_experts_
+from sottovoce.quantization.methods import gptq as gptq_module
 from sottovoce.quantization.methods.gptq import gptq
-from sottovoce.recipe.recipe import Quantize
+from sottovoce.quantization.step import Quantize
 from sottovoce.recipe.scheme import Scheme
 from sottovoce.runtime.experts import PROJECTIONS, Experts
 from sottovoce.runtime.float8_linear import Float8Linear
@@ -62,7 +62,7 @@ def rows_of(routed: Routed, number: int) -> int:
 def steps_of(experts: Experts, number: int, name: str) -> Tensor:
     layer = experts.get_submodule(f"{number}.{name}")
     assert isinstance(layer, PackedLinear)
-    return layer.steps()
+    return layer.qweight()
 
 
 def test_each_expert_is_rounded_by_gptq_on_its_own_tokens() -> None:
@@ -70,15 +70,15 @@ def test_each_expert_is_rounded_by_gptq_on_its_own_tokens() -> None:
     found, notes = quantize_experts_(experts, NAME, schemes_of(), GPTQ, routed)
     assert notes == []
     assert list(found) == list(schemes_of())
-    assert GPTQ.gptq is not None
+    assert isinstance(GPTQ.options, gptq_module.GPTQ)
     for number in range(COUNT):
         expert, x = copy.deepcopy(whole[number]), tokens_of(routed, number)
         for names in (PROJECTIONS[:2], PROJECTIONS[2:]):
             for name in names:
                 weight = expert.get_submodule(name).weight
                 assert isinstance(weight, Tensor)
-                _, grid = quantize_weight(weight, FOUR, GPTQ)
-                want = gptq(weight, moments(x), grid, GPTQ.gptq)
+                _, qparams = quantize_weight(weight, FOUR, GPTQ)
+                want = gptq(weight, moments(x), qparams, gptq_module.GPTQ())
                 # Sums are taken in another order, so that a value on a border may fall to the other side.
                 assert float((steps_of(experts, number, name) != want).float().mean()) < 0.002
             if "down_proj" in names:
@@ -97,13 +97,13 @@ def test_the_last_projection_is_rounded_by_what_the_first_two_became() -> None:
     alone = make()
     quantize_experts_(alone, NAME, {f"{NAME}.0.down_proj": FOUR}, GPTQ, routed)
     x = tokens_of(routed, 0)
-    assert GPTQ.gptq is not None
+    assert isinstance(GPTQ.options, gptq_module.GPTQ)
     with torch.inference_mode():
         hidden = whole[0].hidden(x)  # type: ignore[operator]
     weight = whole[0].get_submodule("down_proj").weight
     assert isinstance(weight, Tensor)
-    _, grid = quantize_weight(weight, FOUR, GPTQ)
-    want = gptq(weight, moments(hidden), grid, GPTQ.gptq)
+    _, qparams = quantize_weight(weight, FOUR, GPTQ)
+    want = gptq(weight, moments(hidden), qparams, gptq_module.GPTQ())
     assert float((steps_of(alone, 0, "down_proj") != want).float().mean()) < 0.002
     assert float((steps_of(experts, 0, "down_proj") != want).float().mean()) > 0.01
     assert isinstance(alone[0].get_submodule("up_proj"), nn.Linear)
@@ -229,7 +229,7 @@ def test_the_moments_of_layers_with_one_input_are_taken_once(monkeypatch: pytest
         calls.append(len(weight))
         return gptq(weight, *arguments)
 
-    monkeypatch.setattr(module, "gptq", counted)
+    monkeypatch.setattr(gptq_module, "gptq", counted)
     quantize_experts_(make(), NAME, schemes_of(), GPTQ, route(seldom=None))
     assert calls == [2 * INNER, WIDTH] * COUNT
 

@@ -12,13 +12,13 @@ from sottovoce.architecture import Architecture
 from sottovoce.calibration.targets import select_layers
 from sottovoce.errors import CoverageError
 from sottovoce.quantization.plan import plan
-from sottovoce.recipe.recipe import Quantize
+from sottovoce.quantization.step import Quantize
 from sottovoce.recipe.scheme import Scheme
 
-FLOAT_INPUTS = architecture(float_inputs={r"re:blocks\.0": "its inputs have a wide range"})
+WEIGHT_ONLY = architecture(weight_only={r"re:blocks\.0": "its inputs have a wide range"})
 
 
-def schemes(width: int, family: Architecture = FLOAT_INPUTS, **step: Any) -> list[Scheme]:
+def schemes(width: int, family: Architecture = WEIGHT_ONLY, **step: Any) -> list[Scheme]:
     """What the two blocks of a toy become."""
     made = Quantize.model_validate(step)
     return list(plan(select_layers(Toy(width), family, made.targets), family, made).values())
@@ -51,7 +51,7 @@ def test_experts_have_one_scale_for_an_output() -> None:
             self.mlp = nn.Module()
             self.mlp.experts = nn.ModuleList(nn.ModuleDict({"up_proj": nn.Linear(64, 64)}) for _ in range(2))
 
-    family = architecture(targets=("re:.*up_proj",), float_inputs={"re:.*up_proj": "few tokens each"})
+    family = architecture(targets=("re:.*up_proj",), weight_only={"re:.*up_proj": "few tokens each"})
     step = Quantize()
     found = plan(select_layers(Mixture(), family, None), family, step)
     assert len(found) == 2

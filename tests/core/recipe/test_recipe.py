@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from sottovoce import Quantize, Recipe
 from sottovoce.errors import RecipeError
-from sottovoce.recipe.recipe import EXPERT_PRESETS, PRESETS, PartBudget, PruneExperts
+from sottovoce.experts.step import PartBudget, PruneExperts
+from sottovoce.recipe.presets import EXPERT_PRESETS, PRESETS
 
 names = st.text("abz_.:*+?()[]{}\\d09 '\"#-灯", min_size=1, max_size=20)
 quantize = st.builds(

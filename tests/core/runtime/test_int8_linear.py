@@ -258,7 +258,7 @@ def test_packed_weights_are_held_once():
 @pytest.mark.skipif(not onednn.supported(), reason="oneDNN does not run here")
 def test_a_layout_that_is_not_exact_keeps_the_plain_weight(monkeypatch):
     monkeypatch.setattr(onednn.PackedWeight, "unpack", lambda self: torch.zeros(32, 48, dtype=torch.int8))
-    monkeypatch.setattr("sottovoce.runtime.int8_linear._GIVES_BACK", set())
+    monkeypatch.setattr("sottovoce.runtime.backends.int8_product._EXACT_SHAPES", set())
     layer = Int8Linear.from_float(make())
     weight = layer.weight.clone()
     assert torch.equal(layer.pack_().weight, weight)

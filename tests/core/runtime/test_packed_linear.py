@@ -56,15 +56,15 @@ def test_the_product_is_that_of_the_layer_it_stands_for(
 
 
 @EACH
-def test_the_steps_and_the_grid_are_kept(scheme: Scheme) -> None:
-    steps, grid = rounded(linear(), scheme)
+def test_quantized_values_and_qparams_are_kept(scheme: Scheme) -> None:
+    qweight, qparams = rounded(linear(), scheme)
     layer = make(scheme)
-    assert layer.steps().equal(steps)
-    assert layer.grid().scale.equal(grid.scale)
-    assert layer.dequantize().weight.equal(grid.values(steps))
-    found = layer.grid().zero_point
-    assert (found is None) == (grid.zero_point is None)
-    assert found is None or grid.zero_point is None or found.equal(grid.zero_point)
+    assert layer.qweight().equal(qweight)
+    assert layer.qparams().scale.equal(qparams.scale)
+    assert layer.dequantize().weight.equal(qparams.dequantize(qweight))
+    found = layer.qparams().zero_point
+    assert (found is None) == (qparams.zero_point is None)
+    assert found is None or qparams.zero_point is None or found.equal(qparams.zero_point)
 
 
 @given(
@@ -75,9 +75,9 @@ def test_any_size(width: int, out: int, bits: int, symmetric: bool, grouped: boo
     width = 32 * (1 + width % 3) if grouped else width
     scheme = Scheme(bits=bits, symmetric=symmetric, group_size=32 if grouped else None)  # type: ignore[arg-type]
     layer = linear(width, out)
-    steps, grid = rounded(layer, scheme)
-    made = PackedLinear.from_quantized(layer, steps, grid)
-    assert made.dequantize().weight.equal(grid.values(steps))
+    qweight, qparams = rounded(layer, scheme)
+    made = PackedLinear.from_quantized(layer, qweight, qparams)
+    assert made.dequantize().weight.equal(qparams.dequantize(qweight))
     again = empty(layer, scheme)
     assert again is not None
     again.load_state_dict(made.state_dict(), assign=True)

@@ -22,7 +22,7 @@ def draw(rows: int, columns: int, bits: int, seed: int) -> Tensor:
 
 
 def plain(row: list[int], bits: int) -> list[int]:
-    """One row's words as signed integers: steps moved to zero, end to end from the lowest bit on."""
+    """One row's words as signed integers: values moved to zero, end to end from the lowest bit on."""
     total = sum((step + 2 ** (bits - 1)) << (bits * place) for place, step in enumerate(row))
     count = -(-len(row) * bits // 32)
     return [int.from_bytes((total >> (32 * word) & 0xFFFFFFFF).to_bytes(4, "little"), "little", signed=False)
@@ -31,31 +31,31 @@ def plain(row: list[int], bits: int) -> list[int]:
 
 @given(rows=SIZES, columns=SIZES, bits=BITS, seed=SEEDS)
 def test_words_are_those_of_plain_integers(rows: int, columns: int, bits: int, seed: int) -> None:
-    steps = draw(rows, columns, bits, seed)
-    packed = pack(steps, bits)
+    qweight = draw(rows, columns, bits, seed)
+    packed = pack(qweight, bits)
     assert packed.dtype == torch.int32
     assert packed.shape == (rows, words(columns, bits))
-    assert packed.tolist() == [plain(row, bits) for row in steps.tolist()]
+    assert packed.tolist() == [plain(row, bits) for row in qweight.tolist()]
 
 
 @given(rows=SIZES, columns=SIZES, bits=BITS, seed=SEEDS)
-def test_unpacking_gives_the_steps_back(rows: int, columns: int, bits: int, seed: int) -> None:
-    steps = draw(rows, columns, bits, seed)
-    found = unpack(pack(steps, bits), bits, columns)
+def test_unpacking_gives_the_values_back(rows: int, columns: int, bits: int, seed: int) -> None:
+    qweight = draw(rows, columns, bits, seed)
+    found = unpack(pack(qweight, bits), bits, columns)
     assert found.dtype == torch.int8
-    assert found.equal(steps)
+    assert found.equal(qweight)
     # Zero points lie along the outputs, so what is packed and unpacked is transposed.
-    assert unpack(pack(steps.t(), bits), bits, rows).t().equal(steps)
+    assert unpack(pack(qweight.t(), bits), bits, rows).t().equal(qweight)
 
 
 @pytest.mark.parametrize("bits", [4, 8])
-def test_every_step_has_its_own_bits(bits: int) -> None:
-    steps = torch.arange(-(2 ** (bits - 1)), 2 ** (bits - 1)).to(torch.int8)[None]
-    packed = pack(steps, bits)
+def test_every_value_has_bits_of_its_own(bits: int) -> None:
+    qweight = torch.arange(-(2 ** (bits - 1)), 2 ** (bits - 1)).to(torch.int8)[None]
+    packed = pack(qweight, bits)
     assert bytes(packed.view(torch.uint8).flatten().tolist()[:4]) == (
         b"\x10\x32\x54\x76" if bits == 4 else b"\x00\x01\x02\x03"
     )
-    assert unpack(packed, bits, steps.shape[1]).equal(steps)
+    assert unpack(packed, bits, qweight.shape[1]).equal(qweight)
 
 
 @pytest.mark.parametrize(
@@ -68,9 +68,9 @@ def test_rows_are_whole_words(columns: int, bits: int, count: int) -> None:
 @given(rows=SIZES, columns=SIZES, bits=BITS, seed=SEEDS)
 def test_compressed_tensors_packs_the_same_words(rows: int, columns: int, bits: int, seed: int) -> None:
     helpers = pytest.importorskip("compressed_tensors.compressors.pack_quantized.helpers")
-    steps = draw(rows, columns, bits, seed)
-    packed = pack(steps, bits)
-    assert helpers.pack_to_int32(steps, bits).equal(packed)
-    assert helpers.unpack_from_int32(packed, bits, torch.Size((rows, columns))).equal(steps)
-    along_rows = helpers.pack_to_int32(steps, bits, packed_dim=0)
-    assert along_rows.equal(pack(steps.t(), bits).t())
+    qweight = draw(rows, columns, bits, seed)
+    packed = pack(qweight, bits)
+    assert helpers.pack_to_int32(qweight, bits).equal(packed)
+    assert helpers.unpack_from_int32(packed, bits, torch.Size((rows, columns))).equal(qweight)
+    along_rows = helpers.pack_to_int32(qweight, bits, packed_dim=0)
+    assert along_rows.equal(pack(qweight.t(), bits).t())

@@ -1,4 +1,4 @@
-"""The steps of a weight: what they cover, how near they are, and what is stored of them."""
+"""Parameters of a weight: what they cover, how near the quantized values are, and what is stored."""
 
 from __future__ import annotations
 
@@ -22,49 +22,54 @@ def spread(tensor: Tensor, width: int) -> Tensor:
 
 
 @given(scheme=INTEGERS, seed=SEEDS, exponent=st.integers(-6, 6), shift=st.floats(-3, 3), groups=st.integers(1, 3))
-def test_every_weight_is_within_half_a_step(
+def test_dequantized_weight_is_within_half_a_scale(
     scheme: Scheme, seed: int, exponent: int, shift: float, groups: int
 ) -> None:
     width = groups * (scheme.group_size or 40)
     weight = (normal(5, width, seed=seed) + shift) * 10.0**exponent
     qparams = compute_qparams(weight, scheme)
-    steps = qparams.round(weight)
-    assert steps.dtype == torch.int8
-    assert scheme.lowest <= int(steps.min())
-    assert int(steps.max()) <= scheme.highest
+    qweight = qparams.quantize(weight)
+    assert qweight.dtype == torch.int8
+    assert scheme.lowest <= int(qweight.min())
+    assert int(qweight.max()) <= scheme.highest
     assert qparams.scale.shape == (5, groups if scheme.group_size else 1)
-    assert ((qparams.values(steps) - weight).abs() <= spread(qparams.scale, width) * 0.501).all()
+    assert ((qparams.dequantize(qweight) - weight).abs() <= spread(qparams.scale, width) * 0.501).all()
 
 
 @given(scheme=INTEGERS, seed=SEEDS)
-def test_values_are_step_less_zero_point_times_scale(scheme: Scheme, seed: int) -> None:
+def test_dequantized_value_is_value_less_zero_point_times_scale(scheme: Scheme, seed: int) -> None:
     weight = normal(3, 128, seed=seed)
     qparams = compute_qparams(weight, scheme)
-    steps = qparams.round(weight)
+    qweight = qparams.quantize(weight)
     width = scheme.group_size or 128
     for row in range(3):
         for index in range(0, 128, 17):
             group = index // width
             zero = float(qparams.zero_point[row, group]) if qparams.zero_point is not None else 0.0
-            want = (int(steps[row, index]) - zero) * float(qparams.scale[row, group])
-            assert float(qparams.values(steps)[row, index]) == pytest.approx(want, rel=1e-6)
+            want = (int(qweight[row, index]) - zero) * float(qparams.scale[row, group])
+            assert float(qparams.dequantize(qweight)[row, index]) == pytest.approx(want, rel=1e-6)
 
 
 @given(scheme=INTEGERS, seed=SEEDS)
-def test_zero_is_a_step(scheme: Scheme, seed: int) -> None:
+def test_zero_stays_zero(scheme: Scheme, seed: int) -> None:
     weight = normal(4, 128, seed=seed) + 2
     weight[:, ::3] = 0
     qparams = compute_qparams(weight, scheme)
-    assert not qparams.values(qparams.round(weight))[:, ::3].any()
+    assert not qparams.dequantize(qparams.quantize(weight))[:, ::3].any()
 
 
 @given(scheme=INTEGERS, seed=SEEDS, power=st.integers(1, 5))
-def test_a_searched_grid_never_has_the_greater_squared_error(scheme: Scheme, seed: int, power: int) -> None:
+def test_search_never_has_the_greater_squared_error(scheme: Scheme, seed: int, power: int) -> None:
     weight = normal(4, 128, seed=seed).pow(power)
     plain, searched = compute_qparams(weight, scheme), compute_qparams(weight, scheme, search=True)
 
     def errors(qparams: QuantizationParams) -> Tensor:
-        return (qparams.values(qparams.round(weight)) - weight).square().reshape(4, qparams.scale.shape[1], -1).sum(-1)
+        return (
+            (qparams.dequantize(qparams.quantize(weight)) - weight)
+            .square()
+            .reshape(4, qparams.scale.shape[1], -1)
+            .sum(-1)
+        )
 
     assert (errors(searched) <= errors(plain) * (1 + 1e-5)).all()
 
@@ -76,7 +81,7 @@ def test_a_search_is_nearly_as_good_as_trying_every_range(group_size: int | None
     plain = compute_qparams(weight, scheme)
 
     def errors(qparams: QuantizationParams) -> Tensor:
-        lost = qparams.values(qparams.round(weight)) - weight
+        lost = qparams.dequantize(qparams.quantize(weight)) - weight
         return lost.reshape(64, qparams.scale.shape[1], -1).square().sum(-1)
 
     every = [
@@ -89,7 +94,7 @@ def test_a_search_is_nearly_as_good_as_trying_every_range(group_size: int | None
     assert found < 0.95 * errors(plain).sum()
 
 
-def test_a_searched_grid_clips_what_is_not_worth_its_range() -> None:
+def test_search_clips_what_is_not_worth_its_range() -> None:
     weight = normal(4, 128)
     weight[:, 0] = 5
     plain, searched = compute_qparams(weight, Scheme(bits=4)), compute_qparams(weight, Scheme(bits=4), search=True)
@@ -104,7 +109,7 @@ def test_zeros_and_tiny_weights_are_kept(scheme: Scheme, search: bool) -> None:
     weight[2] = 1e-9
     qparams = compute_qparams(weight, scheme, search=search)
     assert (qparams.scale > 0).all()
-    assert torch.allclose(qparams.values(qparams.round(weight)), weight, rtol=1e-2, atol=1e-12)
+    assert torch.allclose(qparams.dequantize(qparams.quantize(weight)), weight, rtol=1e-2, atol=1e-12)
 
 
 @given(
@@ -142,14 +147,14 @@ def test_a_stored_scale_is_rounded_up_to_the_next_number(scale: float, dtype: to
 def test_rows_are_a_part_of_the_whole(scheme: Scheme, search: bool) -> None:
     weight = normal(700, 1024)  # more than is worked on at a time
     qparams = compute_qparams(weight, scheme, search=search)
-    whole = qparams.round(weight)
+    whole = qparams.quantize(weight)
     for part in (slice(0, 3), slice(254, 259), slice(690, 700)):
         rows, own = qparams.rows(part), compute_qparams(weight[part], scheme, search=search)
         assert rows.scale.equal(own.scale)
         assert rows.zero_point is None or rows.zero_point.equal(own.zero_point)
-        steps = rows.round(weight[part])
-        assert steps.view(torch.int8).equal(whole[part].view(torch.int8))
-        assert rows.values(steps).equal(qparams.values(whole)[part])
+        qweight = rows.quantize(weight[part])
+        assert qweight.view(torch.int8).equal(whole[part].view(torch.int8))
+        assert rows.dequantize(qweight).equal(qparams.dequantize(whole)[part])
 
 
 def test_merging_takes_each_group_from_one_or_the_other() -> None:
@@ -170,21 +175,21 @@ def test_merging_takes_each_group_from_one_or_the_other() -> None:
 def test_fp8_keeps_four_significant_bits_and_covers_the_largest(seed: int, exponent: int) -> None:
     weight = normal(4, 64, seed=seed) * 10.0**exponent
     qparams = compute_qparams(weight, FLOAT8)
-    steps = qparams.round(weight)
-    assert steps.dtype == torch.float8_e4m3fn
-    assert steps.float().abs().amax(1).eq(448).all()
+    qweight = qparams.quantize(weight)
+    assert qweight.dtype == torch.float8_e4m3fn
+    assert qweight.float().abs().amax(1).eq(448).all()
     # Below 2^-6 of a step the numbers are evenly spaced.
     allowed = torch.maximum(weight.abs() / 16, qparams.scale * 2**-10)
-    assert ((qparams.values(steps) - weight).abs() <= allowed * 1.001).all()
+    assert ((qparams.dequantize(qweight) - weight).abs() <= allowed * 1.001).all()
 
 
 @pytest.mark.parametrize("scheme", [*PACKED, FLOAT8], ids=name_of)
 def test_values_in_half_precision_are_near(scheme: Scheme) -> None:
     weight = normal(6, 64).bfloat16()
     qparams = compute_qparams(weight, scheme)
-    values = qparams.values(qparams.round(weight), torch.bfloat16)
+    values = qparams.dequantize(qparams.quantize(weight), torch.bfloat16)
     assert values.dtype == torch.bfloat16
-    assert torch.allclose(values.float(), qparams.values(qparams.round(weight)), rtol=1e-2)
+    assert torch.allclose(values.float(), qparams.dequantize(qparams.quantize(weight)), rtol=1e-2)
 
 
 @pytest.mark.parametrize("search", [True, False])
@@ -192,7 +197,7 @@ def test_values_in_half_precision_are_near(scheme: Scheme) -> None:
 def test_without_data_only_the_shapes_are_there(scheme: Scheme, search: bool) -> None:
     weight = torch.empty(6, 64, device="meta")
     qparams = compute_qparams(weight, scheme, search=search)
-    steps = qparams.round(weight)
-    assert steps.is_meta
-    assert steps.shape == qparams.values(steps).shape == (6, 64)
+    qweight = qparams.quantize(weight)
+    assert qweight.is_meta
+    assert qweight.shape == qparams.dequantize(qweight).shape == (6, 64)
     assert qparams.scale.shape == (6, 2 if scheme.group_size else 1)

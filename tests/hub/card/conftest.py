@@ -8,4 +8,4 @@ import pytest
 @pytest.fixture
 def undrawn(monkeypatch):
     """Draw no pictures, where they are not what is tested: each takes a third of a second."""
-    monkeypatch.setattr("sottovoce_hub.card.pictures.draw", lambda *arguments: {})
+    monkeypatch.setattr("sottovoce_hub.card.plots.draw", lambda *arguments: {})

@@ -27,17 +27,17 @@ def rows(text, header):
 
 def test_the_measured_figures_stand_beside_the_base_models(tmp_path):
     text = english(tmp_path, QUANTIZED)
-    assert rows(text, "measured") == [
+    assert rows(text, "metric") == [
         ["character error rate (CER) ↓", "2.50 %", "3.12 %", "+0.62 points"],
-        ["tokens as the base model's ↑", "the reference", "98.75 %", ""],
+        ["token agreement with the base model ↑", "the reference", "98.75 %", ""],
         ["size of the weights ↓", "42.2 kB", "12.3 kB", "× 0.29"],
-        ["latency, median sample ↓", "15.88 ms", "17.62 ms", "× 1.11"],
-        ["real-time factor ↓", "0.00610", "0.00740", "× 1.21"],
-        ["peak memory of the process ↓", "574.0 MB", "971.0 MB", "× 1.69"],
+        ["median latency ↓", "15.88 ms", "17.62 ms", "× 1.11"],
+        ["real-time factor (RTF) ↓", "0.00610", "0.00740", "× 1.21"],
+        ["peak memory ↓", "574.0 MB", "971.0 MB", "× 1.69"],
     ]
     assert f"`test.jsonl`: 160 samples, 436.25 s of audio, sha256 `{DIGEST}`" in text
     assert "Some CPU @ 3.1 GHz, cores: 8, threads: 2, Linux x86_64, python 3.11.7, torch 2.13.0" in text
-    assert "day: 2026-11-20" in text
+    assert "Date: 2026-11-20" in text
     assert "| character error rate (CER) | 2.50 % → 3.12 % on 160 samples |" in text
     assert "| weights | 42.2 kB → 12.3 kB |" in text
 
@@ -45,13 +45,13 @@ def test_the_measured_figures_stand_beside_the_base_models(tmp_path):
 def test_the_base_model_is_named_with_its_revision(tmp_path):
     text = english(tmp_path, QUANTIZED)
     assert f"[owner/base](https://huggingface.co/owner/base/tree/{COMMIT})" in text
-    assert f"| its revision | `{COMMIT}` |" in text
+    assert f"| base model revision | `{COMMIT}` |" in text
     assert f"sottovoce compress owner/base --recipe int8 --hub hf --revision {COMMIT} --output small" in text
 
 
 def test_a_local_base_model_is_no_link(tmp_path):
     text = english(tmp_path, changed(QUANTIZED, source__name="base", source__hub=None, source__revision=None))
-    assert "`base` (a local directory; where it came from was not recorded)" in text
+    assert "`base` (a local directory; its origin was not recorded)" in text
     assert "huggingface.co" not in text
     assert "sottovoce compress base --recipe int8 --output small" in text
 
@@ -61,28 +61,28 @@ def test_what_was_compressed_and_what_was_not(tmp_path):
     assert rows(text, "part of the model") == [
         ["encoder", "8,050", "8,000", "99.4 %"],
         ["decoder", "2,500", "2,000", "80.0 %"],
-        ["all", "10,550", "10,000", "94.8 %"],
+        ["total", "10,550", "10,000", "94.8 %"],
     ]
-    assert rows(text, "why it stays") == [["output layer", "1", "500"], ["normalization", "2", "50"]]
-    assert rows(text, "bits of a weight") == [["8", "3", "10,000", "8.30"]]
+    assert rows(text, "reason") == [["output layer", "1", "500"], ["normalization", "2", "50"]]
+    assert rows(text, "bits per weight") == [["8", "3", "10,000", "8.30"]]
     assert rows(text, "layer")[0] == ["encoder.1.a", "41.70 dB"]
     assert "- the last layer was left: it is small" in text
 
 
 def test_layers_of_another_width_than_the_recipes_are_not_counted_as_its_own(tmp_path):
-    bits = {"steps__0__targets__0__bits": 4.25, "steps__0__step__bits": 4, "steps__0__step__group_size": 64}
-    text = english(tmp_path, changed(QUANTIZED, **bits))
-    assert "- the weights of 3 layers as integers (1 in 4 bits, 2 in 8 bits), those of 4 bits with one scale" in text
-    assert rows(text, "bits of a weight") == [["4", "1", "4,000", "4.25"], ["8", "2", "6,000", "8.33"]]
+    step = {"step": "quantize", "bits": 4, "group_size": 64}
+    text = english(tmp_path, changed(QUANTIZED, steps__0__targets__0__bits=4.25, steps__0__step=step))
+    assert "- Quantized the weights of 3 layers to integers (1 to 4 bits, 2 to 8 bits; at 4 bits one scale per" in text
+    assert rows(text, "bits per weight") == [["4", "1", "4,000", "4.25"], ["8", "2", "6,000", "8.33"]]
 
 
 def test_the_recipe_is_there_in_full(tmp_path):
     text = english(tmp_path, QUANTIZED)
-    assert "It is the preset `int8`, in full:" in text
+    assert "This is the preset `int8`, in full:" in text
     assert "steps:\n- step: quantize\n  bits: 8\n  type: int\n" in text
     own = english(tmp_path, changed(QUANTIZED, recipe__steps__0__ignore=["re:.*"]))
     assert "preset" not in own
-    assert "With the recipe above as `recipe.yaml`:" in own
+    assert "Save the recipe above as `recipe.yaml`, then run:" in own
     assert "--recipe recipe.yaml" in own
 
 
@@ -92,13 +92,14 @@ def test_several_recipes_are_told_as_one_list_of_steps(tmp_path):
     assert "- step: smooth\n  alpha: 0.25\n- step: quantize" in text
     assert "sottovoce compress" not in text
     # The size before the last recipe is not the base model's.
-    assert rows(text, "measured") == [["size of the weights ↓", "not measured", "12.3 kB", ""]]
+    assert rows(text, "metric") == [["size of the weights ↓", "not measured", "12.3 kB", ""]]
 
 
 def test_without_an_evaluation_nothing_is_claimed(tmp_path):
     text = english(tmp_path, changed(QUANTIZED, evaluations=[]))
-    assert "No evaluation is recorded; run `sottovoce evaluate DIRECTORY --data DATA --baseline BASE --record`" in text
-    assert rows(text, "measured") == [["size of the weights ↓", "42.2 kB", "12.3 kB", "× 0.29"]]
+    command = "sottovoce evaluate DIRECTORY --data DATA --baseline BASE --record"
+    assert f"No evaluation is recorded. To add one, run `{command}`" in text
+    assert rows(text, "metric") == [["size of the weights ↓", "42.2 kB", "12.3 kB", "× 0.29"]]
     assert "- Accuracy, speed and memory were not measured." in text
     assert not re.search(r"\bCER\b|real-time|latency", text)
 
@@ -106,22 +107,24 @@ def test_without_an_evaluation_nothing_is_claimed(tmp_path):
 def test_what_one_evaluation_left_out_is_said(tmp_path):
     metrics = {"rtf": {"value": 0.5, "unit": ""}, "accents": {"value": 3, "unit": "per line"}}
     text = english(tmp_path, changed(QUANTIZED, evaluations__0__metrics=metrics, evaluations__0__baseline=None))
-    assert rows(text, "measured") == [
+    assert rows(text, "metric") == [
         ["accents", "not measured", "3 per line", ""],
         ["size of the weights ↓", "42.2 kB", "12.3 kB", "× 0.29"],
-        ["latency, median sample ↓", "not measured", "not measured", ""],
-        ["real-time factor ↓", "not measured", "0.50", ""],
-        ["peak memory of the process ↓", "not measured", "not measured", ""],
+        ["median latency ↓", "not measured", "not measured", ""],
+        ["real-time factor (RTF) ↓", "not measured", "0.50", ""],
+        ["peak memory ↓", "not measured", "not measured", ""],
     ]
-    assert "- The base model was not measured beside this one." in text
+    assert "- The base model was not measured for comparison." in text
     assert "Accuracy was not measured" not in text
     speed = {"rtf": {"value": 0.5, "unit": ""}, "cer": {"value": None, "unit": "%"}}
     assert "- Accuracy was not measured." in english(tmp_path, changed(QUANTIZED, evaluations__0__metrics=speed))
 
 
 def test_a_value_that_is_no_number_was_not_measured(tmp_path):
-    text = english(tmp_path, changed(QUANTIZED, evaluations__0__metrics__cer__value=float("nan")))
-    assert rows(text, "measured")[0] == ["character error rate (CER) ↓", "2.50 %", "not measured", ""]
+    text = english(tmp_path, changed(QUANTIZED, evaluations__0__metrics__cer__value=None))
+    assert rows(text, "metric")[0] == ["character error rate (CER) ↓", "2.50 %", "not measured", ""]
+    with pytest.raises(PublishError, match="cannot be read .the number NaN is infinite or none"):
+        english(tmp_path, changed(QUANTIZED, evaluations__0__metrics__cer__value=float("nan")))
 
 
 def test_calibration_and_gate(tmp_path):
@@ -135,22 +138,22 @@ def test_calibration_and_gate(tmp_path):
     assert f"## Calibration\n\n`calibration.jsonl`: 64 samples, 200.50 s of audio, sha256 `{'cd' * 32}`" in text
     assert rows(text, "limit") == [
         ["increase of character error rate (CER), at most", "0.50", "0.25"],
-        ["tokens as the base model's, at least", "98.00", "99.50"],
+        ["token agreement with the base model, at least", "98.00", "99.50"],
     ]
     assert ["encoder.0.a", "8 bits"] in sum(tables(text), [])
-    assert ["encoder.1.a", "float again"] in sum(tables(text), [])
-    assert "2 layers were made more precise again for it, in 2 rounds" in text
+    assert ["encoder.1.a", "floating point"] in sum(tables(text), [])
+    assert "2 layers were restored to higher precision in 2 rounds" in text
     assert "--data calibration.jsonl --output" in text
-    assert "No samples were used" in english(tmp_path, QUANTIZED)
+    assert "No calibration samples were used" in english(tmp_path, QUANTIZED)
 
 
 def test_the_experts_that_stay(tmp_path):
     made = write_card(saved(tmp_path, PRUNED), **PLACE)
     text = made["README.md"].decode()
-    assert "of 8 experts in each of the 2 layers of thinker 4 stay, chosen by `reap`" in text
-    assert "2 layers of `thinker.layers.*.mlp.experts`" in text
-    assert ["0", "8", "0-2, 5", "73.1 %", "8.29 %"] in sum(tables(text), [])
-    assert ["1", "8", "1, 4, 6-7", "95.0 %", ""] in sum(tables(text), [])
+    assert "- Removed experts: thinker keeps 4 of 8 in each of 2 layers, chosen by reap." in text
+    assert "the 2 layers of thinker.layers.&#42;.mlp.experts, by" in text
+    assert ["0", "8", "0-2, 5", "73.10 %", "8.29 %"] in sum(tables(text), [])
+    assert ["1", "8", "1, 4, 6-7", "95.00 %", ""] in sum(tables(text), [])
     assert "](saliency.png)" in text
     assert "saliency.png" not in made  # it lies beside the weights already
     assert "saliency" not in english(tmp_path, QUANTIZED)
@@ -162,7 +165,7 @@ def test_long_lists_are_folded_or_cut(tmp_path):
     notes = [f"layer {number} was left" for number in range(25)]
     form = changed(PRUNED, steps__0__details__layers=many, steps__0__notes=notes)
     text = english(tmp_path, form)
-    assert "<summary>48 layers of `thinker.layers.*.mlp.experts`</summary>" in text
+    assert "<summary>Experts that stay in the 48 layers of thinker.layers.&#42;.mlp.experts, by" in text
     assert text.count("| 1, 4, 6-7 |") == 48
     assert "- layer 19 was left" in text
     assert "- layer 20 was left" not in text
@@ -183,7 +186,7 @@ def test_a_time_that_was_taken_by_turns_has_its_quartiles(tmp_path):
     ratio = {"ratio": {"median": 1.125, "quartiles": [1.0, 1.25], "rounds": 5}}
     metric = {"value": 17.625, "unit": "ms", "baseline": 15.875, "details": {"by_turns": ratio}}
     text = english(tmp_path, changed(QUANTIZED, evaluations__0__metrics__latency_ms=metric))
-    assert ["latency, median sample ↓", "15.88 ms", "17.62 ms", "× 1.12 (1.00-1.25)"] in rows(text, "measured")
+    assert ["median latency ↓", "15.88 ms", "17.62 ms", "× 1.12 (1.00-1.25)"] in rows(text, "metric")
 
 
 def test_how_to_load_it_on_both_hubs(tmp_path):
@@ -203,9 +206,8 @@ def test_a_branch_is_named(tmp_path):
     text = english(tmp_path, QUANTIZED, branch="int8")
     assert 'from_pretrained("me/small", hub="hf", revision="int8")' in text
     assert "sottovoce pull me/small --hub hf --revision int8 --output model" in text
-    assert "revision" not in english(tmp_path, QUANTIZED, branch="main").replace("its revision", "").replace(
-        f"--revision {COMMIT}", ""
-    )
+    main = english(tmp_path, QUANTIZED, branch="main")
+    assert "revision" not in main.replace("base model revision", "").replace(f"--revision {COMMIT}", "")
 
 
 def test_without_a_snippet_for_the_hub_the_one_for_a_directory_stands(tmp_path):
@@ -218,10 +220,10 @@ def test_without_a_snippet_for_the_hub_the_one_for_a_directory_stands(tmp_path):
 
 
 def test_licences(tmp_path):
-    assert "That of the base model: `apache-2.0`" in english(tmp_path, QUANTIZED)
+    assert "As the base model: `apache-2.0`" in english(tmp_path, QUANTIZED)
     none = english(tmp_path, changed(QUANTIZED, source__license=None))
-    assert "| licence | the base model's files state none |" in none
-    assert "ask its authors before you use this one" in none
+    assert "| license | none stated by the base model |" in none
+    assert "ask its authors before you use this model" in none
 
 
 def test_both_languages_have_the_same_figures_and_tables(tmp_path):
@@ -275,9 +277,12 @@ def test_nothing_heavy_is_imported():
     [
         (None, "has no compression.json"),
         ("{", "cannot be read"),
-        ("[]", "is not what Sottovoce writes"),
-        ('{"architecture": 3}', "architecture is not what Sottovoce writes"),
-        ('{"architecture": "x", "source": {"name": "y"}, "size_bytes": {"before": 1}}', "size_bytes.after is not"),
+        ("[]", "cannot be read (the whole: it should be an object)"),
+        ('{"architecture": 3}', "architecture: Input should be a valid string"),
+        (
+            '{"architecture": "x", "source": {"name": "y"}, "size_bytes": {"before": 1}}',
+            "size_bytes.after: Field required",
+        ),
     ],
 )
 def test_a_damaged_report_is_one_line(tmp_path, content, problem):

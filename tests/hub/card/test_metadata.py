@@ -41,7 +41,7 @@ def test_the_model_index_has_the_values_as_they_were_measured(tmp_path):
     assert read.model_name == "small"
     assert [(each.metric_type, each.metric_value, each.metric_name) for each in read.eval_results] == [
         ("cer", 3.125, "character error rate (CER), %"),
-        ("token_agreement", 98.75, "tokens as the base model's, %"),
+        ("token_agreement", 98.75, "token agreement with the base model, %"),
     ]
     result = read.eval_results[0]
     assert (result.task_type, result.dataset_type) == ("automatic-speech-recognition", "test.jsonl")

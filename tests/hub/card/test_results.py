@@ -7,7 +7,7 @@ from huggingface_hub._eval_results import parse_eval_result_entries
 
 from hub.card.reports import QUANTIZED, changed
 from sottovoce_hub.card import eval_results
-from sottovoce_hub.card.report import Report
+from sottovoce_hub.card.reading import check
 
 ON_BENCHMARK = changed(
     QUANTIZED, evaluations__0__dataset={"id": "speech/aishell", "task": "asr-zh", "revision": "a1b2"}
@@ -38,7 +38,7 @@ def test_english_is_told_by_words():
 
 
 def shown(metrics):
-    return list(Report.read(changed(ON_BENCHMARK, evaluations__0__metrics=metrics)).evaluations[0].metrics)
+    return list(check(changed(ON_BENCHMARK, evaluations__0__metrics=metrics)).evaluations[0].metrics)
 
 
 def test_words_that_were_characters_are_not_told_twice():

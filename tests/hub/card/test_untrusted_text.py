@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
 from hub.card.reports import PRUNED, QUANTIZED, changed, saved, tables
-from sottovoce_hub.card import Variant, check_metadata, write_card
+from sottovoce.errors import PublishError
+from sottovoce_hub.card import Variant, check_metadata, eval_results, write_card
 from sottovoce_hub.card.markdown import plain
 
 pytestmark = pytest.mark.usefixtures("undrawn")
@@ -124,8 +125,10 @@ def test_a_snippet_is_filled_and_not_evaluated(tmp_path):
     assert 'run("model", {"a": "audio.wav"}, "{0.__class__}", "{unknown}")' in text
 
 
-def test_half_a_character_is_left_out(tmp_path):
-    broken = {"evaluations__0__dataset": {"id": "a/b\ud800", "revision": "\ud800"}, "source__name": "x\ud800y"}
-    found, _ = check(tmp_path, changed(QUANTIZED, **broken))
-    assert "base_model" not in found
-    assert found["model-index"][0]["results"][0]["dataset"]["name"] == "a/b"
+def test_half_a_character_is_refused_in_a_file_and_left_out_of_a_form(tmp_path):
+    broken = changed(QUANTIZED, evaluations__0__dataset={"id": "a/b\ud800", "revision": "\ud800"})
+    with pytest.raises(PublishError, match="cannot be read .*surrogates not allowed"):
+        write_card(saved(tmp_path, broken), repository="me/small", hub="hf")
+    assert "a/b" in eval_results(broken, lambda dataset: True).decode()
+    variant = Variant(name="other", repository="me/other", report=changed(broken, source__name="x\ud800y"))
+    check(tmp_path, QUANTIZED, variants=[variant])

@@ -33,7 +33,7 @@ def rows(directory, *variants):
 def test_all_sizes_stand_side_by_side(tmp_path):
     table, text = rows(tmp_path, variant())
     assert table == [
-        ["variant", "size", "character error rate (CER) ↓", "real-time factor ↓, against the base model"],
+        ["variant", "size", "character error rate (CER) ↓", "real-time factor (RTF) ↓, relative to the base model"],
         ["base model", "42.2 kB", "2.50 %", "the reference"],
         ["int8", "12.3 kB", "3.12 %", "× 1.21"],
         ["int4", "6.8 kB", "4.50 %", "× 1.48"],
@@ -71,7 +71,7 @@ def test_without_an_evaluation_sizes_are_all(tmp_path):
 
 
 def test_a_variants_damaged_report_is_an_error(tmp_path):
-    with pytest.raises(PublishError, match="architecture is not what Sottovoce writes"):
+    with pytest.raises(PublishError, match="architecture: Input should be a valid string"):
         write_card(saved(tmp_path, QUANTIZED), **PLACE, variants=[variant({"architecture": 3})])
 
 

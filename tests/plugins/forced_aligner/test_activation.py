@@ -106,7 +106,7 @@ def test_gradients_are_the_librarys() -> None:
     assert found.equal(want)
 
 
-def test_rewired_layers_are_copied_and_pickled() -> None:
+def test_optimized_layers_are_copied_and_pickled() -> None:
     mine, x = layer(), drawn(2, 9, 64)
     assert activation.install_(mine)
     assert activation.install_(mine.act_fn)  # type: ignore[arg-type]

@@ -55,7 +55,7 @@ def test_what_load_and_from_pretrained_give_align_alike(model: Model, noise: Any
 
 def test_it_is_what_predict_gives(model: Model, noise: Any) -> None:
     sample = sottovoce.Sample(key="a", audio=noise, text="打开客厅的灯")
-    prediction = model.architecture.predict(model, sample)
+    prediction = model.architecture.runner.predict(model, sample)
     found = align(model, noise, "打开客厅的灯").words
     assert [(word.start, word.end) for word in found] == prediction.timestamps
     assert [f"{word.text}@{word.start:.2f}-{word.end:.2f}" for word in found] == list(prediction.tokens)
@@ -66,7 +66,7 @@ def test_the_inputs_are_the_processors_own_without_a_chat_prefix(model: Model, n
     handle = model.native.register_forward_pre_hook(lambda _, __, batch: given.append(batch), with_kwargs=True)
     try:
         align(model, noise, "打开 the 灯", "zh")
-        model.architecture.forward(model, sottovoce.Sample(key="a", audio=noise, text="打开 the 灯"))
+        model.architecture.runner.forward(model, sottovoce.Sample(key="a", audio=noise, text="打开 the 灯"))
     finally:
         handle.remove()
     expected, _ = model.processor.prepare_forced_aligner_inputs(
@@ -93,7 +93,7 @@ def test_forward_keeps_nothing(model: Model, noise: Any) -> None:
     calls: list[Any] = []
     handle = model.native.register_forward_pre_hook(lambda _, __, given: calls.append(given), with_kwargs=True)
     try:
-        first, second = (model.architecture.forward(model, sample) for _ in range(2))
+        first, second = (model.architecture.runner.forward(model, sample) for _ in range(2))
     finally:
         handle.remove()
     assert first.equal(second)
@@ -103,7 +103,7 @@ def test_forward_keeps_nothing(model: Model, noise: Any) -> None:
 def test_words_do_not_look_at_those_behind_them(model: Model, noise: Any) -> None:
     """What splitting long audio rests on."""
     few, many = (
-        model.architecture.forward(model, sottovoce.Sample(key="a", audio=noise, text=text))
+        model.architecture.runner.forward(model, sottovoce.Sample(key="a", audio=noise, text=text))
         for text in ("打开客厅", "打开客厅的灯，然后去睡觉")
     )
     assert len(many) > len(few)
@@ -205,7 +205,7 @@ def test_a_language_that_cannot_be_aligned_names_those_that_can(language: str, m
         align(model, noise, "a", language)
     sample = sottovoce.Sample(key="s1", audio=noise, text="a", language="Swahili")
     with pytest.raises(SamplesError, match=r"sample 's1': the language .* cannot be aligned"):
-        model.architecture.predict(model, sample)
+        model.architecture.runner.predict(model, sample)
 
 
 @pytest.mark.parametrize(("language", "library"), [("ja", "nagisa"), ("Korean", "soynlp")])
@@ -227,7 +227,7 @@ def test_a_text_without_words_is_an_error(text: str, model: Model, noise: Any) -
     with pytest.raises(SamplesError, match="has no words to align"):
         align(model, noise, text)
     with pytest.raises(SamplesError, match="sample 's': has no text with words"):
-        model.architecture.forward(model, sottovoce.Sample(key="s", audio=noise, text=text))
+        model.architecture.runner.forward(model, sottovoce.Sample(key="s", audio=noise, text=text))
 
 
 @pytest.mark.parametrize(
@@ -246,12 +246,12 @@ def test_audio_that_cannot_be_used_is_an_error(audio: Any, problem: str, model: 
     with pytest.raises(SamplesError, match=f"^the audio: .*{problem}"):
         align(model, audio, "开")
     with pytest.raises(SamplesError, match=f"^sample 's': .*{problem}"):
-        model.architecture.forward(model, sottovoce.Sample(key="s", audio=audio, text="开"))
+        model.architecture.runner.forward(model, sottovoce.Sample(key="s", audio=audio, text="开"))
 
 
 def test_of_audio_shorter_than_a_frame_there_is_no_hypothesis(model: Model) -> None:
     sample = sottovoce.Sample(key="s", audio=np.zeros(399, np.float32), text="开")
-    assert model.architecture.predict(model, sample) == sottovoce.Prediction()
+    assert model.architecture.runner.predict(model, sample) == sottovoce.Prediction()
 
 
 def test_a_file_that_cannot_be_used_is_named(model: Model, tmp_path: Path) -> None:

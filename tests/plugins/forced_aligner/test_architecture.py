@@ -19,7 +19,7 @@ def test_targets_and_what_is_kept() -> None:
     facts = Host().architectures["qwen3-forced-aligner"]
     assert type(module).__name__ in facts.matches
     selection = select_layers(module, facts)
-    assert selection.coverage.ratio >= facts.min_coverage
+    assert selection.coverage.ratio >= facts.layers.min_coverage
     assert {"audio", "projector", "text", "embedding", "output"} <= set(selection.coverage.parts)
     assert selection.coverage.parts["output"].compressed_parameters == 0
     assert not [kept.name for kept in selection.kept if kept.reason.startswith(OTHER_REASON)]

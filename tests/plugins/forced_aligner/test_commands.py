@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +12,8 @@ import soundfile
 
 import sottovoce
 from core.commands import Runner, command
-from core.toy import make_host
+from core.toy import ToyPlugin
 from core.toy import make_model as make_toy
-from plugins.forced_aligner.tiny import make_model
 from sottovoce.plugins import host
 from sottovoce.system.audio import _note_resampling
 from sottovoce_forced_aligner import Alignment, align
@@ -28,34 +26,10 @@ def said(found: Alignment) -> str:
     return "".join(f"warning: {sentence}\n" for sentence in found.warnings)
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    directory = tmp_path_factory.mktemp("aligner") / "tiny"
-    make_model(directory)
-    return directory
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Iterator[Runner]:
-    from transformers.utils import logging
-
-    # The command line asks for this by the environment, which transformers reads once.
-    logging.disable_progress_bar()
-    yield Runner(monkeypatch, capfd)
-    logging.enable_progress_bar()
-
-
 def test_a_process_of_its_own_says_nothing_but_the_result(model: Path, audio: Path) -> None:
     done = command("align", model, audio, "--text", TEXT, "-f", "srt")
     assert (done.code, done.err) == (0, said(align(sottovoce.load(model), audio, TEXT)))
     assert done.out.startswith("1\n00:00:")
-
-
-@pytest.fixture
-def audio(tmp_path: Path) -> Path:
-    noise = 0.1 * np.random.default_rng(0).standard_normal(32000)
-    soundfile.write(tmp_path / "a.wav", noise, 16000)
-    return tmp_path / "a.wav"
 
 
 def test_each_format_is_what_the_library_gives(run: Runner, model: Path, audio: Path) -> None:
@@ -136,16 +110,21 @@ def test_what_the_model_says_no_to_is_one_line(run: Runner, model: Path, audio: 
 def test_a_model_that_does_not_align_names_those_that_do(
     run: Runner, audio: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    toys = make_host()
-    for module in ("plugins.host", "entrypoints.load"):
-        monkeypatch.setattr(f"sottovoce.{module}.default_host", lambda: toys)
-    arguments = ("align", make_toy(tmp_path / "toy"), audio, "--text", "a")
-    run(*arguments).fails(2, "a model of toy does not align; families that do: none is installed")
     both = host.Host(allow=("forced-aligner",))
-    both.register(toys._manager.get_plugin("plugin-0"), "toys")
+    both.register(ToyPlugin(), "toys")
     for module in ("plugins.host", "entrypoints.load"):
         monkeypatch.setattr(f"sottovoce.{module}.default_host", lambda: both)
-    run(*arguments).fails(2, "families that do: qwen3-forced-aligner")
+    arguments = ("align", make_toy(tmp_path / "toy"), audio, "--text", "a")
+    run(*arguments).fails(2, "a model of toy does not align; families that do: qwen3-forced-aligner")
+
+
+def test_without_the_plugin_the_command_says_how_to_install_it(
+    run: Runner, audio: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(host, "default_host", lambda: host.Host(allow=()))
+    done = run("align", "no/such/model", audio, "--text", "a")
+    done.fails(2, "'align' comes with sottovoce-forced-aligner, which is not loaded")
+    assert "pip install . ./plugins/forced-aligner" in done.err
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="limits are POSIX's")

@@ -61,7 +61,7 @@ def test_both_layouts_are_one_model(dtype: torch.dtype, tmp_path: Path) -> None:
 
 def test_the_processors_give_the_same_inputs(source: Path, original: Path) -> None:
     stock, ours = sottovoce.load(source), sottovoce.load(original)
-    sample = stock.architecture.probe(stock)
+    sample = stock.architecture.runner.probe(stock)
     given = {"audio": [sample.audio], "transcript": ["It's 5 度 today"], "language": ["en"]}
     expected, words = stock.processor.prepare_forced_aligner_inputs(**given)
     found, same_words = ours.processor.prepare_forced_aligner_inputs(**given)
@@ -96,7 +96,7 @@ def test_what_is_saved_is_the_layout_of_transformers(original: Path, tmp_path: P
     assert not any(info.values())
     processor = AutoProcessor.from_pretrained(saved)
     inputs, _ = processor.prepare_forced_aligner_inputs(
-        audio=[model.architecture.probe(model).audio], transcript=["打开客厅的灯"], language=["zh"]
+        audio=[model.architecture.runner.probe(model).audio], transcript=["打开客厅的灯"], language=["zh"]
     )
     with torch.inference_mode():
         assert native.eval()(**inputs).logits[0].equal(probe(model))

@@ -79,7 +79,7 @@ def test_layers_without_a_rotary_embedding_are_left_alone(other: nn.Module) -> N
     assert type(other) is kind
 
 
-def test_rewired_layers_are_copied_and_pickled(kernels: str) -> None:
+def test_optimized_layers_are_copied_and_pickled(kernels: str) -> None:
     attention, (x, places) = layer(), inputs()
     assert rotary.install_(attention)
     assert normalization.install_(attention.q_norm)  # type: ignore[arg-type]

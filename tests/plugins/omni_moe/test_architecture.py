@@ -61,7 +61,7 @@ def test_vllm_finds_the_thinker_s_layers_under_its_own_names() -> None:
         made = empty(module.get_submodule(name), Scheme(bits=8))
         assert made is not None
         replace_(module, name, made)
-    config = compressed_tensors.describe(module, Host().architectures["qwen3-omni-moe"].served_as)
+    config = compressed_tensors.describe(module, Host().architectures["qwen3-omni-moe"].layers.vllm_names)
     assert config is not None
     targets = [target for group in config["config_groups"].values() for target in group["targets"]]
 

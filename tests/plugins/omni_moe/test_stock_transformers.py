@@ -16,7 +16,7 @@ import sottovoce
 from environments import ROOT, stock_transformers
 from sottovoce import Model, Sample, read_samples
 from sottovoce.plugins.host import default_host
-from sottovoce.recipe.recipe import EXPERT_PRESETS, PRESETS
+from sottovoce.recipe.presets import EXPERT_PRESETS, PRESETS
 from sottovoce_omni_moe.architectures import OMNI_MOE
 from sottovoce_omni_moe.conversation import inputs, predict
 

@@ -100,7 +100,8 @@ def recorded(model: Model) -> tuple[Model, dict[str, list[Tensor]]]:
             handle.remove()
         return found[sample.key][-1]
 
-    return replace(model, architecture=replace(model.architecture, forward=run)), found
+    runner = replace(model.architecture.runner, forward=run)
+    return replace(model, architecture=replace(model.architecture, runner=runner)), found
 
 
 def test_samples_that_wait_for_one_another_do_not_disturb_each_other(model: Model) -> None:
@@ -109,7 +110,7 @@ def test_samples_that_wait_for_one_another_do_not_disturb_each_other(model: Mode
     alone, expected = recorded(model)
     for sample in samples:
         with torch.inference_mode():
-            alone.architecture.forward(alone, sample)
+            alone.architecture.runner.forward(alone, sample)
     walked, found = recorded(model)
     visits: list[tuple[str, int]] = []
 

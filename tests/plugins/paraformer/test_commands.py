@@ -144,12 +144,12 @@ def test_a_clip_shorter_than_a_frame_is_no_hypothesis_and_no_crash(model: Path) 
     loaded = sottovoce.load(model)
     for count in (1, 2, 160, 399):
         sample = sottovoce.Sample(key="a", audio=np.full(count, 0.1, np.float32), text="一二三")
-        assert loaded.architecture.predict(loaded, sample) == sottovoce.Prediction()
+        assert loaded.architecture.runner.predict(loaded, sample) == sottovoce.Prediction()
         report = sottovoce.evaluate(loaded, sottovoce.Samples((sample,)))
         assert (report.metrics["cer"].value, report.metrics["cer"].details["without_hypothesis"]) == (100.0, 1)
     for count in (400, 560, 1000):
         sample = sottovoce.Sample(key="a", audio=np.full(count, 0.1, np.float32), text="一二三")
-        loaded.architecture.predict(loaded, sample)
+        loaded.architecture.runner.predict(loaded, sample)
 
 
 def test_audio_is_what_funasr_itself_reads(model: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,13 @@ import torch
 
 from plugins.paraformer.exported import HOTWORD_KINDS, Exported, cached
 from plugins.paraformer.tiny import FEATURES, KINDS, TOKENS
-from sottovoce.errors import SourceError, UsageError
+from sottovoce.errors import OutputError, SourceError, UsageError
+from sottovoce.formats.format import formats_for
+from sottovoce.formats.onnx import OnnxSession
 from sottovoce.model import Model, Source
+from sottovoce_paraformer.architectures import PARAFORMER, PUNCTUATION
 from sottovoce_paraformer.onnx_export import export_onnx
+from sottovoce_paraformer.onnx_format import ONNX
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # FunASR's and torch's own
 
@@ -102,3 +107,46 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
     (exported.model.source.directory / "am.mvn").unlink()
     with pytest.raises(SourceError, match=r"no am\.mvn"):
         exported.export()
+
+
+def test_check_runs_what_was_written(exported: Exported, monkeypatch: pytest.MonkeyPatch) -> None:
+    ONNX().check(exported.directory)
+    ran: list[str] = []
+    run = OnnxSession.run
+
+    def record(session: OnnxSession, inputs: Any) -> Any:
+        ran.append(session.path.name)
+        return run(session, inputs)
+
+    monkeypatch.setattr(OnnxSession, "run", record)
+    ONNX().check(exported.directory)
+    hotwords = {"model_eb.onnx", "model_eb_quant.onnx"} if exported.kind in HOTWORD_KINDS else set()
+    assert set(ran) == {"model.onnx", "model_quant.onnx"} | hotwords
+
+
+def test_check_of_a_damaged_graph_is_an_error_of_one_line(tmp_path: Path) -> None:
+    exported = Exported(tmp_path, "Paraformer")
+    path = exported.directory / "model_quant.onnx"
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(OutputError, match=r"^model_quant\.onnx: onnxruntime does not read") as caught:
+        ONNX().check(exported.directory)
+    assert "\n" not in str(caught.value)
+
+
+def test_check_of_outputs_that_are_not_finite_is_an_error(tmp_path: Path) -> None:
+    exported = Exported(tmp_path, "Paraformer")
+    exported.model.module.decoder.output_layer.bias.data[0] = float("nan")
+    exported.export()
+    with pytest.raises(OutputError, match=r"^model\.onnx: gives numbers that are not finite"):
+        ONNX().check(exported.directory)
+
+
+def test_check_without_onnxruntime_names_what_to_install(exported: Exported, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(OutputError, match="pip install onnx onnxruntime"):
+        ONNX().check(exported.directory)
+
+
+def test_onnx_is_for_recognizers_alone() -> None:
+    assert isinstance(formats_for(PARAFORMER)["onnx"], ONNX)
+    assert "onnx" not in formats_for(PUNCTUATION)

@@ -11,7 +11,7 @@ import pytest
 
 import sottovoce
 from sottovoce import read_samples
-from sottovoce.recipe.recipe import PRESETS
+from sottovoce.recipe.presets import PRESETS
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
 DATA = EXAMPLES / "data" / "mandarin-commands"

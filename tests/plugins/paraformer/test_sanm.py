@@ -1,4 +1,4 @@
-"""The rewired SAN-M stacks give what FunASR's own forward gives, and leave the modules as they are."""
+"""The optimized SAN-M stacks give what FunASR's own forward gives, and leave the modules as they are."""
 
 import copy
 import re
@@ -11,7 +11,7 @@ from plugins.paraformer import tiny
 from sottovoce.runtime.backends import onednn
 from sottovoce.runtime.int8_linear import Int8Linear
 from sottovoce_paraformer import sanm, sanm_layers
-from sottovoce_paraformer.sanm import DecoderStack, EncoderStack, rewire
+from sottovoce_paraformer.sanm import DecoderStack, EncoderStack, optimize_for_inference
 
 pytestmark = pytest.mark.skipif(not onednn.supported(), reason="this CPU or this PyTorch has no fast u8 by s8 product")
 
@@ -41,11 +41,11 @@ def kind(request):
 
 @pytest.fixture
 def pair():
-    """An int8 model as FunASR runs it, and the same rewired."""
+    """An int8 model as FunASR runs it, and the same optimized."""
     module = quantize(build())
-    rewired = copy.deepcopy(module)
-    assert rewire(rewired)
-    return module, rewired
+    optimized = copy.deepcopy(module)
+    assert optimize_for_inference(optimized)
+    return module, optimized
 
 
 @pytest.fixture
@@ -91,75 +91,75 @@ def stacks(module):
 )
 def test_outputs_are_those_of_funasr(kind, lengths, tokens):
     module = quantize(build(kind))
-    rewired = copy.deepcopy(module)
-    assert rewire(rewired)
+    optimized = copy.deepcopy(module)
+    assert optimize_for_inference(optimized)
     for got, want, valid in zip(
-        run(rewired, lengths, tokens), run(module, lengths, tokens), (lengths, tokens), strict=True
+        run(optimized, lengths, tokens), run(module, lengths, tokens), (lengths, tokens), strict=True
     ):
         assert got.shape == want.shape
         assert error(got, want, valid) < 0.06
 
 
 def test_without_bfloat16_and_padding_they_are_nearly_equal(pair, exact):
-    module, rewired = pair
-    for got, want in zip(run(rewired, LENGTHS[:1], TOKENS[:1]), run(module, LENGTHS[:1], TOKENS[:1]), strict=True):
+    module, optimized = pair
+    for got, want in zip(run(optimized, LENGTHS[:1], TOKENS[:1]), run(module, LENGTHS[:1], TOKENS[:1]), strict=True):
         # A value between two steps may fall to either, in one layer; it is the mean that shows a mistake.
         assert (got - want).abs().mean() < 2e-3 * want.abs().max()
 
 
 def test_seaco_decoder_takes_one_utterance_many_times(exact):
     module = quantize(build("SeacoParaformer"))
-    rewired = copy.deepcopy(module)
-    assert sum("seaco_decoder" in line for line in rewire(rewired)) == 2
+    optimized = copy.deepcopy(module)
+    assert sum("seaco_decoder" in line for line in optimize_for_inference(optimized)) == 2
     generator = torch.Generator().manual_seed(2)
     hotwords, hidden = torch.randn(1, 5, WIDTH, generator=generator), torch.randn(1, 12, WIDTH, generator=generator)
     arguments = hotwords, torch.tensor([5]), hidden, torch.tensor([12])
     with torch.no_grad():
-        got, want = rewired.seaco_decoder(*arguments)[0], module.seaco_decoder(*arguments)[0]
+        got, want = optimized.seaco_decoder(*arguments)[0], module.seaco_decoder(*arguments)[0]
     assert error(got, want, [12]) < 0.06
 
 
 def test_padding_does_not_change_a_result(pair):
-    _, rewired = pair
+    _, optimized = pair
     x, lengths = speech([30])
     with torch.no_grad():
-        alone, _ = rewired.encode(x, lengths)
+        alone, _ = optimized.encode(x, lengths)
         # The second one is silent and short, so that it adds nothing to the range of the activations.
-        both, _ = rewired.encode(torch.cat([x, torch.zeros_like(x)]), torch.tensor([30, 1], dtype=torch.int32))
+        both, _ = optimized.encode(torch.cat([x, torch.zeros_like(x)]), torch.tensor([30, 1], dtype=torch.int32))
     assert error(both[:1], alone, [30]) < 0.06
     with torch.no_grad():
         noisy = torch.cat([x, torch.zeros_like(x)])
         noisy[1, 1:] = 1e4
-        assert torch.equal(rewired.encode(noisy, torch.tensor([30, 1], dtype=torch.int32))[0], both)
+        assert torch.equal(optimized.encode(noisy, torch.tensor([30, 1], dtype=torch.int32))[0], both)
 
 
 def test_shifted_memory(exact):
     module = quantize(build(sanm_shfit=5))
-    rewired = copy.deepcopy(module)
-    rewire(rewired)
-    (got, _), (want, _) = run(rewired, LENGTHS, TOKENS), run(module, LENGTHS, TOKENS)
+    optimized = copy.deepcopy(module)
+    optimize_for_inference(optimized)
+    (got, _), (want, _) = run(optimized, LENGTHS, TOKENS), run(module, LENGTHS, TOKENS)
     assert error(got, want, LENGTHS) < 0.06
 
 
 def test_what_is_stored_does_not_depend_on_it(pair):
-    module, rewired = pair
-    run(rewired, LENGTHS, TOKENS)
-    got, want = rewired.state_dict(), module.state_dict()
+    module, optimized = pair
+    run(optimized, LENGTHS, TOKENS)
+    got, want = optimized.state_dict(), module.state_dict()
     assert list(got) == list(want)
     assert all(torch.equal(got[name], want[name]) for name in want)
-    assert [name for name, _ in rewired.named_modules()] == [name for name, _ in module.named_modules()]
-    assert all(isinstance(a, type(b)) for a, b in zip(rewired.modules(), module.modules(), strict=True))
+    assert [name for name, _ in optimized.named_modules()] == [name for name, _ in module.named_modules()]
+    assert all(isinstance(a, type(b)) for a, b in zip(optimized.modules(), module.modules(), strict=True))
 
 
-def test_rewiring_twice_changes_nothing(pair):
-    _, rewired = pair
-    classes = [type(child) for child in rewired.modules()]
-    assert rewire(rewired) == ()
-    assert [type(child) for child in rewired.modules()] == classes
+def test_optimizing_twice_changes_nothing(pair):
+    _, optimized = pair
+    classes = [type(child) for child in optimized.modules()]
+    assert optimize_for_inference(optimized) == ()
+    assert [type(child) for child in optimized.modules()] == classes
 
 
 def test_it_says_what_it_did():
-    assert rewire(quantize(build())) == (
+    assert optimize_for_inference(quantize(build())) == (
         "encoder.encoders0: 1 of 1 layers run in int8 by oneDNN",
         "encoder.encoders: 1 of 1 layers run in int8 by oneDNN",
         "decoder.decoders: 2 of 2 layers run in int8 by oneDNN",
@@ -169,59 +169,59 @@ def test_it_says_what_it_did():
 
 
 def test_copies_run_by_themselves(pair):
-    _, rewired = pair
-    want = run(rewired, LENGTHS, TOKENS)
-    twin = copy.deepcopy(rewired)
-    for child in rewired.modules():
+    _, optimized = pair
+    want = run(optimized, LENGTHS, TOKENS)
+    twin = copy.deepcopy(optimized)
+    for child in optimized.modules():
         if isinstance(child, Int8Linear):
             child.unpack_().weight.zero_()
     assert all(torch.equal(a, b) for a, b in zip(run(twin, LENGTHS, TOKENS), want, strict=True))
-    assert not torch.equal(run(rewired, LENGTHS, TOKENS)[0], want[0])
+    assert not torch.equal(run(optimized, LENGTHS, TOKENS)[0], want[0])
 
 
 def test_weights_that_are_loaded_later_count(pair):
-    module, rewired = pair
-    run(rewired, LENGTHS, TOKENS)
+    module, optimized = pair
+    run(optimized, LENGTHS, TOKENS)
     other = quantize(tiny._module(tiny.config(), seed=1))
-    rewired.load_state_dict(other.state_dict())
+    optimized.load_state_dict(other.state_dict())
     fresh = copy.deepcopy(other)
-    rewire(fresh)
-    for got, want in zip(run(rewired, LENGTHS, TOKENS), run(fresh, LENGTHS, TOKENS), strict=True):
+    optimize_for_inference(fresh)
+    for got, want in zip(run(optimized, LENGTHS, TOKENS), run(fresh, LENGTHS, TOKENS), strict=True):
         assert torch.equal(got, want)
 
 
 def test_training_may_change_the_memory(pair):
-    _, rewired = pair
-    run(rewired, LENGTHS, TOKENS)
-    rewired.train()
+    _, optimized = pair
+    run(optimized, LENGTHS, TOKENS)
+    optimized.train()
     with torch.no_grad():
-        for child in rewired.modules():
+        for child in optimized.modules():
             if isinstance(child, nn.Conv1d):
                 child.weight.mul_(2)
-    rewired.eval()
-    fresh = copy.deepcopy(rewired)
-    assert torch.equal(run(rewired, LENGTHS, TOKENS)[0], run(fresh, LENGTHS, TOKENS)[0])
+    optimized.eval()
+    fresh = copy.deepcopy(optimized)
+    assert torch.equal(run(optimized, LENGTHS, TOKENS)[0], run(fresh, LENGTHS, TOKENS)[0])
 
 
 def test_meta_models_are_packed_when_they_run(pair):
-    module, rewired = pair
+    module, optimized = pair
     empty = copy.deepcopy(module).to("meta")
-    assert rewire(empty)
+    assert optimize_for_inference(empty)
     empty.load_state_dict(module.state_dict(), assign=True)
-    assert torch.equal(run(empty, LENGTHS, TOKENS)[0], run(rewired, LENGTHS, TOKENS)[0])
+    assert torch.equal(run(empty, LENGTHS, TOKENS)[0], run(optimized, LENGTHS, TOKENS)[0])
 
 
 @pytest.mark.parametrize("engine", ["float", "linear_dynamic"])
 def test_other_engines_are_left_alone(engine, monkeypatch):
     monkeypatch.setenv("SOTTOVOCE_INT8_ENGINE", engine)
     module = quantize(build())
-    assert rewire(module) == ()
+    assert optimize_for_inference(module) == ()
     assert stacks(module) == []
 
 
 def test_float_models_are_left_alone():
     module = build()
-    assert rewire(module) == ()
+    assert optimize_for_inference(module) == ()
     assert stacks(module) == []
 
 
@@ -230,14 +230,14 @@ def test_layers_that_are_float_run_as_they_are(exact):
     module = quantize(
         build(num_blocks=3), r"encoder\.encoders\.0\..*(self_attn|feed_forward)\.\w+|decoder\.decoders\.1\..*\.\w+"
     )
-    rewired = copy.deepcopy(module)
-    assert rewire(rewired) == (
+    optimized = copy.deepcopy(module)
+    assert optimize_for_inference(optimized) == (
         "encoder.encoders: 1 of 2 layers run in int8 by oneDNN",
         "decoder.decoders: 1 of 2 layers run in int8 by oneDNN",
         "decoder.output_layer: runs in float by oneDNN",
     )
     for got, want, valid in zip(
-        run(rewired, LENGTHS, TOKENS), run(module, LENGTHS, TOKENS), (LENGTHS, TOKENS), strict=True
+        run(optimized, LENGTHS, TOKENS), run(module, LENGTHS, TOKENS), (LENGTHS, TOKENS), strict=True
     ):
         assert error(got, want, valid) < 0.06
 
@@ -245,7 +245,7 @@ def test_layers_that_are_float_run_as_they_are(exact):
 @pytest.mark.parametrize("change", [{"normalize_before": False}, {"concat_after": True}, {"lora_list": ["q", "o"]}])
 def test_unusual_encoders_are_left_alone(change):
     module = quantize(build(**change), r"encoder\..*(self_attn|feed_forward)\.(linear_(?!q_k_v)\w+|w_\d)")
-    assert rewire(module) == ()
+    assert optimize_for_inference(module) == ()
 
 
 class TestFallingBack:

@@ -1,64 +1,91 @@
-"""SQuant: rounding without data so that the errors of a row cancel each other.
+"""SQuant: rounding without samples so that the errors of a row cancel out.
 
 Guo et al., "SQuant: On-the-Fly Data-Free Quantization via Diagonal Hessian Approximation", ICLR 2022,
 https://arxiv.org/abs/2202.07471 . What the inputs of a layer have in common, a mean above all, multiplies the sum of a
-row's errors. To the nearest step that sum grows with the root of the row's length. Here some weights take the step on
-their other side, those that lie nearest to the middle, until every group of inputs sums to half a step at most, and
-then every row. A convolution's kernels are the groups of the paper; a linear layer has none, so neighbours are taken
-together.
+row's errors. With rounding to nearest that sum grows with the root of the row's length. Here the weights nearest to the
+middle between two values take the other one, until the errors of every group of inputs sum to half a scale at most, and
+then those of every row. A convolution's kernels are the groups of the paper; a linear layer has none, so neighbours are
+taken together.
 """
 
 from __future__ import annotations
 
-import numpy
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
-from sottovoce.runtime.qparams import QuantizationParams, in_cache
+from sottovoce.quantization.method import Method, method
+from sottovoce.text.translations import Text
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from sottovoce.runtime.qparams import QuantizationParams
 
 GROUP = 32
-"""Inputs whose errors cancel each other before those of the row do."""
+"""Inputs whose errors cancel out before those of the row do."""
+
+
+@method("squant")
+class SQuant(Method):
+    """Options of SQuant: none."""
+
+    label = Text(en="SQuant", zh="SQuant")
+    description = Text(
+        en="Weights are rounded up or down so that the errors of a row cancel out; needs no samples.",
+        zh="选择每个权重向上或向下舍入,使一行的误差相互抵消;不需要样本。",
+    )
+
+    def quantize(self, weight: Tensor, qparams: QuantizationParams, hessian: Tensor | None) -> Tensor:
+        """Round a weight by :func:`squant`."""
+        return squant(weight, qparams)
 
 
 def squant(weight: Tensor, qparams: QuantizationParams) -> Tensor:
-    """Round to one of the two nearest steps.
+    """Round every weight to one of its two nearest quantized values.
 
     Args:
         weight: Float ``[out, in]``.
-        qparams: The steps, integers. Where inputs have scales by groups, the errors cancel within those.
+        qparams: Scale and zero point of every group, integers. With several groups a row, errors cancel within each.
 
     Returns:
-        The steps, s8 ``[out, in]``: the sums of their errors are at most half a step for every row with one scale,
-        and below one step for each 32 neighbours, but for weights that are clipped.
+        Quantized values, int8 ``[out, in]``: their errors sum to at most half a scale for every row with one scale,
+        and to less than one for each 32 neighbours, but for weights that are clipped.
     """
+    import torch
+
+    from sottovoce.runtime.qparams import row_chunks
+
     if weight.is_meta:
-        return qparams.round(weight)
-    return torch.cat([_rounded(weight[part], qparams.rows(part)) for part in in_cache(weight)])
+        return qparams.quantize(weight)
+    return torch.cat([_rounded(weight[part], qparams.rows(part)) for part in row_chunks(weight)])
 
 
 def _rounded(weight: Tensor, qparams: QuantizationParams) -> Tensor:
+    import torch
+
     scale = qparams.scale.reshape(-1, 1)
     exact = weight.float().reshape(len(scale), -1) / scale
     if qparams.zero_point is not None:
         exact += qparams.zero_point.reshape(-1, 1)
-    # A clipped weight has no error then, and is never moved: it has no step on its other side.
-    steps = exact.clamp_(qparams.scheme.lowest, qparams.scheme.highest).round()
+    # A clipped weight has no error then, and is never moved: it has no value on its other side.
+    quantized = exact.clamp_(qparams.scheme.lowest, qparams.scheme.highest).round()
     # Nor do the zeros at the end.
-    errors = torch.nn.functional.pad(steps - exact, (0, -exact.shape[1] % GROUP)).view(len(scale), -1, GROUP)
+    errors = torch.nn.functional.pad(quantized - exact, (0, -exact.shape[1] % GROUP)).view(len(scale), -1, GROUP)
     moves = _in_groups(errors)
     moves += _in_rows(errors + moves)
-    steps += moves.view(len(scale), -1)[:, : steps.shape[1]]
-    return steps.to(torch.int8).view(weight.shape)
+    quantized += moves.view(len(scale), -1)[:, : quantized.shape[1]]
+    return quantized.to(torch.int8).view(weight.shape)
 
 
 def _in_groups(errors: Tensor) -> Tensor:
-    """Moves, -1 to 1, of as many weights of every group ``[rows, groups, size]`` as bring its sum under half a step."""
+    """Return moves, -1 to 1, of as few weights of a group ``[rows, groups, size]`` as bring its sum under a half."""
     total = errors.sum(-1, keepdim=True)
     return _largest(_gain(errors, total), total) * -total.sign()
 
 
 def _in_rows(errors: Tensor) -> Tensor:
-    """Moves of one weight in as many groups as bring the sum of their row under half a step."""
+    """Return moves of one weight in as few groups as bring the sum of their row under a half."""
+    import torch
+
     sums = errors.sum(-1)
     total = sums.sum(-1, keepdim=True)
     gain, place = _gain(errors, total[..., None]).max(-1)
@@ -68,12 +95,14 @@ def _in_rows(errors: Tensor) -> Tensor:
 
 
 def _gain(errors: Tensor, total: Tensor) -> Tensor:
-    """How far a weight lies from its step, on the side from which a move brings ``total`` down; zero on the other."""
+    """Return the distance of a weight to its value where a move brings ``total`` down; zero elsewhere."""
     return (errors * total.sign()).clamp_(min=0)
 
 
 def _largest(values: Tensor, total: Tensor) -> Tensor:
-    """Which of the ``values`` along the last axis are the largest, positive, as many as ``total`` has whole steps."""
+    """Return true for the largest positive ``values`` along the last axis, as many as ``total`` has whole units."""
+    import torch
+
     size, count = values.shape[-1], total.abs().round_().long()
     # A positive float32 orders as its bits do; a place in the last few makes all of them different.
     low = max(1, size - 1).bit_length()
@@ -84,5 +113,8 @@ def _largest(values: Tensor, total: Tensor) -> Tensor:
 
 
 def _sorted(keys: Tensor) -> Tensor:
+    import numpy
+    import torch
+
     # On the processor NumPy sorts short rows by vector instructions, in an eighth of the time.
     return torch.from_numpy(numpy.sort(keys.numpy(), -1)) if keys.device.type == "cpu" else keys.sort(-1).values

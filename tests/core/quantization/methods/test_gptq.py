@@ -8,8 +8,7 @@ from torch import Tensor
 
 from core.drawn import correlated, moments, normal
 from sottovoce.quantization.error import squared_error
-from sottovoce.quantization.methods.gptq import gptq, unit_factor
-from sottovoce.recipe.recipe import GPTQ
+from sottovoce.quantization.methods.gptq import GPTQ, gptq, unit_factor
 from sottovoce.recipe.scheme import Scheme
 from sottovoce.runtime.qparams import QuantizationParams, compute_qparams
 
@@ -64,7 +63,7 @@ def test_steps_are_those_of_the_paper(scheme: Scheme, act_order: bool, block_siz
     assert steps.dtype == torch.int8
     want = plain_gptq(weight, hessian, qparams, options.damping, act_order)
     assert alike(steps, want)
-    assert not alike(steps, qparams.round(weight))
+    assert not alike(steps, qparams.quantize(weight))
 
 
 @pytest.mark.parametrize("search", [True, False])
@@ -74,14 +73,14 @@ def test_outputs_are_nearer_than_by_rounding_to_nearest(scheme: Scheme, search: 
     hessian = moments(x)
     qparams = compute_qparams(weight, scheme, search=search)
     steps = gptq(weight, hessian, qparams, GPTQ())
-    nearest = qparams.round(weight)
+    nearest = qparams.quantize(weight)
 
     def plain(values: Tensor) -> float:
         return float(((x @ (weight - values).t()).square().sum(1)).mean())
 
-    assert plain(qparams.values(steps)) < 0.8 * plain(qparams.values(nearest))
-    assert squared_error(weight, qparams.values(steps), hessian) == pytest.approx(
-        plain(qparams.values(steps)), rel=1e-3
+    assert plain(qparams.dequantize(steps)) < 0.8 * plain(qparams.dequantize(nearest))
+    assert squared_error(weight, qparams.dequantize(steps), hessian) == pytest.approx(
+        plain(qparams.dequantize(steps)), rel=1e-3
     )
 
 
@@ -90,7 +89,7 @@ def test_independent_inputs_leave_nothing_to_make_up_for(scheme: Scheme) -> None
     weight = normal(16, 64)
     qparams = compute_qparams(weight, scheme)
     steps = gptq(weight, 3 * torch.eye(64), qparams, GPTQ())
-    assert steps.equal(qparams.round(weight))
+    assert steps.equal(qparams.quantize(weight))
 
 
 def test_inputs_that_are_always_zero_are_rounded_and_change_nothing() -> None:
@@ -99,9 +98,9 @@ def test_inputs_that_are_always_zero_are_rounded_and_change_nothing() -> None:
     x[:, dead] = 0
     qparams = compute_qparams(weight, scheme)
     steps = gptq(weight, moments(x), qparams, GPTQ())
-    assert steps[:, dead].equal(qparams.round(weight)[:, dead])
-    assert squared_error(weight, qparams.values(steps), moments(x)) < squared_error(
-        weight, qparams.values(qparams.round(weight)), moments(x)
+    assert steps[:, dead].equal(qparams.quantize(weight)[:, dead])
+    assert squared_error(weight, qparams.dequantize(steps), moments(x)) < squared_error(
+        weight, qparams.dequantize(qparams.quantize(weight)), moments(x)
     )
 
 
@@ -109,7 +108,7 @@ def test_no_inputs_but_zeros_are_rounding_to_nearest() -> None:
     weight = normal(16, 64)
     qparams = compute_qparams(weight, Scheme(bits=4))
     steps = gptq(weight, torch.zeros(64, 64), qparams, GPTQ())
-    assert steps.equal(qparams.round(weight))
+    assert steps.equal(qparams.quantize(weight))
 
 
 def test_the_weight_and_the_moments_are_left_as_they_are() -> None:
@@ -137,8 +136,8 @@ def test_damping_grows_until_the_moments_can_be_inverted() -> None:
     weight = normal(16, 64)
     qparams = compute_qparams(weight, Scheme(bits=4))
     steps = gptq(weight, moments(x), qparams, GPTQ(damping=1e-12))
-    assert squared_error(weight, qparams.values(steps), moments(x)) < squared_error(
-        weight, qparams.values(qparams.round(weight)), moments(x)
+    assert squared_error(weight, qparams.dequantize(steps), moments(x)) < squared_error(
+        weight, qparams.dequantize(qparams.quantize(weight)), moments(x)
     )
 
 

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from core.drawn import name_of, normal
-from sottovoce.quantization.methods.hqq import hqq
+from sottovoce.quantization.data_free import quantize_weight
+from sottovoce.quantization.step import Quantize
 from sottovoce.recipe.scheme import Scheme
 from sottovoce.runtime.qparams import QuantizationParams, compute_qparams
 
@@ -32,6 +33,10 @@ def plain_costs(weight: Tensor, steps: Tensor, qparams: QuantizationParams) -> T
     return errors.abs().pow(0.7).reshape(len(weight), -1, width).sum(-1)
 
 
+def hqq(weight: Tensor, scheme: Scheme) -> tuple[Tensor, QuantizationParams]:
+    return quantize_weight(weight, scheme, Quantize(method="hqq"))
+
+
 def heavy_tailed(rows: int, width: int, seed: int = 0) -> Tensor:
     """Student's t with three degrees of freedom."""
     return normal(rows, width, seed=seed) / (normal(3, rows, width, seed=seed + 1).square().mean(0)).sqrt()
@@ -51,10 +56,10 @@ def test_no_group_errs_more_than_by_rounding_to_nearest(
     weight = ((heavy_tailed if heavy else normal)(6, 64, seed=seed) + shift) * size
     steps, qparams = hqq(weight, scheme)
     nearest = compute_qparams(weight, scheme)
-    costs, nearest_costs = plain_costs(weight, steps, qparams), plain_costs(weight, nearest.round(weight), nearest)
+    costs, nearest_costs = plain_costs(weight, steps, qparams), plain_costs(weight, nearest.quantize(weight), nearest)
     assert (costs <= nearest_costs * (1 + 1e-4)).all()
     assert steps.dtype == torch.int8
-    assert steps.equal(qparams.round(weight))
+    assert steps.equal(qparams.quantize(weight))
     if qparams.zero_point is not None:
         assert qparams.zero_point.equal(qparams.zero_point.round())
         assert (scheme.lowest <= qparams.zero_point).all()
@@ -66,7 +71,7 @@ def test_weights_with_heavy_tails_err_less(scheme: Scheme) -> None:
     weight = heavy_tailed(64, 256)
     steps, qparams = hqq(weight, scheme)
     nearest = compute_qparams(weight, scheme)
-    found, by_rounding = plain_costs(weight, steps, qparams), plain_costs(weight, nearest.round(weight), nearest)
+    found, by_rounding = plain_costs(weight, steps, qparams), plain_costs(weight, nearest.quantize(weight), nearest)
     assert found.sum() < 0.98 * by_rounding.sum()
 
 
@@ -83,13 +88,13 @@ def test_zeros_and_constants_are_kept(scheme: Scheme) -> None:
     weight = torch.zeros(3, 64)
     weight[1], weight[2] = 0.5, -3.0
     steps, qparams = hqq(weight, scheme)
-    assert torch.allclose(qparams.values(steps), weight, rtol=1e-2)
+    assert torch.allclose(qparams.dequantize(steps), weight, rtol=1e-2)
 
 
 def test_one_input_is_no_trouble() -> None:
     weight = torch.tensor([[0.3], [-0.7]])
     steps, qparams = hqq(weight, Scheme(bits=8))
-    assert torch.allclose(qparams.values(steps), weight)
+    assert torch.allclose(qparams.dequantize(steps), weight)
 
 
 def test_a_weight_without_data_gives_steps_without_data() -> None:

@@ -93,8 +93,8 @@ def test_what_inputs_have_in_common_is_kept() -> None:
     inputs = normal(500, 256, seed=1) + 1
     outputs = inputs @ weight.t()
     lost, lost_by_nearest = (
-        (inputs @ qparams.values(steps).t() - outputs).square().mean()
-        for steps in (squant(weight, qparams), qparams.round(weight))
+        (inputs @ qparams.dequantize(steps).t() - outputs).square().mean()
+        for steps in (squant(weight, qparams), qparams.quantize(weight))
     )
     assert lost < 0.6 * lost_by_nearest
 
@@ -120,8 +120,8 @@ def test_zeros_and_whole_steps_stay() -> None:
     weight[1] = torch.arange(-20, 20) * 0.5
     qparams = compute_qparams(weight, Scheme(bits=8))
     assert squant(weight, qparams)[0].count_nonzero() == 0
-    whole = qparams.values(qparams.round(weight))
-    assert squant(whole, qparams).equal(qparams.round(whole))
+    whole = qparams.dequantize(qparams.quantize(weight))
+    assert squant(whole, qparams).equal(qparams.quantize(whole))
 
 
 def test_a_weight_without_data_gives_steps_without_data() -> None:

@@ -27,13 +27,13 @@ def integers(low: int, high: int, *sizes: int, seed: int = 0) -> Tensor:
     return torch.randint(low, high + 1, sizes, generator=torch.Generator().manual_seed(seed))
 
 
-def quantized(x: Tensor, scheme: Scheme) -> int_mm.Activations:
+def quantized(x: Tensor, scheme: Scheme) -> int_mm.QuantizedActivations:
     if scheme is STATIC:
         return int_mm.quantize_by(x, SCALE, ZERO_POINT)
     return int_mm.quantize_rows(x) if scheme is BY_ROW else int_mm.quantize(x)
 
 
-def values(x: int_mm.Activations) -> Tensor:
+def values(x: int_mm.QuantizedActivations) -> Tensor:
     return (x.values.double() - (0 if x.zero_point is None else x.zero_point)) * x.scale.double()
 
 
@@ -64,7 +64,7 @@ def test_the_product_is_that_of_the_integers(
     added = normal(8 * out, seed=seed + 3) if bias else None
     zero = None if zero_point is None else torch.tensor([zero_point], dtype=torch.int32)
     prepared = int_mm.prepare(weight, factors, added, has_zero_point=zero is not None)
-    found = int_mm.linear(int_mm.Activations(x, scale, zero), prepared)
+    found = int_mm.linear(int_mm.QuantizedActivations(x, scale, zero), prepared)
     want = ((x.long() - (zero_point or 0)) @ weight.long().t()) * scale.double() * factors.double().t()
     want = want if added is None else want + added
     assert found.dtype == torch.float32
@@ -73,7 +73,9 @@ def test_the_product_is_that_of_the_integers(
 
 def test_sums_do_not_overflow_where_all_values_are_extreme() -> None:
     width = 8 * 5000
-    x = int_mm.Activations(torch.full((2, width), 127, dtype=torch.int8), torch.ones(2, 1), torch.tensor([-128]).int())
+    x = int_mm.QuantizedActivations(
+        torch.full((2, width), 127, dtype=torch.int8), torch.ones(2, 1), torch.tensor([-128]).int()
+    )
     weight = int_mm.prepare(torch.full((8, width), 127, dtype=torch.int8), torch.ones(8), has_zero_point=True)
     assert int_mm.linear(x, weight).eq(255 * 127 * width).all()
 
@@ -87,7 +89,7 @@ def test_inputs_are_rounded_to_the_nearest_step(scheme: Scheme, dtype: torch.dty
     assert found.values.shape == (10, 64)
     assert found.values.dtype == torch.int8
     assert found.scale.dtype == torch.float32
-    low, high = (values(int_mm.Activations(torch.full((10, 64), end), found.scale, found.zero_point))
+    low, high = (values(int_mm.QuantizedActivations(torch.full((10, 64), end), found.scale, found.zero_point))
                  for end in (-128, 127))  # fmt: skip
     want = x.view(10, 64).double().clamp(low, high)
     # Scales are rounded to the dtype of the inputs, so the largest may lie a little further from its step.

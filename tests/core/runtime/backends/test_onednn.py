@@ -20,7 +20,7 @@ def draw(rows, width, out, seed=0, bias=True):
     scale = torch.rand(out, 1, generator=generator) + 0.01
     given_bias = torch.randn(out, generator=generator) if bias else None
     values = torch.randint(0, 256, (rows, width), generator=generator, dtype=torch.uint8)
-    x = onednn.Activations(values, 0.02, int(torch.randint(0, 256, (), generator=generator)))
+    x = onednn.QuantizedActivations(values, 0.02, int(torch.randint(0, 256, (), generator=generator)))
     integers = (values.long() - x.zero_point) @ weight.long().t()
     want = integers.double() * x.scale * scale.flatten().double() + (given_bias.double() if bias else 0)
     return onednn.pack(weight, scale, given_bias), x, weight, want
@@ -71,7 +71,7 @@ def test_product_is_added_in_place(dtype):
 
 def test_extremes_do_not_saturate():
     packed = onednn.pack(torch.full((16, 4096), 127, dtype=torch.int8), torch.ones(16))
-    x = onednn.Activations(torch.full((3, 4096), 255, dtype=torch.uint8), 1.0, 0)
+    x = onednn.QuantizedActivations(torch.full((3, 4096), 255, dtype=torch.uint8), 1.0, 0)
     assert onednn.linear(x, packed).eq(255 * 127 * 4096).all()
 
 

@@ -31,7 +31,7 @@ def test_weights_become_float(
     zero_point = None if symmetric else torch.randint(least, most, (out, groups), generator=generator).float()
     packed = pack(steps, bits)
     assert torch.equal(unpack(packed, bits, groups * size), steps)
-    want = QuantizationParams(Scheme(bits=bits, group_size=None, symmetric=symmetric), scale, zero_point).values(
+    want = QuantizationParams(Scheme(bits=bits, group_size=None, symmetric=symmetric), scale, zero_point).dequantize(
         steps, dtype
     )
     found = weights.dequantize(packed, bits, groups * size, scale, zero_point, dtype)
@@ -41,7 +41,7 @@ def test_weights_become_float(
 def test_a_weight_of_many_threads_becomes_float() -> None:
     steps = torch.randint(-8, 8, (300, 256), dtype=torch.int8)
     scale = torch.rand(300, 4)
-    want = QuantizationParams(Scheme(bits=4, group_size=64), scale).values(steps)
+    want = QuantizationParams(Scheme(bits=4, group_size=64), scale).dequantize(steps)
     assert torch.equal(weights.dequantize(pack(steps, 4), 4, 256, scale, None, torch.float32), want)
 
 

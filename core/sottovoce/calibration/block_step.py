@@ -1,0 +1,46 @@
+"""The contract between the sequential runner and a step that works block by block."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    from sottovoce.calibration.blocks import Block
+    from sottovoce.report import StepReport
+
+
+@runtime_checkable
+class BlockStep(Protocol):
+    """A step of a recipe that changes a model block by block, in one pass with the steps beside it.
+
+    Derive from it, so that the members with a default need not be written.
+    """
+
+    name: str = ""
+    """The step's name, for progress and errors."""
+    rescales_weights: bool = False
+    """If true, layers that stay float change too, so a gate cannot restore them from a block that is resumed."""
+    only_observes: bool = False
+    """If true, nothing is changed: blocks are not kept for resuming, and the pass is shared with such steps alone."""
+
+    @property
+    def layers(self) -> Sequence[str]:
+        """Names of the modules to change: the blocks that hold them are visited, and those that lie in none."""
+
+    def on_start(self) -> None:
+        """Change what lies outside of all blocks, if anything; called once, before the first block."""
+        return None
+
+    def process_block(self, block: Block) -> dict[str, Any]:
+        """Change a block in place; without calibration samples it has no sample threads.
+
+        Returns:
+            Facts for :meth:`restore_block`, in the form of JSON.
+        """
+
+    def restore_block(self, block: str, facts: Mapping[str, Any]) -> None:
+        """Give a block the structure that :meth:`process_block` gave it; its tensors are read from a file next."""
+
+    def on_end(self) -> StepReport:
+        """Report the changes; called once, after the last block."""

@@ -1,0 +1,52 @@
+"""What steps and metrics say of themselves, put into reports."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from sottovoce.metrics.kinds import described, label_of
+from sottovoce.recipe.step import Step, step_classes
+from sottovoce.report import CompressionReport, EvaluationReport, GateReport, StepReport
+
+
+def describe_step(report: StepReport, step: Step) -> StepReport:
+    """Return a step's report with what the step says of it."""
+    return replace(
+        report,
+        summary=step.summary(report),
+        tags=step.tags(report),
+        effect=step.effect,
+        tables=step.tables(report),
+        figures=step.figures(report),
+    )
+
+
+def describe(report: CompressionReport) -> CompressionReport:
+    """Return a report whose steps and metrics are described, as those in files of earlier versions are not.
+
+    What this installation does not know is described by its name.
+    """
+    return replace(
+        report,
+        steps=[step if step.summary is not None else _describe_again(step) for step in report.steps],
+        evaluations=[_describe_metrics(evaluation) for evaluation in report.evaluations],
+        gate=report.gate and _describe_limits(report.gate),
+    )
+
+
+def _describe_again(report: StepReport) -> StepReport:
+    kind = step_classes().get(report.name, Step)
+    try:
+        step = kind.model_validate({key: value for key, value in report.step.items() if key != "step"})
+        return describe_step(report, step)
+    except ValueError:  # Settings that no version wrote, or a step that is not installed here.
+        return replace(describe_step(report, Step()), tags=(report.name,))
+
+
+def _describe_metrics(evaluation: EvaluationReport) -> EvaluationReport:
+    return replace(evaluation, metrics={name: described(metric) for name, metric in evaluation.metrics.items()})
+
+
+def _describe_limits(gate: GateReport) -> GateReport:
+    labels = {metric: label for metric in map(GateReport.metric_of, gate.limits) if (label := label_of(metric))}
+    return replace(gate, labels={**labels, **gate.labels})

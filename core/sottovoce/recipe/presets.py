@@ -1,0 +1,39 @@
+"""Presets: recipes with a name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from sottovoce.recipe.recipe import Recipe
+
+_INT4 = {"step": "quantize", "bits": 4, "weight_range": "mse"}
+
+
+def _preset(name: str, *steps: dict[str, Any]) -> Recipe:
+    return Recipe.from_dict({"steps": list(steps)}, title=name)
+
+
+PRESETS: Mapping[str, Recipe] = {
+    recipe.title or "": recipe
+    for recipe in (
+        _preset("int8", {"step": "quantize", "method": "squant"}),
+        _preset("int8-gptq", {"step": "quantize", "method": "gptq"}),
+        _preset("int8-static", {"step": "quantize", "method": "squant", "activations": "static"}),
+        _preset("int8-weight", {"step": "quantize", "method": "squant", "activations": "none"}),
+        _preset("int4", {**_INT4, "method": "gptq", "embeddings": "auto"}),
+        _preset("int4-awq", {**_INT4, "method": "awq", "embeddings": "auto"}),
+        _preset("fp8", {"step": "quantize", "type": "float"}),
+    )
+}
+"""Core's recipes, for every family; a plugin adds its own by ``Architecture.presets``."""
+
+EXPERT_PRESETS: Mapping[str, Recipe] = {
+    recipe.title or "": recipe
+    for recipe in (
+        _preset("reap25", {"step": "prune_experts", "keep": 0.75}),
+        _preset("reap50", {"step": "prune_experts", "keep": 0.5}),
+        _preset("reap50-int4", {"step": "prune_experts", "keep": 0.5}, {**_INT4, "method": "gptq"}),
+    )
+}
+"""Core's recipes for mixtures of experts: a quarter or half of the experts are pruned, by REAP."""

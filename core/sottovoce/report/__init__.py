@@ -1,0 +1,53 @@
+"""Reports: what was done to a model and what it measures; the one schema of ``compression.json``."""
+
+from __future__ import annotations
+
+from sottovoce.report.compression import COMPRESSION_FILE, SCHEMA_VERSION, CompressionReport
+from sottovoce.report.evaluation import EvaluationReport
+from sottovoce.report.facts import (
+    REPOSITORY,
+    BaseModel,
+    Dataset,
+    Family,
+    License,
+    Machine,
+    ParameterBits,
+    SampleSet,
+    Sizes,
+)
+from sottovoce.report.fields import Record, to_form, to_json
+from sottovoce.report.gate import GateReport, RestoredLayer
+from sottovoce.report.metric import Metric, Spread, Turns
+from sottovoce.report.step import Column, Coverage, Figure, Kept, Part, StepReport, Table, Target
+
+__all__ = [
+    "COMPRESSION_FILE",
+    "REPOSITORY",
+    "SCHEMA_VERSION",
+    "BaseModel",
+    "Column",
+    "CompressionReport",
+    "Coverage",
+    "Dataset",
+    "EvaluationReport",
+    "Family",
+    "Figure",
+    "GateReport",
+    "Kept",
+    "License",
+    "Machine",
+    "Metric",
+    "ParameterBits",
+    "Part",
+    "Record",
+    "RestoredLayer",
+    "SampleSet",
+    "Sizes",
+    "Spread",
+    "StepReport",
+    "Table",
+    "Target",
+    "Turns",
+    "to_form",
+    "to_json",
+]

@@ -1,0 +1,114 @@
+"""The report of a compression, which lies beside the weights as ``compression.json``."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from sottovoce.report.evaluation import EvaluationReport
+from sottovoce.report.facts import BaseModel, Family, ParameterBits, SampleSet, Sizes
+from sottovoce.report.fields import Count, Facts, Number, to_form
+from sottovoce.report.gate import GateReport
+from sottovoce.report.step import Coverage, StepReport
+
+COMPRESSION_FILE = "compression.json"
+SCHEMA_VERSION = 2
+"""Number that is written; files of before have none."""
+
+
+@dataclass(kw_only=True)
+class CompressionReport:
+    """The whole of a compression; beside the weights it is ``compression.json``."""
+
+    recipe: Facts
+    architecture: str
+    source: BaseModel
+    steps: list[StepReport]
+    coverage: Coverage
+    size_bytes: Sizes
+    seconds: Number
+    peak_memory_bytes: Count | None
+    versions: Mapping[str, str]
+    parameter_bits: ParameterBits | None = None
+    """Parameters by the bits that they are stored in. ``None`` in files of earlier versions."""
+    peak_gpu_memory_bytes: Count | None = None
+    """The most memory that PyTorch took on GPUs while it compressed; ``None`` without one."""
+    least_memory_bytes: Count | None = None
+    """Least memory that the compressed model takes while it runs, beside Python and the libraries."""
+    samples: SampleSet | None = None
+    gate: GateReport | None = None
+    """Limits that were asked for, what was measured, and the layers that were restored to higher precision."""
+    output: str | None = None
+    recipe_name: str | None = None
+    """The preset, or the name of the file, that the recipe was read from."""
+    card: Family | None = None
+    """What the family's plugin states for a model card."""
+    evaluations: list[EvaluationReport] = field(default_factory=list)
+    """What was measured of the model as it was saved."""
+    files: Mapping[str, str] = field(default_factory=dict)
+    """Digests (sha256) of the files that were written, by their names."""
+    version: Count = SCHEMA_VERSION
+    """Number of the schema."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON form."""
+        return {item.name: to_form(getattr(self, item.name)) for item in dataclasses.fields(self)}
+
+    @classmethod
+    def from_dict(cls, form: Any) -> CompressionReport:
+        """Read what :meth:`to_dict` wrote, here or in an earlier version; keys of later versions are ignored.
+
+        Raises:
+            ValueError: A field is missing, or its value is of another kind than is written; the message names it.
+        """
+        versioned = {"version": 1, **form} if isinstance(form, Mapping) else form
+        try:
+            return _adapter().validate_python(versioned)
+        except ValidationError as error:
+            raise ValueError(_problem(error)) from None
+
+    @property
+    def family(self) -> Family:
+        """Statements of the family's plugin; empty ones in a report that was never saved."""
+        return self.card or Family()
+
+    @property
+    def is_by_one_recipe(self) -> bool:
+        """True where the recipe is all that was done to the base model."""
+        return len(self.recipe.get("steps") or ()) == len(self.steps)
+
+    @property
+    def base_bytes(self) -> int | None:
+        """Size of the base model's weights; ``None`` after a second recipe, which knows only what it began with."""
+        return self.size_bytes.before if self.is_by_one_recipe else None
+
+    @property
+    def whole_recipe(self) -> dict[str, Any]:
+        """Every step that was applied to the base model, with the gate."""
+        if self.is_by_one_recipe:
+            return dict(self.recipe)
+        gate = {"gate": self.recipe["gate"]} if self.recipe.get("gate") else {}
+        return {"steps": [dict(step.step) for step in self.steps], **gate}
+
+    @property
+    def step_names(self) -> frozenset[str]:
+        """Names of the steps that were applied."""
+        return frozenset(step.name for step in self.steps)
+
+
+@functools.cache
+def _adapter() -> TypeAdapter[CompressionReport]:
+    return TypeAdapter(CompressionReport)
+
+
+def _problem(error: ValidationError) -> str:
+    """Return the field that is wrong, and how: a value of another kind rather than one that is missing."""
+    first = min(error.errors(), key=lambda item: (item["type"] == "missing", -len(item["loc"])))
+    place = ".".join(map(str, first["loc"])) or "the whole"
+    problem = "it should be an object" if first["type"] == "dataclass_type" else " ".join(first["msg"].split())
+    return f"{place}: {problem}"

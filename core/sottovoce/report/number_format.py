@@ -1,0 +1,62 @@
+"""Numbers as people read them, the same in every language."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+
+def size(count: float) -> str:
+    """Return bytes in powers of ten."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if abs(count) < 999.95 or unit == "GB":
+            break
+        count /= 1000
+    return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+
+
+def count(number: int) -> str:
+    """Return a whole number with its thousands apart."""
+    return f"{number:,}"
+
+
+def number(value: float) -> str:
+    """Return two decimals, or three significant digits of what is small."""
+    if isinstance(value, int) or value.is_integer() and abs(value) >= 1000:
+        return count(int(value))
+    return f"{value:.2f}" if value == 0 or abs(value) >= 0.1 else f"{value:#.3g}"
+
+
+def percent(share: float) -> str:
+    """Return a share of 1 in percent."""
+    return f"{100 * share:.1f} %"
+
+
+def small_percent(share: float) -> str:
+    """Return a share of 1 in percent, with three significant digits where it is small."""
+    return f"{number(100 * share)} %"
+
+
+def factor(value: float, base: float) -> str:
+    """Return how many times ``base`` a value is; nothing where that says nothing."""
+    return f"× {number(float(value / base))}" if base else ""
+
+
+def signed(value: float) -> str:
+    """Return a difference with its sign."""
+    return number(value) if value < 0 else f"+{number(value)}"
+
+
+def widths(counts: Mapping[str, int]) -> str:
+    """Return the number of parameters by their bits, the fewest bits first: ``4: 1,200; 16: 300``."""
+    return "; ".join(f"{bits}: {count(counts[bits])}" for bits in sorted(counts, key=int))
+
+
+def runs(numbers: Iterable[int]) -> str:
+    """Return whole numbers in order, neighbours drawn together: ``0-3, 7``."""
+    spans: list[list[int]] = []
+    for current in sorted(numbers):
+        if spans and current == spans[-1][1] + 1:
+            spans[-1][1] = current
+        else:
+            spans.append([current, current])
+    return ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in spans)

@@ -1,0 +1,166 @@
+"""Tables of measured numbers: the base model, this one, and its variants."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from sottovoce.metrics import cost
+from sottovoce.metrics.kinds import metric_kinds
+from sottovoce.report import CompressionReport, EvaluationReport, Machine, Metric, SampleSet, number_format
+from sottovoce_hub.card.headline import Headline, arrow, headline, is_quality, same_machine, same_metric, speed
+from sottovoce_hub.card.markdown import Markdown, code, link, table, text
+from sottovoce_hub.card.translations import Translations
+from sottovoce_hub.card.urls import page
+from sottovoce_hub.card.variant import Variant
+
+
+def sizes(report: CompressionReport, words: Translations) -> Markdown:
+    """Return the table of a model that was never evaluated: its size."""
+    return _comparison([_size(report)], words)
+
+
+def comparison(report: CompressionReport, evaluation: EvaluationReport, words: Translations) -> Markdown:
+    """Return the base model beside this one, by the metrics of one evaluation."""
+    metrics = {**evaluation.metrics}
+    if cost.SIZE.name not in metrics or metrics[cost.SIZE.name].baseline is None:
+        metrics[cost.SIZE.name] = _size(report)
+    first = headline(report)
+    quality = sorted(filter(is_quality, metrics.values()), key=lambda metric: not (first and _is(metric, first)))
+    expected = {name: kind.measured(None) for name, kind in metric_kinds().items() if kind.always_shown}
+    known = [name for name, kind in metric_kinds().items() if kind.kind == "cost" and name in expected | metrics]
+    costs = dict.fromkeys((*known, *(name for name, metric in metrics.items() if not is_quality(metric))))
+    return _comparison([*quality, *(metrics.get(name) or expected[name] for name in costs)], words)
+
+
+def _is(metric: Metric, first: Headline) -> bool:
+    return metric.name == first.metric.name
+
+
+def data(samples: SampleSet, words: Translations) -> Markdown:
+    """Return name, count, length and digest of samples."""
+    name = code(samples.name) if samples.name else words("unnamed_samples")
+    length, digest = samples.audio_seconds, samples.sha256
+    seconds = words("data_seconds", seconds=number_format.number(length)) if length else Markdown("")
+    sha256 = words("data_digest", digest=code(digest)) if digest else Markdown("")
+    return words("data", name=name, count=number_format.count(samples.count), seconds=seconds, digest=sha256)
+
+
+def hardware(machine: Machine, words: Translations) -> Markdown:
+    """Return hardware, threads and versions."""
+    parts = [
+        words(f"machine_{name}", value=machine[name])
+        for name in ("processor", "cores", "threads", "system")
+        if machine[name] is not None
+    ]
+    return Markdown(words("separator").join([*parts, *_versions(machine.versions)]))
+
+
+def versions(known: Mapping[str, str], words: Translations) -> Markdown:
+    """Return libraries with their versions."""
+    return Markdown(words("separator").join(_versions(known)))
+
+
+def _versions(known: Mapping[str, str]) -> list[Markdown]:
+    return [Markdown(f"{text(name)} {text(version)}") for name, version in known.items()]
+
+
+def variants(
+    report: CompressionReport, name: str, others: Sequence[Variant], hub: str, words: Translations
+) -> Markdown:
+    """Return all published sizes of a model side by side.
+
+    Quality is shown of those that were measured on the same samples; speed as a factor of what the base model took in
+    the same run, on the same machine: a machine is not equally fast every day.
+    """
+    first = headline(report)
+    fast = speed(first.evaluation) if first else None
+    headers = [words("variant"), words("size")]
+    if first:
+        headers.append(_heading(first.metric, words))
+    if fast:
+        headers.append(words("speed_factor", metric=_heading(fast, words)))
+    rows = [[Markdown(f"**{text(name)}**"), *_row(report, first, fast, words)]]
+    for other in others:
+        address = link(other.name, page(other.repository, hub, other.branch))
+        rows.append([address, *_row(other.checked, first, fast, words)])
+    if report.base_bytes is not None:
+        size = Markdown(number_format.size(report.base_bytes))
+        rows.insert(0, [words("base_model"), size, *_base(first, fast, words)])
+    return table(headers, rows)
+
+
+def _base(first: Headline | None, fast: Metric | None, words: Translations) -> Iterator[Markdown]:
+    if first:
+        yield _baseline(first.metric, words)
+    if fast:
+        yield words("reference")
+
+
+def _row(
+    report: CompressionReport, first: Headline | None, fast: Metric | None, words: Translations
+) -> Iterator[Markdown]:
+    yield Markdown(number_format.size(report.size_bytes.after))
+    if first is None:
+        return
+    same = same_metric(report, first)
+    yield words.value(same.metric.value, same.metric.unit) if same else words("not_measured")
+    if fast is None:
+        return
+    comparable = same is not None and same_machine(same.evaluation, first.evaluation)
+    metric = same.evaluation.metrics.get(fast.name) if same and comparable else None
+    if metric is None or metric.value is None or not metric.baseline:
+        yield words("not_measured")
+    else:
+        yield Markdown(number_format.factor(metric.value, metric.baseline))
+
+
+def headline_row(first: Headline, words: Translations) -> Markdown:
+    """Return the row of the metric that speaks for the model in the table of facts."""
+    metric, samples = first.metric, first.evaluation.samples
+    value = words.value(metric.value, metric.unit)
+    if metric.baseline is not None:
+        value = Markdown(f"{words.value(metric.baseline, metric.unit)} → {value}")
+    measured = words("on_samples", value=value, count=number_format.count(samples.count))
+    return Markdown(f"| {words.metric(metric)} | {measured} |")
+
+
+def _size(report: CompressionReport) -> Metric:
+    return cost.SIZE.measured(report.size_bytes.after, baseline=report.base_bytes)
+
+
+def _comparison(metrics: Sequence[Metric], words: Translations) -> Markdown:
+    headers = [words("metric"), words("base_model"), words("this_model"), words("change")]
+    rows = [
+        [
+            _heading(metric, words),
+            _baseline(metric, words),
+            words.value(metric.value, metric.unit),
+            _change(metric, words),
+        ]
+        for metric in metrics
+    ]
+    return table(headers, rows)
+
+
+def _heading(metric: Metric, words: Translations) -> Markdown:
+    return Markdown(f"{words.metric(metric)} {arrow(metric)}".rstrip())
+
+
+def _baseline(metric: Metric, words: Translations) -> Markdown:
+    against = metric.kind == "against_baseline"
+    return words("reference") if against else words.value(metric.baseline, metric.unit)
+
+
+def _change(metric: Metric, words: Translations) -> Markdown:
+    if metric.value is None or metric.baseline is None:
+        return Markdown("")
+    if metric.turns is not None:
+        ratio = metric.turns.ratio
+        low, high = (number_format.number(float(quartile)) for quartile in ratio.quartiles)
+        return Markdown(f"{number_format.factor(float(ratio.median), 1.0)} ({low}-{high})")
+    if metric.kind == "cost":
+        return Markdown(number_format.factor(metric.value, metric.baseline))
+    difference = Markdown(number_format.signed(metric.value - metric.baseline))
+    if metric.unit == "%":
+        return words("points", number=difference)
+    return Markdown(f"{difference} {words.unit(metric.unit)}".rstrip())

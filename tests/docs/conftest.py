@@ -1,0 +1,112 @@
+"""The workspace in which the documentation's blocks run, and their results."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from docs.pages import ROOT, Block, all_pages
+
+SESSION = Path(__file__).with_name("session.py")
+ROWS = {"calibration.jsonl": 20}
+"""Rows of manifests that the everyday run takes, about; of others it takes ``FEW``."""
+FEW = 4
+
+
+def takes_long(block: Block, command: Sequence[str] = ()) -> bool:
+    """Return whether the everyday run leaves out a command or a block of Python, for the processes that it starts."""
+    if block.language == "python":
+        return "sottovoce.evaluate(" in block.code
+    return command[0] == "demo" or (command[0] == "evaluate" and "--baseline" in command)
+
+
+def make_workspace(folder: Path, *, everything: bool) -> None:
+    """Write the ``examples`` folder of the repository, with short manifests or all rows of them."""
+    for path in sorted((ROOT / "examples").iterdir()):
+        if path.name != "data" or everything:
+            (folder / "examples").mkdir(exist_ok=True)
+            (folder / "examples" / path.name).symlink_to(path)
+    if everything:
+        return
+    for data in (ROOT / "examples" / "data").iterdir():
+        short = folder / "examples" / "data" / data.name
+        short.mkdir(parents=True)
+        for path in data.iterdir():
+            if path.suffix == ".jsonl":
+                lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+                every = max(1, len(lines) // ROWS.get(path.name, FEW)) | 1
+                (short / path.name).write_text("".join(lines[::every]), encoding="utf-8")
+            else:
+                (short / path.name).symlink_to(path)
+
+
+def runnable_blocks() -> list[Block]:
+    """Return the blocks that run, in the order of the pages."""
+    return [
+        block
+        for page in all_pages()
+        for block in page.blocks
+        if block.language in ("sh", "console", "python") and not block.reason
+    ]
+
+
+def run_blocks(blocks: list[Block], workspace: Path, *, everything: bool) -> dict[str, list[dict[str, object]]]:
+    """Run blocks in one process, and return the results of each by its name, one for each command."""
+    requests: list[dict[str, object]] = []
+    owners = []
+    for block in blocks:
+        if block.language == "python":
+            if takes_long(block) and not everything:
+                continue
+            requests.append({"page": block.page, "code": block.code})
+            owners.append(block.name)
+            continue
+        for program, *arguments in block.commands:
+            assert program == "sottovoce", f"{block.name}: {program} does not run here: say why above the block"
+            if everything or not takes_long(block, arguments):
+                requests.append({"command": arguments})
+                owners.append(block.name)
+    path = workspace / "results.json"
+    subprocess.run(
+        [sys.executable, str(SESSION), str(path)],
+        input=json.dumps(requests),
+        cwd=workspace,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONSAFEPATH": "1"},
+        text=True,
+        check=True,
+    )
+    results: dict[str, list[dict[str, object]]] = {block.name: [] for block in blocks}
+    for owner, result in zip(owners, json.loads(path.read_text(encoding="utf-8")), strict=True):
+        results[owner].append(result)
+    return results
+
+
+def prepare(folder: Path, *, everything: bool) -> Path:
+    """Make a workspace with the recipes that the pages show under a file's name, and return it."""
+    make_workspace(folder, everything=everything)
+    for page in all_pages():
+        for block in page.blocks:
+            first = block.code.partition("\n")[0]
+            if block.language in ("yaml", "json") and first.startswith("# ") and first.endswith((".yaml", ".json")):
+                (folder / first[2:]).write_text(block.code, encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[str, object]]]:
+    """Results of all blocks on shortened data."""
+    blocks = runnable_blocks()
+    return run_blocks(blocks, prepare(tmp_path_factory.mktemp("docs"), everything=False), everything=False)
+
+
+@pytest.fixture(scope="session")
+def full_results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[str, object]]]:
+    """Results of all blocks on the data as they are, those that take long included."""
+    blocks = runnable_blocks()
+    return run_blocks(blocks, prepare(tmp_path_factory.mktemp("docs-full"), everything=True), everything=True)
