@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from sottovoce.errors import UsageError
+from sottovoce.report import number_format
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -85,7 +86,7 @@ class LoadOptions:
             raise UsageError(f"{library} has no such option: {', '.join(problems)}")
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, repr=False)
 class Model:
     """Model in memory.
 
@@ -112,6 +113,14 @@ class Model:
 
     attachments: dict[str, Callable[[Path], None]] = field(default_factory=dict)
     """Writers of further files that are saved with the weights, by the file's name."""
+
+    def __repr__(self) -> str:
+        """Return what identifies the model, on one line."""
+        steps = ", ".join(step.name for step in self.report.steps) if self.report else ""
+        compressed = f", compressed by {steps}" if steps else ""
+        return (
+            f"<Model {self.source.name}: {self.architecture.name}, {number_format.size(self.size_bytes)}{compressed}>"
+        )
 
     @property
     def size_bytes(self) -> int:

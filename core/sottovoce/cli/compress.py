@@ -80,5 +80,4 @@ def compress(
             )
             save.save(loaded, output, overwrite=overwrite)
         shutil.rmtree(resume, ignore_errors=True)
-    form = report.to_dict()
-    out.result(form, lambda: tables.compression(form))
+    out.result(report.to_dict(), lambda: tables.of_report(report))

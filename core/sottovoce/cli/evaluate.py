@@ -63,7 +63,7 @@ def evaluate(
             with new_directory(output, overwrite, _is_evaluation) as temporary:
                 text = to_json(form, indent=1) + "\n"
                 (temporary / EVALUATION_FILE).write_text(text, encoding="utf-8")
-    out.result(form, lambda: tables.evaluation(report))
+    out.result(form, lambda: tables.of_report(report))
 
 
 def _is_evaluation(directory: Path) -> bool:

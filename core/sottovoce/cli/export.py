@@ -41,7 +41,7 @@ def export(out: Output, model: str, format_name: str, output: Path, overwrite: b
 
     from sottovoce.checkpoint.directory import reserved
     from sottovoce.entrypoints import load, save
-    from sottovoce.reports import tables
+    from sottovoce.report.number_format import size
 
     with reserved(output, overwrite):
         loaded = load.load(model, **where)
@@ -53,7 +53,7 @@ def export(out: Output, model: str, format_name: str, output: Path, overwrite: b
     def table() -> Table:
         table = Table("file", "size", title=str(path), title_justify="left")
         for name, count in files.items():
-            table.add_row(name, tables.size(count))
+            table.add_row(name, size(count))
         return table
 
     out.result({"output": str(path), "format": format_name, "files": files}, table)

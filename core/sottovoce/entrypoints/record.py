@@ -1,4 +1,4 @@
-"""Keeping what was measured of a model beside it, in ``compression.json``, where its card is written from."""
+"""Records of a model's evaluations in its ``compression.json``, from which its card is written."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def read_dataset(text: str) -> Dataset:
 
 
 def require_recordable(directory: str | os.PathLike[str]) -> None:
-    """Look whether an evaluation of ``directory`` can be kept there, before the time is spent.
+    """Check that an evaluation of ``directory`` can be recorded there, before the time is spent.
 
     Raises:
         UsageError: It is no directory that Sottovoce wrote.
@@ -45,7 +45,7 @@ def require_recordable(directory: str | os.PathLike[str]) -> None:
 
 
 def record(evaluation: EvaluationReport, directory: str | os.PathLike[str]) -> None:
-    """Keep an evaluation in a compressed model's ``compression.json``; one of the same data is replaced.
+    """Record an evaluation in a compressed model's ``compression.json``; it replaces the last of the same data.
 
     Args:
         evaluation: What :func:`sottovoce.evaluate` found of the model in ``directory``.
@@ -68,12 +68,12 @@ def record(evaluation: EvaluationReport, directory: str | os.PathLike[str]) -> N
     names: dict[str, Any] = {"model": Path(evaluation.model).name}
     if evaluation.baseline is not None:
         names["baseline"] = source.name
-    found = dataclasses.replace(evaluation, **names).to_dict()
+    recorded = dataclasses.replace(evaluation, **names).to_dict()
     if evaluation.machine.get("busy"):
         # Accuracy is the same on a busy machine; times are not.
-        found["metrics"] = {name: metric for name, metric in found["metrics"].items() if not is_timed(name)}
-    others = [each for each in form.get("evaluations", ()) if _data(each) != _data(found)]
-    form["evaluations"] = [*others, found]
+        recorded["metrics"] = {name: metric for name, metric in recorded["metrics"].items() if not is_timed(name)}
+    others = [other for other in form.get("evaluations", ()) if _data(other) != _data(recorded)]
+    form["evaluations"] = [*others, recorded]
     _replace(path, to_json(form, indent=1))
 
 

@@ -1,4 +1,4 @@
-"""What a report says of the base model, the family, the data and the machine."""
+"""Records of the base model, the family, the data and the machine."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class BaseModel(Record):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Family(Record):
-    """What a family's plugin states for model cards; see :class:`sottovoce.CardFacts`."""
+    """Statements of a family's plugin for model cards; see :class:`sottovoce.CardFacts`."""
 
     pipeline_tag: str = ""
     library_name: str = ""
@@ -80,7 +80,7 @@ class SampleSet(Record):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Dataset(Record):
-    """What a hub calls the data of an evaluation."""
+    """Name of an evaluation's data on a hub."""
 
     id: str
     task: str | None = None

@@ -44,7 +44,12 @@ class AudioSegment:
 
 
 def read_audio(
-    audio: Any, sampling_rate: int = SAMPLE_RATE, *, original_rate: int = SAMPLE_RATE, name: str = ""
+    audio: Any,
+    sampling_rate: int = SAMPLE_RATE,
+    *,
+    original_rate: int = SAMPLE_RATE,
+    shortest: float = 0.0,
+    name: str = "",
 ) -> NDArray[np.float32]:
     """Read mono samples ``[time]`` in -1 to 1 at ``sampling_rate``, from a file or an array.
 
@@ -53,23 +58,24 @@ def read_audio(
             in -1 to 1, or integers of their type's full range. Channels are averaged.
         sampling_rate: Rate of the result in Hz; other audio is resampled.
         original_rate: The rate of ``audio`` in Hz, when it is an array.
+        shortest: Least seconds of the result, such as :data:`FRAME`; shorter audio is an error.
         name: Owner of the audio, such as ``sample 'a'``, with which errors begin. Files are named anyway.
 
     Returns:
         At least one sample, possibly fewer than a model needs for one frame.
 
     Raises:
-        SamplesError: The file does not exist, cannot be read or is cut off; or the samples are empty, not numbers, or
-            of a shape or a size that audio does not have.
+        SamplesError: The file does not exist, cannot be read or is cut off; or the samples are empty, too few, not
+            numbers, or of a shape or a size that audio does not have.
     """
     if isinstance(audio, str | os.PathLike):
         audio = AudioSegment(Path(audio))
     with _naming(audio, name):
         if not isinstance(audio, AudioSegment):
-            return _converted(_floats(audio), original_rate, sampling_rate)
+            return _converted(_floats(audio), original_rate, sampling_rate, shortest)
         samples, rate = decode(audio.path, audio.start, audio.end)
         with _naming(audio, str(audio.path)):
-            return _converted(samples, rate, sampling_rate)
+            return _converted(samples, rate, sampling_rate, shortest)
 
 
 def audio_info(audio: Any, *, name: str = "") -> AudioInfo:
@@ -100,7 +106,7 @@ def _naming(audio: Any, name: str) -> Iterator[None]:
         raise SamplesError(f"{owner}: {error}" if owner else str(error)) from None
 
 
-def _converted(samples: NDArray[np.float32], rate: int, new_rate: int) -> NDArray[np.float32]:
+def _converted(samples: NDArray[np.float32], rate: int, new_rate: int, shortest: float) -> NDArray[np.float32]:
     import numpy as np
 
     if not np.isfinite(samples).all():
@@ -110,6 +116,9 @@ def _converted(samples: NDArray[np.float32], rate: int, new_rate: int) -> NDArra
     mono = samples.mean(axis=1)
     if rate != new_rate:
         mono = _resampled(mono, rate, new_rate)
+    if len(mono) < shortest * new_rate:
+        milliseconds = 1000 * len(mono) / new_rate
+        raise SamplesError(f"{milliseconds:.1f} ms are shorter than one frame of {1000 * shortest:.0f} ms")
     return np.ascontiguousarray(mono, dtype=np.float32)
 
 

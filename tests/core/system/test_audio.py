@@ -16,7 +16,7 @@ from hypothesis.extra import numpy as arrays
 
 from sottovoce import SottovoceError, read_audio
 from sottovoce.errors import SamplesError
-from sottovoce.system.audio import AudioSegment, audio_info
+from sottovoce.system.audio import FRAME, AudioSegment, audio_info
 
 RATE = 16_000
 TONE = (0.3 * np.sin(2 * np.pi * 440 * np.arange(3 * RATE) / RATE)).astype(np.float32)
@@ -239,3 +239,15 @@ def test_streamed_file_is_read_completely(tmp_path: Path) -> None:
     path.write_bytes(content)
     assert len(read_audio(path)) == len(TONE)
     assert audio_info(path).duration == pytest.approx(3.0, abs=0.01)
+
+
+def test_audio_shorter_than_what_is_needed_is_an_error_that_says_both(tmp_path: Path) -> None:
+    short = np.zeros(399, np.float32)
+    assert len(read_audio(short)) == 399
+    assert len(read_audio(np.zeros(400, np.float32), shortest=FRAME)) == 400
+    with pytest.raises(SottovoceError, match="^sample 'a': 24.9 ms are shorter than one frame of 25 ms"):
+        read_audio(short, shortest=FRAME, name="sample 'a'")
+    path = tmp_path / "short.wav"
+    soundfile.write(path, np.zeros(160), RATE)
+    with pytest.raises(SottovoceError, match="short.wav: 10.0 ms are shorter than one frame of 25 ms"):
+        read_audio(path, shortest=FRAME)

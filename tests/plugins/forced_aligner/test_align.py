@@ -235,7 +235,7 @@ def test_a_text_without_words_is_an_error(text: str, model: Model, noise: Any) -
     [
         (np.zeros(0, np.float32), "is empty"),
         (np.zeros((0, 2), np.float32), "is empty"),
-        (np.zeros(399, np.float32), "25 ms are shorter than one frame"),
+        (np.zeros(399, np.float32), "24.9 ms are shorter than one frame"),
         (np.full(RATE, np.nan, np.float32), "are NaN or infinite"),
         (np.full(RATE, np.inf, np.float32), "are NaN or infinite"),
         (np.zeros((2, 2, 2), np.float32), "must be a file, or numbers"),
