@@ -31,7 +31,7 @@ def build(config: dict[str, Any], directory: Path, options: LoadOptions) -> Any:
     import torch
 
     from sottovoce.checkpoint.budget import BuildingBudget
-    from sottovoce.formats.transformers.default_dtype import own_default_type
+    from sottovoce.formats.transformers.default_dtype import thread_default_type
 
     path = directory / "config.json"
     kind = model_class(config, directory)
@@ -42,7 +42,7 @@ def build(config: dict[str, Any], directory: Path, options: LoadOptions) -> Any:
     dtype = getattr(torch, stated if options.dtype in (None, "auto") else str(options.dtype))
     with (
         as_source_error(path, "transformers cannot build the model that it describes"),
-        own_default_type(),
+        thread_default_type(),
         without_memory(),
         BuildingBudget(directory, len(shards), shards.size_bytes),
     ):

@@ -24,7 +24,7 @@ def load_dense(config: dict[str, Any], directory: Path, options: LoadOptions) ->
         SourceError: transformers cannot read the model.
         CheckpointError: A tensor is missing, unexpected, misshapen or of another type.
     """
-    from sottovoce.formats.transformers.default_dtype import own_default_type
+    from sottovoce.formats.transformers.default_dtype import thread_default_type
 
     # Building without memory costs little, and shows whether the files belong to one model.
     empty = build(config, directory, options)
@@ -32,7 +32,7 @@ def load_dense(config: dict[str, Any], directory: Path, options: LoadOptions) ->
     if options.weights is not None:
         empty.config.transformers_weights = options.weights
     # transformers sets the default type while it builds the module.
-    with as_source_error(directory, "transformers cannot read the model"), own_default_type():
+    with as_source_error(directory, "transformers cannot read the model"), thread_default_type():
         native, info = model_class(config, directory).from_pretrained(
             directory,
             config=empty.config,
