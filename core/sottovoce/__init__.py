@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_HOMES = {
+_EXPORTS = {
     "architecture": ("Architecture", "CardFacts", "Layers", "Runner", "ScalePair", "lazy"),
     "system.audio": ("read_audio",),
     "errors": ("SottovoceError",),
@@ -51,7 +51,7 @@ _HOMES = {
     "samples": ("Prediction", "Run", "Sample", "Samples", "read_samples"),
     "entrypoints.save": ("export", "save"),
 }
-_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
+_MODULE_OF = {name: module for module, names in _EXPORTS.items() for name in names}
 
 __all__ = [
     "Architecture",
@@ -100,8 +100,8 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     # Names are imported on first use, so that `import sottovoce` costs nothing.
-    if name not in _HOME_OF:
+    if name not in _MODULE_OF:
         raise AttributeError(f"module 'sottovoce' has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"sottovoce.{_HOME_OF[name]}"), name)
+    value = getattr(importlib.import_module(f"sottovoce.{_MODULE_OF[name]}"), name)
     globals()[name] = value
     return value

@@ -155,7 +155,7 @@ class Runner:
         """Turn what a library raises while a model runs into the model's error, whoever runs it.
 
         Raises:
-            TypeError: A value is no function.
+            TypeError: A value is not a function.
         """
         for name, function in vars(self).items():
             if function is not None and not callable(function):
@@ -196,7 +196,7 @@ class Architecture:
     processor: Callable[[Path], Any] | None = None
     """Load the processor of a transformers model from a directory, where ``AutoProcessor`` would not do."""
     resolve: Callable[[str, LoadOptions], Repository | None] | None = None
-    """Turn a name that is no directory (a library's alias) into a repository; ``None`` when it is not this family's."""
+    """Turn a name that is not a directory (a library's alias) into a repository; ``None`` for other families' names."""
 
     def __post_init__(self) -> None:
         """Refuse what would be read as something else.
