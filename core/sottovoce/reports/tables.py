@@ -14,7 +14,7 @@ from sottovoce.report import EvaluationReport, Metric
 
 
 def size(count: float) -> str:
-    """Bytes as people read them, in powers of ten."""
+    """Return a number of bytes as people read it, in powers of ten."""
     for unit in ("B", "kB", "MB", "GB"):
         if abs(count) < 1000 or unit == "GB":
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
@@ -23,7 +23,7 @@ def size(count: float) -> str:
 
 
 def value(number: float | None, unit: str) -> str:
-    """A metric's value with its unit."""
+    """Return a metric's value with its unit."""
     if number is None:
         return "-"
     if unit == "bytes":
@@ -34,7 +34,7 @@ def value(number: float | None, unit: str) -> str:
 
 
 def change(metric: Metric) -> str:
-    """What became of the baseline's value: a difference for shares, a factor for amounts."""
+    """Return the change from the baseline's value: a difference for shares, a factor for amounts."""
     if metric.value is None or metric.baseline is None:
         return ""
     if metric.unit == "%":
@@ -46,7 +46,7 @@ def change(metric: Metric) -> str:
 
 
 def evaluation(report: EvaluationReport) -> Table:
-    """One row a metric; the baseline's column when there is one."""
+    """Return a table with a row per metric, and columns for the baseline if there is one."""
     seconds = report.samples["audio_seconds"]
     table = Table(
         title=f"{report.model}: {report.samples['count']} samples, {seconds:.0f} s of audio", title_justify="left"
@@ -66,7 +66,7 @@ def evaluation(report: EvaluationReport) -> Table:
 
 
 def bits(before: Mapping[str, int] | None, after: Mapping[str, int]) -> str:
-    """How many parameters have how many bits: ``4.0 M of 16 -> 2.5 M of 4, 1.5 M of 16``."""
+    """Return the numbers of parameters by bits: ``4.0 M of 16 -> 2.5 M of 4, 1.5 M of 16``."""
 
     def side(counts: Mapping[str, int]) -> str:
         ordered = sorted(counts.items(), key=lambda item: int(item[0]))
@@ -84,7 +84,7 @@ def _count(number: float) -> str:
 
 
 def inspection(facts: Mapping[str, Any]) -> Table:
-    """What would be compressed, by part, and what would stay, by reason."""
+    """Return a table of the parameters that are compressed, by part, and of those that are kept, by reason."""
     coverage = facts["coverage"]
     title = f"{facts['source']}: {facts['class']} ({facts['architecture']}), {facts['parameters']:,} parameters"
     table = Table(title=title, title_justify="left")
@@ -111,7 +111,7 @@ def inspection(facts: Mapping[str, Any]) -> Table:
     if estimate.get("parameters", facts["parameters"]) != facts["parameters"]:
         lines.append(f"parameters left: {estimate['parameters']:,} of {facts['parameters']:,}")
     if needed := estimate.get("least_memory_bytes", facts.get("least_memory_bytes")):
-        lines.append(f"least memory to run: {size(needed)}, beside what Python and the libraries take")
+        lines.append(f"least memory to run: {size(needed)}, plus what Python and the libraries take")
     lines += [f"compress would refuse this: {facts['refused']}"] if facts.get("refused") else []
     table.caption = "\n".join((*lines, *(f"note: {note}" for note in facts["notes"])))
     table.caption_justify = "left"
@@ -119,7 +119,7 @@ def inspection(facts: Mapping[str, Any]) -> Table:
 
 
 def compression(report: Mapping[str, Any]) -> Table:
-    """What a compression did."""
+    """Return a table of a compression's result, from the JSON form of its report."""
     table = Table(title=f"{report['output']}", title_justify="left", show_header=False)
     before, after = report["size_bytes"]["before"], report["size_bytes"]["after"]
     steps = ", ".join(str(step["step"]["step"]) for step in report["steps"])
@@ -136,20 +136,20 @@ def compression(report: Mapping[str, Any]) -> Table:
     for row in _accuracy(targets):
         table.add_row(*row)
     if gate := report.get("gate"):
-        held = ", ".join(f"{name} {found:.4g}" for name, found in gate["found"].items())
-        table.add_row("gate", f"{held}; {len(gate['raised'])} layers made precise again for it")
+        values = ", ".join(f"{name} {measured:.4g}" for name, measured in gate["found"].items())
+        table.add_row("gate", f"{values}; {len(gate['raised'])} layers restored to higher precision")
     table.add_row("time", f"{report['seconds']:.1f} s")
     if report["peak_memory_bytes"]:
         table.add_row("peak memory", size(report["peak_memory_bytes"]))
     if report.get("peak_gpu_memory_bytes"):
         table.add_row("peak memory of the GPU", size(report["peak_gpu_memory_bytes"]))
     if report.get("least_memory_bytes"):
-        table.add_row("least memory to run", f"{size(report['least_memory_bytes'])}, beside the libraries' own")
+        table.add_row("least memory to run", f"{size(report['least_memory_bytes'])}, plus the libraries'")
     return table
 
 
 def _experts(steps: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
-    """What steps that remove or skip experts say of them."""
+    """Yield rows on steps that removed or skip experts."""
     for step in steps:
         details = step.get("details") or {}
         for part, facts in (details.get("parts") or {}).items():
@@ -160,7 +160,7 @@ def _experts(steps: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
 
 
 def _accuracy(targets: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
-    """The layers' signal to noise ratio and output error, as far as they were measured."""
+    """Yield rows on the layers' signal-to-noise ratio and output error, as far as they were measured."""
     ratios = {target["name"]: target["snr_db"] for target in targets if target.get("snr_db") is not None}
     if ratios:
         worst = min(ratios, key=lambda name: ratios[name])
@@ -174,7 +174,7 @@ def _accuracy(targets: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, str]]
 
 
 def publication(form: Mapping[str, Any]) -> Table:
-    """What was published: one row a file, and what became of it."""
+    """Return a table of a publication, with a row per file and its state."""
     done = {name: "uploaded" for name in form["uploaded"]}
     table = Table("file", "size", "sha256", "state", title=form["url"] or form["repository"], title_justify="left")
     for file in form["files"]:
@@ -189,13 +189,13 @@ def publication(form: Mapping[str, Any]) -> Table:
 
 
 def publications(form: Mapping[str, Any]) -> Group:
-    """The variants one after the other, and their collection."""
-    tables = [publication(each) for each in form["variants"].values()]
+    """Return the tables of the published variants, and their collection."""
+    tables = [publication(variant) for variant in form["variants"].values()]
     return Group(*tables, *([f"collection: {form['collection']}"] if form["collection"] else []))
 
 
 def retrieval(form: Mapping[str, Any]) -> Table:
-    """What was fetched."""
+    """Return a table of a fetched model, with a row per file."""
     state = "as published" if form["verified"] else "no digests"
     table = Table("file", "state", title=f"{form['repository']} at {form['revision']}", title_justify="left")
     for name in form["files"]:
