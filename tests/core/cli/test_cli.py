@@ -184,7 +184,7 @@ def test_an_output_that_holds_the_model_is_not_replaced(run: Runner, tmp_path: P
     source = make_model(tmp_path / "work" / "toy")
     mark(tmp_path / "work")
     arguments = ("compress", source, "-r", "int8", "-o", tmp_path / "work", "--overwrite")
-    run(*arguments).fails(2, "work: holds the model")
+    run(*arguments).fails(2, "work: contains the model")
     assert names(tmp_path / "work") == [MARKER, "toy"]
 
 

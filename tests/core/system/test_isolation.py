@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from sottovoce.entrypoints.evaluate import measured
+from sottovoce.entrypoints.measurement import measure
 from sottovoce.errors import SottovoceError
 from sottovoce.samples import Samples
 from sottovoce.system.isolation import run_isolated
@@ -30,7 +30,7 @@ def nothing(*report: Any) -> None:
 
 def test_an_error_of_ours_comes_back_as_it_is() -> None:
     with pytest.raises(SottovoceError, match="none: no such directory"):
-        run_isolated(measured, "none", Samples(()), None, {}, progress=nothing)
+        run_isolated(measure, "none", Samples(()), None, {}, progress=nothing)
 
 
 def test_an_error_of_another_comes_back_with_where_it_was() -> None:
