@@ -15,7 +15,7 @@ from torch import Tensor
 
 from sottovoce.errors import UsageError
 from sottovoce.recipe.scheme import Scheme
-from sottovoce.runtime.backends import int_mm, onednn
+from sottovoce.runtime.backends import instructions, int_mm, onednn
 from sottovoce.system.process_state import ignored_warnings
 
 ENGINE_VARIABLE = "SOTTOVOCE_INT8_ENGINE"
@@ -89,7 +89,9 @@ def engine() -> str:
         return asked
     name = next(name for name, works in _ENGINES.items() if works())
     if name != "onednn":
-        reason = "PyTorch has no oneDNN kernel for them here" if onednn.vnni() else "the CPU has no VNNI instructions"
+        reason = (
+            "PyTorch has no oneDNN kernel for them here" if instructions.vnni() else "the CPU has no VNNI instructions"
+        )
         _warn_once(name, reason)
     return name
 
@@ -199,7 +201,7 @@ def _linear_dynamic(weight: Tensor, scale: Tensor, bias: Tensor | None) -> Kerne
             weight.contiguous(), scale.flatten().double(), zero_point, 0
         )
         packed = torch.ops.quantized.linear_prepack(quantized, None if bias is None else bias.detach().float())
-    reduce_range = not onednn.vnni()
+    reduce_range = not instructions.vnni()
 
     def product(x: Tensor) -> Tensor:
         rows = x.reshape(-1, x.shape[-1]).float().contiguous()
