@@ -25,7 +25,7 @@ from sottovoce.checkpoint import load_strictly_, read_config, read_tensors
 from sottovoce.entrypoints.save import probe
 from sottovoce.formats import compressed_tensors
 from sottovoce.recipe.scheme import Scheme
-from sottovoce.runtime.backends import int8_engine, int_mm, onednn
+from sottovoce.runtime.backends import int8_engine, int_mm, onednn_float
 from sottovoce.runtime.int8_embedding import Int8Embedding
 from sottovoce.runtime.int8_linear import Int8Linear
 
@@ -166,7 +166,7 @@ def test_steps_and_scales_are_those_of_the_cpu(
     name: str, source: Path, gpu: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Products of other libraries have other last bits, which decide where a value lies half way between two steps.
-    monkeypatch.setattr(onednn, "float_supported", lambda: False)
+    monkeypatch.setattr(onednn_float, "float_supported", lambda: False)
     monkeypatch.setenv("SOTTOVOCE_INT8_ENGINE", "float")
     found, want = compressed(source, name, "cuda"), compressed(source, name, "cpu")
     assert_same(found, want, gpu)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from sottovoce.errors import NotFiniteError
-from sottovoce.runtime.backends.onednn import matmul_transposed
+from sottovoce.runtime.backends.onednn_float import matmul_transposed
 
 _KEPT_PER_CALL = 4096
 """Number of input values kept of one call, to choose a range by; the extremes are always among them."""

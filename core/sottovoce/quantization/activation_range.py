@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from sottovoce.quantization.step import StaticRange
-from sottovoce.runtime.backends.int8_engine import InputRange
+from sottovoce.runtime.backends.int8_kernels import InputRange
 
 _LEVELS = 255
 _CLIPS = 64

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from sottovoce.runtime.backends.onednn import matmul_transposed
+from sottovoce.runtime.backends.onednn_float import matmul_transposed
 from sottovoce.runtime.qparams import row_chunks
 
 

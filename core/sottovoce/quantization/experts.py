@@ -18,7 +18,7 @@ from sottovoce.quantization.data_free import LayerResult, quantize_layer_, quant
 from sottovoce.quantization.error import squares
 from sottovoce.quantization.step import Quantize
 from sottovoce.recipe.scheme import Scheme
-from sottovoce.runtime.backends.onednn import matmul_transposed
+from sottovoce.runtime.backends.onednn_float import matmul_transposed
 from sottovoce.runtime.experts import KERNEL_ROWS, PROJECTIONS, Expert, Experts, assigned, in_kernel_sizes
 from sottovoce.runtime.layers import from_quantized, replace_
 from sottovoce.runtime.qparams import QuantizationParams, row_chunks

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from sottovoce.recipe.scheme import Scheme
 from sottovoce.runtime.backends import onednn
-from sottovoce.runtime.backends.int8_engine import InputRange, SharedRows
+from sottovoce.runtime.backends.int8_kernels import InputRange, SharedRows
 from sottovoce.runtime.backends.int8_product import Int8Operands, prepare_product
 from sottovoce.runtime.qparams import QuantizationParams
 from sottovoce.runtime.repacked_linear import RepackedLinear

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from sottovoce.recipe.scheme import Scheme
-from sottovoce.runtime.backends.int8_engine import InputRange
+from sottovoce.runtime.backends.int8_kernels import InputRange
 from sottovoce.runtime.float8_linear import Float8Linear
 from sottovoce.runtime.int8_embedding import Int8Embedding
 from sottovoce.runtime.int8_linear import Int8Linear

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from sottovoce.errors import CheckpointError
 from sottovoce.recipe.scheme import Scheme
-from sottovoce.runtime.backends import onednn
+from sottovoce.runtime.backends import onednn_float
 from sottovoce.runtime.kernels import availability
 from sottovoce.runtime.packing import pack, unpack, words
 from sottovoce.runtime.qparams import QuantizationParams, scale_dtype
@@ -102,9 +102,9 @@ class PackedLinear(QuantizedLinear):
     def forward(self, x: Tensor) -> Tensor:
         """Multiply: float ``[..., in]`` to ``[..., out]`` of the same dtype."""
         plain = x.device.type == "cpu" and x.dtype == torch.float32 and not x.requires_grad and x.numel() > 0
-        if plain and onednn.float_supported():
+        if plain and onednn_float.float_supported():
             bias = None if self.bias is None else self.bias.to(x.dtype)
-            return onednn.float_linear(x, self.float_weight(x.dtype), bias)
+            return onednn_float.float_linear(x, self.float_weight(x.dtype), bias)
         return self.float_product(x)
 
     def extra_repr(self) -> str:

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Self
 from torch import Tensor, nn
 
 from sottovoce.runtime.backends import onednn
-from sottovoce.runtime.backends.int8_engine import Kernel, SharedRows
+from sottovoce.runtime.backends.int8_kernels import Kernel, SharedRows
 from sottovoce.runtime.backends.int8_product import PreparedProduct
 from sottovoce.runtime.quantized_linear import QuantizedLinear
 

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sottovoce.runtime.backends import onednn
+from sottovoce.runtime.backends import instructions
 
 NAME = "sottovoce_blocks"
 """Name of this attention in transformers."""
@@ -25,7 +25,7 @@ def install_(module: Any) -> bool:
     Returns:
         True if it does. It does not where PyTorch's own attention is faster.
     """
-    if onednn.tiles():
+    if instructions.tiles():
         return False
     from transformers import AttentionInterface, AttentionMaskInterface
     from transformers.masking_utils import sdpa_mask
@@ -67,7 +67,7 @@ def attend(
     plain = attention_mask is None and query.dtype == torch.bfloat16 and query.device.type == "cpu"
     recorded = torch.is_grad_enabled() and query.requires_grad
     square = not causal or query.shape[2] == key.shape[2]
-    if not plain or recorded or not square or options.get("sliding_window") or not onednn.bfloat16():
+    if not plain or recorded or not square or options.get("sliding_window") or not instructions.bfloat16():
         from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
         result: tuple[Tensor, None] = sdpa_attention_forward(

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sottovoce.runtime.backends import onednn
+from sottovoce.runtime.backends import onednn_float
 
 _SECONDS = 4
 
@@ -35,8 +35,8 @@ class Convolution:
         layer = self.layer
         plain = self.activated and layer.groups == 1 and layer.dilation == (1, 1)
         bfloat16 = x.dtype == torch.bfloat16 and x.device.type == "cpu"
-        if plain and bfloat16 and not isinstance(layer.padding, str) and onednn.convolution_supported():
-            return onednn.convolve_gelu(x, layer.weight, layer.bias, layer.stride, layer.padding)
+        if plain and bfloat16 and not isinstance(layer.padding, str) and onednn_float.convolution_supported():
+            return onednn_float.convolve_gelu(x, layer.weight, layer.bias, layer.stride, layer.padding)
         output = nn.Conv2d.forward(self.layer, x)
         return functional.gelu(output) if self.activated else output
 

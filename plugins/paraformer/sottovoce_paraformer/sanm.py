@@ -13,7 +13,7 @@ import torch
 from funasr.models.transformer.utils.repeat import MultiSequential
 from torch import Tensor, nn
 
-from sottovoce.runtime.backends import onednn
+from sottovoce.runtime.backends import onednn, onednn_float
 from sottovoce.runtime.backends.int8_engine import engine
 from sottovoce.runtime.int8_linear import Int8Linear
 from sottovoce_paraformer.sanm_layers import (
@@ -58,7 +58,7 @@ def optimize_for_inference(module: nn.Module) -> tuple[str, ...]:
             changed.append(f"{name}: {fast} of {len(layers)} layers run in int8 by oneDNN")
             if all(tensor.device.type == "cpu" for tensor in child.parameters()):
                 cast(Stack, child).plan()
-    if changed and onednn.float_supported():
+    if changed and onednn_float.float_supported():
         changed += _fuse_output_layers(module)
     return tuple(changed)
 
@@ -133,7 +133,7 @@ class OutputLayer(nn.Linear):
         if not input.numel() or not _is_plain(input) or self.weight.dtype != torch.float32:
             return super().forward(input)
         with torch.no_grad():
-            return onednn.float_linear(input, self.weight, self.bias)
+            return onednn_float.float_linear(input, self.weight, self.bias)
 
 
 class EncoderStack(Stack):

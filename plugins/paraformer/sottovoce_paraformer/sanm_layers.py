@@ -24,7 +24,7 @@ from funasr.models.transformer.positionwise_feed_forward import PositionwiseFeed
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sottovoce.runtime.backends import onednn
+from sottovoce.runtime.backends import instructions, onednn
 from sottovoce.runtime.int8_linear import Int8Linear
 
 _WHOLE, _BLOCK = 512, 256
@@ -243,7 +243,7 @@ def _heads(rows: Tensor, heads: int) -> Tensor:
 
 def attention_dtype() -> torch.dtype:
     """Return the dtype that queries, keys and values are written in."""
-    return torch.bfloat16 if onednn.bfloat16() else torch.float32
+    return torch.bfloat16 if instructions.bfloat16() else torch.float32
 
 
 def rounding(linear: Int8Linear) -> Callable[[Tensor], onednn.QuantizedActivations]:

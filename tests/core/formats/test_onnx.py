@@ -15,7 +15,7 @@ from torch import nn
 
 from sottovoce.errors import OutputError
 from sottovoce.formats.onnx import export_onnx, quantize_onnx, write_metadata
-from sottovoce.runtime.backends import onednn
+from sottovoce.runtime.backends import instructions
 
 
 class Pair(nn.Module):
@@ -92,7 +92,7 @@ def test_products_become_int8_and_kept_ones_do_not(path: Path, tmp_path: Path, p
     assert [weight.data_type for weight in weights] == [onnx.TensorProto.INT8]
     x = torch.randn(1, 20, 64)
     # Without VNNI, sums of two products of 8 bits saturate in onnxruntime.
-    nearly = 0.05 if onednn.vnni() else 0.25
+    nearly = 0.05 if instructions.vnni() else 0.25
     np.testing.assert_allclose(run(small, x), pair.eval()(x).detach().numpy(), atol=nearly)
 
 

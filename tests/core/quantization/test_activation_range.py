@@ -11,7 +11,7 @@ from torch import Tensor
 from core.drawn import normal
 from sottovoce.quantization.activation_range import choose_range
 from sottovoce.quantization.step import StaticRange
-from sottovoce.runtime.backends.int8_engine import InputRange
+from sottovoce.runtime.backends.int8_kernels import InputRange
 
 MINMAX, MSE = StaticRange(choose="minmax"), StaticRange(choose="mse")
 

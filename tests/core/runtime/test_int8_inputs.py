@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from core.drawn import MULTIPLIED, linear, name_of, normal, rounded
 from sottovoce.recipe.scheme import Scheme
 from sottovoce.runtime.backends import int8_engine, onednn
-from sottovoce.runtime.backends.int8_engine import InputRange
+from sottovoce.runtime.backends.int8_kernels import InputRange
 from sottovoce.runtime.int8_linear import Int8Linear
 from sottovoce.runtime.layers import empty
 

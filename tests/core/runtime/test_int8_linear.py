@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from sottovoce.errors import UsageError
-from sottovoce.runtime.backends import int8_engine, onednn
+from sottovoce.runtime.backends import instructions, int8_engine, onednn
 from sottovoce.runtime.backends.int8_engine import engine
 from sottovoce.runtime.int8_linear import Int8Linear
 
@@ -322,7 +322,7 @@ class TestEngine:
     @pytest.mark.parametrize("vnni", [True, False])
     def test_falling_back_is_said_once(self, monkeypatch, caplog, vnni):
         self.choose(monkeypatch, onednn=False, linear_dynamic=True, float=True)
-        monkeypatch.setattr(onednn, "vnni", lambda: vnni)
+        monkeypatch.setattr(instructions, "vnni", lambda: vnni)
         with caplog.at_level(logging.WARNING, logger="sottovoce"):
             assert engine() == engine() == "linear_dynamic"
         (record,) = caplog.records
@@ -355,7 +355,7 @@ class TestEngine:
     def test_without_vnni_the_input_has_seven_bits(self, monkeypatch):
         seen = []
         product = torch.ops.quantized.linear_dynamic
-        monkeypatch.setattr(onednn, "vnni", lambda: False)
+        monkeypatch.setattr(instructions, "vnni", lambda: False)
         monkeypatch.setattr(torch.ops.quantized, "linear_dynamic", lambda *args: seen.append(args[2]) or product(*args))
         assert int8_engine._linear_dynamic_works.__wrapped__()
         assert seen == [True]

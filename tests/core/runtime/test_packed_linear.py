@@ -16,7 +16,7 @@ from torch import nn
 from core.drawn import PACKED, linear, name_of, normal, rounded
 from sottovoce.errors import CheckpointError
 from sottovoce.recipe.scheme import Scheme
-from sottovoce.runtime.backends import onednn
+from sottovoce.runtime.backends import onednn_float
 from sottovoce.runtime.layers import empty
 from sottovoce.runtime.packed_linear import PackedLinear
 
@@ -165,7 +165,7 @@ def test_inputs_that_need_gradients_get_them() -> None:
 def test_without_onednn_the_product_is_torch_s(monkeypatch: pytest.MonkeyPatch) -> None:
     layer, x = make(FOUR), normal(3, 64)
     want = layer(x)
-    monkeypatch.setattr(onednn, "float_supported", lambda: False)
+    monkeypatch.setattr(onednn_float, "float_supported", lambda: False)
     assert torch.allclose(layer(x), want, atol=1e-5)
 
 

@@ -15,14 +15,14 @@ from torch import Tensor, nn
 import sottovoce
 from plugins.forced_aligner.tiny import make_model, make_native, make_processor
 from sottovoce.recipe.scheme import Scheme
-from sottovoce.runtime.backends import onednn
+from sottovoce.runtime.backends import instructions, onednn
 from sottovoce.runtime.backends.int8_engine import engine
 from sottovoce.runtime.int8_linear import Int8Linear, share_rounding_
 from sottovoce_forced_aligner import attention
 from sottovoce_forced_aligner.attention import attend
 from sottovoce_forced_aligner.optimization import optimize_for_inference
 
-needs_bfloat16 = pytest.mark.skipif(not onednn.bfloat16(), reason="the processor multiplies no bfloat16")
+needs_bfloat16 = pytest.mark.skipif(not instructions.bfloat16(), reason="the processor multiplies no bfloat16")
 needs_onednn = pytest.mark.skipif(
     not onednn.supported() or engine() != "onednn", reason="int8 products by oneDNN do not run here"
 )
@@ -133,7 +133,7 @@ def test_what_is_not_taken_goes_to_the_library(blocks: Blocks) -> None:
 
 @needs_bfloat16
 def test_without_the_instructions_all_goes_to_the_library(blocks: Blocks, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(onednn, "bfloat16", lambda: False)
+    monkeypatch.setattr(instructions, "bfloat16", lambda: False)
     tensors = parts(1, 4, 2, 9)
     assert attend(Layer(2), *tensors, None)[0].equal(library(Layer(2), *tensors))
     assert blocks.count == 0
@@ -163,7 +163,7 @@ def test_an_optimized_model_says_what_it_said(batch: Any, blocks: Blocks) -> Non
     optimize_for_inference(native)
     after = logits(native, batch)
     layers = native.config.text_config.num_hidden_layers
-    assert blocks.count >= (layers if onednn.bfloat16() and not onednn.tiles() else 0)
+    assert blocks.count >= (layers if instructions.bfloat16() and not instructions.tiles() else 0)
     # No farther from float32 than the library in the same precision.
     assert float((after - exact).norm()) <= 1.5 * float((before - exact).norm())
     assert native.state_dict().keys() == state.keys()
@@ -257,7 +257,7 @@ def test_a_compressed_model_rounds_less_and_says_the_same(tmp_path: Path, batch:
 @pytest.mark.parametrize("tiles", [False, True])
 @pytest.mark.parametrize("recipe", ["int8", "int8-weight"])
 def test_nothing_of_it_is_written(recipe: str, tiles: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(onednn, "tiles", lambda: tiles)
+    monkeypatch.setattr(instructions, "tiles", lambda: tiles)
     attends = "sdpa" if tiles else attention.NAME
     make_model(tmp_path / "model", torch.bfloat16)
     model = sottovoce.load(tmp_path / "model")

@@ -20,7 +20,7 @@ import torch
 from environments import interpreter
 from plugins.paraformer.tiny import CHARACTERS, load, make_model
 from sottovoce.model import Model, Source
-from sottovoce.runtime.backends import onednn
+from sottovoce.runtime.backends import instructions
 from sottovoce_paraformer.onnx_export import export_onnx
 
 ROOT = Path(__file__).parents[3]
@@ -119,7 +119,7 @@ class Heard:
         same = np.mean([one == other for one, other in zip(texts["model"], self.texts, strict=True)])
         assert same >= 0.99, f"{same:.1%} of the utterances are heard alike"
         # Without VNNI the clients' sums of two products saturate: measured 0.2 points there, 0.1 with it.
-        allowed = 0.005 if onednn.vnni() else 0.01
+        allowed = 0.005 if instructions.vnni() else 0.01
         assert abs(self.error_rate(texts["model_quant"]) - self.error_rate(self.texts)) <= allowed
 
 

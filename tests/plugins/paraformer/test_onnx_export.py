@@ -13,7 +13,7 @@ import torch
 
 from plugins.paraformer.exported import HOTWORD_KINDS, Exported, batch, cached, run_torch, some_hotwords
 from plugins.paraformer.tiny import KINDS, TOKENS
-from sottovoce.runtime.backends import onednn
+from sottovoce.runtime.backends import instructions
 from sottovoce.runtime.int8_linear import Int8Linear
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # FunASR's and torch's own
@@ -171,4 +171,4 @@ def test_quantized_outputs_are_close(exported: Exported) -> None:
     assert abs(int(got[1][0]) - int(want[1][0])) <= 1
     same = min(got[0].shape[1], want[0].shape[1])
     # Without VNNI, sums of two products of 8 bits saturate in onnxruntime.
-    assert np.abs(got[0][:, :same] - want[0][:, :same]).mean() < (0.1 if onednn.vnni() else 1.0)
+    assert np.abs(got[0][:, :same] - want[0][:, :same]).mean() < (0.1 if instructions.vnni() else 1.0)

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from plugins.paraformer import tiny
-from sottovoce.runtime.backends import onednn
+from sottovoce.runtime.backends import instructions, onednn
 from sottovoce.runtime.int8_linear import Int8Linear
 from sottovoce_paraformer import sanm, sanm_layers
 from sottovoce_paraformer.sanm import DecoderStack, EncoderStack, optimize_for_inference
@@ -51,7 +51,7 @@ def pair():
 @pytest.fixture
 def exact(monkeypatch):
     """Attention in float32: what is left is the order of additions, and values between two steps."""
-    monkeypatch.setattr(onednn, "bfloat16", lambda: False)
+    monkeypatch.setattr(instructions, "bfloat16", lambda: False)
 
 
 def speech(lengths, seed=0):

@@ -9,13 +9,12 @@ from torch import Tensor
 
 from sottovoce.recipe.scheme import Scheme
 from sottovoce.runtime.backends import int_mm, onednn
-from sottovoce.runtime.backends.int8_engine import (
+from sottovoce.runtime.backends.int8_engine import engine, gpu_engine
+from sottovoce.runtime.backends.int8_kernels import (
     InputRange,
     Kernel,
     SharedRows,
     dynamic_kernel,
-    engine,
-    gpu_engine,
     gpu_kernel,
     onednn_kernel,
 )

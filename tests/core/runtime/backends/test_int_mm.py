@@ -12,8 +12,8 @@ from torch import Tensor
 
 from core.drawn import MULTIPLIED, linear, name_of, normal, rounded
 from sottovoce.recipe.scheme import Scheme
-from sottovoce.runtime.backends import int8_engine, int_mm, onednn
-from sottovoce.runtime.backends.int8_engine import InputRange
+from sottovoce.runtime.backends import int8_engine, int8_kernels, int_mm, onednn
+from sottovoce.runtime.backends.int8_kernels import InputRange
 from sottovoce.runtime.int8_linear import Int8Linear
 
 BY_ROW, BY_TENSOR, STATIC = MULTIPLIED
@@ -37,12 +37,12 @@ def values(x: int_mm.QuantizedActivations) -> Tensor:
     return (x.values.double() - (0 if x.zero_point is None else x.zero_point)) * x.scale.double()
 
 
-def kernel(layer: Int8Linear) -> int8_engine.Kernel:
+def kernel(layer: Int8Linear) -> int8_kernels.Kernel:
     static = layer.scheme.activations == "static"
     weight = int_mm.prepare(
         layer.weight, layer.weight_scale, layer.bias, has_zero_point=static or layer.scheme.strategy == "tensor"
     )
-    return int8_engine.gpu_kernel(weight, layer.scheme, (SCALE, ZERO_POINT) if static else None)
+    return int8_kernels.gpu_kernel(weight, layer.scheme, (SCALE, ZERO_POINT) if static else None)
 
 
 def make(scheme: Scheme, bias: bool = True) -> Int8Linear:

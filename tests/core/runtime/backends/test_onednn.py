@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sottovoce.runtime.backends import onednn
+from sottovoce.runtime.backends import onednn, onednn_float
 
 pytestmark = pytest.mark.skipif(not onednn.supported(), reason="this CPU or this PyTorch has no fast u8 by s8 product")
 
@@ -140,13 +140,13 @@ def test_kernels_that_saturate_are_found_out(monkeypatch):
 
 
 def test_float_linear_is_the_float_product():
-    if not onednn.float_supported():
+    if not onednn_float.float_supported():
         pytest.skip("oneDNN does not run here")
     linear = torch.nn.Linear(48, 100)
     x = torch.randn(2, 7, 48)
     with torch.no_grad():
-        assert torch.allclose(onednn.float_linear(x, linear.weight, linear.bias), linear(x), atol=1e-5)
-        assert torch.allclose(onednn.float_linear(x, linear.weight, None), x @ linear.weight.t(), atol=1e-5)
+        assert torch.allclose(onednn_float.float_linear(x, linear.weight, linear.bias), linear(x), atol=1e-5)
+        assert torch.allclose(onednn_float.float_linear(x, linear.weight, None), x @ linear.weight.t(), atol=1e-5)
 
 
 def row_product(x, weight, scale, bias):
@@ -240,13 +240,13 @@ def test_a_rows_largest_magnitude_may_be_negative():
 
 
 @pytest.mark.parametrize("bias", [True, False])
-@pytest.mark.skipif(not onednn.convolution_supported(), reason="PyTorch has no such kernel here")
+@pytest.mark.skipif(not onednn_float.convolution_supported(), reason="PyTorch has no such kernel here")
 def test_a_convolution_is_activated_in_the_same_pass(bias):
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(3, 4, 11, 9, generator=generator).bfloat16()
     layer = torch.nn.Conv2d(4, 6, 3, 2, padding=1, bias=bias).bfloat16()
     with torch.inference_mode():
-        found = onednn.convolve_gelu(x, layer.weight, layer.bias, layer.stride, layer.padding)
+        found = onednn_float.convolve_gelu(x, layer.weight, layer.bias, layer.stride, layer.padding)
         want = torch.nn.functional.gelu(layer.float()(x.float()))
     assert found.dtype == torch.bfloat16
     assert close(found, want.double(), 1e-2)
