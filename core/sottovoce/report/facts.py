@@ -10,6 +10,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from sottovoce.report.fields import Count, Measured, Record
+from sottovoce.text.translations import Text
 
 REPOSITORY = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*", re.ASCII)
 """``owner/name``."""
@@ -64,6 +65,8 @@ class Family(Record):
     usage: str = ""
     hub_usage: Mapping[str, str] = field(default_factory=dict)
     serving: Mapping[str, str] = field(default_factory=dict)
+    formats: Mapping[str, Text] = field(default_factory=dict)
+    """Labels of the formats that ``serving`` names."""
     translations: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     packages: tuple[str, ...] = ()
 
