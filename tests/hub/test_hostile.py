@@ -121,7 +121,9 @@ def test_a_header_that_would_be_a_path_stores_nothing(hugging_face: Hub, header:
     value = names_outside(hugging_face.home)[number]
     headers = {"ETag": '"aa"', "X-Repo-Commit": "a" * 40, header: f'"{value}"' if header == "ETag" else value}
     hugging_face.server.fail("refuse", "HEAD", "/resolve/", status=200, headers=headers, body=b"x", times=1000)
-    with pytest.raises(SourceError, match=rf"the header {header} .* is not a valid digest|could not be fetched") as caught:
+    with pytest.raises(
+        SourceError, match=rf"the header {header} .* is not a valid digest|could not be fetched"
+    ) as caught:
         hugging_face.pull()
     assert str(caught.value).isprintable()
     check_nothing_outside(hugging_face)
