@@ -6,102 +6,106 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sottovoce.architecture import Architecture, CardFacts, Layers, Runner, ScalePair, lazy
-    from sottovoce.calibration.block_step import BlockStep
-    from sottovoce.entrypoints.compress import compress, from_pretrained
-    from sottovoce.entrypoints.evaluate import evaluate
-    from sottovoce.entrypoints.inspect import inspect
-    from sottovoce.entrypoints.load import load
-    from sottovoce.entrypoints.save import export, save
-    from sottovoce.errors import SottovoceError
-    from sottovoce.formats.format import Format
-    from sottovoce.metrics.kinds import MetricKind
-    from sottovoce.model import LoadOptions, Model, Repository, Source
-    from sottovoce.plugins.hookspecs import hookimpl
-    from sottovoce.quantization.method import Method, method
-    from sottovoce.quantization.step import Quantize
-    from sottovoce.recipe.recipe import Recipe
-    from sottovoce.recipe.step import Step
-    from sottovoce.report import CompressionReport, Coverage, EvaluationReport, Kept, Metric, StepReport, Target
-    from sottovoce.samples import Prediction, Run, Sample, Samples, read_samples
-    from sottovoce.system.audio import read_audio
-    from sottovoce.text.translations import Text
+    from sottovoce.architecture import Architecture as Architecture
+    from sottovoce.architecture import CardFacts as CardFacts
+    from sottovoce.architecture import Layers as Layers
+    from sottovoce.architecture import Runner as Runner
+    from sottovoce.architecture import ScalePair as ScalePair
+    from sottovoce.architecture import lazy as lazy
+    from sottovoce.calibration.block_step import BlockStep as BlockStep
+    from sottovoce.entrypoints.compress import compress as compress
+    from sottovoce.entrypoints.compress import from_pretrained as from_pretrained
+    from sottovoce.entrypoints.evaluate import evaluate as evaluate
+    from sottovoce.entrypoints.inspect import inspect as inspect
+    from sottovoce.entrypoints.load import load as load
+    from sottovoce.entrypoints.save import export as export
+    from sottovoce.entrypoints.save import save as save
+    from sottovoce.errors import SottovoceError as SottovoceError
+    from sottovoce.formats.format import Format as Format
+    from sottovoce.metrics.kinds import MetricKind as MetricKind
+    from sottovoce.model import LoadOptions as LoadOptions
+    from sottovoce.model import Model as Model
+    from sottovoce.model import Repository as Repository
+    from sottovoce.model import Source as Source
+    from sottovoce.plugins.hookspecs import hookimpl as hookimpl
+    from sottovoce.quantization.method import Method as Method
+    from sottovoce.quantization.method import method as method
+    from sottovoce.quantization.step import Quantize as Quantize
+    from sottovoce.recipe.recipe import Recipe as Recipe
+    from sottovoce.recipe.step import Step as Step
+    from sottovoce.report import CompressionReport as CompressionReport
+    from sottovoce.report import Coverage as Coverage
+    from sottovoce.report import EvaluationReport as EvaluationReport
+    from sottovoce.report import Kept as Kept
+    from sottovoce.report import Metric as Metric
+    from sottovoce.report import StepReport as StepReport
+    from sottovoce.report import Target as Target
+    from sottovoce.samples import Prediction as Prediction
+    from sottovoce.samples import Run as Run
+    from sottovoce.samples import Sample as Sample
+    from sottovoce.samples import Samples as Samples
+    from sottovoce.samples import read_samples as read_samples
+    from sottovoce.system.audio import read_audio as read_audio
+    from sottovoce.text.translations import Text as Text
 
 __version__ = "0.1.0"
 
-_EXPORTS = {
-    "architecture": ("Architecture", "CardFacts", "Layers", "Runner", "ScalePair", "lazy"),
-    "system.audio": ("read_audio",),
-    "errors": ("SottovoceError",),
-    "calibration.block_step": ("BlockStep",),
-    "entrypoints.evaluate": ("evaluate",),
-    "formats.format": ("Format",),
-    "quantization.method": ("Method", "method"),
-    "text.translations": ("Text",),
-    "plugins.hookspecs": ("hookimpl",),
-    "entrypoints.inspect": ("inspect",),
-    "entrypoints.load": ("load",),
-    "metrics.kinds": ("MetricKind",),
-    "model": ("LoadOptions", "Model", "Repository", "Source"),
-    "entrypoints.compress": ("compress", "from_pretrained"),
-    "quantization.step": ("Quantize",),
-    "recipe.recipe": ("Recipe",),
-    "recipe.step": ("Step",),
-    "report": ("CompressionReport", "Coverage", "EvaluationReport", "Kept", "Metric", "StepReport", "Target"),
-    "samples": ("Prediction", "Run", "Sample", "Samples", "read_samples"),
-    "entrypoints.save": ("export", "save"),
+_MODULES = {
+    "Architecture": "architecture",
+    "BlockStep": "calibration.block_step",
+    "CardFacts": "architecture",
+    "CompressionReport": "report",
+    "Coverage": "report",
+    "EvaluationReport": "report",
+    "Format": "formats.format",
+    "Kept": "report",
+    "Layers": "architecture",
+    "LoadOptions": "model",
+    "Method": "quantization.method",
+    "Metric": "report",
+    "MetricKind": "metrics.kinds",
+    "Model": "model",
+    "Prediction": "samples",
+    "Quantize": "quantization.step",
+    "Recipe": "recipe.recipe",
+    "Repository": "model",
+    "Run": "samples",
+    "Runner": "architecture",
+    "Sample": "samples",
+    "Samples": "samples",
+    "ScalePair": "architecture",
+    "SottovoceError": "errors",
+    "Source": "model",
+    "Step": "recipe.step",
+    "StepReport": "report",
+    "Target": "report",
+    "Text": "text.translations",
+    "compress": "entrypoints.compress",
+    "evaluate": "entrypoints.evaluate",
+    "export": "entrypoints.save",
+    "from_pretrained": "entrypoints.compress",
+    "hookimpl": "plugins.hookspecs",
+    "inspect": "entrypoints.inspect",
+    "lazy": "architecture",
+    "load": "entrypoints.load",
+    "method": "quantization.method",
+    "read_audio": "system.audio",
+    "read_samples": "samples",
+    "save": "entrypoints.save",
 }
-_MODULE_OF = {name: module for module, names in _EXPORTS.items() for name in names}
+"""Public names with the modules that define them."""
 
-__all__ = [
-    "Architecture",
-    "BlockStep",
-    "CardFacts",
-    "CompressionReport",
-    "Coverage",
-    "EvaluationReport",
-    "Format",
-    "Kept",
-    "Layers",
-    "LoadOptions",
-    "Method",
-    "Metric",
-    "MetricKind",
-    "Model",
-    "Prediction",
-    "Quantize",
-    "Recipe",
-    "Repository",
-    "Run",
-    "Runner",
-    "Sample",
-    "Samples",
-    "ScalePair",
-    "SottovoceError",
-    "Source",
-    "Step",
-    "StepReport",
-    "Target",
-    "Text",
-    "compress",
-    "evaluate",
-    "export",
-    "from_pretrained",
-    "hookimpl",
-    "inspect",
-    "lazy",
-    "load",
-    "method",
-    "read_audio",
-    "read_samples",
-    "save",
-]
+__all__ = tuple(_MODULES)
 
 
 def __getattr__(name: str) -> Any:
     # Names are imported on first use, so that `import sottovoce` costs nothing.
-    if name not in _MODULE_OF:
+    if name not in _MODULES:
         raise AttributeError(f"module 'sottovoce' has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"sottovoce.{_MODULE_OF[name]}"), name)
+    value = getattr(importlib.import_module(f"sottovoce.{_MODULES[name]}"), name)
     globals()[name] = value
     return value
+
+
+def __dir__() -> list[str]:
+    return ["__version__", *__all__]

@@ -1,4 +1,4 @@
-"""The facts a plugin states about a model family: data first, and a few functions."""
+"""Records that describe a model family: data, and a few functions."""
 
 from __future__ import annotations
 
@@ -22,27 +22,26 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class CardFacts:
-    """Facts of a family for its model card that no measurement can tell."""
+    """Facts of a family for its model card that cannot be measured."""
 
     pipeline_tag: str = ""
     """The Hub's task name, such as ``automatic-speech-recognition``."""
     library_name: str = ""
     """The library that loads the files, such as ``funasr``."""
     languages: tuple[str, ...] = ()
-    """ISO 639-1 codes."""
+    """ISO 639-1 codes of the languages."""
     usage: str = ""
-    """Python that loads ``"{directory}"`` with the model's own library and prints what it makes of ``"{audio}"``, where
+    """Python that loads ``"{directory}"`` with the model's own library and prints its output for ``"{audio}"``, where
     ``"{text}"`` is said. Other braces are doubled."""
     hub_usage: Mapping[str, str] = field(default_factory=dict)
-    """The same by the name of a repository, ``"{repository}"``, for every hub (``hf``, ``modelscope``) that the library
-    itself loads from."""
+    """By hub that the library itself loads from (``hf``, ``modelscope``), the same with ``"{repository}"`` in place of
+    the directory."""
     serving: Mapping[str, str] = field(default_factory=dict)
-    """By format of ``sottovoce export``, Python that runs what it wrote to ``"{directory}"``."""
+    """By format of ``sottovoce export``, Python that runs the files in ``"{directory}"``."""
     translations: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-    """By language (``zh``): the family's English sentences, such as why a layer is kept, with the same in that
-    language."""
+    """By language (``zh``), translations of the family's English sentences, such as the reasons for kept layers."""
     packages: tuple[str, ...] = ()
-    """Packages that ``usage`` needs, as ``pip install`` takes them."""
+    """Requirements of ``usage``, as ``pip install`` takes them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,27 +49,27 @@ class ExpertLayout:
     """Place of the experts in one part of a model, and the number in its configuration that counts them."""
 
     part: str
-    """The part's name in recipes and reports, such as ``decoder``."""
+    """Name of the part in recipes and reports, such as ``decoder``."""
     experts: str
     """Pattern of the modules that hold the experts of a layer."""
     count: str
     """Path of the number of experts in the model's configuration, such as ``text_config.num_experts``."""
     router: str = "gate"
-    """Name of the router beside the experts: its ``weight`` has a row for each, ``top_k`` of them run."""
+    """Name of the router, a sibling of the experts: its ``weight`` has a row per expert, of which ``top_k`` run."""
     pruned: bool = True
     """If true, a recipe that does not name the part prunes it too."""
     protect: Mapping[str, float] = field(default_factory=dict)
-    """By kind of token (see ``Runner.modalities``), the share of a layer's experts that pruning keeps for it,
-    where a recipe does not say otherwise. Samples must have such tokens."""
+    """By kind of token (see ``Runner.modalities``), the share of a layer's experts that pruning keeps for it, unless a
+    recipe has another. Samples must have such tokens."""
 
 
 @dataclass(frozen=True)
 class ScalePair:
-    """A module of a block, and everything that reads its output.
+    """A module of a block, and all consumers of its output.
 
-    The module's output may be divided by positive factors that the consumers' weights are multiplied by. So between a
-    linear layer and its consumers only what commutes with the factors may lie, such as ReLU. A pair that a block lacks
-    a name of, or whose sizes differ (values that several query heads share), is left alone.
+    The module's output may be divided by positive factors that the consumers' weights are multiplied by. So all
+    operations between a linear layer and its consumers must commute with the factors, as ReLU does. A pair is skipped
+    if a block lacks one of its modules, or if the sizes differ (values that several query heads share).
     """
 
     source: str
@@ -80,17 +79,17 @@ class ScalePair:
     they are templates for its groups: ``experts.\\1.down_proj``."""
 
     def __post_init__(self) -> None:
-        """Refuse a string in the place of several names.
+        """Refuse a string in place of several names.
 
         Raises:
-            TypeError: The consumers are one string.
+            TypeError: The consumers are a string.
         """
         _check_tuple("ScalePair.consumers", self.consumers)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Layers:
-    """The layers of a family: what is compressed, what is left, and what may be scaled.
+    """The layers of a family: those to compress, those to keep, and those that may be scaled.
 
     Patterns are those of torchao's ``FqnToConfig`` and of compressed-tensors: an exact module name, ``re:`` and a
     regular expression that must match the whole name, or a module's class name.
@@ -99,31 +98,33 @@ class Layers:
     targets: tuple[str, ...]
     """Patterns of the linear layers to quantize; each must match a module in every model of the family."""
     ignore: Mapping[str, str] = field(default_factory=dict)
-    """Patterns of modules that stay as they are, each with the reason. They win over ``targets``."""
+    """Patterns of modules to keep unchanged, each with the reason. They take precedence over ``targets``."""
     ignore_by_default: Mapping[str, str] = field(default_factory=dict)
-    """Patterns of modules that stay unless a recipe's own targets name them, each with the reason."""
+    """Patterns of modules to keep unless a recipe's own targets name them, each with the reason."""
     weight_only: Mapping[str, str] = field(default_factory=dict)
-    """Patterns of targets whose inputs stay float whatever the recipe says, each with the reason.
+    """Patterns of targets with inputs that stay float in every recipe, each with the reason.
 
-    Their weights become float when they run, so scales for groups of inputs cost no time: in 8 bits they have them too.
+    Their weights are dequantized when they run, so scales for groups of inputs take no time: 8-bit weights have such
+    scales too.
     """
     blocks: tuple[str, ...] = ()
     """Patterns of the repeated layers, in forward order."""
     scale_pairs: Mapping[str, tuple[ScalePair, ...]] = field(default_factory=dict)
     """By pattern of blocks, the pairs that smoothing and AWQ may scale."""
     vllm_names: Mapping[str, str] = field(default_factory=dict)
-    """By the name of a module, vLLM's name for it: layers in it are described under both names, since vLLM looks there
-    for what is quantized."""
+    """By name of a module, vLLM's name for it. The quantization of its layers is written under both names, since vLLM
+    looks for its own."""
     activation_strategy: Strategy = "token"
-    """Range of dynamic int8 inputs: ``token`` for each row, or ``tensor``, which is faster where no row stands out."""
+    """Range of dynamic int8 inputs: ``token`` (per row), or ``tensor``, which is faster and fits inputs without
+    outlier rows."""
     min_coverage: float = 0.5
     """Least share of all parameters that quantizing with the default targets changes."""
 
     def __post_init__(self) -> None:
-        """Refuse what would be read as something else.
+        """Refuse values of another type, which would be misread.
 
         Raises:
-            TypeError: A string stands where a tuple of patterns belongs, or a pair is no ``ScalePair``.
+            TypeError: A string is given in place of a tuple of patterns, or a pair is not a ``ScalePair``.
         """
         for name in ("targets", "blocks"):
             _check_tuple(f"Layers.{name}", getattr(self, name))
@@ -137,22 +138,24 @@ class Runner:
     """The functions that run a model of a family, for calibration, evaluation and inference."""
 
     forward: Callable[[Model, Sample], Tensor]
-    """Run one sample, return its logits ``[tokens, vocabulary]``: calibration, divergence, the probe of a reload."""
+    """Runner of one sample, for calibration, divergence and the probe of a reload; returns logits ``[tokens,
+    vocabulary]``."""
     predict: Callable[[Model, Sample], Prediction]
-    """Run one sample as a user would, return the text and the tokens."""
+    """Runner of one sample as a user would run it; returns the text and the tokens."""
     probe: Callable[[Model], Sample]
-    """Return a short, fixed input that every model of the family takes."""
+    """Source of a short, fixed input that every model of the family takes."""
     answer_logits: Callable[[Model, Sample], Tensor | None] | None = None
-    """Return the logits at every token of a sample's own answer ``[positions, vocabulary]``, for the divergence from a
-    baseline; ``None`` for a sample without one."""
+    """Source of the logits at every token of a sample's own answer ``[positions, vocabulary]``, for the divergence from
+    a baseline; ``None`` for a sample without an answer."""
     modalities: Callable[[Model, Sample, str], Sequence[str]] | None = None
-    """Return the kind (``text``, ``audio`` ...) of every token that a block is given when ``forward`` runs a sample:
+    """Source of the kind (``text``, ``audio`` ...) of every token that a block is given when ``forward`` runs a sample:
     ``modalities(model, sample, block)``."""
     optimize_for_inference: Callable[[nn.Module], tuple[str, ...]] | None = None
-    """Make a compressed module fast in place, return what was done. What is stored does not depend on it."""
+    """Optimizer of a compressed module, in place; returns descriptions of the changes. Stored files do not depend on
+    it."""
 
     def __post_init__(self) -> None:
-        """Turn what a library raises while a model runs into the model's error, whoever runs it.
+        """Wrap the functions that run a model: an error of a library becomes a ``SourceError`` that names the model.
 
         Raises:
             TypeError: A value is not a function.
@@ -167,42 +170,42 @@ class Runner:
 
 @dataclass(frozen=True, kw_only=True)
 class Architecture:
-    """One model family, described once; core does the rest."""
+    """A model family, described once."""
 
     name: str
-    """The family's name, unique among the installed plugins."""
+    """Name of the family, unique among the installed plugins."""
     matches: tuple[str, ...]
-    """Model class names, as ``config.json`` or ``config.yaml`` give them."""
+    """Model class names, as in ``config.json`` or ``config.yaml``."""
     layers: Layers
-    """Layers to compress and to leave."""
+    """Layers to compress and to keep."""
     runner: Runner
     """Functions that run a model."""
     experts: tuple[ExpertLayout, ...] = ()
-    """Places of the experts of a mixture. They are held as linear layers, one set for each expert, so
-    ``Layers.targets`` may name them: ``...experts.<number>.gate_proj``, ``up_proj`` and ``down_proj``."""
+    """Places of the experts of a mixture. Experts are linear layers, one set per expert, so ``Layers.targets`` may name
+    them: ``...experts.<number>.gate_proj``, ``up_proj`` and ``down_proj``."""
     parts: Mapping[str, str] = field(default_factory=dict)
     """Names of the model's parts, each with a pattern of parameter names, for reports."""
     task: str = ""
-    """Name of the task. Core scores ``transcription`` and ``conversation``; a plugin may score its own."""
+    """Name of the task. Core has metrics for ``transcription`` and ``conversation``; a plugin may add its own."""
     inputs: tuple[str, ...] = ("audio",)
     """Fields that a sample must have for this family: ``audio``, ``text`` or ``messages``."""
     presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    """Recipes of the family's own, by name, in the form that a YAML recipe has."""
+    """Recipes of the family, by name, in the form that a YAML recipe has."""
     exports: tuple[str, ...] = ()
-    """Formats of ``sottovoce export`` that a plugin writes this family in, beside ``native``, such as ``onnx``."""
+    """Formats of ``sottovoce export`` that a plugin writes this family in, apart from ``native``, such as ``onnx``."""
     card: CardFacts = CardFacts()
     """Facts for the model card."""
 
     processor: Callable[[Path], Any] | None = None
-    """Load the processor of a transformers model from a directory, where ``AutoProcessor`` would not do."""
+    """Loader of a transformers model's processor from a directory, if ``AutoProcessor`` does not suffice."""
     resolve: Callable[[str, LoadOptions], Repository | None] | None = None
-    """Turn a name that is not a directory (a library's alias) into a repository; ``None`` for other families' names."""
+    """Resolver of a name that is not a directory (a library's alias); ``None`` for the names of other families."""
 
     def __post_init__(self) -> None:
-        """Refuse what would be read as something else.
+        """Refuse values of another type, which would be misread.
 
         Raises:
-            TypeError: A record is not of its class, or a string stands where a tuple belongs.
+            TypeError: A record is not of its class, or a string is given in place of a tuple.
         """
         records: dict[str, type] = {"layers": Layers, "runner": Runner, "card": CardFacts}
         for name, record in records.items():
@@ -222,9 +225,9 @@ def _check_tuple(name: str, value: object) -> None:
 
 
 def lazy(reference: str) -> Callable[..., Any]:
-    """Return a function by its ``module:name``, imported when it is first called.
+    """Return a function that imports ``module:name`` when it is called, and calls it.
 
-    Describing a family must not import torch or a model library; the functions that need them may.
+    The description of a family must not import torch or a model library; the functions that need them may.
     """
     module, _, name = reference.partition(":")
 
@@ -245,7 +248,7 @@ def _with_model_errors(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def matches(name: str, class_name: str, pattern: str) -> bool:
-    """Return true if ``pattern`` means a module called ``name`` of class ``class_name``."""
+    """Return true if ``pattern`` matches a module called ``name`` of class ``class_name``."""
     if pattern.startswith("re:"):
         return re.fullmatch(pattern[3:], name) is not None
     return pattern in (name, class_name)

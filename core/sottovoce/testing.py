@@ -1,6 +1,6 @@
-"""The conformance kit: what every plugin's models must do.
+"""The conformance kit: checks that the models of every plugin must pass.
 
-A plugin's test is one subclass that says how to make a tiny model::
+A plugin's test is a subclass that writes a tiny model::
 
     from sottovoce.testing import Conformance
 
@@ -51,11 +51,11 @@ class Conformance:
     architecture: str
     """Name of the architecture that the plugin describes."""
     recipe = "int8"
-    """A recipe that needs no samples."""
+    """Recipe that needs no samples."""
     largest_error = 0.35
-    """How far the compressed model's outputs may be from the float one's, relative to their standard deviation."""
+    """Largest error of the compressed model's outputs, relative to the standard deviation of the float model's."""
     calibration: Path | None = None
-    """A manifest of real samples for the recipes that calibrate; without one these recipes are not tried."""
+    """Manifest of real samples for the recipes that calibrate; without it these recipes are skipped."""
 
     @classmethod
     def make_model(cls, directory: Path) -> None:
@@ -65,13 +65,13 @@ class Conformance:
     @pytest.fixture(scope="class")
     @classmethod
     def host(cls) -> Host:
-        """Plugins as they are installed."""
+        """Return a host with the installed plugins."""
         return Host()
 
     @pytest.fixture(scope="class")
     @classmethod
     def source(cls, tmp_path_factory: pytest.TempPathFactory) -> Path:
-        """The tiny model's directory; no check may change it."""
+        """Return the tiny model's directory, which no check may change."""
         directory = tmp_path_factory.mktemp(cls.architecture) / "model"
         directory.mkdir()
         cls.make_model(directory)
@@ -80,18 +80,18 @@ class Conformance:
     @pytest.fixture(scope="class")
     @classmethod
     def compressed(cls, host: Host, source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-        """The tiny model, compressed and saved."""
+        """Return the directory of the tiny model, compressed and saved."""
         model = load.load(source, host=host)
         compress.compress(model, cls.recipe, host=host)
         return save.save(model, tmp_path_factory.mktemp(cls.architecture) / "compressed", host=host)
 
     @pytest.fixture
     def facts(self, host: Host) -> Architecture:
-        """What the plugin says of the family."""
+        """Return the plugin's description of the family."""
         return host.architectures[self.architecture]
 
     def test_is_described_without_heavy_imports(self, facts: Architecture) -> None:
-        """Naming the family imports no torch and no model library; every kept pattern has a reason."""
+        """Check that the description imports no torch and no model library, and has a reason for every kept pattern."""
         code = "import sys; from sottovoce.plugins.host import Host; Host().architectures; print(*sorted(sys.modules))"
         done = subprocess.run(
             python_command("-c", code), capture_output=True, text=True, check=True, env=python_environment()
@@ -102,7 +102,7 @@ class Conformance:
         assert all(reason.strip() for reason in facts.layers.ignore.values())
 
     def test_loads_in_evaluation_mode(self, host: Host, source: Path) -> None:
-        """The model is found by its class name, and runs twice to the same outputs."""
+        """Check that the model is recognized by its class name, and that two runs give the same outputs."""
         model = load.load(source, host=host)
         assert model.architecture.name == self.architecture
         assert not model.module.training
@@ -111,24 +111,24 @@ class Conformance:
         assert first.isfinite().all()
         assert first.equal(second)
 
-    def test_an_unknown_option_is_refused(self, host: Host, source: Path) -> None:
-        """A misspelt keyword is an error that names it, not a silence."""
+    def test_unknown_option_is_refused(self, host: Host, source: Path) -> None:
+        """Check that a misspelt keyword is an error that names it."""
         with pytest.raises(UsageError, match="no_such_option"):
             load.load(source, host=host, no_such_option=1)
 
-    def test_weights_that_there_are_not_are_refused(self, host: Host, source: Path) -> None:
-        """The error lists the weights that there are."""
+    def test_unknown_weights_are_refused(self, host: Host, source: Path) -> None:
+        """Check that weights that do not exist are an error that names them."""
         with pytest.raises(UsageError, match="no-such-file"):
             load.load(source, host=host, weights="no-such-file")
 
     def test_predicts(self, host: Host, source: Path) -> None:
-        """A sample gives a prediction, as a user would get it."""
+        """Check that a sample gives a prediction, as a user would get it."""
         model = load.load(source, host=host)
         prediction = model.architecture.runner.predict(model, model.architecture.runner.probe(model))
         assert isinstance(prediction, Prediction)
 
-    def test_inspect_tells_what_compress_does(self, host: Host, source: Path) -> None:
-        """The dry run and the real one agree, and together they account for every parameter."""
+    def test_inspect_agrees_with_compress(self, host: Host, source: Path) -> None:
+        """Check that the dry run and the real one agree, and account for every parameter."""
         facts = inspect.inspect(source, self.recipe, host=host)
         model = load.load(source, host=host)
         before = {name: tensor.clone() for name, tensor in model.module.state_dict().items()}
@@ -142,7 +142,7 @@ class Conformance:
         self._check_changed(model, before, facts)
 
     def _check_changed(self, model: Model, before: dict[str, Any], facts: dict[str, Any]) -> None:
-        """Every target is stored in fewer bytes, and nothing else was touched."""
+        """Check that every target is stored in fewer bytes, and that nothing else changed."""
         after = model.module.state_dict()
         targets = {f"{target['name']}.weight" for target in facts["targets"]}
         for name in targets:
@@ -152,7 +152,7 @@ class Conformance:
             assert after[name].equal(before[name]), name
 
     def test_saves_and_reloads_exactly(self, host: Host, source: Path, compressed: Path) -> None:
-        """What is on disk gives the outputs of the model in memory, is free of pickle, and lists its digests."""
+        """Check that the saved files give the outputs of the model in memory, have no pickles, and list digests."""
         model = load.load(source, host=host)
         compress.compress(model, self.recipe, host=host)
         assert save.probe(model).equal(save.probe(load.load(compressed, host=host)))
@@ -163,7 +163,7 @@ class Conformance:
 
     @pytest.mark.parametrize("preset", sorted(PRESETS))
     def test_every_preset_reloads_exactly(self, host: Host, source: Path, preset: str, tmp_path: Path) -> None:
-        """Core's recipes have the same names on every family, and what each writes is what it is in memory."""
+        """Check that each of core's presets applies to the family, and that its saved files reload exactly."""
         recipe = host.recipe(preset)
         if self._calibrates(recipe) and self.calibration is None:
             pytest.skip("the family's test names no calibration samples")
@@ -181,7 +181,7 @@ class Conformance:
         return any(isinstance(step, Quantize) and step.needs_samples for step in recipe.steps)
 
     def test_smoothing_keeps_the_function(self, host: Host, source: Path, facts: Architecture) -> None:
-        """What the family says can be scaled really can: the float model's outputs stay."""
+        """Check that scaling the family's scale pairs does not change the float model's outputs."""
         if not facts.layers.scale_pairs or self.calibration is None:
             pytest.skip("the family states nothing to scale, or its test names no calibration samples")
         model = load.load(source, host=host)
@@ -191,36 +191,39 @@ class Conformance:
         note = report.to_dict()["steps"][0]["notes"][-1]
         assert not note.startswith("the inputs of 0 layers")
         scaled = [_logits(model, sample) for sample in samples]
-        assert any(not one.equal(other) for one, other in zip(scaled, expected, strict=True)), "nothing was scaled"
+        unchanged = [logits.equal(before) for logits, before in zip(scaled, expected, strict=True)]
+        assert not all(unchanged), "nothing was scaled"
         # The median: where a model decides (a token more or less), the last bits of a float decide for a sample or two.
         assert statistics.median(map(_distance, scaled, expected)) < 1e-3
 
     def test_stays_close_to_the_float_model(self, host: Host, source: Path, compressed: Path) -> None:
-        """The compressed model's outputs are near the float model's: it was compressed, not broken."""
+        """Check that the compressed model's outputs are near the float model's, but not the same."""
         expected = save.probe(load.load(source, host=host))
-        found = save.probe(load.load(compressed, host=host))
-        assert found.shape == expected.shape
-        error = (found - expected).pow(2).mean().sqrt() / expected.std()
+        logits = save.probe(load.load(compressed, host=host))
+        assert logits.shape == expected.shape
+        error = (logits - expected).pow(2).mean().sqrt() / expected.std()
         assert 0 < error < self.largest_error
 
-    def test_saves_what_it_loaded(self, host: Host, source: Path, compressed: Path, tmp_path: Path) -> None:
-        """A float model and a compressed one can be saved again, and are then the same."""
+    def test_loaded_model_saves_again_unchanged(
+        self, host: Host, source: Path, compressed: Path, tmp_path: Path
+    ) -> None:
+        """Check that a float and a compressed model can be saved again, with the same outputs."""
         for name, directory in (("float", source), ("compressed", compressed)):
             model = load.load(directory, host=host)
             again = save.save(model, tmp_path / name, host=host)
             assert save.probe(load.load(again, host=host)).equal(save.probe(model))
 
     def test_compressing_twice_is_an_error(self, host: Host, compressed: Path) -> None:
-        """There is nothing left to do, and the report says so."""
+        """Check that a compressed model, which has no float targets, is refused."""
         with pytest.raises(CoverageError):
             compress.compress(load.load(compressed, host=host), self.recipe, host=host)
 
     def test_damaged_weights_are_refused(self, host: Host, source: Path, compressed: Path, tmp_path: Path) -> None:
-        """Truncated weights, missing weights and a flipped bit are one-line errors."""
+        """Check that truncated weights, missing weights and a flipped bit are one-line errors."""
         for number, directory in enumerate((source, compressed)):
             for damage in (_truncate, _remove, _flip):
                 if damage is _flip and directory is source:
-                    continue  # only what Sottovoce wrote carries digests
+                    continue  # only files that Sottovoce wrote have digests
                 copy = tmp_path / f"{damage.__name__}{number}"
                 shutil.copytree(directory, copy)
                 damage(next(path for path in sorted(copy.iterdir()) if path.suffix in _WEIGHTS))
@@ -228,8 +231,8 @@ class Conformance:
                     load.load(copy, host=host)
                 assert "\n" not in str(caught.value)
 
-    def test_existing_output_is_refused_and_the_source_untouched(self, host: Host, source: Path) -> None:
-        """Saving over a directory needs to be asked for; no verb changes the source."""
+    def test_existing_output_is_refused_and_source_unchanged(self, host: Host, source: Path) -> None:
+        """Check that save refuses an existing directory, and that no verb changes the source."""
         before = digests(source)
         model = load.load(source, host=host)
         with pytest.raises(UsageError):
@@ -239,7 +242,7 @@ class Conformance:
         assert sorted(path.name for path in source.parent.iterdir()) == ["model"]
 
     def test_evaluates(self, host: Host, source: Path, compressed: Path) -> None:
-        """Every metric has a value and a unit, beside the baseline's where it has one."""
+        """Check that the metrics of a compressed model have values, and are compared with the baseline's."""
         model = load.load(source, host=host)
         probe = model.architecture.runner.probe(model)
         report = evaluate.evaluate(compressed, Samples((probe,)), source, host=host)
@@ -257,9 +260,11 @@ def _logits(model: Model, sample: Sample) -> Tensor:
         return model.architecture.runner.forward(model, sample)
 
 
-def _distance(one: Tensor, other: Tensor) -> float:
-    """The largest difference as a share of the largest value; infinite between outputs of different lengths."""
-    return float((one - other).abs().max() / other.abs().max()) if one.shape == other.shape else math.inf
+def _distance(logits: Tensor, expected: Tensor) -> float:
+    """Return the largest difference as a share of the largest value; infinity for different shapes."""
+    if logits.shape != expected.shape:
+        return math.inf
+    return float((logits - expected).abs().max() / expected.abs().max())
 
 
 def _truncate(path: Path) -> None:

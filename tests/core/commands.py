@@ -81,7 +81,7 @@ def toy_runner(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str
 def host_runner(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], plugins: host.Host) -> Runner:
     """A runner with the plugins of this host."""
     monkeypatch.setattr(host, "default_host", lambda: plugins)
-    for module in ("load", "compress", "save", "inspect", "evaluate"):
+    for module in ("load", "compress", "save", "inspect", "evaluate", "measurement"):
         monkeypatch.setattr(f"sottovoce.entrypoints.{module}.default_host", lambda: plugins)
     monkeypatch.setattr(
         "sottovoce.entrypoints.evaluate.run_isolated",

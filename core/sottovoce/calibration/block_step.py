@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 @runtime_checkable
 class BlockStep(Protocol):
-    """A step of a recipe that changes a model block by block, in one pass with the steps beside it.
+    """A step of a recipe that changes a model block by block, in one pass with the adjacent steps.
 
     Derive from it, so that the members with a default need not be written.
     """
@@ -26,10 +26,10 @@ class BlockStep(Protocol):
 
     @property
     def layers(self) -> Sequence[str]:
-        """Names of the modules to change: the blocks that hold them are visited, and those that lie in none."""
+        """Names of the modules to change: the blocks that contain them are processed, and those outside of blocks."""
 
     def on_start(self) -> None:
-        """Change what lies outside of all blocks, if anything; called once, before the first block."""
+        """Change what is outside of all blocks, if anything; called once, before the first block."""
         return None
 
     def process_block(self, block: Block) -> dict[str, Any]:

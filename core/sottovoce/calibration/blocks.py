@@ -37,7 +37,7 @@ class Block:
 
     @property
     def module(self) -> nn.Module:
-        """The block as it is now; a step may have replaced it."""
+        """Current module of the block; a step may have replaced it."""
         return self.root.get_submodule(self.name)
 
     def run(
@@ -47,7 +47,7 @@ class Block:
 
         Args:
             ends: Exception that a hook raises to end a sample's pass; its output is ``None`` then.
-            sample_threads: Some of the threads; by default all.
+            sample_threads: The threads to run, a subset of the block's; by default all.
 
         An output may be read until the next is asked for: a block may give back its input, which can be on disk again
         then. The model must be one whose blocks can run more than once on the same inputs: no cache may grow.
@@ -86,7 +86,7 @@ def run_blocks(
     Args:
         model: The model; ``process`` changes it in place.
         samples: Samples that run through it, one at a time.
-        blocks: Names of modules that do not lie in one another.
+        blocks: Names of modules, none within another.
         process: Called once for every block that a sample reaches.
         cache: Holder of the inputs that wait.
         offload: Called when a block's outputs are computed and it is not run again.
@@ -140,12 +140,12 @@ def _advance(block: Block) -> None:
 
 
 def blocks_of(model: Model, layers: Sequence[str]) -> list[str]:
-    """Return the family's blocks that hold any of the layers, and the layers that lie in none, in module order."""
+    """Return the family's blocks that contain any of the layers, and the layers outside of blocks, in module order."""
     blocks: dict[str, None] = {}
     names = set(layers)
-    holding = {parent for layer in names for parent in _parents(layer)}
+    parents = {parent for layer in names for parent in _parents(layer)}
     for name, child in model.module.named_modules():
-        if name not in names and name not in holding:
+        if name not in names and name not in parents:
             continue
         kind = type(child).__name__
         is_block = name in names or any(matches(name, kind, pattern) for pattern in model.architecture.layers.blocks)
@@ -162,11 +162,11 @@ def _parents(name: str) -> Iterator[str]:
 def room_for_activations(model: Model, blocks: Sequence[str], memory_bytes: int | None) -> int | None:
     """Return the bytes left for activations when the process may take ``memory_bytes``; ``None`` for no limit.
 
-    Beside the memory of the process now, the second moments of one block's inputs are needed, and the matrices that are
-    computed from those of one layer.
+    Apart from the memory of the process now, the second moments of one block's inputs are needed, and the matrices that
+    are computed from those of one layer.
 
     Raises:
-        MemoryLimitError: Nothing is left; says what would be enough.
+        MemoryLimitError: Too little is left; says how much would be enough.
     """
     if memory_bytes is None:
         return None

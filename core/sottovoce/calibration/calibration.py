@@ -1,4 +1,4 @@
-"""The samples that a step calibrates on, what they must be, and the limits of the work."""
+"""The samples that a step calibrates on, the checks of those samples, and the limits of the work."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from sottovoce.checkpoint.float_backup import FloatBackup
 
 LEAST_SECONDS = 10.0
-"""Audio that a calibration set must have: with less, most statistics are of a few frames."""
+"""Seconds of audio that a calibration set must have: with less, most statistics are of a few frames."""
 _FLATTEST = 0.5
 """Spectral flatness above which audio is noise: white noise has about 0.98, speech in loud noise under 0.3."""
 _WINDOW = 512
@@ -27,24 +27,24 @@ _WINDOW = 512
 
 @dataclass(frozen=True, kw_only=True)
 class Calibration:
-    """What a step may work with; false without samples."""
+    """Samples and limits that a step works with; false without samples."""
 
     samples: Samples | None = None
     memory_bytes: int | None = None
-    """Memory that the process may take."""
+    """Bytes of memory that the process may take."""
     directory: Path | None = None
-    """Where finished blocks are kept, so that interrupted work goes on from there."""
+    """Directory that completed blocks are kept in, for interrupted work to resume from."""
     key: str = ""
-    """What the finished blocks belong to: the model, the recipe and the samples."""
+    """Digest of all that completed blocks depend on: the model, the recipe and the samples."""
     float_backup: FloatBackup | None = None
-    """Where layers are kept as they were, for a recipe with a gate."""
+    """Keeper of the float layers, for a recipe with a gate."""
     progress: Progress = silent
 
     def __bool__(self) -> bool:
         return self.samples is not None
 
     def step(self, number: int) -> Calibration:
-        """The calibration of one step of a recipe: its finished blocks lie apart."""
+        """Return the calibration for one step of a recipe, with a subdirectory for its completed blocks."""
         return replace(self, directory=self.directory / f"step-{number}") if self.directory else self
 
 
@@ -52,7 +52,7 @@ def check_samples(samples: Samples, architecture: Architecture) -> tuple[str, ..
     """Refuse samples that a model of the family cannot be calibrated on.
 
     Returns:
-        Notes on what is taken otherwise than it lies there.
+        Notes for the report, such as that samples were resampled.
 
     Raises:
         SamplesError: A sample lacks what the family reads, its audio cannot be read, is too short, or is noise.
@@ -74,7 +74,7 @@ def check_samples(samples: Samples, architecture: Architecture) -> tuple[str, ..
     elif noise := [sample.key for sample in samples if is_noise(_audio(sample))]:
         raise SamplesError(
             f"{where}: {len(noise)} samples are noise, such as {noise[0]!r}; "
-            "give real speech: ranges found on noise are wrong for everything else"
+            "give real speech: ranges calibrated on noise are wrong for everything else"
         )
     if short := [sample.key for sample in samples if sample.too_short]:
         raise SamplesError(
@@ -88,7 +88,7 @@ def check_samples(samples: Samples, architecture: Architecture) -> tuple[str, ..
 
 
 def is_noise(audio: NDArray[np.float32]) -> bool:
-    """Whether the spectrum of audio ``[time]`` is flat, as that of random numbers is."""
+    """Return true if the spectrum of audio ``[time]`` is flat, as that of random numbers is."""
     import numpy as np
 
     frames = len(audio) // _WINDOW
@@ -102,8 +102,8 @@ def is_noise(audio: NDArray[np.float32]) -> bool:
 
 
 def _lacks(sample: Sample, name: str) -> bool:
-    found = getattr(sample, name)
-    return found is None or (isinstance(found, tuple | list | str) and not len(found))
+    value = getattr(sample, name)
+    return value is None or (isinstance(value, tuple | list | str) and not len(value))
 
 
 def _rate(audio: Any) -> int:
@@ -111,5 +111,5 @@ def _rate(audio: Any) -> int:
 
 
 def _audio(sample: Sample) -> NDArray[np.float32]:
-    """As it is in its file: resampled, noise has no flat spectrum."""
+    """Read a sample's audio ``[time]`` at its own rate: once resampled, noise has no flat spectrum."""
     return read_audio(sample.audio, _rate(sample.audio), name=f"sample {sample.key!r}")

@@ -1,4 +1,4 @@
-"""What calibration keeps of a linear layer's inputs: their second moments, magnitudes and range."""
+"""Statistics of a linear layer's inputs: their second moments, magnitudes and range."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from sottovoce.errors import NotFiniteError
 from sottovoce.runtime.backends.onednn import matmul_transposed
 
 _KEPT_PER_CALL = 4096
-"""How many input values of one call are kept to choose a range by; the extremes are always among them."""
+"""Number of input values kept of one call, to choose a range by; the extremes are always among them."""
 _ROWS = 2048
-"""Inputs that wait to be multiplied together: adding to the moments takes as long as multiplying some hundred."""
+"""Rows collected before they are multiplied: adding to the moments takes as long as multiplying a few hundred rows."""
 
 
 class InputStatistics:
-    """Sums over the rows of everything that a layer was given.
+    """Sums over all input rows of a layer.
 
     One set of sums serves every method: GPTQ needs the second moments, AWQ the mean magnitudes, SmoothQuant the largest
     magnitudes, static activations a sample of the values.
     """
 
     def __init__(self, features: int, device: torch.device | str = "cpu", *, moments: bool = True) -> None:
-        """Start with nothing.
+        """Create empty statistics.
 
         Args:
             features: Size of an input.
-            device: Where the sums are kept.
-            moments: Whether second moments are needed; they are ``features`` squared floats.
+            device: Device of the sums.
+            moments: If true, second moments are kept; they are ``features`` squared floats.
         """
         self.rows = 0
         self._second = torch.zeros(features, features, device=device) if moments else None
@@ -59,11 +59,11 @@ class InputStatistics:
         if self._second is not None:
             # A copy: the tensor is the model's, which may write to it.
             self._waiting.append(x.t().clone(memory_format=torch.contiguous_format))
-            if sum(each.shape[1] for each in self._waiting) >= _ROWS:
+            if sum(columns.shape[1] for columns in self._waiting) >= _ROWS:
                 self._multiply()
         stride = -(-x.numel() // _KEPT_PER_CALL)
         while math.gcd(stride, x.shape[1]) > 1:
-            stride += 1  # or only some of the inputs would be met, again and again
+            stride += 1  # or the same few features would be sampled in every row
         self._values.append(torch.cat((x.flatten()[::stride], x.aminmax().min[None], x.aminmax().max[None])).cpu())
 
     @property
@@ -93,11 +93,11 @@ class InputStatistics:
 
     @property
     def values(self) -> Tensor:
-        """A sample of all values seen, with every call's extremes."""
+        """Sample of all input values, with every call's extremes."""
         return torch.cat(self._values) if self._values else torch.zeros(1)
 
-    def rescale_(self, factors: Tensor) -> None:
-        """What would have been counted, had every input been divided by ``factors`` ``[in]``."""
+    def rescale(self, factors: Tensor) -> None:
+        """Change the statistics to those of the same inputs divided by ``factors`` ``[in]``."""
         if (second := self.second) is not None:
             second /= factors[:, None] * factors[None, :]
         self.magnitude /= factors

@@ -1,4 +1,4 @@
-"""Watching the inputs of the linear layers of a block while the block runs on its samples."""
+"""Observers of the inputs of a block's linear layers while the block runs on its samples."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ Hook = Callable[[str, Tensor], None]
 
 @dataclass(frozen=True)
 class Order:
-    """How the layers of a block run."""
+    """Order in which the layers of a block run."""
 
     groups: list[list[str]]
-    """In the order in which they run, those that read the very same tensor together."""
+    """Layers in the order in which they run; those that read the very same tensor form a group."""
     once: bool
-    """Whether each runs no more than once in a pass, so that a pass may end at the last layer that is watched."""
+    """If true, no layer runs more than once in a pass, so a pass may end at the last layer that is observed."""
 
 
 class _EnoughError(Exception):
-    """All that was watched has run."""
+    """All observed layers have run."""
 
 
 def layers_by_input(block: Block, names: Sequence[str]) -> Order:
-    """The order of the layers on the first sample; those that it does not reach stand alone, at the end."""
+    """Return the order of the layers on the first sample; each that it does not reach is a group at the end."""
     groups: list[list[str]] = []
     inputs: list[Tensor] = []
     once = True
@@ -42,7 +42,7 @@ def layers_by_input(block: Block, names: Sequence[str]) -> Order:
         if any(name in group for group in groups):
             once = False
             return
-        # The tensors are kept, or another could come to lie where one of them was.
+        # The tensors are kept, or a later one could reuse the memory of an earlier one and look the same.
         same = [number for number, other in enumerate(inputs) if _is_same(x, other)]
         if same:
             groups[same[0]].append(name)
@@ -50,7 +50,7 @@ def layers_by_input(block: Block, names: Sequence[str]) -> Order:
             groups.append([name])
             inputs.append(x)
 
-    with _watching(block, names, note):
+    with _observing(block, names, note):
         next(block.run(), None)
     seen = {name for group in groups for name in group}
     unseen = [[name] for name in names if name not in seen]
@@ -58,12 +58,12 @@ def layers_by_input(block: Block, names: Sequence[str]) -> Order:
 
 
 def observe(block: Block, names: Iterable[str], order: Order, *, moments: bool = True) -> dict[str, InputStatistics]:
-    """Run the block on all samples and count what the layers are given; layers of one group share their counts."""
-    wanted = set(names)
+    """Run the block on all samples and return its layers' input statistics; layers of one group share theirs."""
+    observed = set(names)
     statistics: dict[str, InputStatistics] = {}
     counting: dict[str, InputStatistics] = {}
     for group in order.groups:
-        shared = [name for name in group if name in wanted]
+        shared = [name for name in group if name in observed]
         if not shared:
             continue
         layer = block.root.get_submodule(shared[0])
@@ -80,7 +80,7 @@ def observe(block: Block, names: Iterable[str], order: Order, *, moments: bool =
             # What comes after in the block would be computed for nothing.
             raise _EnoughError
 
-    with _watching(block, list(counting), note):
+    with _observing(block, list(counting), note):
         outputs = block.run(ends=_EnoughError)
         while True:
             left |= counting.keys()
@@ -88,11 +88,11 @@ def observe(block: Block, names: Iterable[str], order: Order, *, moments: bool =
                 return statistics
 
 
-def _is_same(one: Tensor, other: Tensor) -> bool:
-    return one.data_ptr() == other.data_ptr() and one.shape == other.shape and one.stride() == other.stride()
+def _is_same(x: Tensor, other: Tensor) -> bool:
+    return x.data_ptr() == other.data_ptr() and x.shape == other.shape and x.stride() == other.stride()
 
 
-def _watching(block: Block, names: Sequence[str], note: Hook) -> ExitStack:
+def _observing(block: Block, names: Sequence[str], note: Hook) -> ExitStack:
     stack = ExitStack()
     for name in names:
         stack.callback(block.root.get_submodule(name).register_forward_pre_hook(_hook(name, note)).remove)

@@ -1,4 +1,4 @@
-"""Finished blocks of a long compression, kept beside the output until it is complete."""
+"""Completed blocks of a long compression, kept next to the output until it is complete."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _log = logging.getLogger("sottovoce")
 
 
 class ResumableBlocks:
-    """Keeper of the tensors of finished blocks: interrupted work resumes from them."""
+    """Keeper of the tensors of completed blocks: interrupted work resumes from them."""
 
     def __init__(self, directory: Path | None, key: str, rename: Callable[[str], str] | None = None) -> None:
         """Remove blocks of other work; the directory is created with the first block.
@@ -91,7 +91,7 @@ class ResumableBlocks:
             digest, facts, stored = file.read()
         except DamagedError:
             file.remove()
-            _log.warning("%s: the finished block %s is damaged, and is done again", self._directory, name)
+            _log.warning("%s: the completed block %s is damaged; it is processed again", self._directory, name)
             return None
         device = _device(module.get_submodule(name))
         prepare(facts)

@@ -1,8 +1,9 @@
-"""What the experts of a layer are given: the tokens of all samples, and where the router sends them."""
+"""The inputs of a layer's experts: the tokens of all samples, and the experts that the router chooses for them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,22 +18,23 @@ if TYPE_CHECKING:
     from sottovoce.samples import Sample
 
 EVERY = "all"
-"""The kind of tokens of a family that does not tell kinds apart."""
+"""Kind of all tokens of a family that states no ``Runner.modalities``."""
 
 
 @dataclass(frozen=True)
 class Routed:
-    """The tokens that reach the experts of a layer, and where the router sends them."""
+    """Tokens that reach the experts of a layer, and the experts that the router chooses for them."""
 
     hidden: Tensor
-    """What the experts are given ``[tokens, width]``."""
+    """Inputs of the experts ``[tokens, width]``."""
     index: Tensor
-    """int64 ``[tokens, top_k]``: the experts of each token."""
+    """Experts of each token, int64 ``[tokens, top_k]``."""
     weight: Tensor
-    """Gate values ``[tokens, top_k]``: what the experts' outputs are multiplied by."""
+    """Gate values ``[tokens, top_k]``, which the experts' outputs are multiplied by."""
     modality: Tensor
-    """int64 ``[tokens]``: the kind of each token, as an index into ``modalities``."""
+    """Kind of each token, an index into ``modalities``, int64 ``[tokens]``."""
     modalities: tuple[str, ...]
+    """Names of the kinds."""
 
     def __len__(self) -> int:
         return len(self.hidden)
@@ -53,45 +55,50 @@ def routed(
     Args:
         block: The block.
         experts: Name of the experts' module in the model.
-        modalities_of: The kind of every token that the block is given for a sample.
-        sample_threads: Some of the block's sample_threads; by default all.
+        modalities_of: Returns the kind of every token that the block is given for a sample.
+        sample_threads: The threads to run, a subset of the block's; by default all.
 
     Returns:
         The tokens of the samples, one after another; ``None`` when no sample reaches the experts.
 
     Raises:
-        NotFiniteError: What the experts are given is not finite.
+        NotFiniteError: An input of the experts is infinite or not a number.
     """
-    chosen = block.sample_threads if sample_threads is None else sample_threads
-    given: list[tuple[Tensor, Tensor, Tensor]] = []
+    sample_threads = block.sample_threads if sample_threads is None else sample_threads
+    inputs: list[tuple[Tensor, Tensor, Tensor]] = []
     kinds: list[str] = []
-
-    def note(_: nn.Module, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
-        hidden, index, weight = (*arguments, *named.values())[:3]
-        given.append((hidden.reshape(-1, hidden.shape[-1]), index, weight))
-        raise _EnoughError
-
-    hook = block.root.get_submodule(experts).register_forward_pre_hook(note, with_kwargs=True)
-    try:
-        reached = []
-        outputs = block.run(ends=_EnoughError, sample_threads=chosen)
-        for sample_thread in chosen:
-            before = len(given)
+    with _collecting(block.root.get_submodule(experts), inputs):
+        outputs = block.run(ends=_EnoughError, sample_threads=sample_threads)
+        for sample_thread in sample_threads:
+            before = len(inputs)
             next(outputs)
-            if len(given) > before:
-                reached.append(sample_thread)
-                kinds.extend(_kinds(sample_thread, len(given[-1][0]), modalities_of))
-    finally:
-        hook.remove()
-    if not reached:
+            if len(inputs) > before:
+                kinds.extend(_kinds(sample_thread, len(inputs[-1][0]), modalities_of))
+    if not inputs:
         return None
-    hidden, index, weight = (torch.cat(parts) for parts in zip(*given, strict=True))
+    hidden, index, weight = (torch.cat(parts) for parts in zip(*inputs, strict=True))
     if not bool(hidden.isfinite().all()):
-        raise NotFiniteError(f"what the experts {experts!r} are given is not finite; is a sample or the model damaged?")
+        raise NotFiniteError(f"the inputs of the experts {experts!r} are not finite; is a sample or the model damaged?")
     names = tuple(dict.fromkeys(kinds))
     numbers = {name: number for number, name in enumerate(names)}
     modality = torch.tensor([numbers[kind] for kind in kinds], device=hidden.device)
     return Routed(hidden, index, weight, modality, names)
+
+
+@contextmanager
+def _collecting(experts: nn.Module, inputs: list[tuple[Tensor, Tensor, Tensor]]) -> Iterator[None]:
+    """Append the hidden states, indexes and gate values that the experts are called with, and end the pass there."""
+
+    def collect(_: nn.Module, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
+        hidden, index, weight = (*arguments, *named.values())[:3]
+        inputs.append((hidden.reshape(-1, hidden.shape[-1]), index, weight))
+        raise _EnoughError
+
+    hook = experts.register_forward_pre_hook(collect, with_kwargs=True)
+    try:
+        yield
+    finally:
+        hook.remove()
 
 
 def _kinds(

@@ -1,4 +1,4 @@
-"""Which modules of a model a step is about, which it leaves, and why."""
+"""Selection of the modules that a step changes, and the reasons for those that it keeps."""
 
 from __future__ import annotations
 
@@ -20,11 +20,14 @@ LEFT_OUT = "left out by the recipe"
 
 @dataclass(frozen=True)
 class Selection:
-    """The layers to change, by name, and everything else."""
+    """Layers to change, and everything else."""
 
     layers: Mapping[str, nn.Linear | nn.Embedding]
+    """Layers to change, by name."""
     kept: tuple[Kept, ...]
+    """Modules that stay, with the reason."""
     coverage: Coverage
+    """Share of the parameters that changes."""
     parameters: Mapping[str, int]
     """Elements of every parameter of the model, by name."""
     sizes: Mapping[str, int]
@@ -32,28 +35,28 @@ class Selection:
 
     @property
     def targets(self) -> tuple[Target, ...]:
-        """The layers with the elements that change."""
+        """Layers to change, with the number of elements."""
         return tuple(Target(name=name, parameters=size) for name, size in self.sizes.items())
 
     def without_layers(self) -> Selection:
-        """The same without the layers, whose weights would otherwise stay in memory when they are replaced."""
+        """Return the selection without its modules, which would keep replaced weights in memory."""
         return replace(self, layers={})
 
     def reduced(self, module: nn.Module, changed: Container[str], architecture: Architecture) -> Selection:
-        """The same after work in which modules were removed, or lost rows.
+        """Return the selection after work in which modules were removed, or lost rows.
 
         Args:
             module: The model now.
             changed: Names of the layers that were changed.
-            architecture: Gives the parts.
+            architecture: The model's family, for the names of the parts.
         """
         now = {name for name, _ in module.named_modules()}
         sizes = {name: parameter.numel() for name, parameter in module.named_parameters()}
-        own: dict[str, int] = {}
+        counts: dict[str, int] = {}
         for name, count in sizes.items():
             owner = name.rpartition(".")[0]
-            own[owner] = own.get(owner, 0) + count
-        chosen = {name: size for name, size in self.sizes.items() if name in changed}
+            counts[owner] = counts.get(owner, 0) + count
+        layers = {name: size for name, size in self.sizes.items() if name in changed}
         weights = {f"{name}.weight" for name in self.sizes}
         parameters = {
             name: count if name in weights else sizes.get(name, count)
@@ -61,14 +64,14 @@ class Selection:
             if name.rpartition(".")[0] in now
         }
         kept = []
-        for each in self.kept:
-            if each.name in now:
-                kept.append(replace(each, parameters=own.get(each.name, each.parameters)))
-            elif each.reason == BIAS_REASON:
-                kept.append(each)
-        targets = tuple(Target(name=name, parameters=size) for name, size in chosen.items())
+        for entry in self.kept:
+            if entry.name in now:
+                kept.append(replace(entry, parameters=counts.get(entry.name, entry.parameters)))
+            elif entry.reason == BIAS_REASON:
+                kept.append(entry)
+        targets = tuple(Target(name=name, parameters=size) for name, size in layers.items())
         coverage = Coverage.of(architecture.part_of, parameters, targets)
-        return Selection({}, tuple(kept), coverage, parameters, chosen)
+        return Selection({}, tuple(kept), coverage, parameters, layers)
 
 
 def select_layers(
@@ -78,52 +81,64 @@ def select_layers(
     ignore: Iterable[str] = (),
     embeddings: str | None = None,
 ) -> Selection:
-    """Choose the linear layers and embedding tables that ``targets`` mean.
+    """Select the linear layers and embedding tables that ``targets`` match.
 
     Args:
         module: The model.
-        architecture: Gives the default targets, what to leave and the parts.
+        architecture: The model's family, with its default targets, its kept layers and its parts.
         targets: Patterns in place of the architecture's.
-        ignore: More patterns to leave.
-        embeddings: ``int8`` adds every embedding table, also one that the architecture leaves; ``keep`` leaves all.
+        ignore: More patterns of layers to keep.
+        embeddings: ``int8`` adds every embedding table, also one that the architecture keeps; ``keep`` keeps all.
 
     Raises:
-        CoverageError: A pattern of the targets meets nothing, or a target is neither a linear layer nor a table.
+        CoverageError: A pattern of the targets matches nothing, or a target is neither a linear layer nor a table.
     """
-    asked = {pattern: LEFT_OUT for pattern in ignore}
-    reasons = asked | dict(architecture.layers.ignore)
-    wanted = tuple(architecture.layers.targets if targets is None else targets)
-    layers: dict[str, nn.Linear | nn.Embedding] = {}
-    why: dict[str, str] = {}
-    met: set[str] = set()
-    for name, child in module.named_modules():
-        kind = type(child).__name__
-        hit = [pattern for pattern in wanted if matches(name, kind, pattern)]
-        met.update(hit)
-        tables = embeddings if _is_table(child) else None
-        left = asked if tables == "int8" else reasons | ({name: LEFT_OUT} if tables == "keep" else {})
-        if targets is None or not hit:
-            left = left | dict(architecture.layers.ignore_by_default)
-        if reason := next((text for pattern, text in left.items() if matches(name, kind, pattern)), None):
-            why[name] = reason
-        elif hit or tables == "int8":
-            layers[name] = _layer(name, child)
-    if unmet := [pattern for pattern in wanted if pattern not in met]:
-        raise CoverageError(
-            f"no module of {architecture.name} matches {', '.join(map(repr, unmet))}; see inspect for names"
-        )
-    for name, other in _sharing(module, layers).items():
+    layers, reasons = _match_layers(module, architecture, targets, ignore, embeddings)
+    for name, other in _shared_weights(module, layers).items():
         del layers[name]
-        why[name] = f"its weight is that of {other!r} too"
+        reasons[name] = f"its weight is that of {other!r} too"
     parameters = {name: parameter.numel() for name, parameter in module.named_parameters()}
     sizes = {name: layer.weight.numel() for name, layer in layers.items()}
-    chosen = tuple(Target(name=name, parameters=size) for name, size in sizes.items())
-    coverage = Coverage.of(architecture.part_of, parameters, chosen)
-    return Selection(layers, _kept(module, layers, why), coverage, parameters, sizes)
+    selected = tuple(Target(name=name, parameters=size) for name, size in sizes.items())
+    coverage = Coverage.of(architecture.part_of, parameters, selected)
+    return Selection(layers, _kept(module, layers, reasons), coverage, parameters, sizes)
 
 
-def _sharing(module: nn.Module, layers: Mapping[str, nn.Linear | nn.Embedding]) -> dict[str, str]:
-    """The layers whose weight another module has too, by name: quantized for one, it would be stored twice."""
+def _match_layers(
+    module: nn.Module,
+    architecture: Architecture,
+    targets: Iterable[str] | None,
+    ignore: Iterable[str],
+    embeddings: str | None,
+) -> tuple[dict[str, nn.Linear | nn.Embedding], dict[str, str]]:
+    """Return the layers that match, and the reasons for the modules that are kept, both by name."""
+    left_out = {pattern: LEFT_OUT for pattern in ignore}
+    ignored = left_out | dict(architecture.layers.ignore)
+    patterns = tuple(architecture.layers.targets if targets is None else targets)
+    layers: dict[str, nn.Linear | nn.Embedding] = {}
+    reasons: dict[str, str] = {}
+    used: set[str] = set()
+    for name, child in module.named_modules():
+        kind = type(child).__name__
+        matching = [pattern for pattern in patterns if matches(name, kind, pattern)]
+        used.update(matching)
+        tables = embeddings if _is_table(child) else None
+        kept = left_out if tables == "int8" else ignored | ({name: LEFT_OUT} if tables == "keep" else {})
+        if targets is None or not matching:
+            kept = kept | dict(architecture.layers.ignore_by_default)
+        if reason := next((text for pattern, text in kept.items() if matches(name, kind, pattern)), None):
+            reasons[name] = reason
+        elif matching or tables == "int8":
+            layers[name] = _layer(name, child)
+    if unused := [pattern for pattern in patterns if pattern not in used]:
+        raise CoverageError(
+            f"no module of {architecture.name} matches {', '.join(map(repr, unused))}; see inspect for names"
+        )
+    return layers, reasons
+
+
+def _shared_weights(module: nn.Module, layers: Mapping[str, nn.Linear | nn.Embedding]) -> dict[str, str]:
+    """Return the layers with a weight that another module has too, by name: quantized, it would be stored twice."""
     owners: dict[int, list[str]] = {}
     for name, parameter in module.named_parameters(remove_duplicate=False):
         owners.setdefault(id(parameter), []).append(name.rpartition(".")[0])
@@ -149,7 +164,7 @@ def _layer(name: str, module: nn.Module) -> nn.Linear | nn.Embedding:
 
 
 def _kept(
-    module: nn.Module, layers: Mapping[str, nn.Linear | nn.Embedding], why: Mapping[str, str]
+    module: nn.Module, layers: Mapping[str, nn.Linear | nn.Embedding], reasons: Mapping[str, str]
 ) -> tuple[Kept, ...]:
     kept: list[Kept] = []
     biases = 0
@@ -157,19 +172,19 @@ def _kept(
     for name, child in module.named_modules():
         parameters = [parameter for parameter in child.parameters(recurse=False) if id(parameter) not in counted]
         counted.update(map(id, parameters))
-        own = sum(parameter.numel() for parameter in parameters)
+        count = sum(parameter.numel() for parameter in parameters)
         if name in layers:
-            biases += own - layers[name].weight.numel()
-        elif own:
-            kept.append(Kept(name=name, parameters=own, reason=_reason(name, type(child).__name__, why)))
+            biases += count - layers[name].weight.numel()
+        elif count:
+            kept.append(Kept(name=name, parameters=count, reason=_reason(name, type(child).__name__, reasons)))
     if biases:
         kept.append(Kept(name="*.bias", parameters=biases, reason=BIAS_REASON))
     return tuple(kept)
 
 
-def _reason(name: str, kind: str, why: Mapping[str, str]) -> str:
+def _reason(name: str, kind: str, reasons: Mapping[str, str]) -> str:
     while name:
-        if name in why:
-            return why[name]
+        if name in reasons:
+            return reasons[name]
         name = name.rpartition(".")[0]
     return OTHER_REASON if kind == "Linear" else f"{OTHER_REASON}: {kind}"

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from sottovoce.checkpoint.float_backup import FloatBackup
-from sottovoce.entrypoints.evaluate import Measurement, measured
+from sottovoce.entrypoints.measurement import Measurement, measure
 from sottovoce.errors import GateError, RecipeError
 from sottovoce.model import Model
 from sottovoce.plugins.host import Host
@@ -45,7 +45,7 @@ class Gate:
         Raises:
             RecipeError: A limit names no metric of the family.
         """
-        before = measured(model, samples, None, {}, is_baseline=True, host=host)
+        before = measure(model, samples, None, {}, is_baseline=True, host=host)
         # Against itself the model has also the metrics that need a baseline.
         names = measured_names(model, samples, before, host)
         if unknown := [limit for limit in limits if GateReport.metric_of(limit) not in names]:
@@ -94,7 +94,7 @@ class Gate:
         return [step.with_restored(stored_bits, part_of, FLOAT_REASON) for step in steps], report
 
     def _measure(self, model: Model) -> dict[str, float]:
-        metrics = measured(model, self.samples, self.before.run, {}, host=self.host).metrics
+        metrics = measure(model, self.samples, self.before.run, {}, host=self.host).metrics
         values: dict[str, float] = {}
         for limit in self.limits:
             name = GateReport.metric_of(limit)

@@ -1,4 +1,4 @@
-"""The whole path on a small bundled model: compress, evaluate, save, run with its own library."""
+"""The demonstration on a small bundled model: compress, evaluate, save, run with its own library."""
 
 from __future__ import annotations
 
@@ -31,17 +31,21 @@ EXAMPLES_VARIABLE = "SOTTOVOCE_EXAMPLES"
 
 @dataclass(frozen=True)
 class Demonstration:
-    """What the demonstration found."""
+    """Result of the demonstration."""
 
     output: Path
+    """Directory of the compressed model."""
     compression: CompressionReport
     evaluation: EvaluationReport
     usage: str
+    """Python code that ran the compressed model with its own library."""
     reference: str
+    """Text of the sample."""
     transcript: str
+    """Output of that code."""
 
     def to_dict(self) -> dict[str, Any]:
-        """The JSON form."""
+        """Return the JSON form."""
         return {
             "output": str(self.output),
             "compression": self.compression.to_dict(),
@@ -52,7 +56,7 @@ class Demonstration:
         }
 
     def table(self) -> RenderableType:
-        """Before and after, where the result lies, and how it was run."""
+        """Return a table of the metrics before and after, with the output directory and the transcript."""
         from rich.console import Group
 
         return Group(
@@ -68,8 +72,8 @@ def run(output: Path, note: Callable[[str], None], progress: Progress) -> Demons
     """Compress the bundled model into ``output`` and prove it; an earlier demonstration's output is replaced.
 
     Raises:
-        UsageError: The repository's ``examples`` folder is not there, or ``output`` is another directory.
-        OutputError: The model's own library does not run what was saved.
+        UsageError: There is no ``examples`` folder of the repository, or ``output`` is another directory.
+        OutputError: The model's own library does not run the saved model.
     """
     with reserved(output, overwrite=True):
         return _run(output, note, progress)
@@ -102,7 +106,7 @@ def _examples() -> Path:
     for place in places:
         if (place / "demo.yaml").is_file():
             return place
-    raise UsageError("the demo's model lies in the repository's examples folder: run it in a clone of the repository")
+    raise UsageError("the demo's model is in the repository's examples folder: run it in a clone of the repository")
 
 
 def _usage(architecture: Architecture, directory: Path, audio: Path, text: str) -> str:

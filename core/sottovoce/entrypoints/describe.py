@@ -1,4 +1,4 @@
-"""Descriptions of steps and metrics, put into reports."""
+"""Descriptions of steps and metrics, added to reports."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sottovoce.report import CompressionReport, EvaluationReport, GateReport, St
 
 
 def describe_step(report: StepReport, step: Step) -> StepReport:
-    """Return a step's report with what the step says of it."""
+    """Return a step's report with the step's summary, tags, effect, tables and figures."""
     return replace(
         report,
         summary=step.summary(report),
@@ -23,9 +23,9 @@ def describe_step(report: StepReport, step: Step) -> StepReport:
 
 
 def describe(report: CompressionReport) -> CompressionReport:
-    """Return a report whose steps and metrics are described, as those in files of earlier versions are not.
+    """Return a report with descriptions of its steps and metrics, which files of earlier versions lack.
 
-    What this installation does not know is described by its name.
+    A step that is not installed here is described by its name.
     """
     return replace(
         report,

@@ -1,32 +1,27 @@
-"""Running a model on samples and asking every plugin for its metrics."""
+"""Evaluation of a model on samples, compared with a baseline if there is one."""
 
 from __future__ import annotations
 
 import contextlib
 import datetime
 import os
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
-from sottovoce.checkpoint.model_card import fingerprint
 from sottovoce.entrypoints import paired_timing
 from sottovoce.entrypoints.load import load
-from sottovoce.errors import MemoryLimitError, PluginError
+from sottovoce.entrypoints.measurement import Measurement, Subject, measure, run_samples
 from sottovoce.metrics import cost
-from sottovoce.metrics.kinds import described
 from sottovoce.model import Model, require_model
 from sottovoce.plugins.host import Host, default_host
-from sottovoce.report import EvaluationReport, Machine, Metric, SampleSet
-from sottovoce.samples import Prediction, Run, Sample, Samples, check_audio, read_samples
+from sottovoce.report import EvaluationReport, Metric, SampleSet
+from sottovoce.samples import Run, Samples, check_audio, read_samples
 from sottovoce.system.isolation import run_isolated
-from sottovoce.system.machine import describe_machine, peak_gpu_memory, peak_memory, reset_peak_memory
 from sottovoce.system.progress import Progress, silent
 
 TIMED = 20
-"""Samples that are timed by turns; accuracy is of all."""
-Subject = Model | str | os.PathLike[str]
+"""Number of samples that are timed by turns; accuracy is of all."""
 
 
 def evaluate(
@@ -36,199 +31,139 @@ def evaluate(
     *,
     host: Host | None = None,
     progress: Progress = silent,
-    **given: Any,
+    **options: Any,
 ) -> EvaluationReport:
-    """Measure a model on samples, beside a baseline when one is given.
+    """Measure a model on samples, and a baseline to compare it with if one is given.
 
     A model given by name is loaded and run in a process of its own, so that its peak memory counts nothing else.
 
     Args:
-        model: The model, or where it lies.
+        model: The model, or its directory, alias or hub id.
         samples: The samples or their manifest.
-        baseline: What to compare with.
-        host: Where to look for plugins; with one of your own everything runs in this process.
+        baseline: The model to compare with.
+        host: The plugins; with a host everything runs in this process.
         progress: Called after every sample.
-        **given: As for :func:`load`; ``weights`` are the model's, not the baseline's.
+        **options: As for :func:`load`; ``weights`` are the model's, not the baseline's.
 
     Raises:
         SamplesError: The manifest is broken, has no references, or names audio that cannot be read.
+        UsageError: The model is another library's object.
+        PluginError: Two plugins give a metric of the same name.
     """
     for subject in filter(None, (model, baseline)):
         if not isinstance(subject, str | os.PathLike):
             require_model(subject, "sottovoce.evaluate")
     samples = samples if isinstance(samples, Samples) else read_samples(samples)
     check_audio(samples, progress)
-
+    evaluation = _Evaluation(samples, host, progress)
+    if baseline is None:
+        return _report(evaluation.measure(model, options), samples)
     # The baseline has weights of its own.
-    base_options = {name: value for name, value in given.items() if name != "weights"}
+    base_options = {name: value for name, value in options.items() if name != "weights"}
+    reference = evaluation.measure(baseline, base_options, is_baseline=True)
+    measurement = evaluation.measure(model, options, reference.run)
+    values = {name: metric.value for name, metric in reference.metrics.items()}
+    metrics = {name: replace(metric, baseline=values.get(name)) for name, metric in measurement.metrics.items()}
+    measurement = replace(measurement, metrics=metrics)
+    return _report(
+        evaluation.time_by_turns((baseline, base_options), (model, options), measurement), samples, reference
+    )
 
-    def measure(subject: Model | str | os.PathLike[str], run: Run | None, is_baseline: bool = False) -> Measurement:
-        options = base_options if is_baseline else given
-        if isinstance(subject, Model) or host is not None:
-            return measured(subject, samples, run, options, is_baseline, host=host, progress=progress)
-        found = run_isolated(measured, os.fspath(subject), samples, run, options, is_baseline, progress=progress)
-        return cast(Measurement, found)
 
-    reference = measure(baseline, None, is_baseline=True) if baseline is not None else None
-    found = measure(model, reference.run if reference else None)
-    metrics = found.metrics
-    if reference:
-        before = {name: metric.value for name, metric in reference.metrics.items()}
-        metrics = {name: replace(metric, baseline=before.get(name)) for name, metric in metrics.items()}
-    machine = found.machine
-    if baseline is not None:
-        metrics, machine = _by_turns((baseline, base_options), (model, given), samples, host, metrics, machine)
+def _report(measurement: Measurement, samples: Samples, reference: Measurement | None = None) -> EvaluationReport:
     return EvaluationReport(
-        model=found.model, architecture=found.architecture, samples=SampleSet(**samples.to_dict()), metrics=metrics,
-        machine=machine, baseline=reference.model if reference else None,
-        baseline_fingerprint=reference.fingerprint if reference else None, date=datetime.date.today().isoformat(),
-    )  # fmt: skip
-
-
-def _by_turns(
-    baseline: tuple[Subject, Mapping[str, Any]], model: tuple[Subject, Mapping[str, Any]], samples: Samples,
-    host: Host | None, metrics: Mapping[str, Metric], machine: Machine,
-) -> tuple[dict[str, Metric], Machine]:  # fmt: skip
-    """Replace the times by medians of rounds in which baseline and model took turns; say where they say nothing."""
-    subset = Samples(tuple(samples)[:TIMED])
-    with contextlib.ExitStack() as stack:
-
-        def opened(subject: Subject, options: Mapping[str, Any]) -> paired_timing.Timed:
-            if isinstance(subject, Model) or host is not None:
-                return timed(subject, subset, options, host)
-            return stack.enter_context(paired_timing.isolated(timed, os.fspath(subject), subset, options))
-
-        first, second = opened(*baseline), opened(*model)
-        meter = paired_timing.OtherWork()
-        before, after = paired_timing.take_turns(first, second)
-        others = meter.cores()
-    ratios = [sum(found) / sum(base) for base, found in zip(before, after, strict=True)]
-    audio = sum(sample.seconds for sample in subset)
-    scales: dict[str, Callable[[Sequence[float]], float]] = {
-        cost.LATENCY.name: cost.latency,
-        **({cost.RTF.name: lambda seconds: cost.real_time_factor(seconds, audio)} if audio else {}),
-    }
-    replaced = dict(metrics)
-    for name in replaced.keys() & scales.keys():
-        base, found = (paired_timing.spread([scales[name](seconds) for seconds in side]) for side in (before, after))
-        details = {"baseline": base, "model": found, "ratio": paired_timing.spread(ratios)}
-        replaced[name] = replace(
-            replaced[name], value=found["median"], baseline=base["median"],
-            details={**replaced[name].details, "by_turns": details},
-        )  # fmt: skip
-    reason = paired_timing.busy(ratios, others, os.cpu_count() or 1)
-    return replaced, replace(machine, other_work_cores=round(others, 2), busy=reason)
-
-
-def timed(
-    subject: Subject, samples: Samples, options: Mapping[str, Any], host: Host | None = None
-) -> paired_timing.Timed:
-    """Load a model, and return what runs it on the samples once and gives each one's seconds."""
-    model = subject if isinstance(subject, Model) else load(subject, host=host or default_host(), **options)
-    return lambda: run_samples(model, samples).seconds
+        model=measurement.model,
+        architecture=measurement.architecture,
+        samples=SampleSet(**samples.to_dict()),
+        metrics=measurement.metrics,
+        machine=measurement.machine,
+        baseline=reference.model if reference else None,
+        baseline_fingerprint=reference.fingerprint if reference else None,
+        date=datetime.date.today().isoformat(),
+    )
 
 
 @dataclass(frozen=True)
-class Measurement:
-    """One model, run and measured."""
+class _Evaluation:
+    """Samples, plugins and progress of one evaluation."""
 
-    model: str
-    architecture: str
-    metrics: dict[str, Metric]
-    run: Run
-    machine: Machine
-    fingerprint: str | None
-    """By which the model's weights are known again."""
+    samples: Samples
+    host: Host | None
+    progress: Progress
+
+    def measure(
+        self, subject: Subject, options: Mapping[str, Any], baseline: Run | None = None, is_baseline: bool = False
+    ) -> Measurement:
+        """Measure a model in this process, or in a new one if it is given by name."""
+        if isinstance(subject, Model) or self.host is not None:
+            return measure(
+                subject, self.samples, baseline, options, is_baseline, host=self.host, progress=self.progress
+            )
+        arguments = (os.fspath(subject), self.samples, baseline, options, is_baseline)
+        return cast(Measurement, run_isolated(measure, *arguments, progress=self.progress))
+
+    def time_by_turns(
+        self,
+        baseline: tuple[Subject, Mapping[str, Any]],
+        model: tuple[Subject, Mapping[str, Any]],
+        measurement: Measurement,
+    ) -> Measurement:
+        """Replace a measurement's times by medians of rounds in which baseline and model take turns.
+
+        Args:
+            baseline: The baseline, with its options.
+            model: The model, with its options.
+            measurement: The model's measurement.
+
+        Returns:
+            The measurement with these times, and with the reason if the machine was too busy for them.
+        """
+        subset = Samples(tuple(self.samples)[:TIMED])
+        with contextlib.ExitStack() as stack:
+            first, second = (self._prepare(stack, subset, *subject) for subject in (baseline, model))
+            other_work = paired_timing.OtherWork()
+            before, after = paired_timing.take_turns(first, second)
+            cores = other_work.cores()
+        ratios = [sum(seconds) / sum(base) for base, seconds in zip(before, after, strict=True)]
+        metrics = measurement.metrics | _timed_metrics(measurement.metrics, before, after, ratios, subset)
+        reason = paired_timing.busy(ratios, cores, os.cpu_count() or 1)
+        machine = replace(measurement.machine, other_work_cores=round(cores, 2), busy=reason)
+        return replace(measurement, metrics=metrics, machine=machine)
+
+    def _prepare(
+        self, stack: contextlib.ExitStack, subset: Samples, subject: Subject, options: Mapping[str, Any]
+    ) -> paired_timing.Timed:
+        if isinstance(subject, Model) or self.host is not None:
+            return prepare_timed(subject, subset, options, self.host)
+        return stack.enter_context(paired_timing.isolated(prepare_timed, os.fspath(subject), subset, options))
 
 
-def measured(
-    subject: Model | str | os.PathLike[str],
+def _timed_metrics(
+    metrics: Mapping[str, Metric],
+    before: paired_timing.Rounds,
+    after: paired_timing.Rounds,
+    ratios: Sequence[float],
     samples: Samples,
-    baseline: Run | None,
-    options: Mapping[str, Any],
-    is_baseline: bool = False,
-    *,
-    host: Host | None = None,
-    progress: Progress = silent,
-) -> Measurement:
-    """Load, run and measure one model in this process; the baseline's own baseline is its own run.
-
-    Raises:
-        PluginError: Two plugins give one metric.
-    """
-    host = host or default_host()
-    reset_peak_memory()
-    model = subject if isinstance(subject, Model) else load(subject, host=host, **options)
-    if model.stream is not None:
-        raise MemoryLimitError(
-            f"{model.source.name}: takes {model.size_bytes / 1e9:.1f} GB, more than there is; "
-            "it can be compressed here, but not run"
+) -> dict[str, Metric]:
+    """Return latency and real-time factor, as far as they are among ``metrics``, from the rounds of both models."""
+    audio_seconds = sum(sample.seconds for sample in samples)
+    scales: dict[str, Callable[[Sequence[float]], float]] = {cost.LATENCY.name: cost.latency}
+    if audio_seconds:
+        scales[cost.RTF.name] = lambda seconds: cost.real_time_factor(seconds, audio_seconds)
+    timed: dict[str, Metric] = {}
+    for name in metrics.keys() & scales.keys():
+        base, model = (
+            paired_timing.spread([scales[name](seconds) for seconds in rounds]) for rounds in (before, after)
         )
-    run = run_samples(model, samples, progress)
-    if is_baseline or baseline is not None:
-        run = _with_logits(model, samples, run)
-    answers = host.call(
-        "sottovoce_evaluate",
-        model.architecture,
-        model=model,
-        samples=samples,
-        run=run,
-        baseline=run if is_baseline else baseline,
-    )
-    metrics: dict[str, Metric] = {}
-    for metric in (metric for answer in answers for metric in answer):
-        if metric.name in metrics:
-            raise PluginError(f"the metric {metric.name!r} is given by two plugins")
-        metrics[metric.name] = described(metric)
-    return Measurement(
-        model.source.name, model.architecture.name, metrics, run, Machine(**describe_machine()),
-        fingerprint(model.source.directory),
-    )  # fmt: skip
+        by_turns = {"baseline": base, "model": model, "ratio": paired_timing.spread(ratios)}
+        details = {**metrics[name].details, "by_turns": by_turns}
+        timed[name] = replace(metrics[name], value=model["median"], baseline=base["median"], details=details)
+    return timed
 
 
-def _with_logits(model: Model, samples: Samples, run: Run) -> Run:
-    """The run with what the model expects at the samples' own answers; after the timing, for it counts to nothing."""
-    expects = model.architecture.runner.answer_logits
-    if expects is None:
-        return run
-    from sottovoce.metrics.divergence import compact
-
-    found = [None if sample.too_short else expects(model, sample) for sample in samples]
-    predictions = [
-        prediction if logits is None else replace(prediction, logits=compact(logits))
-        for prediction, logits in zip(run.predictions, found, strict=True)
-    ]
-    return replace(run, predictions=predictions)
-
-
-def run_samples(model: Model, samples: Samples, progress: Progress = silent) -> Run:
-    """Predict every sample once, timed; the first is run once before, untimed.
-
-    Of audio that is shorter than one frame there is no hypothesis, and no model is asked for one.
-    """
-    import torch
-
-    from sottovoce.runtime.expert_skipping import counting_expert_runs
-
-    predictions, seconds = [], []
-    with torch.inference_mode():
-        _predict(model, samples[0])
-    with torch.inference_mode(), counting_expert_runs(model.module) as runs:
-        for number, sample in enumerate(samples):
-            prediction, spent = _predict(model, sample)
-            predictions.append(prediction)
-            seconds.append(spent)
-            progress(f"evaluate {model.source.name}", number + 1, len(samples))
-    return Run(
-        predictions=predictions, seconds=seconds, audio_seconds=[sample.seconds for sample in samples],
-        peak_memory_bytes=peak_memory(), peak_gpu_memory_bytes=peak_gpu_memory(), expert_runs=runs.per_token,
-    )  # fmt: skip
-
-
-def _predict(model: Model, sample: Sample) -> tuple[Prediction, float]:
-    """What the model says, and the seconds that it took."""
-    if sample.too_short:
-        return Prediction(), 0.0
-    begin = time.perf_counter()
-    prediction = model.architecture.runner.predict(model, sample)
-    return prediction, time.perf_counter() - begin
+def prepare_timed(
+    subject: Subject, samples: Samples, options: Mapping[str, Any], host: Host | None = None
+) -> paired_timing.Timed:
+    """Load a model, and return a function that runs it on the samples once and returns the seconds of each."""
+    model = subject if isinstance(subject, Model) else load(subject, host=host or default_host(), **options)
+    return lambda: run_samples(model, samples).seconds

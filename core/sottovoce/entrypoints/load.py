@@ -1,4 +1,4 @@
-"""From a name to a model: find the files, ask their family's plugin, remember what was done to them before."""
+"""Loading of a model by name: locate its files, call its family's plugin, and read the report of its compression."""
 
 from __future__ import annotations
 
@@ -29,25 +29,25 @@ def load(source: str | os.PathLike[str], *, host: Host | None = None, **options:
     """Load a model from a directory, a library's alias or a hub id.
 
     Args:
-        source: A directory; an alias such as FunASR's; or ``owner/name`` on a hub.
-        host: Where to look for plugins; by default the process's own.
+        source: A directory, an alias of the model's library, or ``owner/name`` on a hub.
+        host: The plugins; by default the process's own.
         **options: The fields of :class:`~sottovoce.model.LoadOptions` (``device``, ``dtype``, ``hub``, ``revision``,
-            ``token``, ``cache_dir``, ``weights``, ``allow_unexpected``); all others go to the library that
-            builds the model, which must know them. ``model_revision`` is ``revision``, ``torch_dtype`` is ``dtype``,
-            and ``hub`` may be ``ms`` or ``huggingface``, as other libraries call them.
+            ``token``, ``cache_dir``, ``weights``, ``allow_unexpected``); all others go to the library that builds the
+            model, which must know them. The names of other libraries are understood: ``model_revision`` is
+            ``revision``, ``torch_dtype`` is ``dtype``, and ``hub`` may be ``ms`` or ``huggingface``.
 
     Raises:
         UnknownModelError: No installed plugin describes the model.
         SourceError: The files are missing or damaged, or could not be fetched.
-        UsageError: There is no such device here, or an option is unknown or out of range.
+        UsageError: The device does not exist here, or an option is unknown or out of range.
     """
     return load_with(os.fspath(source), read_options(options), host or default_host())
 
 
 def load_with(name: str, options: LoadOptions, host: Host) -> Model:
-    """What :func:`load` does, with its options gathered."""
+    """Load a model by name, as :func:`load` does, with options that were read."""
     check_device(options.device)
-    source = _find(name, options, host)
+    source = _locate(name, options, host)
     check_files(source.directory)
     manifest = read_manifest(source.directory)
     if manifest is not None:
@@ -64,34 +64,35 @@ def load_with(name: str, options: LoadOptions, host: Host) -> Model:
         model = host.call("sottovoce_load", architecture, source=source, options=options)
     if not isinstance(model, Model):
         raise PluginError(
-            f"no plugin loads {architecture.name} from {source.directory}; its plugin answers no sottovoce_load"
+            f"no plugin loads {architecture.name} from {source.directory}; its own plugin must implement sottovoce_load"
         )
     model.report = report
     return model
 
 
-def _find(name: str, options: LoadOptions, host: Host) -> Source:
+def _locate(name: str, options: LoadOptions, host: Host) -> Source:
     try:
         if Path(name).is_dir():
-            with os.scandir(name):  # A directory that may not be read is told here, and not by each file of it.
+            with os.scandir(name):  # Fails here, not later file by file, if the directory may not be read.
                 return Source(name=name, directory=Path(name))
         if Path(name).is_file():
-            raise SourceError(f"{name}: is a file; give the directory that holds it and its configuration")
+            raise SourceError(f"{name}: is a file; give the directory that contains it and its configuration")
     except PermissionError as error:
         raise SourceError(f"{name}: cannot be read ({error.strerror})") from None
     except OSError:
-        pass  # It is a name that no file can have.
-    repository = next(filter(None, (_resolve(each, name, options) for each in host.architectures.values())), None)
+        pass  # The name is not valid for a file.
+    architectures = host.architectures.values()
+    repository = next(filter(None, (_resolve(architecture, name, options) for architecture in architectures)), None)
     if repository is None:
         if name.count("/") != 1 or name.startswith((".", "/")):
-            raise SourceError(f"{name}: no such directory, and neither an alias nor an owner/name id of a hub")
+            raise SourceError(f"{name}: no such directory, and not an alias or an owner/name id of a hub")
         repository = Repository(id=name, hub=options.hub or "hf", revision=options.revision)
 
-    def look(directory: Path) -> None:
+    def check(directory: Path) -> None:
         host.owner_of(class_name(directory))
         refuse_code(directory)
 
-    directory, repository = fetch(repository, options, look)
+    directory, repository = fetch(repository, options, check)
     return Source(name=name, directory=directory, repository=repository)
 
 

@@ -1,4 +1,4 @@
-"""What a caller says of how a model is loaded, read into :class:`~sottovoce.model.LoadOptions`: nothing is ignored."""
+"""Options of ``load``, read into :class:`~sottovoce.model.LoadOptions`; none is ignored."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from sottovoce.errors import UsageError
 from sottovoce.model import LoadOptions
 
 OWN = tuple(field.name for field in dataclasses.fields(LoadOptions) if field.name != "native")
-"""The options that are Sottovoce's; all others are the native library's."""
+"""Sottovoce's own options; all others are the native library's."""
 
 _SYNONYMS = {"model_revision": "revision", "torch_dtype": "dtype"}
-"""What other libraries call an option of ours."""
+"""Names of other libraries for Sottovoce's options."""
 
 _HUBS = {"hf": "hf", "huggingface": "hf", "ms": "modelscope", "modelscope": "modelscope"}
 _DTYPES = ("auto", "float32", "float16", "bfloat16", "float64")
@@ -29,46 +29,46 @@ _ADVICE = {
     "variant": "give weights=, the name of the file",
     "state_dict": "compress the model in memory",
 }
-"""Options of other libraries that are refused, and what to do instead."""
+"""Options of other libraries that are refused, each with what to do instead."""
 
 
-def read_options(given: Mapping[str, Any]) -> LoadOptions:
+def read_options(options: Mapping[str, Any]) -> LoadOptions:
     """Separate Sottovoce's options from those of the library that builds the model.
 
     Raises:
-        UsageError: Two names of one option disagree, or a value is none that the option has.
+        UsageError: Two names of one option disagree, or an option is refused or has an invalid value.
     """
-    options = dict(given)
-    for name, ours in _SYNONYMS.items():
-        value = options.pop(name, None)
+    native = dict(options)
+    for synonym, name in _SYNONYMS.items():
+        value = native.pop(synonym, None)
         if value is None:
             continue
-        if options.get(ours) not in (None, value):
-            raise UsageError(f"{name}={value!r} and {ours}={options[ours]!r} disagree; give one of them")
-        options[ours] = value
-    if options.pop("trust_remote_code", False):
-        raise UsageError("trust_remote_code: nothing that a model repository brings is run; leave it out")
+        if native.get(name) not in (None, value):
+            raise UsageError(f"{synonym}={value!r} and {name}={native[name]!r} disagree; give one of them")
+        native[name] = value
+    if native.pop("trust_remote_code", False):
+        raise UsageError("trust_remote_code: code in a model repository is never run; leave it out")
     for name, advice in _ADVICE.items():
-        if options.pop(name, None) is not None:
-            raise UsageError(f"{name} is not taken: {advice}")
-    own = {name: options.pop(name) for name in OWN if name in options}
-    return LoadOptions(**own | _checked(own), native=options)
+        if native.pop(name, None) is not None:
+            raise UsageError(f"{name} is not accepted: {advice}")
+    known = {name: native.pop(name) for name in OWN if name in native}
+    return LoadOptions(**known | _normalized(known), native=native)
 
 
-def _checked(own: Mapping[str, Any]) -> dict[str, Any]:
-    """The options whose values have several forms."""
-    checked: dict[str, Any] = {}
-    if (hub := own.get("hub")) is not None:
+def _normalized(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options that have values of several forms, each in its one form."""
+    normalized: dict[str, Any] = {}
+    if (hub := options.get("hub")) is not None:
         if hub not in _HUBS:
-            raise UsageError(f"hub={hub!r}: no such hub; there are hf and modelscope")
-        checked["hub"] = _HUBS[hub]
-    if (dtype := own.get("dtype")) is not None:
+            raise UsageError(f"hub={hub!r}: no such hub; give hf or modelscope")
+        normalized["hub"] = _HUBS[hub]
+    if (dtype := options.get("dtype")) is not None:
         # torch.float16 is float16.
-        checked["dtype"] = str(dtype).removeprefix("torch.")
-        if checked["dtype"] not in _DTYPES:
-            raise UsageError(f"dtype={checked['dtype']!r}: not one of {', '.join(_DTYPES)}")
-    if (patterns := own.get("allow_unexpected")) is not None:
-        checked["allow_unexpected"] = (patterns,) if isinstance(patterns, str) else tuple(patterns)
-    if (cache := own.get("cache_dir")) is not None:
-        checked["cache_dir"] = Path(cache)
-    return checked
+        normalized["dtype"] = str(dtype).removeprefix("torch.")
+        if normalized["dtype"] not in _DTYPES:
+            raise UsageError(f"dtype={normalized['dtype']!r}: not one of {', '.join(_DTYPES)}")
+    if (patterns := options.get("allow_unexpected")) is not None:
+        normalized["allow_unexpected"] = (patterns,) if isinstance(patterns, str) else tuple(patterns)
+    if (cache := options.get("cache_dir")) is not None:
+        normalized["cache_dir"] = Path(cache)
+    return normalized

@@ -1,6 +1,6 @@
-"""Timing two models by turns: each in a process of its own, one computing while the other waits.
+"""Timing of two models by turns: each in a process of its own, one computing while the other waits.
 
-A machine is not equally fast at every minute. What is timed once, one model after the other, compares two minutes.
+A machine is not equally fast at every minute. Timing one model after the other would compare two minutes.
 """
 
 from __future__ import annotations
@@ -21,80 +21,79 @@ from sottovoce.system.interpreter import python_command, python_environment
 from sottovoce.system.isolation import describe_exit, open_answers
 
 ROUNDS = 5
-"""Times that each model is asked; the first turn of both, which warms them, is left out."""
+"""Number of rounds that count; one more is run before them, to warm up both models."""
 BUSY = 0.15
-"""Share of the machine's cores that other processes may use meanwhile; above it times say nothing."""
+"""Share of the machine's cores that other processes may use meanwhile; above it times are meaningless."""
 WIDEST = 0.25
-"""Distance of the quartiles, as a share of the median, above which a ratio says nothing."""
+"""Distance of the quartiles, as a share of the median, above which a ratio is meaningless."""
 
 Timed = Callable[[], Sequence[float]]
-
-
+"""Function that runs a model on samples once and returns the seconds of each."""
 Rounds = list[Sequence[float]]
-"""For each round the seconds of each sample."""
+"""By round, the seconds of each sample."""
 
 
 def take_turns(first: Timed, second: Timed, rounds: int = ROUNDS) -> tuple[Rounds, Rounds]:
-    """Ask both in turn, and return the seconds that each took in each round.
+    """Call both in turn, and return the seconds that each took in each round.
 
     Args:
-        first: Runs a model on the samples once, and returns each one's seconds.
-        second: The same of the other model.
-        rounds: Rounds that count; one more is run before them.
+        first: The first model's function.
+        second: The second model's function.
+        rounds: Number of rounds that count; one more is run before them.
     """
-    taken = [(first(), second()) for _ in range(rounds + 1)][1:]
-    return [one for one, _ in taken], [other for _, other in taken]
+    pairs = [(first(), second()) for _ in range(rounds + 1)][1:]
+    return [seconds for seconds, _ in pairs], [seconds for _, seconds in pairs]
 
 
 def spread(numbers: Sequence[float]) -> dict[str, Any]:
-    """Return median and quartiles, and of how many rounds."""
+    """Return median, quartiles and the number of rounds."""
     low, middle, high = statistics.quantiles(numbers, n=4, method="inclusive")
     return {"median": middle, "quartiles": [low, high], "rounds": len(numbers)}
 
 
 def busy(ratios: Sequence[float], others: float | None, cores: int) -> str | None:
-    """Return why times of this machine say nothing now; ``None`` where they do.
+    """Return the reason if this machine's times are meaningless now, otherwise ``None``.
 
     Args:
-        ratios: How many times the baseline's seconds the model took, a round each.
-        others: Cores that other processes used meanwhile; ``None`` where it is not known.
-        cores: Cores of the machine.
+        ratios: Seconds of the model divided by the baseline's, by round.
+        others: Number of cores that other processes used meanwhile; ``None`` if it is not known.
+        cores: Number of cores of the machine.
     """
     if others is not None and others > BUSY * cores:
         return f"the machine is busy: other processes use {others:.1f} of its {cores} cores"
-    found = spread(ratios)
-    low, high = found["quartiles"]
-    if high - low > WIDEST * found["median"]:
+    summary = spread(ratios)
+    low, high = summary["quartiles"]
+    if high - low > WIDEST * summary["median"]:
         return f"the times vary too much: quartiles of the ratio are {low:.2f} and {high:.2f}"
     return None
 
 
 class OtherWork:
-    """What processes beside this one and its children compute, from now on."""
+    """Meter of the work of processes other than this one and its children."""
 
     def __init__(self) -> None:
-        """Begin to count."""
+        """Start the meter."""
         self._begin, self._system, self._own = time.perf_counter(), _system_seconds(), _own_seconds()
 
     def cores(self) -> float:
-        """Return how many cores the others used since; a virtual machine's stolen time is others' too."""
+        """Return the number of cores that the others used since; a virtual machine's stolen time counts as theirs."""
         passed = max(time.perf_counter() - self._begin, 1e-3)
         used = _system_seconds() - self._system - (_own_seconds() - self._own)
         return max(0.0, used / passed)
 
 
 def _system_seconds() -> float:
-    """Seconds of all cores that were not idle."""
+    """Return the seconds that all cores together were not idle."""
     times = psutil.cpu_times()._asdict()
-    # A guest's time is counted as the user's already.
+    # A guest's time is already part of the user's.
     idle = ("idle", "iowait", "guest", "guest_nice")
     return float(sum(seconds for kind, seconds in times.items() if kind not in idle))
 
 
 def _own_seconds() -> float:
-    own = psutil.Process()
+    current = psutil.Process()
     total = 0.0
-    for process in (own, *own.children(recursive=True)):
+    for process in (current, *current.children(recursive=True)):
         with contextlib.suppress(psutil.Error):
             times = process.cpu_times()
             total += times.user + times.system
@@ -103,31 +102,31 @@ def _own_seconds() -> float:
 
 @contextlib.contextmanager
 def isolated(prepare: Callable[..., Timed], *arguments: Any) -> Iterator[Timed]:
-    """Give what ``prepare(*arguments)`` gives, living in a new process, where each call runs it.
+    """Call ``prepare(*arguments)`` in a new process, and yield a function that runs its result there.
 
     Raises:
-        SottovoceError: What it raised there, or its process ended.
+        SottovoceError: The function raised it in the process, or the process ended.
     """
     command, environment = python_command("-m", __name__), python_environment()
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment) as process:
-        asking, answering = process.stdin, process.stdout
-        if asking is None or answering is None:
+        requests, replies = process.stdin, process.stdout
+        if requests is None or replies is None:
             raise SottovoceError("the process that measures has no pipes")
 
-        def ask(content: Any) -> Any:
+        def request(content: Any) -> Any:
             try:
-                pickle.dump(content, asking)
-                asking.flush()
-                kind, answer = pickle.load(answering)
+                pickle.dump(content, requests)
+                requests.flush()
+                kind, reply = pickle.load(replies)
             except (EOFError, BrokenPipeError):
                 raise SottovoceError(describe_exit(process.wait())) from None
             if kind == "error":
-                raise answer
-            return answer
+                raise reply
+            return reply
 
         try:
-            ask((prepare, arguments))
-            yield lambda: ask("next")
+            request((prepare, arguments))
+            yield lambda: request("next")
         finally:
             process.kill()
 

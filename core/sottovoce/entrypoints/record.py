@@ -1,4 +1,4 @@
-"""Records of a model's evaluations in its ``compression.json``, from which its card is written."""
+"""Recording of evaluations in a model's ``compression.json``, which its card is written from."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _DATASET = re.compile(r"(?P<id>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?(#(?P<t
 
 
 def read_dataset(text: str) -> Dataset:
-    """Read what a hub calls the data: ``owner/name``, with ``@revision`` and ``#task`` when they are to be told.
+    """Read the id of a dataset on a hub: ``owner/name``, with an optional ``@revision`` and ``#task``.
 
     Raises:
-        UsageError: It is written in another way.
+        UsageError: The text has another form.
     """
     match = _DATASET.fullmatch(text)
     if match is None:
@@ -35,32 +35,32 @@ def require_recordable(directory: str | os.PathLike[str]) -> None:
     """Check that an evaluation of ``directory`` can be recorded there, before the time is spent.
 
     Raises:
-        UsageError: It is no directory that Sottovoce wrote.
+        UsageError: Sottovoce did not write the directory, or it may not be written.
     """
     path = Path(directory) / COMPRESSION_FILE
     if not path.is_file():
-        raise UsageError(f"{directory}: there is no {COMPRESSION_FILE} to keep figures in; give what compress wrote")
+        raise UsageError(f"{directory}: there is no {COMPRESSION_FILE} to record in; give what compress wrote")
     if not os.access(path.parent, os.W_OK):
         raise UsageError(f"{directory}: may not be written; copy it to a directory of your own first")
 
 
 def record(evaluation: EvaluationReport, directory: str | os.PathLike[str]) -> None:
-    """Record an evaluation in a compressed model's ``compression.json``; it replaces the last of the same data.
+    """Record an evaluation in a compressed model's ``compression.json``; one of the same data is replaced.
 
     Args:
-        evaluation: What :func:`sottovoce.evaluate` found of the model in ``directory``.
-        directory: What ``compress`` wrote.
+        evaluation: The report of :func:`sottovoce.evaluate` on the model in ``directory``.
+        directory: A directory that ``compress`` wrote.
 
     Raises:
-        UsageError: ``directory`` is none that Sottovoce wrote, or the baseline is not the model that was compressed.
-        OutputError: The file system refused; the file is as it was.
+        UsageError: Sottovoce did not write the directory, or the baseline is not the model that was compressed.
+        OutputError: The file system refused; the file is unchanged.
         SourceError: The file is damaged.
     """
     require_recordable(directory)
     path = Path(directory) / COMPRESSION_FILE
     try:
         source = read_report(Path(directory)).source
-        # Written again as it was read, with whatever keys a later version gave it.
+        # The file is written again as it was read, with all keys that a later version may have added.
         form = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise SourceError(f"{path}: damaged ({error}); fetch or make the model again") from None
@@ -68,12 +68,12 @@ def record(evaluation: EvaluationReport, directory: str | os.PathLike[str]) -> N
     names: dict[str, Any] = {"model": Path(evaluation.model).name}
     if evaluation.baseline is not None:
         names["baseline"] = source.name
-    recorded = dataclasses.replace(evaluation, **names).to_dict()
+    entry = dataclasses.replace(evaluation, **names).to_dict()
     if evaluation.machine.get("busy"):
         # Accuracy is the same on a busy machine; times are not.
-        recorded["metrics"] = {name: metric for name, metric in recorded["metrics"].items() if not is_timed(name)}
-    others = [other for other in form.get("evaluations", ()) if _data(other) != _data(recorded)]
-    form["evaluations"] = [*others, recorded]
+        entry["metrics"] = {name: metric for name, metric in entry["metrics"].items() if not is_timed(name)}
+    others = [other for other in form.get("evaluations", ()) if _data(other) != _data(entry)]
+    form["evaluations"] = [*others, entry]
     _replace(path, to_json(form, indent=1))
 
 
@@ -81,8 +81,8 @@ def _require_source(evaluation: EvaluationReport, source: BaseModel) -> None:
     if evaluation.baseline is None or evaluation.baseline_fingerprint == source.fingerprint:
         return
     raise UsageError(
-        f"{evaluation.baseline}: is not the model that {evaluation.model} was made from, so it cannot be what its "
-        f"figures are compared with; give {source.name} as the baseline, or record without one"
+        f"{evaluation.baseline}: is not the model that {evaluation.model} was compressed from; "
+        f"give {source.name} as the baseline, or record without one"
     )
 
 
@@ -94,4 +94,4 @@ def _replace(path: Path, text: str) -> None:
     try:
         write_atomically(path, text)
     except OSError as error:
-        raise OutputError(f"{path}: could not be written, it is as it was ({error.strerror or error})") from error
+        raise OutputError(f"{path}: could not be written and is unchanged ({error.strerror or error})") from error

@@ -1,4 +1,4 @@
-"""Writing a model, and the proof that what was written loads again."""
+"""Saving and export of a model, with a check that the saved model reloads exactly."""
 
 from __future__ import annotations
 
@@ -42,14 +42,23 @@ if TYPE_CHECKING:
 
 
 def save(model: Model, directory: str | os.PathLike[str], *, overwrite: bool = False, host: Host | None = None) -> Path:
-    """Write a model in its own library's format, and prove that it loads again to the same outputs.
+    """Write a model in its own library's format, and check that it reloads to the same outputs.
+
+    Args:
+        model: The model.
+        directory: A new directory.
+        overwrite: If true, an existing directory that Sottovoce wrote is replaced.
+        host: The plugins; by default the process's own.
+
+    Returns:
+        The directory.
 
     Raises:
-        UsageError: The directory exists, or holds the model; or the model is another library's object.
-        ReloadError: Loaded again, the outputs on the probe differ; nothing is written.
+        UsageError: The directory exists, or contains the model; or the model is another library's object.
+        ReloadError: The outputs of the reloaded model on the probe differ; nothing is written.
         OutputError: The file system refused; nothing is written.
         NotFiniteError: A weight is infinite or not a number.
-        SourceError: A file of the model holds a path of this machine, which would be written; nothing is.
+        SourceError: A file of the model contains a path of this machine; nothing is written.
     """
     model, host, path = require_model(model, "sottovoce.save"), host or default_host(), Path(directory)
     refuse_source(model, path)
@@ -68,7 +77,7 @@ def save(model: Model, directory: str | os.PathLike[str], *, overwrite: bool = F
         form = {**_without_folders(report.to_dict()), "output": path.name, "files": files}
         (temporary / COMPRESSION_FILE).write_text(to_json(form, indent=1), encoding="utf-8")
         _refuse_paths(model, temporary)
-        _prove(model, temporary, host)
+        _check_reload(model, temporary, host)
     return path
 
 
@@ -81,13 +90,13 @@ def _card_facts(architecture: Architecture) -> Family:
 
 
 def _without_folders(form: dict[str, Any]) -> dict[str, Any]:
-    """A report whose recipe names files without the folders that they lie in here."""
+    """Return a report with bare file names in place of the recipe's paths, which are of this machine."""
 
     def bare(value: Any) -> Any:
         if isinstance(value, dict):
-            return {key: bare(each) for key, each in value.items()}
+            return {key: bare(item) for key, item in value.items()}
         if isinstance(value, list | tuple):
-            return [bare(each) for each in value]
+            return [bare(item) for item in value]
         return re.split(r"[\\/]", value.rstrip("\\/"))[-1] if isinstance(value, str) and is_path(value) else value
 
     steps = [{**step, "step": bare(step["step"])} for step in form["steps"]]
@@ -95,17 +104,17 @@ def _without_folders(form: dict[str, Any]) -> dict[str, Any]:
 
 
 def refuse_source(model: Model, path: Path) -> None:
-    """Look whether ``path`` may be written, before any work is done.
+    """Check that ``path`` may be written, before any work is done.
 
     Raises:
-        UsageError: The model's own files lie in it.
+        UsageError: It contains the model's own files.
     """
     if path.resolve() in model.source.directory.resolve().parents:
-        raise UsageError(f"{path}: holds the model {model.source.directory}, and is not replaced; give another output")
+        raise UsageError(f"{path}: contains the model {model.source.directory}; give another output")
 
 
 def _refuse_paths(model: Model, directory: Path) -> None:
-    """What is written is given away: it may not tell where it was made."""
+    """Refuse files that contain paths of this machine, since saved models are published."""
     roots = machine_roots(model.source.directory, directory.parent)
     paths = (path for path in sorted(directory.rglob("*")) if path.is_file() and path.stat().st_size <= LARGEST)
     files = ((path.relative_to(directory).as_posix(), path.read_bytes()) for path in paths)
@@ -116,10 +125,16 @@ def _refuse_paths(model: Model, directory: Path) -> None:
 def _untouched(model: Model) -> CompressionReport:
     size = model.size_bytes
     return CompressionReport(
-        recipe={"steps": []}, architecture=model.architecture.name, source=provenance(model), steps=[],
-        coverage=widest_coverage(()), size_bytes=Sizes(before=size, after=size), seconds=0.0, peak_memory_bytes=None,
+        recipe={"steps": []},
+        architecture=model.architecture.name,
+        source=provenance(model),
+        steps=[],
+        coverage=widest_coverage(()),
+        size_bytes=Sizes(before=size, after=size),
+        seconds=0.0,
+        peak_memory_bytes=None,
         versions=versions(),
-    )  # fmt: skip
+    )
 
 
 def _write(model: Model, format: str, directory: Path, host: Host) -> None:
@@ -131,22 +146,23 @@ def _write(model: Model, format: str, directory: Path, host: Host) -> None:
         )
 
 
-def _prove(model: Model, directory: Path, host: Host) -> None:
+def _check_reload(model: Model, directory: Path, host: Host) -> None:
     import torch
 
     stream = model.stream
     device = str(next(model.module.parameters()).device) if stream is None else "cpu"
-    again = load_with(str(directory), LoadOptions(device=device, stream=stream is not None), host)
+    reloaded = load_with(str(directory), LoadOptions(device=device, stream=stream is not None), host)
     if stream is None:
-        expected, found = probe(model), probe(again)
+        expected, output = probe(model), probe(reloaded)
     else:
         sample, expected = model.first_output or _first_output(model, model.architecture.runner.probe(model))
-        found = _first_output(again, sample)[1]
-    if expected.shape != found.shape or not torch.equal(expected, found):
-        gap = "in shape" if expected.shape != found.shape else f"by up to {(expected - found).abs().max().item():.3g}"
-        raise ReloadError(
-            f"{model.source.name}: loaded again, the outputs on the probe differ {gap}; nothing was written"
-        )
+        output = _first_output(reloaded, sample)[1]
+    if expected.shape == output.shape and torch.equal(expected, output):
+        return
+    gap = "in shape" if expected.shape != output.shape else f"by up to {(expected - output).abs().max().item():.3g}"
+    raise ReloadError(
+        f"{model.source.name}: the reloaded model's outputs on the probe differ {gap}; nothing was written"
+    )
 
 
 def _first_output(model: Model, sample: Sample) -> tuple[Sample, Tensor]:
@@ -157,7 +173,7 @@ def _first_output(model: Model, sample: Sample) -> tuple[Sample, Tensor]:
 
 
 def probe(model: Model) -> Tensor:
-    """The logits of the family's probe."""
+    """Return the logits of the family's probe ``[tokens, vocabulary]``."""
     import torch
 
     with torch.inference_mode():
@@ -172,11 +188,21 @@ def export(
     overwrite: bool = False,
     host: Host | None = None,
 ) -> Path:
-    """Write a model in a format that another engine runs, and run what was written in that engine.
+    """Write a model in a format that another engine runs, and check the files by running them in that engine.
+
+    Args:
+        model: The model, or its directory, alias or hub id.
+        format: Name of the format, such as ``onnx``; ``sottovoce export --help`` lists them.
+        directory: A new directory.
+        overwrite: If true, an existing directory that Sottovoce wrote is replaced.
+        host: The plugins; by default the process's own.
+
+    Returns:
+        The directory.
 
     Raises:
         UsageError: No plugin writes the format for this family, or the directory exists.
-        OutputError: The engine is not installed, or does not run what was written; nothing is written.
+        OutputError: The engine is not installed, or does not run the files; nothing is written.
     """
     host, path = host or default_host(), Path(directory)
     with reserved(path, overwrite):
@@ -192,7 +218,7 @@ def export(
 
 
 def provenance(model: Model) -> BaseModel:
-    """Return where a model came from, for its report."""
+    """Return the origin of a model, for its report."""
     if model.report is not None:
         return model.report.source
     repository = model.source.repository

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from sottovoce.metrics.collectors import Finish, collector
 from sottovoce.metrics.kinds import MetricKind
 from sottovoce.plugins.hookspecs import hookimpl
 from sottovoce.report import Metric
@@ -13,7 +15,7 @@ from sottovoce.text.translations import Text
 
 if TYPE_CHECKING:
     from sottovoce.model import Model
-    from sottovoce.samples import Run
+    from sottovoce.samples import Run, Samples
 
 SIZE = MetricKind(
     name="size_bytes",
@@ -77,6 +79,15 @@ EXPERT_RUNS = MetricKind(
         en="Experts that run for a token in each layer, on average.", zh="每层中每个 token 平均运行的专家数。"
     ),
 )
+
+
+@collector
+def collect_expert_runs(model: Model, samples: Samples, is_compared: bool) -> Iterator[Finish]:
+    """Count the experts that run."""
+    from sottovoce.runtime.expert_skipping import counting_expert_runs
+
+    with counting_expert_runs(model.module) as counts:
+        yield lambda run: dataclasses.replace(run, expert_runs=counts.per_token)
 
 
 @hookimpl(trylast=True)

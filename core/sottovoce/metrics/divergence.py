@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from sottovoce.metrics.collectors import Finish, collector
 from sottovoce.metrics.kinds import MetricKind
 from sottovoce.plugins.hookspecs import hookimpl
 from sottovoce.report import Metric
@@ -15,7 +17,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from sottovoce.samples import Run
+    from sottovoce.model import Model
+    from sottovoce.samples import Run, Samples
 
 DIVERGENCE = MetricKind(
     name="divergence",
@@ -33,6 +36,24 @@ POSITIONS = 64
 """Positions of one sample that are kept at most, the first ones."""
 NUMBERS = 2**21
 """Numbers of one sample that are kept at most: 4 MB, or 13 positions of a vocabulary of 152 thousand."""
+
+
+@collector
+def collect_logits(model: Model, samples: Samples, is_compared: bool) -> Iterator[Finish]:
+    """Compute the logits at the samples' own answers, for runs that are compared; after the timed run."""
+    answer_logits = model.architecture.runner.answer_logits
+
+    def finish(run: Run) -> Run:
+        if answer_logits is None or not is_compared:
+            return run
+        logits = [None if sample.too_short else answer_logits(model, sample) for sample in samples]
+        predictions = [
+            prediction if answer is None else replace(prediction, logits=compact(answer))
+            for prediction, answer in zip(run.predictions, logits, strict=True)
+        ]
+        return replace(run, predictions=predictions)
+
+    yield finish
 
 
 @hookimpl

@@ -1,1 +1,1 @@
-"""The contract with plugins, and the host that finds and calls them."""
+"""The contract with plugins, and the host that loads and calls them."""

@@ -27,15 +27,15 @@ if TYPE_CHECKING:
 
 hookspec = pluggy.HookspecMarker("sottovoce")
 hookimpl = pluggy.HookimplMarker("sottovoce")
-"""Marks a function of a plugin as an implementation of the hook of the same name."""
+"""Decorator of a plugin's function that implements the hook of the same name."""
 
 
 @hookspec
 def sottovoce_architectures() -> Iterable[Architecture]:
-    """Describe the model families that this plugin owns. All answers are collected.
+    """Describe the model families that this plugin owns. All results are collected.
 
-    Two plugins that claim the same name or class are an error that names both. The function must not import torch or
-    a model library: it runs on every ``sottovoce --help``.
+    It is an error if two plugins claim the same name or class; it names both. The function must not import torch or a
+    model library: it runs on every ``sottovoce --help``.
 
     Returns:
         The families, in any order.
@@ -58,18 +58,18 @@ def sottovoce_architectures() -> Iterable[Architecture]:
 
 @hookspec(firstresult=True)
 def sottovoce_load(source: Source, architecture: Architecture, options: LoadOptions) -> Model | None:
-    """Build the model from the files in ``source.directory``. The first answer that is not ``None`` counts.
+    """Build the model from the files in ``source.directory``. The first result that is not ``None`` is used.
 
-    Nothing from the directory may run, and every tensor must fit (see ``sottovoce.checkpoint.load_strictly_``).
-    Core's own loader for transformers classes answers last.
+    No code from the directory may run, and every tensor must fit (see ``sottovoce.checkpoint.load_strictly_``).
+    Core's own loader for transformers classes is called last.
 
     Args:
-        source: The files on this machine; they were fetched already.
-        architecture: The family, found by the class name in the files.
+        source: The files, which are on this machine already.
+        architecture: The family that owns the class name in the files.
         options: Device, dtype, and keyword arguments for the native library.
 
     Returns:
-        The model on ``options.device``, in evaluation mode, or ``None`` to leave it to the next.
+        The model on ``options.device``, in evaluation mode, or ``None`` to leave it to the next plugin.
 
     Raises:
         SourceError: Files are missing, damaged or ask for something that is refused.
@@ -88,24 +88,24 @@ def sottovoce_load(source: Source, architecture: Architecture, options: LoadOpti
 def sottovoce_compress(
     step: Step, model: Model, architecture: Architecture, samples: Samples | None, calibration: Calibration
 ) -> StepReport | BlockStep | None:
-    """Apply one step of a recipe to ``model.module`` in place. The first answer that is not ``None`` counts.
+    """Apply one step of a recipe to ``model.module`` in place. The first result that is not ``None`` is used.
 
-    A step whose class says ``by_block = True`` is answered by a :class:`~sottovoce.calibration.block_step.BlockStep`
-    instead, which core then leads through the blocks: with the steps beside it, on the samples, within the memory
-    limit, and through models that are larger than memory.
+    For a step of a class with ``by_block = True``, return a :class:`~sottovoce.calibration.block_step.BlockStep`
+    instead. Core then runs it block by block: together with the adjacent steps, on the samples, within the memory
+    limit, and for models that are larger than memory.
 
     Args:
-        step: A validated step; return ``None`` for a class of step that is not yours.
+        step: A validated step; return ``None`` for a class that is not the plugin's.
         model: The model, changed in place.
-        architecture: What to compress and what to leave.
+        architecture: The family, with the layers to compress and to keep.
         samples: Calibration samples, or ``None`` when the user gave none.
-        calibration: The same samples with the limits of the work: memory, and where finished blocks are kept.
+        calibration: The same samples with the limits of the work: memory, and the directory for completed blocks.
 
     Returns:
-        What the step changed, module by module; or who changes it, block by block.
+        The report of the step's changes, or the runner of the step block by block.
 
     Raises:
-        CoverageError: The step met less than the recipe promised.
+        CoverageError: The step changed a smaller share of the parameters than the recipe promises.
 
     Example:
         ```python
@@ -124,7 +124,7 @@ def sottovoce_compress(
 
 @hookspec(firstresult=True)
 def sottovoce_export(model: Model, architecture: Architecture, format: str, directory: Path) -> Path | None:
-    """Write the model in ``format``. The first answer that is not ``None`` counts.
+    """Write the model in ``format``. The first result that is not ``None`` is used.
 
     The format ``native`` is the one that the model's own library loads; ``sottovoce.save`` asks for it. Other formats
     are best declared as a :class:`~sottovoce.formats.Format`, which core's own implementation of this hook writes and
@@ -133,11 +133,11 @@ def sottovoce_export(model: Model, architecture: Architecture, format: str, dire
     Args:
         model: The model.
         architecture: Its family.
-        format: A format's name, such as ``native`` or ``onnx``; return ``None`` for one that is not yours.
-        directory: An empty directory that exists; the host renames it into place when all went well.
+        format: A format's name, such as ``native`` or ``onnx``; return ``None`` for a format that is not the plugin's.
+        directory: An existing, empty directory; the host renames it into place on success.
 
     Returns:
-        The directory, or ``None`` to leave it to the next.
+        The directory, or ``None`` to leave it to the next plugin.
 
     Example:
         ```python
@@ -155,18 +155,18 @@ def sottovoce_export(model: Model, architecture: Architecture, format: str, dire
 def sottovoce_evaluate(
     model: Model, architecture: Architecture, samples: Samples, run: Run, baseline: Run | None
 ) -> Iterable[Metric]:
-    """Measure what you can. All answers are kept.
+    """Compute metrics of a model. All results are collected.
 
     Args:
         model: The model.
         architecture: Its family.
         samples: The samples with their references.
         run: The model's predictions on the samples, with times and memory: the samples ran once, for every metric.
-        baseline: The uncompressed model's run on the same samples, when the user named one; while that model itself is
-            measured, ``run``.
+        baseline: The uncompressed model's run on the same samples, if the user named one; ``run`` itself while that
+            model is measured.
 
     Returns:
-        The metrics; a name that two plugins give is an error naming both.
+        The metrics. It is an error if two plugins return a metric of the same name.
 
     Example:
         ```python
@@ -180,10 +180,10 @@ def sottovoce_evaluate(
 
 @hookspec
 def sottovoce_commands() -> Iterable[Command]:
-    r"""Return commands of the plugin's own for ``sottovoce``. All answers are collected.
+    r"""Return commands that the plugin adds to ``sottovoce``. All results are collected.
 
-    A command whose name core or another plugin uses is an error that names both. The function must not import torch or
-    a model library: it runs on every ``sottovoce --help``. The command itself may, when it is called. With
+    It is an error if core or another plugin has a command of the same name; it names both. The function must not import
+    torch or a model library: it runs on every ``sottovoce --help``. The command itself may, when it is called. With
     ``sottovoce.cli.output.verb`` it takes ``--json``, ``--quiet`` and ``--debug`` as all of core's do, and is given an
     ``Output``; ``sottovoce.cli.options`` has the options that they share.
 

@@ -1,4 +1,4 @@
-"""Finding, naming, isolating and calling plugins."""
+"""The host: discovery, validation and calls of plugins."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ BUILTIN = (
     "sottovoce.metrics.divergence",
     "sottovoce.metrics.error_rate",
 )
-"""Core's own algorithms, libraries and metrics: plugins like any other, registered first; the last answers first."""
+"""Modules of core's own algorithms, libraries and metrics: plugins like any other, registered first and called last."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Plugin:
     distribution: str
     version: str
     error: str | None = None
-    """Why it is not used: its import failed, or it broke the contract."""
+    """Reason that the plugin is not used: its import failed, or it broke the contract."""
 
 
 class PluginWarning(UserWarning):
@@ -76,10 +76,10 @@ class Host:
         self._manager.check_pending()
 
     def register(self, plugin: object, name: str) -> None:
-        """Add a plugin that is no entry point.
+        """Add a plugin that has no entry point.
 
         Raises:
-            PluginError: It implements a hook that does not exist, or with arguments that the hook does not have.
+            PluginError: The plugin has a hook that does not exist, or arguments that the hook does not have.
         """
         try:
             self._manager.register(plugin, name=name)
@@ -108,7 +108,7 @@ class Host:
 
     @property
     def architectures(self) -> Mapping[str, Architecture]:
-        """Every family that the plugins describe, by name.
+        """Families that the plugins describe, by name.
 
         Raises:
             PluginError: Two plugins claim one name or one class; names both.
@@ -121,7 +121,7 @@ class Host:
         return self._known
 
     def _collect(self) -> dict[str, tuple[Architecture, str]]:
-        found: dict[str, tuple[Architecture, str]] = {}
+        architectures: dict[str, tuple[Architecture, str]] = {}
         owners: dict[str, str] = {}
         for call in self._manager.hook.sottovoce_architectures.get_hookimpls():
             for architecture in self._answers(call, Architecture):
@@ -129,15 +129,15 @@ class Host:
                     if claim in owners:
                         raise PluginError(f"the {claim} is claimed by {owners[claim]} and {call.plugin_name}")
                     owners[claim] = str(call.plugin_name)
-                found[architecture.name] = (architecture, str(call.plugin_name))
-        return found
+                architectures[architecture.name] = (architecture, str(call.plugin_name))
+        return architectures
 
     def _answers(self, call: pluggy.HookImpl, kind: type[Answer]) -> list[Answer]:
-        """Return what an implementation gives. Of a plugin whose implementation fails, that is nothing."""
+        """Return the results of an implementation; if it fails, warn and return none."""
         try:
             answers = list(cast(Iterable[Any], call.function()))
             if other := [answer for answer in answers if not isinstance(answer, kind)]:
-                raise TypeError(f"{call.function.__name__} gave {other[0]!r}, which is no {kind.__name__}")
+                raise TypeError(f"{call.function.__name__} gave {other[0]!r}, which is not of type {kind.__name__}")
             return answers
         except Exception as error:
             problem = f"{type(error).__name__}: {_line(error)}"
@@ -151,10 +151,10 @@ class Host:
         """Return the plugins' commands by name.
 
         Args:
-            verbs: Names that core's own commands have.
+            verbs: Names of core's own commands.
 
         Raises:
-            PluginError: A name is taken; names both owners.
+            PluginError: Two owners have a command of the same name; names both.
         """
         if self._commands is None:
             self._commands = self._collect_commands()
@@ -175,10 +175,10 @@ class Host:
         return commands
 
     def owner_of(self, class_name: str) -> Architecture:
-        """The family of a model class.
+        """Return the family of a model class.
 
         Raises:
-            UnknownModelError: No installed plugin describes it; says which plugin would, and what failed to load.
+            UnknownModelError: No installed plugin describes the class; says which plugin would, and which did not load.
         """
         for architecture in self.architectures.values():
             if class_name in architecture.matches:
@@ -192,17 +192,17 @@ class Host:
             f"{plugin.distribution} is installed but failed ({plugin.error})" for plugin in self.plugins if plugin.error
         ]
         described = [name for name, classes in published.classes().items() if class_name in classes]
-        words = published.installable(described)
-        install = [f"pip install {' '.join(words)} in a clone of Sottovoce's repository"] if words else []
+        arguments = published.installable(described)
+        install = [f"pip install {' '.join(arguments)} in a clone of Sottovoce's repository"] if arguments else []
         known = sorted({name for architecture in self.architectures.values() for name in architecture.matches})
         return "; ".join([*install, *failed, f"known here: {', '.join(known) or 'none'}"])
 
     @property
     def presets(self) -> Mapping[str, Recipe]:
-        """Core's recipes and every plugin's, by name.
+        """Recipes of core and of the plugins, by name.
 
         Raises:
-            PluginError: Two owners give one name.
+            PluginError: Two owners have a recipe of the same name.
         """
         presets = dict(PRESETS)
         if any(architecture.experts for architecture, _ in self._architectures().values()):
@@ -215,10 +215,10 @@ class Host:
         return presets
 
     def recipe(self, recipe: Recipe | str | os.PathLike[str] | Mapping[str, Any]) -> Recipe:
-        """A preset by name, a recipe file, or the plain form.
+        """Return the recipe of a preset's name, a recipe file or the plain form.
 
         Raises:
-            RecipeError: It is neither, or it does not validate.
+            RecipeError: There is no such preset, or the recipe does not validate.
         """
         if isinstance(recipe, Recipe):
             return recipe
@@ -232,7 +232,7 @@ class Host:
         raise RecipeError(f"unknown recipe {name!r}; presets: {', '.join(self.presets)}; or give a .yaml or .json file")
 
     def call(self, verb: str, architecture: Architecture, **arguments: Any) -> Any:
-        """Call the hook ``verb`` on the plugins that ``architecture`` concerns: its owner, and those that own none."""
+        """Call the hook ``verb`` on the plugin that owns ``architecture`` and on those that own no architecture."""
         owner = self._architectures()[architecture.name][1]
         others = {plugin for _, plugin in self._architectures().values()} - {owner}
         caller = self._manager.subset_hook_caller(verb, [self._manager.get_plugin(name) for name in others])
@@ -241,7 +241,7 @@ class Host:
 
 @functools.cache
 def default_host() -> Host:
-    """The host of this process, made on first use."""
+    """Return the host of this process, created on first use."""
     return Host()
 
 
@@ -251,7 +251,7 @@ def _allowed() -> frozenset[str] | None:
 
 
 def _entry_points(allow: frozenset[str] | None) -> Iterator[metadata.EntryPoint]:
-    # Sorted, since the order in which distributions are found is the file system's.
+    # Sorted, since the file system decides the order in which distributions are listed.
     for entry in sorted(metadata.entry_points(group=GROUP), key=lambda entry: entry.name):
         if allow is None or entry.name in allow:
             yield entry

@@ -1,6 +1,6 @@
-"""The project's own plugins: the classes they describe, and how they are installed.
+"""The project's own plugins: the classes they describe, and the paths that pip installs them from.
 
-No package index has them, so whoever is advised to install one is told to do so in a clone of the repository.
+No package index has them, so errors advise installing them in a clone of the repository.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from importlib import resources
 from typing import Any
 
 CORE = "sottovoce"
-"""The distribution of core, at the root of the repository."""
+"""Name of core's distribution, at the root of the repository."""
 
 
 @functools.cache
@@ -23,7 +23,7 @@ def _plugins() -> Mapping[str, Mapping[str, Any]]:
 
 
 def classes() -> dict[str, list[str]]:
-    """Return by distribution the model classes that its plugin describes."""
+    """Return the model classes that each plugin describes, by the plugin's distribution."""
     return {name: list(plugin["classes"]) for name, plugin in _plugins().items()}
 
 
@@ -33,7 +33,7 @@ def plugin_of(command: str) -> str | None:
 
 
 def installable(packages: Iterable[str]) -> list[str]:
-    """Return what ``pip install`` takes in a clone: paths for the project's own distributions, others as they are.
+    """Return the arguments of ``pip install`` in a clone: paths for the project's own distributions, others unchanged.
 
     Args:
         packages: Requirements, the project's own distributions or others.
@@ -49,5 +49,5 @@ def installable(packages: Iterable[str]) -> list[str]:
 
 
 def is_in_clone(words: Sequence[str]) -> bool:
-    """Return whether any of what is to be installed is a path in a clone of the repository."""
+    """Return true if any of the arguments is a path in a clone of the repository."""
     return any(word.startswith(".") for word in words)

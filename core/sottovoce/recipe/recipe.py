@@ -1,4 +1,4 @@
-"""Recipes: steps in order, and named presets; YAML and JSON in, the same out."""
+"""Recipes: steps in order, read from YAML or JSON and written again."""
 
 from __future__ import annotations
 
@@ -23,34 +23,34 @@ class Recipe(BaseModel):
 
     steps: tuple[Step, ...]
     gate: Mapping[str, float] = {}
-    """Limits on what compression may cost, by metric: ``max_cer_increase``, ``min_token_agreement`` and the like.
+    """Bounds on the accuracy after compression, by metric: ``max_cer_increase``, ``min_token_agreement`` and the like.
 
-    Where one is missed, the most sensitive layers are made precise again until it holds.
+    If one is exceeded, the most sensitive layers are restored to higher precision until all bounds are met.
     """
     title: str | None = None
-    """The preset or the file that the recipe was read from."""
+    """Name of the preset or of the file that the recipe was read from."""
 
     @property
     def needs_samples(self) -> bool:
-        """Whether a step of it can only be applied with calibration samples."""
+        """If true, one of the steps needs calibration samples."""
         return any(step.needs_samples for step in self.steps)
 
     def to_dict(self) -> dict[str, Any]:
-        """The form that a YAML or JSON recipe has."""
+        """Return the form that a YAML or JSON recipe has."""
         gate = {"gate": dict(self.gate)} if self.gate else {}
         return {"steps": [step.to_dict() for step in self.steps], **gate}
 
     def to_yaml(self) -> str:
-        """The recipe as YAML; :meth:`read` gives it back."""
+        """Return the recipe as YAML, which :meth:`read` reads."""
         return yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True)
 
     @classmethod
     def from_dict(cls, form: Any, title: str = "recipe") -> Recipe:
-        """Validate the plain form as a whole.
+        """Return the recipe of a plain form, validated as a whole.
 
         Args:
             form: ``{"steps": [{"step": "quantize", "bits": 8}, ...]}``.
-            title: What to call it in errors and reports.
+            title: Name of the recipe in errors and reports.
 
         Raises:
             RecipeError: Lists every problem: unknown steps, unknown keys, values out of range.
@@ -111,7 +111,9 @@ def _gate(form: Any, problems: list[str]) -> dict[str, float]:
         return {}
     for name, bound in gate.items():
         if not re.fullmatch(r"(max|min)_\w+", str(name)):
-            problems.append(f"gate: {name!r} is no limit; one is max_ or min_ and a metric, such as max_cer_increase")
+            problems.append(
+                f"gate: {name!r} is not a valid limit; write max_ or min_ and a metric, such as max_cer_increase"
+            )
         elif isinstance(bound, bool) or not isinstance(bound, int | float) or not math.isfinite(bound):
             problems.append(f"gate: {name} must be a number, not {bound!r}")
     return {str(name): bound for name, bound in gate.items()}

@@ -1,4 +1,4 @@
-"""How the weights of one layer are stored and how its inputs are rounded, in the terms of compressed-tensors."""
+"""The arithmetic of one quantized layer, in the terms of compressed-tensors."""
 
 from __future__ import annotations
 
@@ -12,67 +12,71 @@ Strategy = Literal["token", "tensor"]
 
 @dataclass(frozen=True, kw_only=True)
 class Scheme:
-    """The arithmetic of one quantized layer."""
+    """Storage of a layer's weights and quantization of its inputs."""
 
     bits: int = 8
-    """Width of a stored weight."""
+    """Bits of a stored weight."""
     type: Literal["int", "float"] = "int"
-    """``float`` with 8 bits is fp8 (e4m3)."""
+    """Type of a stored weight; ``float`` with 8 bits is fp8 (e4m3)."""
     group_size: int | None = None
-    """Inputs that share a scale; ``None`` is one scale an output channel."""
+    """Number of inputs that share a scale; ``None`` is one scale per output channel."""
     symmetric: bool = True
-    """Whether zero lies in the middle of the range, so that no zero point is stored."""
+    """If true, zero is in the middle of the range and no zero point is stored."""
     activations: Activations = "none"
-    """``none``: inputs stay float. ``dynamic``: rounded by their own range. ``static``: by a calibrated one."""
+    """Quantization of the inputs: ``none``, or to int8 by a range computed at run time (``dynamic``) or in calibration
+    (``static``)."""
     strategy: Strategy = "token"
-    """Whether each row of a dynamic input has a range of its own, or the tensor has one."""
+    """Range of a dynamic input: per row (``token``) or per tensor."""
 
     @property
     def lowest(self) -> int:
-        """The smallest stored integer."""
+        """Smallest stored integer."""
         return -(1 << (self.bits - 1)) + (1 if self.symmetric and self.bits == 8 else 0)
 
     @property
     def highest(self) -> int:
-        """The largest stored integer."""
+        """Largest stored integer."""
         return (1 << (self.bits - 1)) - 1
 
     @property
     def format(self) -> str:
-        """The name that compressed-tensors has for weights stored so."""
+        """Name of the storage format in compressed-tensors."""
         if self.type == "float":
             return "naive-quantized"
         return "pack-quantized" if self.activations == "none" else "int-quantized"
 
     def weights(self) -> dict[str, Any]:
-        """The ``weights`` of a compressed-tensors group."""
+        """Return the ``weights`` of a compressed-tensors group."""
         form: dict[str, Any] = {"num_bits": self.bits, "type": self.type, "symmetric": self.symmetric}
         if self.group_size is None:
             return form | {"strategy": "channel", "dynamic": False}
         return form | {"strategy": "group", "group_size": self.group_size, "dynamic": False}
 
     def input_activations(self) -> dict[str, Any] | None:
-        """The ``input_activations`` of a compressed-tensors group."""
+        """Return the ``input_activations`` of a compressed-tensors group; ``None`` for float inputs."""
         if self.activations == "none":
             return None
         symmetric, dynamic = self.strategy == "token", self.activations == "dynamic"
         return {
-            "num_bits": 8, "type": "int", "symmetric": symmetric and dynamic,
-            "strategy": self.strategy if dynamic else "tensor", "dynamic": dynamic,
-        }  # fmt: skip
+            "num_bits": 8,
+            "type": "int",
+            "symmetric": symmetric and dynamic,
+            "strategy": self.strategy if dynamic else "tensor",
+            "dynamic": dynamic,
+        }
 
     @classmethod
     def read(cls, group: Mapping[str, Any]) -> Scheme:
-        """The scheme of a group that :meth:`weights` and :meth:`input_activations` wrote.
+        """Return the scheme of a group that :meth:`weights` and :meth:`input_activations` wrote.
 
         Raises:
-            ValueError: The group is of a kind that is not ours.
+            ValueError: No scheme of Sottovoce's writes such a group.
         """
         weights, inputs = group.get("weights"), group.get("input_activations")
         if not isinstance(weights, Mapping) or not isinstance(inputs, Mapping | None):
             raise ValueError("a group has no weights")
         activations: Activations = "none" if inputs is None else "dynamic" if inputs.get("dynamic") else "static"
-        made = cls(
+        scheme = cls(
             bits=weights.get("num_bits", 8),
             type=weights.get("type", "int"),
             group_size=weights.get("group_size") if weights.get("strategy") == "group" else None,
@@ -80,12 +84,13 @@ class Scheme:
             activations=activations,
             strategy="tensor" if inputs and inputs.get("strategy") == "tensor" else "token",
         )
-        if made.weights() != {key: weights.get(key) for key in made.weights()} or not made._is_known():
-            raise ValueError(f"weights of the kind {dict(weights)} are not read here")
-        wanted = made.input_activations()
-        if inputs is not None and (wanted != {key: inputs.get(key) for key in wanted or ()} or not made._is_plain()):
-            raise ValueError(f"inputs of the kind {dict(inputs)} are not read here")
-        return made
+        form = scheme.weights()
+        if form != {key: weights.get(key) for key in form} or not scheme._is_known():
+            raise ValueError(f"quantized weights {dict(weights)} are not supported")
+        form = scheme.input_activations() or {}
+        if inputs is not None and (form != {key: inputs.get(key) for key in form} or not scheme._is_plain()):
+            raise ValueError(f"quantized inputs {dict(inputs)} are not supported")
+        return scheme
 
     def _is_plain(self) -> bool:
         return self.type == "int" and self.bits == 8 and self.group_size is None and self.symmetric

@@ -1,4 +1,4 @@
-"""Steps: what a recipe can do to a model, each with its settings."""
+"""Steps of a recipe, and the registry of their classes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Pattern = Annotated[str, Field(min_length=1)]
 
 
 class Step(BaseModel):
-    """One thing to do to a model. A subclass is known by its name in snake case: ``PruneExperts`` is ``prune_experts``.
+    """One change to a model. A subclass is known by its name in snake case: ``PruneExperts`` is ``prune_experts``.
 
     Fields are validated when the recipe is read; unknown keys are refused.
     """
@@ -30,8 +30,8 @@ class Step(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
     name: ClassVar[str] = ""
     by_block: ClassVar[bool] = False
-    """Whether the step changes a model block by block: its hook then answers a
-    :class:`~sottovoce.calibration.block_step.BlockStep`, and it shares one pass with such steps beside it."""
+    """If true, the step changes a model block by block: its hook returns a
+    :class:`~sottovoce.calibration.block_step.BlockStep`, and adjacent steps of this kind share one pass."""
 
     effect: ClassVar[Text | None] = None
     """Fate of the parameters that the step's coverage counts, such as ``removed``; by default ``compressed``."""
@@ -46,11 +46,11 @@ class Step(BaseModel):
 
     @property
     def needs_samples(self) -> bool:
-        """Whether the step can only be applied with calibration samples."""
+        """If true, the step needs calibration samples."""
         return False
 
     def to_dict(self) -> dict[str, Any]:
-        """The form that a YAML recipe has; defaults are written out, what is unset is not."""
+        """Return the form that a YAML recipe has, with defaults and without what is unset."""
         fields = self.model_dump(mode="json", exclude_none=True)
         return {"step": self.name, **{key: value for key, value in fields.items() if value not in ([], {})}}
 
@@ -67,7 +67,7 @@ class Step(BaseModel):
         return ()
 
     def figures(self, report: StepReport) -> tuple[Figure, ...]:
-        """Return the pictures for the model card among the files that the step wrote beside the weights."""
+        """Return the figures for the model card among the files that the step attached to the model."""
         return ()
 
 

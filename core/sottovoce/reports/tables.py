@@ -25,7 +25,7 @@ def of_report(report: CompressionReport | EvaluationReport) -> Table:
 
 
 def inspection(facts: Mapping[str, Any]) -> Table:
-    """Return what would be compressed, by part, and what would stay, by reason."""
+    """Return a table of the parameters that are compressed, by part, and of those that are kept, by reason."""
     coverage = facts["coverage"]
     title = f"{facts['source']}: {facts['class']} ({facts['architecture']}), {facts['parameters']:,} parameters"
     table = Table(title=title, title_justify="left")
@@ -60,7 +60,7 @@ def inspection(facts: Mapping[str, Any]) -> Table:
 
 
 def publication(form: Mapping[str, Any]) -> Table:
-    """Return what was published: one row a file, and its state."""
+    """Return a table of a publication, with a row per file and its state."""
     done = {name: "uploaded" for name in form["uploaded"]}
     table = Table("file", "size", "sha256", "state", title=form["url"] or form["repository"], title_justify="left")
     for file in form["files"]:
@@ -75,13 +75,13 @@ def publication(form: Mapping[str, Any]) -> Table:
 
 
 def publications(form: Mapping[str, Any]) -> Group:
-    """Return the variants one after the other, and their collection."""
-    tables = [publication(report) for report in form["variants"].values()]
+    """Return the tables of the published variants, and their collection."""
+    tables = [publication(variant) for variant in form["variants"].values()]
     return Group(*tables, *([f"collection: {form['collection']}"] if form["collection"] else []))
 
 
 def retrieval(form: Mapping[str, Any]) -> Table:
-    """Return what was fetched."""
+    """Return a table of a fetched model, with a row per file."""
     state = "as published" if form["verified"] else "no digests"
     table = Table("file", "state", title=f"{form['repository']} at {form['revision']}", title_justify="left")
     for name in form["files"]:

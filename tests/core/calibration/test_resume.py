@@ -172,7 +172,7 @@ def assert_done_again(directory: Path, caplog: pytest.LogCaptureFixture) -> None
     assert restore_(directory, made, "blocks.0", SCHEME_OF) is None
     assert output(made).equal(output(make()))
     assert [record.getMessage() for record in caplog.records] == [
-        f"{directory}: the finished block blocks.0 is damaged, and is done again"
+        f"{directory}: the completed block blocks.0 is damaged; it is processed again"
     ]
     assert {path.name for path in directory.iterdir()} == {"key.json"}
     assert restore_(directory, make(), "blocks.0", SCHEME_OF) is None

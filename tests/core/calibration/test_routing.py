@@ -177,7 +177,7 @@ def test_experts_that_take_their_arguments_by_name_are_read_too() -> None:
 def test_what_is_not_finite_is_named(value: float) -> None:
     block, layer = block_of()
     block.sample_threads[1].x[0, 1, 0] = value  # type: ignore[attr-defined]
-    with pytest.raises(NotFiniteError, match=r"what the experts 'layers\.0\.mlp\.experts' are given is not finite"):
+    with pytest.raises(NotFiniteError, match=r"the inputs of the experts 'layers\.0\.mlp\.experts' are not finite"):
         routed(block, NAME)
     assert not layer.mlp.experts._forward_pre_hooks
 

@@ -180,7 +180,7 @@ def test_overwrite_of_a_directory_with_the_model_is_refused(run: Runner, tmp_pat
     source = make_model(tmp_path / "work" / "toy")
     mark(tmp_path / "work")
     arguments = ("compress", source, "-r", "int8", "-o", tmp_path / "work", "--overwrite")
-    run(*arguments).fails(2, "work: holds the model")
+    run(*arguments).fails(2, "work: contains the model")
     assert names(tmp_path / "work") == [MARKER, "toy"]
 
 

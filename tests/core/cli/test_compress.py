@@ -192,7 +192,7 @@ def test_invalid_gate_gives_a_one_line_error(run: Runner, source: Path, data: Pa
     for gate, code, problem in (
         ("{max_size_bytes: 1}", 1, "the gate cannot be held: max_size_bytes is"),
         ("{max_boundary_shift_ms: 1}", 2, "names no metric of toy (there are: "),
-        ("{cer: 1}", 2, "'cer' is no limit"),
+        ("{cer: 1}", 2, "'cer' is not a valid limit"),
         ("{max_cer: .nan}", 2, "max_cer must be a number"),
         ("[max_cer]", 2, "a mapping of limits"),
     ):

@@ -103,7 +103,7 @@ def test_output_with_the_model_is_refused_before_the_work(
     (tmp_path / "all" / ".sottovoce").touch()
     model = make_model(tmp_path / "all" / "toy")
     monkeypatch.setattr("sottovoce.entrypoints.compress.compress", None)
-    run("compress", model, "-r", "int8", "-o", tmp_path / "all", "--overwrite").fails(2, "holds the model")
+    run("compress", model, "-r", "int8", "-o", tmp_path / "all", "--overwrite").fails(2, "contains the model")
     assert model.is_dir()
 
 

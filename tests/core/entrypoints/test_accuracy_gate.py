@@ -198,10 +198,10 @@ def test_a_metric_that_the_family_does_not_have_is_named_with_those_it_has(eight
         ({"max_cer": True}, "gate: max_cer must be a number, not True"),
         ({"max_cer": None}, "gate: max_cer must be a number, not None"),
         ({"max_cer": float("nan")}, "gate: max_cer must be a number, not nan"),
-        ({"cer": 5}, "gate: 'cer' is no limit; one is max_ or min_ and a metric"),
-        ({"most_cer": 5}, "gate: 'most_cer' is no limit"),
-        ({5: 5}, "gate: 5 is no limit"),
-        ({"cer": 5, "max_wer": "x"}, "'cer' is no limit.*; gate: max_wer must be a number"),
+        ({"cer": 5}, "gate: 'cer' is not a valid limit; write max_ or min_ and a metric"),
+        ({"most_cer": 5}, "gate: 'most_cer' is not a valid limit"),
+        ({5: 5}, "gate: 5 is not a valid limit"),
+        ({"cer": 5, "max_wer": "x"}, "'cer' is not a valid limit.*; gate: max_wer must be a number"),
     ],
 )
 def test_a_gate_that_is_none_is_a_problem_of_the_recipe(gate: Any, problem: str) -> None:

@@ -127,7 +127,7 @@ def test_inspect_of_a_compressed_model_tells_what_was_done(source: Path, tmp_pat
 def test_from_pretrained_returns_the_native_object(source: Path) -> None:
     native = sottovoce.from_pretrained(source, "int8", host=make_host())
     assert isinstance(native.blocks[0], Int8Linear)
-    with pytest.raises(UsageError, match="vad_recipe: there is no such model beside"):
+    with pytest.raises(UsageError, match="vad_recipe: .* has no such companion model; it has: none"):
         sottovoce.from_pretrained(source, vad_recipe="int8", host=make_host())
 
 

@@ -40,10 +40,10 @@ def test_what_is_given_is_heeded(given: dict[str, Any], field: str, value: Any) 
     [
         ({"model_revision": "v1", "revision": "v2"}, "model_revision='v1' and revision='v2' disagree"),
         ({"torch_dtype": "float16", "dtype": "float32"}, "disagree"),
-        ({"hub": "github"}, "hub='github': no such hub; there are hf and modelscope"),
+        ({"hub": "github"}, "hub='github': no such hub; give hf or modelscope"),
         ({"dtype": "int8"}, "dtype='int8': not one of auto, float32"),
-        ({"trust_remote_code": True}, "nothing that a model repository brings is run"),
-        ({"device_map": "auto"}, "device_map is not taken: a model is on one device: give device="),
+        ({"trust_remote_code": True}, "code in a model repository is never run"),
+        ({"device_map": "auto"}, "device_map is not accepted: a model is on one device: give device="),
         ({"load_in_4bit": True}, "give the recipe int4"),
         ({"quantization_config": {}}, "give a recipe"),
     ],

@@ -44,10 +44,10 @@ def test_a_busy_machine_is_told(ratios: list[float], others: float | None, said:
 
 def test_an_error_there_is_an_error_here() -> None:
     with pytest.raises(SottovoceError, match="none: no such directory"):
-        from sottovoce.entrypoints.evaluate import timed
+        from sottovoce.entrypoints.evaluate import prepare_timed
         from sottovoce.samples import Samples
 
-        with isolated(timed, "none", Samples(()), {}):
+        with isolated(prepare_timed, "none", Samples(()), {}):
             raise AssertionError
 
 

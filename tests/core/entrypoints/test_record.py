@@ -90,7 +90,7 @@ def test_the_same_data_replaces_and_other_data_adds(small: Path, samples: Sample
 def test_another_baseline_than_the_source_is_refused(small: Path, samples: Samples, tmp_path: Path) -> None:
     other = make_model(tmp_path / "other", seed=1)
     report = evaluate(small, samples, other)
-    with pytest.raises(UsageError, match=r"other: is not the model that .*small was made from.*give toy"):
+    with pytest.raises(UsageError, match=r"other: is not the model that .*small was compressed from.*give toy"):
         record(report, small)
     assert evaluations(small) == []
 
@@ -124,7 +124,7 @@ def test_a_disk_that_is_full_changes_nothing(small: Path, samples: Samples, monk
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Path, "replace", refuse)
-    with pytest.raises(OutputError, match="it is as it was .No space left"):
+    with pytest.raises(OutputError, match="could not be written and is unchanged .No space left"):
         record(report, small)
     assert (small / "compression.json").read_bytes() == before
     assert not [path for path in small.iterdir() if path.name.startswith(".")]

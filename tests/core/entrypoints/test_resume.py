@@ -168,7 +168,7 @@ def test_a_damaged_block_is_done_again_and_said(
     assert same(work.do(), whole)
     assert work.calls.since() == 1
     (message,) = (record.getMessage() for record in caplog.records)
-    assert message.endswith(" is damaged, and is done again")
+    assert message.endswith(" is damaged; it is processed again")
     assert same(work.do(), whole)
     assert work.calls.since() == 0
 

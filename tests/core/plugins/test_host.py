@@ -147,7 +147,9 @@ def test_answer_that_is_no_command_skips_the_plugin(answer: object) -> None:
             return [answer]
 
     host = make_host(Mistaken(), Commanding("count"))
-    with pytest.warns(PluginWarning, match="plugin-0 is skipped: TypeError: sottovoce_commands gave .*no Command"):
+    with pytest.warns(
+        PluginWarning, match="plugin-0 is skipped: TypeError: sottovoce_commands gave .*not of type Command"
+    ):
         assert list(host.commands()) == ["count"]
 
 

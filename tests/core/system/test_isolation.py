@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from sottovoce.entrypoints.evaluate import measured
+from sottovoce.entrypoints.measurement import measure
 from sottovoce.errors import SottovoceError
 from sottovoce.samples import Samples
 from sottovoce.system.isolation import run_isolated
@@ -30,7 +30,7 @@ def nothing(*report: Any) -> None:
 
 def test_sottovoce_error_crosses_the_process_unchanged() -> None:
     with pytest.raises(SottovoceError, match="none: no such directory"):
-        run_isolated(measured, "none", Samples(()), None, {}, progress=nothing)
+        run_isolated(measure, "none", Samples(()), None, {}, progress=nothing)
 
 
 def test_foreign_error_crosses_the_process_with_its_traceback() -> None:

@@ -1,0 +1,141 @@
+"""Measurement of one model: a run on samples, and the metrics that plugins compute of it."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sottovoce.checkpoint.model_card import fingerprint
+from sottovoce.entrypoints.load import load
+from sottovoce.errors import MemoryLimitError, PluginError
+from sottovoce.metrics.collectors import collecting
+from sottovoce.metrics.kinds import described
+from sottovoce.model import Model
+from sottovoce.plugins.host import Host, default_host
+from sottovoce.report import Machine, Metric
+from sottovoce.samples import Prediction, Run, Sample, Samples
+from sottovoce.system.machine import describe_machine, peak_gpu_memory, peak_memory, reset_peak_memory
+from sottovoce.system.progress import Progress, silent
+
+Subject = Model | str | os.PathLike[str]
+"""A model, or the directory, alias or hub id that it is loaded from."""
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """Metrics of one model, with the run that they were computed from."""
+
+    model: str
+    architecture: str
+    metrics: dict[str, Metric]
+    run: Run
+    machine: Machine
+    fingerprint: str | None
+    """Digest that identifies the model's weights."""
+
+
+def measure(
+    subject: Subject,
+    samples: Samples,
+    baseline: Run | None,
+    options: Mapping[str, Any],
+    is_baseline: bool = False,
+    *,
+    host: Host | None = None,
+    progress: Progress = silent,
+) -> Measurement:
+    """Load, run and measure one model in this process.
+
+    Args:
+        subject: The model.
+        samples: The samples to run it on.
+        baseline: The baseline's run on the same samples, to compare with.
+        options: Options of :func:`~sottovoce.load`.
+        is_baseline: If true, the model is compared with its own run.
+        host: The plugins; by default the process's own.
+        progress: Called after every sample.
+
+    Raises:
+        PluginError: Two plugins give a metric of the same name.
+        MemoryLimitError: The model does not fit in memory.
+    """
+    host = host or default_host()
+    reset_peak_memory()
+    model = subject if isinstance(subject, Model) else load(subject, host=host, **options)
+    if model.stream is not None:
+        raise MemoryLimitError(
+            f"{model.source.name}: takes {model.size_bytes / 1e9:.1f} GB, more than there is; "
+            "it can be compressed here, but not run"
+        )
+    run = run_samples(model, samples, progress, is_compared=is_baseline or baseline is not None)
+    results = host.call(
+        "sottovoce_evaluate",
+        model.architecture,
+        model=model,
+        samples=samples,
+        run=run,
+        baseline=run if is_baseline else baseline,
+    )
+    return Measurement(
+        model=model.source.name,
+        architecture=model.architecture.name,
+        metrics=_by_name(metric for metrics in results for metric in metrics),
+        run=run,
+        machine=Machine(**describe_machine()),
+        fingerprint=fingerprint(model.source.directory),
+    )
+
+
+def _by_name(metrics: Iterable[Metric]) -> dict[str, Metric]:
+    named: dict[str, Metric] = {}
+    for metric in metrics:
+        if metric.name in named:
+            raise PluginError(f"the metric {metric.name!r} is given by two plugins")
+        named[metric.name] = described(metric)
+    return named
+
+
+def run_samples(model: Model, samples: Samples, progress: Progress = silent, *, is_compared: bool = False) -> Run:
+    """Predict every sample once, timed; the first is run once before, untimed.
+
+    Audio that is shorter than one frame has no hypothesis, and the model is not run on it.
+
+    Args:
+        model: The model.
+        samples: The samples.
+        progress: Called after every sample.
+        is_compared: If true, the run is compared with another, or is the one that others are compared with.
+    """
+    import torch
+
+    predictions, seconds = [], []
+    with torch.inference_mode():
+        _predict(model, samples[0])
+    with torch.inference_mode(), collecting(model, samples, is_compared) as finishes:
+        for number, sample in enumerate(samples):
+            prediction, spent = _predict(model, sample)
+            predictions.append(prediction)
+            seconds.append(spent)
+            progress(f"evaluate {model.source.name}", number + 1, len(samples))
+    run = Run(
+        predictions=predictions,
+        seconds=seconds,
+        audio_seconds=[sample.seconds for sample in samples],
+        peak_memory_bytes=peak_memory(),
+        peak_gpu_memory_bytes=peak_gpu_memory(),
+    )
+    for finish in finishes:
+        run = finish(run)
+    return run
+
+
+def _predict(model: Model, sample: Sample) -> tuple[Prediction, float]:
+    """Return the model's prediction, and the seconds that it took."""
+    if sample.too_short:
+        return Prediction(), 0.0
+    begin = time.perf_counter()
+    prediction = model.architecture.runner.predict(model, sample)
+    return prediction, time.perf_counter() - begin
