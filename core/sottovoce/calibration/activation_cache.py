@@ -24,7 +24,7 @@ class ActivationCache:
         """Create an empty cache.
 
         Args:
-            limit_bytes: Most bytes to hold in memory; ``None`` is no limit.
+            limit_bytes: Most bytes to hold in memory; ``None`` means no limit.
             directory: Directory for the files; by default the system's for temporary files.
         """
         self._limit, self._directory = limit_bytes, directory
