@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import settings
 
-LONGEST = ("test_readme.py", "test_round_trip.py", "test_tiny_omni.py", "test_presets.py")
+LONGEST = ("test_blocks.py", "test_round_trip.py", "test_tiny_omni.py", "test_presets.py")
 """Files that are begun first: where several processes share the work, the last to end should not be one of these."""
 
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from sottovoce.architecture import Runner as Runner
     from sottovoce.architecture import ScalePair as ScalePair
     from sottovoce.architecture import lazy as lazy
+    from sottovoce.calibration.block_step import BlockStep as BlockStep
     from sottovoce.entrypoints.compress import compress as compress
     from sottovoce.entrypoints.compress import from_pretrained as from_pretrained
     from sottovoce.entrypoints.evaluate import evaluate as evaluate
@@ -20,11 +21,15 @@ if TYPE_CHECKING:
     from sottovoce.entrypoints.save import export as export
     from sottovoce.entrypoints.save import save as save
     from sottovoce.errors import SottovoceError as SottovoceError
+    from sottovoce.formats.format import Format as Format
+    from sottovoce.metrics.kinds import MetricKind as MetricKind
     from sottovoce.model import LoadOptions as LoadOptions
     from sottovoce.model import Model as Model
     from sottovoce.model import Repository as Repository
     from sottovoce.model import Source as Source
     from sottovoce.plugins.hookspecs import hookimpl as hookimpl
+    from sottovoce.quantization.method import Method as Method
+    from sottovoce.quantization.method import method as method
     from sottovoce.quantization.step import Quantize as Quantize
     from sottovoce.recipe.recipe import Recipe as Recipe
     from sottovoce.recipe.step import Step as Step
@@ -41,19 +46,24 @@ if TYPE_CHECKING:
     from sottovoce.samples import Samples as Samples
     from sottovoce.samples import read_samples as read_samples
     from sottovoce.system.audio import read_audio as read_audio
+    from sottovoce.text.translations import Text as Text
 
 __version__ = "0.1.0"
 
 _MODULES = {
     "Architecture": "architecture",
+    "BlockStep": "calibration.block_step",
     "CardFacts": "architecture",
     "CompressionReport": "report",
     "Coverage": "report",
     "EvaluationReport": "report",
+    "Format": "formats.format",
     "Kept": "report",
     "Layers": "architecture",
     "LoadOptions": "model",
+    "Method": "quantization.method",
     "Metric": "report",
+    "MetricKind": "metrics.kinds",
     "Model": "model",
     "Prediction": "samples",
     "Quantize": "quantization.step",
@@ -69,6 +79,7 @@ _MODULES = {
     "Step": "recipe.step",
     "StepReport": "report",
     "Target": "report",
+    "Text": "text.translations",
     "compress": "entrypoints.compress",
     "evaluate": "entrypoints.evaluate",
     "export": "entrypoints.save",
@@ -77,6 +88,7 @@ _MODULES = {
     "inspect": "entrypoints.inspect",
     "lazy": "architecture",
     "load": "entrypoints.load",
+    "method": "quantization.method",
     "read_audio": "system.audio",
     "read_samples": "samples",
     "save": "entrypoints.save",

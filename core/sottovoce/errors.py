@@ -1,4 +1,4 @@
-"""What can go wrong, as a small tree: what failed, whose it is, what to do next."""
+"""Errors as a small tree; every message says what failed, whose it is and what to do next."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ class SottovoceError(Exception):
     """Base of every error that Sottovoce raises on purpose; its message is one line that any terminal can show.
 
     Attributes:
-        exit_code: What the command line exits with when the error reaches it.
-        longest: Characters that the message is cut to, where it may quote what somebody else wrote.
+        exit_code: Exit code of the command line when the error reaches it.
+        longest: Characters that the message is cut to, if it may quote untrusted text.
     """
 
     exit_code = 1
     longest: int | None = None
 
     def __init__(self, message: object = "") -> None:
-        """Keep the message without characters that would control a terminal."""
+        """Set the message, without characters that would control a terminal."""
         super().__init__(one_line(message, self.longest))
 
 
@@ -64,7 +64,7 @@ class CoverageError(SottovoceError):
 
 
 class ReloadError(SottovoceError):
-    """What was written, loaded again, does not give the same outputs."""
+    """A saved model, loaded again, does not give the same outputs."""
 
 
 class OutputError(SottovoceError):
@@ -80,22 +80,22 @@ class MemoryLimitError(UsageError):
 
 
 class GateError(SottovoceError):
-    """The accuracy that a recipe asks for cannot be reached, however many layers stay precise."""
+    """The accuracy that a recipe asks for cannot be reached, even with all layers restored to higher precision."""
 
 
 class PublishError(SottovoceError):
-    """A hub refused, or could not be reached, or what would be published is not fit for it."""
+    """A hub refused or could not be reached, or the model is not fit to be published."""
 
 
 @contextlib.contextmanager
 def as_source_error(where: Path | str, what: str) -> Iterator[None]:
-    """Turn whatever is raised meanwhile into one :class:`SourceError`, but for Sottovoce's own errors.
+    """Turn every exception of the block into a :class:`SourceError`, except Sottovoce's own errors.
 
-    Libraries check little of what they read, so a wrong file can end in any exception.
+    Libraries check little of what they read, so a wrong file can cause any exception.
 
     Args:
         where: The directory or file that is read.
-        what: What was tried, as in ``the tokenizer cannot be read``.
+        what: The failure, as in ``the tokenizer cannot be read``.
 
     Raises:
         SourceError: The library failed; the cause is kept for ``--debug``.
@@ -106,14 +106,14 @@ def as_source_error(where: Path | str, what: str) -> Iterator[None]:
     except (SottovoceError, MemoryError):
         raise
     except BaseException as error:
-        # Some libraries end the process, and those in Rust raise what is no Exception when they panic.
+        # Some libraries end the process, and panics of those in Rust are not subclasses of Exception.
         if isinstance(error, Exception | SystemExit) or type(error).__name__ == "PanicException":
             raise SourceError(f"{where}: {what} ({reason(error)})") from error
         raise
 
 
 def reason(error: BaseException) -> str:
-    """Return a library's error as a short piece of one line: its kind, and what it says."""
-    # A KeyError says the key alone, others say nothing at all.
-    says = one_line(error, 140)
-    return f"{type(error).__name__}: {says}" if says else type(error).__name__
+    """Return a library's error as a short text on one line: its class and its message."""
+    # The message of a KeyError is only the key; others have none.
+    message = one_line(error, 140)
+    return f"{type(error).__name__}: {message}" if message else type(error).__name__

@@ -1,4 +1,4 @@
-"""Manifests to samples, and what a model said of them."""
+"""Samples, read from manifests, and a model's predictions on them."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """One line of a manifest.
+    """Line of a manifest.
 
-    ``audio`` is a file, a piece of one, or samples of 16 kHz; :func:`~sottovoce.system.audio.read_audio` reads them.
-    ``language`` is a code of :mod:`~sottovoce.data.languages`, whatever name or code it is given by; what is no
-    language is a :class:`~sottovoce.errors.SamplesError`. ``messages`` are a conversation, each a mapping with a
+    ``audio`` is a file, a segment of one, or samples of 16 kHz; :func:`~sottovoce.system.audio.read_audio` reads them.
+    ``language`` may be given by any name or code of :mod:`~sottovoce.data.languages` and is stored as its code; another
+    text raises :class:`~sottovoce.errors.SamplesError`. ``messages`` are a conversation, each a mapping with a
     ``role`` and a ``content``: text, or items such as ``{"type": "audio", "audio": ...}``, whose media are like
-    ``audio``; a video is a file or a list of pictures.
+    ``audio``; a video is a file or a list of images.
     """
 
     key: str
@@ -41,19 +41,19 @@ class Sample:
     words: Sequence[Mapping[str, Any]] = ()
     messages: Sequence[Mapping[str, Any]] = ()
     modality: str = ""
-    """What the sample is about, for metrics by modality; when it is not given, the first of video, audio and image that
-    occurs, otherwise text."""
+    """Modality that metrics count the sample under; by default the first of video, audio and image that occurs, or else
+    text."""
 
     def __post_init__(self) -> None:
         if not self.modality:
-            found = next((kind for kind in MEDIA if kind in self.modalities), "text")
-            object.__setattr__(self, "modality", found)
+            modality = next((kind for kind in MEDIA if kind in self.modalities), "text")
+            object.__setattr__(self, "modality", modality)
         if self.language is not None:
             object.__setattr__(self, "language", language_code(self.language))
 
     @property
     def modalities(self) -> frozenset[str]:
-        """The kinds of content that occur: ``text``, ``audio``, ``image``, ``video``."""
+        """Kinds of content that occur: ``text``, ``audio``, ``image``, ``video``."""
         kinds = {"text" for message in self.messages if isinstance(message.get("content"), str)}
         kinds |= {str(item["type"]) for item in _items(self.messages)}
         if self.audio is not None:
@@ -62,18 +62,18 @@ class Sample:
 
     @property
     def spoken(self) -> tuple[Any, ...]:
-        """All audio: its own, and that of its messages."""
-        said = tuple(item["audio"] for item in _items(self.messages) if item["type"] == "audio")
-        return said if self.audio is None else (self.audio, *said)
+        """All audio: that of the sample, and that of its messages."""
+        audio = tuple(item["audio"] for item in _items(self.messages) if item["type"] == "audio")
+        return audio if self.audio is None else (self.audio, *audio)
 
     @property
     def seconds(self) -> float:
-        """Length of all audio; 0 when there is none."""
+        """Length of all audio in seconds; 0 without audio."""
         return sum(self._durations(), 0.0)
 
     @property
     def too_short(self) -> bool:
-        """Whether some audio is shorter than one frame of a spectrogram, so that no model can say anything of it."""
+        """If true, some audio is shorter than one frame of a spectrogram, so that no model can recognize it."""
         return any(duration < FRAME for duration in self._durations())
 
     def _durations(self) -> list[float]:
@@ -82,38 +82,42 @@ class Sample:
 
 @dataclass(frozen=True, kw_only=True)
 class Prediction:
-    """What a model said of one sample; ``text`` is ``None`` when it gave no hypothesis."""
+    """Output of a model for a sample; ``text`` is ``None`` without a hypothesis."""
 
     text: str | None = None
     tokens: tuple[str, ...] = ()
     timestamps: Sequence[Sequence[float]] = ()
     logits: NDArray[np.float16] | None = None
-    """What the model expects at the first positions of the sample's own text, ``[positions, vocabulary]``, as
-    :func:`~sottovoce.metrics.divergence.compact` gives them; ``None`` where this was not asked."""
+    """Logits at the first positions of the sample's reference text, ``[positions, vocabulary]``, as
+    :func:`~sottovoce.metrics.divergence.compact` gives them; ``None`` if they were not requested."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """A model's predictions on a set of samples, with what the run took."""
+    """Predictions of a model on a set of samples, with the time and memory of the run."""
 
     predictions: Sequence[Prediction]
     seconds: Sequence[float]
-    """Wall-clock time of each sample."""
+    """Wall-clock time of each sample in seconds."""
     audio_seconds: Sequence[float]
+    """Length of the audio of each sample in seconds."""
     peak_memory_bytes: int | None = None
+    """Peak resident memory of the process; ``None`` if it is not known."""
     peak_gpu_memory_bytes: int | None = None
-    """The most memory that PyTorch took on GPUs; ``None`` without one."""
+    """Peak of PyTorch's memory on GPUs; ``None`` without GPU."""
     expert_runs: float | None = None
-    """Experts that ran for a token of a layer, in the mean; ``None`` for a model that is no mixture."""
+    """Mean number of experts that ran for a token of a layer; ``None`` for a model without experts."""
 
 
 @dataclass(frozen=True)
 class Samples(Sequence[Sample]):
-    """An ordered set of samples that knows its own digest."""
+    """Ordered set of samples with its digest."""
 
     items: tuple[Sample, ...]
     path: Path | None = None
+    """Manifest that they were read from."""
     digest: str = field(default="", compare=False)
+    """Digest (sha256) of samples that were read from a manifest."""
 
     def __getitem__(self, index: Any) -> Any:
         return self.items[index]
@@ -125,26 +129,25 @@ class Samples(Sequence[Sample]):
         return iter(self.items)
 
     def choose(self, count: int, seed: int = 0) -> Samples:
-        """Return ``count`` of the samples in their order, chosen at random; the same for the same seed.
+        """Choose ``count`` samples at random, the same for the same seed, and return them in their order.
 
         Raises:
-            SamplesError: There are fewer.
+            SamplesError: There are fewer samples.
         """
         if not 0 < count <= len(self.items):
-            raise SamplesError(
-                f"{self.path or 'samples'}: there are {len(self.items)} samples, and {count} are asked for"
-            )
+            name = self.path or "samples"
+            raise SamplesError(f"{name}: there are {len(self.items)} samples, and {count} are requested; give fewer")
         places = sorted(random.Random(seed).sample(range(len(self.items)), count))
         items = tuple(self.items[place] for place in places)
         return Samples(items, self.path, _digest(items))
 
     @property
     def identity(self) -> str:
-        """The digest, found anew for samples that were not read from a manifest."""
+        """Digest, computed again for samples that were not read from a manifest."""
         return self.digest or _digest(self.items)
 
     def to_dict(self) -> dict[str, Any]:
-        """What a report says of the data: its name, count, length and digest."""
+        """Return the facts for a report: name, count, length in seconds and digest."""
         return {
             "name": self.path.name if self.path else None,
             "count": len(self),
@@ -161,8 +164,8 @@ def read_samples(path: str | os.PathLike[str]) -> Samples:
             to the manifest.
 
     Raises:
-        SamplesError: A line is broken, a key stands twice, a file is missing, or audio is none, empty or cut off as far
-            as its header shows; the message names file and line.
+        SamplesError: A line is broken, a key occurs twice, a file is missing, or an audio file is invalid, empty or cut
+            off by its header; the message names file and line.
     """
     path = Path(path)
     with contextlib.suppress(OSError):  # a name that no file can have
@@ -173,7 +176,7 @@ def read_samples(path: str | os.PathLike[str]) -> Samples:
     items: dict[str, Sample] = {}
     for where, fields in (read_kaldi if path.name.endswith(".scp") else read_json_lines)(path):
         if fields["key"] in items:
-            raise SamplesError(f"{where}: the key {fields['key']!r} stands twice")
+            raise SamplesError(f"{where}: the key {fields['key']!r} occurs twice")
         items[fields["key"]] = _sample(fields, where)
     if not items:
         raise SamplesError(f"{path}: the manifest has no samples")
@@ -182,10 +185,10 @@ def read_samples(path: str | os.PathLike[str]) -> Samples:
 
 
 def check_audio(samples: Samples, progress: Progress = silent) -> None:
-    """Read all audio of the samples once: what is wrong with one is told before a model has run on the others.
+    """Read all audio of the samples once, so that errors are reported before a model runs.
 
     Raises:
-        SamplesError: Audio is damaged, cut off, empty, or holds what is no number; names the sample and the file.
+        SamplesError: Audio is damaged, cut off, empty, or holds NaN; names the sample and the file.
     """
     for number, sample in enumerate(samples):
         for audio in sample.spoken:
@@ -211,27 +214,27 @@ def _items(messages: Sequence[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]
 
 def _digest(items: Sequence[Sample]) -> str:
     digest = hashlib.sha256()
-    whole: dict[Path, str] = {}
+    digests: dict[Path, str] = {}
     for sample in items:
         messages = [_identified(message) for message in sample.messages]
         digest.update(f"{sample.key}\0{sample.text}\0{list(sample.words)}\0{messages}\0".encode())
         if isinstance(sample.audio, AudioSegment):
-            piece = (sample.audio.start, sample.audio.end)
-            digest.update(f"{_file_digest(sample.audio.path, whole)}\0{piece}\0".encode())
+            times = (sample.audio.start, sample.audio.end)
+            digest.update(f"{_file_digest(sample.audio.path, digests)}\0{times}\0".encode())
         elif sample.audio is not None:
             digest.update(_bytes(sample.audio))
     return digest.hexdigest()
 
 
 def _file_digest(path: Path, known: dict[Path, str]) -> str:
-    """Of a recording that many pieces are of, once."""
+    """Return the digest of a recording, which is computed once for all its segments."""
     if path not in known:
         known[path] = hashlib.sha256(path.read_bytes()).hexdigest()
     return known[path]
 
 
 def _identified(message: Mapping[str, Any]) -> Mapping[str, Any]:
-    """With what its media hold in place of where they lie."""
+    """Return a message with the digests of its media in place of their paths."""
     if isinstance(content := message.get("content") or (), str):
         return message
     return {**message, "content": [_identified_item(item) for item in content]}
@@ -245,7 +248,7 @@ def _identified_item(item: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _bytes(media: Any) -> bytes:
-    """Of a file, an array or a picture."""
+    """Return the bytes of a file, an array or an image."""
     if isinstance(media, Path):
         return media.read_bytes()
     if not hasattr(media, "tobytes"):

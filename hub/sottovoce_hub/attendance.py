@@ -1,4 +1,4 @@
-"""A destination that is waited for no longer than it gives a sign of life."""
+"""Destination whose calls end when the hub stops answering."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Attended:
 
     @property
     def url(self) -> str:
-        """The page of the branch."""
+        """Page of the branch."""
         return self._destination.url
 
     def survey(self, files: Sequence[File]) -> Survey:
@@ -55,7 +55,7 @@ class Attended:
         return self._attended(partial(self._destination.collect, title, repositories))
 
     def is_benchmark(self, dataset: str) -> bool:
-        """Return whether the hub keeps a leaderboard for a data set."""
+        """Return true if the hub keeps a leaderboard for a data set."""
         return self._attended(partial(self._destination.is_benchmark, dataset))
 
     def _attended(self, call: Callable[[], _Result]) -> _Result:

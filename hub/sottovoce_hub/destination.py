@@ -1,4 +1,4 @@
-"""Where a model is published, and what every hub must be able to do."""
+"""Place where a model is published: the interface of all hubs."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class File:
 
 @dataclass(frozen=True, kw_only=True)
 class Survey:
-    """What a branch of a repository holds, compared with what is to be there."""
+    """Files of a branch of a repository, compared with those that should be there."""
 
     names: frozenset[str] = field(default_factory=frozenset)
     """Every file of the branch."""
@@ -42,10 +42,10 @@ class Survey:
 
 @dataclass(frozen=True, kw_only=True)
 class Commit:
-    """What a push made."""
+    """Result of a push."""
 
     url: str
-    """The page to look at: the repository's branch, or the pull request."""
+    """Page to look at: the repository's branch, or the pull request."""
     revision: str | None
     """The commit's id, where the hub tells it."""
     pull_request: str | None = None
@@ -78,18 +78,18 @@ class Destination(Protocol):
         ...
 
     def read(self, name: str) -> bytes | None:
-        """The content of a small text file of the branch, or ``None`` when it is not there."""
+        """Return the content of a small text file of the branch, or ``None`` when it is not there."""
         ...
 
     def create(self, private: bool | None) -> bool:
         """Make the repository and the branch where they are missing.
 
         Args:
-            private: Whether a new repository is private; ``None`` leaves it to the hub. One that is there already
+            private: If true, a new repository is private; ``None`` leaves it to the hub. One that is there already
                 keeps what it is.
 
         Returns:
-            Whether the repository was made.
+            True if the repository was created.
         """
         ...
 
@@ -111,5 +111,5 @@ class Destination(Protocol):
         ...
 
     def is_benchmark(self, dataset: str) -> bool:
-        """Whether ``dataset`` is one that the hub keeps a leaderboard for."""
+        """Return true if the hub keeps a leaderboard for ``dataset``."""
         ...

@@ -1,4 +1,4 @@
-"""Which files of a directory are published: those that were written with the model, and no others."""
+"""Files of a directory that are published: those that were written with the model, and no others."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ LARGEST_TEXT = 20_000_000
 
 @dataclass(frozen=True, kw_only=True)
 class Contents:
-    """A directory, looked through."""
+    """Files of a directory, by what becomes of them."""
 
     files: tuple[File, ...]
     left_out: tuple[str, ...]
-    """What else lies there, and stays."""
+    """Other files, which stay."""
 
 
 def read_contents(directory: Path) -> Contents:
@@ -73,9 +73,9 @@ def refuse_secrets(directory: Path, files: Iterable[File]) -> None:
     Raises:
         PublishError: A file does; names it, the line and the kind, and never the secret.
     """
-    own = own_tokens()
+    tokens = own_tokens()
     for file in files:
-        if (met := find_secret(file.content, own)) is not None:
+        if (met := find_secret(file.content, tokens)) is not None:
             secret, line = met
             place = f"{file.name}, line {line}," if line else file.name
             raise PublishError(f"{directory}: not published: {place} holds {secret}; take it out, and compress again")
@@ -95,9 +95,12 @@ def refuse_paths(directory: Path, files: Iterable[File]) -> None:
         PublishError: One does; names the file, the key and the path.
     """
     small = (file for file in files if file.size <= LARGEST_TEXT)
-    contents = ((file.name, file.content if isinstance(file.content, bytes) else file.content.read_bytes())
-                for file in small)  # fmt: skip
+    contents = ((file.name, _content(file)) for file in small)
     if problem := refused_paths(contents, machine_roots(directory.parent)):
         raise PublishError(
             f"{directory}: not published: {problem}; take it out of the model's files, and compress again"
         )
+
+
+def _content(file: File) -> bytes:
+    return file.content if isinstance(file.content, bytes) else file.content.read_bytes()

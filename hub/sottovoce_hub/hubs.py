@@ -13,7 +13,7 @@ _REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
 def require_repository(repository: str, hub: str) -> None:
-    """Look whether a repository is named as the hub names one; on Hugging Face's by the rules of its own client.
+    """Check a repository's name by the rules of its hub; on Hugging Face's by those of its client.
 
     Raises:
         UsageError: It is not ``owner/name``, or the hub would refuse it.
@@ -34,7 +34,7 @@ def require_repository(repository: str, hub: str) -> None:
 def open_destination(
     hub: str, repository: str, branch: str | None = None, token: str | None = None, license: str | None = None
 ) -> Destination:
-    """The branch of a repository on the hub called ``hub``; nothing is asked of it yet.
+    """Return the branch of a repository on a hub; no request is sent yet.
 
     ``license`` is what a new repository is registered with, where the hub asks for one.
 

@@ -63,7 +63,7 @@ class HuggingFace:
 
     @property
     def url(self) -> str:
-        """The page of the branch."""
+        """Page of the branch."""
         page = f"{self._api.endpoint}/{self.repository}"
         return page if self.branch == MAIN else f"{page}/tree/{quote(self.branch, safe='')}"
 
@@ -80,7 +80,7 @@ class HuggingFace:
             return self._compare(self._surveyed, files) if self._surveyed else Survey()
 
     def read(self, name: str) -> bytes | None:
-        """The content of a small text file of the branch, or ``None`` when it is not there.
+        """Return the content of a small text file of the branch, or ``None`` when it is not there.
 
         Raises:
             PublishError: The hub refuses or cannot be reached.
@@ -109,22 +109,22 @@ class HuggingFace:
         """Make the repository and the branch where they are missing.
 
         Args:
-            private: Whether a new repository is private; ``None`` leaves it to the hub. One that is there already
+            private: If true, a new repository is private; ``None`` leaves it to the hub. One that is there already
                 keeps what it is.
 
         Returns:
-            Whether the repository was made.
+            True if the repository was created.
 
         Raises:
             PublishError: The hub refuses or cannot be reached.
         """
         with self._explained("cannot be made on"):
-            made = self._newest(MAIN) is None
-            if made:
+            missing = self._newest(MAIN) is None
+            if missing:
                 self._make(private)
             if self.branch != MAIN and self._newest(self.branch) is None:
                 patiently(lambda: self._api.create_branch(self.repository, branch=self.branch, exist_ok=True))
-            return made
+            return missing
 
     def commit(
         self, additions: Sequence[File], deletions: Sequence[str], message: str, *, create_pr: bool = False
@@ -142,13 +142,13 @@ class HuggingFace:
             if not additions and not deletions:
                 return Commit(url=self.url, revision=parent)
             change = Change(additions=additions, deletions=deletions, message=message)
-            if create_pr and (found := self._proposed(change)):
-                return found
-            made = self._send(change, parent, create_pr)
-            self._check_commit(made, change)
+            if create_pr and (proposed := self._proposed(change)):
+                return proposed
+            commit = self._send(change, parent, create_pr)
+            self._check_commit(commit, change)
             if not create_pr:
-                self._surveyed = made.revision
-            return made
+                self._surveyed = commit.revision
+            return commit
 
     def collect(self, title: str, repositories: Sequence[str]) -> str | None:
         """Put repositories in the owner's collection of that title, made when it is missing.
@@ -169,20 +169,20 @@ class HuggingFace:
             return shown(collection.url)
 
     def is_benchmark(self, dataset: str) -> bool:
-        """Whether ``dataset`` is one that the hub keeps a leaderboard for.
+        """Return true if the hub keeps a leaderboard for ``dataset``.
 
         Raises:
             PublishError: The hub refuses or cannot be reached.
         """
         with self._explained("the benchmarks cannot be listed on"):
-            found = self._api.list_datasets(benchmark=True, search=dataset.rpartition("/")[2])
-            return any(each.id == dataset for each in found)
+            benchmarks = self._api.list_datasets(benchmark=True, search=dataset.rpartition("/")[2])
+            return any(benchmark.id == dataset for benchmark in benchmarks)
 
     def _explained(self, what: str) -> AbstractContextManager[None]:
         return explained(f"{self.repository}: {what} the Hugging Face Hub", self._token)
 
     def _newest(self, revision: str) -> str | None:
-        """The commit that a branch is at; ``None`` without the branch or the repository."""
+        """Return the commit that a branch is at; ``None`` without the branch or the repository."""
         try:
             return patiently(lambda: self._api.model_info(self.repository, revision=revision)).sha
         except Exception as error:
@@ -204,7 +204,7 @@ class HuggingFace:
                 raise
 
     def _send(self, change: Change, parent: str | None, create_pr: bool) -> Commit:
-        """Commit; the client uploads again after an error that passes, but commits only once, and so must we."""
+        """Commit once, as the client does; only uploads are repeated after a temporary error."""
         operations = change.operations()
         for attempt in range(1, ATTEMPTS + 1):
             try:
@@ -222,25 +222,29 @@ class HuggingFace:
             except Exception as error:
                 if not is_passing(error):
                     raise
-                if found := self._proposed(change) if create_pr else self._landed(change, parent):
-                    return found
+                if commit := self._proposed(change) if create_pr else self._landed(change, parent):
+                    return commit
                 if attempt == ATTEMPTS:
                     raise
                 pause(error, attempt)
         raise AssertionError("unreachable")
 
     def _landed(self, change: Change, parent: str | None) -> Commit | None:
-        """The commit whose answer got lost, if it was made."""
+        """Return the commit whose answer got lost, if it was made."""
         newest = self._newest(self.branch)
         if newest is None or newest == parent or change.missing(self._compare(newest, change.additions)):
             return None
         return Commit(url=self.url, revision=newest)
 
     def _proposed(self, change: Change) -> Commit | None:
-        """The open pull request that proposes the same under the same title."""
-        found = patiently(lambda: list(self._api.get_repo_discussions(
-            self.repository, discussion_type="pull_request", discussion_status="open")))  # fmt: skip
-        for proposal in found:
+        """Return the open pull request that proposes the same under the same title."""
+        list_proposals = partial(
+            self._api.get_repo_discussions,
+            self.repository,
+            discussion_type="pull_request",
+            discussion_status="open",
+        )
+        for proposal in patiently(lambda: list(list_proposals())):
             if proposal.title != change.message:
                 continue
             newest = self._newest(f"refs/pr/{proposal.num}")
@@ -248,9 +252,13 @@ class HuggingFace:
                 return Commit(url=proposal.url, revision=newest, pull_request=proposal.url)
         return None
 
-    def _check_commit(self, made: Commit, change: Change) -> None:
-        """The client leaves out, silently, what the repository's own ``.gitignore`` names."""
-        if made.revision and (missing := change.missing(self._compare(made.revision, change.additions))):
+    def _check_commit(self, commit: Commit, change: Change) -> None:
+        """Check a commit for files that the client left out silently, as ``.gitignore`` says.
+
+        Raises:
+            PublishError: There are such files.
+        """
+        if commit.revision and (missing := change.missing(self._compare(commit.revision, change.additions))):
             raise PublishError(
                 f"{self.repository}: {listed(missing)} did not change on the Hugging Face Hub with the commit; "
                 "see whether the repository's .gitignore names it, and run it again"

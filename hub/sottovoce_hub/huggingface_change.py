@@ -1,4 +1,4 @@
-"""What a commit on the Hugging Face Hub changes, and whether a listing shows that it did."""
+"""Changes of a commit on the Hugging Face Hub, and the check that they were made."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Change:
-    """What one commit adds and removes, and its message."""
+    """Files that one commit adds and removes, and its message."""
 
     additions: Sequence[File]
     deletions: Sequence[str]
     message: str
 
     def operations(self) -> list[CommitOperationAdd | CommitOperationDelete]:
-        """The form that the client takes; it notes there what it has uploaded."""
+        """Return the form that the client takes; it notes there what it has uploaded."""
         from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
         removed = [CommitOperationDelete(name, is_folder=False) for name in self.deletions]
         return [*removed, *(CommitOperationAdd(file.name, file.content) for file in self.additions)]
 
     def missing(self, survey: Survey) -> list[str]:
-        """The files that a survey of ``additions`` shows to be other than the commit makes them."""
+        """Return the files that differ from the commit in a survey of ``additions``."""
         unlike = [file.name for file in self.additions if file.name not in survey.unchanged]
         return [*unlike, *sorted(survey.names.intersection(self.deletions))]
 
 
 def compare(listing: Iterable[RepoFile | RepoFolder], files: Sequence[File]) -> Survey:
-    """What the hub lists, compared with ``files``."""
+    """Compare what the hub lists with ``files``."""
     from huggingface_hub import RepoFile
 
     there = {entry.path: entry for entry in listing if isinstance(entry, RepoFile)}
@@ -45,7 +45,7 @@ def compare(listing: Iterable[RepoFile | RepoFolder], files: Sequence[File]) -> 
 
 
 def _is_same(file: File, entry: RepoFile) -> bool:
-    """The hub tells a large file's sha256, and git's own digest of the others."""
+    """Compare a file by the sha256 that the hub has of large files, and by git's digest of others."""
     if entry.lfs is not None:
         return entry.lfs.sha256 == file.sha256
     if entry.size != file.size:

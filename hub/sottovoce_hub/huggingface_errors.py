@@ -1,4 +1,4 @@
-"""What the Hugging Face Hub's client raises, in one line: what failed, why, what to do next."""
+"""Errors of the Hugging Face Hub's client in one line: what failed, why, what to do next."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _STATUSES = {
     413: ("the hub finds it too large", "split large files in shards"),
     422: ("the hub refuses what was sent", _AGAIN),
     429: ("too many requests", "wait a few minutes and run it again: what was uploaded is not uploaded twice"),
-}  # fmt: skip
+}
 _PASSING = frozenset({408, 429, 500, 502, 503, 504})
 
 
@@ -91,7 +91,7 @@ def pause(error: Exception, attempt: int) -> None:
 
 
 def is_passing(error: BaseException) -> bool:
-    """Whether the same request may succeed later: the connection broke, or the hub is busy or in trouble.
+    """Return true if the same request may succeed later: the connection broke, or the hub is busy.
 
     What the client tells of the chunked store (Xet) is not among them: it has tried again for minutes.
     """
@@ -104,7 +104,7 @@ def is_passing(error: BaseException) -> bool:
 
 
 def is_missing(error: Exception) -> bool:
-    """Whether there is no such repository, branch or file, as far as the token lets us see."""
+    """Return true if there is no such repository, branch or file, as far as the token can see."""
     from huggingface_hub.errors import (
         GatedRepoError,
         RemoteEntryNotFoundError,
@@ -118,7 +118,7 @@ def is_missing(error: Exception) -> bool:
 
 
 def _explain(error: BaseException, token: str | None) -> tuple[str, str]:
-    """Why, and what to do next."""
+    """Return why it failed, and what to do next."""
     from huggingface_hub.errors import DisabledRepoError, GatedRepoError, OfflineModeIsEnabled
 
     if isinstance(error, RuntimeError) and error.__cause__:
@@ -153,7 +153,7 @@ def _explain_status(status: int, said: str | None, token: str | None) -> tuple[s
 
 
 def _status(error: BaseException) -> int | None:
-    """The status that the hub answered with, if it did."""
+    """Return the status that the hub answered with, if it did."""
     status = getattr(getattr(error, "response", None), "status_code", None)
     if isinstance(error, ConnectionError) and (said := re.search(r"HTTP status \w+ error \((\d{3}) ", str(error))):
         # The chunked store's client tells it so only.
@@ -162,7 +162,7 @@ def _status(error: BaseException) -> int | None:
 
 
 def _library_error() -> type[BaseException]:
-    """The class of all errors of the client's HTTP library, which is not the same library in every version."""
+    """Return the class of all errors of the client's HTTP library, which differs between versions."""
     from huggingface_hub.errors import HfHubHTTPError
 
     return HfHubHTTPError.__bases__[0]

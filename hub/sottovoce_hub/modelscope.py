@@ -37,7 +37,7 @@ class ModelScope:
         license: The license that a new repository is registered with, an SPDX identifier; the card has the last word.
 
     Raises:
-        PublishError: ``repository`` or ``branch`` is no name.
+        PublishError: ``repository`` or ``branch`` is not a valid name.
     """
 
     hub: ClassVar[str] = "modelscope"
@@ -53,10 +53,10 @@ class ModelScope:
     ) -> None:
         if not re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", repository, re.ASCII):
             raise PublishError(
-                f"{repository}: is no name of a repository; give owner/name, each of letters, digits, - _ and ."
+                f"{repository}: is not a valid repository id; give owner/name, each of letters, digits, - _ and ."
             )
         if branch is not None and (not re.fullmatch(r"\w[\w./-]*", branch, re.ASCII) or ".." in branch):
-            raise PublishError(f"{repository}: {branch!r} is no name of a branch; give one of letters, digits, - _ . /")
+            raise PublishError(f"{repository}: {branch!r} is not a valid branch; use letters, digits, - _ . /")
         self.repository = repository
         self.branch = branch or BRANCH
         site = endpoint or os.environ.get("MODELSCOPE_ENDPOINT") or "https://modelscope.cn"
@@ -74,7 +74,7 @@ class ModelScope:
         return Survey(names=frozenset(there), unchanged=unchanged)
 
     def read(self, name: str) -> bytes | None:
-        """The content of a small text file of the branch, or ``None`` when it is not there."""
+        """Return the content of a small text file of the branch, or ``None`` when it is not there."""
         with self._speaking():
             from modelscope_hub import NotExistError
 
@@ -119,11 +119,11 @@ class ModelScope:
         return Commit(url=self.url, revision=self._revision(additions))
 
     def collect(self, title: str, repositories: Sequence[str]) -> str | None:
-        """ModelScope's client makes no collections."""
+        """Return nothing: ModelScope's client makes no collections."""
         return None
 
     def is_benchmark(self, dataset: str) -> bool:
-        """ModelScope keeps no leaderboards by data set."""
+        """Return false: ModelScope keeps no leaderboards by data set."""
         return False
 
     @cached_property
@@ -157,7 +157,7 @@ class ModelScope:
             yield
 
     def _branches(self) -> list[str] | None:
-        """The repository's branches, or ``None`` when it is not there."""
+        """Return the repository's branches, or ``None`` when it is not there."""
         from modelscope_hub import NotExistError
 
         try:
@@ -226,7 +226,7 @@ class ModelScope:
         return all(change not in there if isinstance(change, str) else _holds(there, change) for change in changes)
 
     def _revision(self, additions: Sequence[File]) -> str | None:
-        """The newest commit's id: ModelScope does not tell it, but it does tell which commit changed a file last."""
+        """Return the newest commit's id, by the commit that changed a file last: ModelScope does not tell it."""
         if not additions:
             return None
         with contextlib.suppress(PublishError), self._speaking():
@@ -237,10 +237,12 @@ class ModelScope:
 
 
 def _spelled(license: str | None) -> str:
-    """A license as ModelScope's own list spells it; ``Other`` when it has none such."""
+    """Return a license as ModelScope's list spells it; ``Other`` where it has none such."""
     from modelscope_hub.constants import License
 
-    return next((each.value for each in License if each.value.lower() == (license or "").lower()), License.OTHER.value)
+    return next(
+        (known.value for known in License if known.value.lower() == (license or "").lower()), License.OTHER.value
+    )
 
 
 def _holds(there: Mapping[str, Mapping[str, Any]], file: File) -> bool:

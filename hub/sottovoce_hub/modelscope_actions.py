@@ -1,4 +1,4 @@
-"""What a commit on ModelScope is made of."""
+"""Actions of a commit on ModelScope."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ INLINE_SIZE = 64 * 1024
 INLINE_NAMES = frozenset(
     {"readme.md", ".gitattributes", ".gitignore", "config.json", "configuration.json", "configuration.yaml"}
 )
-"""What ModelScope reads itself, in lower case; of a large file it would read the pointer to the store."""
+"""Files that ModelScope reads itself, in lower case; of a large file it would read the pointer to the store."""
 
 
 class Reading:
@@ -31,7 +31,7 @@ class Reading:
         self._digest = hashlib.sha256()
 
     def read(self, size: int = -1) -> bytes:
-        """The next ``size`` bytes."""
+        """Return the next ``size`` bytes."""
         piece = self._stream.read(size)
         self._digest.update(piece)
         return piece
@@ -44,12 +44,12 @@ class Reading:
         """
         if self._digest.hexdigest() != self._file.sha256:
             raise PublishError(
-                f"{self._file.name}: is not what it was when the push began; push again when it is written no more"
+                f"{self._file.name}: has changed since the push began; push again when nothing writes to it any more"
             )
 
 
 def is_inline(file: File) -> bool:
-    """Whether a file goes into the commit itself, by the rules of ModelScope's client."""
+    """Return true if a file goes into the commit itself, by the rules of ModelScope's client."""
     from modelscope_hub.constants import MODEL_LFS_SUFFIX
 
     path = PurePosixPath(file.name)
@@ -59,7 +59,7 @@ def is_inline(file: File) -> bool:
 
 
 def addition(file: File) -> dict[str, Any]:
-    """The action that adds a file, or replaces it."""
+    """Return the action that adds a file, or replaces it."""
     form = {"action": "create", "path": file.name, "size": file.size}
     if not is_inline(file):
         return form | {"type": "lfs", "sha256": file.sha256, "content": "", "encoding": ""}
@@ -74,6 +74,6 @@ def addition(file: File) -> dict[str, Any]:
 
 
 def deletion(name: str) -> dict[str, Any]:
-    """The action that deletes a file."""
+    """Return the action that deletes a file."""
     form = {"action": "delete", "path": name, "type": "normal", "size": 0}
     return form | {"sha256": "", "content": "", "encoding": ""}

@@ -1,4 +1,4 @@
-"""What ModelScope's client raises, in one line; and which of it passes when one waits."""
+"""Errors of ModelScope's client in one line, and those that are temporary."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _TEXTS = {
     "OSError": _UNREACHABLE,
     "Exception": "ModelScope's client failed ({kind}: {reason}); update it with pip install --upgrade modelscope-hub",
 }
-"""What each error says, by the name of its class or the nearest of its parents."""
+"""Messages by the name of an error's class or the nearest of its parents."""
 
 _Result = TypeVar("_Result")
 

@@ -1,17 +1,18 @@
-"""Publishing one compressed model: looked through, described by its card, and uploaded in one commit."""
+"""Publishing of one compressed model: checked, described by its card, and uploaded in one commit."""
 
 from __future__ import annotations
 
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from sottovoce.errors import PublishError, UsageError
-from sottovoce.report import COMPRESSION_FILE
+from sottovoce.report import COMPRESSION_FILE, CompressionReport
 from sottovoce_hub.card import CARD_FILES, Variant, check_metadata, eval_results, write_card
+from sottovoce_hub.card.reading import read
 from sottovoce_hub.destination import Commit, Destination, File, Survey
 from sottovoce_hub.files import Contents, read_contents, refuse_paths, refuse_secrets
 from sottovoce_hub.hubs import HUBS, open_destination, require_repository
@@ -21,24 +22,24 @@ EVAL_RESULTS = ".eval_results/sottovoce.yaml"
 
 @dataclass(frozen=True, kw_only=True)
 class PushReport:
-    """What was published, or would be."""
+    """Result of a push: what was published, or would be."""
 
     repository: str
     hub: str
     branch: str | None
     files: tuple[File, ...]
-    """All that the branch has of this model, its card included."""
+    """Files of this model on the branch, its card included."""
     left_out: tuple[str, ...]
-    """What lies in the directory and was not written with the model."""
+    """Files in the directory that were not written with the model."""
     uploaded: tuple[str, ...] = ()
     deleted: tuple[str, ...] = ()
     created: bool = False
-    """Whether the repository was made."""
+    """True for a repository that this push created."""
     commit: Commit | None = None
-    """``None`` for a dry run."""
+    """Commit that was made; ``None`` for a dry run."""
 
     def to_dict(self) -> dict[str, Any]:
-        """The JSON form."""
+        """Return the JSON form."""
         return {
             "repository": self.repository,
             "hub": self.hub,
@@ -48,7 +49,7 @@ class PushReport:
             "pull_request": self.commit.pull_request if self.commit else None,
             "dry_run": self.commit is None,
             "created": self.created,
-            "files": [{"name": each.name, "size_bytes": each.size, "sha256": each.sha256} for each in self.files],
+            "files": [{"name": file.name, "size_bytes": file.size, "sha256": file.sha256} for file in self.files],
             "uploaded": list(self.uploaded),
             "deleted": list(self.deleted),
             "left_out": list(self.left_out),
@@ -75,15 +76,15 @@ def push(
 
     Args:
         directory: What ``compress`` or :func:`sottovoce.save` wrote.
-        repository: ``owner/name``; it is made when it is missing.
+        repository: ``owner/name``; it is created when it is missing.
         hub: ``hf`` or ``modelscope``.
-        branch: Where to commit, by default the repository's main branch; it is made when it is missing.
-        private: Whether a repository that is made is private; ``None`` leaves it to the hub.
+        branch: Branch to commit to, by default the main one; it is created when it is missing.
+        private: If true, a repository that is created is private; ``None`` leaves it to the hub.
         create_pr: Open a pull request instead, where the hub has them.
         message: Of the commit.
         token: By default the one that the hub's own client finds.
         variants: Other compressions of the same model, for the card's comparison.
-        dry_run: Look through the directory and write the card; speak to no one.
+        dry_run: Check the directory and write the card; use no network.
 
     Raises:
         UsageError: The directory is none that Sottovoce wrote, or a name is wrong.
@@ -96,12 +97,13 @@ def push(
     contents = read_contents(Path(directory))
     files = with_card(Path(directory), contents, repository, hub, branch, variants)
     report = PushReport(repository=repository, hub=hub, branch=branch, files=files, left_out=contents.left_out)
-    stated = _form(Path(directory))["source"].get("license") or {}
+    model = read(Path(directory))
     # What a hub refuses without being asked, a dry run refuses too.
-    destination = open_destination(hub, repository, branch, token, stated.get("id"))
+    license = model.source.license.id if model.source.license else None
+    destination = open_destination(hub, repository, branch, token, license)
     if dry_run:
         return report
-    return _publish(report, Path(directory), destination, private, create_pr, message)
+    return _publish(report, model, destination, private, create_pr, message or _message(model))
 
 
 def with_card(
@@ -112,7 +114,7 @@ def with_card(
     branch: str | None = None,
     variants: Sequence[Variant] = (),
 ) -> tuple[File, ...]:
-    """A model's files and those of its card.
+    """Return a model's files and those of its card.
 
     Raises:
         PublishError: The hub would not understand the card's metadata, or the card tells of a machine or a secret.
@@ -129,30 +131,34 @@ def with_card(
 
 def _publish(
     report: PushReport,
-    directory: Path,
+    model: CompressionReport,
     destination: Destination,
     private: bool | None,
     create_pr: bool,
-    message: str | None,
+    message: str,
 ) -> PushReport:
     created = False if create_pr else destination.create(private)
-    results = eval_results(_form(directory), destination.is_benchmark)
+    results = eval_results(model.to_dict(), destination.is_benchmark)
     files = report.files if results is None else (*report.files, File.of(EVAL_RESULTS, results))
     survey = destination.survey(files)
     additions = [file for file in files if file.name not in survey.unchanged]
     deletions = _outdated(destination, survey, {file.name for file in files})
     commit = Commit(url=destination.url, revision=None)
     if additions or deletions:
-        commit = destination.commit(additions, deletions, message or _message(directory), create_pr=create_pr)
-    return PushReport(
-        repository=report.repository, hub=report.hub, branch=destination.branch, files=files,
-        left_out=report.left_out, uploaded=tuple(file.name for file in additions), deleted=tuple(deletions),
-        created=created, commit=commit,
-    )  # fmt: skip
+        commit = destination.commit(additions, deletions, message, create_pr=create_pr)
+    return replace(
+        report,
+        branch=destination.branch,
+        files=files,
+        uploaded=tuple(file.name for file in additions),
+        deleted=tuple(deletions),
+        created=created,
+        commit=commit,
+    )
 
 
 def _outdated(destination: Destination, survey: Survey, names: set[str]) -> list[str]:
-    """What an earlier push left on the branch and this one does not have; files of other origin stay."""
+    """Return what an earlier push left on the branch and this one does not have; other files stay."""
     content = destination.read(COMPRESSION_FILE) if COMPRESSION_FILE in survey.names else None
     if content is None:
         return []
@@ -164,12 +170,6 @@ def _outdated(destination: Destination, survey: Survey, names: set[str]) -> list
     return sorted((published & survey.names) - names)
 
 
-def _form(directory: Path) -> dict[str, Any]:
-    form: dict[str, Any] = json.loads((directory / COMPRESSION_FILE).read_text(encoding="utf-8"))
-    return form
-
-
-def _message(directory: Path) -> str:
-    form = _form(directory)
-    steps = ", ".join(str(step.get("step")) for step in form["recipe"].get("steps", ()))
-    return f"Publish {form['source']['name']}, compressed by {form.get('recipe_name') or steps or 'no step'}"
+def _message(model: CompressionReport) -> str:
+    steps = ", ".join(str(step.get("step")) for step in model.recipe.get("steps", ()))
+    return f"Publish {model.source.name}, compressed by {model.recipe_name or steps or 'no step'}"

@@ -27,19 +27,19 @@ _LOOKED_AT = 1_000_000
 
 @dataclass(frozen=True, kw_only=True)
 class PullReport:
-    """What was fetched."""
+    """Result of a pull."""
 
     repository: str
     hub: str
     revision: str | None
-    """The commit."""
+    """Commit that was fetched."""
     directory: Path
     files: tuple[str, ...]
     verified: bool
-    """Whether the repository has digests, and the files are those."""
+    """True where the repository has digests and the files match them."""
 
     def to_dict(self) -> dict[str, Any]:
-        """The JSON form."""
+        """Return the JSON form."""
         return {
             "repository": self.repository,
             "hub": self.hub,
@@ -62,12 +62,12 @@ def pull(
 ) -> PullReport:
     """Fetch a repository to the hub's cache, check it, and copy it to a directory.
 
-    What the cache has is not fetched again, so an interrupted call goes on when it is made once more. Code, archives,
+    What the cache has is not fetched again, so an interrupted call resumes when it is repeated. Code, archives,
     pickles that are no weights, and other engines' formats stay where they are.
 
     Args:
         repository: ``owner/name``.
-        directory: What to write; it is complete or not there.
+        directory: Directory to write; it is complete or absent.
         hub: ``hf`` or ``modelscope``.
         revision: Branch, tag or commit.
         token: By default the one that the hub's own client finds.
@@ -86,7 +86,7 @@ def pull(
     path = Path(directory)
     with reserved(path, overwrite):
         options = LoadOptions(revision=revision, token=token, cache_dir=cache_dir)
-        fetched, found = fetch(Repository(id=repository, hub="hf" if hub == "hf" else "modelscope"), options)
+        fetched, resolved = fetch(Repository(id=repository, hub="hf" if hub == "hf" else "modelscope"), options)
         manifest = read_manifest(fetched)
         names = tuple(sorted(_names(fetched, manifest)))
         if not names:
@@ -104,9 +104,13 @@ def pull(
                 shutil.copyfile(fetched / name, temporary / name)
             mark(temporary)
     return PullReport(
-        repository=repository, hub=hub, revision=found.revision, directory=path, files=names,
+        repository=repository,
+        hub=hub,
+        revision=resolved.revision,
+        directory=path,
+        files=names,
         verified=manifest is not None,
-    )  # fmt: skip
+    )
 
 
 def _names(directory: Path, manifest: dict[str, str] | None) -> Iterator[str]:
@@ -124,6 +128,6 @@ def _names(directory: Path, manifest: dict[str, str] | None) -> Iterator[str]:
 
 
 def _runs(directory: Path, name: str) -> bool:
-    """Whether a file is code or a pickle; weights may be one, which loading reads without running it."""
+    """Return true for code and pickles, other than weights, which loading reads without running them."""
     with (directory / name).open("rb") as file:
         return runs(name, file.read(_LOOKED_AT), weights=True) is not None

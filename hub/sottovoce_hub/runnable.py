@@ -62,13 +62,13 @@ def _by_content(content: bytes) -> str | None:
 
 
 def _is_portable(content: bytes) -> bool:
-    """Whether what begins as a program of Windows is one; a text may begin with MZ."""
+    """Return true if content that begins as a Windows program is one; a text may begin with MZ."""
     place = int.from_bytes(content[60:64], "little")
     return content[place : place + 4] == b"PE\0\0" or b"\0" in content[:64]
 
 
 def _is_old_pickle(content: bytes) -> bool:
-    """Whether a file is a pickle of the oldest protocols, which are text, and calls something."""
+    """Return true for a pickle of the oldest protocols, which are text, that calls something."""
     names: set[str] = set()
     try:
         for operation, _, place in pickletools.genops(content):

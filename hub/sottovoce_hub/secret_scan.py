@@ -1,4 +1,4 @@
-"""Looking for secrets in what goes up: in every text, as it stands and as it may be spelled, and in what is no text."""
+"""Search for secrets in files to publish: in texts, plain and encoded, and in binary files."""
 
 from __future__ import annotations
 
@@ -23,31 +23,31 @@ _SAMPLE = 65_536
 _BEFORE, _AFTER = 200, 3_000
 """Characters around a hint that are looked at."""
 _DEEPEST = 2
-"""How often a text may be encoded."""
+"""Times that a text may be encoded."""
 
 _ESCAPES = re.compile(r"\\u00([2-7][0-9a-fA-F])|\\x([2-7][0-9a-fA-F])|%([2-7][0-9a-fA-F])|\\([/\"'])")
 _ENCODED = re.compile(r"[A-Za-z0-9+/_-]{24,}={0,2}")
 _WRAPPED = re.compile(r"[A-Za-z0-9+/]{60,76}(?:\r?\n[A-Za-z0-9+/]{1,76}){1,2000}={0,2}")
 _ASCII = bytes(range(128)) + b"\x7f" * 128
-"""What is no ASCII is no part of a secret, and no letter before one."""
+"""Table that masks characters other than ASCII, which are no part of a secret, and no letter before one."""
 _TEXT = re.compile(rb"[\t\n\r\x20-\x7e]{12}")
 
 
-def find_secret(content: Path | bytes, own: Collection[str] = ()) -> tuple[str, int | None] | None:
+def find_secret(content: Path | bytes, tokens: Collection[str] = ()) -> tuple[str, int | None] | None:
     """Look for a secret in a file.
 
     Args:
         content: The file, or what it holds.
-        own: The user's tokens.
+        tokens: The user's tokens.
 
     Returns:
         What it is, and the line where it stands; no line in a file that is no text. ``None`` where there is none.
     """
-    own = [token for token in own if len(token) >= SHORTEST]
+    tokens = [token for token in tokens if len(token) >= SHORTEST]
     lines = 1
     for piece, is_text in _pieces(content):
         text = _decoded(piece)
-        if (met := _find(text, own, is_text)) is not None:
+        if (met := _find(text, tokens, is_text)) is not None:
             kind, place = met
             return kind, lines + text.count("\n", 0, place) if is_text else None
         lines += text[:-_OVERLAP].count("\n")
@@ -55,7 +55,7 @@ def find_secret(content: Path | bytes, own: Collection[str] = ()) -> tuple[str, 
 
 
 def _pieces(content: Path | bytes) -> Iterator[tuple[bytes, bool]]:
-    """What is looked at of a file, and whether it is text."""
+    """Yield the pieces of a file that are searched, and for each of them true if it is text."""
     size = len(content) if isinstance(content, bytes) else content.stat().st_size
     # Weights may begin with pages of text.
     is_text = all(_is_text(_read(content, place, _SAMPLE)) for place in (0, size // 2, max(size - _SAMPLE, 0)))
@@ -77,7 +77,7 @@ def _read(content: Path | bytes, start: int, size: int) -> bytes:
 
 
 def _is_text(sample: bytes) -> bool:
-    """Whether a file begins as a text does, one of two bytes a character too."""
+    """Return true if a file begins as a text does, one of two bytes a character too."""
     plain = sample.replace(b"\0", b"")
     if not plain or len(plain) < len(sample) // 4:
         return not sample
@@ -90,18 +90,18 @@ def _decoded(content: bytes) -> str:
     return content.translate(_ASCII, b"\0").decode("ascii")
 
 
-def _find(text: str, own: Collection[str], is_text: bool, depth: int = 0) -> tuple[str, int] | None:
-    if (met := _find_plain(text, own)) is not None:
+def _find(text: str, tokens: Collection[str], is_text: bool, depth: int = 0) -> tuple[str, int] | None:
+    if (met := _find_plain(text, tokens)) is not None:
         return met
     if not is_text:
         return None
-    if (plain := _unescaped(text)) is not None and (met := _find_plain(plain, own)) is not None:
+    if (plain := _unescaped(text)) is not None and (met := _find_plain(plain, tokens)) is not None:
         return met
-    return _find_encoded(text, own, depth) if depth < _DEEPEST else None
+    return _find_encoded(text, tokens, depth) if depth < _DEEPEST else None
 
 
-def _find_plain(text: str, own: Collection[str]) -> tuple[str, int] | None:
-    for token in own:
+def _find_plain(text: str, tokens: Collection[str]) -> tuple[str, int] | None:
+    for token in tokens:
         if (place := text.find(token)) >= 0:
             return OWN, place
     for kind in kinds():
@@ -117,23 +117,23 @@ def _find_plain(text: str, own: Collection[str]) -> tuple[str, int] | None:
 
 
 def _unescaped(text: str) -> str | None:
-    """A text without the escapes of JSON and of addresses; ``None`` where it has none. Its lines stay."""
+    """Return a text without the escapes of JSON and addresses; ``None`` where it has none. Its lines stay."""
     if "\\" not in text and "%" not in text:
         return None
     plain = _ESCAPES.sub(lambda match: match[4] or chr(int(match[1] or match[2] or match[3], 16)), text)
     return plain if plain != text else None
 
 
-def _find_encoded(text: str, own: Collection[str], depth: int) -> tuple[str, int] | None:
+def _find_encoded(text: str, tokens: Collection[str], depth: int) -> tuple[str, int] | None:
     for place, run in _runs(text):
         content = _from_base64(run)
-        if content is not None and (met := _find(_decoded(content), own, True, depth + 1)) is not None:
+        if content is not None and (met := _find(_decoded(content), tokens, True, depth + 1)) is not None:
             return met[0], place
     return None
 
 
 def _runs(text: str) -> Iterator[tuple[int, str]]:
-    """What may be one encoded text, and where: in either alphabet, and in several lines."""
+    """Yield what may be encoded text, with its place: in either alphabet, and in several lines."""
     end = 0
     for match in _ENCODED.finditer(text):
         run, start = match[0], match.start()
@@ -147,7 +147,7 @@ def _runs(text: str) -> Iterator[tuple[int, str]]:
 
 
 def _from_base64(text: str) -> bytes | None:
-    """What a text stands for, if that has any text in it."""
+    """Return the decoded content of a text, if that has any text in it."""
     text = re.sub(r"\s+", "", text).rstrip("=").replace("-", "+").replace("_", "/")
     try:
         content = base64.b64decode(text + "=" * (-len(text) % 4))

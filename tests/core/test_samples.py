@@ -115,8 +115,8 @@ def test_kaldi_segments_cut_recordings(audio: Path, tmp_path: Path) -> None:
     ("files", "problem"),
     [
         ({"wav.scp": "u1"}, "wav.scp:1: a line must be a key and a path"),
-        ({"wav.scp": "u1 wav/a.wav\nu1 wav/a.wav"}, "wav.scp:2: the key 'u1' stands twice"),
-        ({"text": "u1 a\nu1 b"}, "text:2: the key 'u1' stands twice"),
+        ({"wav.scp": "u1 wav/a.wav\nu1 wav/a.wav"}, "wav.scp:2: the key 'u1' occurs twice"),
+        ({"text": "u1 a\nu1 b"}, "text:2: the key 'u1' occurs twice"),
         ({"text": "u7 a"}, "text: has no transcript of any utterance, such as 'u1'"),
         ({"wav.scp": "u1 sph2pipe -f wav a.sph |"}, "wav.scp:1: 'sph2pipe -f wav a.sph |' is a command"),
         ({"wav.scp": "u1 raw.ark:17"}, "is a place in an archive"),
@@ -125,7 +125,7 @@ def test_kaldi_segments_cut_recordings(audio: Path, tmp_path: Path) -> None:
         ({"segments": "s1 u1 0.2 0.1"}, "segments:1: a line must be a key, a recording, and its start and end"),
         ({"segments": "s1 u1 nan 0.1"}, "segments:1: a line must be a key, a recording, and its start and end"),
         ({"segments": "s1 u9 0 0.1"}, "segments:1: wav.scp has no recording 'u9'"),
-        ({"segments": "s1 u1 0 0.1\ns1 u1 0.1 0.2"}, "segments:2: the key 's1' stands twice"),
+        ({"segments": "s1 u1 0 0.1\ns1 u1 0.1 0.2"}, "segments:2: the key 's1' occurs twice"),
         ({"segments": "s1 u1 0 9"}, "are not within its 0.50 s of audio"),
     ],
 )
@@ -165,16 +165,16 @@ def test_the_digest_tells_data_apart(audio: Path, tmp_path: Path) -> None:
         ('{"a":' * 50_000 + "1" + "}" * 50_000, "too deeply"),
         ('{"source": "wav/a.wav", "a": ' + "9" * 5000 + "}", "is too large"),
         ('{"source": "wav/a.wav", "a": -9223372036854775809}', "is too large"),
-        ('{"source": "wav/a.wav", "a": NaN}', "NaN is no number"),
-        ('{"source": "wav/a.wav", "a": -Infinity}', "-Infinity is no number"),
-        ('{"source": "wav/a.wav", "a": 1e999}', "1e999 is no number"),
-        ('{"source": "wav/a.wav", "source": "b.wav"}', "'source' stands twice in one object"),
+        ('{"source": "wav/a.wav", "a": NaN}', "NaN is not a valid number"),
+        ('{"source": "wav/a.wav", "a": -Infinity}', "-Infinity is not a valid number"),
+        ('{"source": "wav/a.wav", "a": 1e999}', "1e999 is not a valid number"),
+        ('{"source": "wav/a.wav", "source": "b.wav"}', "'source' occurs twice in an object"),
         ('{"source": "wav/a.wav", "words": ["hi"]}', "each of 'words' must be an object"),
-        ('{"source": "wav/a.wav", "words": [{"text": "a", "start": NaN, "end": 1}]}', "NaN is no number"),
+        ('{"source": "wav/a.wav", "words": [{"text": "a", "start": NaN, "end": 1}]}', "NaN is not a valid number"),
         ('{"source": "wav/a.wav", "words": [{"text": "a", "start": "nan", "end": 1}]}', "'start' of a word must be"),
         ('{"source": "wav/a.wav", "words": [{"text": "a", "start": 0, "end": []}]}', "'end' of a word must be"),
-        ('{"source": "wav/a.wav", "language": "Klingon"}', "sample '000002': 'Klingon' is no language"),
-        ('{"source": "wav/a.wav", "language": ""}', "'' is no language"),
+        ('{"source": "wav/a.wav", "language": "Klingon"}', "sample '000002': 'Klingon' is not a language"),
+        ('{"source": "wav/a.wav", "language": ""}', "'' is not a language"),
         ('{"source": "wav/a.wav", "start": "1"}', "'start' must be seconds of 'source'"),
         ('{"source": "wav/a.wav", "start": 0.1, "end": 9}', "sample '000002': "),
         ('{"key": "u", "source": "wav/empty.wav"}', "wav/empty.wav: is empty"),
@@ -194,7 +194,7 @@ def test_a_broken_line_is_named(line: str, problem: str, audio: Path, tmp_path: 
 
 def test_a_key_may_not_stand_twice(audio: Path, tmp_path: Path) -> None:
     line = '{"key": "u", "source": "wav/a.wav"}'
-    with pytest.raises(SamplesError, match="'u' stands twice"):
+    with pytest.raises(SamplesError, match="'u' occurs twice"):
         read_samples(manifest(tmp_path, line, line))
 
 
@@ -306,10 +306,10 @@ def test_the_digest_covers_what_media_hold_and_not_where(media: dict[str, dict[s
         ([{"type": "audio", "audio": 3}], "content of the type 'audio' needs 'audio': a path"),
         ([{"type": "image", "path": "0.png"}], "content of the type 'image' needs 'image': a path"),
         ([{"type": "text"}], "content of the type 'text' needs 'text': a string"),
-        ([{"type": "video", "video": []}], "needs 'video': a path, or a list of paths of pictures"),
-        ([{"type": "video", "video": ["0.png", 3]}], "needs 'video': a path, or a list of paths of pictures"),
+        ([{"type": "video", "video": []}], "needs 'video': a path, or a list of paths of images"),
+        ([{"type": "video", "video": ["0.png", 3]}], "needs 'video': a path, or a list of paths of images"),
         ([{"type": "audio", "audio": "none.wav"}], "no such audio file: none.wav"),
-        ([{"type": "audio", "audio": "0.png"}], "0.png: no audio that can be read (Invalid argument)"),
+        ([{"type": "audio", "audio": "0.png"}], "0.png: cannot be read as audio (Invalid argument)"),
         ([{"type": "image", "image": "https://example.com/0.png"}], "no such image file: https://example.com/0.png"),
         ([{"type": "video", "video": ["0.png", "9.png"]}], "no such video file: 9.png"),
     ],
@@ -339,5 +339,5 @@ def test_a_number_of_samples_is_chosen_the_same_for_the_same_seed() -> None:
 @pytest.mark.parametrize("count", [0, -1, 41])
 def test_a_number_of_samples_that_there_are_not_is_refused(count: int) -> None:
     samples = Samples(tuple(Sample(key=f"s{number}", text="x") for number in range(40)))
-    with pytest.raises(SamplesError, match=f"there are 40 samples, and {count} are asked for"):
+    with pytest.raises(SamplesError, match=f"there are 40 samples, and {count} are requested"):
         samples.choose(count)

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -16,8 +17,13 @@ SESSION = Path(__file__).with_name("session.py")
 ROWS = {"calibration.jsonl": 20}
 """Rows of manifests that the everyday run takes, about; of others it takes ``FEW``."""
 FEW = 4
-LONG = ("evaluate", "demo")
-"""Verbs that start processes of their own: the everyday run tries them for README.md alone."""
+
+
+def takes_long(block: Block, command: Sequence[str] = ()) -> bool:
+    """Return whether the everyday run leaves out a command or a block of Python, for the processes that it starts."""
+    if block.language == "python":
+        return "sottovoce.evaluate(" in block.code
+    return command[0] == "demo" or (command[0] == "evaluate" and "--baseline" in command)
 
 
 def make_workspace(folder: Path, *, everything: bool) -> None:
@@ -56,12 +62,14 @@ def run_blocks(blocks: list[Block], workspace: Path, *, everything: bool) -> dic
     owners = []
     for block in blocks:
         if block.language == "python":
+            if takes_long(block) and not everything:
+                continue
             requests.append({"page": block.page, "code": block.code})
             owners.append(block.name)
             continue
         for program, *arguments in block.commands:
             assert program == "sottovoce", f"{block.name}: {program} does not run here: say why above the block"
-            if everything or arguments[0] not in LONG or block.page == "README.md":
+            if everything or not takes_long(block, arguments):
                 requests.append({"command": arguments})
                 owners.append(block.name)
     path = workspace / "results.json"

@@ -78,15 +78,15 @@ class Page:
 
     @property
     def prose(self) -> str:
-        """Text without code blocks, tables and comments."""
-        text = _COMMENT.sub("", _TABLE.sub("", _FENCE.sub("", self.text)))
-        return "\n".join(line for line in text.splitlines() if not line.startswith("|"))
+        """Text without code, tables and comments."""
+        text = re.sub(r"`+[^`]+`+", "code", _TABLE.sub("", _FENCE.sub("", self.text)))
+        text = _COMMENT.sub("", text)
+        return "\n".join(line for line in text.splitlines() if not line.lstrip().startswith("|"))
 
     @property
     def sentences(self) -> Iterator[str]:
         """Sentences of paragraphs and list items; a code span counts as a word."""
-        text = re.sub(r"`[^`]+`", "code", self.prose.replace("``", "`"))
-        text = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", text)
+        text = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", self.prose)
         for paragraph in re.split(r"\n\s*\n|\n(?=\s*(?:[-*] |\d+\. |#))|(?<=\n)(?=#)", text):
             for sentence in re.split(r"(?<=[.!?])\s+", " ".join(paragraph.split())):
                 if sentence and not sentence.startswith("#"):

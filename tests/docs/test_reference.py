@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import inspect
 import re
 import subprocess
 import sys
 from types import ModuleType
+from typing import Literal
 
 import pytest
 from pydantic import BaseModel
@@ -24,8 +26,9 @@ def generate() -> ModuleType:
     spec = importlib.util.spec_from_file_location("generate", SCRIPT)
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
-    sys.modules["generate"] = module
-    spec.loader.exec_module(module)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(SCRIPT.parent)
+        spec.loader.exec_module(module)
     return module
 
 
@@ -35,7 +38,7 @@ def test_generated_pages_are_current() -> None:
 
 
 def test_fields_have_type_default_and_docstring(generate: ModuleType) -> None:
-    text = generate.model_fields(Sized)
+    text = sys.modules["generator.fields"].model_fields(Sized)
     assert text.splitlines() == [
         "- `size` (`int`, required): Number of things.",
         "- `kind` (`small | large`, default `small`): Kind of the thing, a `Size`.",
@@ -45,7 +48,20 @@ def test_fields_have_type_default_and_docstring(generate: ModuleType) -> None:
 
 def test_docstring_becomes_paragraphs_up_to_its_first_section(generate: ModuleType) -> None:
     text = "First ``code``\n    and :class:`~a.b.Name`.\n\n    Second.\n\n    Args:\n        x: Not here.\n"
-    assert generate.paragraphs(text) == ["First `code` and `Name`.", "Second."]
+    assert sys.modules["generator.markdown"].paragraphs(text) == ["First `code` and `Name`.", "Second."]
+
+
+def test_files_that_a_page_shows_are_filled_in(generate: ModuleType) -> None:
+    head = "<!-- file: examples/demo.yaml -->\n<!-- not run: why -->\n"
+    text = (ROOT / "examples" / "demo.yaml").read_text(encoding="utf-8")
+    page = generate.with_files(f"a\n{head}```yaml\nold\n```\n\n```yaml\nother\n```\n")
+    assert page == f"a\n{head}```yaml\n{text}```\n\n```yaml\nother\n```\n"
+
+
+def test_the_sample_plugin_is_shown() -> None:
+    page = (ROOT / "docs" / "extend" / "model-family.md").read_text(encoding="utf-8")
+    for name in ("pyproject.toml", "sottovoce_wav2vec2.py"):
+        assert (ROOT / "examples" / "third_party_plugin" / name).read_text(encoding="utf-8") in page
 
 
 def test_every_hook_is_there_with_its_arguments() -> None:
@@ -70,20 +86,39 @@ def test_every_environment_variable_of_the_code_is_explained() -> None:
 def test_every_key_of_compression_json_is_explained() -> None:
     import dataclasses
 
-    from sottovoce import CompressionReport
+    from sottovoce import CompressionReport, StepReport, Target
 
     page = (REFERENCE / "compression-json.md").read_text(encoding="utf-8")
-    is_model = issubclass(CompressionReport, BaseModel)
-    keys = (
-        CompressionReport.model_fields if is_model else {field.name for field in dataclasses.fields(CompressionReport)}
-    )
+    keys = {field.name for field in dataclasses.fields(CompressionReport)}
+    keys |= {field.name for kind in (StepReport, Target) for field in dataclasses.fields(kind)}
     assert {key for key in keys if f"`{key}`" not in page} == set()
+
+
+def floors() -> list[list[str]]:
+    """Return the floors that tests/test_layout.py checks, without what stands above the command line."""
+    tree = ast.parse((ROOT / "tests" / "test_layout.py").read_text(encoding="utf-8"))
+    values = [
+        node.value for node in tree.body if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "FLOORS"
+    ]
+    return [names for names in ast.literal_eval(values[0]) if "testing" not in names]
+
+
+def test_architecture_page_has_the_floors_in_their_order() -> None:
+    page = (ROOT / "docs" / "explanation" / "architecture.md").read_text(encoding="utf-8")
+    table = page.partition("| floor | content |")[2].partition("\n\n")[0]
+    shown = [re.findall(r"`(\w+)`", line.split("|")[1]) for line in table.splitlines() if line.startswith("| `")]
+    assert shown == floors()
+
+
+def test_contributing_has_every_folder_of_core() -> None:
+    page = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    core = ROOT / "core" / "sottovoce"
+    folders = {path.parent.name for path in core.glob("*/__init__.py")}
+    assert set(re.findall(r"^  (\w+)/ ", page, re.M)) == folders
 
 
 class Sized(BaseModel):
     """Something with a size."""
-
-    from typing import Literal
 
     size: int
     """Number of things."""

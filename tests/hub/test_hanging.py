@@ -55,7 +55,7 @@ def test_a_pull_from_a_hub_that_hangs_ends_and_goes_on_later(
 ) -> None:
     hub.server.fail(how, "GET", WEIGHTS if where == "weights" else LISTING[hub.kind], times=1000)
     start = time.monotonic()
-    with pytest.raises(SourceError, match=rf"could not be fetched from {hub.kind}: it gave next to nothing for 0.3 s"):
+    with pytest.raises(SourceError, match=rf"could not be fetched from {hub.kind}: it sent almost nothing for 0.3 s"):
         hub.pull()
     assert time.monotonic() - start < LONG
     assert not is_anything_left(LONG)
@@ -72,7 +72,7 @@ def test_a_push_to_a_hub_that_hangs_ends_and_goes_on_later(
 ) -> None:
     empty.server.fail(how, "", LOOK[empty.kind] if where == "look" else where, times=1000)
     start = time.monotonic()
-    with pytest.raises(PublishError, match=r"alice/toy: could not be published on .*: it gave next to nothing for 0.3"):
+    with pytest.raises(PublishError, match=r"alice/toy: could not be published on .*: it sent almost nothing for 0.3"):
         empty.push(small)
     assert time.monotonic() - start < LONG
     assert not is_anything_left(LONG)
@@ -85,7 +85,7 @@ def test_a_push_to_a_hub_that_hangs_ends_and_goes_on_later(
 @pytest.mark.parametrize("text", ["soon", "0", "-1", "inf", "nan"])
 def test_a_time_limit_that_is_none_is_wrong_use(hub: Hub, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(VARIABLE, text)
-    with pytest.raises(UsageError, match=rf"SOTTOVOCE_HUB_TIMEOUT: '{text}' is no number of seconds; give one"):
+    with pytest.raises(UsageError, match=rf"SOTTOVOCE_HUB_TIMEOUT: '{text}' is not a number of seconds; give one"):
         hub.pull()
     assert not hub.server.records
 

@@ -103,7 +103,7 @@ def test_a_store_that_hangs_is_left(served, tmp_path, how):
     server, hub = served
     server.fail(how, "POST", "/cas/v1/xorbs/", times=1000)
     start = time.monotonic()
-    assert "it gave next to nothing for 0.5 s" in push(server, tmp_path, SOTTOVOCE_HUB_TIMEOUT="0.5")
+    assert "it sent almost nothing for 0.5 s" in push(server, tmp_path, SOTTOVOCE_HUB_TIMEOUT="0.5")
     assert time.monotonic() - start < 30
     assert hub.repositories[NAME].files() == {}
     server.faults.clear()

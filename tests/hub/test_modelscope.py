@@ -331,7 +331,7 @@ def test_names_that_are_none(name):
 
 @pytest.mark.parametrize("branch", ["", "a b", "../x", "a..b", "-f", "a?b"])
 def test_branches_that_are_none(branch):
-    assert "no name of a branch" in refused(ModelScope, NAME, branch=branch)
+    assert "is not a valid branch" in refused(ModelScope, NAME, branch=branch)
 
 
 def test_what_the_client_has_not(hub, directory):
@@ -447,7 +447,7 @@ def test_file_that_changes_is_not_published(hub, directory, name):
     files = listed(directory)
     path = directory / name
     path.write_bytes(path.read_bytes()[::-1])
-    with pytest.raises(PublishError, match=f"^{name}: is not what it was when the push began; push again when"):
+    with pytest.raises(PublishError, match=f"^{name}: has changed since the push began; push again when"):
         push(ModelScope(NAME, token=TOKEN, endpoint=server.address), files)
     assert not pushes(site.models[NAME])
 

@@ -26,5 +26,5 @@ def test_what_hugging_faces_client_refuses_fails_a_dry_run(name: str, tmp_path: 
 def test_a_branch_that_modelscope_refuses_fails_a_dry_run(tmp_path: Path) -> None:
     from sottovoce_hub.hubs import open_destination
 
-    with pytest.raises(PublishError, match="is no name of a branch"):
+    with pytest.raises(PublishError, match="is not a valid branch"):
         open_destination("modelscope", "me/a", branch="a..b")

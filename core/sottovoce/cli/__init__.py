@@ -1,4 +1,4 @@
-"""The command line: every verb, as a table for people or as one JSON object for scripts."""
+"""Command line, with results as tables for people or as one JSON object for scripts."""
 
 from __future__ import annotations
 
@@ -60,24 +60,24 @@ def main() -> None:
     try:
         code = _run()
     except (KeyboardInterrupt, Terminated):
-        # Asked once more, while the first was being told.
+        # A second request, while the first was being reported.
         code = INTERRUPTED
     ignore_signals()
     streams.leave()
     if is_anything_left():
-        # The clients of the hubs sleep for minutes in threads that Python would wait for.
+        # The hubs' clients sleep for minutes in threads that Python would wait for.
         os._exit(code)
     sys.exit(code)
 
 
 def _call() -> None:
-    """Run the verb; a reader of standard output that needs no more is no fault."""
+    """Run the command; it is not an error if the reader of standard output stops reading."""
     try:
         cli(standalone_mode=False)
     except (streams.ReaderGoneError, BrokenPipeError):
         return
     except SystemExit:
-        # click ends the process itself where nobody reads its help to the end, and wraps the stream then.
+        # click exits by itself if nobody reads its help to the end; it has wrapped the stream then.
         if not type(sys.stdout).__name__.endswith("PacifyFlushWrapper"):
             raise
 
@@ -97,8 +97,8 @@ def _run() -> int:
         return _fail(f"{error.format_message()}; see sottovoce --help", error.exit_code, debug)
     except (click.Abort, KeyboardInterrupt):
         return _fail("interrupted", INTERRUPTED, debug)
-    except Terminated as ended:
-        return _fail(f"{ended.how}; nothing was left half-written", ended.exit_code, debug)
+    except Terminated as termination:
+        return _fail(f"{termination.reason}; nothing was left half-written", termination.exit_code, debug)
     except Exception as error:
         return _fail(explain(error), 1, debug)
     return 0
@@ -107,6 +107,6 @@ def _run() -> int:
 def _fail(message: str, code: int, debug: bool) -> int:
     if debug:
         traceback.print_exc()
-    # One line, whatever a file's name or a library's error has in it.
+    # One line, whatever a file's name or a library's error contains.
     click.echo(f"error: {' '.join(message.splitlines())}", err=True)
     return code

@@ -1,6 +1,8 @@
-"""``sottovoce plugins``, ``recipes`` and ``env``: what is installed here."""
+"""Commands ``sottovoce plugins``, ``recipes`` and ``env``, which describe the installation."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 import click
 
@@ -11,32 +13,57 @@ from sottovoce.cli.output import Output, verb
 @click.command()
 @verb
 def plugins(out: Output) -> None:
-    """List the installed plugins, with the model families, commands and export formats that they bring."""
+    """List the installed plugins, and everything that they and core bring.
+
+    That is: model families, commands, steps of recipes, quantization methods, metrics and export formats.
+    """
+    from rich.console import Group
     from rich.table import Table
 
-    from sottovoce.formats.format import labels
     from sottovoce.plugins.host import default_host
 
     host = default_host()
-    families = {name: list(architecture.matches) for name, architecture in host.architectures.items()}
-    commands = sorted(host.commands())
     rows = [
         {"name": plugin.name, "distribution": plugin.distribution, "version": plugin.version, "error": plugin.error}
         for plugin in host.plugins
     ]
-    formats = {name: label.en for name, label in labels().items()}
+    families = {name: list(architecture.matches) for name, architecture in host.architectures.items()}
+    commands = sorted(host.commands())
+    declared = _declared()
 
-    def table() -> Table:
+    def listing(title: str, entries: Mapping[str, str]) -> Table:
+        table = Table(title, "", box=None, padding=(0, 2, 0, 0))
+        for name, text in entries.items():
+            table.add_row(name, text)
+        return table
+
+    def tables() -> Group:
         table = Table("plugin", "distribution", "version", "state")
         for row in rows:
             table.add_row(row["name"], row["distribution"], row["version"], row["error"] or "loaded")
-        lines = [f"{name}: {', '.join(classes)}" for name, classes in families.items()]
-        lines += [f"commands: {', '.join(commands)}"] if commands else []
-        table.caption = "\n".join([*lines, *(f"format {name}: {label}" for name, label in formats.items())])
-        return table
+        lists = {"family": {name: ", ".join(classes) for name, classes in families.items()}, **declared}
+        if commands:
+            lists["command"] = dict.fromkeys(commands, "")
+        return Group(table, *(listing(title, entries) for title, entries in lists.items() if entries))
 
-    report = {"plugins": rows, "architectures": families, "commands": commands, "formats": formats}
-    out.result(report, table)
+    keys = {f"{name}s": entries for name, entries in declared.items()}
+    out.result({"plugins": rows, "architectures": families, "commands": commands, **keys}, tables)
+
+
+def _declared() -> dict[str, dict[str, str]]:
+    """Return what registers itself, by kind: names with one line each."""
+    from sottovoce.formats.format import labels
+    from sottovoce.metrics.kinds import metric_kinds
+    from sottovoce.quantization.method import methods
+    from sottovoce.recipe.step import step_classes
+
+    steps = {name: (kind.__doc__ or "").strip().partition("\n")[0] for name, kind in sorted(step_classes().items())}
+    return {
+        "step": steps,
+        "method": {name: kind.description.en for name, kind in methods().items()},
+        "metric": {name: kind.label.en for name, kind in sorted(metric_kinds().items())},
+        "format": {name: label.en for name, label in labels().items()},
+    }
 
 
 @click.command()
@@ -61,7 +88,7 @@ def recipes(out: Output) -> None:
 @click.command()
 @verb
 def env(out: Output) -> None:
-    """Say what a bug report needs: machine, versions, engines, plugins."""
+    """Show what a bug report needs: machine, versions, engines, plugins."""
     from rich.table import Table
 
     from sottovoce.plugins.host import default_host
@@ -75,7 +102,7 @@ def env(out: Output) -> None:
         "int8_engine": engine(),
         "kernels": f"torch ({reason})" if (reason := availability.obstacle()) else "numba",
         **({"gpus": gpus} if (gpus := gpu_engines()) else {}),
-        "plugins": {each.name: each.error or each.version for each in default_host().plugins},
+        "plugins": {plugin.name: plugin.error or plugin.version for plugin in default_host().plugins},
     }
 
     def table() -> Table:

@@ -1,4 +1,4 @@
-"""``sottovoce compress``."""
+"""Command ``sottovoce compress``."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from sottovoce.errors import UsageError
 @options.output
 @click.option("--data", type=click.Path(path_type=Path), help="Calibration samples, for recipes that need them.")
 @click.option(
-    "--samples", "count", type=click.IntRange(min=1), help="How many of DATA to calibrate on; by default all."
+    "--samples", "count", type=click.IntRange(min=1), help="Number of samples of DATA to calibrate on; by default all."
 )
-@click.option("--seed", default=0, show_default=True, help="Which of them, with --samples.")
-@click.option("--gate-data", type=click.Path(path_type=Path), help="What a recipe's gate is measured on; else DATA.")
-@click.option("--max-memory", type=SIZE, help="Memory to stay within while calibrating, such as 8GB; the rest to disk.")
+@click.option("--seed", default=0, show_default=True, help="Seed of the choice, with --samples.")
+@click.option("--gate-data", type=click.Path(path_type=Path), help="Samples for a recipe's gate; by default DATA.")
+@click.option("--max-memory", type=SIZE, help="Memory limit while calibrating, such as 8GB; the rest goes to disk.")
 @options.device
 @options.hub
 @options.revision
@@ -47,7 +47,7 @@ def compress(
 ) -> None:
     """Compress MODEL by a recipe and write it to a directory.
 
-    A calibrating recipe that is interrupted goes on at the last finished block when the same command is given again.
+    An interrupted recipe with calibration resumes after the last finished block when the same command is run again.
     """
     from sottovoce.checkpoint.directory import reserved
     from sottovoce.entrypoints import compress, load, save
@@ -55,11 +55,11 @@ def compress(
     from sottovoce.reports import tables
     from sottovoce.samples import read_samples
 
-    # All that can be wrong is looked at before the model is read, and what can be wrong with the two before the work.
+    # Errors in the arguments are reported before the model is read, and those of recipe and model before the work.
     with reserved(output, overwrite):
         chosen = default_host().recipe(recipe)
         if count and not data:
-            raise UsageError("--samples says how many of --data to calibrate on: give --data too")
+            raise UsageError("--samples is a number of samples of --data: give --data too")
         samples = read_samples(data) if data else None
         if samples and count:
             samples = samples.choose(count, seed)
@@ -67,13 +67,17 @@ def compress(
         compress.require_samples(chosen, samples)
         loaded = load.load(model, max_memory=max_memory, **where)
         save.refuse_source(loaded, output)
-        finished = output.with_name(f".{output.name}.unfinished")
+        resume = output.with_name(f".{output.name}.unfinished")
         with out.progress() as progress:
             report = compress.compress(
-                loaded, chosen, samples, gate_samples=gate_samples, max_memory=max_memory,
-                resume=finished if samples or loaded.stream else None, progress=progress,
-            )  # fmt: skip
+                loaded,
+                chosen,
+                samples,
+                gate_samples=gate_samples,
+                max_memory=max_memory,
+                resume=resume if samples or loaded.stream else None,
+                progress=progress,
+            )
             save.save(loaded, output, overwrite=overwrite)
-        shutil.rmtree(finished, ignore_errors=True)
-    form = report.to_dict()
-    out.result(form, lambda: tables.compression(form))
+        shutil.rmtree(resume, ignore_errors=True)
+    out.result(report.to_dict(), lambda: tables.of_report(report))

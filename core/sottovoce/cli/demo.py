@@ -1,4 +1,4 @@
-"""``sottovoce demo``."""
+"""Command ``sottovoce demo``."""
 
 from __future__ import annotations
 

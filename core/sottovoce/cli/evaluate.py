@@ -1,4 +1,4 @@
-"""``sottovoce evaluate``."""
+"""Command ``sottovoce evaluate``."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from sottovoce.cli.output import Output, verb
 @click.option("--data", required=True, type=click.Path(path_type=Path), help="A .jsonl manifest, or a Kaldi directory.")
 @click.option("--baseline", help="A model to compare with, usually the uncompressed one.")
 @click.option("--output", "-o", type=click.Path(path_type=Path), help="Directory for evaluate.json.")
-@click.option("--record", is_flag=True, help="Keep the figures in MODEL's compression.json, for its card.")
-@click.option("--dataset", help="What a hub calls DATA: owner/name, or owner/name@revision#task; for the card.")
+@click.option("--record", is_flag=True, help="Add the metrics to MODEL's compression.json, for its card.")
+@click.option("--dataset", help="Name of DATA on a hub, for the card: owner/name, or owner/name@revision#task.")
 @options.device
 @options.hub
 @options.revision
@@ -38,7 +38,7 @@ def evaluate(
     overwrite: bool,
     **where: Any,
 ) -> None:
-    """Measure MODEL on DATA: error rates, speed, size, memory; beside a baseline when one is given."""
+    """Measure MODEL on DATA: error rates, speed, size, memory, next to those of a baseline if one is given."""
     from sottovoce.checkpoint.directory import new_directory, reserved
     from sottovoce.checkpoint.ownership import EVALUATION_FILE
     from sottovoce.entrypoints import evaluate
@@ -54,8 +54,8 @@ def evaluate(
             report = evaluate.evaluate(model, data, baseline, progress=progress, **where)
         report = dataclasses.replace(report, dataset=named)
         if busy := report.machine.get("busy"):
-            unsaid = "; the times are not recorded" if record else ""
-            out.note(f"warning: {busy}{unsaid}; measure again on an idle machine")
+            consequence = "; the times are not recorded" if record else ""
+            out.note(f"warning: {busy}{consequence}; measure again on an idle machine")
         if record:
             records.record(report, model)
         form = report.to_dict()
@@ -63,11 +63,11 @@ def evaluate(
             with new_directory(output, overwrite, _is_evaluation) as temporary:
                 text = to_json(form, indent=1) + "\n"
                 (temporary / EVALUATION_FILE).write_text(text, encoding="utf-8")
-    out.result(form, lambda: tables.evaluation(report))
+    out.result(form, lambda: tables.of_report(report))
 
 
 def _is_evaluation(directory: Path) -> bool:
-    """An earlier evaluation or an empty directory: a model is not replaced by what was measured of it."""
+    """Return true for an earlier evaluation or an empty directory: an evaluation must not replace a model."""
     from sottovoce.checkpoint.ownership import holds_only_evaluation
 
     return holds_only_evaluation(directory)

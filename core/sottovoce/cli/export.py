@@ -1,4 +1,4 @@
-"""``sottovoce export``."""
+"""Command ``sottovoce export``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import click
 
 from sottovoce.cli import options
 from sottovoce.cli.output import Output, verb
-from sottovoce.cli.signals import end_if_asked
+from sottovoce.cli.signals import end_if_requested
 
 
 class ExportCommand(click.Command):
@@ -41,19 +41,19 @@ def export(out: Output, model: str, format_name: str, output: Path, overwrite: b
 
     from sottovoce.checkpoint.directory import reserved
     from sottovoce.entrypoints import load, save
-    from sottovoce.reports import tables
+    from sottovoce.report.number_format import size
 
     with reserved(output, overwrite):
         loaded = load.load(model, **where)
-        end_if_asked()
+        end_if_requested()
         path = save.export(loaded, format_name, output, overwrite=overwrite)
-    written = (file for file in sorted(path.rglob("*")) if file.is_file())
+    written = sorted(file for file in path.rglob("*") if file.is_file())
     files = {file.relative_to(path).as_posix(): file.stat().st_size for file in written}
 
     def table() -> Table:
         table = Table("file", "size", title=str(path), title_justify="left")
         for name, count in files.items():
-            table.add_row(name, tables.size(count))
+            table.add_row(name, size(count))
         return table
 
     out.result({"output": str(path), "format": format_name, "files": files}, table)

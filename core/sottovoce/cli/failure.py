@@ -1,4 +1,4 @@
-"""What the command line says of an error that nobody foresaw: a fault of the machine, the user's files, or a bug."""
+"""Messages for unexpected errors: of the machine, of the user's files, or a bug."""
 
 from __future__ import annotations
 
@@ -6,29 +6,32 @@ import errno
 import re
 from collections.abc import Iterator
 
+_MEMORY_ERRORS = (
+    r"can't allocate|cannot allocate|unable to allocate|bad_alloc|bad allocation|not enough memory|"
+    r"failed to map segment|cannot enable executable stack|mmap.* failed"
+)
 _SHORTAGES = (
     (
         re.compile(r"can't start new thread|thread creation failed|ThreadPoolBuild|Resource temporarily", re.I),
         "the system starts no more threads or processes for this user: end others, or raise the limit (ulimit -u)",
     ),
     (
-        re.compile(r"can't allocate|cannot allocate|unable to allocate|bad_alloc|bad allocation|not enough memory|"
-                   r"failed to map segment|cannot enable executable stack|mmap.* failed", re.I),
+        re.compile(_MEMORY_ERRORS, re.I),
         "the machine's memory, or the limit that is set on it (ulimit -v), is not enough for this model",
     ),
-)  # fmt: skip
-"""What libraries of all kinds say where the system gives them no more."""
+)
+"""Patterns of libraries' messages when the system is short of a resource, with our message."""
 
 _WRITING = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
 
 
 def explain(error: BaseException) -> str:
-    """Return one line: what failed, whose it is and what to do."""
-    for each in _chain(error):
-        if isinstance(each, MemoryError):
+    """Return a message on one line: what failed, whose it is and what to do."""
+    for cause in _chain(error):
+        if isinstance(cause, MemoryError):
             return "the machine's memory is not enough for this model"
         for pattern, shortage in _SHORTAGES:
-            if pattern.search(str(each)):
+            if pattern.search(str(cause)):
                 return shortage
     if isinstance(error, OSError) and (problem := _of_the_system(error)):
         return problem
@@ -39,7 +42,7 @@ def explain(error: BaseException) -> str:
 def _of_the_system(error: OSError) -> str | None:
     if error.filename is not None:
         return f"{error.filename}: {error.strerror}"
-    # tempfile's error has no file, and says what it looked at.
+    # tempfile's error has no file name, but lists the directories that it tried.
     if error.errno in _WRITING or "temporary directory" in str(error):
         return f"could not be written: {error.strerror or error}"
     return None

@@ -1,4 +1,4 @@
-"""``sottovoce inspect``."""
+"""Command ``sottovoce inspect``."""
 
 from __future__ import annotations
 

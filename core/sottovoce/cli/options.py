@@ -1,4 +1,4 @@
-"""Options that several verbs share."""
+"""Options that several commands share."""
 
 from __future__ import annotations
 
@@ -11,12 +11,10 @@ hub = click.option("--hub", type=click.Choice(["hf", "modelscope"]), help="The h
 revision = click.option("--revision", help="Branch, tag or commit to fetch.")
 output = click.option("--output", "-o", required=True, type=click.Path(path_type=Path), help="Directory to write.")
 overwrite = click.option("--overwrite", is_flag=True, help="Replace the output directory when it exists.")
-weights = click.option(
-    "--weights", help="Which of MODEL's files of weights to take, by its name, such as model.pt.best."
-)
+weights = click.option("--weights", help="Name of the weights file in MODEL to read, such as model.pt.best.")
 allow_unexpected = click.option(
     "--allow-unexpected",
     multiple=True,
     metavar="PATTERN",
-    help="Tensors in the file that the model may do without: a name, or re:EXPRESSION; may be given again.",
+    help="Tensors in the file to leave out if the model lacks them: a name, or re:EXPRESSION; may be repeated.",
 )

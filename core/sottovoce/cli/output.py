@@ -1,4 +1,4 @@
-"""What every verb has: ``--json``, ``--quiet``, ``--debug``, a clean standard output, progress."""
+"""Output of every command: ``--json``, ``--quiet``, ``--debug``, a clean standard output, progress."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sottovoce.cli.signals import INTERRUPTED, Terminated, end_if_asked
+from sottovoce.cli.signals import INTERRUPTED, Terminated, end_if_requested
 from sottovoce.cli.streams import printing
 from sottovoce.errors import UsageError
 
@@ -23,20 +23,20 @@ if TYPE_CHECKING:
 
 
 class Output:
-    """Where results, progress and messages go: results to standard output, all else to standard error."""
+    """Writer of results to standard output, and of progress and messages to standard error."""
 
     def __init__(self, as_json: bool, quiet: bool) -> None:
         self.as_json, self.quiet = as_json, quiet
         self._stdout = sys.stdout
 
     def result(self, form: Any, table: Callable[[], RenderableType]) -> None:
-        """Print the JSON form, or the table that ``table`` makes."""
+        """Print the JSON form, or the table that ``table`` returns."""
         from rich.console import Console
 
         if self.as_json:
             self.json(form)
         else:
-            # A pipe has no width; a table must not be cut for it.
+            # A pipe has no width, for which a table must not be cut.
             width = None if self._stdout.isatty() else 140
             console = Console(file=self._stdout, width=width, markup=False)
             with console.capture() as captured:
@@ -44,7 +44,7 @@ class Output:
             self._print(captured.get())
 
     def json(self, form: Any) -> None:
-        """Print one JSON object; all in ASCII where the terminal's encoding does not have its characters."""
+        """Print one JSON object, in ASCII if the terminal's encoding lacks its characters."""
         from sottovoce.report import to_json
 
         text = to_json(form)
@@ -55,7 +55,7 @@ class Output:
         self._print(f"{text}\n")
 
     def text(self, text: str) -> None:
-        """Print a result that is text of its own format, as it is."""
+        """Print a result that is text of another format."""
         self._print(text if text.endswith("\n") else f"{text}\n")
 
     def _print(self, text: str) -> None:
@@ -64,13 +64,13 @@ class Output:
             self._stdout.flush()
 
     def note(self, message: str) -> None:
-        """A message for people, on standard error."""
+        """Print a message to standard error, unless ``--quiet`` is given."""
         if not self.quiet:
             click.echo(message, err=True)
 
     @contextlib.contextmanager
     def progress(self) -> Iterator[Callable[[str, int, int], None]]:
-        """A progress bar on standard error, when that is a terminal."""
+        """Show a progress bar on standard error if it is a terminal."""
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -79,11 +79,11 @@ class Output:
         tasks: dict[str, Any] = {}
         with Progress(*columns, console=console, disable=self.quiet or not console.is_terminal) as bar:
 
-            def update(what: str, done: int, total: int) -> None:
-                end_if_asked()
-                if what not in tasks:
-                    tasks[what] = bar.add_task(what, total=total)
-                bar.update(tasks[what], completed=done)
+            def update(task: str, done: int, total: int) -> None:
+                end_if_requested()
+                if task not in tasks:
+                    tasks[task] = bar.add_task(task, total=total)
+                bar.update(tasks[task], completed=done)
 
             yield update
 
@@ -109,17 +109,21 @@ def verb(function: Callable[..., None]) -> Callable[..., None]:
 
 
 def _require_working_directory() -> None:
-    """Libraries end the process without it, and without a word."""
+    """Refuse a missing working directory, without which libraries end the process silently.
+
+    Raises:
+        UsageError: It is missing.
+    """
     try:
         Path.cwd()
     except OSError:
-        raise UsageError("the working directory is gone: change to one that exists") from None
+        raise UsageError("the working directory does not exist any more: change to another one") from None
 
 
 @contextlib.contextmanager
 def _library_noise(out: Output, debug: bool) -> Iterator[None]:
     from sottovoce.plugins.host import PluginWarning
-    from sottovoce.system.isolation import CHATTY
+    from sottovoce.system.isolation import NOISY_LOGGERS
 
     if debug:
         yield
@@ -129,7 +133,7 @@ def _library_noise(out: Output, debug: bool) -> Iterator[None]:
     if out.quiet or not sys.stderr.isatty():
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
         os.environ.setdefault("TQDM_DISABLE", "1")
-    for name in CHATTY:
+    for name in NOISY_LOGGERS:
         logging.getLogger(name).setLevel(logging.ERROR)
     with warnings.catch_warnings(), _log_to(out):
         warnings.simplefilter("ignore")
@@ -139,24 +143,24 @@ def _library_noise(out: Output, debug: bool) -> Iterator[None]:
 
 
 class _Notes(logging.Handler):
-    """Hands log records to the output."""
+    """Log handler that passes records to the output."""
 
     def __init__(self, out: Output) -> None:
         super().__init__(logging.WARNING)
         self._out = out
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Say one record."""
+        """Print a record."""
         self._out.note(f"{record.levelname.lower()}: {record.getMessage()}")
 
 
 @contextlib.contextmanager
 def _log_to(out: Output) -> Iterator[None]:
-    """What loggers below ``sottovoce`` say becomes a message for people; else ``--quiet`` would not hold it."""
+    """Print the records of the logger ``sottovoce`` as messages, which ``--quiet`` suppresses."""
     handler = _Notes(out)
     logger = logging.getLogger("sottovoce")
     logger.addHandler(handler)
-    # A library that sets up logging would have everything said twice.
+    # A library that sets up logging would print every record twice.
     propagate, logger.propagate = logger.propagate, False
     try:
         yield

@@ -1,4 +1,4 @@
-"""``sottovoce pull``."""
+"""Command ``sottovoce pull``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sottovoce.cli.output import Output, verb
 @click.command()
 @click.argument("repository")
 @options.output
-@click.option("--hub", type=click.Choice(["hf", "modelscope"]), default="hf", show_default=True, help="Where it is.")
+@click.option("--hub", type=click.Choice(["hf", "modelscope"]), default="hf", show_default=True, help="Hub to use.")
 @options.revision
 @options.overwrite
 @verb

@@ -1,4 +1,4 @@
-"""``sottovoce push``."""
+"""Command ``sottovoce push``."""
 
 from __future__ import annotations
 
@@ -17,19 +17,17 @@ if TYPE_CHECKING:
 @click.argument("directory", type=click.Path(path_type=Path))
 @click.argument("repository")
 @click.option(
-    "--hub", type=click.Choice(["hf", "modelscope"]), default="hf", show_default=True, help="Where to publish."
+    "--hub", type=click.Choice(["hf", "modelscope"]), default="hf", show_default=True, help="Hub to publish on."
 )
 @click.option("--branch", help="Branch to commit to; by default the repository's main branch.")
-@click.option(
-    "--private/--public", default=None, help="What a repository that is made will be; by default as the hub does."
-)
+@click.option("--private/--public", default=None, help="Visibility of a new repository; by default the hub's.")
 @click.option("--create-pr", is_flag=True, help="Open a pull request (Hugging Face Hub).")
 @click.option("--message", "-m", help="The commit's message.")
-@click.option("--variants", help="Names of directories in DIRECTORY, such as int8,int4: each a repository of its own.")
+@click.option("--variants", help="Names of directories in DIRECTORY, such as int8,int4: a repository for each.")
 @click.option("--branches", is_flag=True, help="With --variants: one repository, a branch for each.")
 @click.option("--dry-run", is_flag=True, help="Write the card and list the files; no network.")
 @click.option(
-    "--card", type=click.Path(path_type=Path), help="Where --dry-run writes the card; by default DIRECTORY.card."
+    "--card", type=click.Path(path_type=Path), help="Directory for the card of --dry-run; by default DIRECTORY.card."
 )
 @verb
 def push(
@@ -45,9 +43,9 @@ def push(
     create_pr: bool,
     **options: Any,
 ) -> None:
-    """Publish DIRECTORY, which compress wrote, as REPOSITORY (owner/name), with a card of what was measured.
+    """Publish DIRECTORY, which compress wrote, as REPOSITORY (owner/name), with a card of its measurements.
 
-    The token is the one of `hf auth login` or HF_TOKEN, of `modelscope login` or MODELSCOPE_API_TOKEN.
+    The token is the one of `hf auth login` or HF_TOKEN, or of `modelscope login` or MODELSCOPE_API_TOKEN.
     """
     import sottovoce_hub
     from sottovoce.errors import UsageError
@@ -64,8 +62,8 @@ def push(
             raise UsageError("--variants: goes with neither --branch nor --create-pr")
         names = [name.strip() for name in variants.split(",") if name.strip()]
         several = sottovoce_hub.push_variants(directory, repository, names, branches=branches, **options)
-        for name, each in several.variants.items() if dry_run else ():
-            _write_card(each, card / name, out)
+        for name, report in several.variants.items() if dry_run else ():
+            _write_card(report, card / name, out)
         out.result(several.to_dict(), lambda: tables.publications(several.to_dict()))
         return
     report = sottovoce_hub.push(directory, repository, branch=branch, create_pr=create_pr, **options)
@@ -75,12 +73,12 @@ def push(
 
 
 def _write_card(report: PushReport, directory: Path, out: Output) -> None:
-    """Write the card's own files; those of the model lie where they are. An earlier card is replaced, nothing else."""
+    """Write the card's files without those of the model; only an earlier card is replaced."""
     from sottovoce.checkpoint.directory import new_directory
     from sottovoce.errors import UsageError
 
     if _others(directory):
-        raise UsageError(f"{directory}: holds more than a card, and is not replaced; name another place by --card")
+        raise UsageError(f"{directory}: holds more than a card, and is not replaced; give another place with --card")
     with new_directory(directory, overwrite=True, replaceable=lambda path: not _others(path)) as temporary:
         for file in report.files:
             if isinstance(file.content, bytes):
@@ -91,9 +89,9 @@ def _write_card(report: PushReport, directory: Path, out: Output) -> None:
 
 
 def _others(directory: Path) -> bool:
-    """Whether a directory holds anything but a card."""
+    """Return true if a directory holds anything but a card."""
     from sottovoce_hub.card import CARD_FILES
 
-    there = (path.relative_to(directory) for path in directory.rglob("*") if path.is_symlink() or not path.is_dir())
-    pictures = "card", ".png"
-    return any(path.as_posix() not in CARD_FILES and (str(path.parent), path.suffix) != pictures for path in there)
+    files = (path.relative_to(directory) for path in directory.rglob("*") if path.is_symlink() or not path.is_dir())
+    plots = "card", ".png"
+    return any(path.as_posix() not in CARD_FILES and (str(path.parent), path.suffix) != plots for path in files)

@@ -1,4 +1,4 @@
-"""How a process that is asked to end does so: cleanly, and even where a library loses the exception."""
+"""Clean end of the process on a signal, even if a library loses the exception."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ INTERRUPTED = 130
 class Terminated(BaseException):
     """The process was asked to end."""
 
-    def __init__(self, how: str, exit_code: int) -> None:
-        super().__init__(how)
-        self.how, self.exit_code = how, exit_code
+    def __init__(self, reason: str, exit_code: int) -> None:
+        super().__init__(reason)
+        self.reason, self.exit_code = reason, exit_code
 
 
-_asked: list[Terminated] = []
-"""What the process was asked to end by: while FunASR is imported, an exception from a signal is lost there."""
+_requests: list[Terminated] = []
+"""Requests to end the process: some libraries lose an exception from a signal while they are imported."""
 _PATIENCE = 1.0
-"""Seconds after a request in which another means the same: the first is on its way."""
+"""Seconds after a request in which another one is ignored, because the first is being handled."""
 _raised = float("-inf")
-"""When the last request was raised."""
+"""Time of the last request."""
 
 
 def handle_signals() -> None:
-    """Let a terminated process clean up as an interrupted one does; handlers that somebody else set stay."""
+    """Let a terminated process clean up as an interrupted one does; handlers of others stay."""
     global _raised
-    _asked.clear()
+    _requests.clear()
     _raised = float("-inf")
     for number, ordinary in ((signal.SIGTERM, signal.SIG_DFL), (signal.SIGINT, signal.default_int_handler)):
         if signal.getsignal(number) == ordinary:
@@ -40,12 +40,12 @@ def _end(number: int, _: object) -> None:
         return
     _raised = time.monotonic()
     interrupted = number == signal.SIGINT
-    _asked.append(Terminated("interrupted", INTERRUPTED) if interrupted else Terminated("terminated", 128 + number))
-    raise KeyboardInterrupt if interrupted else _asked[-1]
+    _requests.append(Terminated("interrupted", INTERRUPTED) if interrupted else Terminated("terminated", 128 + number))
+    raise KeyboardInterrupt if interrupted else _requests[-1]
 
 
 def ignore_signals() -> None:
-    """Let nothing come between the last word and the end, which is near."""
+    """Ignore further signals, shortly before the process ends."""
     global _raised
     _raised = float("inf")
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -53,7 +53,7 @@ def ignore_signals() -> None:
             signal.signal(number, signal.SIG_IGN)
 
 
-def end_if_asked() -> None:
-    """Raise what the process was asked to end by, when it was; between long pieces of work."""
-    if _asked:
-        raise _asked[-1]
+def end_if_requested() -> None:
+    """Raise the last request to end the process, if there is one; called between long pieces of work."""
+    if _requests:
+        raise _requests[-1]

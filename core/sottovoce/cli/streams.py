@@ -12,25 +12,25 @@ from sottovoce.errors import OutputError
 
 
 class ReaderGoneError(Exception):
-    """Whoever read standard output needs no more of it, as ``head`` does; it is no fault."""
+    """The reader of standard output has stopped reading, as ``head`` does; this is not an error."""
 
 
 def open_closed() -> None:
-    """Give the process the standard streams that it was started without.
+    """Open the standard streams that the process was started without.
 
-    Else a file that is opened later would be standard output, and what a library prints there would go into it.
+    Otherwise a file that is opened later could become standard output, and libraries would print into it.
     """
     for descriptor in (0, 1, 2):
         try:
             os.fstat(descriptor)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # The lowest number that is free.
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest free number
     sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115
     sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115
 
 
 def show_any_character() -> None:
-    """Escape what the terminal's encoding does not have: a result must not be lost for a character."""
+    """Escape characters that the terminal's encoding lacks, so that no result is lost."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
             stream.reconfigure(errors="backslashreplace")
@@ -38,11 +38,11 @@ def show_any_character() -> None:
 
 @contextlib.contextmanager
 def printing() -> Iterator[None]:
-    """Tell what goes wrong where a result is printed.
+    """Turn errors of standard output during the block into ours.
 
     Raises:
         ReaderGoneError: Nobody reads standard output any more.
-        OutputError: It cannot be written, for instance since a disk is full.
+        OutputError: It cannot be written, for instance because a disk is full.
     """
     try:
         yield
@@ -50,11 +50,11 @@ def printing() -> Iterator[None]:
         raise ReaderGoneError from None
     except OSError as error:
         reason = error.strerror or error
-        raise OutputError(f"standard output could not be written ({reason}); all else was done") from error
+        raise OutputError(f"standard output could not be written ({reason}); everything else was done") from error
 
 
 def leave() -> None:
-    """Write out what is left to print, where somebody reads it: Python would complain at the very end."""
+    """Flush the standard streams, and discard what nobody reads: Python would report an error at exit."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()

@@ -1,4 +1,4 @@
-"""Kaldi's data directories: ``wav.scp``, ``text`` and ``segments``, as the fields of samples."""
+"""Reader of Kaldi's data directories: ``wav.scp``, ``text`` and ``segments``, as the fields of samples."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from sottovoce.system.audio import AudioSegment
 
 
 def read_kaldi(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Where each utterance stands, and the fields of its sample.
+    """Yield the place (file and line) of every utterance, and the fields of its sample.
 
     Args:
-        path: A ``wav.scp``. Beside it, ``text`` gives the transcripts, and ``segments``, where it is, cuts the
-            recordings into utterances.
+        path: A ``wav.scp``. In the same directory, ``text`` has the transcripts, and ``segments``, if it exists, cuts
+            the recordings into utterances.
 
     Raises:
-        SamplesError: A line is broken, a key stands twice, a file is missing, or no transcript is of any utterance; the
-            message names file and line.
+        SamplesError: A line is broken, a key occurs twice, a file is missing, or no transcript belongs to an utterance;
+            the message names file and line.
     """
     files = {key: (where, _file(rest, path, where)) for key, (where, rest) in _table(path, "a path").items()}
     texts = _table(path.with_name("text"), "", required=False)
@@ -37,24 +37,24 @@ def read_kaldi(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _table(path: Path, what: str, *, required: bool = True) -> dict[str, tuple[str, str]]:
-    """By key, where it stands and what follows it."""
-    found: dict[str, tuple[str, str]] = {}
+    """Return the place (file and line) and the rest of the line, by key."""
+    entries: dict[str, tuple[str, str]] = {}
     for number, line in read_lines(path) if required or path.is_file() else ():
         where = f"{path}:{number}"
-        # Kaldi divides by spaces and tabs; others are part of what is said.
+        # Kaldi divides by spaces and tabs; other white space belongs to the transcript.
         key, *rest = re.split(r"[ \t]+", line, maxsplit=1)
         if what and not rest:
             raise SamplesError(f"{where}: a line must be a key and {what}")
-        if key in found:
-            raise SamplesError(f"{where}: the key {shown(key)!r} stands twice")
-        found[key] = (where, rest[0] if rest else "")
-    return found
+        if key in entries:
+            raise SamplesError(f"{where}: the key {shown(key)!r} occurs twice")
+        entries[key] = (where, rest[0] if rest else "")
+    return entries
 
 
 def _file(source: str, path: Path, where: str) -> Path:
     if source.endswith("|") or source.startswith("|"):
         raise SamplesError(
-            f"{where}: {shown(source)!r} is a command, and none is run; write its audio to a file and name that"
+            f"{where}: {shown(source)!r} is a command, which is not run; write its audio to a file and name that"
         )
     if re.search(r"\.ark:\d+$", source):
         raise SamplesError(f"{where}: {shown(source)!r} is a place in an archive; write its audio to a file, name that")
@@ -62,8 +62,8 @@ def _file(source: str, path: Path, where: str) -> Path:
 
 
 def _segments(path: Path, files: dict[str, tuple[str, Path]]) -> dict[str, tuple[str, AudioSegment]]:
-    """By utterance, where it stands and its piece of a recording; an end below 0 is the recording's own."""
-    found: dict[str, tuple[str, AudioSegment]] = {}
+    """Return the place and the audio segment by utterance; an end below 0 is the recording's end."""
+    segments: dict[str, tuple[str, AudioSegment]] = {}
     for key, (where, rest) in _table(path, "a recording with its start and end in seconds").items():
         recording, *times = rest.split()
         try:
@@ -74,5 +74,5 @@ def _segments(path: Path, files: dict[str, tuple[str, Path]]) -> dict[str, tuple
             raise SamplesError(f"{where}: a line must be a key, a recording, and its start and end in seconds")
         if recording not in files:
             raise SamplesError(f"{where}: wav.scp has no recording {shown(recording)!r}")
-        found[key] = (where, AudioSegment(files[recording][1], start, None if end < 0 else end))
-    return found
+        segments[key] = (where, AudioSegment(files[recording][1], start, None if end < 0 else end))
+    return segments

@@ -1,4 +1,4 @@
-"""Languages by name or code: one table for manifests, metrics, model families and cards."""
+"""Table of languages by name or code, for manifests, metrics, model families and cards."""
 
 from __future__ import annotations
 
@@ -43,67 +43,64 @@ hak hak Hakka Chinese, Hakka, 客家话|gan gan Gan Chinese|hsn hsn Xiang Chines
 lzh lzh Literary Chinese|fil fil Filipino|haw haw Hawaiian|ceb ceb Cebuano|ast ast Asturian|kea kea Kabuverdianu
 ckb ckb Central Kurdish, Sorani|luo luo Luo|kam kam Kamba|nso nso Northern Sotho|umb umb Umbundu
 """
-"""A code of two letters (ISO 639-1) where there is one, that of three, and the names, the usual English one first."""
+"""Two-letter code (ISO 639-1) if there is one, three-letter code, and the names, the usual English one first."""
 
-_OTHER_CODES = {
-    "cmn": "zh", "chi": "zh", "cn": "zh", "tib": "bo", "cze": "cs", "wel": "cy", "ger": "de", "gre": "el", "baq": "eu",
-    "per": "fa", "fre": "fr", "arm": "hy", "ice": "is", "geo": "ka", "jp": "ja", "kr": "ko", "mao": "mi", "mac": "mk",
-    "may": "ms", "bur": "my", "dut": "nl", "rum": "ro", "slo": "sk", "alb": "sq", "jw": "jv", "iw": "he", "in": "id",
-    "ji": "yi", "arb": "ar", "pes": "fa", "swh": "sw", "zsm": "ms", "lvs": "lv", "ekk": "et", "khk": "mn", "uzn": "uz",
-    "azj": "az", "npi": "ne", "ory": "or", "plt": "mg", "zh-yue": "yue", "zh-min-nan": "nan",
-}  # fmt: skip
-"""Older codes, and those of the one language that is meant by the name of several. ``kr`` is Kanuri by ISO 639-1, but
-where people write it for speech it is Korean's country."""
+_OTHER_CODES = """
+cmn zh|chi zh|cn zh|tib bo|cze cs|wel cy|ger de|gre el|baq eu|per fa|fre fr|arm hy|ice is|geo ka|jp ja|kr ko|mao mi
+mac mk|may ms|bur my|dut nl|rum ro|slo sk|alb sq|jw jv|iw he|in id|ji yi|arb ar|pes fa|swh sw|zsm ms|lvs lv|ekk et
+khk mn|uzn uz|azj az|npi ne|ory or|plt mg|zh-yue yue|zh-min-nan nan
+"""
+"""Older codes, and codes of the main language of a group, each with the code in the table. ``kr`` is Kanuri by ISO
+639-1, but in speech data it means Korean, after the country."""
 
 CHINESE = frozenset({"zh", "yue", "wuu", "nan", "hak", "gan", "hsn", "cdo", "lzh"})
 """Languages written in Chinese characters."""
 UNSPACED = CHINESE | {"ja", "th", "lo", "km", "my", "bo", "dz"}
-"""Languages that are written without spaces between words: a word error rate of theirs counts nothing but characters,
-or whole sentences."""
+"""Languages that are written without spaces between words, for which a word error rate has no meaning."""
 
 
 @dataclass(frozen=True)
 class Language:
-    """One language."""
+    """Language with its code and name."""
 
     code: str
-    """ISO 639-1, or ISO 639-3 where that has none."""
+    """Code by ISO 639-1, or by ISO 639-3 if that has none."""
     name: str
-    """In English."""
+    """English name."""
 
 
 def find_language(text: str) -> Language | None:
     """Find a language by code, tag or name in any case: ``zh``, ``zh-Hans-CN``, ``cmn``, ``Chinese``, ``中文``."""
-    asked = "-".join(" ".join(text.split()).casefold().replace("_", "-").split("-"))
-    if found := _LANGUAGES.get(asked):
-        return found
-    parts = asked.split("-")
+    tag = "-".join(" ".join(text.split()).casefold().replace("_", "-").split("-"))
+    if language := _LANGUAGES.get(tag):
+        return language
+    parts = tag.split("-")
     for count in range(len(parts) - 1, 0, -1):
-        # A tag says script and country behind the language; a name with a hyphen is no tag.
-        if all(_is_subtag(part) for part in parts[count:]) and (found := _BY_CODE.get("-".join(parts[:count]))):
-            return found
+        # A tag has script and country after the language; a name with a hyphen has not.
+        if all(_is_subtag(part) for part in parts[count:]) and (language := _BY_CODE.get("-".join(parts[:count]))):
+            return language
     return None
 
 
 def language_code(text: str) -> str:
-    """The code of a language given by code, tag or name.
+    """Return the code of a language given by code, tag or name.
 
     Raises:
-        SamplesError: There is no such language in the table.
+        SamplesError: The table has no such language.
     """
-    if (found := find_language(text)) is None:
-        raise SamplesError(f"{text[:40]!r} is no language; give a name or an ISO 639 code, such as Chinese or zh")
-    return found.code
+    if (language := find_language(text)) is None:
+        raise SamplesError(f"{text[:40]!r} is not a language; give a name or an ISO 639 code, such as Chinese or zh")
+    return language.code
 
 
 def language_name(code: str) -> str:
-    """The English name of a language in the table, by its code."""
+    """Return the English name of a language in the table, by its code."""
     return _BY_CODE[code].name
 
 
 def _is_subtag(part: str) -> bool:
-    """Whether it is a script, a country or a variant as BCP 47 has them: never two letters that are a language only."""
-    if part in ("en", "ja", "ko", "zh"):  # no countries
+    """Return true for a script, a country or a variant by BCP 47, but not for two letters that are only a language."""
+    if part in ("en", "ja", "ko", "zh"):  # not countries
         return False
     return (len(part) in (2, 4) and part.isalpha()) or (len(part) == 3 and part.isdigit()) or 5 <= len(part) <= 8
 
@@ -117,7 +114,8 @@ def _read_table() -> tuple[dict[str, Language], dict[str, Language]]:
         language = Language(short, known[0])
         by_code |= {short: language, long: language}
         everything |= {name.casefold(): language for name in known}
-    by_code |= {other: by_code[code] for other, code in _OTHER_CODES.items()}
+    others = (entry.split() for entry in "|".join(_OTHER_CODES.strip().splitlines()).split("|"))
+    by_code |= {other: by_code[code] for other, code in others}
     return by_code, everything | by_code
 
 

@@ -1,4 +1,4 @@
-"""Lines of manifests as the fields of samples: JSON Lines with FunASR's keys."""
+"""Reader of JSON Lines manifests with FunASR's keys, as the fields of samples."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from sottovoce.errors import SamplesError
 from sottovoce.system.audio import AudioSegment
 
 MEDIA = ("video", "audio", "image")
-"""Kinds of content that lie in files. A conversation counts as the first of them that it has."""
+"""Kinds of content in files; the modality of a conversation is the first of them that it has."""
 _LARGEST = 2**63
-"""Integers from here on are no number of anything, and many a reader of JSON fails on them."""
+"""Least integer that is refused: it is not plausible, and many readers of JSON fail on it."""
 _FIELDS = {"key": str, "source": str, "target": str, "language": str, "words": list, "messages": list, "modality": str}
 
 
 def read_json_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Where each line stands, and the fields of its sample.
+    """Yield the place (file and line) of every line, and the fields of its sample.
 
     Raises:
-        SamplesError: A line is broken, or names a file that is missing; the message names file and line.
+        SamplesError: A line is broken, or names a missing file; the message names file and line.
     """
     for number, line in read_lines(path):
         where = f"{path}:{number}"
@@ -33,10 +33,10 @@ def read_json_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def read_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """The lines of a text file that are not empty, with their numbers. They end at line feeds and nowhere else.
+    """Yield the lines of a text file that are not empty, with their numbers; only line feeds end lines.
 
     Raises:
-        SamplesError: The file is no UTF-8.
+        SamplesError: The file is not valid UTF-8.
     """
     try:
         text = path.read_bytes().decode("utf-8-sig")
@@ -48,10 +48,10 @@ def read_lines(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def find_file(source: str, kind: str, root: Path, where: str) -> Path:
-    """The file that a manifest names, beside which it lies.
+    """Return the path of a file that a manifest names, relative to its directory.
 
     Raises:
-        SamplesError: There is none.
+        SamplesError: The file does not exist.
     """
     if not exists(path := root / source):
         raise SamplesError(f"{where}: no such {kind} file: {shown(source)}")
@@ -59,7 +59,7 @@ def find_file(source: str, kind: str, root: Path, where: str) -> Path:
 
 
 def exists(path: Path) -> bool:
-    """Whether there is such a file, whatever the name."""
+    """Return true if a file exists, false for names that no file can have."""
     try:
         return path.is_file()
     except OSError:  # a name that no file can have
@@ -67,7 +67,7 @@ def exists(path: Path) -> bool:
 
 
 def shown(text: str) -> str:
-    """Text of a manifest as an error can show it: short, in one line, of characters that can be printed."""
+    """Return a manifest's text in a form for errors: short, on one line, of printable characters."""
     text = text if len(text) <= 100 else f"{text[:97]}..."
     return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
 
@@ -81,7 +81,7 @@ def _parsed(line: str, where: str) -> Any:
     except json.JSONDecodeError as error:
         raise SamplesError(f"{where}: not JSON ({error.msg} at column {error.colno})") from None
     except RecursionError:
-        raise SamplesError(f"{where}: lists or objects lie in one another too deeply") from None
+        raise SamplesError(f"{where}: lists or objects are nested too deeply") from None
     except UnicodeEncodeError:
         raise SamplesError(f"{where}: holds half a character (a surrogate without its other half)") from None
     except ValueError as error:
@@ -91,7 +91,7 @@ def _parsed(line: str, where: str) -> Any:
 
 def _number(text: str) -> float:
     if not math.isfinite(number := float(text)):
-        raise ValueError(f"{text[:40]} is no number that can be used")
+        raise ValueError(f"{text[:40]} is not a valid number")
     return number
 
 
@@ -106,7 +106,7 @@ def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(fields) < len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"{shown(twice)!r} stands twice in one object")
+        raise ValueError(f"{shown(twice)!r} occurs twice in an object")
     return fields
 
 
@@ -128,7 +128,7 @@ def _sample(fields: Mapping[str, Any], where: str, root: Path, number: int) -> d
 
 
 def _audio(fields: Mapping[str, Any], root: Path, where: str) -> Path | AudioSegment | None:
-    """The source, or what lies of it between ``start`` and ``end``."""
+    """Return the path of the source, or its segment between ``start`` and ``end``."""
     if fields.get("source") is None:
         return None
     path = find_file(fields["source"], "audio", root, where)
@@ -142,7 +142,7 @@ def _audio(fields: Mapping[str, Any], root: Path, where: str) -> Path | AudioSeg
 
 
 def _word(word: Any, where: str) -> Mapping[str, Any]:
-    """One of ``words``; its times, where it has any, are numbers."""
+    """Check one of ``words``: its times, if it has any, are numbers."""
     if not isinstance(word, dict):
         raise SamplesError(f"{where}: each of 'words' must be an object with 'text', 'start' and 'end' in seconds")
     for name in ("start", "end"):
@@ -156,7 +156,7 @@ def _word(word: Any, where: str) -> Mapping[str, Any]:
 
 
 def _message(message: Any, root: Path, where: str) -> Mapping[str, Any]:
-    """With the media of its content as paths."""
+    """Check a message, and replace the media of its content by paths."""
     if not isinstance(message, dict) or not isinstance(message.get("role"), str):
         raise SamplesError(f"{where}: each of 'messages' must be an object with a 'role' and a 'content'")
     content = message.get("content")
@@ -171,12 +171,13 @@ def _item(item: Mapping[str, Any], root: Path, where: str) -> Mapping[str, Any]:
     kind = item.get("type")
     if kind not in ("text", *MEDIA):
         raise SamplesError(f"{where}: the 'type' of content must be text, {', '.join(sorted(MEDIA))}, not {kind!r}")
-    given: Any = item.get(kind)
-    frames = kind == "video" and isinstance(given, list) and len(given) > 0
-    if not all(isinstance(each, str) for each in (given if frames else [given])):
-        wanted = {"text": "a string", "video": "a path, or a list of paths of pictures"}.get(kind, "a path")
-        raise SamplesError(f"{where}: content of the type {kind!r} needs {kind!r}: {wanted}")
+    content: Any = item.get(kind)
+    is_frames = kind == "video" and isinstance(content, list) and len(content) > 0
+    names = content if is_frames else [content]
+    if not all(isinstance(name, str) for name in names):
+        expected = {"text": "a string", "video": "a path, or a list of paths of images"}.get(kind, "a path")
+        raise SamplesError(f"{where}: content of the type {kind!r} needs {kind!r}: {expected}")
     if kind == "text":
         return item
-    paths = [find_file(each, kind, root, where) for each in (given if frames else [given])]
-    return {**item, kind: paths if frames else paths[0]}
+    paths = [find_file(name, kind, root, where) for name in names]
+    return {**item, kind: paths if is_frames else paths[0]}

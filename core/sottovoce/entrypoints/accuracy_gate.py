@@ -15,7 +15,7 @@ from sottovoce.samples import Samples
 from sottovoce.system.progress import Progress
 from sottovoce.text.translations import Text
 
-FLOAT_REASON = "float again, for the gate"
+FLOAT_REASON = "restored to floating point, for the gate"
 _SHARES = (0.125, 0.25, 0.5, 1.0)
 """Shares of the layers that are restored after each round, the most sensitive first."""
 

@@ -60,7 +60,7 @@ class Demonstration:
         from rich.console import Group
 
         return Group(
-            tables.evaluation(self.evaluation),
+            tables.of_report(self.evaluation),
             f"compressed  {self.compression.coverage['ratio']:.1%} of the parameters, in {self.output}",
             f"run with    {'; '.join(self.usage.strip().splitlines())}",
             f"was said    {self.reference}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
 
 from sottovoce.metrics.kinds import described, label_of
@@ -35,12 +36,11 @@ def describe(report: CompressionReport) -> CompressionReport:
 
 
 def _describe_again(report: StepReport) -> StepReport:
-    kind = step_classes().get(report.name, Step)
-    try:
-        step = kind.model_validate({key: value for key, value in report.step.items() if key != "step"})
-        return describe_step(report, step)
-    except ValueError:  # Settings that no version wrote, or a step that is not installed here.
-        return replace(describe_step(report, Step()), tags=(report.name,))
+    if kind := step_classes().get(report.name):
+        with contextlib.suppress(ValueError):  # Settings that no version wrote.
+            step = kind.model_validate({key: value for key, value in report.step.items() if key != "step"})
+            return describe_step(report, step)
+    return replace(describe_step(report, Step()), tags=(report.name,))
 
 
 def _describe_metrics(evaluation: EvaluationReport) -> EvaluationReport:

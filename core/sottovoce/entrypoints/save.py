@@ -82,10 +82,11 @@ def save(model: Model, directory: str | os.PathLike[str], *, overwrite: bool = F
 
 
 def _card_facts(architecture: Architecture) -> Family:
-    """Return the family's facts for cards, with the code that runs the formats it can be exported to."""
-    usage = {name: format.usage for name, format in formats_for(architecture).items() if format.usage}
+    """Return the family's facts for cards, with the formats that it can be exported to."""
+    formats = {name: format for name, format in formats_for(architecture).items() if format.usage}
     facts = dataclasses.asdict(architecture.card)
-    return Family(**facts | {"serving": facts["serving"] | usage})
+    facts["serving"] |= {name: format.usage for name, format in formats.items()}
+    return Family(**facts, formats={name: format.label for name, format in formats.items()})
 
 
 def _without_folders(form: dict[str, Any]) -> dict[str, Any]:

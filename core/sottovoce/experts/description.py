@@ -73,7 +73,7 @@ def summarize_pruning(report: StepReport) -> Text:
         for name, part in parts.items()
     )
     zh = (
-        f"{name} 的 {part.layers} 个层各保留 {part.experts} 个专家中的 {part.kept} 个（依据 {part.saliency}）"
+        f"{name} 的 {part.layers} 个层各保留 {part.experts} 个专家中的 {part.kept} 个（按 {part.saliency} 显著性选取）"
         for name, part in parts.items()
     )
     return Text(en=f"Removed experts: {'; '.join(en)}.", zh=f"移除专家：{'；'.join(zh)}。")

@@ -1,4 +1,4 @@
-"""ONNX: a torch module as a graph, its matrix products in int8, and what a client wants to know of it."""
+"""ONNX: a torch module as a graph, its matrix products in int8, metadata for clients, and a session to run it."""
 
 from __future__ import annotations
 
@@ -176,7 +176,7 @@ def _resolve_aliases(path: Path) -> None:
 
 @contextmanager
 def _evaluating(module: nn.Module) -> Iterator[None]:
-    """Every part in evaluation mode, and afterwards each in its own again."""
+    """Put every part into evaluation mode, and restore the modes afterwards."""
     modes = [(part, part.training) for part in module.modules()]
     module.eval()
     try:

@@ -1,1 +1,1 @@
-"""What is measured, one file a metric; each is a plugin of the host's own."""
+"""Metrics, one file each, which declares them; every file is a plugin of the host."""

@@ -1,4 +1,4 @@
-"""How many conversations were answered as the reference says."""
+"""Share of conversations that were answered as the reference says."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def sottovoce_evaluate(architecture: Architecture, samples: Samples, run: Run) -
 
 
 def accuracies(answered: Sequence[tuple[Sample, Prediction]]) -> list[Metric]:
-    """``accuracy``, the share of answers that are the reference but for space around them, in percent.
+    """Return ``accuracy``, the share in percent of answers that equal the reference, ignoring space around them.
 
     Where the samples are of several modalities, ``accuracy_audio`` and so on are the same for each; they are counted in
     the details.

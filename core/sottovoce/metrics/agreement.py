@@ -1,4 +1,4 @@
-"""How far a compressed model says the same as its baseline, whatever the reference."""
+"""Agreement of a compressed model's tokens with its baseline's, whatever the reference."""
 
 from __future__ import annotations
 
@@ -35,17 +35,17 @@ def sottovoce_evaluate(run: Run, baseline: Run | None) -> Iterable[Metric]:
 
 
 def token_agreement(run: Run, baseline: Run) -> Metric:
-    """100 minus the edit distance of the two token sequences, over the longer of them, summed over the set.
+    """Return 100 minus the edit distance of both token sequences, over the longer of them, summed over the set.
 
     ``identical`` in the details is the number of utterances that agree in every token.
     """
     from rapidfuzz.distance import Levenshtein
 
     distance = total = identical = 0
-    for mine, theirs in zip(run.predictions, baseline.predictions, strict=True):
-        distance += Levenshtein.distance(mine.tokens, theirs.tokens)
-        total += max(len(mine.tokens), len(theirs.tokens))
-        identical += mine.tokens == theirs.tokens
+    for prediction, reference in zip(run.predictions, baseline.predictions, strict=True):
+        distance += Levenshtein.distance(prediction.tokens, reference.tokens)
+        total += max(len(prediction.tokens), len(reference.tokens))
+        identical += prediction.tokens == reference.tokens
     value = 100 * (1 - distance / total) if total else None
     details = {"identical": identical, "utterances": len(run.predictions)}
     return TOKEN_AGREEMENT.measured(value, details=details)

@@ -1,4 +1,4 @@
-"""What a model costs to keep and to run: size, time, memory."""
+"""Costs of storing and running a model: size, time, memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How far what a compressed model expects next is from what its baseline does, token for token of the same text."""
+"""Divergence of the next token's distribution from the baseline's, token by token of the same text."""
 
 from __future__ import annotations
 
@@ -63,13 +63,13 @@ def sottovoce_evaluate(run: Run, baseline: Run | None) -> Iterable[Metric]:
         return []
     pairs = zip(run.predictions, baseline.predictions, strict=True)
     both = [
-        (mine.logits, theirs.logits) for mine, theirs in pairs if mine.logits is not None and theirs.logits is not None
+        (model.logits, base.logits) for model, base in pairs if model.logits is not None and base.logits is not None
     ]
     return [divergence(both)] if both else []
 
 
 def compact(logits: Tensor) -> NDArray[np.float16]:
-    """The first positions of ``logits`` for :attr:`~sottovoce.samples.Prediction.logits`.
+    """Return the first positions of ``logits`` for :attr:`~sottovoce.samples.Prediction.logits`.
 
     At most 64 positions are kept, and of a large vocabulary only as many as make two million numbers: all runs hold
     theirs until they are compared. Every row is moved so that its largest number is 0, where float16 is finest; what
@@ -90,7 +90,7 @@ def compact(logits: Tensor) -> NDArray[np.float16]:
 
 
 def divergence(pairs: Iterable[tuple[NDArray[np.float16], NDArray[np.float16]]]) -> Metric:
-    """``divergence``: the mean over all positions of KL(baseline || model), in nats per token.
+    """Return ``divergence``, the mean over all positions of KL(baseline || model), in nats per token.
 
     Args:
         pairs: The model's logits and the baseline's for each sample, both ``[positions, vocabulary]``.
@@ -101,20 +101,20 @@ def divergence(pairs: Iterable[tuple[NDArray[np.float16], NDArray[np.float16]]])
     import numpy as np
 
     # One sample at a time: as float64 all of them would take four times the memory.
-    found = np.concatenate([np.zeros(0), *(_kl(theirs, mine) for mine, theirs in pairs)])
-    broken = int((~np.isfinite(found)).sum())
-    value = float(found.mean()) if len(found) and not broken else None
-    details = {"positions": len(found), "largest": None if value is None else round(float(found.max()), 6)}
+    values = np.concatenate([np.zeros(0), *(_kl(base, model) for model, base in pairs)])
+    broken = int((~np.isfinite(values)).sum())
+    value = float(values.mean()) if len(values) and not broken else None
+    details = {"positions": len(values), "largest": None if value is None else round(float(values.max()), 6)}
     return DIVERGENCE.measured(value, details=details | ({"not_finite": broken} if broken else {}))
 
 
 def _kl(before: NDArray[np.float16], after: NDArray[np.float16]) -> NDArray[np.float64]:
-    """Of every position ``[positions]``."""
+    """Return the divergence at every position, ``[positions]``."""
     import numpy as np
 
     log_before, log_after = _log_softmax(before), _log_softmax(after)
-    found: NDArray[np.float64] = (np.exp(log_before) * (log_before - log_after)).sum(axis=-1)
-    return np.maximum(found, 0.0, out=found)  # rounding can make it a little less than nothing
+    divergences: NDArray[np.float64] = (np.exp(log_before) * (log_before - log_after)).sum(axis=-1)
+    return np.maximum(divergences, 0.0, out=divergences)  # rounding can make it slightly negative
 
 
 def _log_softmax(logits: NDArray[np.float16]) -> NDArray[np.float64]:

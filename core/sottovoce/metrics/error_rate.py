@@ -65,7 +65,7 @@ def sottovoce_evaluate(architecture: Architecture, samples: Samples, run: Run) -
 
 
 def error_rates(references: Sequence[str], hypotheses: Sequence[str | None], languages: Sequence[str]) -> list[Metric]:
-    """``cer`` and ``wer`` in percent over a whole set, normalized (see :mod:`~sottovoce.metrics.normalization`).
+    """Return ``cer`` and ``wer`` in percent over a set, normalized (see :mod:`~sottovoce.metrics.normalization`).
 
     There is no ``wer`` where all utterances are of languages that put no spaces between words, such as Chinese: it
     would be ``cer`` once more. An utterance without a hypothesis counts as all deletions. A word is a run of letters
@@ -93,7 +93,7 @@ def error_rates(references: Sequence[str], hypotheses: Sequence[str | None], lan
 
 
 def _unspaced(text: str) -> str:
-    """Without the spaces beside Chinese characters, which stand for nothing."""
+    """Remove the spaces beside Chinese characters, which mean nothing."""
     return re.sub(rf"(?<=[{_CJK}]) +| +(?=[{_CJK}])", "", text)
 
 

@@ -1,4 +1,4 @@
-"""Making two writings of the same words the same, before their errors are counted."""
+"""Normalization of text, so that two spellings of the same words are equal when errors are counted."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Callable
 from sottovoce.data.languages import CHINESE, language_code
 
 _APOSTROPHES = re.compile("[\u2018\u2019\u201b\u02bb\u02bc\u02c8\u2032\u00b4`]")
-"""What is written for an apostrophe, by keyboards, typesetters and mistake."""
+"""Characters that are written for an apostrophe, by keyboards, typesetters and mistake."""
 _DIGITS = "零一二三四五六七八九"
 _SPOKEN_DIGITS = str.maketrans({"0": "零", **{str(number): _DIGITS[number] for number in range(1, 10)}, "+": None})
 _SAME_DIGITS = str.maketrans("〇○幺", "零零一")
@@ -52,7 +52,7 @@ def normalize(text: str, language: str) -> str:
 
 
 def _plain(char: str) -> str:
-    """The character, a space for punctuation and symbols, nothing for what cannot be seen."""
+    """Return the character, a space for punctuation and symbols, nothing for what cannot be seen."""
     category = unicodedata.category(char)
     if category == "Cf":
         return ""
@@ -60,15 +60,15 @@ def _plain(char: str) -> str:
 
 
 def _spoken(text: str) -> str:
-    """Chinese text with its numbers as they are said."""
-    text = _THOUSANDS.sub(lambda found: _chinese()(found[0].replace(",", "")), text)
+    """Return Chinese text with its numbers as they are spoken."""
+    text = _THOUSANDS.sub(lambda match: _chinese()(match[0].replace(",", "")), text)
     text = re.sub(r"(?<!\d)0(?=\d[月日号])", "", text)
     text = _READ_BY_DIGIT.sub(_by_digit, text)
     return _chinese()(text).translate(_SAME_DIGITS)
 
 
-def _by_digit(found: re.Match[str]) -> str:
-    return re.sub(r"[ -]", "", found[0]).translate(_SPOKEN_DIGITS)
+def _by_digit(match: re.Match[str]) -> str:
+    return re.sub(r"[ -]", "", match[0]).translate(_SPOKEN_DIGITS)
 
 
 @functools.cache

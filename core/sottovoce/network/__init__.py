@@ -1,1 +1,1 @@
-"""Speaking to a hub, whoever answers there: how long it is waited for, and what of its words is shown."""
+"""Communication with hubs: time limits, interruption, and safe display of their messages."""

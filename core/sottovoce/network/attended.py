@@ -1,7 +1,7 @@
-"""A call to a hub that ends: when nothing moves any more, and at once when the user interrupts it.
+"""Calls to a hub that end when no data moves any more, and at once when the user interrupts them.
 
-The clients wait without end, or ask again for minutes, and do it in threads that no Ctrl-C reaches. So a call is made
-in a thread of its own, and whoever made it waits for its result, for an interruption, or for its line to be dead.
+The clients wait forever or retry for minutes, in threads that Ctrl-C does not reach. So a call runs in its own thread,
+and the caller waits for its result, an interruption, or its line to be dead.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ VARIABLE = "SOTTOVOCE_HUB_TIMEOUT"
 DEFAULT = 60.0
 _LONGEST = 1_000_000.0
 _LOOK = 0.1
-"""Seconds between two looks at a call."""
+"""Seconds between two checks of a call."""
 
 _Result = TypeVar("_Result")
 
 _local = threading.local()
 _open: list[Line] = []
 _threads: list[threading.Thread] = []
-"""Those of calls that were given up."""
+"""Threads of abandoned calls."""
 
 
 def current() -> Line | None:
-    """Return the line of the call that this thread works for, ``None`` where it works for none.
+    """Return the line of the call that this thread works for; ``None`` if it works for none.
 
-    The clients' worker threads do not say whose they are; one that began while a call ran is taken for that call's, and
-    stays so when the call was given up.
+    The clients' worker threads do not say which call they belong to. A thread that started while a call ran is assigned
+    to that call, even after the call was abandoned.
     """
     line: Line | None = getattr(_local, "line", None)
     if line is None or line.ended:
@@ -46,10 +46,10 @@ def current() -> Line | None:
 
 
 def time_limit() -> float:
-    """Return how many seconds a hub may be silent.
+    """Return the number of seconds that a hub may be silent.
 
     Raises:
-        UsageError: The variable that says so holds no such number.
+        UsageError: The environment variable is not a valid number of seconds.
     """
     text = os.environ.get(VARIABLE) or str(DEFAULT)
     try:
@@ -57,20 +57,20 @@ def time_limit() -> float:
     except ValueError:
         limit = math.nan
     if not 0 < limit < math.inf:
-        raise UsageError(f"{VARIABLE}: {text[:50]!r} is no number of seconds; give one, such as {DEFAULT:g}")
+        raise UsageError(f"{VARIABLE}: {text[:50]!r} is not a number of seconds; give one, such as {DEFAULT:g}")
     return min(limit, _LONGEST)
 
 
 def attended(call: Callable[[], _Result], problem: Callable[[str], SottovoceError]) -> _Result:
-    """Make a call to a hub, and wait for it as long as something moves.
+    """Make a call to a hub, and wait for it as long as data moves.
 
     Args:
-        call: What to call; its connections are watched, see :mod:`sottovoce.network.sockets`.
-        problem: Makes the error to raise of what happened, such as "it gave next to nothing for 60 s".
+        call: Function to call; its connections are watched, see :mod:`sottovoce.network.sockets`.
+        problem: Builds the error to raise from a reason, such as "it sent almost nothing for 60 s".
 
     Raises:
-        UsageError: The time limit is no number.
-        SottovoceError: Nothing moved any more.
+        UsageError: The time limit is not a number.
+        SottovoceError: No data moved any more.
     """
     line, outcome = Line(time_limit()), Future[_Result]()
     work = (contextvars.copy_context().run, _work, call, outcome)
@@ -81,7 +81,7 @@ def attended(call: Callable[[], _Result], problem: Callable[[str], SottovoceErro
         while thread.is_alive():
             thread.join(_LOOK)
             if line.is_dead() and not outcome.done():
-                raise problem(f"it gave next to nothing for {line.limit:g} s ({VARIABLE})")
+                raise problem(f"it sent almost nothing for {line.limit:g} s ({VARIABLE})")
         line.ended = True
     except BaseException:
         line.stop()
@@ -91,12 +91,12 @@ def attended(call: Callable[[], _Result], problem: Callable[[str], SottovoceErro
     finally:
         _open.remove(line)
     if isinstance(outcome.exception(), Abandoned):
-        raise problem("it was given up together with another call")
+        raise problem("it was abandoned together with another call")
     return outcome.result()
 
 
 def is_anything_left(seconds: float = 1.0) -> bool:
-    """Return whether calls that were given up still hold the process ``seconds`` later: a client may be asleep."""
+    """Return true if abandoned calls still run after ``seconds``: a client may be asleep."""
     end = time.monotonic() + seconds
     for thread in _threads:
         thread.join(max(end - time.monotonic(), 0))

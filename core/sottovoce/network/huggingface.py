@@ -1,4 +1,4 @@
-"""The Hugging Face Hub's client, attended: its connections are watched, and its answers looked at."""
+"""Watching of the Hugging Face Hub's client: time limits for its connections, and checks of its answers."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from sottovoce.network.wording import shown
 COMMIT = re.compile(r"[0-9a-f]{40}")
 
 _ETAG = re.compile(r"(?:W/)?\"?[0-9A-Za-z][\w.+=-]{0,199}\"?", re.ASCII)
-"""What may name a file of the cache: no path, no ``..``."""
+"""Valid names of files in the cache: no path, no ``..``."""
 _CHECKED = {"ETag": _ETAG, "X-Linked-Etag": _ETAG, "X-Repo-Commit": COMMIT}
 _PAGES = 1000
-"""Pages of a listing that are read; each is of a thousand files, and the hub may name a next one for ever."""
+"""Most pages of a listing; each has a thousand files, and a hub could name a next page forever."""
 _DIGEST = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 
 class _Attending:
-    """A factory of HTTP clients that has those of another one watched."""
+    """Factory of HTTP clients that watches those of another factory."""
 
     def __init__(self, factory: Callable[[], Any]) -> None:
         self._factory = factory
@@ -44,10 +44,10 @@ class _Attending:
 
 
 def attend(token: str | None) -> None:
-    """Have the client's connections watched from now on, and its transfers to and from the chunked store.
+    """Watch the client's connections from now on, and its transfers to and from the chunked store.
 
     Args:
-        token: What it is given, which must not be shown in what it logs.
+        token: Token of the call, which is removed from the client's logs.
     """
     from huggingface_hub import set_client_factory
     from huggingface_hub.utils import _http
@@ -60,13 +60,13 @@ def attend(token: str | None) -> None:
 
 
 def _begin(request: Any) -> None:
-    """Watch the connection that a request opens, and let nothing of it take for ever."""
+    """Watch the connection that a request opens, and set the time limits that it lacks."""
     line = current()
     request.extensions.setdefault("trace", partial(_trace, line))
     if line is not None:
         line.check()
         limits = request.extensions.get("timeout", {})
-        # The line is dead sooner; this ends what is no longer waited for.
+        # The line is dead before these limits, which end requests of abandoned calls.
         request.extensions["timeout"] = {
             name: 2 * line.limit if limits.get(name) is None else limits[name] for name in ("connect", "read", "write")
         } | {"pool": limits.get("pool")}
@@ -83,10 +83,10 @@ def _trace(line: Line | None, event: str, details: dict[str, Any]) -> None:
 
 
 def _check(response: Any) -> None:
-    """Look at what the client would make paths of, before it does.
+    """Check the values of an answer that the client would use in paths.
 
     Raises:
-        SourceError: It is no digest and no commit's id, or it does not end.
+        SourceError: A value is neither a digest nor a commit's id, or a listing does not end.
     """
     line = current()
     if line is None:
@@ -101,14 +101,14 @@ def _check(response: Any) -> None:
             raise SourceError(f"the hub lists more than {_PAGES} pages of files, which no model has")
     if response.is_success and response.url.path.startswith("/api/models/"):
         response.read()
-        with contextlib.suppress(ValueError, RecursionError):  # The client says so of what is no JSON.
+        with contextlib.suppress(ValueError, RecursionError):  # the client reports invalid JSON itself
             for name, value in _digests(json.loads(response.content)):
                 if value is not None and not (isinstance(value, str) and _DIGEST.fullmatch(value)):
                     raise _refused(f"{name} {value!r}")
 
 
 def _digests(form: Any) -> Iterator[tuple[str, Any]]:
-    """What names commits and contents in an answer about a repository."""
+    """Yield the keys and values of commits and contents in an answer about a repository."""
     if isinstance(form, dict):
         yield from ((name, form.get(name)) for name in ("sha", "commitOid"))
     for entry in form if isinstance(form, list) else ():
@@ -119,13 +119,14 @@ def _digests(form: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _shorten_wait(headers: Any, limit: float) -> None:
-    """Let the hub ask for no longer pause than it may be silent; the client would sleep for days."""
+    """Limit the pause that the hub asks for to ``limit`` seconds; the client would sleep for days."""
     for name in ("Retry-After", "RateLimit"):
-        asked = re.fullmatch(r"(?:.*;\s*t=)?(\d+)\s*", headers.get(name) or "")
-        if asked and int(asked[1][:18]) > limit:
+        pause = re.fullmatch(r"(?:.*;\s*t=)?(\d+)\s*", headers.get(name) or "")
+        if pause and int(pause[1][:18]) > limit:
             del headers[name]
             headers["Retry-After"] = str(int(limit))
 
 
 def _refused(what: str) -> SourceError:
-    return SourceError(f"the hub answers with {shown(what, longest=150)}, which is no digest: nothing is stored by it")
+    value = shown(what, longest=150)
+    return SourceError(f"the hub answers with {value}, which is not a valid digest: nothing is stored under it")

@@ -1,4 +1,4 @@
-"""The line to a hub during one call: what moves on it, and for how long nothing does."""
+"""Connection to a hub during one call: the data that moves, and the time spent waiting."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 LEAST = 1000
-"""Bytes that must move within the time limit: a hub that gives one a second gives nothing."""
+"""Bytes that must move within the time limit: a hub that sends one byte a second counts as silent."""
 
 
 class Abandoned(BaseException):
-    """The call is given up; no ``except Exception`` of a client tries once more."""
+    """The call was abandoned; not an ``Exception``, so that no client catches it and retries."""
 
 
 class Line:
-    """What moves between us and a hub during one call, and how long it has been waited for."""
+    """Counter of the data that moves during one call to a hub, and of the time spent waiting for it."""
 
     def __init__(self, limit: float) -> None:
         self.limit = limit
@@ -30,17 +30,17 @@ class Line:
         self._answered: weakref.WeakSet[Any] = weakref.WeakSet()
         self._others = weakref.WeakSet(threading.enumerate())
         self.pages = 0
-        """Pages of listings that came."""
+        """Pages of listings that were received."""
         self.ended = False
-        """Whether the call has come to its own end."""
+        """If true, the call has returned or raised by itself."""
 
     def has(self, thread: threading.Thread) -> bool:
-        """Whether a thread works for the call: those that were there before it do not."""
+        """Return true if a thread works for the call, that is, started after it."""
         return thread not in self._others
 
     @contextlib.contextmanager
     def waiting(self) -> Iterator[None]:
-        """Count the time of the block as waiting for the hub; what else a call does, hashing say, may take long."""
+        """Count the time of the block as waiting for the hub; other work of a call, such as hashing, may take long."""
         self.begin()
         try:
             yield
@@ -51,7 +51,7 @@ class Line:
         """Begin to wait.
 
         Raises:
-            Abandoned: The call was given up.
+            Abandoned: The call was abandoned.
         """
         self.check()
         with self._lock:
@@ -60,20 +60,20 @@ class Line:
             self._waiting += 1
 
     def end(self) -> None:
-        """Wait no longer."""
+        """Stop waiting."""
         with self._lock:
             self._waiting -= 1
             if not self._waiting:
                 self._waited += time.monotonic() - self._since
 
     def received(self, connection: object, count: int) -> None:
-        """Note bytes that came."""
+        """Count received bytes."""
         with self._lock:
             self._answered.add(connection)
             self._move(count)
 
     def sent(self, connection: object, count: int) -> None:
-        """Note bytes that went; after an answer they are the next request, which has all the time again."""
+        """Count sent bytes; after an answer they belong to the next request, for which the time starts again."""
         with self._lock:
             self._move(LEAST if connection in self._answered else count)
             self._answered.discard(connection)
@@ -84,26 +84,26 @@ class Line:
             self._moved, self._waited, self._since = 0, 0.0, time.monotonic()
 
     def is_dead(self) -> bool:
-        """Whether too little has moved for too long."""
+        """Return true if too little data has moved for too long."""
         with self._lock:
             running = time.monotonic() - self._since if self._waiting else 0.0
             return self._waited + running >= self.limit
 
     def at_stop(self, act: Callable[[], object]) -> None:
-        """Note what ends a part of the call that does not look whether to go on."""
+        """Register a function that ends a part of the call which does not call :meth:`check`."""
         self._acts.append(act)
 
     def stop(self) -> None:
-        """Give the call up: every thread of it that waits, or begins to, ends."""
+        """Abandon the call: all its threads that wait, or begin to, end."""
         self._stopped = True
         for act in self._acts:
             act()
 
     def check(self) -> None:
-        """Look whether to go on.
+        """Raise an error if the call was abandoned.
 
         Raises:
-            Abandoned: The call was given up.
+            Abandoned: It was.
         """
         if self._stopped:
             raise Abandoned

@@ -1,4 +1,4 @@
-"""What the hubs' clients log of an answer, made fit to be shown."""
+"""Cleaning of the logs of the hubs' clients, so that they can be shown."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _LONGEST = 500
 
 
 class _Cleaning(logging.Filter):
-    """Takes tokens and control characters out of every record."""
+    """Filter that removes tokens and control characters from every record."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -26,12 +26,12 @@ _CLEANING = _Cleaning()
 
 
 def clean_logs(client: str, token: str | None) -> None:
-    """Have what a client logs cleaned from now on.
+    """Clean the logs of a client from now on.
 
     Args:
-        client: Its package.
-        token: What it is given, which must not be shown.
+        client: Package of the client.
+        token: Token of the call, which must not be shown.
     """
     _CLEANING.tokens |= own_tokens(token)
     for handler in logging.getLogger(client).handlers:
-        handler.addFilter(_CLEANING)  # Once, however often it is added.
+        handler.addFilter(_CLEANING)  # has no effect if it was added before

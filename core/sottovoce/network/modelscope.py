@@ -1,4 +1,4 @@
-"""ModelScope's client, attended: its connections are watched."""
+"""Watching of ModelScope's client: time limits for its connections."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class _Connecting:
-    """A connection of the HTTP library that has its socket watched."""
+    """Connection of the HTTP library whose socket is watched."""
 
     sock: Any
 
@@ -28,7 +28,7 @@ class _Connecting:
 
 
 def attend(api: HubApi) -> HubApi:
-    """Have the connections of a client watched that are opened from now on, and cleaned what it logs.
+    """Watch the connections that a client opens from now on, and clean its logs.
 
     Returns:
         The client.
@@ -47,7 +47,7 @@ def attend(api: HubApi) -> HubApi:
 def _attend(adapter: Any) -> None:
     retries = getattr(adapter, "max_retries", None)
     if retries is not None:
-        # A server may ask for a pause of days; older versions of the library can only be told not to heed it.
+        # A server may ask for a pause of days, which older versions of the library can only ignore entirely.
         known = hasattr(retries, "retry_after_max")
         limit = {"retry_after_max": max(int(time_limit()), 1)} if known else {"respect_retry_after_header": False}
         adapter.max_retries = retries.new(**limit)

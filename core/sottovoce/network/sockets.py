@@ -1,4 +1,4 @@
-"""Sockets that no thread waits in for ever: both hubs' clients speak through these."""
+"""Watched sockets, used by both hubs' clients, in which no thread waits forever."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from sottovoce.network.attended import current
 
 _SLICE = 0.2
-"""Seconds after which a thread that waits looks whether it still should."""
+"""Seconds after which a waiting thread checks if its call was abandoned."""
 
 _Result = TypeVar("_Result")
 
@@ -23,7 +23,7 @@ else:
 
 
 class _Watched(_Socket):
-    """A socket that tells the line of its call what moves, and ends when that is given up."""
+    """Socket that reports its data to the line of its call, and ends when the call is abandoned."""
 
     __slots__ = ()
 
@@ -46,13 +46,13 @@ class _Watched(_Socket):
         return count
 
     def sendall(self, data: Any, flags: int = 0) -> None:
-        # In one step nobody would know how far it came.
+        # In several steps, so that progress is known.
         view = memoryview(data).cast("B")
         while view:
             view = view[self.send(view, flags) :]
 
     def _patiently(self, step: Callable[[], _Result]) -> _Result:
-        """Take a step as often as it times out early, until the socket's own limit is reached."""
+        """Repeat a step that times out early, until the socket's own limit is reached."""
         line, limit = current(), self.gettimeout()
         if line is None or limit == 0:
             return step()
@@ -73,20 +73,20 @@ class _Watched(_Socket):
 
 
 class WatchedSocket(_Watched, socket.socket):
-    """A plain one."""
+    """Watched socket without encryption."""
 
     __slots__ = ()
 
 
 class WatchedTls(_Watched, ssl.SSLSocket):
-    """An encrypted one."""
+    """Watched socket with TLS."""
 
 
 def watch(connection: object) -> None:
-    """Have a connected socket watched; anything else is left as it is.
+    """Watch a connected socket; anything else is left as it is.
 
-    The clients make their sockets themselves and give no other way in, so this one changes its class: the watched ones
-    add nothing that an instance would have to hold.
+    The clients create their sockets themselves and offer no hook, so this changes the class of the socket; the watched
+    classes add no instance attributes.
     """
     if type(connection) is socket.socket:
         connection.__class__ = WatchedSocket

@@ -1,4 +1,4 @@
-"""The user's own tokens: what opens the hubs, and must neither be shown nor published."""
+"""Tokens of the user, which must neither be shown nor published."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ VARIABLES = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "MODELSCOPE_API_TOKEN", "MODE
 
 
 def own_tokens(*given: str | None) -> frozenset[str]:
-    """Return the tokens that a call is given, those of the environment and those that the clients have saved."""
+    """Return the given tokens, those in the environment, and those that the clients have saved."""
     tokens = {*given, *(os.environ.get(name) for name in VARIABLES)}
-    # A client that is not installed has saved none, and one that cannot read its own file uses none.
+    # A client that is not installed has saved no token, and one that cannot read its file uses none.
     with contextlib.suppress(Exception):
         from huggingface_hub import get_token
 

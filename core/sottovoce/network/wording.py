@@ -1,4 +1,4 @@
-"""What a hub or a repository says, made fit to be shown: without tokens and control characters, in one short line."""
+"""Safe display of messages from a hub or a repository: one short line without tokens and control characters."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from collections.abc import Collection, Iterable, Sequence
 from sottovoce.text.plain_text import plain, shortened
 
 LONGEST = 300
-"""Characters of a hub's words that are shown."""
+"""Most characters of a message that are shown."""
 
 _READ = 4000
-"""Characters of a hub's words that are looked at; an answer may be a page."""
+"""Characters of a message that are read; an answer may be a page."""
 _PIECE = 8
-"""Characters of a token that are hidden even where the rest of it is missing."""
+"""Characters of a token that are hidden even if the rest is missing."""
 _MASK = "***"
 
 _SECRETS = (
@@ -22,32 +22,32 @@ _SECRETS = (
     (re.compile(r"\bhf_\w{6,}"), f"hf_{_MASK}"),
     (re.compile(r"\bms-[0-9a-f]{6,}[0-9a-f-]*"), f"ms-{_MASK}"),
     (re.compile(r"(\w://)[^\s/@'\"]+@"), rf"\1{_MASK}@"),
-    # Large files go to signed addresses, which open to whoever has them.
+    # Large files go to signed addresses, which give access to anyone.
     (re.compile(r"(https?://[^\s?'\"]+)\?[^\s'\"]*(?:Signature|Credential|[Tt]oken)=[^\s'\"]*"), r"\1"),
 )
 
 
-def shown(words: object, tokens: Collection[str] = (), longest: int = LONGEST) -> str:
-    """Return what may be shown of another's words.
+def shown(message: object, tokens: Collection[str] = (), longest: int = LONGEST) -> str:
+    """Return a message in a form that may be shown.
 
     Args:
-        words: A text, or an error that tells one.
-        tokens: The user's, which must not stand in it, nor a piece of them.
-        longest: Characters at most; both ends of a longer text are kept.
+        message: A text or an error.
+        tokens: The user's tokens, which are removed, pieces of them too.
+        longest: Most characters; both ends of a longer text are kept.
     """
-    text = without_secrets(plain(str(words)[:_READ]), tokens)
+    text = without_secrets(plain(str(message)[:_READ]), tokens)
     return shortened(" ".join(text.split()), longest)
 
 
 def listed(names: Iterable[str], most: int = 5) -> str:
-    """Return the first of another's names, and how many more there are."""
+    """Return the first names of a list, and the number of further ones."""
     texts: Sequence[str] = list(names)
     first = ", ".join(shown(name, longest=100) for name in texts[:most])
     return f"{first} and {len(texts) - most} more" if len(texts) > most else first
 
 
 def without_secrets(text: str, tokens: Collection[str] = ()) -> str:
-    """Return ``text`` without tokens, and without what signs an address."""
+    """Return ``text`` without tokens and signatures of addresses."""
     for token in sorted(filter(None, tokens), key=len, reverse=True):
         text = _without_pieces(text.replace(token, _MASK), token)
     for pattern, mask in _SECRETS:
@@ -56,7 +56,7 @@ def without_secrets(text: str, tokens: Collection[str] = ()) -> str:
 
 
 def fit_cause(error: BaseException, tokens: Collection[str] = ()) -> BaseException | None:
-    """Return ``error`` if a traceback may show it with all that it came from, else ``None``."""
+    """Return ``error`` if a traceback may show it with all its causes, else ``None``."""
     seen: set[int] = set()
     waiting: list[BaseException | None] = [error]
     while waiting:

@@ -1,4 +1,4 @@
-"""The Hugging Face Hub's chunked store (Xet), attended: its client is no Python, so it is asked how far it has come."""
+"""Watching of the Hugging Face Hub's chunked store (Xet), whose client is not Python, by its progress reports."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from sottovoce.network.attended import current
 from sottovoce.network.line import Line
 
 _OPENING = ("new_upload_commit", "new_file_download_group")
-"""What begins to transfer."""
+"""Methods that begin a transfer."""
 
 
 class _Session:
-    """A session of the store's client whose transfers are watched."""
+    """Session of the store's client whose transfers are watched."""
 
     def __init__(self, session: Any) -> None:
         self._session = session
@@ -27,13 +27,13 @@ class _Session:
 
 
 class _Transfer:
-    """A transfer, which tells the line of its call what moves, and is aborted with that."""
+    """Transfer that reports its progress to the line of its call, and is aborted with the call."""
 
     def __init__(self, opening: Callable[..., Any], options: dict[str, Any], line: Line) -> None:
         self._line = line
-        self._told = options.get("progress_callback")
+        self._callback = options.get("progress_callback")
         self._bytes = 0
-        self._transfer = opening(**options | {"progress_callback": self._tell})
+        self._transfer = opening(**options | {"progress_callback": self._report})
 
     def __enter__(self) -> Any:
         from huggingface_hub.utils._xet import abort_xet_session
@@ -48,22 +48,22 @@ class _Transfer:
         finally:
             self._line.end()
 
-    def _tell(self, report: Any, items: Any = None) -> None:
-        # Bytes that were hashed are progress as those that were sent are.
+    def _report(self, report: Any, items: Any = None) -> None:
+        # Hashed bytes count as progress like sent ones.
         count = report.total_bytes_completed + report.total_transfer_bytes_completed
         self._line.received(self, max(count - self._bytes, 0))
         self._bytes = count
-        if self._told is not None:
-            self._told(report, items)
+        if self._callback is not None:
+            self._callback(report, items)
 
 
 def attend() -> None:
-    """Have the transfers watched that begin from now on."""
+    """Watch the transfers that begin from now on."""
     from huggingface_hub.utils import _xet
 
     sessions = getattr(_xet, "get_xet_session", None)
     if sessions is None or getattr(sessions, "attends", False):
-        return  # Clients before 2.0 have no sessions, and are left to their own time limits.
+        return  # clients before 2.0 have no sessions, and keep their own time limits
 
     def attended_session() -> Any:
         return _Session(sessions())

@@ -31,6 +31,7 @@ BUILTIN = (
     "sottovoce.experts.plugin",
     "sottovoce.formats.plugin",
     "sottovoce.formats.transformers.loader",
+    "sottovoce.formats.transformers.writer",
     "sottovoce.metrics.cost",
     "sottovoce.metrics.agreement",
     "sottovoce.metrics.accuracy",

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, ValidationError, model_validator
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from sottovoce.quantization import description
 from sottovoce.quantization.method import Method, methods
@@ -147,8 +147,24 @@ def _with_method(fields: Mapping[str, Any]) -> dict[str, Any]:
         raise _problem(f"{others[0]} holds options of the method {others[0]} only")
     options = fields.get(name, {})
     if not isinstance(options, Method):
-        options = known[name].model_validate({} if options is None else options)
+        options = _validated(known[name], {} if options is None else options)
     return {key: value for key, value in fields.items() if key != name} | {"options": options}
+
+
+def _validated(kind: type[Method], options: Any) -> Method:
+    """Return the options of a method; errors say that they are below its name."""
+    try:
+        return kind.model_validate(options)
+    except ValidationError as error:
+        details = [
+            InitErrorDetails(
+                type=PydanticCustomError(detail["type"], "{message}", {"message": detail["msg"]}),
+                loc=(kind.name, *detail["loc"]),
+                input=detail["input"],
+            )
+            for detail in error.errors()
+        ]
+        raise ValidationError.from_exception_data(kind.name, details) from None
 
 
 def _problem(text: str) -> PydanticCustomError:

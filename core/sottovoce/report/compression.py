@@ -10,10 +10,13 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from sottovoce.report import number_format
 from sottovoce.report.evaluation import EvaluationReport
 from sottovoce.report.facts import BaseModel, Family, ParameterBits, SampleSet, Sizes
 from sottovoce.report.fields import Count, Facts, Number, to_form
 from sottovoce.report.gate import GateReport
+from sottovoce.report.plain_table import PlainTable
+from sottovoce.report.rows import tabulate_compression
 from sottovoce.report.step import Coverage, StepReport
 
 COMPRESSION_FILE = "compression.json"
@@ -21,7 +24,7 @@ SCHEMA_VERSION = 2
 """Number that is written; files of before have none."""
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, repr=False)
 class CompressionReport:
     """The whole of a compression; beside the weights it is ``compression.json``."""
 
@@ -47,9 +50,9 @@ class CompressionReport:
     recipe_name: str | None = None
     """The preset, or the name of the file, that the recipe was read from."""
     card: Family | None = None
-    """What the family's plugin states for a model card."""
+    """Statements of the family's plugin for a model card."""
     evaluations: list[EvaluationReport] = field(default_factory=list)
-    """What was measured of the model as it was saved."""
+    """Evaluations of the model as it was saved."""
     files: Mapping[str, str] = field(default_factory=dict)
     """Digests (sha256) of the files that were written, by their names."""
     version: Count = SCHEMA_VERSION
@@ -58,6 +61,24 @@ class CompressionReport:
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON form."""
         return {item.name: to_form(getattr(self, item.name)) for item in dataclasses.fields(self)}
+
+    def table(self) -> PlainTable:
+        """Return the table that printing the report shows."""
+        return tabulate_compression(self)
+
+    def __str__(self) -> str:
+        """Return the table."""
+        return str(self.table())
+
+    def __repr__(self) -> str:
+        """Return what identifies the report, on one line."""
+        before, after = map(number_format.size, (self.size_bytes.before, self.size_bytes.after))
+        steps = ", ".join(step.name for step in self.steps) or "no step"
+        return f"<CompressionReport of {self.source.name}: {steps}, {before} -> {after}>"
+
+    def _repr_html_(self) -> str:
+        """Return the table as notebooks show it."""
+        return self.table().to_html()
 
     @classmethod
     def from_dict(cls, form: Any) -> CompressionReport:

@@ -8,9 +8,12 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator
 
+from sottovoce.report import number_format
 from sottovoce.report.facts import Dataset, Machine, SampleSet
-from sottovoce.report.fields import Record, to_form
+from sottovoce.report.fields import Record
 from sottovoce.report.metric import Metric
+from sottovoce.report.plain_table import PlainTable
+from sottovoce.report.rows import tabulate_evaluation
 
 
 def _named(metrics: Any) -> Any:
@@ -27,7 +30,7 @@ def _named(metrics: Any) -> Any:
     }
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class EvaluationReport(Record):
     """The result of ``evaluate``: the model, the data, the machine, the numbers."""
 
@@ -40,10 +43,25 @@ class EvaluationReport(Record):
     baseline_fingerprint: str | None = None
     """Digest by which the baseline's weights are recognized."""
     dataset: Dataset | None = None
-    """What a hub calls the data."""
+    """Name of the data on a hub."""
     date: str = ""
     """Day of the measurement, ISO 8601."""
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the JSON form."""
-        return {key: to_form(self[key]) for key in self}
+    def table(self) -> PlainTable:
+        """Return the table that printing the report shows."""
+        return tabulate_evaluation(self)
+
+    def __str__(self) -> str:
+        """Return the table."""
+        return str(self.table())
+
+    def __repr__(self) -> str:
+        """Return what identifies the report, on one line."""
+        metrics = ", ".join(
+            f"{name} {number_format.value(metric.value, metric.unit)}" for name, metric in self.metrics.items()
+        )
+        return f"<EvaluationReport of {self.model}: {metrics}>"
+
+    def _repr_html_(self) -> str:
+        """Return the table as notebooks show it."""
+        return self.table().to_html()

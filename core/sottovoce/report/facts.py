@@ -1,4 +1,4 @@
-"""What a report says of the base model, the family, the data and the machine."""
+"""Records of the base model, the family, the data and the machine."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from sottovoce.report.fields import Count, Measured, Record
+from sottovoce.text.translations import Text
 
 REPOSITORY = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*", re.ASCII)
 """``owner/name``."""
@@ -56,7 +57,7 @@ class BaseModel(Record):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Family(Record):
-    """What a family's plugin states for model cards; see :class:`sottovoce.CardFacts`."""
+    """Statements of a family's plugin for model cards; see :class:`sottovoce.CardFacts`."""
 
     pipeline_tag: str = ""
     library_name: str = ""
@@ -64,6 +65,8 @@ class Family(Record):
     usage: str = ""
     hub_usage: Mapping[str, str] = field(default_factory=dict)
     serving: Mapping[str, str] = field(default_factory=dict)
+    formats: Mapping[str, Text] = field(default_factory=dict)
+    """Labels of the formats that ``serving`` names."""
     translations: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     packages: tuple[str, ...] = ()
 
@@ -80,7 +83,7 @@ class SampleSet(Record):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Dataset(Record):
-    """What a hub calls the data of an evaluation."""
+    """Name of an evaluation's data on a hub."""
 
     id: str
     task: str | None = None

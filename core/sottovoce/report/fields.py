@@ -83,7 +83,8 @@ def _number(value: Any) -> Any:
 
 def number_or_none(value: Any) -> Any:
     """Check a number; one that is not finite was not measured."""
-    return None if value is None else _number(_measured(value))
+    number = _measured(value)
+    return None if number is None else _number(number)
 
 
 def _plain(value: Any, depth: int = 0) -> Any:
@@ -92,7 +93,7 @@ def _plain(value: Any, depth: int = 0) -> Any:
         raise PydanticCustomError("depth", "it is nested too deeply")
     for item in value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ():
         _plain(item, depth + 1)
-    if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+    if isinstance(value, int | float) and not isinstance(value, bool) and _measured(value) is not None:
         _number(value)
     return value
 

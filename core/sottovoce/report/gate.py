@@ -1,4 +1,4 @@
-"""What a recipe's gate asked for and what it did."""
+"""The report of a recipe's gate."""
 
 from __future__ import annotations
 

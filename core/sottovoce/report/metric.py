@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -36,10 +37,15 @@ class Turns(Record):
     model: Spread | None = None
 
 
+@functools.cache
+def _turns() -> TypeAdapter[Turns]:
+    return TypeAdapter(Turns)
+
+
 def _check_turns(details: Mapping[str, Any]) -> Mapping[str, Any]:
     if "by_turns" in details:
         try:
-            TypeAdapter(Turns).validate_python(details["by_turns"])
+            _turns().validate_python(details["by_turns"])
         except ValidationError as error:
             problem = error.errors()[0]["msg"]
             raise PydanticCustomError("turns", "by_turns: {problem}", {"problem": problem}) from None
@@ -81,7 +87,7 @@ class Metric(Record):
     def turns(self) -> Turns | None:
         """Times of the rounds that were taken by turns; ``None`` for a metric that was not timed so."""
         form = self.details.get("by_turns")
-        return None if form is None else TypeAdapter(Turns).validate_python(form)
+        return None if form is None else _turns().validate_python(form)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON form, without the baseline when there is none."""

@@ -60,3 +60,32 @@ def runs(numbers: Iterable[int]) -> str:
         else:
             spans.append([current, current])
     return ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in spans)
+
+
+def value(number: float | None, unit: str) -> str:
+    """Return a metric's value with its unit."""
+    if number is None:
+        return "-"
+    if unit == "bytes":
+        return size(number)
+    if isinstance(number, int):
+        return f"{number} {unit}".strip()
+    return f"{number:.4f}" if not unit else f"{number:.2f} {unit}"
+
+
+def bits(before: Mapping[str, int] | None, after: Mapping[str, int]) -> str:
+    """Return the number of parameters by their bits: ``4.0 M of 16 -> 2.5 M of 4, 1.5 M of 16``."""
+
+    def side(counts: Mapping[str, int]) -> str:
+        ordered = sorted(counts.items(), key=lambda item: int(item[0]))
+        return ", ".join(f"{_short(number)} of {width}" for width, number in ordered)
+
+    return side(after) if before is None else f"{side(before)} -> {side(after)}"
+
+
+def _short(number: float) -> str:
+    for unit in ("", " k", " M"):
+        if number < 1000:
+            return f"{number:.0f}" if not unit else f"{number:.1f}{unit}"
+        number /= 1000
+    return f"{number:.1f} G"

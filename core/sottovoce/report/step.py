@@ -1,4 +1,4 @@
-"""Reports of single steps: what a step changed, what it kept and why, and how people are told."""
+"""Reports of single steps: what a step changed, what it kept and why, and its description for people."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def _cell(value: Any) -> Any:
 
 
 Cell = Annotated[str | Text | float | None, PlainValidator(_cell)]
-"""What stands in a cell of a step's table."""
+"""Content of a cell of a step's table."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -137,7 +137,7 @@ class Figure(Record):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class StepReport(Record):
-    """What one step of a recipe really changed."""
+    """Changes that one step of a recipe really made."""
 
     step: Facts
     targets: tuple[Target, ...] = ()
@@ -148,13 +148,13 @@ class StepReport(Record):
     """Seconds of the parts of the work, when they were taken apart."""
     notes: tuple[str, ...] = ()
     details: Facts = field(default_factory=dict)
-    """What only steps of this kind have to tell, in the form of JSON."""
+    """Facts that only steps of this kind have, in the form of JSON."""
     summary: Text | None = None
     """One sentence on what the step did; from :meth:`sottovoce.Step.summary`."""
     tags: tuple[str, ...] = ()
     """Tags of the model card; from :meth:`sottovoce.Step.tags`."""
     effect: Text | None = None
-    """What became of the parameters that its coverage counts, such as ``removed``; ``compressed`` where it is unset."""
+    """Fate of the parameters that its coverage counts, such as ``removed``; ``compressed`` where it is unset."""
     tables: tuple[Table, ...] = ()
     """Tables for the model card; from :meth:`sottovoce.Step.tables`."""
     figures: tuple[Figure, ...] = ()

@@ -2,8 +2,8 @@
 
 This is the dynamic skipping of NAEE (Lu et al., "Not All Experts are Equal", https://arxiv.org/abs/2402.14800), which
 leaves the second of two experts out where its gate is under a share of the first's; here any of those that a token is
-routed to. A model's configuration says it beside the number of experts, under :data:`THRESHOLD` and
-:data:`RENORMALIZE`. Sottovoce heeds the settings when it loads a model. Transformers by itself reads them, ignores
+routed to. A model's configuration has the settings next to the number of experts, under :data:`THRESHOLD` and
+:data:`RENORMALIZE`. Sottovoce honors them when it loads a model. Transformers by itself reads them, ignores
 them and runs every expert: that is the model without skipping, which is as good as it was and takes as long.
 """
 
@@ -30,17 +30,17 @@ THRESHOLD, RENORMALIZE = "expert_skip_threshold", "expert_skip_renormalize"
 
 @dataclass(frozen=True)
 class Skipping:
-    """Which of a token's experts do not run."""
+    """Rule by which experts of a token do not run."""
 
     threshold: float
     """Share of the token's largest gate value, 0 to 1; an expert whose gate is under it does not run."""
     renormalize: bool = False
-    """Whether the gate values that are left are raised to the sum of all."""
+    """If true, the gate values that are left are raised to the sum of all."""
 
     def skipped(self, top_k_weights: Tensor) -> Tensor:
-        """Where a gate value ``[tokens, top_k]``, none negative, is too small: a mask of the same size."""
+        """Return a mask of the gate values ``[tokens, top_k]``, none negative, that are too small."""
         gates = _precise(top_k_weights)
-        # A gate that is no number is not under anything and stays, so that damage is seen.
+        # A gate that is NaN is not under anything and stays, so that damage is seen.
         return gates < self.threshold * gates.amax(-1, keepdim=True)
 
     def __call__(self, top_k_index: Tensor, top_k_weights: Tensor) -> tuple[Tensor, Tensor]:
@@ -67,7 +67,7 @@ class Skipping:
 
 @dataclass
 class ExpertRuns:
-    """How often experts ran."""
+    """Counts of experts that ran."""
 
     tokens: int = 0
     """Tokens that reached the experts of a layer, over all layers."""
@@ -89,18 +89,18 @@ class ExpertRuns:
 def counting_expert_runs(module: nn.Module) -> Iterator[ExpertRuns]:
     """Count how often the experts in ``module`` run meanwhile."""
     counted = ExpertRuns()
-    found = [experts for _, experts in experts_in(module)]
+    mixtures = [experts for _, experts in experts_in(module)]
     try:
-        for experts in found:
+        for experts in mixtures:
             experts.counted = counted
         yield counted
     finally:
-        for experts in found:
+        for experts in mixtures:
             experts.counted = None
 
 
 def settings_of(config: Any, layout: ExpertLayout) -> Any:
-    """The part of a configuration that counts the experts of a layout; ``None`` where the model lacks it."""
+    """Return the part of a configuration that counts the experts of a layout; ``None`` where the model lacks it."""
     for name in layout.count.split(".")[:-1]:
         config = getattr(config, name, None)
     return config
@@ -118,7 +118,7 @@ def install_skipping_(module: nn.Module, config: Any, layouts: Iterable[ExpertLa
         The names of the experts that skip now.
 
     Raises:
-        CheckpointError: The settings are no threshold between 0 and 1, or no yes or no.
+        CheckpointError: The threshold is not between 0 and 1, or the other setting not true or false.
     """
     known = [(layout.experts, _read(config, layout)) for layout in layouts]
     installed = []

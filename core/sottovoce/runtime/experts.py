@@ -19,7 +19,7 @@ PROJECTIONS = ("gate_proj", "up_proj", "down_proj")
 """The linear layers of an expert, by the names that checkpoints have."""
 KERNEL_ROWS = 32
 NOT_RUN = -1
-"""In place of an expert's number: the token takes no expert there."""
+"""Expert number that stands for none: the token takes no expert there."""
 
 
 class Expert(nn.Module):
@@ -45,14 +45,14 @@ class Expert(nn.Module):
         self.act_fn = act_fn
 
     def hidden(self, x: Tensor) -> Tensor:
-        """What the last projection is given: ``[tokens, width]`` to ``[tokens, inner]``."""
-        made: Tensor = self.act_fn(self.gate_proj(x)) * self.up_proj(x)
-        return made
+        """Compute the input of the last projection: ``[tokens, width]`` to ``[tokens, inner]``."""
+        hidden: Tensor = self.act_fn(self.gate_proj(x)) * self.up_proj(x)
+        return hidden
 
     def forward(self, x: Tensor) -> Tensor:
-        """``[tokens, width]`` to the same, not yet weighted by the router."""
-        made: Tensor = self.down_proj(self.hidden(x))
-        return made
+        """Map ``[tokens, width]`` to the same, not yet weighted by the router."""
+        output: Tensor = self.down_proj(self.hidden(x))
+        return output
 
 
 class Experts(nn.ModuleList):
@@ -67,18 +67,18 @@ class Experts(nn.ModuleList):
         super().__init__(experts)
         self.num_experts = len(self)
         self.skipping: Skipping | None = None
-        """Which of a token's experts do not run; by default all do."""
+        """Rule by which experts of a token do not run; by default all run."""
         self.counted: ExpertRuns | None = None
-        """Where it is counted how often experts run, while somebody wants to know."""
+        """Counter of experts that run, while they are counted."""
 
     @classmethod
     def from_fused(cls, fused: nn.Module, name: str = "experts") -> Experts:
-        """The experts that a fused module of transformers stands for; their weights are copies.
+        """Make the experts that a fused module of transformers stands for; their weights are copies.
 
         Args:
             fused: Has ``gate_up_proj`` ``[experts, 2 * inner, width]``, ``down_proj`` ``[experts, width, inner]`` and
                 ``act_fn``.
-            name: What to call it in an error.
+            name: Name of the module in an error.
 
         Raises:
             CoverageError: The module is laid out otherwise.
@@ -93,13 +93,13 @@ class Experts(nn.ModuleList):
         assert isinstance(together, Tensor)
         assert isinstance(down, Tensor)
         width, inner, act_fn = together.shape[2], down.shape[2], fused.act_fn
-        made = cls(Expert(width, inner, act_fn, together.dtype) for _ in range(len(together)))  # type: ignore[arg-type]
-        for number, expert in enumerate(made):
+        mixture = cls(Expert(width, inner, act_fn, together.dtype) for _ in range(len(together)))  # type: ignore[arg-type]
+        for number, expert in enumerate(mixture):
             parts = (together[number, :inner], together[number, inner:], down[number])
             for projection, weight in zip(PROJECTIONS, parts, strict=True):
                 layer = expert.get_submodule(projection)
                 layer.weight = nn.Parameter(weight.detach().clone(), requires_grad=False)
-        return made.train(fused.training)
+        return mixture.train(fused.training)
 
     def forward(self, hidden_states: Tensor, top_k_index: Tensor, top_k_weights: Tensor) -> Tensor:
         """Run every token through its experts.
@@ -116,9 +116,9 @@ class Experts(nn.ModuleList):
             top_k_index, top_k_weights = self.skipping(top_k_index, top_k_weights)
         output, runs = torch.zeros_like(hidden_states), 0
         for number, rows, slots in assigned(top_k_index):
-            made = self[number](hidden_states[in_kernel_sizes(rows)])[: len(rows)]
-            found = made * top_k_weights[rows, slots, None]
-            output.index_add_(0, rows, found.to(output.dtype))
+            expert_output = self[number](hidden_states[in_kernel_sizes(rows)])[: len(rows)]
+            weighted = expert_output * top_k_weights[rows, slots, None]
+            output.index_add_(0, rows, weighted.to(output.dtype))
             runs += len(rows)
         if self.counted is not None:
             self.counted.add(len(hidden_states), runs)
@@ -126,10 +126,10 @@ class Experts(nn.ModuleList):
 
 
 def in_kernel_sizes(rows: Tensor) -> Tensor:
-    """``rows`` with its last one repeated until there are a multiple of 32, on the CPU.
+    """Repeat the last of ``rows`` until there are a multiple of 32, on the CPU.
 
-    oneDNN makes a kernel for every number of rows that it meets, and keeps it: with every expert given another number
-    of tokens each time, that takes longer than the products, and some hundred MB.
+    oneDNN compiles a kernel for every number of rows that it meets, and keeps it: with another number of tokens for
+    every expert each time, that takes longer than the products, and some hundred MB.
     """
     missing = -len(rows) % KERNEL_ROWS
     if not missing or rows.device.type != "cpu" or len(rows) < KERNEL_ROWS:
@@ -138,7 +138,7 @@ def in_kernel_sizes(rows: Tensor) -> Tensor:
 
 
 def assigned(top_k_index: Tensor) -> Iterator[tuple[int, Tensor, Tensor]]:
-    """Every expert that has tokens, with their rows and slots in ``top_k_index`` ``[tokens, top_k]``."""
+    """Yield every expert that has tokens, with their rows and slots in ``top_k_index`` ``[tokens, top_k]``."""
     experts, order = top_k_index.flatten().sort(stable=True)
     numbers, counts = torch.unique_consecutive(experts, return_counts=True)
     slots_per_token = top_k_index.shape[1]
@@ -160,7 +160,7 @@ def unfuse_(module: nn.Module, layouts: Iterable[ExpertLayout]) -> tuple[str, ..
     names = [
         name
         for name, child in module.named_modules()
-        if not isinstance(child, Experts) and any(matches(name, type(child).__name__, each) for each in patterns)
+        if not isinstance(child, Experts) and any(matches(name, type(child).__name__, pattern) for pattern in patterns)
     ]
     for name in names:
         parent, _, child = name.rpartition(".")
@@ -169,7 +169,7 @@ def unfuse_(module: nn.Module, layouts: Iterable[ExpertLayout]) -> tuple[str, ..
 
 
 def experts_in(module: nn.Module, prefix: str = "") -> Iterator[tuple[str, Experts]]:
-    """The name and the experts of every mixture in ``module``, whose own name is ``prefix``."""
+    """Yield the name and the experts of every mixture in ``module``; names begin with ``prefix``."""
     for name, child in module.named_modules(prefix=prefix):
         if isinstance(child, Experts):
             yield name, child

@@ -29,7 +29,7 @@ def is_quantized(module: nn.Module) -> bool:
 
 
 def least_memory_bytes(module: nn.Module) -> int:
-    """Return the bytes that a model takes at least while it runs, beside what Python and the libraries take.
+    """Return the bytes that a model takes at least while it runs, without those of Python and the libraries.
 
     All of its tensors, and the largest weight that is made float while its layer computes.
     """

@@ -1,1 +1,1 @@
-"""The machine: processes, memory, devices, audio files."""
+"""Machine and operating system: processes, memory, devices, audio files."""

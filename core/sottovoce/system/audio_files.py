@@ -1,4 +1,4 @@
-"""What lies in an audio file: its rate, its length and its samples, by libsndfile, or by FFmpeg's libraries."""
+"""Decoding of audio files, by libsndfile or by FFmpeg's libraries: rate, length and samples."""
 
 from __future__ import annotations
 
@@ -14,39 +14,40 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 MISSING = 0.2
-"""Seconds that the end of a compressed file may lack of what its header says: encoders pad, headers round."""
+"""Seconds by which a compressed file may be shorter than its header says: encoders pad, headers round."""
 _STREAMED = 2**31 - 2**16
-"""Bytes in a header from which on the length was not known when it was written, as by a program in a pipe."""
+"""Least number of bytes in a header that means an unknown length, as a program in a pipe writes it."""
 _UNKNOWN = 2**48
-"""Frames above which libsndfile does not know how many there are."""
+"""Number of frames above which libsndfile does not know the length."""
 _CUT = re.compile(r"^ *(?:data|SSND|Data Size|riff|Riff size) *: (\d+) \(should be (\d+)\)", re.MULTILINE)
-"""What libsndfile notes of samples (in W64 and RF64, of all) that would be longer than the file."""
+"""Note of libsndfile about a data chunk (in W64 and RF64, about all) that is longer than the file."""
 _CONTAINERS = (
     "3gp,aac,ac3,aiff,amr,amrnb,amrwb,ape,asf,au,avi,caf,dts,eac3,flac,flv,m4a,matroska,mov,mp3,mp4,mpeg,mpegts,ogg,"
     "tak,tta,w64,wav,webm,wv"
 )
-"""What FFmpeg may read: nothing that leads to other files or to addresses, as playlists do."""
+"""Formats that FFmpeg may read: none that refers to other files or addresses, as playlists do."""
 
 _HEADED = frozenset({"asf", "matroska", "mov"})
-"""FFmpeg's names of formats with a header that tells the length."""
+"""FFmpeg's names of formats whose header holds the length."""
 
 
 @dataclass(frozen=True)
 class AudioInfo:
-    """What a file's header says."""
+    """Facts from an audio file's header."""
 
     sampling_rate: int
-    """In Hz."""
+    """Rate in Hz."""
     channels: int
     duration: float
-    """In seconds."""
+    """Length in seconds."""
 
 
 def file_info(path: Path) -> AudioInfo:
-    """Read the header of a file; its samples only where no header says how many there are.
+    """Read the header of a file; all samples only if the header does not hold their number.
 
     Raises:
-        SamplesError: It is no audio, is empty, or holds less than its header says; the message begins with the path.
+        SamplesError: The file is not audio, is empty, or is shorter than its header says; the message begins with the
+            path.
     """
     import soundfile
 
@@ -89,7 +90,7 @@ def decode(path: Path, start: float = 0.0, end: float | None = None) -> tuple[ND
         except Exception as error:
             if isinstance(error, SamplesError):
                 raise
-            raise SamplesError(f"{path}: the audio is damaged or cut off ({_line(error)})") from None
+            raise SamplesError(f"{path}: the audio is damaged or cut off ({_message(error)})") from None
 
 
 def _frames(file: Any, path: Path, first: int, last: int | None) -> NDArray[np.float32]:
@@ -138,43 +139,47 @@ def _decode_container(path: Path, refusal: Exception) -> tuple[NDArray[np.float3
 
 def _stream(container: Any) -> Any:
     if not container.streams.audio:
-        raise ValueError("it has pictures only, or nothing")
+        raise ValueError("it has no audio stream")
     return container.streams.audio[0]
 
 
 def _promised(container: Any, stream: Any, ticks: int) -> float:
-    """Seconds of audio that a header says there are; 0 where FFmpeg only guesses them from the size of the file."""
+    """Return the seconds of audio by the header; 0 if FFmpeg only guesses them from the size of the file."""
     if not set(container.format.name.split(",")) & _HEADED:
         return 0.0
     if stream.duration:
         return float(stream.duration * stream.time_base)
-    # The whole file's duration may be that of its pictures.
+    # The whole file's duration may be that of its video.
     return float(container.duration or 0) / ticks if len(container.streams) == 1 else 0.0
 
 
 def _ffmpeg(path: Path, refusal: Exception) -> Any:
-    """PyAV, for what libsndfile does not know; or the error of what it knows, or could not be read without PyAV."""
+    """Import PyAV, for formats that libsndfile does not know.
+
+    Raises:
+        SamplesError: libsndfile knows the format and the file is damaged, or PyAV is not installed.
+    """
     if "malformed" in str(refusal):
-        raise SamplesError(f"{path}: the audio is damaged or cut off ({_line(refusal)})")
+        raise SamplesError(f"{path}: the audio is damaged or cut off ({_message(refusal)})")
     try:
         import av
     except ImportError:
-        reason = f"{_line(refusal)}; for m4a, aac, mp4, webm, wma and others: pip install av"
-        raise SamplesError(f"{path}: no audio that can be read ({reason})") from None
+        reason = f"{_message(refusal)}; for m4a, aac, mp4, webm, wma and others: pip install av"
+        raise SamplesError(f"{path}: cannot be read as audio ({reason})") from None
     return av
 
 
 def _unreadable(path: Path, error: Exception) -> SamplesError:
     if path.suffix.lower() in (".raw", ".pcm"):
-        return SamplesError(f"{path}: bare samples have no header that says their rate; convert them to WAV")
-    return SamplesError(f"{path}: no audio that can be read ({_line(error) or type(error).__name__})")
+        return SamplesError(f"{path}: raw samples have no header with their rate; convert them to WAV")
+    return SamplesError(f"{path}: cannot be read as audio ({_message(error) or type(error).__name__})")
 
 
 def _refuse_missing(path: Path) -> None:
     try:
         exists, size = path.is_file(), path.stat().st_size if path.is_file() else 0
     except OSError as error:
-        raise SamplesError(f"{path}: no audio that can be read ({error.strerror})") from None
+        raise SamplesError(f"{path}: cannot be read as audio ({error.strerror})") from None
     if not exists:
         raise SamplesError(f"{path}: no such audio file")
     if not size:
@@ -197,17 +202,17 @@ def _refuse_short(path: Path, promised: float, held: float) -> None:
 
 
 def refuse_outside(path: Path, duration: float, start: float, end: float | None) -> None:
-    """Refuse a piece of a file that is not within it.
+    """Refuse a segment that is not within its file.
 
     Raises:
-        SamplesError: So it is.
+        SamplesError: It is not.
     """
     last = duration if end is None else end
     if not 0 <= start < last <= duration + MISSING:
         raise SamplesError(f"{path}: {start:g} to {last:g} s are not within its {duration:.2f} s of audio")
 
 
-def _line(error: BaseException) -> str:
-    """The message in one line, without the path that libraries put into it."""
+def _message(error: BaseException) -> str:
+    """Return the message on one line, without the path that libraries put into it."""
     text = " ".join(str(getattr(error, "strerror", None) or error).split())
     return re.sub(r"^Error opening .*?: |^Error : ", "", text)[:200].rstrip(".")

@@ -1,4 +1,4 @@
-"""Where a model can run here."""
+"""Checks of the device that a model is to run on."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from sottovoce.errors import UsageError
 
 
 def check_device(name: str) -> None:
-    """Refuse a device that PyTorch does not know or does not have here; otherwise a library takes another one silently.
+    """Refuse a device that PyTorch does not know or have; a library might silently use another one instead.
 
     Args:
-        name: ``cpu``, ``cuda``, ``cuda:1`` and the like.
+        name: Name such as ``cpu``, ``cuda`` or ``cuda:1``.
 
     Raises:
-        UsageError: It is unknown, or not here.
+        UsageError: The device is unknown or not available.
     """
     if name == "cpu":
         return
@@ -21,7 +21,7 @@ def check_device(name: str) -> None:
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise UsageError(f"{name!r} is no device; use cpu, cuda, or one of several GPUs as cuda:1") from None
+        raise UsageError(f"{name!r} is not a valid device; use cpu, cuda, or one of several GPUs as cuda:1") from None
     count = device_count(device.type)
     if not count:
         raise UsageError(f"device {name}: PyTorch {torch.__version__} finds none here; use cpu, or a build for it")
@@ -30,7 +30,7 @@ def check_device(name: str) -> None:
 
 
 def device_count(kind: str) -> int:
-    """How many devices of a kind PyTorch can use here."""
+    """Return the number of devices of a kind that PyTorch can use."""
     import torch
 
     if kind == "cpu":

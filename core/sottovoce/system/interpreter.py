@@ -1,4 +1,4 @@
-"""How a Python process is started: with nothing of the working directory, which may be a model's, to import from."""
+"""Safe start of Python processes, which never import from the working directory: it may be a model's."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import os
 import sys
 
 SAFE_PATH = "PYTHONSAFEPATH"
-"""The variable by which Python leaves the working directory out of ``sys.path``; what we start hands it on."""
+"""Variable that keeps the working directory out of Python's ``sys.path``; child processes inherit it."""
 
 
 def python_command(*arguments: str) -> list[str]:
-    """Return the command that runs this Python with ``arguments``, ``-m`` or ``-c`` with what belongs to it.
+    """Return the command that runs this Python with ``arguments``, such as ``-m`` and a module.
 
     ``-m`` and ``-c`` would put the working directory before the standard library: there a model's repository may have
     a ``random.py`` or a ``torch.py``, and it would be run.
@@ -19,7 +19,7 @@ def python_command(*arguments: str) -> list[str]:
 
 
 def python_environment(**variables: str) -> dict[str, str]:
-    """Return the environment for such a process: this one's, with ``variables``, and safe for what it starts itself.
+    """Return the environment for such a process: this one's, with ``variables``, and safe for its own children.
 
     An empty entry of ``PYTHONPATH`` means the working directory and is left out; other entries stay.
     """
@@ -32,11 +32,11 @@ def python_environment(**variables: str) -> dict[str, str]:
 
 
 def leave_working_directory_out() -> None:
-    """Take what ``python -m`` put first on ``sys.path`` away again, in this process and in what it starts."""
+    """Remove the entry that ``python -m`` put first on ``sys.path``, in this process and its children."""
     os.environ[SAFE_PATH] = "1"
     try:
         here = os.getcwd()  # noqa: PTH109  # before pathlib
     except OSError:
-        here = ""  # It is gone.
+        here = ""  # it was removed
     if not sys.flags.safe_path and sys.path and sys.path[0] in ("", here):
         del sys.path[0]

@@ -1,4 +1,4 @@
-"""Signals that must wait a moment: between two steps that belong together, and while something is cleaned up."""
+"""Delay of signals between two steps that belong together, and during cleanup."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ from contextlib import contextmanager
 from types import FrameType
 
 _ASKING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
-"""Signals by which a process is asked to end."""
+"""Signals that ask a process to end."""
 
 
 @contextmanager
 def held_back() -> Iterator[None]:
-    """Let a handler that raises, such as Python's own of Ctrl-C, do so only when the block has ended.
+    """Delay signal handlers, such as Python's own for Ctrl-C, until the block has ended.
 
-    Only the main thread gets signals; in another nothing is changed. A signal without a handler is not held back.
+    Only the main thread gets signals; in others nothing is changed. A signal without a handler is not delayed.
     """
-    came: list[tuple[int, FrameType | None]] = []
+    received: list[tuple[int, FrameType | None]] = []
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     handlers = {number: handler for number in _ASKING if callable(handler := signal.getsignal(number))}
     for number in handlers:
-        signal.signal(number, lambda *asked: came.append(asked))
+        signal.signal(number, lambda *arguments: received.append(arguments))
     try:
         yield
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
-        for number, frame in came[:1]:
+        for number, frame in received[:1]:
             handlers[signal.Signals(number)](number, frame)

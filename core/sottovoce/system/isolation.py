@@ -1,4 +1,4 @@
-"""Running a function in a process of its own, so that its peak memory is its own."""
+"""Running of a function in a separate process, so that its peak memory can be measured."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from typing import IO, Any
 from sottovoce.errors import SottovoceError
 from sottovoce.system.interpreter import python_command, python_environment
 
-CHATTY = ("torchao", "torch.utils._pytree")
-"""Loggers of what others say while they are imported; how much they may say here, they may say in the new process."""
+NOISY_LOGGERS = ("torchao", "torch.utils._pytree")
+"""Loggers of libraries that log while they are imported; the new process uses the levels of this one."""
 
 
 def run_isolated(function: Callable[..., Any], *arguments: Any, progress: Callable[[str, int, int], None]) -> Any:
@@ -27,17 +27,17 @@ def run_isolated(function: Callable[..., Any], *arguments: Any, progress: Callab
     Args:
         function: A function that can be pickled by name.
         *arguments: Its arguments; like the result they pass through pickle, between these two processes only.
-        progress: Called here with what the function reports there.
+        progress: Called in this process with the progress that the function reports.
 
     Raises:
-        SottovoceError: What the function raised, or that its process was killed.
+        SottovoceError: The function raised it, or its process was killed.
     """
     command, environment = python_command("-m", __name__), python_environment()
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment) as process:
         if process.stdin is None or process.stdout is None:
-            raise SottovoceError("the process that measures has no pipes")
+            raise SottovoceError("the measuring process has no pipes")
         try:
-            levels = {name: logging.getLogger(name).level for name in CHATTY}
+            levels = {name: logging.getLogger(name).level for name in NOISY_LOGGERS}
             pickle.dump(levels, process.stdin)
             pickle.dump((function, arguments), process.stdin)
             process.stdin.close()
@@ -50,16 +50,16 @@ def run_isolated(function: Callable[..., Any], *arguments: Any, progress: Callab
 
 
 def describe_exit(code: int) -> str:
-    """Return what is said of a process that ended without an answer; memory only where that may be the reason."""
+    """Return an error message for a process that ended without an answer, by its exit code."""
     if code >= 0:
-        return f"the process that measures ended by itself (exit {code}) and told nothing; --debug shows its messages"
+        return f"the measuring process ended without a result (exit {code}); --debug shows its messages"
     try:
         name = signal.Signals(-code).name
     except ValueError:
         name = f"signal {-code}"
     if name == "SIGKILL":
-        return "the process that measures was killed (SIGKILL), as the system does when memory runs out; was it enough?"
-    return f"the process that measures was ended by {name}; a library failed in it, --debug shows its messages"
+        return "the measuring process was killed (SIGKILL), as the system does when memory runs out; was it enough?"
+    return f"the measuring process was ended by {name}; a library failed in it, --debug shows its messages"
 
 
 def _answer(stream: IO[bytes], progress: Callable[[str, int, int], None]) -> Any:
@@ -74,7 +74,7 @@ def _answer(stream: IO[bytes], progress: Callable[[str, int, int], None]) -> Any
 
 
 def open_answers() -> Callable[[str, Any], None]:
-    """Return what sends a kind and its content to the parent, in a process that was started to be asked."""
+    """Return a function that sends a kind and its content from a child process to the parent."""
     # Only pickles go to the parent; whatever a library prints goes to standard error.
     stream = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
@@ -94,9 +94,9 @@ def _main() -> None:
     except SottovoceError as error:
         send("error", error)
     except MemoryError as error:
-        send("error", SottovoceError(f"the process that measures ran out of memory {str(error)[:100]}".rstrip()))
+        send("error", SottovoceError(f"the measuring process ran out of memory {str(error)[:100]}".rstrip()))
     except Exception as error:
-        # Not every library's error can be pickled; where it came from goes along as a note.
+        # Not every library's error can be pickled; the traceback is added as a note.
         failure = RuntimeError(f"{type(error).__name__}: {error}")
         failure.add_note(traceback.format_exc())
         send("error", failure)
@@ -105,7 +105,7 @@ def _main() -> None:
 
 
 def _request() -> Any:
-    """Function and arguments; the parent's levels come first, since reading the rest imports libraries."""
+    """Read function and arguments; the parent's levels come first, since unpickling the rest imports libraries."""
     levels = pickle.load(sys.stdin.buffer)
     for name, level in levels.items():
         logging.getLogger(name).setLevel(level)

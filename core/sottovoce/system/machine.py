@@ -1,4 +1,4 @@
-"""The machine and the versions that a number was measured with, and what a process takes of its memory."""
+"""Description of the machine and library versions for measurements, and memory use of the process."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _PAUSE_SOFT = 1
-"""OpenMP's omp_pause_soft."""
+"""Value of OpenMP's omp_pause_soft."""
 _PAGE_OUT = 21
-"""Linux's MADV_PAGEOUT."""
+"""Value of Linux's MADV_PAGEOUT."""
 
 LIBRARIES = ("sottovoce", "torch", "transformers", "torchao", "funasr", "modelscope", "huggingface-hub", "onnxruntime")
 
 
 def versions() -> dict[str, str]:
-    """The installed versions of the libraries that results depend on."""
-    found = {"python": platform.python_version()}
+    """Return the installed versions of the libraries that results depend on, by name."""
+    installed = {"python": platform.python_version()}
     for name in LIBRARIES:
         try:
-            found[name] = metadata.version(name)
+            installed[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
-    return found
+    return installed
 
 
 def describe_machine() -> dict[str, Any]:
-    """Processor, cores, threads in use, operating system and versions."""
+    """Return processor, cores, threads in use, operating system and versions."""
     threads = sys.modules["torch"].get_num_threads() if "torch" in sys.modules else None
     return {
         "processor": _processor(),
@@ -48,7 +48,7 @@ def describe_machine() -> dict[str, Any]:
 
 
 def reset_peak_memory() -> None:
-    """Start the peaks of resident memory, where the system can (Linux), and of the GPUs' memory anew."""
+    """Reset the peaks of the GPUs' memory and, on Linux, of resident memory."""
     for device in _gpus():
         sys.modules["torch"].cuda.reset_peak_memory_stats(device)
     try:
@@ -58,28 +58,28 @@ def reset_peak_memory() -> None:
 
 
 def peak_memory() -> int | None:
-    """Peak resident memory of this process in bytes since :func:`reset_peak_memory`; ``None`` where it is not known."""
+    """Return the peak resident memory in bytes since :func:`reset_peak_memory`; ``None`` if it is not known."""
     return _status("VmHWM:")
 
 
 def peak_gpu_memory() -> int | None:
-    """Return the peak of memory that PyTorch took on all GPUs since :func:`reset_peak_memory`; ``None`` without one."""
+    """Return the peak bytes of PyTorch's memory on all GPUs since :func:`reset_peak_memory`; ``None`` without GPU."""
     return sum(sys.modules["torch"].cuda.max_memory_allocated(device) for device in _gpus()) or None
 
 
 def _gpus() -> range:
-    """The numbers of the GPUs that this process has used so far."""
+    """Return the numbers of the GPUs that this process can use, if it has used any."""
     cuda = getattr(sys.modules.get("torch"), "cuda", None)
     return range(cuda.device_count()) if cuda is not None and cuda.is_initialized() else range(0)
 
 
 def resident_memory() -> int | None:
-    """Resident memory of this process in bytes; ``None`` where it is not known."""
+    """Return the resident memory of this process in bytes; ``None`` if it is not known."""
     return _status("VmRSS:")
 
 
 def available_memory() -> int | None:
-    """Bytes that the system can give a process without swapping; ``None`` where it is not known."""
+    """Return the bytes that the system can give a process without swapping; ``None`` if they are not known."""
     try:
         for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
             if line.startswith("MemAvailable:"):
@@ -90,16 +90,16 @@ def available_memory() -> int | None:
 
 
 def release_memory() -> None:
-    """Give memory that was freed back to the system, where the C library keeps it otherwise (glibc)."""
+    """Return freed memory to the system if the C library would keep it (glibc)."""
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)
 
 
 def release_threads() -> None:
-    """End the threads that helped the calling one compute, where the OpenMP library can (GNU's).
+    """End the worker threads of the calling thread, if the OpenMP library can (GNU's).
 
-    A thread that ran something in parallel keeps its helpers. Once there are more of them than cores, the library lets
-    all of the process's helpers sleep at once when they wait, which makes every parallel piece of work slow.
+    A thread that ran a parallel region keeps its workers. Once there are more workers than cores, the library lets all
+    waiting workers of the process sleep at once, which makes every parallel region slow.
     """
     for library in _openmp():
         with contextlib.suppress(AttributeError):
@@ -108,7 +108,7 @@ def release_threads() -> None:
 
 @functools.cache
 def _openmp() -> tuple[ctypes.CDLL, ...]:
-    """The OpenMP libraries that the process has loaded."""
+    """Return the OpenMP libraries that the process has loaded."""
     try:
         lines = Path("/proc/self/maps").read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -118,9 +118,9 @@ def _openmp() -> tuple[ctypes.CDLL, ...]:
 
 
 def release_pages(tensor: Tensor) -> None:
-    """Let the pages of a tensor go that lie in a mapped file, where the system can (Linux); they are read again on use.
+    """Release the pages of a tensor in a mapped file, if the system can (Linux); they are read again on use.
 
-    Values stay what they are, wherever the tensor lies: other pages go to swap at most, and come back from there.
+    Values are never lost: pages that do not belong to a file are written to swap at most.
     """
     if tensor.device.type != "cpu" or not tensor.nbytes:
         return

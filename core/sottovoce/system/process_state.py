@@ -1,7 +1,7 @@
-"""What all threads of a process share and libraries change while they work: changed by one at a time, and put back.
+"""Exclusive access to state that all threads of a process share and that libraries change while they work.
 
-While a model is built, libraries replace functions of PyTorch and of their own, warnings' filters and default types,
-each putting back what it saw when it began. Two threads at once would put back what the other had replaced, for good.
+While a model is built, libraries replace functions of PyTorch and of their own, warning filters and default types, and
+restore what they saw at the start. Two threads at once would restore each other's replacements, for good.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from sottovoce.system.interruption import held_back
 
 
 class _Turn(threading.local):
-    """How often the thread that asks has entered."""
+    """Nesting depth of :func:`exclusive` in the current thread."""
 
     depth = 0
 
@@ -26,21 +26,21 @@ class _Turn(threading.local):
 _lock, _turn = threading.Lock(), _Turn()
 
 
-def _begin_anew() -> None:
-    """Take a new lock after a fork: the thread that may hold the old one does not exist in the new process."""
+def _reset_lock() -> None:
+    """Create a new lock after a fork: the thread that may hold the old one does not exist in the new process."""
     global _lock
     _lock, _turn.depth = threading.Lock(), 0
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_begin_anew)
+    os.register_at_fork(after_in_child=_reset_lock)
 
 
 @contextmanager
 def exclusive() -> Iterator[None]:
-    """Let no other thread change the process's state meanwhile; one that holds it already enters again.
+    """Hold the right to change the process's state during the block; a thread that holds it may enter again.
 
-    Nothing that waits for another thread may run within: that thread may want it too.
+    The block must not wait for another thread, which may need the same right.
     """
     if not _turn.depth:
         _lock.acquire()
@@ -55,7 +55,7 @@ def exclusive() -> Iterator[None]:
 
 @contextmanager
 def released() -> Iterator[None]:
-    """Let the others have it while this thread waits for something slow, such as a download."""
+    """Give up the right of :func:`exclusive` during the block, for something slow such as a download."""
     depth, _turn.depth = _turn.depth, 0
     if depth:
         _lock.release()
@@ -70,14 +70,14 @@ def released() -> Iterator[None]:
 
 @contextmanager
 def ignored_warnings() -> Iterator[None]:
-    """Ignore every warning meanwhile; the filters are the process's."""
+    """Ignore all warnings during the block, with :func:`exclusive` access to the process's filters."""
     with exclusive(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
 
 
 class _Stdout:
-    """A standard output that differs by thread: for those that said so another stream, for all others the usual."""
+    """Standard output that differs by thread: another stream for some threads, the usual one for all others."""
 
     def __init__(self, usual: TextIO) -> None:
         self.usual, self.others = usual, dict[int, list[TextIO]]()
@@ -92,11 +92,11 @@ _stdout_lock = threading.RLock()
 
 @contextmanager
 def stdout_to(stream: TextIO) -> Iterator[None]:
-    """Send what this thread prints to ``stream`` meanwhile, unlike ``contextlib.redirect_stdout`` no other's.
+    """Redirect this thread's standard output to ``stream`` during the block; other threads' stays as it is.
 
-    It needs no turn: it is used while a module is imported, too, where waiting for one could last for ever.
+    It does not need :func:`exclusive` access: it is also used while a module is imported, where waiting could deadlock.
     """
-    if sys.stdout is None:  # closed; nobody's prints go anywhere
+    if sys.stdout is None:  # closed: all output is lost anyway
         yield
         return
     thread = threading.get_ident()
@@ -112,6 +112,6 @@ def stdout_to(stream: TextIO) -> Iterator[None]:
             divided.others[thread].pop()
             if not divided.others[thread]:
                 del divided.others[thread]
-            # Where somebody put another in its place meanwhile, that one stays; this one then changes nothing.
+            # If it was replaced meanwhile, the replacement stays.
             if not divided.others and sys.stdout is divided:
                 sys.stdout = divided.usual

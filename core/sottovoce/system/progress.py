@@ -1,12 +1,12 @@
-"""How long work says how far it is."""
+"""Progress reports of long work."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 Progress = Callable[[str, int, int], None]
-"""Called with what is being done, how many units are done, and of how many."""
+"""Function that is called with the task, the number of units done, and their total."""
 
 
-def silent(what: str, done: int, total: int) -> None:
-    """No progress."""
+def silent(task: str, done: int, total: int) -> None:
+    """Report nothing."""

@@ -1,17 +1,17 @@
-"""What libraries tell their makers about their use: nothing, where we import them."""
+"""Opt-out of the telemetry of libraries."""
 
 from __future__ import annotations
 
 import os
 
 VARIABLES = {"ORT_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
-"""Settings that are read while onnxruntime and the Hugging Face Hub's client are imported."""
+"""Environment variables that onnxruntime and the Hugging Face Hub's client read while they are imported."""
 
 
 def forbid() -> None:
-    """Turn reports off before a library is imported; what the user has set stays.
+    """Turn telemetry off before a library is imported; the user's settings stay.
 
-    onnxruntime looks its maker's host up soon after it is imported, offline or not, and heeds the variable alone.
+    onnxruntime resolves its maker's host soon after it is imported, offline or not, and honors only this variable.
     """
     for name, value in VARIABLES.items():
         os.environ.setdefault(name, value)

@@ -50,8 +50,8 @@ def same_metric(report: CompressionReport, reference: Headline) -> Headline | No
 
 def same_machine(first: EvaluationReport, second: EvaluationReport) -> bool:
     """Return true if times of two evaluations can be compared."""
-    one, other = first.machine, second.machine
-    return (one.processor, one.cores, one.threads) == (other.processor, other.cores, other.threads)
+    fields = ("processor", "cores", "threads")
+    return all(first.machine[name] == second.machine[name] for name in fields)
 
 
 def speed(evaluation: EvaluationReport) -> Metric | None:

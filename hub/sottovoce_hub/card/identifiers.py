@@ -29,31 +29,31 @@ MODELSCOPE_LICENSES = {
 }
 """ModelScope's names of its own for licences; of others it takes the Hugging Face Hub's."""
 TASKS = _names("tasks")
-"""What the Hugging Face Hub takes for a ``pipeline_tag``, of huggingface.js, August 2026."""
+"""Values of ``pipeline_tag`` on the Hugging Face Hub, of huggingface.js, August 2026."""
 MODELSCOPE_TASKS = {"automatic-speech-recognition": "auto-speech-recognition"}
 """ModelScope's names for tasks where they are others."""
 RELATIONS = frozenset({"adapter", "finetune", "merge", "quantized"})
-"""What a model can be to its base model."""
+"""Relations of a model to its base model."""
 
 _LANGUAGE = re.compile(r"[a-z]{2,3}", re.ASCII)
 
 
 def license_id(name: str) -> str | None:
-    """The Hugging Face Hub's id of a licence; ``None`` where it has none."""
+    """Return the Hugging Face Hub's id of a licence; ``None`` where it has none."""
     plain = " ".join(name.lower().split())
-    found = {known.lower(): each for each, known in MODELSCOPE_LICENSES.items()}.get(plain, plain)
-    return found if found in LICENSES else None
+    license = {name.lower(): id for id, name in MODELSCOPE_LICENSES.items()}.get(plain, plain)
+    return license if license in LICENSES else None
 
 
 def language_code(name: str) -> str | None:
-    """The ISO 639 code of a language; ``None`` for what is no code."""
-    if found := find_language(name):
-        return found.code
+    """Return the ISO 639 code of a language; ``None`` for an unknown one."""
+    if language := find_language(name):
+        return language.code
     # Rarer languages than the table has.
     code = name.lower()
     return code if _LANGUAGE.fullmatch(code) else None
 
 
 def slug(name: str) -> str:
-    """A name as tags have it: small letters, digits, dots and hyphens."""
+    """Return a name in the form of tags: small letters, digits, dots and hyphens."""
     return re.sub(r"[^a-z0-9.]+", "-", name.lower()).strip("-.")

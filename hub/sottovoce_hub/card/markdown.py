@@ -16,13 +16,13 @@ _URL = re.compile(r"https?://[\w.:-]+(/[\w.~%/@+=&?#-]*)?", re.ASCII)
 
 
 class Markdown(str):
-    """What is Markdown already, and is not escaped again."""
+    """Text that is Markdown already, and is not escaped again."""
 
     __slots__ = ()
 
 
 def plain(value: object) -> str:
-    """One line: control characters, line breaks and runs of spaces become single spaces."""
+    """Return one line: control characters, line breaks and runs of spaces become single spaces."""
     kept = "".join(" " if unicodedata.category(char)[0] in "CZ" else char for char in str(value))
     return " ".join(kept.split())
 
@@ -32,11 +32,11 @@ def text(value: object) -> Markdown:
     if isinstance(value, Markdown):
         return value
     # Entities rather than backslashes: renderers disagree on what a backslash does to a pipe in a table.
-    return Markdown(_SPECIAL.sub(lambda found: f"&#{ord(found[0][0])};", plain(value)))
+    return Markdown(_SPECIAL.sub(lambda match: f"&#{ord(match[0][0])};", plain(value)))
 
 
 def code(value: object) -> Markdown:
-    """A name, a digest or a command within a line."""
+    """Return a name, a digest or a command within a line."""
     content = plain(value)
     if not content:
         return Markdown("")
@@ -44,20 +44,20 @@ def code(value: object) -> Markdown:
 
 
 def fence(content: str, language: str) -> Markdown:
-    """A block of code."""
+    """Return a block of code."""
     kept = "".join(char for char in content if char in "\n\t" or unicodedata.category(char)[0] != "C")
-    longest = max((len(found) for found in re.findall("`+", kept)), default=0)
+    longest = max((len(run) for run in re.findall("`+", kept)), default=0)
     marks = "`" * max(3, longest + 1)
     return Markdown(f"{marks}{language}\n{kept.rstrip()}\n{marks}")
 
 
 def link(label: object, url: str) -> Markdown:
-    """A link; the label alone when ``url`` is not a plain web address."""
+    """Return a link; the label alone when ``url`` is not a plain web address."""
     return Markdown(f"[{text(label)}]({url})") if _URL.fullmatch(url) else text(label)
 
 
 def table(headers: Sequence[object], rows: Iterable[Sequence[object]], align: str = "") -> Markdown:
-    """A table.
+    """Return a table.
 
     Args:
         headers: The columns' names.
@@ -72,5 +72,5 @@ def table(headers: Sequence[object], rows: Iterable[Sequence[object]], align: st
 
 
 def folded(summary: object, content: str) -> Markdown:
-    """Something that opens when it is asked for."""
+    """Return content that is folded away below its summary."""
     return Markdown(f"<details>\n<summary>{text(summary)}</summary>\n\n{content}\n\n</details>")

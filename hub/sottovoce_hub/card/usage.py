@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 from sottovoce.plugins import published
 from sottovoce.report import CompressionReport
+from sottovoce.text.translations import Text
 from sottovoce_hub.card.markdown import Markdown, fence, plain
 from sottovoce_hub.card.translations import Translations
 from sottovoce_hub.card.urls import DEFAULT_BRANCH
@@ -89,11 +90,12 @@ class Usage:
     @property
     def exports(self) -> list[dict[str, Markdown]]:
         """For every format, the command that exports the model to it, and code that runs the result."""
-        place, formats = self._place, self._report.family.serving
+        place, formats, labels = self._place, self._report.family.serving, self._report.family.formats
         options = {name: ["--format", name, "--output", _EXPORTED] for name in formats}
         return [
             {
                 "format": self._words.sentence(name),
+                "label": self._words.label(labels.get(name, Text(en=""))),
                 "command": _command("sottovoce", "export", place.repository, *place.options, *options[name]),
                 "code": fence(self._fill(code, {"directory": _EXPORTED}), "python"),
             }

@@ -50,7 +50,7 @@ def sottovoce_architectures() -> Iterable[Architecture]:
 @sottovoce.hookimpl
 def sottovoce_load(source: Source, architecture: Architecture, options: LoadOptions) -> Model | None:
     """Load the layout of qwen-asr; that of transformers is left to core's own loader."""
-    from sottovoce_forced_aligner.original import load
+    from sottovoce_forced_aligner.qwen_asr_layout import load
 
     return load(source, architecture, options)
 

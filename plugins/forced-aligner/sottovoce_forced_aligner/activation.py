@@ -21,15 +21,15 @@ _FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "GELUActivation": functional.gelu,
     "SiLUActivation": functional.silu,
 }
-"""What transformers' modules of these names compute."""
+"""Functions that transformers' modules of these names compute."""
 _GATED = {"gate_proj", "up_proj", "down_proj", "act_fn"}
 
 
 def install_(layer: nn.Module) -> bool:
-    """Have a transformers activation or gated feed-forward layer work so in bfloat16 on the CPU.
+    """Have a transformers activation or gated feed-forward layer work by tables, in bfloat16 on the CPU.
 
     Returns:
-        Whether it is such a layer.
+        True if it is such a layer.
     """
     kind: Any = type(layer)
     if kind.__name__ in _FUNCTIONS:
@@ -43,7 +43,7 @@ def install_(layer: nn.Module) -> bool:
 
 @functools.cache
 def _by_table(kind: type[Any]) -> type[nn.Module]:
-    """The class of activations like ``kind`` that work so."""
+    """Return the class of activations like ``kind`` that work by tables."""
     function = _FUNCTIONS[kind.__name__]
 
     def forward(layer: Any, input: Tensor) -> Tensor:
@@ -59,7 +59,7 @@ def _by_table(kind: type[Any]) -> type[nn.Module]:
 
 @functools.cache
 def _gated(kind: type[Any]) -> type[nn.Module]:
-    """The class of feed-forward layers like ``kind`` that work so."""
+    """Return the class of gated feed-forward layers like ``kind`` that work by tables."""
 
     def forward(layer: Any, x: Tensor) -> Tensor:
         projections = layer.gate_proj, layer.up_proj
@@ -80,7 +80,7 @@ def _gated(kind: type[Any]) -> type[nn.Module]:
 
 
 def _products(gate: nn.Module, up: nn.Module, x: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Of both layers with ``x``, and the scales of their rows where these are still to be applied."""
+    """Return both layers' products with ``x``, and the scales of their rows where these are still to be applied."""
     if isinstance(gate, Int8Linear) and isinstance(up, Int8Linear):
         products = gate.unscaled(x), up.unscaled(x)
         if products[0] is not None and products[1] is not None:

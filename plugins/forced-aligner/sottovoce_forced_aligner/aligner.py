@@ -8,8 +8,8 @@ from typing import Any
 
 from sottovoce import Model
 from sottovoce.errors import SamplesError, UsageError
+from sottovoce.system.audio import FRAME, SAMPLE_RATE, read_audio
 from sottovoce_forced_aligner.alignment import Alignment
-from sottovoce_forced_aligner.audio import SAMPLE_RATE, read_audio
 from sottovoce_forced_aligner.fit import doubts
 from sottovoce_forced_aligner.languages import language_name
 from sottovoce_forced_aligner.reading import WINDOW, find_times, longest_window, split_words
@@ -36,16 +36,16 @@ def align(
     Audio longer than a window is cut at silences; see :mod:`sottovoce_forced_aligner.windows`.
 
     Args:
-        model: What ``sottovoce.load`` gave; or a ``Qwen3ASRForTokenClassification``, such as
-            ``sottovoce.from_pretrained`` gives, with its ``processor``.
+        model: A model of ``sottovoce.load``; or a ``Qwen3ASRForTokenClassification``, such as
+            ``sottovoce.from_pretrained`` returns, with its ``processor``.
         audio: A file of any rate; or samples ``[time]`` or ``[time, channels]``. Channels are averaged.
-        text: What is said, all of it, in order.
+        text: All words that are said, in order.
         language: A name or an ISO code: Chinese (zh), English (en), Cantonese (yue), French (fr), German (de),
             Italian (it), Japanese (ja), Korean (ko), Portuguese (pt), Russian (ru), Spanish (es).
         processor: The ``Qwen3ASRProcessor``, where ``model`` does not bring it.
         sampling_rate: The rate of ``audio`` in Hz, when it is not a file.
-        window: Seconds of audio that the model is given at once, by default 180: 2 to 300, and no more than it has
-            times for.
+        window: Seconds of audio that the model takes at once, by default 180: 2 to 300, and no more than it has times
+            for.
         progress: Called after every window with the seconds that are done, and all seconds.
 
     Returns:
@@ -54,7 +54,7 @@ def align(
 
     Raises:
         UsageError: The language cannot be aligned, ``window`` is out of range, or there is no processor.
-        SamplesError: The audio cannot be used (see :func:`~sottovoce_forced_aligner.audio.read_audio`), or ``text``
+        SamplesError: The audio cannot be used (see :func:`sottovoce.read_audio`), or ``text``
             has no words.
     """
     native, processor = (model.native, model.processor) if isinstance(model, Model) else (model, processor)
@@ -62,7 +62,7 @@ def align(
         raise UsageError("align: the model came without its processor; give processor=, or what sottovoce.load gives")
     name = language_name(language)
     seconds = _checked(window, native, processor)
-    samples = read_audio(audio, sampling_rate)
+    samples = read_audio(audio, original_rate=sampling_rate, shortest=FRAME)
     words = split_words(processor, text, name)
     if not words:
         raise SamplesError(f"the text {text[:40]!r} has no words to align")
@@ -71,9 +71,12 @@ def align(
     for warning in warnings:
         _log.warning("%s", warning)
     return Alignment(
-        words=tuple(Word(word, start, end) for word, (start, end) in zip(words, times, strict=True)), text=text,
-        language=name, duration=round(len(samples) / SAMPLE_RATE, 3), warnings=tuple(warnings),
-    )  # fmt: skip
+        words=tuple(Word(word, start, end) for word, (start, end) in zip(words, times, strict=True)),
+        text=text,
+        language=name,
+        duration=round(len(samples) / SAMPLE_RATE, 3),
+        warnings=tuple(warnings),
+    )
 
 
 def _checked(window: float | None, native: Any, processor: Any) -> float:

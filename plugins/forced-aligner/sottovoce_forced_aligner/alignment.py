@@ -1,4 +1,4 @@
-"""When each word was said, and the files that other programs read."""
+"""The times of words, and the files that other programs read them from."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ class Alignment:
 
     words: tuple[Word, ...]
     text: str
-    """The transcript as it was given."""
+    """The whole transcript, with punctuation."""
     language: str
     """The language's name, such as ``Chinese``."""
     duration: float
     """Length of the audio in seconds."""
     warnings: tuple[str, ...] = ()
-    """What speaks against the text being all that is said, a sentence each; nothing where it fits."""
+    """Signs that the text is not all that is said, a sentence for each; none where it fits."""
 
     def to_json(self) -> str:
-        """One JSON object: ``language``, ``duration``, ``text``, ``words`` with their times, and ``warnings``."""
+        """Return a JSON object: ``language``, ``duration``, ``text``, ``words`` with their times, and ``warnings``."""
         form = {"language": self.language, "duration": self.duration, "text": self.text}
         words, warnings = [asdict(word) for word in self.words], list(self.warnings)
         return json.dumps(form | {"words": words, "warnings": warnings}, ensure_ascii=False)
 
     def to_srt(self, *, width: int = 42, pause: float = 0.6) -> str:
-        """SubRip subtitles; a new one begins after a sentence, a pause, or a full line.
+        """Return SubRip subtitles; a new subtitle begins after a sentence, a pause, or a full line.
 
         Args:
             width: Columns of a line; a Chinese character takes two.
@@ -43,7 +43,7 @@ class Alignment:
         return subtitles.srt(self.words, self.text, self.language, width=width, pause=pause)
 
     def to_textgrid(self) -> str:
-        """Praat's TextGrid (long format): the tier ``words``, and words without length as points of a second tier.
+        """Return Praat's TextGrid (long format): the tier ``words``, and a tier of points for words without length.
 
         Words without length at one time are one point.
         """

@@ -1,4 +1,4 @@
-"""What the plugin knows of the forced aligner: what to quantize, what to leave, and why."""
+"""Facts of the forced aligner: the layers to quantize, the layers to leave, and the reasons."""
 
 from __future__ import annotations
 

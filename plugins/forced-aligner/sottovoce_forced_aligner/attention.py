@@ -15,15 +15,15 @@ from torch import Tensor, nn
 from sottovoce.runtime.backends import onednn
 
 NAME = "sottovoce_blocks"
-"""What transformers knows it by."""
+"""Name of this attention in transformers."""
 _BLOCK = 128
 
 
 def install_(module: Any) -> bool:
-    """Let a transformers model attend so; nothing of it is written when the model is saved.
+    """Let a transformers model attend in blocks; nothing of that is written when the model is saved.
 
     Returns:
-        Whether it does: not where PyTorch's own is the faster.
+        True if it does. It does not where PyTorch's own attention is faster.
     """
     if onednn.tiles():
         return False
@@ -47,7 +47,7 @@ def attend(
     is_causal: bool | None = None,
     **options: Any,
 ) -> tuple[Tensor, None]:
-    """What transformers asks of an attention function.
+    """Attend as transformers asks of an attention function.
 
     Args:
         module: The attention layer.
@@ -56,8 +56,8 @@ def attend(
         value: As ``key``.
         attention_mask: ``None`` where all or, for causal attention, all earlier keys are seen.
         dropout: For training.
-        scaling: Of the scores; by default one over the root of the width.
-        is_causal: Whether a query sees only keys up to its own; by default what the layer says.
+        scaling: Factor of the scores; by default one over the root of the width.
+        is_causal: If true, a query sees only keys up to its own; by default the layer's setting.
         **options: What other attention functions take.
 
     Returns:
@@ -79,7 +79,7 @@ def attend(
 
 
 def _blocks(query: Tensor, key: Tensor, value: Tensor, scale: float, causal: bool) -> Tensor:
-    """``[batch, queries, heads, width]``."""
+    """Return ``[batch, queries, heads, width]``."""
     batch, heads, length, width = query.shape
     groups, size = batch * key.shape[1], heads // key.shape[1]
     queries = query.view(batch, -1, size, length, width)

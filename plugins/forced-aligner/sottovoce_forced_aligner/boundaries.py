@@ -1,4 +1,4 @@
-"""How far the times of words are from where they should be, and from where the baseline put them."""
+"""Distances of words' times from the true ones, and from the baseline's."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from sottovoce.samples import Run, Samples
+    from sottovoce.samples import Prediction, Run, Samples
 
     Times = NDArray[np.float64]
     """Start and end of each word, ``[words, 2]`` in seconds."""
@@ -118,7 +118,7 @@ def measure(samples: Samples, run: Run, baseline: Run | None) -> list[Metric]:
 
 
 def boundary_shift(times: Sequence[Times], references: Sequence[Times]) -> Metric:
-    """``boundary_shift_ms``, the accumulated average shift: the mean distance of all starts and ends."""
+    """Return ``boundary_shift_ms``, the accumulated average shift: the mean distance of all starts and ends."""
     import numpy as np
 
     shifts = _shifts(times, references)
@@ -134,7 +134,7 @@ def boundary_shift(times: Sequence[Times], references: Sequence[Times]) -> Metri
 
 
 def agreement(times: Sequence[Times], before: Sequence[Times]) -> list[Metric]:
-    """How many boundaries are where the baseline put them, and how far the others are: mean and largest."""
+    """Return the share of boundaries that are the baseline's, and the mean and largest distance of all."""
     shifts = _shifts(times, before)
     identical = int((shifts < SAME).sum())
     share = mean = largest = None
@@ -148,19 +148,19 @@ def agreement(times: Sequence[Times], before: Sequence[Times]) -> list[Metric]:
 
 
 def zero_duration_words(times: Sequence[Times], silent: int = 0) -> Metric:
-    """How many words begin and end at the same time; and how many samples the model said nothing of."""
-    count = sum(int((each[:, 1] - each[:, 0] < SAME).sum()) for each in times)
-    details = {"words": sum(len(each) for each in times)} | ({"without_hypothesis": silent} if silent else {})
+    """Count the words that begin and end at the same time, and the samples without a hypothesis."""
+    count = sum(int((spans[:, 1] - spans[:, 0] < SAME).sum()) for spans in times)
+    details = {"words": sum(map(len, times))} | ({"without_hypothesis": silent} if silent else {})
     return ZERO_DURATION.measured(count, details=details)
 
 
 def words_off(times: Sequence[Times], others: Sequence[Times], against: str) -> Metric:
-    """``words_off_by_1s``: how many words have a boundary more than a second away."""
+    """Return ``words_off_by_1s``, the number of words with a boundary more than a second away."""
     import numpy as np
 
-    count = sum(int((np.abs(mine - other).max(axis=1, initial=0) > 1 + SAME).sum())
-                for mine, other in zip(times, others, strict=True))  # fmt: skip
-    details = {"words": sum(len(each) for each in times), "against": against}
+    largest = [np.abs(spans - other).max(axis=1, initial=0) for spans, other in zip(times, others, strict=True)]
+    count = sum(int((shifts > 1 + SAME).sum()) for shifts in largest)
+    details = {"words": sum(map(len, times)), "against": against}
     return WORDS_OFF.measured(count, details=details)
 
 
@@ -168,7 +168,7 @@ def _shifts(times: Sequence[Times], others: Sequence[Times]) -> NDArray[np.float
     import numpy as np
 
     pairs = zip(times, others, strict=True)
-    return np.concatenate([np.zeros(0), *(np.abs(mine - other).ravel() for mine, other in pairs)])
+    return np.concatenate([np.zeros(0), *(np.abs(spans - other).ravel() for spans, other in pairs)])
 
 
 def _times(pairs: Sequence[Sequence[float]]) -> Times:
@@ -178,23 +178,22 @@ def _times(pairs: Sequence[Sequence[float]]) -> Times:
 
 
 def _heard(samples: Samples, run: Run, baseline: Run | None) -> tuple[Samples, Run, Run | None, int]:
-    """Without the samples that either model gave no hypothesis of, which are counted: they have no times to compare."""
+    """Leave out the samples that either model has no hypothesis of, and count them: they have no times to compare."""
     runs = [run] if baseline is None or baseline is run else [run, baseline]
-    heard = [
-        number
-        for number in range(len(samples))
-        if all(each.predictions[number].text is not None or each.predictions[number].timestamps for each in runs)
-    ]
+    heard = [number for number in range(len(samples)) if all(map(_is_heard, (run.predictions[number] for run in runs)))]
     if len(heard) == len(samples):
         return samples, run, baseline, 0
-    kept = [replace(each, predictions=[each.predictions[number] for number in heard]) for each in runs]
-    other = kept[-1] if baseline is not None else None
-    chosen = replace(samples, items=tuple(samples[number] for number in heard))
-    return chosen, kept[0], other, len(samples) - len(heard)
+    shorter = [replace(run, predictions=[run.predictions[number] for number in heard]) for run in runs]
+    shorter_samples = replace(samples, items=tuple(samples[number] for number in heard))
+    return shorter_samples, shorter[0], shorter[-1] if baseline is not None else None, len(samples) - len(heard)
+
+
+def _is_heard(prediction: Prediction) -> bool:
+    return prediction.text is not None or bool(prediction.timestamps)
 
 
 def _references(samples: Samples) -> list[Times] | None:
-    """The samples' own times; ``None`` when not every sample has them."""
+    """Return the samples' own times; ``None`` when not every sample has them."""
     if not all(sample.words for sample in samples):
         return None
     return [_times([_word(samples, sample.key, word) for word in sample.words]) for sample in samples]
@@ -213,11 +212,11 @@ def _word(samples: Samples, key: str, word: Mapping[str, Any]) -> tuple[float, f
 
 
 def _check_counts(samples: Samples, times: Sequence[Times], others: Sequence[Times], what: str) -> None:
-    for sample, mine, other in zip(samples, times, others, strict=True):
-        if len(mine) != len(other):
+    for sample, spans, other in zip(samples, times, others, strict=True):
+        if len(spans) != len(other):
             raise SamplesError(
-                f"{samples.path}: sample {sample.key!r}: the model aligned {len(mine)} words, {what} has {len(other)}; "
-                "compare the same text, split into the same words"
+                f"{samples.path}: sample {sample.key!r}: the model aligned {len(spans)} words, "
+                f"{what} has {len(other)}; compare the same text, split into the same words"
             )
 
 

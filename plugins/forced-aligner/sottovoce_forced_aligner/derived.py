@@ -11,14 +11,14 @@ Kind = type[nn.Module]
 
 
 def derive(kind: Kind, forward: Callable[..., Any], made_by: Callable[..., Kind]) -> Kind:
-    """The class of layers like ``kind`` with another ``forward``; copies and pickles of such a layer stay what it is.
+    """Return the class of layers like ``kind`` with another ``forward``; copies and pickles of a layer keep its class.
 
-    A class that was made so already is given back as it is.
+    A class that was derived so already is returned as it is.
 
     Args:
         kind: The library's class.
         forward: The method.
-        made_by: A function of a module, which gives this class for ``kind``.
+        made_by: A function of a module that returns this class for ``kind``.
     """
     if getattr(kind, "_made_by", None) == (made_by,):
         return kind
@@ -31,5 +31,5 @@ def derive(kind: Kind, forward: Callable[..., Any], made_by: Callable[..., Kind]
 
 
 def _empty(made_by: Callable[..., Kind], kind: Kind) -> nn.Module:
-    made = made_by(kind)
-    return made.__new__(made)
+    derived = made_by(kind)
+    return derived.__new__(derived)

@@ -1,8 +1,8 @@
-"""Whether a text fits its audio, by what an alignment of the two looks like.
+"""Signs in an alignment that a text does not fit its audio.
 
-An aligner gives every word a time, whatever was said. What it cannot place it crowds together or gives no length, and
-speech that no word is for stays without words. Limits are well above what good alignments have: a right text of clear
-speech has none of these.
+An aligner returns a time for every word, whatever was said. Words that it cannot place are crowded together or have no
+length, and speech that is not in the text stays without words. The limits are well above those of good alignments: a
+right text of clear speech shows none of these signs.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from sottovoce_forced_aligner.audio import SAMPLE_RATE
+from sottovoce.system.audio import SAMPLE_RATE
 from sottovoce_forced_aligner.silences import SECONDS, holds_speech, speech_frames
 from sottovoce_forced_aligner.windows import FASTEST, Times, Window
 
 LENGTHLESS = 0.25
-"""Share of a window's words without length above which, if they are three or more, its words are not what is said."""
+"""Largest share of words without length in a window that fits; at least three such words count."""
 CROWD = 6
 """Words that follow one another faster than anybody speaks before it counts; an aligner misplaces one or two."""
 CROWDED = 0.05
@@ -27,7 +27,7 @@ LEAST, MOST, PART = 0.8, 2.0, 0.25
 
 
 class Speech:
-    """How much of an audio somebody speaks."""
+    """Frames of an audio in which somebody speaks."""
 
     def __init__(self, audio: NDArray[np.float32]) -> None:
         """Take mono samples ``[time]`` at 16 kHz."""
@@ -41,19 +41,18 @@ class Speech:
 
 
 def doubts(times: Times, windows: Sequence[Window], audio: NDArray[np.float32]) -> list[str]:
-    """Return what speaks against a text being what is said in the audio, a sentence each; nothing where it fits.
+    """Return the signs that a text is not what is said in the audio, a sentence for each; none where it fits.
 
     Args:
         times: Start and end of each word in seconds, in order.
-        windows: Where the audio was cut, and which words are in which part.
+        windows: The parts that the audio was cut into, with their words.
         audio: All of it, mono at 16 kHz ``[time]``.
     """
     speech, spans = Speech(audio), np.asarray(times, dtype=np.float64).reshape(-1, 2)
     if not speech.heard:
         return ["nobody speaks in the audio: it is silent, or equally loud throughout"]
-    sentences = [sentence for check in (_disagreeing, _too_fast, _lengthless)
-                 if (sentence := check(spans, windows, speech))]  # fmt: skip
-    return [*sentences, *_without_words(spans, speech, len(audio) / SAMPLE_RATE)]
+    checks = (check(spans, windows, speech) for check in (_disagreeing, _too_fast, _lengthless))
+    return [*filter(None, checks), *_without_words(spans, speech, len(audio) / SAMPLE_RATE)]
 
 
 def _disagreeing(spans: NDArray[np.float64], windows: Sequence[Window], speech: Speech) -> str | None:
@@ -88,9 +87,9 @@ def _crowded(starts: NDArray[np.float64]) -> NDArray[np.bool_]:
 def _lengthless(spans: NDArray[np.float64], windows: Sequence[Window], speech: Speech) -> str | None:
     places, words = [], 0
     for window in windows:
-        own = spans[window.first : window.last]
-        count = int((own[:, 1] <= own[:, 0]).sum())
-        if count >= 3 and count > LENGTHLESS * len(own):
+        inside = spans[window.first : window.last]
+        count = int((inside[:, 1] <= inside[:, 0]).sum())
+        if count >= 3 and count > LENGTHLESS * len(inside):
             places.append(window)
             words += count
     return f"{words} words have no length ({_where(places)}); are they what is said?" if places else None

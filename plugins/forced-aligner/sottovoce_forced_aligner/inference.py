@@ -8,13 +8,13 @@ from torch import Tensor
 
 from sottovoce import Model, Prediction, Sample
 from sottovoce.errors import SamplesError, UsageError
-from sottovoce_forced_aligner.audio import SAMPLE_RATE, read_audio
+from sottovoce.system.audio import FRAME, SAMPLE_RATE, read_audio
 from sottovoce_forced_aligner.languages import language_name
 from sottovoce_forced_aligner.reading import WINDOW, find_times, longest_window, prepare, run, split_words
 
 
 def inputs(model: Model, sample: Sample) -> tuple[NDArray[np.float32], list[str]]:
-    """The sample's audio at 16 kHz, and the words in its text.
+    """Return the sample's audio at 16 kHz, and the words in its text.
 
     Raises:
         SamplesError: The sample has no audio or no words, or a language that cannot be aligned; names the sample.
@@ -26,7 +26,7 @@ def inputs(model: Model, sample: Sample) -> tuple[NDArray[np.float32], list[str]
         language = language_name(sample.language or "Chinese")
     except UsageError as error:
         raise SamplesError(f"{name}: {error}") from None
-    audio = read_audio(sample.audio, name=name)
+    audio = read_audio(sample.audio, shortest=FRAME, name=name)
     words = split_words(model.processor, sample.text or "", language)
     if not words:
         raise SamplesError(f"{name}: has no text with words to align ('target': {sample.text!r})")
@@ -34,14 +34,14 @@ def inputs(model: Model, sample: Sample) -> tuple[NDArray[np.float32], list[str]
 
 
 def forward(model: Model, sample: Sample) -> Tensor:
-    """Logits ``[positions, labels]``; audio that is longer than a window is cut off."""
+    """Return logits ``[positions, labels]``; audio that is longer than a window is cut off."""
     audio, words = inputs(model, sample)
     window = round(min(WINDOW, longest_window(model.native, model.processor)) * SAMPLE_RATE)
     return run(model.native, prepare(model.processor, audio[:window], words))[0].float()
 
 
 def predict(model: Model, sample: Sample) -> Prediction:
-    """The times of every word in seconds; each token is a word with its times."""
+    """Return the times of every word in seconds; a token is a word with its times."""
     if sample.too_short:
         return Prediction()
     audio, words = inputs(model, sample)
@@ -52,6 +52,6 @@ def predict(model: Model, sample: Sample) -> Prediction:
 
 
 def probe(model: Model) -> Sample:
-    """Two seconds of noise that is said to hold six words."""
+    """Return two seconds of noise with a text of six words."""
     noise = np.random.default_rng(0).standard_normal(2 * SAMPLE_RATE).astype(np.float32)
     return Sample(key="probe", audio=0.1 * noise, text="打开客厅的灯", language="Chinese")

@@ -19,7 +19,7 @@ _SPLITTERS = {"ja": "nagisa", "ko": "soynlp"}
 
 
 def language_name(language: str) -> str:
-    """The processor's name of a language, from a name or a code in any case (see :mod:`sottovoce.data.languages`).
+    """Return the processor's name of a language, from a name or code in any case; see :mod:`sottovoce.data.languages`.
 
     Raises:
         UsageError: The aligner does not know the language, or a library that finds its words is not installed.

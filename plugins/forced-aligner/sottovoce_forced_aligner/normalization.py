@@ -21,7 +21,7 @@ def install_(layer: nn.Module) -> bool:
     """Have a transformers layer work so in bfloat16 on the CPU; its weight stays where it is.
 
     Returns:
-        Whether it is such a layer.
+        True if it is such a layer.
     """
     alike = type(layer).__name__.endswith("RMSNorm") and list(dict(layer.named_parameters())) == ["weight"]
     if not alike or not isinstance(getattr(layer, "variance_epsilon", None), float):
@@ -33,7 +33,7 @@ def install_(layer: nn.Module) -> bool:
 
 @functools.cache
 def _in_place(kind: type[Any]) -> type[nn.Module]:
-    """The class of layers like ``kind`` that work so."""
+    """Return the class of layers like ``kind`` that work in place."""
 
     def forward(layer: Any, hidden_states: Tensor) -> Tensor:
         recorded = torch.is_grad_enabled() and (hidden_states.requires_grad or layer.weight.requires_grad)

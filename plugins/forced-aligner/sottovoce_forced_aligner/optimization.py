@@ -1,4 +1,4 @@
-"""What makes a compressed aligner fast and small on the CPU."""
+"""Changes that make a compressed aligner fast and small on the CPU."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def optimize_for_inference(module: nn.Module) -> tuple[str, ...]:
     """Make the layers of both stacks fast, in place.
 
     Returns:
-        What was done.
+        One line for each change.
     """
     shared = 0
     for child in module.modules():

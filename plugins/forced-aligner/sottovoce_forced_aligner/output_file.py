@@ -51,7 +51,7 @@ def refuse_existing(path: Path, overwrite: bool, sources: Iterable[Path | None])
 
 
 def _is_alignment(path: Path) -> bool:
-    """Return true if a file may be replaced: its name says that it is an alignment, or it begins like one."""
+    """Return true if a file may be replaced: it is an alignment by its name or by its first characters."""
     if path.suffix.lower().removeprefix(".") in FORMATS:
         return True
     try:

@@ -17,7 +17,7 @@ from sottovoce.errors import SourceError, as_source_error
 from sottovoce_forced_aligner.windows import Times, Window, align_in_windows
 
 WINDOW = 180.0
-"""Seconds of audio that the model is given at once; qwen-asr does the same."""
+"""Seconds of audio that the model takes at once, as in qwen-asr."""
 LONGEST_WINDOW = 300.0
 """Seconds that the model was made for."""
 
@@ -30,26 +30,26 @@ def find_times(
     window: float,
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[Times, list[Window]]:
-    """Start and end of each word in seconds, in order and within the audio; and the windows that it was cut into."""
+    """Return start and end of each word in seconds, in order and within the audio, and the windows."""
     read = functools.partial(_read, native, processor)
     times, windows = align_in_windows(read, audio, words, window, progress or (lambda done, total: None))
     return [(round(start, 3), round(end, 3)) for start, end in times], windows
 
 
 def split_words(processor: Any, text: str, language: str) -> list[str]:
-    """The words that the aligner gives times to; an accent that stands apart from its letter would be lost."""
+    """Split a text into the words that are aligned; accents join their letters, or they would be lost."""
     words: list[str] = processor.split_words_for_alignment(unicodedata.normalize("NFC", text), language)
     return words
 
 
 def longest_window(native: Any, processor: Any) -> float:
-    """Seconds of audio that the model can be given at once: it has a label for every step of time."""
+    """Return the seconds of audio that the model takes at once: it has a label for every step of time."""
     addressed: float = native.config.num_labels * processor.timestamp_segment_time / 1000
     return min(LONGEST_WINDOW, addressed)
 
 
 def prepare(processor: Any, audio: NDArray[np.float32], words: Sequence[str]) -> Any:
-    """The model's inputs for one piece of audio and the words in it, each with its two markers.
+    """Return the model's inputs for a piece of audio and the words in it, each with its two markers.
 
     Raises:
         SourceError: The processor's template puts something before the audio, as one for chat does.
@@ -63,14 +63,14 @@ def prepare(processor: Any, audio: NDArray[np.float32], words: Sequence[str]) ->
 
 
 def run(native: Any, batch: Any) -> Tensor:
-    """Logits ``[1, positions, labels]``. Nothing is kept between calls: calibration runs the blocks many times."""
+    """Return logits ``[1, positions, labels]``. No cache is kept: calibration runs the blocks many times."""
     logits: Tensor = native(**batch.to(native.device, native.dtype), use_cache=False).logits
     return logits
 
 
 @dataclass(frozen=True)
 class _Reading:
-    """What the model said of one window (see :class:`~sottovoce_forced_aligner.windows.Reading`)."""
+    """Output of the model for one window (see :class:`~sottovoce_forced_aligner.windows.Reading`)."""
 
     processor: Any
     words: Sequence[str]
@@ -81,12 +81,12 @@ class _Reading:
     confidence: NDArray[np.float64]
 
     def repaired(self, count: int) -> Times:
-        """The processor's own repair, of the first words alone: those behind them mean nothing."""
+        """Return the times of the first words, repaired by the processor: those of later words mean nothing."""
         end = int((self.ids == self.marker).nonzero()[2 * count - 1]) + 1
-        found = self.processor.decode_forced_alignment(
+        decoded = self.processor.decode_forced_alignment(
             self.logits[None, :end], self.ids[None, :end], [list(self.words[:count])], self.marker
         )
-        return [(item["start_time"], item["end_time"]) for item in found[0]]
+        return [(item["start_time"], item["end_time"]) for item in decoded[0]]
 
 
 def _read(native: Any, processor: Any, audio: NDArray[np.float32], words: Sequence[str]) -> _Reading:

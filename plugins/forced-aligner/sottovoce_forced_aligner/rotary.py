@@ -27,7 +27,7 @@ def install_(layer: nn.Module) -> bool:
     """Have a transformers attention layer turn its queries and keys so.
 
     Returns:
-        Whether it has a rotary embedding of the known kind.
+        True if it has a rotary embedding of the known kind.
     """
     kind: Any = type(layer)
     forward = vars(kind).get("forward")
@@ -40,7 +40,7 @@ def install_(layer: nn.Module) -> bool:
 
 @functools.cache
 def _by_halves(kind: type[Any]) -> type[nn.Module]:
-    """The class of layers like ``kind`` that turn so."""
+    """Return the class of layers like ``kind`` that turn by halves."""
     forward: Any = vars(kind)["forward"]
     names = {**forward.__globals__, _NAME: _rotary(forward.__globals__[_NAME])}
     copied = types.FunctionType(forward.__code__, names, forward.__name__, forward.__defaults__)

@@ -1,4 +1,4 @@
-"""Where nobody speaks, by the energy of the audio alone."""
+"""Silences, found by the energy of the audio alone."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sottovoce_forced_aligner.audio import SAMPLE_RATE
+from sottovoce.system.audio import SAMPLE_RATE
 
 FRAME = 320
 """Samples in a frame."""
@@ -19,13 +19,13 @@ LEAST_CONTRAST = 10.0
 """Decibels between loud and quiet without which there is nothing to tell them apart by."""
 
 SPEECH_RANGE = 30.0
-"""Decibels below the loudest in which speech lies, its quiet sounds left out."""
+"""Decibels below the loudest frame within which speech lies, without its quiet sounds."""
 QUIETEST = -60.0
 """Decibels of full scale that the loudest of any speech has at least."""
 STEADY = 3.0
 """Decibels between loud and quiet that speech has at least, in whatever noise; steady noise has about one."""
 FEWEST = 0.5
-"""Seconds of audio from which that can be told."""
+"""Seconds of audio that are enough to see that."""
 
 
 @dataclass(frozen=True)
@@ -42,12 +42,12 @@ class Silence:
 
     @property
     def length(self) -> float:
-        """How long it lasts."""
+        """Duration in seconds."""
         return self.end - self.start
 
 
 def loud_frames(audio: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """Whether somebody may be speaking, a frame at a time ``[frames]``.
+    """Return for each frame whether somebody may be speaking ``[frames]``.
 
     Loud is what lies above a third of the way from the quietest to the loudest, in decibels: of all of the audio, so
     that a long stretch in which nobody speaks is quiet throughout.
@@ -63,7 +63,7 @@ def loud_frames(audio: NDArray[np.float32]) -> NDArray[np.bool_]:
 
 
 def speech_frames(audio: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """Return where somebody speaks beyond doubt, a frame at a time ``[frames]``.
+    """Return for each frame whether somebody speaks beyond doubt ``[frames]``.
 
     Beside stretches without any sound, the noise of a room is loud; speech is nearly as loud as the loudest.
     """
@@ -92,7 +92,7 @@ def _levels(audio: NDArray[np.float32]) -> NDArray[np.float64]:
 
 
 def find_silences(loud: NDArray[np.bool_]) -> list[Silence]:
-    """The silences in a stretch of frames, first to last."""
+    """Return the silences in a stretch of frames, first to last."""
     edges = np.flatnonzero(np.diff(np.concatenate([[False], ~loud, [False]]).astype(np.int8)))
-    found = [Silence(float(begin) * SECONDS, float(end) * SECONDS) for begin, end in edges.reshape(-1, 2)]
-    return [silence for silence in found if silence.length >= SHORTEST]
+    silences = [Silence(float(begin) * SECONDS, float(end) * SECONDS) for begin, end in edges.reshape(-1, 2)]
+    return [silence for silence in silences if silence.length >= SHORTEST]

@@ -31,36 +31,36 @@ class Convolution:
     activated: bool = False
 
     def __call__(self, x: Tensor) -> Tensor:
-        """``[seconds, channels, bins, frames]``."""
+        """Convolve ``[seconds, channels, bins, frames]``."""
         layer = self.layer
         plain = self.activated and layer.groups == 1 and layer.dilation == (1, 1)
         bfloat16 = x.dtype == torch.bfloat16 and x.device.type == "cpu"
         if plain and bfloat16 and not isinstance(layer.padding, str) and onednn.convolution_supported():
             return onednn.convolve_gelu(x, layer.weight, layer.bias, layer.stride, layer.padding)
-        found = nn.Conv2d.forward(self.layer, x)
-        return functional.gelu(found) if self.activated else found
+        output = nn.Conv2d.forward(self.layer, x)
+        return functional.gelu(output) if self.activated else output
 
 
 class Pending:
-    """A batch and what is to be done with it, a part at a time; for all else it is a tensor."""
+    """A batch and the functions to run on it, a part at a time; for all else it is a tensor."""
 
     def __init__(self, batch: Tensor, functions: tuple[Function, ...]) -> None:
         """Remember functions that treat each item of ``batch`` by itself."""
         self._batch, self._functions = batch, functions
 
     def then(self, function: Function) -> Pending:
-        """The same, and one function more."""
+        """Return the same batch with one function more."""
         return Pending(self._batch, (*self._functions, function))
 
     def activated(self, options: Mapping[str, Any]) -> Pending:
-        """The same, and a GELU more: within the convolution before it where it is the exact one."""
+        """Return the same batch with a GELU more: within the convolution before it where it is the exact one."""
         last = self._functions[-1]
         if isinstance(last, Convolution) and not last.activated and not options:
             return Pending(self._batch, (*self._functions[:-1], replace(last, activated=True)))
         return self.then(functools.partial(functional.gelu, **options))
 
     def value(self) -> Tensor:
-        """Do it now."""
+        """Run all functions now."""
         return torch.cat([functools.reduce(lambda x, f: f(x), self._functions, part) for part in self._parts()])
 
     def _parts(self) -> Sequence[Tensor]:
@@ -70,14 +70,14 @@ class Pending:
     def __torch_function__(
         cls, function: Any, types: Any, arguments: Sequence[Any] = (), options: Mapping[str, Any] | None = None
     ) -> Any:
-        """PyTorch's functions: the activation between convolutions waits as well, all others get the tensor."""
+        """Let the activation between convolutions wait as well; give all other functions of PyTorch the tensor."""
         if function is functional.gelu and len(arguments) == 1:
             return arguments[0].activated(options or {})
-        given = [one.value() if isinstance(one, cls) else one for one in arguments]
-        return function(*given, **(options or {}))
+        values = [argument.value() if isinstance(argument, cls) else argument for argument in arguments]
+        return function(*values, **(options or {}))
 
     def __getattr__(self, name: str) -> Any:
-        """As the tensor."""
+        """Return an attribute of the tensor."""
         return getattr(self.value(), name)
 
 
@@ -85,7 +85,7 @@ class First(nn.Conv2d):
     """The convolution that only remembers."""
 
     def forward(self, x: Tensor) -> Any:
-        """``[seconds, 1, bins, frames]``."""
+        """Remember ``[seconds, 1, bins, frames]``."""
         if self.weight.requires_grad and torch.is_grad_enabled():
             return super().forward(x)
         return Pending(x, (Convolution(self),))
@@ -95,23 +95,23 @@ class Middle(nn.Conv2d):
     """A convolution that joins what waits."""
 
     def forward(self, x: Any) -> Any:
-        """What :class:`First` gave."""
+        """Join what :class:`First` returned."""
         return x.then(Convolution(self)) if isinstance(x, Pending) else super().forward(x)
 
 
 class Last(nn.Conv2d):
-    """The convolution that has everything done."""
+    """The convolution that runs everything."""
 
     def forward(self, x: Any) -> Tensor:
-        """What :class:`Middle` gave."""
+        """Run what :class:`Middle` returned."""
         return x.then(Convolution(self)).value() if isinstance(x, Pending) else super().forward(x)
 
 
 def install_(tower: nn.Module) -> bool:
-    """Have a tower's three convolutions work so; their weights stay where they are.
+    """Have a tower's three convolutions work on a few seconds at a time; their weights stay where they are.
 
     Returns:
-        Whether the tower has them.
+        True if the tower has them.
     """
     layers = [getattr(tower, f"conv2d{number}", None) for number in (1, 2, 3)]
     convolutions = [layer for layer in layers if type(layer) is nn.Conv2d]

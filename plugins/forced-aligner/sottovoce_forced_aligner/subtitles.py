@@ -61,7 +61,7 @@ def _cues(words: Sequence[Word], pieces: Sequence[str], width: int, pause: float
 
 
 def written(words: Sequence[Word], text: str, language: str) -> list[str]:
-    """What of ``text`` each word stands for, with the punctuation and space behind it; together they are ``text``.
+    """Return the piece of ``text`` for each word, with the punctuation and space behind it; together they are ``text``.
 
     Words are letters of the text in order, if of another width (nagisa's are). Where they are not, the words themselves
     are taken.
@@ -88,7 +88,7 @@ def _plain(text: str) -> str:
 
 
 def _opening(text: str, begin: int) -> int:
-    """Where what belongs to the word at ``begin`` starts: at its opening quotes and brackets."""
+    """Return the place of the first opening quote or bracket of the word at ``begin``."""
     while begin:
         before = text[begin - 2 : begin - 1]
         straight = text[begin - 1] in "\"'" and (not before or before.isspace())
@@ -99,7 +99,7 @@ def _opening(text: str, begin: int) -> int:
 
 
 def _lines(words: Sequence[Word], pieces: Sequence[str], width: int, pause: float) -> Iterator[tuple[int, int]]:
-    """First word and end of each subtitle."""
+    """Yield first word and end of each subtitle."""
     first = 0
     for number in range(1, len(words)):
         line = "".join(pieces[first : number + 1]).strip()
@@ -116,7 +116,7 @@ def _lines(words: Sequence[Word], pieces: Sequence[str], width: int, pause: floa
 
 
 def columns(line: str) -> int:
-    """How wide a line is; a full-width character counts two."""
+    """Return the width of a line; a full-width character counts two."""
     return sum(2 if unicodedata.east_asian_width(letter) in "WF" else 1 for letter in line)
 
 

@@ -15,6 +15,7 @@ Interval = tuple[float, float, str]
 
 DIGITS = 6
 """Decimals of a written time."""
+_HEAD = ('File type = "ooTextFile"', 'Object class = "TextGrid"', "")
 
 
 def textgrid(words: Sequence[Word], duration: float, *, space: str = " ") -> str:
@@ -23,14 +24,13 @@ def textgrid(words: Sequence[Word], duration: float, *, space: str = " ") -> str
     Args:
         words: The words with their times in seconds.
         duration: Length of the audio in seconds; words that end later make the grid longer.
-        space: What is written between words that are one point since they are at one time.
+        space: Text between words that are one point since they are at one time.
     """
     intervals, points = _laid_out(words, space)
     ends = [end for _, end, _ in intervals]
     duration = max([round(duration, DIGITS), *ends, *points])
     tiers = [_intervals(intervals, duration), *([_points(points, duration)] if points else [])]
-    head = ['File type = "ooTextFile"', 'Object class = "TextGrid"', "", "xmin = 0", f"xmax = {_number(duration)}",
-            "tiers? <exists>", f"size = {len(tiers)}", "item []:"]  # fmt: skip
+    head = [*_HEAD, "xmin = 0", f"xmax = {_number(duration)}", "tiers? <exists>", f"size = {len(tiers)}", "item []:"]
     body = [line for number, tier in enumerate(tiers, 1) for line in (f"    item [{number}]:", *tier)]
     return "\n".join([*head, *body, ""])
 
@@ -66,22 +66,29 @@ def _intervals(words: Sequence[Interval], duration: float) -> list[str]:
         place = word[1]
     lines = [*_tier("IntervalTier", "words", duration), f"        intervals: size = {len(filled)}"]
     for number, (begin, end, text) in enumerate(filled, 1):
-        lines += [f"        intervals [{number}]:", f"            xmin = {_number(begin)}",
-                  f"            xmax = {_number(end)}", f"            text = {_quoted(text)}"]  # fmt: skip
+        lines += [
+            f"        intervals [{number}]:",
+            f"            xmin = {_number(begin)}",
+            f"            xmax = {_number(end)}",
+            f"            text = {_quoted(text)}",
+        ]
     return lines
 
 
 def _points(points: dict[float, str], duration: float) -> list[str]:
     lines = [*_tier("TextTier", "words without length", duration), f"        points: size = {len(points)}"]
     for number, (time, text) in enumerate(points.items(), 1):
-        lines += [f"        points [{number}]:", f"            number = {_number(time)}",
-                  f"            mark = {_quoted(text)}"]  # fmt: skip
+        lines += [
+            f"        points [{number}]:",
+            f"            number = {_number(time)}",
+            f"            mark = {_quoted(text)}",
+        ]
     return lines
 
 
 def _tier(kind: str, name: str, duration: float) -> list[str]:
-    return [f'        class = "{kind}"', f'        name = "{name}"', "        xmin = 0",
-            f"        xmax = {_number(duration)}"]  # fmt: skip
+    lines = (f'class = "{kind}"', f'name = "{name}"', "xmin = 0", f"xmax = {_number(duration)}")
+    return [f"        {line}" for line in lines]
 
 
 def _number(seconds: float) -> str:

@@ -1,10 +1,10 @@
-"""Audio longer than the model takes, in windows: which words are whose is found by aligning, not guessed.
+"""Audio longer than the model takes, in windows: aligning itself shows which words a window holds.
 
 The transcript of long audio does not say which of its words a window holds. So a window is given its audio and more
 words than it can hold. The model reads words from first to last, and none looks at those behind it: words that were
 said in the window get the times that they would get without the rest, and those behind its end get times that mean
 nothing. A window therefore ends at a silence well before its end, where the words on both sides are sure of their
-side, and the next one goes on from there with the words that are left.
+side, and the next one resumes there with the words that are left.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from sottovoce_forced_aligner.audio import SAMPLE_RATE
+from sottovoce.system.audio import SAMPLE_RATE
 from sottovoce_forced_aligner.silences import FRAME, SECONDS, find_silences, loud_frames
 
 Times = list[tuple[float, float]]
@@ -24,9 +24,9 @@ Times = list[tuple[float, float]]
 NEIGHBOURS = 20
 """Words on each side of a cut, at most, that say how sure it is."""
 EARLIEST, LATEST = 0.5, 0.9
-"""Where in a window the cut may lie."""
+"""Earliest and latest place of a cut, as shares of a window."""
 SURPLUS, SPARE = 1.5, 20
-"""How many times the words that a window should hold it is given, and how many more."""
+"""Words that a window is given: a multiple of those that it should hold, and a number on top."""
 SLOWEST, FASTEST = 2.0, 12.0
 """Words in a second of speech."""
 CERTAIN = 8.0
@@ -38,7 +38,7 @@ LEAD = 0.5
 
 
 class Reading(Protocol):
-    """What the model said of one window."""
+    """Output of the model for one window."""
 
     @property
     def times(self) -> NDArray[np.float64]:
@@ -46,10 +46,10 @@ class Reading(Protocol):
 
     @property
     def confidence(self) -> NDArray[np.float64]:
-        """How sure each word is, 0 to 1 ``[words]``."""
+        """Confidence in each word, 0 to 1 ``[words]``."""
 
     def repaired(self, count: int) -> Times:
-        """The times of the first ``count`` words, put in order."""
+        """Return the times of the first ``count`` words, put in order."""
 
 
 Read = Callable[[NDArray[np.float32], Sequence[str]], Reading]
@@ -62,20 +62,20 @@ class Cut:
     seconds: float
     words: int
     agreement: float
-    """How far the words around it agree that it is between them, -1 to 1."""
+    """Agreement of the words around it that it is between them, -1 to 1."""
     order: float
-    """Share of the words before it that are not said to be before the word before them."""
+    """Share of the words before it whose times are in order."""
     silence: float
 
     @property
     def doubtful(self) -> bool:
-        """Whether the text may be another than what is said."""
+        """True if the text may be another than what is said."""
         return self.agreement < DOUBTFUL or self.order < DISORDERED
 
 
 @dataclass(frozen=True)
 class Window:
-    """A part of the audio, in seconds, and the words that were found in it."""
+    """A part of the audio, in seconds, and the words in it."""
 
     begin: float
     end: float
@@ -84,7 +84,7 @@ class Window:
     last: int
     """Number of the word behind its last."""
     doubtful: bool
-    """Whether its words do not agree on their places."""
+    """If true, its words do not agree on their places."""
 
 
 def align_in_windows(
@@ -117,13 +117,13 @@ def align_in_windows(
         left, begin, first = words[len(times) :], place / SAMPLE_RATE, len(times)
         if len(audio) - place <= limit:
             reading = read(audio[place:], left)
-            found, place = reading.repaired(len(left)), len(audio)
+            spans, place = reading.repaired(len(left)), len(audio)
             doubtful = _order(reading.times.mean(axis=1)) < DISORDERED
         else:
-            cut, found = _window(read, audio[place : place + limit], loud[place // FRAME :], left)
+            cut, spans = _window(read, audio[place : place + limit], loud[place // FRAME :], left)
             place += round(cut.seconds / SECONDS) * FRAME
             doubtful = cut.doubtful
-        times += [(begin + start, begin + end) for start, end in found]
+        times += [(begin + start, begin + end) for start, end in spans]
         windows.append(Window(begin, place / SAMPLE_RATE, first, len(times), doubtful))
         progress(round(place / SAMPLE_RATE), round(total))
     progress(round(total), round(total))
@@ -132,33 +132,33 @@ def align_in_windows(
 
 
 def _quiet_lead(loud: NDArray[np.bool_]) -> int:
-    """Samples to leave out before the first speech; none where there is no more."""
+    """Return the number of samples to leave out before the first speech; none where there is no more."""
     return max(0, int(loud.argmax()) - round(LEAD / SECONDS)) * FRAME
 
 
 def _window(read: Read, audio: NDArray[np.float32], loud: NDArray[np.bool_], left: Sequence[str]) -> tuple[Cut, Times]:
-    """Where a window ends, and the times of the words before that; ``loud`` goes on to the end of the audio."""
-    own = loud[: len(audio) // FRAME]
-    share = own.sum() / max(1, loud.sum())
-    most = min(len(left), round(FASTEST * own.sum() * SECONDS) + SPARE)
+    """Return the end of a window and the times of the words before it; ``loud`` extends to the end of the audio."""
+    inside = loud[: len(audio) // FRAME]
+    share = inside.sum() / max(1, loud.sum())
+    most = min(len(left), round(FASTEST * inside.sum() * SECONDS) + SPARE)
     count = min(most, round(SURPLUS * share * len(left)) + SPARE)
     while True:
         reading = read(audio, left[:count])
-        cut = best_cut(reading, own)
+        cut = best_cut(reading, inside)
         if count == most or cut.words < count:
             break
-        # All that it was given may have been said before the cut, so there may be more.
+        # All words of the window may be said before the cut, so there may be more.
         count = min(most, 2 * count)
     times = reading.repaired(cut.words) if cut.words else []
     return cut, [(min(start, cut.seconds), min(end, cut.seconds)) for start, end in times]
 
 
 def best_cut(reading: Reading, loud: NDArray[np.bool_]) -> Cut:
-    """Of the cuts that the words agree on best, the one in the longest silence."""
+    """Return the cut in the longest silence, of those that the words agree on best."""
     low, high = EARLIEST * len(loud) * SECONDS, LATEST * len(loud) * SECONDS
     places = [(silence.middle, silence.length) for silence in find_silences(loud)]
     if not (usable := [(place, length) for place, length in places if low <= place <= high]):
-        # Where there is no silence, between words.
+        # Where there is no silence, the cut is between words.
         starts, ends = reading.times[1:, 0], reading.times[:-1, 1]
         gaps = zip(((starts + ends) / 2).tolist(), (starts - ends).tolist(), strict=True)
         usable = [(place, gap) for place, gap in gaps if gap >= 0 and low <= place <= high] or [(high, 0.0)]
@@ -168,9 +168,9 @@ def best_cut(reading: Reading, loud: NDArray[np.bool_]) -> Cut:
 
 
 def _cut(reading: Reading, loud: NDArray[np.bool_], place: float, length: float) -> Cut:
-    """How many words lie before ``place``: up to those that say, each as far as it is sure, that they lie behind it.
+    """Count the words before ``place``: up to the first words that, weighted by confidence, lie behind it.
 
-    Words that are said behind the window's end can say anything, so the first that say so together count, and not all.
+    Words behind the window's end have arbitrary times, so only the first words that agree count, and not all.
     """
     behind = float(loud[round(place / SECONDS) :].sum()) * SECONDS * SLOWEST
     enough = min(CERTAIN, max(1.5, behind / 2))
@@ -189,5 +189,5 @@ def _cut(reading: Reading, loud: NDArray[np.bool_], place: float, length: float)
 
 
 def _order(middles: NDArray[np.float64]) -> float:
-    """Return the share of words that are not said to be before the word before them."""
+    """Return the share of words whose times are in order."""
     return float((np.diff(middles) >= 0).mean()) if len(middles) > 1 else 1.0

@@ -10,7 +10,7 @@ from sottovoce import Architecture
 
 @sottovoce.hookimpl
 def sottovoce_architectures() -> Iterable[Architecture]:
-    """Qwen3-Omni; it is loaded and saved by core's own code for transformers."""
+    """Describe Qwen3-Omni; core's own code for transformers loads and saves it."""
     from sottovoce_omni_moe.architectures import ARCHITECTURES
 
     return ARCHITECTURES

@@ -1,4 +1,4 @@
-"""What the plugin knows of Qwen3-Omni: what to quantize, what to leave, and why."""
+"""Facts of Qwen3-Omni: the layers to quantize, the layers to leave, and the reasons."""
 
 from __future__ import annotations
 

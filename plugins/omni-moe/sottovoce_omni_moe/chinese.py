@@ -1,4 +1,4 @@
-"""What this family's facts say in English, in Chinese, for model cards."""
+"""The sentences of this family's facts in Chinese, for model cards."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from sottovoce.errors import SamplesError
 
 
 def codes_in(sample: Sample, native: Any) -> Tensor | None:
-    """The frames that the assistant's message at the end brings ``[frames, codebooks]``.
+    """Return the frames that the assistant's last message brings ``[frames, codebooks]``.
 
     Raises:
         SamplesError: They are not as many numbers a frame as the talker has codebooks, each of a code.

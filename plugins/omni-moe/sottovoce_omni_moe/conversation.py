@@ -19,23 +19,23 @@ NEW_TOKENS = 256
 
 
 def inputs(model: Model, sample: Sample, *, answered: bool = False) -> dict[str, Tensor]:
-    """What the processor makes of the sample's messages, up to where the assistant begins to answer.
+    """Return the processor's inputs for the sample's messages, up to where the assistant begins to answer.
 
     Args:
         model: The model with its processor.
         sample: A conversation. An assistant's message at its end is its answer and no part of the question.
-        answered: Whether the answer follows, with the token that ends it.
+        answered: If true, the answer follows, with the token that ends it.
 
     Returns:
-        What the thinker takes: ``input_ids`` and ``attention_mask`` ``[1, tokens]``, and the features of the media.
+        The inputs of the thinker: ``input_ids`` and ``attention_mask`` ``[1, tokens]``, and the features of the media.
 
     Raises:
         SamplesError: There are no messages, or their media cannot be read; names the sample.
     """
-    whose = f"sample {sample.key!r}"
+    context = f"sample {sample.key!r}"
     if not (messages := _question(sample)):
-        raise SamplesError(f"{whose}: has no 'messages' to answer")
-    batch = _processed(model.processor, messages, whose)
+        raise SamplesError(f"{context}: has no 'messages' to answer")
+    batch = _processed(model.processor, messages, context)
     said = torch.tensor([answer_ids(model, sample) if answered else []], dtype=torch.long)
     batch["input_ids"] = torch.cat((batch["input_ids"], said), dim=1)
     batch["attention_mask"] = torch.ones_like(batch["input_ids"])
@@ -44,7 +44,7 @@ def inputs(model: Model, sample: Sample, *, answered: bool = False) -> dict[str,
 
 
 def answer_of(sample: Sample) -> str | None:
-    """What the assistant should say: its message at the end of the conversation, otherwise the sample's text."""
+    """Return the text that the assistant should say: its message at the end, otherwise the sample's text."""
     if not _is_answered(sample):
         return sample.text
     content = sample.messages[-1]["content"]
@@ -52,14 +52,14 @@ def answer_of(sample: Sample) -> str | None:
 
 
 def answer_ids(model: Model, sample: Sample) -> list[int]:
-    """The tokens of the answer and the one that ends it; none for a sample without an answer."""
+    """Return the tokens of the answer and the token that ends it; none for a sample without an answer."""
     if (text := answer_of(sample)) is None:
         return []
     return [*model.processor.tokenizer(text, add_special_tokens=False).input_ids, model.native.config.im_end_token_id]
 
 
 def forward(model: Model, sample: Sample) -> Tensor:
-    """The thinker's logits ``[tokens, vocabulary]`` for the conversation and its answer, where it has one.
+    """Return the thinker's logits ``[tokens, vocabulary]`` for the conversation and its answer, where it has one.
 
     The talker runs too, where the model has one, so that its layers can be calibrated: on the user's part and the
     text of the answer, and on the frames of speech that the assistant's message brings as ``codes``.
@@ -74,15 +74,15 @@ def forward(model: Model, sample: Sample) -> Tensor:
         states = native.thinker.model(**batch, use_cache=False).last_hidden_state
     if speaks(native):
         run_talker(native, batch, length, heard, codes)
-    # Last of all: a walk has many samples wait in the talker, and logits are large.
+    # Last of all: calibration has many samples wait in the talker, and logits are large.
     logits: Tensor = native.thinker.lm_head(states)
     return logits[0].float()
 
 
 def answer_logits(model: Model, sample: Sample) -> Tensor | None:
-    """What the thinker expects at each token of the answer and at its end, ``[positions, vocabulary]``.
+    """Return the thinker's logits at each token of the answer and at its end, ``[positions, vocabulary]``.
 
-    The answer is given to it, whatever it would have said itself; ``None`` for a sample without one.
+    The right answer is its input, whatever it would have said; ``None`` for a sample without an answer.
     """
     if not (said := answer_ids(model, sample)):
         return None
@@ -94,28 +94,28 @@ def answer_logits(model: Model, sample: Sample) -> Tensor | None:
 
 
 def predict(model: Model, sample: Sample) -> Prediction:
-    """The thinker's answer, greedy."""
+    """Return the thinker's greedy answer."""
     if sample.too_short:
         return Prediction()
     batch = inputs(model, sample)
     end = model.native.config.im_end_token_id
     with torch.inference_mode():
-        found = model.native.thinker.generate(
+        sequences = model.native.thinker.generate(
             **batch, max_new_tokens=longest_answer(model), do_sample=False, eos_token_id=end, pad_token_id=end
         )
-    answer = found[0, batch["input_ids"].shape[1] :].tolist()
+    answer = sequences[0, batch["input_ids"].shape[1] :].tolist()
     text = model.processor.tokenizer.decode(answer, skip_special_tokens=True)
     return Prediction(text=text, tokens=tuple(map(str, answer)))
 
 
 def longest_answer(model: Model) -> int:
-    """Tokens that the model's own settings allow an answer, otherwise 256."""
+    """Return the number of tokens that the model's own settings allow an answer, otherwise 256."""
     limit = getattr(model.native.generation_config, "max_new_tokens", None)
     return int(limit) if limit else NEW_TOKENS
 
 
 def probe(model: Model) -> Sample:
-    """One short question, and its answer."""
+    """Return one short question with its answer."""
     content = [{"type": "text", "text": "What does this say?"}]
     return Sample(key="probe", messages=[{"role": "user", "content": content}], text="Nothing much.")
 
@@ -128,23 +128,23 @@ def _question(sample: Sample) -> Sequence[Mapping[str, Any]]:
     return sample.messages[:-1] if _is_answered(sample) else sample.messages
 
 
-def _processed(processor: Any, messages: Sequence[Mapping[str, Any]], whose: str) -> dict[str, Tensor]:
-    media = read_media(messages, whose)
+def _processed(processor: Any, messages: Sequence[Mapping[str, Any]], context: str) -> dict[str, Tensor]:
+    media = read_media(messages, context)
     bare = [{"role": message["role"], "content": _bare(message["content"])} for message in messages]
     prompt = processor.apply_chat_template(bare, tokenize=False, add_generation_prompt=True)
     settings: dict[str, Any] = {}
     if any(isinstance(video, str) for video in media.get("videos", ())):
-        # Of a file one frame a second; frames that were given are all taken.
+        # Files are sampled at one frame a second; of a list, all frames are taken.
         settings["videos_kwargs"] = {"do_sample_frames": True, "fps": 1.0}
     try:
-        found = processor(text=[prompt], return_tensors="pt", **media, **settings)
+        batch = processor(text=[prompt], return_tensors="pt", **media, **settings)
     except (ValueError, ImportError, OSError, RuntimeError) as error:
-        raise SamplesError(f"{whose}: the processor refuses it: {' '.join(str(error).split())[:200]}") from error
-    return {name: torch.as_tensor(value) for name, value in found.items()}
+        raise SamplesError(f"{context}: the processor refuses it: {' '.join(str(error).split())[:200]}") from error
+    return {name: torch.as_tensor(value) for name, value in batch.items()}
 
 
 def _bare(content: Any) -> Any:
-    """With media only named: the template places them, the processor is given what they hold."""
+    """Return a message with media only named: the template places them, the processor is given what they hold."""
     if isinstance(content, str):
         return content
     return [item if item["type"] == "text" else {"type": item["type"]} for item in content]

@@ -9,45 +9,41 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-import sottovoce
 from sottovoce.errors import SamplesError
-from sottovoce.system.audio import FRAME, SAMPLE_RATE
+from sottovoce.system.audio import FRAME, read_audio
 
 
-def read_media(messages: Sequence[Mapping[str, Any]], whose: str) -> dict[str, list[Any]]:
-    """What the messages hold beside text, in their order, by the processor's names.
+def read_media(messages: Sequence[Mapping[str, Any]], context: str) -> dict[str, list[Any]]:
+    """Read the audio, pictures and videos of messages, in their order, by the processor's names.
 
     Returns:
         ``audio``: mono samples ``[time]`` at 16 kHz; ``images``: pictures of Pillow; ``videos``: frames
         ``[frames, height, width, 3]`` as uint8, or the path of a file. A name is missing where there is none.
 
     Raises:
-        SamplesError: Something cannot be read; ``whose`` it is comes first.
+        SamplesError: Something cannot be read; the message begins with ``context``, such as ``sample 'a'``.
     """
-    readers = {"audio": ("audio", read_audio), "image": ("images", read_picture), "video": ("videos", read_video)}
-    found: dict[str, list[Any]] = {}
+    readers = {"audio": ("audio", read_speech), "image": ("images", read_picture), "video": ("videos", read_video)}
+    media: dict[str, list[Any]] = {}
     for message in messages:
         for item in message["content"] if not isinstance(message["content"], str) else ():
             if item["type"] in readers:
                 name, read = readers[item["type"]]
-                found.setdefault(name, []).append(read(item[item["type"]], whose))
-    return found
+                media.setdefault(name, []).append(read(item[item["type"]], context))
+    return media
 
 
-def read_audio(audio: Any, whose: str) -> NDArray[np.float32]:
-    """Mono samples ``[time]`` at 16 kHz of a file of any rate, or of samples of 16 kHz.
+def read_speech(audio: Any, context: str) -> NDArray[np.float32]:
+    """Read mono samples ``[time]`` at 16 kHz of a file of any rate, or of samples of 16 kHz.
 
     Raises:
         SamplesError: The audio cannot be read, or is shorter than a frame.
     """
-    samples = sottovoce.read_audio(audio, SAMPLE_RATE, name=whose)
-    if len(samples) < FRAME * SAMPLE_RATE:
-        raise SamplesError(f"{whose}: its audio is shorter than one frame of 25 ms")
-    return samples
+    return read_audio(audio, shortest=FRAME, name=context)
 
 
-def read_picture(picture: Any, whose: str) -> Any:
-    """A picture of Pillow in RGB; of a file, an array ``[height, width, 3]`` or a picture.
+def read_picture(picture: Any, context: str) -> Any:
+    """Return a picture of Pillow in RGB, of a file, an array ``[height, width, 3]`` or a picture.
 
     Raises:
         SamplesError: There is no picture in the file.
@@ -62,22 +58,22 @@ def read_picture(picture: Any, whose: str) -> Any:
         with Image.open(picture) as opened:
             return opened.convert("RGB")
     except (OSError, ValueError, TypeError, SyntaxError, Image.DecompressionBombError) as error:
-        raise SamplesError(f"{whose}: no picture that can be read: {_line(error)}") from None
+        raise SamplesError(f"{context}: no picture that can be read: {_line(error)}") from None
 
 
-def read_video(video: Path | Sequence[Any], whose: str) -> NDArray[np.uint8] | str:
-    """Frames ``[frames, height, width, 3]``; of a file only its path, since the processor decodes it.
+def read_video(video: Path | Sequence[Any], context: str) -> NDArray[np.uint8] | str:
+    """Return frames ``[frames, height, width, 3]``; of a file only its path, since the processor decodes it.
 
     Raises:
         SamplesError: A frame is no picture, or the frames are of several sizes.
     """
     if isinstance(video, Path):
         return str(video)
-    frames = [np.asarray(read_picture(frame, whose)) for frame in video]
+    frames = [np.asarray(read_picture(frame, context)) for frame in video]
     if len({frame.shape for frame in frames}) != 1:
         sizes = sorted({f"{frame.shape[1]}x{frame.shape[0]}" for frame in frames})
         raise SamplesError(
-            f"{whose}: the frames of a video must be of one size, not {', '.join(sizes) or 'none at all'}"
+            f"{context}: the frames of a video must be of one size, not {', '.join(sizes) or 'none at all'}"
         )
     return np.stack(frames)
 

@@ -1,4 +1,4 @@
-"""What kind of token stands at every position of a layer."""
+"""Kinds of the tokens at every position of a layer."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ SPEECH = "speech"
 
 
 def modalities(model: Model, sample: Sample, block: str) -> tuple[str, ...]:
-    """The kind of every token that a block is given when ``forward`` runs the sample.
+    """Return the kind of every token that a block is given when ``forward`` runs the sample.
 
     Args:
         model: The model.

@@ -25,20 +25,20 @@ MOST_FRAMES = 4096
 _RESERVED = 1024
 """Codes at the end of the talker's vocabulary that are no sounds."""
 _DRAWING = {"do_sample": True, "top_k": 50, "top_p": 1.0, "temperature": 0.9, "repetition_penalty": 1.05}
-"""How transformers draws codes by default."""
+"""Settings by which transformers draws codes by default."""
 _CHUNK, _CONTEXT = 300, 25
 """Frames that the vocoder takes at once, and those before them that it hears again."""
 
 
 @dataclass(frozen=True)
 class Speech:
-    """An answer, and how it was said."""
+    """An answer as text, frames and waveform."""
 
     text: str
     frames: tuple[tuple[int, ...], ...]
     """The codes, one for each codebook."""
     runaway: bool
-    """Whether the talker did not come to an end by itself."""
+    """If true, the talker did not come to an end by itself."""
     waveform: NDArray[np.float32]
     """``[time]`` at 24 kHz, in -1 to 1."""
 
@@ -54,7 +54,7 @@ def speak(model: Model, sample: Sample, *, most_frames: int = MOST_FRAMES, seed:
     Args:
         model: The model, with a talker.
         sample: The conversation.
-        most_frames: Where speech is cut off; it is a runaway then.
+        most_frames: Number of frames after which speech is cut off, as a runaway.
         seed: Of the draws; the state of torch's generators stays.
 
     Raises:
@@ -71,7 +71,7 @@ def speak(model: Model, sample: Sample, *, most_frames: int = MOST_FRAMES, seed:
 
 
 def codes_of(model: Model, sample: Sample, *, most_frames: int = MOST_FRAMES, seed: int = 0) -> list[list[int]]:
-    """The frames of the model's own speech, as an assistant's message in a manifest has them in ``codes``.
+    """Return the frames of the model's own speech, as an assistant's message in a manifest has them in ``codes``.
 
     They belong to the model's own answer, which :func:`~sottovoce_omni_moe.conversation.predict` gives: a manifest
     needs both. Arguments and errors are those of :func:`speak`.
@@ -81,7 +81,7 @@ def codes_of(model: Model, sample: Sample, *, most_frames: int = MOST_FRAMES, se
 
 
 def _say(model: Model, sample: Sample, most_frames: int, seed: int) -> tuple[str, Tensor, bool]:
-    """The text, the codes ``[frames, codebooks]``, and whether they were cut off."""
+    """Return the text, the codes ``[frames, codebooks]``, and whether they were cut off."""
     native = model.native
     if not speaks(native):
         raise UsageError(f"{model.source.name}: has no talker, so it cannot speak; its answers are those of predict")
@@ -115,17 +115,23 @@ def _draw(
     opening = open_speech(native, batch, length, heard)
     vocabulary, end = config.text_config.vocab_size, config.codec_eos_token_id
     with warnings.catch_warnings():
-        # The penalty is meant for what is said alone.
+        # The penalty is meant for the speech alone.
         warnings.filterwarnings("ignore", message="Passing `repetition_penalty`")
-        found = native.talker.generate(
-            inputs_embeds=opening.embeds[None], position_ids=opening.places,
+        output = native.talker.generate(
+            inputs_embeds=opening.embeds[None],
+            position_ids=opening.places,
             attention_mask=opening.places.new_ones((1, len(opening.embeds)), dtype=torch.long),
-            trailing_text_hidden=opening.trailing[None], tts_pad_embed=opening.silence[None],
-            max_new_tokens=most_frames + 1, **_DRAWING,
+            trailing_text_hidden=opening.trailing[None],
+            tts_pad_embed=opening.silence[None],
+            max_new_tokens=most_frames + 1,
+            **_DRAWING,
             suppress_tokens=[code for code in range(vocabulary - _RESERVED, vocabulary) if code != end],
-            eos_token_id=end, pad_token_id=end, output_hidden_states=True, return_dict_in_generate=True,
-        )  # fmt: skip
+            eos_token_id=end,
+            pad_token_id=end,
+            output_hidden_states=True,
+            return_dict_in_generate=True,
+        )
     # A frame is known when the talker is given it: the last token, which ends the speech or is cut off, has none.
-    frames = [step[-1] for step in found.hidden_states if step[-1] is not None]
+    frames = [states[-1] for states in output.hidden_states if states[-1] is not None]
     codes = torch.cat(frames) if frames else torch.zeros(0, config.num_code_groups, dtype=torch.long)
-    return codes, bool(found.sequences[0, -1] != end)
+    return codes, bool(output.sequences[0, -1] != end)

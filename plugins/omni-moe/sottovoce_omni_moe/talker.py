@@ -1,4 +1,4 @@
-"""What the talker is given: the conversation as the thinker has heard it, the text to say, and what was said of it.
+"""The talker's inputs: the conversation as the thinker has heard it, the text to say, and its codes so far.
 
 This is the input that ``Qwen3OmniMoeForConditionalGeneration.generate`` makes, for one conversation: the user's part
 with the thinker's hidden states for media and its embeddings for text; how the assistant's turn opens, with the
@@ -19,14 +19,14 @@ from torch import Tensor
 from sottovoce_omni_moe.turns import HEADER, last_turn, media_mask, users_mask
 
 SPEAKER = "ethan"
-"""Who speaks when nobody is asked for, in a model that has him."""
+"""Name of the voice that speaks when none is asked for, in a model that has it."""
 _SILENT = 4
 """Positions in the opening that have no text."""
 
 
 @dataclass(frozen=True)
 class Opening:
-    """What the talker has before it says the first frame."""
+    """Inputs of the talker before it says the first frame."""
 
     embeds: Tensor
     """``[positions, width]``"""
@@ -39,7 +39,7 @@ class Opening:
 
 
 def speaks(native: Any) -> bool:
-    """Whether the model has a talker and a voice for it."""
+    """Return whether the model has a talker and a voice for it."""
     return bool(native.has_talker and native.config.talker_config.speaker_id)
 
 
@@ -77,13 +77,13 @@ def listening(native: Any, prompt: Tensor) -> Iterator[list[Tensor]]:
 def run_talker(
     native: Any, batch: Mapping[str, Tensor], length: int, heard: list[Tensor], codes: Tensor | None = None
 ) -> Tensor:
-    """Run the talker over a conversation, its answer and the frames that were said of it.
+    """Run the talker over a conversation, its answer and the answer's frames so far.
 
     Args:
         native: The whole model.
         batch: The thinker's inputs, with the answer.
-        length: How many of the tokens are not the answer's.
-        heard: What :func:`listening` kept.
+        length: Number of tokens before the answer.
+        heard: The states that :func:`listening` kept.
         codes: ``[frames, codebooks]``; none for the opening alone.
 
     Returns:
@@ -100,7 +100,7 @@ def run_talker(
 
 
 def open_speech(native: Any, batch: Mapping[str, Tensor], length: int, heard: list[Tensor]) -> Opening:
-    """Everything before the first frame; without an answer it ends where the text would begin."""
+    """Return everything before the first frame; without an answer it ends where the text would begin."""
     config, talker = native.config, native.talker
     table, ids = native.thinker.get_input_embeddings(), batch["input_ids"][0]
 
@@ -128,7 +128,7 @@ def open_speech(native: Any, batch: Mapping[str, Tensor], length: int, heard: li
 
 
 def talker_ids(config: Any, ids: Tensor, length: int) -> Tensor:
-    """Tokens that stand for the positions of the opening; ``length`` of the conversation's are not the answer's."""
+    """Return tokens for the positions of the opening; ``length`` of the conversation's are not the answer's."""
     positions = HEADER + _SILENT + 1 + (len(last_turn(config, ids, length)) > HEADER)
     prompt = ids[:length]
     return torch.cat((prompt[users_mask(config, prompt)], ids.new_full((positions,), config.tts_pad_token_id)))
@@ -137,12 +137,12 @@ def talker_ids(config: Any, ids: Tensor, length: int) -> Tensor:
 def _codec_tokens(config: Any) -> list[int]:
     voices = config.speaker_id
     speaker = voices.get(SPEAKER, next(iter(voices.values())))
-    return [config.codec_nothink_id, config.codec_think_bos_id, config.codec_think_eos_id, speaker,
-            config.codec_pad_id, config.codec_bos_id]  # fmt: skip
+    silent = [config.codec_nothink_id, config.codec_think_bos_id, config.codec_think_eos_id]
+    return [*silent, speaker, config.codec_pad_id, config.codec_bos_id]
 
 
 def _frames(native: Any, opening: Opening, codes: Tensor) -> Tensor:
-    """What the talker is given after each frame ``[frames, width]``."""
+    """Return the talker's inputs after each frame ``[frames, width]``."""
     rows: Tensor = native.talker.get_input_embeddings()(codes[:, 0])
     for group, table in enumerate(native.talker.code_predictor.get_input_embeddings(), 1):
         rows = rows + table(codes[:, group])
@@ -151,7 +151,7 @@ def _frames(native: Any, opening: Opening, codes: Tensor) -> Tensor:
 
 
 def _places(native: Any, batch: Mapping[str, Tensor], ids: Tensor) -> Tensor:
-    # The thinker counts as the talker does, whose own count fails for audio beside pictures (transformers 5.23).
+    # The talker's own count fails for audio with pictures (transformers 5.23); the thinker's is the same.
     mask = batch.get("feature_attention_mask")
     places: Tensor = native.thinker.get_rope_index(
         ids[None],

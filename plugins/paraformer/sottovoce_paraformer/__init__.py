@@ -1,4 +1,4 @@
-"""Sottovoce's plugin for FunASR's Paraformer family, with the voice-activity and punctuation models beside it."""
+"""Sottovoce's plugin for FunASR's Paraformer family, and for its voice-activity and punctuation models."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sottovoce_paraformer import onnx_format as onnx_format  # registers the for
 
 @sottovoce.hookimpl
 def sottovoce_architectures() -> Iterable[Architecture]:
-    """Paraformer, BiCifParaformer, SeacoParaformer and ContextualParaformer; FSMN-VAD; CT-Transformer."""
+    """Describe Paraformer, BiCifParaformer, SeacoParaformer and ContextualParaformer; FSMN-VAD; CT-Transformer."""
     from sottovoce_paraformer.architectures import ARCHITECTURES
 
     return ARCHITECTURES
@@ -20,7 +20,7 @@ def sottovoce_architectures() -> Iterable[Architecture]:
 
 @sottovoce.hookimpl
 def sottovoce_load(source: Source, architecture: Architecture, options: LoadOptions) -> Model:
-    """A FunASR ``AutoModel``, built without running or following anything in the directory."""
+    """Load a FunASR ``AutoModel`` without running or following anything in the directory."""
     from sottovoce_paraformer.loader import load
 
     return load(source, architecture, options)
@@ -28,7 +28,7 @@ def sottovoce_load(source: Source, architecture: Architecture, options: LoadOpti
 
 @sottovoce.hookimpl
 def sottovoce_export(model: Model, format: str, directory: Path) -> Path | None:
-    """Write ``native``, which is FunASR's own layout."""
+    """Write ``native``, FunASR's own layout."""
     if format != "native":
         return None
     from sottovoce_paraformer.writer import write

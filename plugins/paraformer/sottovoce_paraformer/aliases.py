@@ -21,7 +21,7 @@ BUILT_IN = ("silero-vad", "silero_vad")
 
 
 def resolve(name: str, options: LoadOptions) -> Repository | None:
-    """The repository of a FunASR alias, or of a ModelScope id of FunASR's; ``None`` for any other name.
+    """Return the repository of a FunASR alias, or of a ModelScope id of FunASR's; ``None`` for any other name.
 
     Raises:
         UnknownModelError: FunASR knows the alias, but the model is of a kind that is not supported.
@@ -36,7 +36,7 @@ def resolve(name: str, options: LoadOptions) -> Repository | None:
 
 
 def find(name: str, options: LoadOptions) -> Repository | None:
-    """What :func:`resolve` does, for a model of any kind that FunASR knows, such as one that works beside another."""
+    """Resolve a name as :func:`resolve` does, for a model of any kind that FunASR knows."""
     if "/" in name:
         owner = name.partition("/")[0]
         if options.hub is None and owner in MODELSCOPE_OWNERS:

@@ -1,4 +1,4 @@
-"""What the plugin knows of the Paraformer family: what to quantize, what to leave, and why."""
+"""Facts of the Paraformer family: the layers to quantize, the layers to leave, and the reasons."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ _SEED = "set_all_random_seed"
 
 
 class AutoModel(funasr.AutoModel):  # type: ignore[misc]  # FunASR is not typed
-    """What ``funasr.AutoModel`` is and does, except for how it is built.
+    """A ``funasr.AutoModel`` that is built without running anything from the model's directory.
 
     FunASR keeps random weights where a file does not fit, follows references to other repositories and may run code
     that a repository brings; here all that is an error.
@@ -71,7 +71,7 @@ def restore_(
     quantization_config: Any = None,
     allow: tuple[str, ...] = (),
 ) -> None:
-    """Give a module that was built without weights its own, quantized where the configuration says, and make it fast.
+    """Load the weights of a module that was built without, quantize where the configuration says, and make it fast.
 
     Raises:
         SourceError: The description of quantized layers does not fit the module.
@@ -90,7 +90,7 @@ def restore_(
 def without_initialization() -> TorchFunctionMode:
     """Leave the parameters that this thread makes as they lie in memory: they are about to be loaded.
 
-    Random numbers cost seconds. PyTorch has modes for each thread, where functions in place of its own are everybody's.
+    Random numbers cost seconds. PyTorch has modes for each thread, while replaced functions are the whole process's.
     """
     return _Undrawn()
 
@@ -98,11 +98,11 @@ def without_initialization() -> TorchFunctionMode:
 class _Undrawn(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Draw nothing into a parameter; do all else."""
-        given = kwargs or {}
-        tensor = args[0] if args else given.get("tensor")
+        options = kwargs or {}
+        tensor = args[0] if args else options.get("tensor")
         if isinstance(tensor, torch.nn.Parameter) and getattr(func, "__name__", "") in _DRAWING:
             return tensor
-        return func(*args, **given)
+        return func(*args, **options)
 
 
 @contextlib.contextmanager
@@ -126,7 +126,7 @@ def _build(
     settings: dict[str, Any], directory: Path, tensors: Mapping[str, torch.Tensor]
 ) -> tuple[torch.nn.Module, dict[str, Any]]:
     budget = BuildingBudget(directory, len(tensors), sum(tensor.nbytes for tensor in tensors.values()))
-    # FunASR does not check a configuration; whatever falls out of a wrong one is the configuration's fault.
+    # FunASR does not check a configuration; whatever a wrong one raises is the configuration's fault.
     with (
         as_source_error(directory, "FunASR cannot build the model that it describes"),
         exclusive(),
@@ -140,7 +140,7 @@ def _build(
 
 
 def _merged(config: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
-    """A configuration with the caller's options in it, section by section as FunASR merges them."""
+    """Return a configuration with the caller's options, section by section as FunASR merges them."""
     result = dict(config)
     for key, value in options.items():
         inner = result.get(key)
@@ -150,15 +150,15 @@ def _merged(config: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, 
 
 
 def _directory(options: dict[str, Any]) -> Path:
-    """Where the model lies; fetches it when it is an alias or an id."""
+    """Return the model's directory; fetch it when it is an alias or an id."""
     name = str(options["model"])
     if Path(name).is_dir():
         return Path(name)
     hub = {"ms": "modelscope", "modelscope": "modelscope", "hf": "hf", "huggingface": "hf"}.get(str(options.get("hub")))
     revision = options.get("model_revision")
-    wanted = LoadOptions(hub=hub, revision=None if revision == "master" else revision)  # type: ignore[arg-type]
-    repository = find(name, wanted)
+    load_options = LoadOptions(hub=hub, revision=None if revision == "master" else revision)  # type: ignore[arg-type]
+    repository = find(name, load_options)
     if repository is None and name.count("/") != 1:
         raise SourceError(f"{name}: no such directory, and neither an alias that FunASR knows nor an id of a hub")
-    repository = repository or Repository(id=name, hub=wanted.hub or "modelscope", revision=wanted.revision)
-    return fetch(repository, wanted)[0]
+    repository = repository or Repository(id=name, hub=load_options.hub or "modelscope", revision=load_options.revision)
+    return fetch(repository, load_options)[0]

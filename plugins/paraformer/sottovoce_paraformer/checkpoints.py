@@ -1,4 +1,4 @@
-"""Which file of weights a FunASR directory's model has, where a trainer left several."""
+"""Choice of the file of weights in a FunASR directory, where a trainer left several."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from sottovoce.errors import SourceError
 from sottovoce_paraformer.sections import stays_inside
 
 WEIGHTS = "model.safetensors"
-"""What is written."""
+"""Name of the file that is written."""
 
 NAMES = ("model.pt", WEIGHTS, "model.pb")
-"""What weights are called where nothing names them, FunASR's own first."""
+"""Names of weights where no configuration names them, FunASR's own first."""
 
 _log = logging.getLogger("sottovoce.paraformer")
 # FunASR sets the root logger to errors only.
@@ -27,12 +27,12 @@ def choose_weights(directory: Path, config: dict[str, Any], described: str | Non
 
     Args:
         directory: The model's.
-        config: What ``config.yaml`` holds. An ``init_param`` elsewhere is what training began with, not what it made.
+        config: The content of ``config.yaml``. An ``init_param`` elsewhere is the start of a training, not its result.
         described: ``init_param`` of ``configuration.json``, where there is one.
-        asked: What the caller wants instead.
+        asked: Name of the file that the caller asks for.
 
     Returns:
-        The file; one that is not there when there is none, so that loading says what is missing.
+        The file; if there is none, a path that does not exist, so that loading names it.
 
     Raises:
         UsageError: There is no file of the name that was asked for.
@@ -56,6 +56,6 @@ def choose_weights(directory: Path, config: dict[str, Any], described: str | Non
         return directory / present[0] if present else places[0]
     others = [name for name in present if name != chosen.name]
     if others:
-        _log.warning("%s: of its weights %s is taken; --weights (weights=) takes another of %s", directory,
-                     chosen.name, ", ".join(others))  # fmt: skip
+        message = "%s: of its weights %s is taken; --weights (weights=) takes another of %s"
+        _log.warning(message, directory, chosen.name, ", ".join(others))
     return chosen

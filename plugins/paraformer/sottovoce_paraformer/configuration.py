@@ -38,27 +38,27 @@ _FIXED_NAMES: Mapping[str, tuple[str, ...]] = {
     "am.mvn": ("frontend_conf", "cmvn_file"),
     "jieba_usr_dict": ("jieba_usr_dict",),
 }
-"""Where FunASR puts the files that it knows by name, when there is no ``configuration.json``."""
+"""Keys under which FunASR puts the files that it knows by name, when there is no ``configuration.json``."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Description:
-    """What a directory says of its model."""
+    """Facts of a directory's model."""
 
     settings: dict[str, Any]
     """Keyword arguments for FunASR, with absolute paths of files."""
     weights: Path
-    """Where the weights lie; loading says when they do not."""
+    """Path of the weights; loading says when it is missing."""
     low_rank: Mapping[str, LowRank]
-    """What is to be added to the weights, by the part of the model."""
+    """Low-rank layers to merge into the weights, by the part of the model."""
 
 
 def read(directory: Path, weights: str | None = None) -> Description:
-    """Read what describes the model; the trainer's settings and all paths elsewhere are left out, and said.
+    """Read what describes the model; the trainer's settings and all paths elsewhere are left out and reported.
 
     Args:
         directory: A model's, or what FunASR's trainer wrote.
-        weights: Which file of weights to take, by its name.
+        weights: Name of the file of weights to take.
 
     Raises:
         SourceError: Files are missing or broken, or ask for code.
@@ -89,12 +89,12 @@ def _check_files(config: Mapping[str, Any]) -> None:
 
 
 def config_path(directory: Path) -> Path:
-    """The configuration that ``configuration.json`` names, or ``config.yaml``."""
+    """Return the path of the configuration that ``configuration.json`` names, or of ``config.yaml``."""
     return contained_path(directory, _described(directory).get(("config",), CONFIG), "file_path_metas.config")
 
 
 def dense_config(directory: Path) -> dict[str, Any]:
-    """The configuration without what a compression or a training added, and without paths."""
+    """Return the configuration without what a compression or a training added, and without paths."""
     written = read_config(config_path(directory), references=True)
     name = original_name(written.get("model"))
     config, _ = sections.split(written, name)
@@ -110,30 +110,30 @@ def dense_config(directory: Path) -> dict[str, Any]:
 
 
 def original_name(name: Any) -> str:
-    """The class that a compressed model was made of; any other name as it is."""
+    """Return the class that a compressed model was made of; any other name as it is."""
     return str(name).removeprefix(f"{REGISTER}.")
 
 
 def description(directory: Path) -> dict[str, Any]:
-    """``configuration.json`` as it is; empty where there is none."""
+    """Return ``configuration.json`` as it is; empty where there is none."""
     path = directory / DESCRIPTION
     return read_config(path) if path.is_file() else {}
 
 
 def model_files(directory: Path) -> dict[tuple[str, ...], str]:
-    """The files beside the weights that the model needs: where a configuration names them, and their own names."""
+    """Return the files beside the weights that the model needs: keys of a configuration, and the files' names."""
     described = {keys: name for keys, name in _described(directory).items() if keys not in _NOT_FILES}
-    found = {keys: name for keys, name in described.items() if (directory / name).is_file()}
+    files = {keys: name for keys, name in described.items() if (directory / name).is_file()}
     written = read_config(config_path(directory), references=True)
     for keys in sections.FILES:
         named = _get(written, keys)
-        if keys not in found and isinstance(named, str) and (path := _beside(directory, named)) is not None:
-            found[keys] = path.relative_to(directory).as_posix()
-    return found
+        if keys not in files and isinstance(named, str) and (path := _beside(directory, named)) is not None:
+            files[keys] = path.relative_to(directory).as_posix()
+    return files
 
 
 def nested(files: Mapping[tuple[str, ...], str]) -> dict[str, Any]:
-    """Names of files in the form of ``file_path_metas``."""
+    """Return names of files in the form of ``file_path_metas``."""
     form: dict[str, Any] = {}
     for keys, name in files.items():
         _put_(form, keys, name)
@@ -141,7 +141,7 @@ def nested(files: Mapping[tuple[str, ...], str]) -> dict[str, Any]:
 
 
 def _described(directory: Path) -> dict[tuple[str, ...], str]:
-    """The files that ``configuration.json`` names; without one those whose names FunASR knows, as far as they exist."""
+    """Return the files that ``configuration.json`` names; without it, those with names that FunASR knows."""
     if not (directory / DESCRIPTION).is_file():
         return {keys: name for name, keys in _FIXED_NAMES.items() if contained_path(directory, name).is_file()}
     metas = description(directory).get("file_path_metas") or {}
@@ -170,11 +170,10 @@ def _place_files_(
         if path is not None:
             _put_(config, keys, str(path))
         elif isinstance(written, str):
-            own = PureWindowsPath(written).name
-            folder = one_line(repr(written[: -len(own)].rstrip("/\\")), 60)
-            missing.setdefault(
-                own, f"{config_name} has it in {folder}" if own != written else f"{config_name} names it"
-            )
+            name = PureWindowsPath(written).name
+            folder = one_line(repr(written[: -len(name)].rstrip("/\\")), 60)
+            place = f"{config_name} has it in {folder}" if name != written else f"{config_name} names it"
+            missing.setdefault(name, place)
         elif name is not None and keys[-1] in _NEEDED:
             missing.setdefault(name, f"{DESCRIPTION} names it")
     if config.get("tokenizer") == "CharTokenizer" and not missing and _get(config, _TOKENS) is None:
@@ -188,9 +187,9 @@ def _place_files_(
 
 
 def _beside(directory: Path, name: str) -> Path | None:
-    """The file that a configuration means, where it lies in the directory: as named, or by its name alone."""
+    """Return the file that a configuration means, where it lies in the directory: as named, or by its name alone."""
     names = (name, PureWindowsPath(name).name) if sections.stays_inside(name) else (PureWindowsPath(name).name,)
-    return next((path for each in names if (path := contained_path(directory, each or ".")).is_file()), None)
+    return next((path for name in names if (path := contained_path(directory, name or ".")).is_file()), None)
 
 
 def _get(form: Any, keys: tuple[str, ...]) -> Any:

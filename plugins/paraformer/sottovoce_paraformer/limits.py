@@ -1,4 +1,4 @@
-"""What the values of a FunASR configuration may be: some end the process, some fetch, before FunASR looks at them."""
+"""Limits of a FunASR configuration's values: some end the process or fetch before FunASR looks at them."""
 
 from __future__ import annotations
 
@@ -49,9 +49,9 @@ def check_values(config: Mapping[str, Any], path: Path, files: set[tuple[str, ..
     """Look at the numbers and words of the sections that are used.
 
     Args:
-        config: What is used of a configuration.
+        config: The keys of a configuration that are used.
         path: The file, for errors.
-        files: Where it names files, which are looked at elsewhere.
+        files: Keys that name files, which are checked elsewhere.
 
     Raises:
         SourceError: A number is out of bounds, or a word is none that is taken; names it.

@@ -1,4 +1,4 @@
-"""A FunASR model from a directory, with the models that work beside it."""
+"""A FunASR model from a directory, with its companions for voice activity and punctuation."""
 
 from __future__ import annotations
 
@@ -17,11 +17,25 @@ from sottovoce_paraformer.architectures import ARCHITECTURES
 _COMPANIONS = ("vad", "punc")
 
 _ACCEPTED = frozenset(
-    (*sections.USED - {"model", "quantization_config"}, *sections.FILES[-1], "lm_file", "output_dir", "ncpu", "ngpu",
-     "disable_update", "disable_pbar", "disable_log", "log_level", "check_latest", "fp16", "bf16", "spk_mode",
-     *(f"{kind}_{what}" for kind in ("vad", "punc", "spk") for what in ("model", "kwargs", "model_revision")))
-)  # fmt: skip
-"""Keyword arguments that FunASR's ``AutoModel`` heeds; it takes any other in silence."""
+    (
+        *sections.USED - {"model", "quantization_config"},
+        *sections.FILES[-1],
+        "lm_file",
+        "output_dir",
+        "ncpu",
+        "ngpu",
+        "disable_update",
+        "disable_pbar",
+        "disable_log",
+        "log_level",
+        "check_latest",
+        "fp16",
+        "bf16",
+        "spk_mode",
+        *(f"{kind}_{what}" for kind in ("vad", "punc", "spk") for what in ("model", "kwargs", "model_revision")),
+    )
+)
+"""Keyword arguments that FunASR's ``AutoModel`` honors; it takes any other in silence."""
 
 _QUIET = {"disable_update": True, "trust_remote_code": False, "disable_pbar": True, "log_level": "ERROR"}
 
@@ -43,14 +57,14 @@ def load(source: Source, architecture: Architecture, options: LoadOptions) -> Mo
 
     from sottovoce_paraformer.auto_model import AutoModel
 
-    # FunASR sets torch's threads to 4 unless told; the process's own setting stays.
+    # FunASR sets torch's threads to 4 by itself; the process's own setting stays.
     settings: dict[str, Any] = {**_QUIET, "ncpu": torch.get_num_threads(), "device": options.device, **options.native}
     if options.dtype in {"float16", "bfloat16"}:
         settings["fp16" if options.dtype == "float16" else "bf16"] = True
     settings["allow_unexpected"] = options.allow_unexpected
     settings["weights"] = options.weights
     if options.hub is not None:
-        # FunASR hands it on to the models beside this one.
+        # FunASR passes it on to the companions.
         settings["hub"] = options.hub
     # FunASR prints its version and notices; what matters is raised.
     with stdout_to(io.StringIO()):
@@ -65,17 +79,17 @@ def load(source: Source, architecture: Architecture, options: LoadOptions) -> Mo
 
 
 def _check_companion(options: LoadOptions, kind: str) -> None:
-    """Refuse what a model beside this one would ignore; one that a package brings has options of its own."""
-    given = options.native.get(f"{kind}_kwargs") or {}
-    if not isinstance(given, Mapping):
-        raise UsageError(f"{kind}_kwargs must be a mapping, not {type(given).__name__}")
+    """Refuse options that a companion would ignore; a companion from a package has options of its own."""
+    kwargs = options.native.get(f"{kind}_kwargs") or {}
+    if not isinstance(kwargs, Mapping):
+        raise UsageError(f"{kind}_kwargs must be a mapping, not {type(kwargs).__name__}")
     if options.native.get(f"{kind}_model") not in BUILT_IN:
-        LoadOptions(native=dict(given)).refuse_unknown(_ACCEPTED, f"FunASR, in {kind}_kwargs,")
+        LoadOptions(native=dict(kwargs)).refuse_unknown(_ACCEPTED, f"FunASR, in {kind}_kwargs,")
 
 
 def _companion(module: Any, native: Any, kwargs: dict[str, Any]) -> Model | None:
     kind = type(module).__name__
-    architecture = next((each for each in ARCHITECTURES if kind in each.matches), None)
+    architecture = next((family for family in ARCHITECTURES if kind in family.matches), None)
     if architecture is None:
         return None
     directory = Path(kwargs["model_path"])

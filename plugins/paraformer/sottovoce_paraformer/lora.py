@@ -1,4 +1,4 @@
-"""Weights that FunASR's trainer left beside low-rank changes to them: added up, they are those of a plain model."""
+"""Low-rank changes that FunASR's trainer left beside the weights: merged, the weights are those of a plain model."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _LETTERS = {"linear_q_k_v": "qkv", "linear_k_v": "kv"}
 
 @dataclass(frozen=True)
 class LowRank:
-    """What one part of a model has of low-rank layers."""
+    """Low-rank layers of one part of a model."""
 
     letters: str
     rank: int
@@ -45,15 +45,15 @@ def take_settings(config: dict[str, Any]) -> dict[str, LowRank]:
 
 
 def merged(tensors: Mapping[str, Tensor], settings: Mapping[str, LowRank], where: str) -> dict[str, Tensor]:
-    """The tensors with every low-rank product added to the weight that it changes.
+    """Return the tensors with every low-rank product added to the weight that it changes.
 
     Args:
         tensors: A checkpoint.
         settings: From :func:`take_settings`.
-        where: What to call the file in an error.
+        where: Name of the file in an error.
 
     Raises:
-        CheckpointError: A product has no weight, does not fit it, or is of a part whose settings nothing tells.
+        CheckpointError: A product has no weight, does not fit it, or is of a part without settings.
     """
     plain = {name: tensor for name, tensor in tensors.items() if not name.endswith((".lora_A", ".lora_B"))}
     if len(plain) == len(tensors):
@@ -79,7 +79,7 @@ def _layers(tensors: Mapping[str, Tensor]) -> Iterator[str]:
 
 
 def _change(down: Tensor, up: Tensor, layer: str, part: LowRank, weight: Tensor) -> Tensor:
-    """The product of two low-rank matrices, one for each projection that has them, in the weight's shape."""
+    """Return the product of the low-rank matrices of each projection that has them, in the weight's shape."""
     letters = _LETTERS.get(layer.rpartition(".")[2], "")
     enabled = [letter in part.letters for letter in letters] or [True]
     count = sum(enabled)

@@ -30,22 +30,22 @@ class DecoderLayer(nn.Module):
             self.norm3, self.src_attn = layer.norm3, CrossAttention(layer.src_attn)
 
     def remember(self, x: Tensor, tokens: Mask) -> Tensor:
-        """The block without its attention, ``[batch, tokens, width]`` in and out."""
+        """Run the block without its attention, ``[batch, tokens, width]`` in and out."""
         fed = self.feed_forward(self.norm1(x))
         return fed if self.self_attn is None else x + self.self_attn(self.norm2(fed), tokens.frames)
 
     def attend(self, x: Tensor, memory: Tensor, mask: Tensor | None) -> Tensor:
-        """What the tokens find in ``memory`` ``[batch, time, width]``; zero in a block without attention."""
+        """Attend to ``memory`` ``[batch, time, width]``; return zero in a block without attention."""
         return torch.zeros_like(x) if self.src_attn is None else self.src_attn(self.norm3(x), memory, mask)
 
     def weights(self, x: Tensor, tokens: Mask, memory: Tensor) -> Tensor:
-        """How much each head attends to what, ``[batch, heads, tokens, time]``, in a block that has attention."""
+        """Return the attention weights ``[batch, heads, tokens, time]`` of a block that has attention."""
         if self.src_attn is None:
             raise TypeError("a block without attention has no weights")
         return self.src_attn.weights(self.norm3(self.remember(x, tokens)), memory)
 
     def forward(self, x: Tensor, tokens: Mask, memory: Tensor, mask: Tensor | None) -> Tensor:
-        """The whole block."""
+        """Run the whole block."""
         x = self.remember(x, tokens)
         return x if self.src_attn is None else x + self.attend(x, memory, mask)
 
@@ -61,7 +61,7 @@ class Decoder(nn.Module):
         self.after_norm = decoder.after_norm
 
     def forward(self, x: Tensor, tokens: Mask, memory: Tensor, mask: Tensor | None) -> Tensor:
-        """What the output layer sees, ``[batch, tokens, width]``."""
+        """Return the output layer's input ``[batch, tokens, width]``."""
         for layer in (*self.decoders, *self.decoders2, *self.decoders3):
             x = layer(x, tokens, memory, mask)
         return self.after_norm(x)
@@ -82,7 +82,7 @@ class ContextualDecoder(nn.Module):
         self.bias_output = decoder.bias_output
 
     def forward(self, x: Tensor, tokens: Mask, memory: Tensor, mask: Tensor, hotwords: Tensor) -> Tensor:
-        """What the output layer sees, ``[batch, tokens, width]``; ``hotwords`` are ``[batch, hotwords, width]``."""
+        """Return the output layer's input ``[batch, tokens, width]``; ``hotwords`` are ``[batch, hotwords, width]``."""
         for layer in self.decoders:
             x = layer(x, tokens, memory, mask)
         last = self.last_decoder
@@ -106,13 +106,13 @@ class HotwordDecoder(nn.Module):
         self.no_bias = int(model.NO_BIAS)
 
     def forward(self, logits: Tensor, hidden: Tensor, x: Tensor, tokens: Mask, hotwords: Tensor) -> Tensor:
-        """``logits`` with hotwords written in.
+        """Return ``logits`` with hotwords written in.
 
         Args:
             logits: The first decoder's log-probabilities, ``[batch, tokens, vocabulary]``.
-            hidden: What it made of its input, ``[batch, tokens + 1, width]``.
-            x: What it was given, ``[batch, tokens + 1, width]``.
-            tokens: Which tokens are real.
+            hidden: The decoder's output, ``[batch, tokens + 1, width]``.
+            x: The decoder's input, ``[batch, tokens + 1, width]``.
+            tokens: Mask of the real tokens.
             hotwords: Their embeddings, ``[batch, hotwords, width]``; the last is "none of them".
         """
         hotwords = self._likely(hidden, tokens, hotwords)
@@ -123,7 +123,7 @@ class HotwordDecoder(nn.Module):
         return torch.where(quiet, logits, biased)
 
     def _likely(self, hidden: Tensor, tokens: Mask, hotwords: Tensor) -> Tensor:
-        """The 50 hotwords that get most attention and the last one; all of them when there are no more than 50."""
+        """Return the 50 hotwords with the most attention and the last one; of no more than 50, all."""
         layers: list[DecoderLayer] = list(self.seaco_decoder.decoders)  # type: ignore[arg-type]
         if len(layers) < _FILTER_LAYERS:
             return hotwords
@@ -147,5 +147,5 @@ class HotwordEncoder(nn.Module):
         self.bias_encoder = encoder
 
     def forward(self, hotword: Tensor) -> Tensor:
-        """Ids ``[hotwords, tokens]`` to embeddings ``[tokens, hotwords, width]``."""
+        """Turn ids ``[hotwords, tokens]`` into embeddings ``[tokens, hotwords, width]``."""
         return self.bias_encoder(self.embedding(hotword))[0].transpose(0, 1)

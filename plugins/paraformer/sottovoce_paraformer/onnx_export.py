@@ -89,7 +89,7 @@ def _write_graphs(module: nn.Module, directory: Path) -> Iterator[Path]:
 
 
 def _on_cpu(module: nn.Module) -> nn.Module:
-    """The module in float32 on the CPU; a copy when it was anything else."""
+    """Return the module in float32 on the CPU; a copy when it was anything else."""
     import copy
 
     import torch
@@ -100,7 +100,7 @@ def _on_cpu(module: nn.Module) -> nn.Module:
 
 
 def _copy_files(source: Path, directory: Path, timed: bool) -> list[str]:
-    """Copy what the clients read beside the graphs, and return the tokens."""
+    """Copy the files that the clients read beside the graphs, and return the tokens."""
     for name in _NEEDED:
         if not (source / name).is_file():
             raise SourceError(f"{source}: no {name}, which every client of the export reads; take it from the original")
@@ -115,7 +115,7 @@ def _copy_files(source: Path, directory: Path, timed: bool) -> list[str]:
 
 
 def _client_config(source: Path, timed: bool) -> str:
-    """The configuration for funasr-onnx, which cuts ``predictor_bias`` tokens off every utterance.
+    """Return the configuration for funasr-onnx, which cuts ``predictor_bias`` tokens off every utterance.
 
     The end of the sentence, which the bias stands for, is left out by the client as it is in torch, so that the cut
     only takes a character from sentences that the model gives no end. With timestamps the client needs the cut: it
@@ -128,7 +128,7 @@ def _client_config(source: Path, timed: bool) -> str:
 
 
 def _metadata(model: Model, tokens: list[str]) -> dict[str, str]:
-    """What sherpa-onnx reads from the graph: features, normalization and the size of the vocabulary."""
+    """Return what sherpa-onnx reads from the graph: features, normalization and the size of the vocabulary."""
     frontend = model.native.kwargs["frontend"]
     negative_mean, inverse_deviation = frontend.cmvn.tolist()
     repository = model.source.repository
@@ -159,7 +159,7 @@ def _refuse_unsupported(module: Any) -> None:
 
 
 def _problems(module: Any) -> Iterator[str]:
-    """What the graphs cannot express, each in a few words."""
+    """Return what the graphs cannot express, in a few words for each."""
     encoder, decoder = module.encoder, module.decoder
     if _kind(encoder) != "SANMEncoder":
         yield f"the encoder {_kind(encoder)}"
@@ -212,6 +212,6 @@ def _hotword_problems(module: Any) -> Iterator[str]:
 
 
 def _kind(part: Any) -> str:
-    """The name of the nearest class of FunASR's own, so that a subclass counts as what it extends."""
+    """Return the name of the nearest class of FunASR's own, so that a subclass counts as what it extends."""
     names = (base.__name__ for base in type(part).__mro__ if base.__module__.startswith("funasr."))
     return next(names, type(part).__name__)

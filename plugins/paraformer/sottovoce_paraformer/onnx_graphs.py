@@ -62,7 +62,7 @@ class Recognizer(nn.Module):
 
         Args:
             speech: Features ``[batch, time, features]``.
-            speech_lengths: How many frames are real, ``[batch]``.
+            speech_lengths: Numbers of real frames, ``[batch]``.
             bias_embed: Hotwords ``[batch, hotwords, width]``, for the classes that take them.
 
         Returns:
@@ -83,7 +83,7 @@ class Recognizer(nn.Module):
 
 
 def graphs(model: Any) -> tuple[Graph, ...]:
-    """The graphs of a FunASR model: the recognizer and, where hotwords are known, their encoder."""
+    """Return the graphs of a FunASR model: the recognizer and, where hotwords are known, their encoder."""
     recognizer = Recognizer(model)
     outputs = ("logits", "token_num", *(("us_alphas", "us_cif_peak") if recognizer.timestamps is not None else ()))
     # Two entries of different length and more than one hotword: an example of 1 would be taken for a constant.
@@ -94,8 +94,8 @@ def graphs(model: Any) -> tuple[Graph, ...]:
     if not hasattr(model, "bias_encoder"):
         return (Graph(name="model", module=recognizer, inputs=inputs, input_names=names, output_names=outputs),)
     width = int(model.bias_encoder.hidden_size)
-    own = hasattr(model, "bias_embed") and not getattr(model, "use_decoder_embedding", False)
-    table = as_float(model.bias_embed if own else model.decoder.embed[0])
+    has_table = hasattr(model, "bias_embed") and not getattr(model, "use_decoder_embedding", False)
+    table = as_float(model.bias_embed if has_table else model.decoder.embed[0])
     encoder = HotwordEncoder(table, model.bias_encoder)
     return (
         Graph(

@@ -19,7 +19,7 @@ _MASKED = -1e9
 
 
 class Mask(NamedTuple):
-    """Which positions of a padded batch are real.
+    """Mask of the real positions of a padded batch.
 
     ``frames`` is 1 or 0 as ``[batch, time, 1]``; ``scores`` is what masked attention scores get added, as
     ``[batch, 1, 1, time]``: large enough that their weight is exactly zero.
@@ -30,13 +30,13 @@ class Mask(NamedTuple):
 
 
 def length_mask(lengths: Tensor, positions: Tensor) -> Mask:
-    """The mask of a batch with ``lengths`` ``[batch]`` over ``positions`` ``[time]``."""
+    """Return the mask of a batch with ``lengths`` ``[batch]`` over ``positions`` ``[time]``."""
     inside = (positions < lengths[:, None]).to(torch.float32)
     return Mask(inside[:, :, None], ((1.0 - inside) * _MASKED)[:, None, None, :])
 
 
 def as_float(layer: nn.Module) -> nn.Module:
-    """A compressed layer as the float layer that it stands for; any other layer as it is."""
+    """Return a compressed layer as the float layer that it stands for; any other layer as it is."""
     dequantize = getattr(layer, "dequantize", None)
     return dequantize() if callable(dequantize) else layer
 
@@ -50,11 +50,11 @@ class Attention(nn.Module):
         self.width = width
 
     def parts(self, projected: Tensor) -> tuple[Tensor, ...]:
-        """Queries, keys and values that were projected at once, ``[batch, time, heads * width]`` each."""
+        """Split what was projected at once into parts of ``[batch, time, heads * width]``."""
         return projected.split(self.heads * self.width, dim=-1)  # type: ignore[no-untyped-call]
 
     def weights(self, query: Tensor, key: Tensor, mask: Tensor | None) -> Tensor:
-        """The attention weights ``[batch, heads, query, key]``."""
+        """Return the attention weights ``[batch, heads, query, key]``."""
         scores = (self._split(query) * self.width**-0.5) @ self._split(key).transpose(-2, -1)
         return torch.softmax(scores if mask is None else scores + mask, dim=-1)
 
@@ -123,7 +123,7 @@ class CrossAttention(nn.Module):
         return self.linear_out(self.attention(self.linear_q(x), key, value, mask))
 
     def weights(self, x: Tensor, memory: Tensor) -> Tensor:
-        """The attention weights ``[batch, heads, tokens, time]`` alone, nothing masked."""
+        """Return the attention weights ``[batch, heads, tokens, time]`` alone, nothing masked."""
         key, _ = self.attention.parts(self.linear_k_v(memory))
         return self.attention.weights(self.linear_q(x), key, None)
 
@@ -139,7 +139,7 @@ class FeedForward(nn.Module):
         self.activation = layer.activation
 
     def forward(self, x: Tensor) -> Tensor:
-        """``[batch, time, width]`` in and out."""
+        """Run the layer, ``[batch, time, width]`` in and out."""
         return self.w_2(self.norm(self.activation(self.w_1(x))))
 
 
@@ -154,7 +154,7 @@ class EncoderLayer(nn.Module):
         self.residual = layer.in_size == layer.size
 
     def forward(self, x: Tensor, mask: Mask) -> Tensor:
-        """``[batch, time, width]`` in and out."""
+        """Run the layer, ``[batch, time, width]`` in and out."""
         attended = self.self_attn(self.norm1(x), mask)
         x = x + attended if self.residual else attended
         return x + self.feed_forward(self.norm2(x))
@@ -173,12 +173,12 @@ class Encoder(nn.Module):
         self.scale = encoder.output_size() ** 0.5
         self.width: int = encoder.encoders0[0].in_size
         self.positional = encoder.embed is not None
-        steps = torch.arange(self.width // 2, dtype=torch.float32)
+        indices = torch.arange(self.width // 2, dtype=torch.float32)
         scale = torch.log(torch.tensor(10000.0)) / (self.width / 2 - 1)
-        self.register_buffer("frequencies", torch.exp(steps * -scale), persistent=False)
+        self.register_buffer("frequencies", torch.exp(indices * -scale), persistent=False)
 
     def forward(self, speech: Tensor, positions: Tensor, mask: Mask) -> Tensor:
-        """``[batch, time, features]`` in, ``[batch, time, width]`` out."""
+        """Encode ``[batch, time, features]`` as ``[batch, time, width]``."""
         x = speech * self.scale
         if self.positional:
             angles = (positions + 1).to(torch.float32)[:, None] * self.frequencies

@@ -1,6 +1,6 @@
 """The token predictor of the graph: continuous integrate-and-fire (CIF) without a loop and without a branch.
 
-FunASR walks through the frames, adding up their weights, and fires a token whenever the sum passes a whole number.
+FunASR goes through the frames, adding up their weights, and fires a token whenever the sum passes a whole number.
 So token ``n`` gets from each frame the part of its weight that lies between the sums ``n`` and ``n + 1``. With ``P`` as
 the running sum, that part is ``clip(P[t] - n, 0, 1) - clip(P[t - 1] - n, 0, 1)``: a matrix that holds for no tokens as
 for many, and times the frames gives all tokens of a batch at once.
@@ -27,7 +27,7 @@ class Context(nn.Module):
         self.residual = predictor.cif_conv1d.groups > 1
 
     def forward(self, memory: Tensor) -> Tensor:
-        """``[batch, time, width]`` in, ``[batch, width, time]`` out."""
+        """Turn ``[batch, time, width]`` into ``[batch, width, time]``."""
         context = memory.transpose(1, 2)
         output = self.cif_conv1d(functional.pad(context, self.padding))
         return torch.relu(output + context if self.residual else output)
@@ -47,12 +47,12 @@ class Predictor(nn.Module):
         self.tail_mask = bool(getattr(predictor, "tail_mask", True)) or type(predictor).__name__ != "CifPredictorV2"
 
     def forward(self, memory: Tensor, mask: Mask, lengths: Tensor) -> tuple[Tensor, Tensor, Mask]:
-        """Fire.
+        """Turn the encoder's frames into one embedding for each token.
 
         Args:
             memory: The encoder's output, ``[batch, time, width]``.
-            mask: Which frames are real.
-            lengths: How many are, ``[batch]``.
+            mask: Mask of the real frames.
+            lengths: Numbers of real frames, ``[batch]``.
 
         Returns:
             Embeddings ``[batch, tokens + 1, width]``, the number of tokens ``[batch]`` as int32, and which positions
@@ -73,7 +73,7 @@ class Predictor(nn.Module):
         return shares @ memory, count, length_mask(count, positions)
 
     def _with_tail(self, alphas: Tensor, memory: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """A frame of zeros and of weight ``tail_threshold`` behind each utterance lets its last token fire."""
+        """Append a frame of zeros and of weight ``tail_threshold`` to each utterance, so that its last token fires."""
         if self.tail_threshold <= 0.0:
             return alphas, memory
         if self.tail_mask:
@@ -100,7 +100,7 @@ class Timestamps(nn.Module):
         self.threshold = float(predictor.threshold) - 1e-4
 
     def forward(self, memory: Tensor, mask: Mask, count: Tensor) -> tuple[Tensor, Tensor]:
-        """Weights and running sums on the fine time scale, both ``[batch, time * upsample_times]``.
+        """Return weights and running sums on the fine time scale, both ``[batch, time * upsample_times]``.
 
         A token starts where the sum passes the threshold. The sums are FunASR's as long as no single weight exceeds
         the threshold, which takes more than one token within a third of a frame.

@@ -11,7 +11,7 @@ from sottovoce import Model, Prediction, Sample
 
 
 def forward(model: Model, sample: Sample) -> Tensor:
-    """Logits ``[tokens, marks]``."""
+    """Return logits ``[tokens, marks]``."""
     module: Any = model.module
     ids = model.processor["tokenizer"].encode(list(sample.text or ""))
     text = torch.tensor([ids], device=model.processor["device"])
@@ -20,12 +20,12 @@ def forward(model: Model, sample: Sample) -> Tensor:
 
 
 def predict(model: Model, sample: Sample) -> Prediction:
-    """The text with its marks."""
+    """Return the text with its marks."""
     results = model.native.inference(sample.text, model=model.module, kwargs=model.processor, disable_pbar=True)
     text = results[0].get("text") if results else None
     return Prediction(text=text, tokens=tuple(text or ""))
 
 
 def probe(model: Model) -> Sample:
-    """A sentence without marks."""
+    """Return a sentence without marks."""
     return Sample(key="probe", text="今天天气很好我们出去走走吧你觉得怎么样")

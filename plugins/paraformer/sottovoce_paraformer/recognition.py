@@ -21,7 +21,7 @@ _TOKEN = re.compile(r"[\u3400-\u9fff]|[^\s\u3400-\u9fff]+")
 
 
 def waveform(model: Model, sample: Sample) -> NDArray[np.float32]:
-    """The audio ``[time]`` at the rate of the model's front end; empty when it is shorter than one frame.
+    """Return the audio ``[time]`` at the rate of the model's front end; empty when it is shorter than one frame.
 
     Core reads it, not FunASR, which takes less than it should from files that are cut off.
 
@@ -36,7 +36,7 @@ def waveform(model: Model, sample: Sample) -> NDArray[np.float32]:
 
 
 def features(model: Model, sample: Sample) -> tuple[Tensor, Tensor]:
-    """Filter banks of a sample as FunASR makes them: ``[1, frames, features]`` and their length ``[1]``.
+    """Return filter banks of a sample as FunASR computes them: ``[1, frames, features]`` and their length ``[1]``.
 
     Without the dither, which is random and would make two runs differ.
 
@@ -54,7 +54,7 @@ def features(model: Model, sample: Sample) -> tuple[Tensor, Tensor]:
 
 
 def forward(model: Model, sample: Sample) -> Tensor:
-    """Log-probabilities ``[tokens, vocabulary]``.
+    """Return log-probabilities ``[tokens, vocabulary]``.
 
     With a text the number of tokens is the text's, as in training, so that two models are compared position by
     position; without one it is what the CIF predictor finds.
@@ -70,7 +70,7 @@ def forward(model: Model, sample: Sample) -> Tensor:
 
 
 def predict(model: Model, sample: Sample) -> Prediction:
-    """Text and timestamps by ``AutoModel.generate``, as a user gets them; tokens are Chinese characters and words."""
+    """Return text and timestamps by ``AutoModel.generate``, as a user gets them; tokens are characters and words."""
     audio = waveform(model, sample)
     if not len(audio):
         return Prediction()
@@ -82,7 +82,7 @@ def predict(model: Model, sample: Sample) -> Prediction:
 
 
 def probe(model: Model) -> Sample:
-    """Two seconds of noise with a swell in it, and eight tokens to decode."""
+    """Return two seconds of noise with a swell in it, and eight tokens to decode."""
     noise = np.random.default_rng(0).standard_normal(32000).astype(np.float32)
     swell = np.abs(np.sin(np.linspace(0, 12, 32000, dtype=np.float32)))
     return Sample(key="probe", audio=0.1 * noise * swell, text="一二三四五六七八")
@@ -95,10 +95,10 @@ def _acoustic(model: Model, sample: Sample, encoded: Tensor, lengths: Tensor) ->
         return acoustic, count.round().long()
     tokens = len(model.processor["tokenizer"].encode(sample.text)) + module.predictor_bias
     mask = (~make_pad_mask(lengths, maxlen=encoded.size(1))[:, None, :]).to(encoded.device)
-    wanted = torch.tensor([tokens], device=encoded.device)
-    acoustic = module.predictor(encoded, None, mask, ignore_id=module.ignore_id, target_label_length=wanted)[0]
+    count = torch.tensor([tokens], device=encoded.device)
+    acoustic = module.predictor(encoded, None, mask, ignore_id=module.ignore_id, target_label_length=count)[0]
     # Rounding may fire one token less than the text has; the decoder takes what there is.
-    return acoustic, torch.full_like(wanted, acoustic.size(1))
+    return acoustic, torch.full_like(count, acoustic.size(1))
 
 
 def _decode(module: Any, encoded: Tensor, lengths: Tensor, acoustic: Tensor, count: Tensor) -> Tensor:

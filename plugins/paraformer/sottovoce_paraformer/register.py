@@ -27,7 +27,7 @@ from sottovoce_paraformer.checkpoints import WEIGHTS
 
 
 class Restored:
-    """Loads its own quantized weights, strictly, from the directory that FunASR gives it."""
+    """A model that loads its quantized weights, strictly, from FunASR's directory."""
 
     def __init__(self, **options: Any) -> None:
         with without_initialization():

@@ -1,7 +1,7 @@
 """FunASR's stacks of SAN-M layers, fused for inference in int8 on the CPU; modules and tensors stay as they are.
 
-What a layer then computes is :mod:`sottovoce_paraformer.sanm_layers`'s; here is which layers it serves, and when. One
-more thing is done for a stack: a single product gives the keys and values of all its decoder layers.
+The fused layers are in :mod:`sottovoce_paraformer.sanm_layers`; this module decides which layers they replace, and
+when. A decoder stack also computes the keys and values of all its layers in a single product.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from sottovoce.runtime.backends import onednn
 from sottovoce.runtime.backends.int8_engine import engine
 from sottovoce.runtime.int8_linear import Int8Linear
 from sottovoce_paraformer.sanm_layers import (
-    DecoderStep,
-    EncoderStep,
+    FusedDecoderLayer,
+    FusedEncoderLayer,
     Layout,
-    NotFiniteError,
+    NonFiniteRowsError,
     attention_dtype,
     quantize,
     rounding,
@@ -52,7 +52,7 @@ def optimize_for_inference(module: nn.Module) -> tuple[str, ...]:
     for name, child in module.named_modules():
         kind = _kind(child)
         layers = list(child.children())
-        fast = sum(map(kind.step.fits, layers)) if kind else 0
+        fast = sum(map(kind.fused.fits, layers)) if kind else 0
         if kind and fast:
             child.__class__ = kind
             changed.append(f"{name}: {fast} of {len(layers)} layers run in int8 by oneDNN")
@@ -80,41 +80,41 @@ def _kind(module: nn.Module) -> type[Stack] | None:
 class Stack(MultiSequential):  # type: ignore[misc]  # FunASR is not typed
     """Layers in a row, run over valid rows; FunASR's own forward serves what :meth:`_rows` refuses."""
 
-    step: type[EncoderStep] | type[DecoderStep]
+    fused: type[FusedEncoderLayer] | type[FusedDecoderLayer]
     _plan: Plan | None = None
 
     def forward(self, *args: Tensor | None) -> tuple[Tensor | None, ...]:
         """Run the layers.
 
         Args:
-            args: What FunASR gives to its layers, batch first; absent masks and caches are ``None``.
+            args: The arguments of FunASR's layers, batch first; absent masks and caches are ``None``.
 
         Returns:
-            What the last layer of FunASR returns.
+            The output of FunASR's last layer.
         """
         if self.training or args[0] is None or not _is_plain(args[0]):
             return self._own(*args)
         try:
             with torch.no_grad():
                 return self._rows(self.plan(), *args) or self._own(*args)
-        except NotFiniteError:
+        except NonFiniteRowsError:
             return self._own(*args)
 
     def plan(self) -> Plan:
-        """The packed form of the layers; made when there is none or weights were loaded since."""
+        """Return the packed form of the layers; build it when there is none or weights were loaded since."""
         if self._plan is None or not self._plan.current():
             with torch.no_grad():
-                self._plan = Plan(self, self.step)
+                self._plan = Plan(self, self.fused)
         return self._plan
 
     def train(self, mode: bool = True) -> Stack:
-        """Training may change what the plan was made from."""
+        """Drop the plan: training may change what it was made from."""
         self._plan = None if mode else self._plan
         super().train(mode)
         return self
 
     def __getstate__(self) -> dict[str, Any]:
-        """A copy makes its own plan."""
+        """Leave the plan out: a copy makes its own."""
         return {name: value for name, value in self.__dict__.items() if name != "_plan"}
 
     def _own(self, *args: Tensor | None) -> tuple[Tensor | None, ...]:
@@ -129,7 +129,7 @@ class OutputLayer(nn.Linear):
     """The scores of all characters, which stay in float."""
 
     def forward(self, input: Tensor) -> Tensor:
-        """``[..., width]`` to ``[..., vocabulary]``."""
+        """Multiply ``[..., width]`` to ``[..., vocabulary]``."""
         if not input.numel() or not _is_plain(input) or self.weight.dtype != torch.float32:
             return super().forward(input)
         with torch.no_grad():
@@ -139,25 +139,25 @@ class OutputLayer(nn.Linear):
 class EncoderStack(Stack):
     """``SANMEncoder.encoders0`` and ``.encoders``."""
 
-    step = EncoderStep
+    fused = FusedEncoderLayer
 
     def _rows(self, plan: Plan, x: Tensor, mask: Tensor, *others: Any) -> tuple[Tensor | None, ...] | None:
         layout = None if any(other is not None for other in others) else Layout.of(mask, x)
         if layout is None:
             return None
         rows = layout.rows(x)
-        for step in plan.steps:
-            if isinstance(step, EncoderStep):
-                rows = step(rows, layout)
+        for layer in plan.layers:
+            if isinstance(layer, FusedEncoderLayer):
+                rows = layer(rows, layout)
             else:
-                rows = layout.rows(step(layout.padded(rows), mask)[0])
+                rows = layout.rows(layer(layout.padded(rows), mask)[0])
         return layout.padded(rows), mask, None, None, None
 
 
 class DecoderStack(Stack):
     """``ParaformerSANMDecoder.decoders``, ``.decoders2`` and ``.decoders3``."""
 
-    step = DecoderStep
+    fused = FusedDecoderLayer
 
     def _rows(self, plan: Plan, *args: Any) -> tuple[Tensor | None, ...] | None:
         x, mask, memory, memory_mask = args[:4]
@@ -166,27 +166,29 @@ class DecoderStack(Stack):
         if layout is None or memory_layout is None or unusual:
             return None
         rows, memories = layout.rows(x), plan.memories(memory_layout.rows(memory))
-        for step in plan.steps:
-            if isinstance(step, DecoderStep):
-                attends = step.layer.src_attn is not None
-                rows = step(rows, layout, next(memories) if attends else None, memory_layout if attends else None)
+        for layer in plan.layers:
+            if isinstance(layer, FusedDecoderLayer):
+                attends = layer.layer.src_attn is not None
+                rows = layer(rows, layout, next(memories) if attends else None, memory_layout if attends else None)
             else:
-                rows = layout.rows(step(layout.padded(rows), mask, memory, memory_mask)[0])
+                rows = layout.rows(layer(layout.padded(rows), mask, memory, memory_mask)[0])
         return layout.padded(rows), mask, memory, memory_mask, None
 
 
 class Plan:
-    """The layers of a stack as steps, with what was packed for them."""
+    """The layers of a stack, fused where they can be, with what was packed for them."""
 
-    def __init__(self, layers: nn.Module, step: type[EncoderStep] | type[DecoderStep]) -> None:
-        """Pack the layers that can be; the others stay themselves."""
-        attending: list[Any] = [one for one in layers.children() if getattr(one, "src_attn", None) is not None]
-        readers = [one.src_attn.linear_k_v for one in attending]
+    def __init__(self, layers: nn.Module, fused: type[FusedEncoderLayer] | type[FusedDecoderLayer]) -> None:
+        """Fuse the layers that can be; the others stay themselves."""
+        attending: list[Any] = [layer for layer in layers.children() if getattr(layer, "src_attn", None) is not None]
+        readers = [layer.src_attn.linear_k_v for layer in attending]
         ranges = {reader.input_range for reader in readers if isinstance(reader, Int8Linear)}
         # All of them read one tensor, in one product; ranges that someone calibrated apart keep them apart.
         usable = engine() == "onednn" and len(ranges) <= 1
-        self.steps: list[Any] = [step(layer) if usable and step.fits(layer) else layer for layer in layers.children()]
-        attentions = [one.layer.src_attn for one in self.steps if isinstance(one, DecoderStep)]
+        self.layers: list[Any] = [
+            fused(layer) if usable and fused.fits(layer) else layer for layer in layers.children()
+        ]
+        attentions = [layer.layer.src_attn for layer in self.layers if isinstance(layer, FusedDecoderLayer)]
         self._sources = [attention.linear_k_v for attention in attentions if attention is not None]
         self._memory = side_by_side(self._sources) if self._sources else None
         self._round_memory = rounding(self._sources[0]) if self._sources else quantize
@@ -194,11 +196,11 @@ class Plan:
         self._generation = self._count()
 
     def current(self) -> bool:
-        """Whether the int8 weights are those that the plan was made from."""
+        """Return whether the int8 weights are those that the plan was made from."""
         return self._generation == self._count()
 
     def memories(self, rows: Tensor) -> Iterator[Tensor]:
-        """Keys and values of every decoder step that attends, from the encoder's float32 ``[frames, width]``."""
+        """Return keys and values of every attending decoder layer, from the encoder's float32 ``[frames, width]``."""
         if self._memory is None:
             return iter(())
         product = onednn.linear(self._round_memory(rows), self._memory, dtype=attention_dtype())
@@ -209,6 +211,6 @@ class Plan:
 
 
 def _is_plain(x: Tensor) -> bool:
-    """Whether ``x`` is one that the fast layers take: float32 on the CPU, without a gradient to follow."""
+    """Return whether the fast layers take ``x``: float32 on the CPU, without a gradient to follow."""
     recorded = torch.is_grad_enabled() and x.requires_grad
     return x.device.type == "cpu" and x.dtype == torch.float32 and not recorded and not torch.is_autocast_enabled("cpu")

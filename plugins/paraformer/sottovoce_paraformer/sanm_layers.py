@@ -31,13 +31,13 @@ _WHOLE, _BLOCK = 512, 256
 """Queries that are attended at once, and in blocks of which longer inputs are: their scores then stay in the cache."""
 
 
-class NotFiniteError(ArithmeticError):
+class NonFiniteRowsError(ArithmeticError):
     """An activation is infinite or not a number; int8 cannot say that, FunASR's forward can."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """How the rows of a padded batch ``[batch, size, ...]`` lie when only the valid ones are laid end to end."""
+    """Places of the valid rows of a padded batch ``[batch, size, ...]`` when they are laid end to end."""
 
     lengths: tuple[int, ...]
     size: int
@@ -60,26 +60,26 @@ class Layout:
 
     @property
     def full(self) -> bool:
-        """Whether there is no padding."""
+        """True if there is no padding."""
         return min(self.lengths) == self.size
 
     def rows(self, x: Tensor) -> Tensor:
-        """``[batch, size, width]`` to ``[valid rows, width]``."""
+        """Turn ``[batch, size, width]`` into ``[valid rows, width]``."""
         if self.full:
             return x.reshape(-1, x.shape[-1])
-        return torch.cat([one[:length] for one, length in zip(x, self.lengths, strict=True)])
+        return torch.cat([rows[:length] for rows, length in zip(x, self.lengths, strict=True)])
 
     def padded(self, rows: Tensor) -> Tensor:
-        """The way back; padding is zero."""
+        """Turn rows back into a padded batch; padding is zero."""
         if self.full:
             return rows.view(len(self.lengths), self.size, -1)
         x = rows.new_zeros(len(self.lengths), self.size, rows.shape[-1])
-        for one, length, valid in zip(x, self.lengths, self.split(rows), strict=True):
-            one[:length] = valid
+        for target, length, valid in zip(x, self.lengths, self.split(rows), strict=True):
+            target[:length] = valid
         return x
 
     def split(self, rows: Tensor) -> tuple[Tensor, ...]:
-        """The rows of each utterance."""
+        """Split rows by utterance."""
         return (rows,) if len(self.lengths) == 1 else torch.split_with_sizes(rows, self.lengths)
 
 
@@ -97,7 +97,7 @@ class Memory:
         self.start = self.pad - left
 
     def __call__(self, x: Tensor, layout: Layout) -> Tensor:
-        """``[rows, width]`` of any float dtype to new float32 ``[rows, width]``."""
+        """Convolve ``[rows, width]`` of any float dtype, return new float32 ``[rows, width]``."""
         parts = [self._one(part) for part in layout.split(x) if len(part)]
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
@@ -108,8 +108,8 @@ class Memory:
         return image.permute(0, 2, 3, 1).reshape(-1, width)[self.start : self.start + length]
 
 
-class EncoderStep:
-    """What ``EncoderLayerSANM`` computes."""
+class FusedEncoderLayer:
+    """An ``EncoderLayerSANM`` as a few fused passes."""
 
     def __init__(self, layer: Any) -> None:
         """Pack the weights of ``layer``, which :meth:`fits`."""
@@ -124,7 +124,7 @@ class EncoderStep:
 
     @staticmethod
     def fits(layer: Any) -> bool:
-        """Whether ``layer`` is configured as published models are, and its linear layers are int8."""
+        """Return whether ``layer`` is configured as published models are, and its linear layers are int8."""
         attention, feed_forward = layer.self_attn, layer.feed_forward
         return (
             layer.normalize_before
@@ -136,7 +136,7 @@ class EncoderStep:
         )
 
     def __call__(self, x: Tensor, layout: Layout) -> Tensor:
-        """Float32 ``[rows, in]`` to new float32 ``[rows, width]``."""
+        """Run the layer on float32 ``[rows, in]``, return new float32 ``[rows, width]``."""
         projected = onednn.linear(self.round_project(self.layer.norm1(x)), self.project, dtype=attention_dtype())
         query, key, value = projected.tensor_split(3, dim=1)
         total = self.memory(value, layout)
@@ -148,8 +148,8 @@ class EncoderStep:
         return onednn.linear_add_(total, self.round_contract(hidden), self.contract)
 
 
-class DecoderStep:
-    """What ``DecoderLayerSANM`` computes."""
+class FusedDecoderLayer:
+    """A ``DecoderLayerSANM`` as a few fused passes."""
 
     def __init__(self, layer: Any) -> None:
         """Pack the weights of ``layer``, which :meth:`fits`; keys and values are :class:`DecoderStack`'s."""
@@ -165,7 +165,7 @@ class DecoderStep:
 
     @staticmethod
     def fits(layer: Any) -> bool:
-        """Whether ``layer`` is configured as published models are, and its linear layers are int8."""
+        """Return whether ``layer`` is configured as published models are, and its linear layers are int8."""
         memory, attention, feed_forward = layer.self_attn, layer.src_attn, layer.feed_forward
         return (
             layer.normalize_before
@@ -179,7 +179,7 @@ class DecoderStep:
         )
 
     def __call__(self, x: Tensor, layout: Layout, memory: Tensor | None, memory_layout: Layout | None) -> Tensor:
-        """Float32 ``[rows, width]`` to new float32 ``[rows, width]``.
+        """Run the layer on float32 ``[rows, width]``, return new float32 ``[rows, width]``.
 
         Args:
             x: One row a token.
@@ -201,7 +201,7 @@ class DecoderStep:
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, heads: int, layout: Layout, memory_layout: Layout) -> Tensor:
-    """Attention of each utterance to itself or to its own frames; queries come scaled.
+    """Attend within each utterance, to itself or to its own frames; queries come scaled.
 
     Args:
         query: ``[rows, width]``, of one dtype with key and value ``[memory rows, width]``.
@@ -242,12 +242,12 @@ def _heads(rows: Tensor, heads: int) -> Tensor:
 
 
 def attention_dtype() -> torch.dtype:
-    """What queries, keys and values are written as."""
+    """Return the dtype that queries, keys and values are written in."""
     return torch.bfloat16 if onednn.bfloat16() else torch.float32
 
 
 def rounding(linear: Int8Linear) -> Callable[[Tensor], onednn.QuantizedActivations]:
-    """How the input of ``linear`` is rounded: by a calibrated range, or by its own."""
+    """Return how the input of ``linear`` is quantized: by a calibrated range, or dynamically."""
     inputs = linear.input_range
     if inputs is None:
         return quantize
@@ -256,14 +256,14 @@ def rounding(linear: Int8Linear) -> Callable[[Tensor], onednn.QuantizedActivatio
 
 
 def quantize(x: Tensor) -> onednn.QuantizedActivations:
-    """Quantize the rows of ``x`` by their own range.
+    """Quantize the rows of ``x`` dynamically.
 
     Raises:
-        NotFiniteError: A value is infinite or not a number.
+        NonFiniteRowsError: A value is infinite or not a number.
     """
     quantized = onednn.quantize(x)
     if quantized is None:
-        raise NotFiniteError
+        raise NonFiniteRowsError
     return quantized
 
 
@@ -284,7 +284,7 @@ def _packed(linear: Int8Linear) -> onednn.PackedWeight:
 
 
 def _scale_queries(packed: onednn.PackedWeight, width: int, head_width: int) -> onednn.PackedWeight:
-    """The projection whose first ``width`` outputs, the queries, are divided by the root of ``head_width``."""
+    """Return the projection with its first ``width`` outputs, the queries, divided by the root of ``head_width``."""
     factor = torch.ones(len(packed.scale))
     factor[:width] = head_width**-0.5
     bias = None if packed.bias is None else packed.bias * factor
@@ -292,7 +292,7 @@ def _scale_queries(packed: onednn.PackedWeight, width: int, head_width: int) -> 
 
 
 def side_by_side(linears: Sequence[Int8Linear]) -> onednn.PackedWeight:
-    """One product for layers that read the same input; their own weights are not packed, as nothing else uses them."""
-    biases = [torch.zeros(one.out_features) if one.bias is None else one.bias.detach() for one in linears]
-    weight, scale = (torch.cat([getattr(one, name) for one in linears]) for name in ("weight", "weight_scale"))
+    """Join layers that read the same input into one product; their own weights are not packed, as nothing uses them."""
+    biases = [torch.zeros(linear.out_features) if linear.bias is None else linear.bias.detach() for linear in linears]
+    weight, scale = (torch.cat([getattr(linear, name) for linear in linears]) for name in ("weight", "weight_scale"))
     return onednn.pack(weight, scale, torch.cat(biases))

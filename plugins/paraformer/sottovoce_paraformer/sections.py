@@ -1,4 +1,4 @@
-"""Which keys of a FunASR configuration are the model's, and which are its trainer's."""
+"""The keys of a FunASR configuration that are the model's, and those that are its trainer's."""
 
 from __future__ import annotations
 
@@ -19,32 +19,103 @@ FILES: tuple[tuple[str, ...], ...] = (
     ("frontend_conf", "cmvn_file"),
     ("jieba_usr_dict",),
 )
-"""Where a configuration names files that a model reads."""
+"""Keys of a configuration that name files which a model reads."""
 
-MODULES = ("model", "encoder", "decoder", "seaco_decoder", "predictor", "ctc", "frontend", "tokenizer", "specaug",
-           "normalize")  # fmt: skip
+MODULES = (
+    "model",
+    "encoder",
+    "decoder",
+    "seaco_decoder",
+    "predictor",
+    "ctc",
+    "frontend",
+    "tokenizer",
+    "specaug",
+    "normalize",
+)
 """Parts of a model; each has a section of its own, with ``_conf`` behind its name."""
 
 _CONSTRUCTION = (
-    "ctc_weight", "ignore_id", "blank_id", "sos", "eos", "lsm_weight", "length_normalized_loss", "predictor_weight",
-    "predictor_bias", "sampling_ratio", "share_embedding", "use_1st_decoder_loss", "vad_post_args", "punc_list",
-    "punc_weight", "embed_unit", "att_unit", "dropout_rate", "sentence_end_id", "inner_dim", "bias_encoder_type",
-    "bias_encoder_bid", "bias_encoder_dropout_rate", "use_decoder_embedding", "crit_attn_weight", "crit_attn_smooth",
-    "NO_BIAS", "seaco_weight", "seaco_lsm_weight", "seaco_length_normalized_loss", "train_decoder",
-)  # fmt: skip
+    "ctc_weight",
+    "ignore_id",
+    "blank_id",
+    "sos",
+    "eos",
+    "lsm_weight",
+    "length_normalized_loss",
+    "predictor_weight",
+    "predictor_bias",
+    "sampling_ratio",
+    "share_embedding",
+    "use_1st_decoder_loss",
+    "vad_post_args",
+    "punc_list",
+    "punc_weight",
+    "embed_unit",
+    "att_unit",
+    "dropout_rate",
+    "sentence_end_id",
+    "inner_dim",
+    "bias_encoder_type",
+    "bias_encoder_bid",
+    "bias_encoder_dropout_rate",
+    "use_decoder_embedding",
+    "crit_attn_weight",
+    "crit_attn_smooth",
+    "NO_BIAS",
+    "seaco_weight",
+    "seaco_lsm_weight",
+    "seaco_length_normalized_loss",
+    "train_decoder",
+)
 RECOGNITION = (
-    "batch_size", "batch_size_s", "batch_size_threshold_s", "beam_size", "chunk_size", "clas_scale",
-    "decoding_ctc_weight", "en_post_proc", "fs", "hotword", "language", "lang", "lm_weight", "max_end_silence_time",
-    "max_single_segment_time", "maxlenratio", "merge_length_s", "merge_vad", "minlenratio", "nbest", "ngram_weight",
-    "output_timestamp", "penalty", "pred_timestamp", "preset_spk_num", "return_raw_text", "return_spk_center",
-    "return_spk_res", "seed", "sentence_timestamp", "silence_schedule", "speech_noise_thres", "split_size", "use_itn",
-)  # fmt: skip
-"""What FunASR heeds while it recognizes."""
+    "batch_size",
+    "batch_size_s",
+    "batch_size_threshold_s",
+    "beam_size",
+    "chunk_size",
+    "clas_scale",
+    "decoding_ctc_weight",
+    "en_post_proc",
+    "fs",
+    "hotword",
+    "language",
+    "lang",
+    "lm_weight",
+    "max_end_silence_time",
+    "max_single_segment_time",
+    "maxlenratio",
+    "merge_length_s",
+    "merge_vad",
+    "minlenratio",
+    "nbest",
+    "ngram_weight",
+    "output_timestamp",
+    "penalty",
+    "pred_timestamp",
+    "preset_spk_num",
+    "return_raw_text",
+    "return_spk_center",
+    "return_spk_res",
+    "seed",
+    "sentence_timestamp",
+    "silence_schedule",
+    "speech_noise_thres",
+    "split_size",
+    "use_itn",
+)
+"""Keys that FunASR honors while it recognizes."""
 
 USED = frozenset(
-    (*MODULES, *(f"{name}_conf" for name in MODULES), *_CONSTRUCTION, *RECOGNITION, "jieba_usr_dict",
-     "quantization_config")
-)  # fmt: skip
+    (
+        *MODULES,
+        *(f"{name}_conf" for name in MODULES),
+        *_CONSTRUCTION,
+        *RECOGNITION,
+        "jieba_usr_dict",
+        "quantization_config",
+    )
+)
 """The keys of the classes that this plugin describes."""
 
 FOLLOWED = frozenset({"hub", "oss_bucket", "model_path", "vad_model", "punc_model", "spk_model", "lm_model", "lm_file"})
@@ -54,22 +125,42 @@ _TRAINING = frozenset({"train_conf", "optim", "optim_conf", "scheduler", "schedu
 """Sections of training that the published models have, too."""
 
 _RUN = _TRAINING | {
-    "config", "deepspeed_config", "device", "disable_update", "excludes", "export", "init_param", "input_size",
-    "is_training", "lora_bias", "lora_only", "ncpu", "ngpu", "output_dir", "resume", "scope_map", "token_list",
-    "train_data_set_list", "use_ddp", "use_deepspeed", "use_fsdp", "valid_data_set_list", "vocab_size",
-}  # fmt: skip
+    "config",
+    "deepspeed_config",
+    "device",
+    "disable_update",
+    "excludes",
+    "export",
+    "init_param",
+    "input_size",
+    "is_training",
+    "lora_bias",
+    "lora_only",
+    "ncpu",
+    "ngpu",
+    "output_dir",
+    "resume",
+    "scope_map",
+    "token_list",
+    "train_data_set_list",
+    "use_ddp",
+    "use_deepspeed",
+    "use_fsdp",
+    "valid_data_set_list",
+    "vocab_size",
+}
 
 
 def is_described(name: str) -> bool:
-    """Whether this plugin describes the class."""
+    """Return whether this plugin describes the class."""
     return name in (*RECOGNIZERS, *VOICE_ACTIVITY, *PUNCTUATION)
 
 
 def split(config: Mapping[str, Any], name: str) -> tuple[dict[str, Any], list[str]]:
-    """Separate what a model of the class ``name`` needs from what its trainer wrote.
+    """Split what a model of the class ``name`` needs from what its trainer wrote.
 
     Returns:
-        The keys that are used; and the places of what is left out and would have held something.
+        The keys that are used, and the names of the other keys that have a value.
     """
     described = is_described(name)
     used: dict[str, Any] = {}
@@ -83,22 +174,22 @@ def split(config: Mapping[str, Any], name: str) -> tuple[dict[str, Any], list[st
 
 
 def is_notable(left_out: list[str]) -> bool:
-    """Whether more was left out than the sections that every published model has."""
+    """Return whether more was left out than the sections that every published model has."""
     return bool(set(left_out) - _TRAINING)
 
 
 def is_absolute(name: str) -> bool:
-    """Whether a name is an absolute path, by the rules of POSIX or of Windows."""
+    """Return whether a name is an absolute path, by the rules of POSIX or of Windows."""
     return bool(PureWindowsPath(name).root) or name.startswith("~")
 
 
 def stays_inside(name: str) -> bool:
-    """Whether a name is relative and climbs nowhere."""
+    """Return whether a name is relative and climbs nowhere."""
     return not is_absolute(name) and ".." not in PureWindowsPath(name).parts
 
 
 def leaves(form: Any, keys: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], str]]:
-    """Every text in nested mappings, with its keys."""
+    """Yield every text in nested mappings, with its keys."""
     if isinstance(form, Mapping):
         for key, value in form.items():
             yield from leaves(value, (*keys, str(key)))
@@ -107,7 +198,7 @@ def leaves(form: Any, keys: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, .
 
 
 def _without_paths(value: Any, keys: tuple[str, ...], left_out: list[str]) -> Any:
-    """A copy without paths that lead out of the directory, but for those of the files that the model reads."""
+    """Return a copy without paths that lead out of the directory, but for those of the files that the model reads."""
     if isinstance(value, list):
         kept = [inner for inner in value if not (isinstance(inner, str) and _leads_out(inner))]
         if len(kept) < len(value):

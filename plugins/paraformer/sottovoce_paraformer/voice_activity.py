@@ -11,7 +11,7 @@ from sottovoce_paraformer.recognition import features, waveform
 
 
 def forward(model: Model, sample: Sample) -> Tensor:
-    """Scores ``[frames, states]`` before the thresholds."""
+    """Return scores ``[frames, states]`` before the thresholds."""
     module: Any = model.module
     speech, _ = features(model, sample)
     scores: Tensor = module.encoder(speech, cache={})
@@ -19,7 +19,7 @@ def forward(model: Model, sample: Sample) -> Tensor:
 
 
 def predict(model: Model, sample: Sample) -> Prediction:
-    """Segments of speech; each token is a segment ``start-end`` in milliseconds."""
+    """Return segments of speech; a token is a segment ``start-end`` in milliseconds."""
     audio = waveform(model, sample)
     if not len(audio):
         return Prediction()

@@ -16,7 +16,7 @@ from sottovoce_paraformer import configuration
 from sottovoce_paraformer.checkpoints import WEIGHTS
 
 _DESCRIPTION = {"framework": "pytorch", "model": {"type": "funasr"}, "pipeline": {"type": "funasr-pipeline"}}
-"""What ModelScope finds FunASR by, where the source does not say it."""
+"""Words by which ModelScope finds FunASR, where the source does not say them."""
 
 _TASKS = {"transcription": "auto-speech-recognition"}
 """ModelScope's words for tasks, where they are not ours."""

@@ -132,8 +132,8 @@ def test_all_of_a_recipes_problems_come_in_one_line_before_the_model_is_read(
     [
         ('{"source": ', "data.jsonl:2: not JSON"),
         ('{"source": "b.wav"}', "data.jsonl:2: no such audio file: b.wav"),
-        ('{"source": "data.jsonl"}', "data.jsonl: no audio that can be read"),
-        ('{"key": "a", "source": "a.wav"}', "data.jsonl:2: the key 'a' stands twice"),
+        ('{"source": "data.jsonl"}', "data.jsonl: cannot be read as audio"),
+        ('{"key": "a", "source": "a.wav"}', "data.jsonl:2: the key 'a' occurs twice"),
     ],
 )
 def test_a_broken_manifest_is_named_before_the_model_is_read(
@@ -370,7 +370,7 @@ def test_the_demo_replaces_only_what_a_demo_wrote(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "sottovoce", "demo", "--output", str(mine)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert "not of Sottovoce" in done.stderr
+    assert "was not written by Sottovoce" in done.stderr
     assert (mine / "thesis.txt").read_text() == "years of work"
 
 

@@ -104,7 +104,7 @@ def test_too_little_memory_says_how_much_is_enough(
 @pytest.mark.parametrize("size", ["lots", "8XB", "-8GB", "8,5GB", "", "8 G B"])
 def test_a_size_that_is_none_is_refused(size: str, run: Runner, source: Path, data: Path, tmp_path: Path) -> None:
     arguments = ("compress", source, "-r", "int4", "--data", data, "-o", tmp_path / "out", "--max-memory", size)
-    run(*arguments).fails(2, "Invalid value for '--max-memory'", f"{size!r} is no size; write one as 8GB")
+    run(*arguments).fails(2, "Invalid value for '--max-memory'", f"{size!r} is not a size; give one such as 8GB")
 
 
 def test_enough_memory_is_no_trouble(run: Runner, source: Path, data: Path, tmp_path: Path) -> None:

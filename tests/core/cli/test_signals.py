@@ -73,7 +73,7 @@ def test_a_full_disk_for_standard_output_is_one_line(verb: str, tmp_path: Path) 
 
 def test_a_working_directory_that_is_gone_is_one_line(tmp_path: Path) -> None:
     code, out, err = shell("mkdir gone && cd gone && rmdir ../gone && exec $S inspect m", tmp_path)
-    assert (code, out, err) == (2, "", "error: the working directory is gone: change to one that exists\n")
+    assert (code, out, err) == (2, "", "error: the working directory does not exist any more: change to another one\n")
 
 
 def test_no_home_and_no_temporary_directory_are_no_fault(source: Path) -> None:

@@ -27,7 +27,7 @@ def test_a_language_is_found_by_whatever_it_is_called(given: str, code: str) -> 
 )
 def test_what_is_no_language_is_an_error(given: str) -> None:
     assert find_language(given) is None
-    with pytest.raises(SamplesError, match="is no language; give a name or an ISO 639 code"):
+    with pytest.raises(SamplesError, match="is not a language; give a name or an ISO 639 code"):
         language_code(given)
 
 

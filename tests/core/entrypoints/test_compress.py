@@ -212,6 +212,14 @@ def test_another_library_s_object_is_refused_with_what_to_call(
     }[call]  # fmt: skip
     with pytest.raises(UsageError) as caught:
         getattr(sottovoce, call)(given, *arguments, host=make_host())
-    assert f"sottovoce.{call} takes what sottovoce.load gives, not a {type(given).__name__}" in str(caught.value)
+    assert f"sottovoce.{call} takes a model of sottovoce.load, not a {type(given).__name__}" in str(caught.value)
     assert f"sottovoce.load({advice})" in str(caught.value)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_model_says_what_it_is_on_one_line(tmp_path: Path) -> None:
+    host = make_host()
+    model = sottovoce.load(make_model(tmp_path / "toy"), host=host)
+    assert repr(model) == f"<Model {tmp_path / 'toy'}: toy, 10.5 kB>"
+    sottovoce.compress(model, "int8", host=host)
+    assert repr(model).endswith("compressed by quantize>")

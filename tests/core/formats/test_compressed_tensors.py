@@ -94,16 +94,24 @@ def test_each_scheme_has_one_group() -> None:
     targets = {name: group["targets"] for name, group in config["config_groups"].items()}
     assert targets == {"group_0": ["table"], "group_1": ["layers.0", "layers.2"], "group_2": ["layers.1"]}
     assert [group["format"] for group in config["config_groups"].values()] == [
-        "int-quantized", "pack-quantized", "int-quantized"
-    ]  # fmt: skip
+        "int-quantized",
+        "pack-quantized",
+        "int-quantized",
+    ]
     assert config["format"] == "mixed-precision"
     assert config["quant_method"] == "compressed-tensors"
     assert config["quantization_status"] == "compressed"
 
 
-@pytest.mark.parametrize(("scheme", "format"), [
-    (PACKED[0], "pack-quantized"), (MULTIPLIED[0], "int-quantized"), (FLOAT8, "naive-quantized"),
-], ids=str)  # fmt: skip
+@pytest.mark.parametrize(
+    ("scheme", "format"),
+    [
+        (PACKED[0], "pack-quantized"),
+        (MULTIPLIED[0], "int-quantized"),
+        (FLOAT8, "naive-quantized"),
+    ],
+    ids=str,
+)
 def test_one_format_is_the_format_of_all(scheme: Scheme, format: str) -> None:
     assert described(compressed([scheme, scheme]))["format"] == format
 
@@ -152,11 +160,19 @@ def test_descriptions_by_pattern_are_not_our_own(targets: list[str]) -> None:
 @pytest.mark.parametrize(
     "target",
     [
-        r"re:(a+)+$", r"re:(([a-z0-9_.]+)+)+\.experts\.\d+\.never!", r"re:layers\.(x|y)*\.experts\.\d+\.w",
-        r"re:layers\.\d+\d+\d+\.experts\.\d+\.w", r"re:.*\.experts\.\d+\.w", r"re:l\.[0-9]+\.experts\.\d+\.w",
-        r"re:layers.0.experts\.\d+\.w", r"re:(layers|other)\.0\.w(?=x)", r"re:\.experts\.\d+", "re:", "re:layers",
+        r"re:(a+)+$",
+        r"re:(([a-z0-9_.]+)+)+\.experts\.\d+\.never!",
+        r"re:layers\.(x|y)*\.experts\.\d+\.w",
+        r"re:layers\.\d+\d+\d+\.experts\.\d+\.w",
+        r"re:.*\.experts\.\d+\.w",
+        r"re:l\.[0-9]+\.experts\.\d+\.w",
+        r"re:layers.0.experts\.\d+\.w",
+        r"re:(layers|other)\.0\.w(?=x)",
+        r"re:\.experts\.\d+",
+        "re:",
+        "re:layers",
     ],
-)  # fmt: skip
+)
 def test_a_pattern_that_is_not_written_here_is_never_matched(target: str) -> None:
     config = foreign(targets=[target])
     assert not compressed_tensors.is_own(config)
@@ -173,9 +189,18 @@ def test_no_text_as_a_pattern_takes_long(text: str) -> None:
     assert time.process_time() - begin < 5
 
 
-@pytest.mark.parametrize("config", [
-    None, [], "compressed-tensors", {}, {"quant_method": "awq"}, {"quant_method": "gptq", "bits": 4},
-], ids=repr)  # fmt: skip
+@pytest.mark.parametrize(
+    "config",
+    [
+        None,
+        [],
+        "compressed-tensors",
+        {},
+        {"quant_method": "awq"},
+        {"quant_method": "gptq", "bits": 4},
+    ],
+    ids=repr,
+)
 def test_other_methods_are_not_our_own(config: Any) -> None:
     assert not compressed_tensors.is_own(config)
     if isinstance(config, dict):
@@ -183,22 +208,26 @@ def test_other_methods_are_not_our_own(config: Any) -> None:
             compressed_tensors.prepare_(Net(), config)
 
 
-@pytest.mark.parametrize(("change", "problem"), [
-    ({"targets": ["layers.7"]}, "names the layer 'layers.7', which the model does not have"),
-    ({"targets": ["nowhere.at.all"]}, "names the layer 'nowhere.at.all'"),
-    ({"targets": ["layers"]}, "names 'layers', which is a ModuleList, not a linear layer"),
-    ({"targets": ["layers.0.weight"]}, "names the layer 'layers.0.weight'"),
-    ({"targets": ["layers.0", "layers.0"]}, "names 'layers.0', which is a PackedLinear"),
-    ({"targets": None}, "no list of target layers"),
-    ({"targets": "layers.0"}, "no list of target layers"),
-    ({"targets": 5}, "no list of target layers"),
-    ({"targets": [5]}, "no list of target layers"),
-    ({"format": "marlin-24"}, "stored as 'marlin-24', which is not read here"),
-    ({"format": ["pack-quantized"]}, "which is not read here"),
-    ({"weights": None}, "a group has no weights"),
-    ({"weights": {"num_bits": 2}}, "quantized weights {.*} are not supported"),
-    ({"input_activations": 8}, "a group has no weights"),
-], ids=str)  # fmt: skip
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"targets": ["layers.7"]}, "names the layer 'layers.7', which the model does not have"),
+        ({"targets": ["nowhere.at.all"]}, "names the layer 'nowhere.at.all'"),
+        ({"targets": ["layers"]}, "names 'layers', which is a ModuleList, not a linear layer"),
+        ({"targets": ["layers.0.weight"]}, "names the layer 'layers.0.weight'"),
+        ({"targets": ["layers.0", "layers.0"]}, "names 'layers.0', which is a PackedLinear"),
+        ({"targets": None}, "no list of target layers"),
+        ({"targets": "layers.0"}, "no list of target layers"),
+        ({"targets": 5}, "no list of target layers"),
+        ({"targets": [5]}, "no list of target layers"),
+        ({"format": "marlin-24"}, "stored as 'marlin-24', which is not read here"),
+        ({"format": ["pack-quantized"]}, "which is not read here"),
+        ({"weights": None}, "a group has no weights"),
+        ({"weights": {"num_bits": 2}}, "quantized weights {.*} are not supported"),
+        ({"input_activations": 8}, "a group has no weights"),
+    ],
+    ids=str,
+)
 def test_damaged_descriptions_are_refused(change: dict[str, Any], problem: str) -> None:
     config = foreign(**change)
     assert isinstance(compressed_tensors.is_own(config), bool)

@@ -40,9 +40,13 @@ class Model(nn.Module):
 
 LAYER_NAMES = [
     *(f"layers.{layer}.attention" for layer in range(3)),
-    *(f"layers.{layer}.mlp.experts.{expert}.{name}" for layer in range(3) for expert in range(4)
-      for name in PROJECTIONS),
-]  # fmt: skip
+    *(
+        f"layers.{layer}.mlp.experts.{expert}.{name}"
+        for layer in range(3)
+        for expert in range(4)
+        for name in PROJECTIONS
+    ),
+]
 
 
 def quantized(schemes: dict[str, Scheme]) -> Model:

@@ -71,6 +71,7 @@ def test_saved_report_has_the_code_that_runs_a_format(source: Path, tmp_path: Pa
     saved = sottovoce.save(sottovoce.load(source, host=host), tmp_path / "out", host=host)
     card = json.loads((saved / "compression.json").read_text(encoding="utf-8"))["card"]
     assert card["serving"] == {"letters": Letters.usage}
+    assert card["formats"] == {"letters": {"en": "a table of letters", "zh": "字母表"}}
 
 
 def test_format_is_for_its_families_and_tasks() -> None:

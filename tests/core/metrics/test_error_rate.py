@@ -79,7 +79,7 @@ def test_chinese_is_chinese_by_whatever_name(language: str) -> None:
 
 @pytest.mark.parametrize("language", ["", "Klingon", "zh,en", "auto", "xx"])
 def test_a_language_that_is_none_is_an_error(language: str) -> None:
-    with pytest.raises(SamplesError, match="is no language"):
+    with pytest.raises(SamplesError, match="is not a language"):
         rates(["a"], ["a"], language)
 
 

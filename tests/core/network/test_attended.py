@@ -46,7 +46,7 @@ def test_work_that_waits_for_no_one_may_take_long() -> None:
 
 
 def test_silence_ends_a_call_and_the_thread_that_waits(pair: tuple[socket.socket, socket.socket]) -> None:
-    with pytest.raises(SourceError, match="it gave next to nothing for 0.3 s"):
+    with pytest.raises(SourceError, match="it sent almost nothing for 0.3 s"):
         attended(lambda: pair[0].recv(10), SourceError)
     assert not is_anything_left(LONG)
 

@@ -61,9 +61,13 @@ def rows_of(experts: Experts) -> Iterator[list[int]]:
 
 @settings(max_examples=40, deadline=None)
 @given(
-    threshold=st.floats(0.01, 0.99), top_k=st.integers(1, 6), tokens=st.integers(0, 12), seed=st.integers(0, 999),
-    renormalize=st.booleans(), normalized=st.booleans(),
-)  # fmt: skip
+    threshold=st.floats(0.01, 0.99),
+    top_k=st.integers(1, 6),
+    tokens=st.integers(0, 12),
+    seed=st.integers(0, 999),
+    renormalize=st.booleans(),
+    normalized=st.booleans(),
+)
 def test_skipping_is_what_it_says_of_a_token(
     threshold: float, top_k: int, tokens: int, seed: int, renormalize: bool, normalized: bool
 ) -> None:

@@ -52,8 +52,9 @@ def test_every_expert_gets_the_tokens_that_a_plain_loop_gives_it(chosen: tuple[i
     count, index = chosen
     plain = {}
     for expert in range(count):
-        places = [(row, slot) for row, found in enumerate(index.tolist()) for slot, one in enumerate(found)
-                  if one == expert]  # fmt: skip
+        places = [
+            (row, slot) for row, found in enumerate(index.tolist()) for slot, one in enumerate(found) if one == expert
+        ]
         if places:
             plain[expert] = places
     found = {number: list(zip(rows.tolist(), slots.tolist(), strict=True)) for number, rows, slots in assigned(index)}
@@ -165,8 +166,9 @@ def test_only_the_modules_of_a_layout_are_taken_apart() -> None:
     assert unfuse_(model, [layout(r"re:\d+\.experts")]) == ("0.experts", "1.experts")
     assert [name for name, _ in experts_in(model)] == ["0.experts", "1.experts"]
     assert [name for name, _ in experts_in(model, "model.layers")] == [
-        "model.layers.0.experts", "model.layers.1.experts"
-    ]  # fmt: skip
+        "model.layers.0.experts",
+        "model.layers.1.experts",
+    ]
     assert isinstance(model.get_submodule("0.other"), Fused)
     # Once more changes nothing.
     kept = model.get_submodule("0.experts")
@@ -178,7 +180,8 @@ def test_only_the_modules_of_a_layout_are_taken_apart() -> None:
 def test_a_mixture_s_names_are_those_of_a_checkpoint() -> None:
     mixture = make_mixture(3)
     assert set(mixture.state_dict()) == {
-        "gate.weight", *(f"experts.{number}.{name}.weight" for number in range(3) for name in PROJECTIONS)
-    }  # fmt: skip
+        "gate.weight",
+        *(f"experts.{number}.{name}.weight" for number in range(3) for name in PROJECTIONS),
+    }
     tokens = route(mixture)
     assert mixture(tokens.hidden).shape == tokens.hidden.shape

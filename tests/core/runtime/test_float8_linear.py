@@ -62,10 +62,17 @@ def test_files_round_trip(bias: bool, dtype: torch.dtype, tmp_path: Path) -> Non
     assert made(x).equal(layer(x))
 
 
-@pytest.mark.parametrize("change", [
-    lambda model: model.half(), lambda model: model.double(), lambda model: model.to(torch.bfloat16),
-    lambda model: model.half().float(), lambda model: model.to("cpu"),
-], ids=["half", "double", "bfloat16", "there and back", "cpu"])  # fmt: skip
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda model: model.half(),
+        lambda model: model.double(),
+        lambda model: model.to(torch.bfloat16),
+        lambda model: model.half().float(),
+        lambda model: model.to("cpu"),
+    ],
+    ids=["half", "double", "bfloat16", "there and back", "cpu"],
+)
 def test_other_dtypes_leave_the_stored_weight_as_it_is(change: object) -> None:
     layer = make()
     weight, scale = layer.weight.clone(), layer.weight_scale.clone()

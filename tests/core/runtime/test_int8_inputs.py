@@ -68,7 +68,7 @@ def test_the_product_is_that_of_the_rounded_inputs(scheme: Scheme, bias: bool, b
             None if layer.bias is None else layer.bias.double(),
         )
         found = layer(x)
-    # A value half way between two steps may fall either way.
+    # A value half way between two quantized values may fall either way.
     assert float(((found - want).abs() <= 1e-4).double().mean()) > 0.97
 
 
@@ -110,10 +110,19 @@ def test_a_calibrated_range_clips_what_lies_outside(by_onednn: None) -> None:
     assert torch.allclose(found, want, atol=1e-4)
 
 
-@pytest.mark.parametrize(("engine", "scheme"), [
-    ("onednn", BY_ROW), ("onednn", BY_TENSOR), ("float", BY_ROW), ("float", BY_TENSOR), ("float", STATIC),
-    ("onednn", STATIC), *(("linear_dynamic", scheme) for scheme in MULTIPLIED),
-], ids=str)  # fmt: skip
+@pytest.mark.parametrize(
+    ("engine", "scheme"),
+    [
+        ("onednn", BY_ROW),
+        ("onednn", BY_TENSOR),
+        ("float", BY_ROW),
+        ("float", BY_TENSOR),
+        ("float", STATIC),
+        ("onednn", STATIC),
+        *(("linear_dynamic", scheme) for scheme in MULTIPLIED),
+    ],
+    ids=str,
+)
 @pytest.mark.usefixtures("kernels")
 def test_values_that_are_not_finite_are_not_hidden(
     engine: str, scheme: Scheme, monkeypatch: pytest.MonkeyPatch
@@ -130,10 +139,15 @@ def test_values_that_are_not_finite_are_not_hidden(
         assert found[0].isfinite().all()
 
 
-@pytest.mark.parametrize(("engine", "scheme"), [
-    ("onednn", BY_ROW), ("float", BY_ROW),
-    ("linear_dynamic", BY_ROW),
-], ids=str)  # fmt: skip
+@pytest.mark.parametrize(
+    ("engine", "scheme"),
+    [
+        ("onednn", BY_ROW),
+        ("float", BY_ROW),
+        ("linear_dynamic", BY_ROW),
+    ],
+    ids=str,
+)
 def test_a_row_that_stands_out_costs_the_others_nothing(
     engine: str, scheme: Scheme, monkeypatch: pytest.MonkeyPatch
 ) -> None:

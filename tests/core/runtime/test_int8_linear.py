@@ -41,8 +41,8 @@ def plain(layer, x):
     low, high = min(float(rows.min()), 0.0), max(float(rows.max()), 0.0)
     scale = (high - low) / 255 or 1.0
     zero_point = min(255, max(0, round(-low / scale)))
-    steps = (torch.round(rows / scale) + zero_point).clamp(0, 255) - zero_point
-    product = (steps @ layer.weight.double().t()) * scale * layer.weight_scale.double().t()
+    shifted = (torch.round(rows / scale) + zero_point).clamp(0, 255) - zero_point
+    product = (shifted @ layer.weight.double().t()) * scale * layer.weight_scale.double().t()
     product = product if layer.bias is None else product + layer.bias.detach().double()
     return product.view(*x.shape[:-1], -1)
 
@@ -66,10 +66,10 @@ def test_onednn_is_the_integer_product(rows, width, out, exponent, shift, bias, 
         pytest.skip("oneDNN does not run here")
     layer = Int8Linear.from_float(make(width, out, bias, seed))
     x = (torch.randn(rows, width, generator=torch.Generator().manual_seed(seed)) + shift) * 10.0**exponent
-    # That the steps are the nearest ones is test_onednn's; here they are taken as they are.
-    steps = onednn.quantize(x)
-    product = (steps.values.long() - steps.zero_point) @ layer.weight.long().t()
-    want = product.double() * steps.scale * layer.weight_scale.double().t() + (layer.bias.double() if bias else 0)
+    # That values are rounded to nearest is tested in test_onednn; here they are taken as they are.
+    quantized = onednn.quantize(x)
+    product = (quantized.values.long() - quantized.zero_point) @ layer.weight.long().t()
+    want = product.double() * quantized.scale * layer.weight_scale.double().t() + (layer.bias.double() if bias else 0)
     with torch.no_grad():
         assert close(layer.pack_()._kernel(x), want, 1e-5)
 

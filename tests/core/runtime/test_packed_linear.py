@@ -68,9 +68,12 @@ def test_quantized_values_and_qparams_are_kept(scheme: Scheme) -> None:
 
 
 @given(
-    width=st.integers(1, 70), out=st.integers(1, 70), bits=st.sampled_from([4, 8]), symmetric=st.booleans(),
+    width=st.integers(1, 70),
+    out=st.integers(1, 70),
+    bits=st.sampled_from([4, 8]),
+    symmetric=st.booleans(),
     grouped=st.booleans(),
-)  # fmt: skip
+)
 def test_any_size(width: int, out: int, bits: int, symmetric: bool, grouped: bool) -> None:
     width = 32 * (1 + width % 3) if grouped else width
     scheme = Scheme(bits=bits, symmetric=symmetric, group_size=32 if grouped else None)  # type: ignore[arg-type]
@@ -113,10 +116,17 @@ def test_files_round_trip(scheme: Scheme, bias: bool, dtype: torch.dtype, tmp_pa
 
 
 @EACH
-@pytest.mark.parametrize("change", [
-    lambda layer: layer.half(), lambda layer: layer.double(), lambda layer: layer.to(torch.bfloat16),
-    lambda layer: layer.half().float(), lambda layer: layer.to("cpu"),
-], ids=["half", "double", "bfloat16", "there and back", "cpu"])  # fmt: skip
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda layer: layer.half(),
+        lambda layer: layer.double(),
+        lambda layer: layer.to(torch.bfloat16),
+        lambda layer: layer.half().float(),
+        lambda layer: layer.to("cpu"),
+    ],
+    ids=["half", "double", "bfloat16", "there and back", "cpu"],
+)
 def test_other_dtypes_leave_the_stored_weight_as_it_is(scheme: Scheme, change: object) -> None:
     layer = make(scheme)
     before = stored(layer)

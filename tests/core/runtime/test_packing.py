@@ -25,8 +25,11 @@ def plain(row: list[int], bits: int) -> list[int]:
     """One row's words as signed integers: values moved to zero, end to end from the lowest bit on."""
     total = sum((step + 2 ** (bits - 1)) << (bits * place) for place, step in enumerate(row))
     count = -(-len(row) * bits // 32)
-    return [int.from_bytes((total >> (32 * word) & 0xFFFFFFFF).to_bytes(4, "little"), "little", signed=False)
-            - (1 << 32 if total >> (32 * word + 31) & 1 else 0) for word in range(count)]  # fmt: skip
+    return [
+        int.from_bytes((total >> (32 * word) & 0xFFFFFFFF).to_bytes(4, "little"), "little", signed=False)
+        - (1 << 32 if total >> (32 * word + 31) & 1 else 0)
+        for word in range(count)
+    ]
 
 
 @given(rows=SIZES, columns=SIZES, bits=BITS, seed=SEEDS)

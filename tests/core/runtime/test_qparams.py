@@ -124,12 +124,16 @@ def test_scales_are_the_numbers_that_are_stored(scheme: Scheme, dtype: torch.dty
     assert qparams.scale.to(scale_dtype(scheme, dtype)).float().equal(qparams.scale)
 
 
-@pytest.mark.parametrize(("scheme", "dtype", "kept"), [
-    (Scheme(bits=8), torch.float32, torch.float32),
-    (Scheme(bits=4, group_size=32), torch.float32, torch.bfloat16),
-    (Scheme(bits=8), torch.bfloat16, torch.bfloat16),
-    (Scheme(bits=4, group_size=32), torch.float16, torch.float16),
-], ids=str)  # fmt: skip
+@pytest.mark.parametrize(
+    ("scheme", "dtype", "kept"),
+    [
+        (Scheme(bits=8), torch.float32, torch.float32),
+        (Scheme(bits=4, group_size=32), torch.float32, torch.bfloat16),
+        (Scheme(bits=8), torch.bfloat16, torch.bfloat16),
+        (Scheme(bits=4, group_size=32), torch.float16, torch.float16),
+    ],
+    ids=str,
+)
 def test_scales_are_kept_as_the_model_keeps_its_weights(scheme: Scheme, dtype: torch.dtype, kept: torch.dtype) -> None:
     assert scale_dtype(scheme, dtype) == kept
 

@@ -16,7 +16,7 @@ from hypothesis.extra import numpy as arrays
 
 from sottovoce import SottovoceError, read_audio
 from sottovoce.errors import SamplesError
-from sottovoce.system.audio import AudioSegment, audio_info
+from sottovoce.system.audio import FRAME, AudioSegment, audio_info
 
 RATE = 16_000
 TONE = (0.3 * np.sin(2 * np.pi * 440 * np.arange(3 * RATE) / RATE)).astype(np.float32)
@@ -96,14 +96,14 @@ def test_what_is_missing_for_a_format_is_named(tmp_path: Path, monkeypatch: pyte
     path = encoded(tmp_path / "a.m4a")
     monkeypatch.setitem(sys.modules, "av", None)
     for read in (read_audio, audio_info):
-        with pytest.raises(SamplesError, match=r"a\.m4a: no audio that can be read \(.*pip install av\)"):
+        with pytest.raises(SamplesError, match=r"a\.m4a: cannot be read as audio \(.*pip install av\)"):
             read(path)
 
 
 def test_a_playlist_leads_nowhere(tmp_path: Path) -> None:
     encoded(tmp_path / "b.aac")
     (tmp_path / "a.m4a").write_text("#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\nb.aac\n#EXT-X-ENDLIST\n")
-    with pytest.raises(SamplesError, match="no audio that can be read"):
+    with pytest.raises(SamplesError, match="cannot be read as audio"):
         read_audio(tmp_path / "a.m4a")
 
 
@@ -138,7 +138,7 @@ def test_arrays_of_any_shape_and_type_are_the_same(given: Any) -> None:
 def test_an_array_is_resampled_from_its_own_rate() -> None:
     fast = soxr.resample(TONE, RATE, 48000)
     assert np.abs(read_audio(fast, RATE, original_rate=48000)[500:-500] - TONE[500:-500]).max() < 0.01
-    with pytest.raises(SamplesError, match="a sampling rate of 0 Hz is none"):
+    with pytest.raises(SamplesError, match="0 Hz is not a valid sampling rate"):
         read_audio(fast, RATE, original_rate=0)
 
 
@@ -146,16 +146,16 @@ def test_an_array_is_resampled_from_its_own_rate() -> None:
     (np.zeros(0, np.float32), "is empty"),
     (np.zeros((0, 2), np.float32), "is empty"),
     ([], "is empty"),
-    (np.array([0.1, np.nan]), "no numbers"),
-    (np.array([0.1, -np.inf]), "no numbers"),
-    (np.array([0.1, 1e300]), "no numbers"),
+    (np.array([0.1, np.nan]), "are NaN or infinite"),
+    (np.array([0.1, -np.inf]), "are NaN or infinite"),
+    (np.array([0.1, 1e300]), "are NaN or infinite"),
     (TONE * 32768, "divide 16-bit values by 32768"),
     (np.zeros((2, 2, 2)), "must be a file, or numbers"),
-    (np.zeros((80, 300)), "is no audio"),
+    (np.zeros((80, 300)), "is not audio"),
     (np.array(["a"]), "must be a file, or numbers"),
     (np.ones(9, bool), "must be a file, or numbers"),
     (np.ones(9, complex), "must be a file, or numbers"),
-    ([[1.0], [1.0, 2.0]], "is no array"),
+    ([[1.0], [1.0, 2.0]], "is not an array"),
     (None, "must be a file, or numbers"),
 ], ids=lambda each: each if isinstance(each, str) else "")  # fmt: skip
 def test_an_array_that_is_no_audio_is_an_error(given: Any, problem: str) -> None:
@@ -195,11 +195,11 @@ def damaged(folder: Path) -> dict[str, tuple[Path, str]]:
         "cut au": (cut(written(folder / "cut.au"), 20000), "is cut off"),
         "cut w64": (cut(written(folder / "cut.w64"), 20000), "is cut off"),
         "bare samples": (folder / "bare.raw", "convert them to WAV"),
-        "text": (folder / "text.wav", "no audio that can be read"),
-        "not a number": (written(folder / "nan.wav", nan, subtype="FLOAT"), "no numbers"),
+        "text": (folder / "text.wav", "cannot be read as audio"),
+        "not a number": (written(folder / "nan.wav", nan, subtype="FLOAT"), "are NaN or infinite"),
         "missing": (folder / "none.wav", "no such audio file"),
         "a folder": (folder, "no such audio file"),
-        "too long a name": (folder / ("a" * 5000), "no audio that can be read"),
+        "too long a name": (folder / ("a" * 5000), "cannot be read as audio"),
     }
 
 
@@ -239,3 +239,15 @@ def test_a_file_whose_length_was_unknown_when_it_was_written_is_whole(tmp_path: 
     path.write_bytes(content)
     assert len(read_audio(path)) == len(TONE)
     assert audio_info(path).duration == pytest.approx(3.0, abs=0.01)
+
+
+def test_audio_shorter_than_what_is_needed_is_an_error_that_says_both(tmp_path: Path) -> None:
+    short = np.zeros(399, np.float32)
+    assert len(read_audio(short)) == 399
+    assert len(read_audio(np.zeros(400, np.float32), shortest=FRAME)) == 400
+    with pytest.raises(SottovoceError, match="^sample 'a': 24.9 ms are shorter than one frame of 25 ms"):
+        read_audio(short, shortest=FRAME, name="sample 'a'")
+    path = tmp_path / "short.wav"
+    soundfile.write(path, np.zeros(160), RATE)
+    with pytest.raises(SottovoceError, match="short.wav: 10.0 ms are shorter than one frame of 25 ms"):
+        read_audio(path, shortest=FRAME)

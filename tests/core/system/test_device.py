@@ -21,7 +21,7 @@ def test_the_processor_is_always_there() -> None:
 
 @pytest.mark.parametrize("name", ["gpu", "cuda:x", "", "CPU "])
 def test_what_is_no_device_is_refused(name: str) -> None:
-    with pytest.raises(UsageError, match="is no device; use cpu, cuda"):
+    with pytest.raises(UsageError, match="is not a valid device; use cpu, cuda"):
         check_device(name)
 
 

@@ -189,6 +189,14 @@ def test_a_time_that_was_taken_by_turns_has_its_quartiles(tmp_path):
     assert ["median latency ↓", "15.88 ms", "17.62 ms", "× 1.12 (1.00-1.25)"] in rows(text, "metric")
 
 
+def test_label_of_a_format_stands_beside_its_name_in_both_languages(tmp_path):
+    form = changed(QUANTIZED, card__formats={"onnx": {"en": "graphs", "zh": "计算图"}})
+    files = write_card(saved(tmp_path, form), repository="me/small", hub="hf")
+    assert "**onnx** (graphs):" in files["README.md"].decode()
+    assert "**onnx**（计算图）：" in files["README_zh.md"].decode()
+    assert "**onnx**:" in english(tmp_path / "old", QUANTIZED)
+
+
 def test_how_to_load_it_on_both_hubs(tmp_path):
     text = english(tmp_path, QUANTIZED)
     assert 'model = sottovoce.from_pretrained("me/small", hub="hf")' in text

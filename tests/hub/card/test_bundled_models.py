@@ -58,7 +58,7 @@ def test_the_card_says_what_the_report_does(compressed, name, recipe, data, tag,
     english = made["README.md" if hub == "hf" else "README_en.md"].decode()
     recipe_shown = re.search(r"## Recipe\n\n.*?```yaml\n(.*?)```", english, re.S)
     assert yaml.safe_load(recipe_shown[1]) == report["recipe"]
-    assert f"It is the preset `{recipe}`, in full:" in english
+    assert f"This is the preset `{recipe}`, in full:" in english
     parts = report["steps"][-1]["coverage"]["parts"]
     last = [table for table in tables(english) if table[0][0] == "part of the model"][-1]
     shown = {row[0]: row[1:3] for row in last[1:-1]}

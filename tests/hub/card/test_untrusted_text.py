@@ -106,7 +106,7 @@ def test_any_name_of_a_key_stays_text(tmp_path, nasty, other):
     form = changed(
         QUANTIZED, steps__0__coverage__parts={nasty: part, other: part}, versions={nasty: other},
         evaluations__0__metrics={nasty: {"value": 1.5, "unit": other}}, files={"a" + nasty.replace("/", ""): other},
-        card__serving={nasty: other}, card__packages=[nasty, other],
+        card__serving={nasty: other}, card__formats={nasty: {"en": other, "zh": nasty}}, card__packages=[nasty, other],
     )  # fmt: skip
     check(tmp_path / "one", changed(form, files={}))
     pruned = changed(

@@ -127,7 +127,7 @@ def broken(kind: str, value: object) -> Sample:
         (Sample(key="odd", text="x"), "has no 'messages' to answer"),
         (Sample(key="odd", messages=[{"role": "assistant", "content": "x"}]), "has no 'messages' to answer"),
         (broken("image", Path(__file__)), "no picture that can be read"),
-        (broken("audio", Path(__file__)), "no audio that can be read"),
+        (broken("audio", Path(__file__)), "cannot be read as audio"),
         (broken("audio", noise(0.01)), "shorter than one frame"),
         (broken("audio", noise() * np.nan), "no numbers"),
         (broken("video", [picture(), picture(width=40)]), "of one size, not 28x20, 40x20"),

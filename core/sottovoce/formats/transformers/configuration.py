@@ -13,26 +13,41 @@ from sottovoce.errors import SourceError, as_source_error
 from sottovoce.text.plain_text import one_line
 
 DTYPES = ("float32", "float16", "bfloat16", "float64")
-"""What a model's weights can be."""
+"""Types that a model's weights can have."""
 
-_INTERNAL = frozenset({
-    "base_config_key", "sub_configs_defaults", "attribute_map", "base_model_tp_plan", "base_model_fsdp_plan",
-    "base_model_pp_plan", "base_model_ep_plan", "_auto_class", "extra_files", "extra_config_files",
-})  # fmt: skip
+_PLANS = frozenset(f"base_model_{kind}_plan" for kind in ("tp", "fsdp", "pp", "ep"))
+_INTERNAL = _PLANS | {
+    "base_config_key",
+    "sub_configs_defaults",
+    "attribute_map",
+    "_auto_class",
+    "extra_files",
+    "extra_config_files",
+}
 """Fields of the classes that describe the class, not a model."""
 
-_OLDER = frozenset({
-    "architectures", "dtype", "id2label", "label2id", "model_type", "rope_parameters", "rope_scaling", "torch_dtype",
-    "transformers_version", "transformers_weights",
-})  # fmt: skip
+_OLDER = frozenset(
+    {
+        "architectures",
+        "dtype",
+        "id2label",
+        "label2id",
+        "model_type",
+        "rope_parameters",
+        "rope_scaling",
+        "torch_dtype",
+        "transformers_version",
+        "transformers_weights",
+    }
+)
 """Keys with words that every configuration may have, or had before."""
 
 _SAYS_NOTHING = frozenset({"_name_or_path", "_commit_hash", "name_or_path", "tokenizer_class", "quantization_config"})
-"""Keys with words that are left out without a word: they are read elsewhere, or say where a file once was."""
+"""Keys with words that are left out silently: they are read elsewhere, or say where a file once was."""
 
 _IMPLEMENTATION = re.compile(r"_?(attn|experts|kernels?|moe)_?(implementation|config)(_.*)?|use_kernels?|_?kernel_.*")
 _BUILT_IN = re.compile(r"[a-z_0-9]{1,40}")
-"""What transformers has itself; the name of anything else has an owner, and would be fetched and run."""
+"""Names of what transformers has itself; other names have an owner, and would be fetched and run."""
 
 _log = logging.getLogger("sottovoce")
 
@@ -40,36 +55,36 @@ _log = logging.getLogger("sottovoce")
 def read_settings(kind: Any, config: Mapping[str, Any], path: Path) -> Any:
     """Make the configuration object of a model class.
 
-    How a model is computed says nothing of its weights and is left to transformers. What the class does not know is
-    left out, and said; numbers and what consists of them name nothing and stay.
+    Settings of how a model is computed say nothing of its weights and are left to transformers. Keys that the class
+    does not know are left out, and reported; numbers and lists of them name nothing and stay.
 
     Args:
         kind: The class of the model.
-        config: What ``config.json`` holds.
+        config: Content of ``config.json``.
         path: The file, for errors.
 
     Raises:
-        SourceError: It is of another class, asks for code from elsewhere, or has values that are none.
+        SourceError: It is of another class, asks for code from elsewhere, or has values that no model has.
     """
-    wanted = getattr(kind, "config_class", None)
+    config_class = getattr(kind, "config_class", None)
     stated = config.get("model_type")
-    if wanted is None or stated not in (None, wanted.model_type):
+    if config_class is None or stated not in (None, config_class.model_type):
         raise SourceError(f"{path}: model_type {one_line(repr(stated), 60)} is not that of {kind.__name__}")
     left_out: list[str] = []
-    plain = _known(wanted, config, path, (), left_out)
+    plain = _known(config_class, config, path, (), left_out)
     check_numbers(plain, path)
     if left_out:
         shown = ", ".join(one_line(place, 60) for place in left_out[:8])
         _log.warning("%s: left out of %s: %s", path.parent, path.name, shown)
     with as_source_error(path, "describes no model that transformers can build"):
-        return wanted.from_dict(plain) if stated is None else wanted(**plain)
+        return config_class.from_dict(plain) if stated is None else config_class(**plain)
 
 
 def stated_dtype(config: Mapping[str, Any], path: Path) -> str | None:
     """Return the type of weights that a configuration states.
 
     Raises:
-        SourceError: It is none.
+        SourceError: It is not the name of a type.
     """
     stated = config.get("dtype") or config.get("torch_dtype")
     if stated is None or stated == "auto":
@@ -81,7 +96,7 @@ def stated_dtype(config: Mapping[str, Any], path: Path) -> str | None:
 
 
 def _known(kind: Any, part: Any, path: Path, place: tuple[str, ...], left_out: list[str]) -> dict[str, Any]:
-    """The keys of one class of configuration, and of those within it."""
+    """Return the keys that a class of configuration knows, and those of the parts within it."""
     where = ".".join(place) or path.name
     if not isinstance(part, Mapping):
         raise SourceError(f"{path}: {where} must be a mapping, not {type(part).__name__}")
@@ -104,7 +119,7 @@ def _known(kind: Any, part: Any, path: Path, place: tuple[str, ...], left_out: l
 
 
 def _class_of(kind: Any, part: Any, path: Path, place: tuple[str, ...]) -> Any:
-    """The class of a part of a configuration, which may say itself what it is."""
+    """Return the class of a part of a configuration, which the part itself may name."""
     from transformers import CONFIG_MAPPING
 
     if hasattr(kind, "sub_configs"):
@@ -125,7 +140,7 @@ def _check_implementation(value: Any, path: Path, place: tuple[str, ...]) -> Non
 
 
 def _names_nothing(value: Any) -> bool:
-    """Whether a value has no words in it."""
+    """Return whether a value has no words in it."""
     if isinstance(value, Mapping):
         return all(_names_nothing(inner) for inner in value.values())
     if isinstance(value, list):

@@ -14,10 +14,15 @@ from sottovoce.formats.transformers.trial import try_text_files
 from sottovoce.text.plain_text import one_line
 
 CONFIGURATIONS = (
-    "processor_config.json", "preprocessor_config.json", "video_preprocessor_config.json", "tokenizer_config.json",
-    "special_tokens_map.json", "added_tokens.json", "generation_config.json",
-)  # fmt: skip
-"""What transformers reads beside the model's own configuration."""
+    "processor_config.json",
+    "preprocessor_config.json",
+    "video_preprocessor_config.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "generation_config.json",
+)
+"""Files that transformers reads besides the model's configuration."""
 
 _FOLLOWED = {
     "adapter_config.json": "an adapter (LoRA) of another model; merge it into the model first",
@@ -33,7 +38,7 @@ _WORD = re.compile(r"[\w. -]{0,100}")
 
 
 def load_processor(directory: Path, settings: Any, load: Callable[[Path], Any] | None = None) -> Any:
-    """Load what prepares a model's inputs; ``None`` where there is nothing of the kind.
+    """Load the processor or tokenizer of a model's inputs; ``None`` where there is none.
 
     Args:
         directory: The model's.

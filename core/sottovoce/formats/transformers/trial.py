@@ -18,16 +18,16 @@ from sottovoce.errors import SourceError
 from sottovoce.system.interpreter import python_command, python_environment
 
 SECONDS, MEMORY = 10, 400_000_000
-"""What the trial may take: seconds of a processor, and bytes of memory. A tokenizer of 150,000 words takes a second and
+"""Limits of the trial: seconds of a processor, and bytes of memory. A tokenizer of 150,000 words takes a second and
 80 MB."""
 _PATIENCE = 120
 """Seconds until the trial is given up on a machine that is busy."""
 _LARGEST_TEMPLATE = 1_000_000
 _TOO_MUCH = 70
-"""What the process exits with when memory was not enough."""
+"""Exit code of the process when memory was not enough."""
 
 _verdicts: dict[tuple[tuple[str, ...], str | None], str] = {}
-"""What was said of templates and a tokenizer: the same ones are tried once in a process."""
+"""Problems by templates and tokenizer, empty for none: the same ones are tried once in a process."""
 
 
 def try_text_files(directory: Path) -> None:
@@ -45,35 +45,38 @@ def try_text_files(directory: Path) -> None:
         with tokenizer.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
     if (templates, digest) not in _verdicts:
-        _verdicts[templates, digest] = _tried(templates, str(tokenizer.resolve()) if digest else None)
+        _verdicts[templates, digest] = _problem(templates, str(tokenizer.resolve()) if digest else None)
     if problem := _verdicts[templates, digest]:
         raise SourceError(f"{directory}: {problem}")
 
 
 def _templates(directory: Path) -> list[str]:
-    """Every template that transformers would read."""
-    found: list[Any] = []
+    """Return every template that transformers would read."""
+    entries: list[Any] = []
     for path in (directory / "chat_template.jinja", *sorted((directory / "additional_chat_templates").glob("*.jinja"))):
         if path.is_file():
             if path.stat().st_size > 4 * _LARGEST_TEMPLATE:
                 raise SourceError(f"{path}: is longer than {_LARGEST_TEMPLATE} characters")
-            found.append(path.read_text(encoding="utf-8", errors="replace"))
+            entries.append(path.read_text(encoding="utf-8", errors="replace"))
     for name in ("chat_template.json", "processor_config.json", "tokenizer_config.json"):
         if (directory / name).is_file():
-            found.append(read_config(directory / name).get("chat_template"))
-    flat = [each for entry in found for each in (entry if isinstance(entry, list) else [entry])]
-    texts = [each.get("template") if isinstance(each, dict) else each for each in flat]
+            entries.append(read_config(directory / name).get("chat_template"))
+    flat = [template for entry in entries for template in (entry if isinstance(entry, list) else [entry])]
+    texts = [template.get("template") if isinstance(template, dict) else template for template in flat]
     return [text for text in texts if isinstance(text, str)]
 
 
-def _tried(templates: tuple[str, ...], tokenizer: str | None) -> str:
-    """What is wrong with them; empty for nothing."""
+def _problem(templates: tuple[str, ...], tokenizer: str | None) -> str:
+    """Return what is wrong with them; empty for nothing."""
     if not templates and tokenizer is None:
         return ""
     process = subprocess.Popen(
-        python_command("-m", __name__), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+        python_command("-m", __name__),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
         env=python_environment(TOKENIZERS_PARALLELISM="false", RAYON_NUM_THREADS="1"),
-    )  # fmt: skip
+    )
     try:
         answer, _ = process.communicate(
             json.dumps({"templates": templates, "tokenizer": tokenizer}).encode(), _PATIENCE

@@ -1,4 +1,4 @@
-"""What runs int8 products here: oneDNN, PyTorch's own dynamic quantization, cuBLASLt on GPUs, or a float product."""
+"""Engines of int8 products: oneDNN, PyTorch's own dynamic quantization, cuBLASLt on GPUs, or a float product."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from sottovoce.runtime.backends import int_mm, onednn
 from sottovoce.system.process_state import ignored_warnings
 
 ENGINE_VARIABLE = "SOTTOVOCE_INT8_ENGINE"
-"""Environment variable that names the engine instead of :func:`engine`'s choice; ``float`` holds for GPUs as well."""
+"""Environment variable that overrides :func:`engine`'s choice; ``float`` holds for GPUs as well."""
 
 _logger = logging.getLogger("sottovoce")
 _warn_lock = threading.Lock()
@@ -27,7 +27,7 @@ _warned: set[str] = set()
 
 Kernel = Callable[[Tensor], Tensor]
 """The product with one packed weight: float ``[..., in]`` to float32 ``[..., out]``."""
-RoundRows = Callable[[Tensor], "onednn.QuantizedRows | None"]
+QuantizeRows = Callable[[Tensor], "onednn.QuantizedRows | None"]
 
 
 class InputRange(NamedTuple):
@@ -44,18 +44,18 @@ class InputRange(NamedTuple):
 
 
 class SharedRows:
-    """Rounds the rows of a tensor once for several layers that read it one after another.
+    """Quantizer that several layers share, which read the same tensor one after another: it works once for all.
 
     The tensor must not be changed in place between its readers.
     """
 
     def __init__(self, readers: int) -> None:
-        """Rows are let go after as many calls as there are readers."""
+        """Free the rows after as many calls as there are readers."""
         self._readers = readers
         self._kept: tuple[weakref.ref[Tensor], onednn.QuantizedRows, list[None]] | None = None
 
     def __call__(self, x: Tensor) -> onednn.QuantizedRows | None:
-        """As :func:`onednn.quantize_rows`."""
+        """Quantize as :func:`onednn.quantize_rows` does."""
         kept = self._kept
         if kept is not None and kept[0]() is x:
             kept[2].append(None)
@@ -68,11 +68,11 @@ class SharedRows:
 
 
 def engine() -> str:
-    """What runs int8 products on this CPU with this build of PyTorch.
+    """Choose the engine of int8 products for this CPU and this build of PyTorch.
 
     ``onednn`` is the fastest and needs AVX512-VNNI, AVX-VNNI or AMX. ``linear_dynamic`` is PyTorch's own dynamic
-    quantization, which rounds by the range of the input also where one was calibrated. ``float`` dequantizes for every
-    product and rounds no input. What can be used is found by trying a small product, once.
+    quantization, which takes the range of the input itself also where one was calibrated. ``float`` dequantizes for
+    every product and quantizes no input. A small product shows once whether an engine works.
 
     Returns:
         ``onednn``, ``linear_dynamic`` or ``float``.
@@ -87,15 +87,15 @@ def engine() -> str:
         if not _ENGINES[asked]():
             raise UsageError(f"{ENGINE_VARIABLE}={asked}: this CPU or this PyTorch cannot run it; unset it")
         return asked
-    chosen = next(name for name, works in _ENGINES.items() if works())
-    if chosen != "onednn":
+    name = next(name for name, works in _ENGINES.items() if works())
+    if name != "onednn":
         reason = "PyTorch has no oneDNN kernel for them here" if onednn.vnni() else "the CPU has no VNNI instructions"
-        _warn_once(chosen, reason)
-    return chosen
+        _warn_once(name, reason)
+    return name
 
 
 def gpu_engine(device: torch.device) -> str:
-    """What runs int8 products on a GPU, found by trying a small product once: ``int_mm`` or ``float``."""
+    """Choose the engine of int8 products for a GPU, by trying a small product once: ``int_mm`` or ``float``."""
     if os.environ.get(ENGINE_VARIABLE) == "float":
         return "float"
     if int_mm.supported(device):
@@ -105,20 +105,20 @@ def gpu_engine(device: torch.device) -> str:
 
 
 def gpu_engines() -> dict[str, str]:
-    """:func:`gpu_engine` of every GPU that PyTorch has, by its number and name."""
-    found = {}
+    """Return :func:`gpu_engine` of every GPU that PyTorch has, by its number and name."""
+    engines = {}
     for number in range(torch.cuda.device_count()):
         name = f"cuda:{number} {torch.cuda.get_device_name(number)}"
-        found[name] = gpu_engine(torch.device("cuda", number))
-    return found
+        engines[name] = gpu_engine(torch.device("cuda", number))
+    return engines
 
 
-def _warn_once(chosen: str, reason: str) -> None:
+def _warn_once(name: str, reason: str) -> None:
     with _warn_lock:
         if reason in _warned:
             return
         _warned.add(reason)
-    _logger.warning("int8 layers run by %r, slower than they could: %s", chosen, reason)
+    _logger.warning("int8 layers run by %r, slower than they could: %s", name, reason)
 
 
 def onednn_kernel(
@@ -128,7 +128,7 @@ def onednn_kernel(
     otherwise: Kernel,
     shared: SharedRows | None,
 ) -> Kernel:
-    """The product by oneDNN with one weight; ``otherwise`` serves inputs that are not finite."""
+    """Return the product by oneDNN with one weight; ``otherwise`` serves inputs that are not finite."""
     if inputs is not None:
         return functools.partial(_onednn_static, packed, inputs, otherwise)
     if scheme.strategy == "token":
@@ -144,7 +144,7 @@ def _onednn(packed: onednn.PackedWeight, otherwise: Kernel, x: Tensor) -> Tensor
     return onednn.linear(quantized, packed, dtype=dtype).view(*x.shape[:-1], -1)
 
 
-def _onednn_rows(packed: onednn.PackedWeight, quantize: RoundRows, otherwise: Kernel, x: Tensor) -> Tensor:
+def _onednn_rows(packed: onednn.PackedWeight, quantize: QuantizeRows, otherwise: Kernel, x: Tensor) -> Tensor:
     quantized = quantize(x)
     if quantized is None:
         return otherwise(x)
@@ -160,7 +160,7 @@ def _onednn_static(packed: onednn.PackedWeight, inputs: InputRange, otherwise: K
 
 
 def gpu_kernel(weight: int_mm.Weight, scheme: Scheme, inputs: tuple[Tensor, Tensor] | None) -> Kernel:
-    """The product by ``torch._int_mm`` with one weight; ``inputs`` are a calibrated scale and zero point."""
+    """Return the product by ``torch._int_mm`` with one weight; ``inputs`` are a calibrated scale and zero point."""
     if inputs is not None:
         scale, zero_point = inputs
         return functools.partial(_int_mm, weight, lambda x: int_mm.quantize_by(x, scale, zero_point))
@@ -172,9 +172,9 @@ def _int_mm(weight: int_mm.Weight, quantize: Callable[[Tensor], int_mm.Quantized
 
 
 def dynamic_kernel(weight: Tensor, scale: Tensor, bias: Tensor | None, *, by_row: bool, otherwise: Kernel) -> Kernel:
-    """PyTorch's own dynamic product; ``otherwise`` serves inputs that are not finite.
+    """Return PyTorch's own dynamic product; ``otherwise`` serves inputs that are not finite.
 
-    It rounds by the range of the tensor: where each row has its own, the rows are brought to one size first.
+    It takes the range of the whole tensor: where each row has a range, the rows are brought to one size first.
     """
     product = _linear_dynamic(weight, scale, None if by_row else bias)
 
@@ -192,7 +192,7 @@ def dynamic_kernel(weight: Tensor, scale: Tensor, bias: Tensor | None, *, by_row
 
 
 def _linear_dynamic(weight: Tensor, scale: Tensor, bias: Tensor | None) -> Kernel:
-    """PyTorch's dynamic product; without VNNI with 7 bits for the input, as 8 would saturate."""
+    """Return PyTorch's dynamic product; without VNNI with 7 bits for the input, as 8 would saturate."""
     with ignored_warnings():
         zero_point = torch.zeros(weight.shape[0], dtype=torch.long)
         quantized = torch._make_per_channel_quantized_tensor(
@@ -216,12 +216,12 @@ def _linear_dynamic_works() -> bool:
     x = torch.arange(3 * 72).remainder(256).view(3, 72).div(128)
     x[0] = 255 / 128
     scale = torch.linspace(0.5, 2.0, 24)
-    want = (x.double() @ weight.t().double()).float() * scale
+    expected = (x.double() @ weight.t().double()).float() * scale
     try:
-        got = _linear_dynamic(weight.to(torch.int8), scale, None)(x)
+        actual = _linear_dynamic(weight.to(torch.int8), scale, None)(x)
     except (RuntimeError, AttributeError, NotImplementedError):
         return False
-    return torch.allclose(got, want, rtol=2e-2, atol=float(want.abs().max()) * 1e-2)
+    return torch.allclose(actual, expected, rtol=2e-2, atol=float(expected.abs().max()) * 1e-2)
 
 
 _ENGINES: dict[str, Callable[[], bool]] = {

@@ -26,10 +26,10 @@ _EXACT_SHAPES: set[tuple[int, ...]] = set()
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Int8Operands:
-    """What a product reads beside its input."""
+    """Tensors of a product besides its input."""
 
     scheme: Scheme
-    """How the input is quantized."""
+    """Scheme that says how the input is quantized."""
     weight: Tensor
     """s8 ``[out, in]``."""
     weight_scale: Tensor
@@ -57,7 +57,7 @@ def prepare_product(operands: Int8Operands, float_product: Kernel, shared: Share
     """Prepare a product for the device of its weight, the CPU or a GPU.
 
     Args:
-        operands: The weight and what belongs to it.
+        operands: The weight, with its scales and bias.
         float_product: The same product in float, for inputs that an engine refuses.
         shared: Quantizes the rows of an input once for several layers.
     """

@@ -1,7 +1,7 @@
 """int8 products on the CPU by oneDNN: the only module that calls ``torch.ops.onednn``.
 
-PyTorch does not document these operators; this module states what they do, and ``tests/core/formats/test_onednn.py``
-holds every function here against a plain computation. What was found, with torch 2.13:
+PyTorch does not document these operators. This module states what they do, and its tests (``test_onednn.py``) hold
+every function here against a plain computation. With torch 2.13:
 
 * ``qlinear_prepack(weight, x_shape)`` takes s8 ``[out, in]`` and gives an opaque tensor ``[in, out]`` in the layout of
   the kernel. The shape hint changes nothing. ``to_dense()`` gives the integers back exactly.
@@ -38,7 +38,7 @@ _BFLOAT16 = ("avx512_bf16", "amx_bf16")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PackedWeight:
-    """An s8 weight in oneDNN's layout, with what its products need beside it."""
+    """An s8 weight in oneDNN's layout, with the other operands of its products."""
 
     blocks: Tensor
     """Opaque s8 ``[in, out]``."""
@@ -50,13 +50,13 @@ class PackedWeight:
     """float32 ``[out]``."""
 
     def unpack(self) -> Tensor:
-        """The weight as it was given to :func:`pack`: s8 ``[out, in]``, a new tensor."""
+        """Return the weight as it was given to :func:`pack`: s8 ``[out, in]``, a new tensor."""
         return self.blocks.to_dense().t().contiguous()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class QuantizedActivations:
-    """A matrix quantized with one scale: ``(values - zero_point) * scale``."""
+    """Matrix quantized with one scale: ``(values - zero_point) * scale``."""
 
     values: Tensor
     """u8 ``[rows, in]``."""
@@ -66,7 +66,7 @@ class QuantizedActivations:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class QuantizedRows:
-    """A matrix quantized with a scale for each row: ``(values - 128) * scale``."""
+    """Matrix quantized with a scale for each row: ``(values - 128) * scale``."""
 
     values: Tensor
     """u8 ``[rows, in]``."""
@@ -94,7 +94,7 @@ def pack(weight: Tensor, scale: Tensor, bias: Tensor | None = None) -> PackedWei
 def quantize(x: Tensor) -> QuantizedActivations | None:
     """Quantize a float tensor by its own range, to u8 with one scale and zero point.
 
-    Zero is always a step of the scale. Rounds to the nearest step.
+    Zero is always exact. Rounds to nearest.
 
     Args:
         x: Float ``[..., in]`` on the CPU, with at least one element.
@@ -117,15 +117,15 @@ def quantize_by(x: Tensor, scale: float, zero_point: int) -> QuantizedActivation
 
     Args:
         x: Float ``[..., in]`` on the CPU; what lies outside the range is clipped.
-        scale: Size of a step.
-        zero_point: The step that is zero, 0 to 255.
+        scale: Scale of the quantized values.
+        zero_point: Quantized value that stands for zero, 0 to 255.
     """
     x = x.reshape(-1, x.shape[-1]).float().contiguous()
     return QuantizedActivations(_quantizer()(x, scale, zero_point), scale, zero_point)
 
 
 def quantize_finite_by(x: Tensor, scale: float, zero_point: int) -> QuantizedActivations | None:
-    """:func:`quantize_by`, or ``None`` when a value is not finite."""
+    """Quantize as :func:`quantize_by` does; return ``None`` when a value is not finite."""
     if takes(x):
         from sottovoce.runtime.kernels import rows
 
@@ -147,8 +147,8 @@ def quantize_rows(x: Tensor) -> QuantizedRows | None:
     if takes(x):
         from sottovoce.runtime.kernels import rows
 
-        found = rows.quantize(x)
-        return None if found is None else QuantizedRows(*found)
+        quantized = rows.quantize(x)
+        return None if quantized is None else QuantizedRows(*quantized)
     # Rounded to the dtype of the product first: it is then scaled back by the very number that it was divided by.
     scale = (_magnitude(x).float() / 127).to(x.dtype).clamp_(min=_TINY)
     # In float64, where finite numbers have a finite sum.
@@ -156,12 +156,12 @@ def quantize_rows(x: Tensor) -> QuantizedRows | None:
         return None
     # In place where the conversion made a copy: a second one this large may have to be fetched from the system.
     factors = scale.float().reciprocal()
-    steps = x * factors if x.dtype == torch.float32 else x.float().mul_(factors)
-    return QuantizedRows(_quantizer()(steps.contiguous(), 1.0, 128), scale)
+    scaled = x * factors if x.dtype == torch.float32 else x.float().mul_(factors)
+    return QuantizedRows(_quantizer()(scaled.contiguous(), 1.0, 128), scale)
 
 
 def _magnitude(x: Tensor) -> Tensor:
-    """The largest magnitude of every row, ``[rows, 1]``; NaN where a value is."""
+    """Return the largest magnitude of every row, ``[rows, 1]``; NaN where a value is."""
     if x.dtype != torch.bfloat16:
         return x.abs().amax(-1, keepdim=True)
     # Without their sign bfloat16 numbers order as their bits do, and PyTorch finds the largest integer much sooner.
@@ -169,7 +169,7 @@ def _magnitude(x: Tensor) -> Tensor:
 
 
 def linear_rows(x: QuantizedRows, weight: PackedWeight) -> Tensor:
-    """``x @ weight.T + bias`` of rows that have a scale each: ``[rows, out]`` of the dtype of the scales."""
+    """Compute ``x @ weight.T + bias`` of rows with a scale each: ``[rows, out]`` of the dtype of the scales."""
     total = unscaled_rows(x, weight)
     scale = x.scale.to(total.dtype)
     # Into the product itself: new memory as large as that costs more than the arithmetic.
@@ -179,37 +179,35 @@ def linear_rows(x: QuantizedRows, weight: PackedWeight) -> Tensor:
 
 
 def unscaled_rows(x: QuantizedRows, weight: PackedWeight) -> Tensor:
-    """:func:`linear_rows` before the rows' scales and the bias, for a caller that applies them in a pass of its own."""
+    """Compute :func:`linear_rows` without the rows' scales and the bias, for a caller that applies them itself."""
     dtype = torch.bfloat16 if x.scale.dtype == torch.bfloat16 else torch.float32
-    total: Tensor = torch.ops.onednn.qlinear_pointwise.default(
-        x.values, 1.0, 128, weight.blocks, weight.scale, weight.zero_point, None, 1.0, 0, dtype, "none", [], "",
-    )  # fmt: skip
+    operands = x.values, 1.0, 128, weight.blocks, weight.scale, weight.zero_point
+    total: Tensor = torch.ops.onednn.qlinear_pointwise.default(*operands, None, 1.0, 0, dtype, "none", [], "")
     return total
 
 
 def linear(
     x: QuantizedActivations, weight: PackedWeight, *, relu: bool = False, dtype: torch.dtype = torch.float32
 ) -> Tensor:
-    """``x @ weight.T + bias``, on request with the negative set to zero.
+    """Compute ``x @ weight.T + bias``, on request with the negative set to zero.
 
     Args:
         x: Quantized ``[rows, in]``.
         weight: Packed ``[out, in]``.
-        relu: Whether to apply ReLU, in the same pass.
+        relu: If true, ReLU is applied in the same pass.
         dtype: ``torch.float32`` or ``torch.bfloat16``.
 
     Returns:
         ``[rows, out]`` of ``dtype``.
     """
-    result: Tensor = torch.ops.onednn.qlinear_pointwise.default(
-        x.values, x.scale, x.zero_point, weight.blocks, weight.scale, weight.zero_point, weight.bias,
-        1.0, 0, dtype, "relu" if relu else "none", [], "",
-    )  # fmt: skip
+    operands = x.values, x.scale, x.zero_point, weight.blocks, weight.scale, weight.zero_point, weight.bias
+    activation = "relu" if relu else "none"
+    result: Tensor = torch.ops.onednn.qlinear_pointwise.default(*operands, 1.0, 0, dtype, activation, [], "")
     return result
 
 
 def linear_add_(total: Tensor, x: QuantizedActivations, weight: PackedWeight) -> Tensor:
-    """``total += x @ weight.T + bias``, in the pass that writes the product.
+    """Compute ``total += x @ weight.T + bias``, in the pass that writes the product.
 
     Args:
         total: Contiguous float32 or bfloat16 ``[rows, out]``, changed in place.
@@ -219,15 +217,15 @@ def linear_add_(total: Tensor, x: QuantizedActivations, weight: PackedWeight) ->
     Returns:
         ``total``.
     """
+    operands = x.values, x.scale, x.zero_point, weight.blocks, weight.scale, weight.zero_point, total, weight.bias
     result: Tensor = torch.ops.onednn.qlinear_pointwise.binary(
-        x.values, x.scale, x.zero_point, weight.blocks, weight.scale, weight.zero_point, total, weight.bias,
-        1.0, 0, total.dtype, 1.0, 0, "sum", 1.0, "none", [], "",
-    )  # fmt: skip
+        *operands, 1.0, 0, total.dtype, 1.0, 0, "sum", 1.0, "none", [], ""
+    )
     return result
 
 
 def float_linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """``x @ weight.T + bias`` in float32, by oneDNN: on some processors PyTorch's own library takes twice the time.
+    """Compute ``x @ weight.T + bias`` in float32 by oneDNN; PyTorch's own library takes twice the time on some CPUs.
 
     Args:
         x: Float32 ``[..., in]``.
@@ -242,7 +240,7 @@ def float_linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 def convolve_gelu(
     x: Tensor, weight: Tensor, bias: Tensor | None, stride: Sequence[int], padding: Sequence[int]
 ) -> Tensor:
-    """GELU of a convolution, in the pass that writes it.
+    """Compute the GELU of a convolution, in the pass that writes it.
 
     Args:
         x: Float ``[batch, channels, height, width]``.
@@ -259,20 +257,20 @@ def convolve_gelu(
 
 @functools.cache
 def convolution_supported() -> bool:
-    """Whether :func:`convolve_gelu` is there and right. Tried once."""
+    """Return whether :func:`convolve_gelu` is there and right; tried once."""
     x, weight = torch.linspace(-2, 2, 60).view(1, 3, 4, 5), torch.linspace(-1, 1, 54).view(2, 3, 3, 3)
     bias = torch.tensor([0.5, -0.5])
     try:
         with torch.inference_mode():
-            found = convolve_gelu(x.bfloat16(), weight.bfloat16(), bias.bfloat16(), (2, 2), (1, 1)).float()
-            want = functional.gelu(functional.conv2d(x, weight, bias, 2, 1))
-            return torch.allclose(found, want, rtol=0.02, atol=0.05)
+            actual = convolve_gelu(x.bfloat16(), weight.bfloat16(), bias.bfloat16(), (2, 2), (1, 1)).float()
+            expected = functional.gelu(functional.conv2d(x, weight, bias, 2, 1))
+            return torch.allclose(actual, expected, rtol=0.02, atol=0.05)
     except (RuntimeError, AttributeError, NotImplementedError):
         return False
 
 
 def matmul_transposed(a: Tensor, b: Tensor) -> Tensor:
-    """``a @ b.T`` in float32, by oneDNN on the CPU where it is there.
+    """Compute ``a @ b.T`` in float32, by oneDNN on the CPU where it is there.
 
     Args:
         a: Float32 ``[rows, in]``.
@@ -285,7 +283,7 @@ def matmul_transposed(a: Tensor, b: Tensor) -> Tensor:
 
 @functools.cache
 def float_supported() -> bool:
-    """Whether :func:`float_linear` is there and right. Tried once."""
+    """Return whether :func:`float_linear` is there and right; tried once."""
     x, weight, bias = torch.linspace(-1, 1, 30).view(2, 3, 5), torch.linspace(-2, 1, 20).view(4, 5), torch.ones(4)
     try:
         with torch.inference_mode():
@@ -296,7 +294,7 @@ def float_supported() -> bool:
 
 @functools.cache
 def supported() -> bool:
-    """Whether this CPU and this build of PyTorch compute the products fast and exactly. Tried once."""
+    """Return whether this CPU and this build of PyTorch compute the products fast and exactly; tried once."""
     if platform.machine().lower() not in ("x86_64", "amd64") or not vnni():
         return False
     try:
@@ -307,18 +305,18 @@ def supported() -> bool:
 
 @functools.cache
 def vnni() -> bool:
-    """Whether the CPU multiplies u8 by s8 without saturating in 16 bits (AVX512-VNNI, AVX-VNNI or AMX)."""
+    """Return whether the CPU multiplies u8 by s8 without saturating in 16 bits (AVX512-VNNI, AVX-VNNI or AMX)."""
     return any(map(_capable, _VNNI))
 
 
 @functools.cache
 def bfloat16() -> bool:
-    """Whether the CPU multiplies bfloat16 by instructions of its own (AVX512-BF16 or AMX)."""
+    """Return whether the CPU multiplies bfloat16 by special instructions (AVX512-BF16 or AMX)."""
     return any(map(_capable, _BFLOAT16))
 
 
 def tiles() -> bool:
-    """Whether the CPU multiplies bfloat16 in tiles (AMX), which PyTorch's own attention uses."""
+    """Return whether the CPU multiplies bfloat16 in tiles (AMX), which PyTorch's own attention uses."""
     return _capable("amx_bf16")
 
 
@@ -328,7 +326,7 @@ def _capable(instructions: str) -> bool:
 
 
 def _exact() -> bool:
-    """A product of extreme values, against the same in integers; and the way back from the packed layout."""
+    """Compare a product of extreme values with the same in integers, and a packed weight with the plain one."""
     rows = torch.arange(5 * 72).remainder(256).view(5, 72)
     rows[0] = 255
     weight = torch.arange(24 * 72).remainder(255).sub(127).view(24, 72)
@@ -336,20 +334,20 @@ def _exact() -> bool:
     scale = torch.linspace(0.5, 2.0, 24)
     packed = pack(weight.to(torch.int8), scale, torch.ones(24))
     x = QuantizedActivations(rows.to(torch.uint8), 0.5, 3)
-    want = ((rows - 3) @ weight.t()).float() * 0.5 * scale + 1
-    total = torch.full_like(want, 2.0)
+    expected = ((rows - 3) @ weight.t()).float() * 0.5 * scale + 1
+    total = torch.full_like(expected, 2.0)
     return (
-        torch.allclose(linear(x, packed), want)
-        and torch.allclose(linear(x, packed, relu=True), want.relu())
-        and torch.allclose(linear(x, packed, dtype=torch.bfloat16).float(), want, rtol=1e-2)
-        and torch.allclose(linear_add_(total, x, packed), want + 2)
+        torch.allclose(linear(x, packed), expected)
+        and torch.allclose(linear(x, packed, relu=True), expected.relu())
+        and torch.allclose(linear(x, packed, dtype=torch.bfloat16).float(), expected, rtol=1e-2)
+        and torch.allclose(linear_add_(total, x, packed), expected + 2)
         and torch.equal(packed.unpack(), weight.to(torch.int8))
     )
 
 
 @functools.cache
 def _quantizer() -> Callable[[Tensor, float, int], Tensor]:
-    """:func:`_bytes_by_kernel` where this PyTorch has it and it is right, else :func:`_bytes_by_operators`."""
+    """Return :func:`_bytes_by_kernel` where this PyTorch has it and it is right, else :func:`_bytes_by_operators`."""
     x = torch.tensor([[-1.1, 0.0, 0.3, 0.9]])
     try:
         # PyTorch warns of its quantized tensors once a process; the warning is spent here.
@@ -367,5 +365,5 @@ def _bytes_by_kernel(x: Tensor, scale: float, zero_point: int) -> Tensor:
 
 def _bytes_by_operators(x: Tensor, scale: float, zero_point: int) -> Tensor:
     # PyTorch converts float to s8 by vector instructions but to u8 one by one, so u8 is s8 moved by 128.
-    steps = x.mul(1 / scale).round_().add_(zero_point - 128).clamp_(-128, 127)
-    return steps.to(torch.int8).view(torch.uint8).bitwise_xor_(128)
+    scaled = x.mul(1 / scale).round_().add_(zero_point - 128).clamp_(-128, 127)
+    return scaled.to(torch.int8).view(torch.uint8).bitwise_xor_(128)

@@ -19,7 +19,7 @@ Function = Callable[[Tensor], Tensor]
 
 
 def activate(x: Tensor, function: Function) -> Tensor:
-    """``function(x)``.
+    """Compute ``function(x)``.
 
     Args:
         x: bfloat16.
@@ -32,7 +32,7 @@ def activate(x: Tensor, function: Function) -> Tensor:
 
 
 def activate_times_(gate: Tensor, up: Tensor, function: Function, scale: Tensor | None = None) -> Tensor:
-    """``function(gate) * up``, in the place of ``gate``; every step is rounded to bfloat16.
+    """Compute ``function(gate) * up`` in the place of ``gate``, rounding to bfloat16 after every operation.
 
     Args:
         gate: Contiguous bfloat16 ``[..., width]``.
@@ -48,7 +48,7 @@ def activate_times_(gate: Tensor, up: Tensor, function: Function, scale: Tensor 
 
 @functools.lru_cache(maxsize=16)
 def _table(function: Function) -> Tensor:
-    """What becomes of each number, in the order of their bits: 128 KB."""
+    """Tabulate a function of all bfloat16 numbers, in the order of their bits: 128 KB."""
     with torch.inference_mode():
         return function(torch.arange(_NUMBERS).to(torch.uint16).view(torch.bfloat16)).contiguous()
 
@@ -71,13 +71,13 @@ def _activate_times(address: Any) -> None:
     first, last = share(rows)
     for row in range(first, last):
         gate, up = halves(given[0], row, width), halves(given[1], row, width)
-        step = numpy.float32(1)
+        factor = numpy.float32(1)
         if given[3]:
-            step = widen(scale[row])
+            factor = widen(scale[row])
             for column in range(width):
-                gate[column] = narrow(widen(gate[column]) * step)
+                gate[column] = narrow(widen(gate[column]) * factor)
         # Apart, since looking up goes one by one and multiplying does not.
         for column in range(width):
             gate[column] = table[gate[column]]
         for column in range(width):
-            gate[column] = narrow(widen(gate[column]) * widen(narrow(widen(up[column]) * step)))
+            gate[column] = narrow(widen(gate[column]) * widen(narrow(widen(up[column]) * factor)))

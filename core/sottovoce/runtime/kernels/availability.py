@@ -1,4 +1,4 @@
-"""Whether kernels serve: where numba compiles, PyTorch's threads can be shared, and nobody asked for its operators."""
+"""Availability of the kernels: numba compiles, PyTorch's threads can be shared, and its operators are not asked for."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ VARIABLE = "SOTTOVOCE_KERNELS"
 """Environment variable: ``torch`` leaves everything to PyTorch's operators, ``numba`` fails where it cannot be used."""
 
 _WORTH = 1 << 19
-"""Weights of a layer below which numba is not loaded for them: it takes 100 MB, more than a small model."""
+"""Number of weights below which a layer is dequantized by PyTorch: loading numba takes about 100 MB."""
 
 _logger = logging.getLogger("sottovoce")
 
 
 def takes(*tensors: Tensor) -> bool:
-    """Whether kernels serve these tensors: bfloat16 on the CPU, no gradients recorded, and :func:`available`."""
+    """Return whether kernels take these tensors: bfloat16 on the CPU, no gradients recorded, and :func:`available`."""
     if any(tensor.dtype != torch.bfloat16 or tensor.device.type != "cpu" for tensor in tensors):
         return False
     recorded = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
@@ -31,13 +31,13 @@ def takes(*tensors: Tensor) -> bool:
 
 
 def makes(weights: int, device: torch.device, dtype: torch.dtype) -> bool:
-    """Whether kernels make the weights of a layer float: on the CPU, bfloat16 or float32, half a million at least."""
+    """Return whether kernels dequantize a weight: to bfloat16 or float32 on the CPU, half a million numbers."""
     on_cpu = device.type == "cpu" and dtype in (torch.bfloat16, torch.float32)
     return on_cpu and weights >= _WORTH and available()
 
 
 def available() -> bool:
-    """Whether kernels can be compiled and run here: tried once.
+    """Return whether kernels can be compiled and run here; tried once.
 
     Raises:
         UsageError: ``SOTTOVOCE_KERNELS`` asks for what is unknown or does not work here.
@@ -46,7 +46,7 @@ def available() -> bool:
 
 
 def obstacle() -> str:
-    """Why :func:`available` says no; empty where it says yes.
+    """Return the reason why kernels are not :func:`available`; empty where they are.
 
     Raises:
         UsageError: As there.
@@ -79,12 +79,15 @@ def _obstacle() -> str:
 
 
 def _right() -> bool:
-    """Whether a small pass gives what it must."""
+    """Return whether a small pass gives the right result."""
     from sottovoce.runtime.kernels import rows
 
     x = torch.tensor([[1.0, -2.0, 0.5, 127.0], [0.0, 0.0, 0.0, 0.0]], dtype=torch.bfloat16)
-    found = rows.quantize(x)
-    return found is not None and found[0].tolist() == [[129, 126, 128, 255], [128] * 4] and found[1][0].item() == 1.0
+    quantized = rows.quantize(x)
+    if quantized is None:
+        return False
+    values, scale = quantized
+    return values.tolist() == [[129, 126, 128, 255], [128] * 4] and scale[0].item() == 1.0
 
 
 def _first_line(error: Exception) -> str:

@@ -1,4 +1,4 @@
-"""How compiled functions run: by the threads of PyTorch's own OpenMP runtime.
+"""Launcher of compiled functions, in the threads of PyTorch's own OpenMP runtime.
 
 numba's own threads would share the cores with PyTorch's, which go on spinning for a while after each operator. GNU's
 runtime, which PyTorch brings on Linux, lets anyone run a function in the very same threads (``GOMP_parallel``, what
@@ -19,7 +19,7 @@ from torch import Tensor
 
 _compiling = threading.RLock()
 _GRAIN = 1 << 15
-"""Elements below which one thread is the quicker, as in PyTorch."""
+"""Number of elements below which one thread is faster, as in PyTorch."""
 
 
 class Kernel:
@@ -30,7 +30,7 @@ class Kernel:
     """
 
     def __init__(self, body: Callable[[Any], None], fastmath: frozenset[str] = frozenset()) -> None:
-        """``body`` is compiled by numba; ``fastmath`` is what LLVM may change in its arithmetic."""
+        """Take the function that numba compiles, and what LLVM may change in its arithmetic."""
         self._body, self._fastmath = body, fastmath
         functools.update_wrapper(self, body)
 
@@ -38,11 +38,11 @@ class Kernel:
         """Run it.
 
         Args:
-            elements: How many are worked on; few are left to the calling thread.
-            *given: What it takes: tensors on the CPU by their addresses, numbers, zero for ``None``.
+            elements: Number of elements; few are left to the calling thread.
+            *given: Arguments: tensors on the CPU by their addresses, numbers, zero for ``None``.
 
         Returns:
-            What it left in the place of ``given``.
+            The values that it left in the place of ``given``.
         """
         words = (ctypes.c_int64 * len(given))(*map(_word, given))
         threads = torch.get_num_threads() if elements > _GRAIN else 1
@@ -68,7 +68,7 @@ class Kernel:
 
 @functools.cache
 def parallel() -> Any:
-    """``GOMP_parallel(function, data, threads, flags)`` of the runtime that PyTorch loaded."""
+    """Return ``GOMP_parallel(function, data, threads, flags)`` of the runtime that PyTorch loaded."""
     function = ctypes.CDLL(None).GOMP_parallel
     function.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint]
     function.restype = None

@@ -1,6 +1,6 @@
-"""What kernels read and write: numbers at addresses, bfloat16 among them.
+"""Memory as kernels read and write it: numbers at addresses, bfloat16 among them.
 
-A row is an array of its own, indexed from zero: numba lets indices count from the end, and only where LLVM sees that
+A row is a separate array, indexed from zero: numba lets indices count from the end, and only where LLVM sees that
 none does so it works on many elements at a time.
 
 A change here needs the folders ``__pycache__`` of the kernels removed: numba keeps what it compiled until the file of
@@ -18,7 +18,7 @@ from numba.extending import intrinsic, overload
 
 
 def _pointer(kind: Any) -> Callable[[Any], Any]:
-    """A function of an address: the pointer to numbers of a kind."""
+    """Return a function of an address: the pointer to numbers of a kind."""
 
     @intrinsic  # type: ignore[untyped-decorator]
     def pointer(context: Any, address: Any) -> tuple[Any, Callable[..., Any]]:
@@ -31,7 +31,7 @@ def _pointer(kind: Any) -> Callable[[Any], Any]:
 
 
 def _same_bits(source: Any, target: Any) -> Callable[[Any], Any]:
-    """A function of a number: another kind's with the same bits."""
+    """Return a function of a number: another kind's with the same bits."""
 
     @intrinsic  # type: ignore[untyped-decorator]
     def cast(context: Any, number: Any) -> tuple[Any, Callable[..., Any]]:
@@ -55,43 +55,43 @@ _threads = types.ExternalFunction("omp_get_num_threads", types.int32())
 
 @njit  # type: ignore[untyped-decorator]
 def words(address: Any, count: Any) -> Any:
-    """``count`` int64 from ``address`` on: a kernel's arguments."""
+    """Return ``count`` int64 from ``address`` on: a kernel's arguments."""
     return carray(_words(address), (count,))
 
 
 @njit  # type: ignore[untyped-decorator]
 def doubles(address: Any, count: Any) -> Any:
-    """``count`` float64 from ``address`` on: a kernel's arguments, those that are fractions."""
+    """Return ``count`` float64 from ``address`` on: a kernel's arguments, those that are fractions."""
     return carray(_doubles(address), (count,))
 
 
 @njit  # type: ignore[untyped-decorator]
 def floats(address: Any, row: Any, width: Any) -> Any:
-    """A row of float32."""
+    """Return a row of float32."""
     return carray(_floats(address + 4 * row * width), (width,))
 
 
 @njit  # type: ignore[untyped-decorator]
 def halves(address: Any, row: Any, width: Any) -> Any:
-    """A row of bfloat16, as their bits."""
+    """Return a row of bfloat16, as their bits."""
     return carray(_halves(address + 2 * row * width), (width,))
 
 
 @njit  # type: ignore[untyped-decorator]
 def bytes_(address: Any, row: Any, width: Any) -> Any:
-    """A row of uint8."""
+    """Return a row of uint8."""
     return carray(_bytes(address + row * width), (width,))
 
 
 @njit  # type: ignore[untyped-decorator]
 def widen(half: Any) -> Any:
-    """The float32 of a bfloat16: its upper half."""
+    """Return the float32 whose upper half a bfloat16 is."""
     return float_of_bits(numpy.uint32(numpy.uint32(half) << _16))
 
 
 @njit  # type: ignore[untyped-decorator]
 def narrow(number: Any) -> Any:
-    """The nearest bfloat16, of two equally near the even one."""
+    """Return the nearest bfloat16, of two equally near the even one."""
     bits = bits_of_float(number)
     even = numpy.uint32(numpy.uint32(bits >> _16) & _1)
     return numpy.uint16(numpy.uint32(numpy.uint32(bits + _7FFF) + even) >> _16)
@@ -99,23 +99,23 @@ def narrow(number: Any) -> Any:
 
 @njit  # type: ignore[untyped-decorator]
 def share(count: Any) -> Any:
-    """The part of ``count`` rows that is this thread's: its first and the one after its last."""
+    """Return this thread's part of ``count`` rows: its first and the one after its last."""
     thread, threads = _thread(), _threads()
     return count * thread // threads, count * (thread + 1) // threads
 
 
 def row_like(row: Any, address: Any, number: Any, width: Any) -> Any:
-    """Another row of the same kind, bfloat16 or float32; only in compiled functions, as the next two."""
+    """Return another row of the same kind, bfloat16 or float32; only in compiled functions, as the next two."""
     raise NotImplementedError
 
 
 def read(row: Any, place: Any) -> Any:
-    """One of a row's numbers as float32."""
+    """Return a number of a row as float32."""
     raise NotImplementedError
 
 
 def write(row: Any, place: Any, number: Any) -> None:
-    """Set one of a row's numbers to a float32, rounded to its kind."""
+    """Set a number of a row to a float32, rounded to its kind."""
     raise NotImplementedError
 
 

@@ -15,7 +15,7 @@ from sottovoce.runtime.kernels.memory import doubles, halves, narrow, share, wid
 
 
 def rms_norm(x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
-    """``x / sqrt(mean(x ** 2) + epsilon)``, rounded to bfloat16, times ``weight``.
+    """Compute ``x / sqrt(mean(x ** 2) + epsilon)``, rounded to bfloat16, times ``weight``.
 
     Args:
         x: bfloat16 ``[..., width]``.

@@ -12,7 +12,7 @@ from sottovoce.runtime.kernels.memory import halves, narrow, share, widen, words
 
 
 def turn(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """``x * cos + (-high, low) * sin``, where low and high are the halves of ``x``; each product is rounded.
+    """Compute ``x * cos + (-high, low) * sin``, where low and high are the halves of ``x``; each product is rounded.
 
     Args:
         x: bfloat16 ``[batch, heads, length, width]``; the numbers of a head lie together.
@@ -41,8 +41,8 @@ def _turn(address: Any) -> None:
             out = halves(given[1] + 2 * (item * given[11] + head * given[12] + place * given[13]), 0, width)
             for low in range(half):
                 high = half + low
-                one, other = widen(x[low]), widen(x[high])
-                kept, moved = widen(narrow(one * widen(cos[low]))), widen(narrow(-other * widen(sin[low])))
+                real, imaginary = widen(x[low]), widen(x[high])
+                kept, moved = widen(narrow(real * widen(cos[low]))), widen(narrow(-imaginary * widen(sin[low])))
                 out[low] = narrow(kept + moved)
-                kept, moved = widen(narrow(other * widen(cos[high]))), widen(narrow(one * widen(sin[high])))
+                kept, moved = widen(narrow(imaginary * widen(cos[high]))), widen(narrow(real * widen(sin[high])))
                 out[high] = narrow(kept + moved)

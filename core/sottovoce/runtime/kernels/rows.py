@@ -1,4 +1,4 @@
-"""Rows of bfloat16 rounded to 8 bits, by a scale each or by one that is known."""
+"""Rows of bfloat16 quantized to 8 bits, with a scale for each or with a known one."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from sottovoce.runtime.kernels.memory import bits_of_float, bytes_, doubles, hal
 
 _TINY = numpy.float32(1e-30)
 _MAGNITUDE, _INFINITE = numpy.uint16(0x7FFF), numpy.uint16(0x7F80)
-_STEPS = numpy.float32(127)
+_HIGHEST = numpy.float32(127)
 _LEAST, _MOST = numpy.float32(0), numpy.float32(255)
 _TO_INTEGER, _TO_BYTE = numpy.float32(1.5 * 2**23), numpy.float32(1.5 * 2**23 + 128)
-"""Added to a number of steps, they leave them in the lowest byte of the sum, rounded; the second moved by 128."""
+"""Added to a scaled number, they leave it in the lowest byte of the sum, rounded; the second moved by 128."""
 
 
 def quantize(x: Tensor) -> tuple[Tensor, Tensor] | None:
-    """Round every row by its own range.
+    """Quantize every row by its range.
 
     Args:
         x: bfloat16 ``[rows, width]``.
 
     Returns:
-        u8 ``[rows, width]`` with zero at 128, and bfloat16 ``[rows, 1]``, the size of a step; ``None`` when a value is
-        not finite.
+        u8 ``[rows, width]`` with zero at 128, and bfloat16 ``[rows, 1]``, the scales; ``None`` when a value is not
+        finite.
     """
     x = x.contiguous()
     values = torch.empty(x.shape, dtype=torch.uint8)
@@ -37,12 +37,12 @@ def quantize(x: Tensor) -> tuple[Tensor, Tensor] | None:
 
 
 def quantize_by(x: Tensor, scale: float, zero_point: int) -> Tensor | None:
-    """Round by a range that is known beforehand; what lies outside is clipped.
+    """Quantize by a range that is known beforehand; what lies outside is clipped.
 
     Args:
         x: bfloat16 ``[rows, width]``.
-        scale: Size of a step.
-        zero_point: The step that is zero, 0 to 255.
+        scale: Scale of the quantized values.
+        zero_point: Quantized value that stands for zero, 0 to 255.
 
     Returns:
         u8 ``[rows, width]``; ``None`` when a value is not finite.
@@ -70,8 +70,8 @@ def _quantize(address: Any) -> None:
         if largest >= _INFINITE:
             given[5] = 1
         # Rounded before it divides: the product is then scaled back by the very same number.
-        step = widen(narrow(widen(largest) / _STEPS))
-        scale[row] = narrow(_TINY if step < _TINY else step)
+        exact = widen(narrow(widen(largest) / _HIGHEST))
+        scale[row] = narrow(_TINY if exact < _TINY else exact)
         factor = numpy.float32(1) / widen(scale[row])
         for column in range(width):
             values[column] = numpy.uint8(bits_of_float(widen(x[column]) * factor + _TO_BYTE))
@@ -88,7 +88,7 @@ def _quantize_by(address: Any) -> None:
         largest = numpy.uint16(0)
         for column in range(width):
             largest = max(largest, numpy.uint16(x[column] & _MAGNITUDE))
-            steps = min(max(widen(x[column]) * factor + zero_point, _LEAST), _MOST)
-            values[column] = numpy.uint8(bits_of_float(steps + _TO_INTEGER))
+            scaled = min(max(widen(x[column]) * factor + zero_point, _LEAST), _MOST)
+            values[column] = numpy.uint8(bits_of_float(scaled + _TO_INTEGER))
         if largest >= _INFINITE:
             given[6] = 1

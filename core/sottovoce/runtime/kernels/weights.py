@@ -1,4 +1,4 @@
-"""Weights of integers and of fp8 made float, in one pass."""
+"""Dequantization of integer and fp8 weights, in one pass."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ _SUBNORMAL = numpy.float32(2.0**-9)
 def dequantize(
     packed: Tensor, bits: int, columns: int, scale: Tensor, zero_point: Tensor | None, dtype: torch.dtype
 ) -> Tensor:
-    """``(step - zero_point) * scale``, computed in ``dtype``.
+    """Compute ``(value - zero_point) * scale`` in ``dtype``.
 
     Args:
-        packed: int32 ``[out, words]``, as :mod:`sottovoce.runtime.packing` lays steps.
+        packed: int32 ``[out, words]``, as :mod:`sottovoce.runtime.packing` lays quantized values.
         bits: 4 or 8.
-        columns: Steps in a row, an even number of them in a group.
+        columns: Number of values in a row, an even number of them in a group.
         scale: Float ``[out, groups]``.
         zero_point: Whole numbers ``[out, groups]``; ``None`` is zero.
         dtype: bfloat16 or float32.
@@ -47,14 +47,14 @@ def dequantize(
         ``[out, columns]``.
 
     Raises:
-        ValueError: The words are not those of so many steps, or the groups not equally large.
+        ValueError: The words are not those of so many values, or the groups not equally large.
     """
     rows, groups = scale.shape
     if packed.shape != (rows, -(-columns * bits // 32)) or columns % groups:
         raise ValueError(f"words {tuple(packed.shape)} and scales {tuple(scale.shape)} of {columns} columns")
     out = torch.empty(rows, columns, dtype=dtype)
     scale = scale.to(dtype).contiguous()
-    # What is stored is moved by half of the range.
+    # Stored values are moved by half of their range.
     shift = 1 << (bits - 1)
     zero = torch.full((rows, groups), shift) if zero_point is None else zero_point + shift
     kernel = _to_bfloat16 if dtype == torch.bfloat16 else _to_float32
@@ -64,7 +64,7 @@ def dequantize(
 
 
 def dequantize_float8(weight: Tensor, scale: Tensor, dtype: torch.dtype) -> Tensor:
-    """``weight * scale``, computed in ``dtype``.
+    """Compute ``weight * scale`` in ``dtype``.
 
     Args:
         weight: float8_e4m3fn ``[out, in]``.
@@ -80,7 +80,7 @@ def dequantize_float8(weight: Tensor, scale: Tensor, dtype: torch.dtype) -> Tens
 
 @njit  # type: ignore[untyped-decorator]
 def _dequantize(address: Any, kind: Any) -> None:
-    """To a kind of numbers, that of a row of them."""
+    """Dequantize to the kind of numbers that a row of them has."""
     given = words(address, 9)
     bits, rows, columns, groups = given[4], given[5], given[6], given[7]
     size = columns // groups
@@ -88,16 +88,16 @@ def _dequantize(address: Any, kind: Any) -> None:
     for row in range(first, last):
         scale, zero = row_like(kind, given[2], row, groups), floats(given[3], row, groups)
         for group in range(groups):
-            step, middle = read(scale, group), zero[group]
+            factor, middle = read(scale, group), zero[group]
             out = row_like(kind, given[1] + kind.itemsize * group * size, row, columns)
             stored = bytes_(given[0] + group * size * bits // 8, row, 4 * given[8])
             if bits == 8:
                 for place in range(size):
-                    write(out, place, (numpy.float32(stored[place]) - middle) * step)
+                    write(out, place, (numpy.float32(stored[place]) - middle) * factor)
             else:
                 for pair in range(size // 2):
-                    write(out, 2 * pair, (numpy.float32(stored[pair] & _NIBBLE) - middle) * step)
-                    write(out, 2 * pair + 1, (numpy.float32(stored[pair] >> _FOUR) - middle) * step)
+                    write(out, 2 * pair, (numpy.float32(stored[pair] & _NIBBLE) - middle) * factor)
+                    write(out, 2 * pair + 1, (numpy.float32(stored[pair] >> _FOUR) - middle) * factor)
 
 
 @Kernel
@@ -112,7 +112,7 @@ def _to_float32(address: Any) -> None:
 
 @njit  # type: ignore[untyped-decorator]
 def _of_float8(stored: Any) -> Any:
-    """The float32 of an e4m3 number without infinities, given as its bits."""
+    """Return the float32 of an e4m3 number without infinities, given as its bits."""
     bits = numpy.uint32(stored)
     magnitude = numpy.uint32(bits & _MAGNITUDE)
     sign = numpy.uint32(numpy.uint32(bits << _24) & _SIGN)
@@ -124,15 +124,15 @@ def _of_float8(stored: Any) -> Any:
 
 @njit  # type: ignore[untyped-decorator]
 def _dequantize_float8(address: Any, kind: Any) -> None:
-    """To a kind of numbers, that of a row of them."""
+    """Dequantize to the kind of numbers that a row of them has."""
     given = words(address, 5)
     rows, width = given[3], given[4]
     scale = row_like(kind, given[2], 0, rows)
     first, last = share(rows)
     for row in range(first, last):
-        stored, out, step = bytes_(given[0], row, width), row_like(kind, given[1], row, width), read(scale, row)
+        stored, out, factor = bytes_(given[0], row, width), row_like(kind, given[1], row, width), read(scale, row)
         for column in range(width):
-            write(out, column, _of_float8(stored[column]) * step)
+            write(out, column, _of_float8(stored[column]) * factor)
 
 
 @Kernel

@@ -74,10 +74,16 @@ def test_a_model_type_of_another_class_is_refused(stated: Any) -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [{"num_attention_heads": "x"}, {"hidden_size": None}, {"hidden_size": []}, {"rope_parameters": 3},
-     {"layer_types": ["nothing"]}, {"mlp_only_layers": "x"}],
+    [
+        {"num_attention_heads": "x"},
+        {"hidden_size": None},
+        {"hidden_size": []},
+        {"rope_parameters": 3},
+        {"layer_types": ["nothing"]},
+        {"mlp_only_layers": "x"},
+    ],
     ids=str,
-)  # fmt: skip
+)
 def test_values_of_another_kind_are_one_line(change: dict[str, Any]) -> None:
     place = ("thinker_config", "text_config")
     try:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from sottovoce.formats.transformers.default_dtype import own_default_type
+from sottovoce.formats.transformers.default_dtype import thread_default_type
 
 
 def held(value: Tensor) -> Tensor:
@@ -92,7 +92,7 @@ def test_a_tensor_is_what_the_processs_default_type_would_make_it(what: str, dty
         expected = MAKERS[what]()
     finally:
         torch.set_default_dtype(torch.float32)
-    with own_default_type():
+    with thread_default_type():
         torch.set_default_dtype(dtype)
         found = MAKERS[what]()
     assert found.dtype is expected.dtype
@@ -102,7 +102,7 @@ def test_a_tensor_is_what_the_processs_default_type_would_make_it(what: str, dty
 
 
 def test_other_threads_have_the_processs_type_meanwhile() -> None:
-    with own_default_type(), ThreadPoolExecutor(1) as thread:
+    with thread_default_type(), ThreadPoolExecutor(1) as thread:
         torch.set_default_dtype(torch.bfloat16)
         assert torch.get_default_dtype() is torch.bfloat16
         assert thread.submit(torch.get_default_dtype).result() is torch.float32
@@ -116,6 +116,6 @@ def test_other_threads_have_the_processs_type_meanwhile() -> None:
 
 
 def test_an_error_puts_all_back() -> None:
-    with pytest.raises(ValueError, match="stop"), own_default_type():
+    with pytest.raises(ValueError, match="stop"), thread_default_type():
         torch.set_default_dtype(torch.bfloat16)
         raise ValueError("stop")

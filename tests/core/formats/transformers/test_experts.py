@@ -176,9 +176,10 @@ def test_the_configuration_counts_the_experts_that_stay(made: Made) -> None:
 def test_all_layers_of_experts_have_one_scheme(made: Made) -> None:
     model = sottovoce.load(made.streamed, host=HOST)
     schemes = {
-        child.scheme for name, child in model.module.named_modules()
+        child.scheme
+        for name, child in model.module.named_modules()
         if isinstance(child, QUANTIZED) and ".experts." in name
-    }  # fmt: skip
+    }
     if made.recipe == "reap50":
         assert not schemes
         return
@@ -427,9 +428,7 @@ class TestScores:
     def test_those_of_another_model_are_refused(self, source: Path, reap: Path, tmp_path: Path) -> None:
         other = make_model(tmp_path / "other", num_experts=6)
         with pytest.raises(SourceError, match=r"has 8 experts of 'model\.layers\.0\.mlp\.experts', which has 6"):
-            sottovoce.compress(
-                sottovoce.load(other, host=HOST), self.recipe(reap / "saliency.json"), host=HOST
-            )  # fmt: skip
+            sottovoce.compress(sottovoce.load(other, host=HOST), self.recipe(reap / "saliency.json"), host=HOST)
 
 
 def test_the_written_saliency_is_what_was_measured(reap: Path) -> None:

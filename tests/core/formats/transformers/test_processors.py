@@ -58,17 +58,27 @@ def test_files_that_lead_to_another_model_are_refused(name: str, model: Path) ->
 
 def test_what_a_tokenizer_keeps_of_its_past_is_taken(model: Path) -> None:
     change(
-        model / "tokenizer_config.json", name_or_path="/home/x/model", special_tokens_map_file="/home/a/.cache/x.json",
-        tokenizer_file="/home/ann/x/tokenizer.json", additional_special_tokens=["<|audio_start|>"], errors="replace",
-    )  # fmt: skip
+        model / "tokenizer_config.json",
+        name_or_path="/home/x/model",
+        special_tokens_map_file="/home/a/.cache/x.json",
+        tokenizer_file="/home/ann/x/tokenizer.json",
+        additional_special_tokens=["<|audio_start|>"],
+        errors="replace",
+    )
     assert sottovoce.load(model).processor is not None
 
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("n_fft", 2_000_000), ("feature_size", 10**6), ("hop_length", 0), ("hop_length", -160), ("sampling_rate", 10**9),
-     ("chunk_length", 10**9)],
-)  # fmt: skip
+    [
+        ("n_fft", 2_000_000),
+        ("feature_size", 10**6),
+        ("hop_length", 0),
+        ("hop_length", -160),
+        ("sampling_rate", 10**9),
+        ("chunk_length", 10**9),
+    ],
+)
 def test_numbers_that_fill_a_memory_are_refused(key: str, value: int, model: Path) -> None:
     path = model / "processor_config.json"
     features = json.loads(path.read_text(encoding="utf-8"))["feature_extractor"]

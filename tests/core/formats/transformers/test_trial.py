@@ -84,7 +84,7 @@ def test_a_tokenizer_that_is_damaged_is_one_line(tmp_path: Path) -> None:
 def test_the_same_files_are_tried_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tokenizer(tmp_path, version="1.0")
     try_text_files(tmp_path)
-    monkeypatch.setattr(trial, "_tried", lambda *_: pytest.fail("tried again"))
+    monkeypatch.setattr(trial, "_problem", lambda *_: pytest.fail("tried again"))
     try_text_files(tmp_path)
 
 

@@ -52,9 +52,13 @@ def make(scheme: Scheme, bias: bool = True) -> Int8Linear:
 
 @settings(max_examples=60, deadline=None)
 @given(
-    rows=st.integers(1, 70), width=st.integers(1, 12), out=st.integers(1, 12), bias=st.booleans(),
-    zero_point=st.none() | st.integers(-128, 127), seed=st.integers(0, 50),
-)  # fmt: skip
+    rows=st.integers(1, 70),
+    width=st.integers(1, 12),
+    out=st.integers(1, 12),
+    bias=st.booleans(),
+    zero_point=st.none() | st.integers(-128, 127),
+    seed=st.integers(0, 50),
+)
 def test_the_product_is_that_of_the_integers(
     rows: int, width: int, out: int, bias: bool, zero_point: int | None, seed: int
 ) -> None:
@@ -89,8 +93,10 @@ def test_inputs_are_rounded_to_the_nearest_step(scheme: Scheme, dtype: torch.dty
     assert found.values.shape == (10, 64)
     assert found.values.dtype == torch.int8
     assert found.scale.dtype == torch.float32
-    low, high = (values(int_mm.QuantizedActivations(torch.full((10, 64), end), found.scale, found.zero_point))
-                 for end in (-128, 127))  # fmt: skip
+    low, high = (
+        values(int_mm.QuantizedActivations(torch.full((10, 64), end), found.scale, found.zero_point))
+        for end in (-128, 127)
+    )
     want = x.view(10, 64).double().clamp(low, high)
     # Scales are rounded to the dtype of the inputs, so the largest may lie a little further from its step.
     nearest = 0.501 if dtype == torch.float32 else 1.0

@@ -175,7 +175,7 @@ def test_a_product_by_rows_is_that_of_each_row(rows, width, out, seed, bias, exp
     assert ((back - x.double()).abs() <= quantized.scale * 0.501).all()
     got = onednn.linear_rows(quantized, onednn.pack(weight, scale, given_bias))
     want = row_product(x, weight, scale, given_bias)
-    # A value half way between two steps may fall either way: one step of one input.
+    # A value half way between two quantized values may fall either way: one unit of one input.
     allowed = 1e-5 * want.abs().amax(1, keepdim=True) + 127 * quantized.scale * scale.flatten() + 1e-12
     assert got.dtype == torch.float32
     assert ((got - want).abs() <= allowed).all()

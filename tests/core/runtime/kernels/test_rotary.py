@@ -14,9 +14,14 @@ SIZES = st.integers(1, 70)
 
 
 @given(
-    batch=st.integers(1, 3), heads=st.integers(1, 5), length=SIZES, half=st.integers(1, 20), tables=st.booleans(),
-    lying=st.booleans(), seed=st.integers(0, 99),
-)  # fmt: skip
+    batch=st.integers(1, 3),
+    heads=st.integers(1, 5),
+    length=SIZES,
+    half=st.integers(1, 20),
+    tables=st.booleans(),
+    lying=st.booleans(),
+    seed=st.integers(0, 99),
+)
 def test_rotary_embeddings(
     batch: int, heads: int, length: int, half: int, tables: bool, lying: bool, seed: int
 ) -> None:

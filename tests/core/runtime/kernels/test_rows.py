@@ -53,8 +53,12 @@ def test_a_number_that_is_not_finite_is_found(wrong: float, row: int) -> None:
 
 
 @given(
-    rows_=SIZES, width=SIZES, seed=st.integers(0, 99), scale=st.floats(1e-3, 10), zero_point=st.integers(0, 255),
-)  # fmt: skip
+    rows_=SIZES,
+    width=SIZES,
+    seed=st.integers(0, 99),
+    scale=st.floats(1e-3, 10),
+    zero_point=st.integers(0, 255),
+)
 def test_rows_are_rounded_by_a_known_range(rows_: int, width: int, seed: int, scale: float, zero_point: int) -> None:
     x = drawn(rows_, width, seed=seed)
     found = rows.quantize_by(x, scale, zero_point)

@@ -17,32 +17,37 @@ SIZES = st.integers(1, 70)
 
 
 @given(
-    out=SIZES, groups=st.integers(1, 4), size=SIZES, bits=st.sampled_from([4, 8]), symmetric=st.booleans(),
-    dtype=st.sampled_from([torch.bfloat16, torch.float32]), seed=st.integers(0, 99),
-)  # fmt: skip
+    out=SIZES,
+    groups=st.integers(1, 4),
+    size=SIZES,
+    bits=st.sampled_from([4, 8]),
+    symmetric=st.booleans(),
+    dtype=st.sampled_from([torch.bfloat16, torch.float32]),
+    seed=st.integers(0, 99),
+)
 def test_weights_become_float(
     out: int, groups: int, size: int, bits: int, symmetric: bool, dtype: torch.dtype, seed: int
 ) -> None:
     size += size % 2 if bits == 4 else 0
     generator = torch.Generator().manual_seed(seed)
     least, most = -(1 << (bits - 1)), 1 << (bits - 1)
-    steps = torch.randint(least, most, (out, groups * size), dtype=torch.int8, generator=generator)
+    qweight = torch.randint(least, most, (out, groups * size), dtype=torch.int8, generator=generator)
     scale = torch.rand(out, groups, generator=generator) + 0.01
     zero_point = None if symmetric else torch.randint(least, most, (out, groups), generator=generator).float()
-    packed = pack(steps, bits)
-    assert torch.equal(unpack(packed, bits, groups * size), steps)
+    packed = pack(qweight, bits)
+    assert torch.equal(unpack(packed, bits, groups * size), qweight)
     want = QuantizationParams(Scheme(bits=bits, group_size=None, symmetric=symmetric), scale, zero_point).dequantize(
-        steps, dtype
+        qweight, dtype
     )
     found = weights.dequantize(packed, bits, groups * size, scale, zero_point, dtype)
     assert torch.equal(found, want)
 
 
 def test_a_weight_of_many_threads_becomes_float() -> None:
-    steps = torch.randint(-8, 8, (300, 256), dtype=torch.int8)
+    qweight = torch.randint(-8, 8, (300, 256), dtype=torch.int8)
     scale = torch.rand(300, 4)
-    want = QuantizationParams(Scheme(bits=4, group_size=64), scale).dequantize(steps)
-    assert torch.equal(weights.dequantize(pack(steps, 4), 4, 256, scale, None, torch.float32), want)
+    want = QuantizationParams(Scheme(bits=4, group_size=64), scale).dequantize(qweight)
+    assert torch.equal(weights.dequantize(pack(qweight, 4), 4, 256, scale, None, torch.float32), want)
 
 
 @pytest.mark.parametrize("columns, groups", [(256, 3), (248, 4), (264, 4)])

@@ -9,14 +9,44 @@ from typing import Any
 from sottovoce.checkpoint import read_config
 from sottovoce.errors import SourceError
 
-_AUDIO = ("num_mel_bins", "encoder_layers", "encoder_attention_heads", "encoder_ffn_dim", "d_model", "output_dim",
-          "n_window", "n_window_infer", "downsample_hidden_size")  # fmt: skip
-_AUDIO_OPTIONAL = ("activation_function", "dropout", "attention_dropout", "activation_dropout", "scale_embedding",
-                   "initializer_range")  # fmt: skip
-_TEXT = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
-         "num_key_value_heads", "head_dim", "rms_norm_eps")  # fmt: skip
-_TEXT_OPTIONAL = ("hidden_act", "max_position_embeddings", "attention_bias", "attention_dropout", "initializer_range",
-                  "tie_word_embeddings", "use_cache")  # fmt: skip
+_AUDIO = (
+    "num_mel_bins",
+    "encoder_layers",
+    "encoder_attention_heads",
+    "encoder_ffn_dim",
+    "d_model",
+    "output_dim",
+    "n_window",
+    "n_window_infer",
+    "downsample_hidden_size",
+)
+_AUDIO_OPTIONAL = (
+    "activation_function",
+    "dropout",
+    "attention_dropout",
+    "activation_dropout",
+    "scale_embedding",
+    "initializer_range",
+)
+_TEXT = (
+    "vocab_size",
+    "hidden_size",
+    "intermediate_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "num_key_value_heads",
+    "head_dim",
+    "rms_norm_eps",
+)
+_TEXT_OPTIONAL = (
+    "hidden_act",
+    "max_position_embeddings",
+    "attention_bias",
+    "attention_dropout",
+    "initializer_range",
+    "tie_word_embeddings",
+    "use_cache",
+)
 _AUDIO_MARKS = {
     "audio_bos_token": "<|audio_start|>",
     "audio_token": "<|audio_pad|>",
@@ -26,7 +56,7 @@ _FEATURES = ("feature_size", "sampling_rate", "hop_length", "chunk_length", "n_f
 
 
 def settings(path: Path, config: Mapping[str, Any]) -> Any:
-    """The configuration of transformers for qwen-asr's."""
+    """Return the configuration of transformers for qwen-asr's."""
     from transformers import Qwen3ASRConfig
 
     thinker = config["thinker_config"]
@@ -35,13 +65,13 @@ def settings(path: Path, config: Mapping[str, Any]) -> Any:
     # There are as many positions as a chunk of two windows has frames after three convolutions of stride two.
     audio["max_position_embeddings"] = -(-2 * audio["n_window"] // 8)
     text["rope_parameters"] = _rope(path, thinker["text_config"])
-    own = {name: _need(path, thinker, name, "thinker_config.") for name in ("audio_token_id", "classify_num")}
+    numbers = {name: _need(path, thinker, name, "thinker_config.") for name in ("audio_token_id", "classify_num")}
     kind: Any = Qwen3ASRConfig
     return kind(
         audio_config={**audio, "model_type": "qwen3_asr_encoder"},
         text_config={**text, "model_type": "qwen3"},
-        audio_token_id=own["audio_token_id"],
-        num_labels=own["classify_num"],
+        audio_token_id=numbers["audio_token_id"],
+        num_labels=numbers["classify_num"],
         timestamp_token_id=_need(path, config, "timestamp_token_id"),
         initializer_range=thinker.get("initializer_range", 0.02),
         tie_word_embeddings=text.get("tie_word_embeddings", False),
@@ -49,7 +79,7 @@ def settings(path: Path, config: Mapping[str, Any]) -> Any:
 
 
 def _rope(path: Path, text: Mapping[str, Any]) -> dict[str, Any]:
-    """The rotary positions; their three axes are one where there are no pictures."""
+    """Return the settings of rotary positions; their three axes are one where there are no pictures."""
     written = text.get("rope_scaling") or text.get("rope_parameters") or {}
     kind = written.get("rope_type", written.get("type", "default"))
     if kind not in ("default", "mrope"):
@@ -61,12 +91,12 @@ def _rope(path: Path, text: Mapping[str, Any]) -> dict[str, Any]:
 def _chosen(
     path: Path, thinker: Mapping[str, Any], name: str, needed: tuple[str, ...], optional: tuple[str, ...]
 ) -> dict[str, Any]:
-    """The keys that shape the model; those that every configuration of transformers 4 carried are left out."""
+    """Return the keys that shape the model; those that every configuration of transformers 4 had are left out."""
     part = thinker.get(name)
     if not isinstance(part, dict):
         raise SourceError(f"{path}: thinker_config has no {name}")
-    found = {key: _need(path, part, key, f"thinker_config.{name}.") for key in needed}
-    return found | {key: part[key] for key in optional if part.get(key) is not None}
+    values = {key: _need(path, part, key, f"thinker_config.{name}.") for key in needed}
+    return values | {key: part[key] for key in optional if part.get(key) is not None}
 
 
 def _need(path: Path, part: Mapping[str, Any], key: str, prefix: str = "") -> Any:
@@ -76,7 +106,7 @@ def _need(path: Path, part: Mapping[str, Any], key: str, prefix: str = "") -> An
 
 
 def processor(directory: Path, config: Mapping[str, Any]) -> Any:
-    """The processor of transformers, from the feature extractor's and the tokenizer's files.
+    """Build the processor of transformers from the feature extractor's and the tokenizer's files.
 
     Raises:
         SourceError: A file is missing or damaged, or the tokenizer's markers are not those of the configuration.

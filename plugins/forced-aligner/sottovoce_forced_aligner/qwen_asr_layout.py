@@ -12,10 +12,10 @@ from sottovoce.checkpoint import load_strictly_, read_config, read_tensors
 from sottovoce.checkpoint.limits import check_numbers
 from sottovoce.checkpoint.shards import say_choice, weight_files
 from sottovoce.errors import SourceError, as_source_error
+from sottovoce.formats.transformers.building import apply_
 from sottovoce.formats.transformers.configuration import stated_dtype
-from sottovoce.formats.transformers.loader import apply_
 from sottovoce.formats.transformers.processors import load_processor
-from sottovoce_forced_aligner.original_configuration import processor, settings
+from sottovoce_forced_aligner.qwen_asr_configuration import processor, settings
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -80,7 +80,7 @@ def _model(directory: Path, config: Mapping[str, Any], options: LoadOptions) -> 
 
 
 def _tensors(directory: Path, asked: str | None) -> dict[str, Tensor]:
-    """All tensors under the names that transformers gives them; a name of neither stays, and is unexpected."""
+    """Return all tensors under transformers' names; a name that neither library knows stays, and is unexpected."""
     say_choice(directory, asked)
     paths = weight_files(directory, asked)
     return {_renamed(name): tensor for path in paths for name, tensor in read_tensors(path).items()}
@@ -91,7 +91,7 @@ def _renamed(name: str) -> str:
 
 
 def _dtype(config: Mapping[str, Any], tensors: Mapping[str, Tensor], options: LoadOptions) -> Any:
-    """What was asked for, what the configuration says, or what the file is in."""
+    """Return the dtype that was asked for, else the configuration's, else the file's."""
     import torch
 
     name = options.dtype if options.dtype != "auto" else None

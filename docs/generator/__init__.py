@@ -1,0 +1,1 @@
+"""Parts of docs/generate.py: what the code says, as Markdown."""

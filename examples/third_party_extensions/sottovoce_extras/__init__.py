@@ -1,0 +1,1 @@
+"""A step, a quantization method, a metric and an export format, one file each."""

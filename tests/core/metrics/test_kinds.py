@@ -1,0 +1,79 @@
+"""Metrics are declared once, and whoever shows them reads the declaration."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from sottovoce import Metric
+from sottovoce.errors import PluginError
+from sottovoce.metrics.kinds import MetricKind, described, is_timed, kind_of, label_of, metric_kinds
+from sottovoce.plugins.host import default_host
+from sottovoce.text.translations import Text
+
+
+def kind(name: str, **fields: object) -> MetricKind:
+    text = Text(en=name)
+    return MetricKind(**{"name": name, "label": text, "description": text, **fields})  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def declared() -> dict[str, MetricKind]:
+    default_host()
+    return dict(metric_kinds())
+
+
+OURS = {
+    "cer", "wer", "accuracy", "token_agreement", "divergence", "boundary_shift_ms", "boundary_agreement",
+    "boundary_shift_from_baseline_ms", "boundary_shift_max_ms", "zero_duration_words", "words_off_by_1s", "size_bytes",
+    "latency_ms", "rtf", "peak_memory_bytes", "peak_gpu_memory_bytes", "expert_runs",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", sorted(OURS))
+def test_a_metric_is_declared_in_both_languages(declared: dict[str, MetricKind], name: str) -> None:
+    metric = declared[name]
+    assert re.search("[\u4e00-\u9fff]", metric.label.zh)
+    assert re.search("[\u4e00-\u9fff]", metric.description.zh)
+    assert metric.description.en.endswith(".")
+    assert metric.better in ("lower", "higher")
+
+
+def test_a_measured_number_carries_its_declaration(declared: dict[str, MetricKind]) -> None:
+    metric = declared["cer"].measured(3.5, details={"reference": 10})
+    assert (metric.name, metric.value, metric.unit, metric.better) == ("cer", 3.5, "%", "lower")
+    form = metric.to_dict()
+    assert form["kind"] == "quality"
+    assert form["label"] == {"en": "character error rate (CER)", "zh": "字错误率（CER）"}
+    assert form["details"] == {"reference": 10}
+
+
+def test_a_suffix_names_a_part_of_the_samples(declared: dict[str, MetricKind]) -> None:
+    metric = declared["accuracy"].measured(50, suffix="audio")
+    assert metric.name == "accuracy_audio"
+    assert metric.label == Text(en="correct answers, audio", zh="回答正确率（音频）")
+    assert metric.headline is None
+    assert described(Metric(name="accuracy_audio", value=50, unit="%")) == metric
+    assert kind_of("accuracy_drop") is None
+
+
+def test_an_undescribed_metric_takes_its_declaration_and_a_described_one_keeps_its_own() -> None:
+    assert described(Metric(name="rtf", value=1, unit="")).better == "lower"
+    label = Text(en="something else")
+    assert described(Metric(name="rtf", value=1, unit="", label=label)).label == label
+    assert described(Metric(name="never declared", value=1, unit="")).label is None
+    assert label_of("never declared") is None
+
+
+def test_a_name_is_declared_once() -> None:
+    assert kind("test-twice") == kind("test-twice")
+    with pytest.raises(PluginError, match="'test-twice' is declared twice, and not alike"):
+        kind("test-twice", unit="s")
+
+
+def test_times_say_nothing_of_a_busy_machine() -> None:
+    assert is_timed("latency_ms")
+    assert is_timed("rtf")
+    assert not is_timed("cer")
+    assert not is_timed("never declared")
