@@ -1,4 +1,4 @@
-"""The walk over a model of two stacks: order, what later blocks see, and that nothing is left behind."""
+"""Running a two-stack model block by block: order, the inputs of later blocks, and that no thread or file remains."""
 
 from __future__ import annotations
 

@@ -70,7 +70,7 @@ SCHEME_OF = {"blocks.0.one": FOUR, "blocks.0.two": EIGHT}
 
 
 def keep_completed_block(directory: Path) -> nn.Module:
-    """A module whose first block is done with and kept."""
+    """A module whose first block is completed and kept."""
     module = make()
     with torch.no_grad():
         module.get_submodule("blocks.0.norm").weight.mul_(3)  # type: ignore[operator, union-attr]
@@ -153,8 +153,8 @@ def test_partly_written_block_is_not_restored(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory with one finished block, which no test changes."""
-    directory = tmp_path_factory.mktemp("finished") / "work"
+    """A directory with one completed block, which no test changes."""
+    directory = tmp_path_factory.mktemp("completed") / "work"
     keep_completed_block(directory)
     return directory
 

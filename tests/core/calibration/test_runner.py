@@ -1,4 +1,4 @@
-"""The way that block steps share: one visit for each block, what is kept on it, and going on after an interruption."""
+"""The pass that block steps share: every block once, completed blocks that are kept, resuming after an interruption."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Marker(BlockStep):
 
     def __init__(self, model: Model, step: MarkedBlocks, log: Log) -> None:
         self.name, self.model, self.step, self.log = step.label or step.name, model, step, log
-        self.visited: list[str] = []
+        self.processed: list[str] = []
 
     @property
     def layers(self) -> Sequence[str]:
@@ -61,17 +61,17 @@ class Marker(BlockStep):
             raise RuntimeError("stop")
         with torch.no_grad():
             block.module.weight.add_(self.step.by)  # type: ignore[operator, arg-type]
-        self.visited.append(block.name)
-        return {"visited": block.name}
+        self.processed.append(block.name)
+        return {"processed": block.name}
 
     def restore_block(self, block: str, facts: Mapping[str, Any]) -> None:
-        assert facts == {"visited": block}
+        assert facts == {"processed": block}
         self.log.calls.append((self.step.label, f"restore {block}"))
-        self.visited.append(block)
+        self.processed.append(block)
 
     def on_end(self) -> StepReport:
         self.log.calls.append((self.step.label, "finish"))
-        return StepReport(step=self.step.to_dict(), notes=(f"{self.step.label}: {len(self.visited)} blocks",))
+        return StepReport(step=self.step.to_dict(), notes=(f"{self.step.label}: {len(self.processed)} blocks",))
 
 
 class Clock:
@@ -127,14 +127,14 @@ PAUSE = {"step": "pause"}
 
 @pytest.fixture
 def log(monkeypatch: pytest.MonkeyPatch) -> Log:
-    made, run_blocks = Log(), runner.run_blocks
+    log, run_blocks = Log(), runner.run_blocks
 
     def counted(*arguments: Any, **options: Any) -> Any:
-        made.passes += 1
+        log.passes += 1
         return run_blocks(*arguments, **options)
 
     monkeypatch.setattr(runner, "run_blocks", counted)
-    return made
+    return log
 
 
 class Toys:
@@ -226,7 +226,7 @@ def test_seconds_and_notes_are_reported_per_step(toys: Toys, log: Log, monkeypat
     assert (first["seconds"], second["seconds"]) == (6.0, 1.5)
     assert list(first["notes"]) == ["first: 3 blocks"]
     assert list(second["notes"]) == ["second: 3 blocks"]
-    # Running the blocks between the visits is told once, with the last.
+    # Running the blocks between the steps is reported once, with the last.
     assert "running blocks" not in first.get("timing", {})
     assert second["timing"]["running blocks"] == 0
 
@@ -262,9 +262,9 @@ def test_unsuitable_samples_are_refused_before_any_step(toys: Toys, log: Log) ->
 
 
 def test_progress_reports_completed_blocks(toys: Toys) -> None:
-    told: list[tuple[str, int, int]] = []
-    toys.do([mark("first"), mark("second")], progress=lambda *what: told.append(what))
-    blocks = [(done, total) for what, done, total in told if what == "first and second blocks"]
+    calls: list[tuple[str, int, int]] = []
+    toys.do([mark("first"), mark("second")], progress=lambda *what: calls.append(what))
+    blocks = [(done, total) for what, done, total in calls if what == "first and second blocks"]
     assert blocks[0] == (0, 3)
     assert blocks[-1] == (3, 3)
     assert blocks == sorted(blocks)
@@ -288,7 +288,7 @@ def test_block_step_protocol_accepts_a_complete_step(toys: Toys, log: Log) -> No
 
 
 class TestInterruption:
-    """Two steps on their way through the toy's three blocks."""
+    """Two steps in one pass through the toy's three blocks."""
 
     STEPS = (mark("first", 0.5), mark("second", 0.25))
 
@@ -307,8 +307,8 @@ class TestInterruption:
         again = toys.do([*self.STEPS], samples, resume=tmp_path / "work")
         for label in ("first", "second"):
             restored = [f"restore blocks.{block}" for block in range(number)]
-            visited = [f"blocks.{block}" for block in range(number, 3)]
-            assert log.of(label) == ["begin", *restored, *visited, "finish"]
+            processed = [f"blocks.{block}" for block in range(number, 3)]
+            assert log.of(label) == ["begin", *restored, *processed, "finish"]
         assert same_tensors(again.module.state_dict(), whole.module.state_dict())
         assert again.report is not None
         notes = [list(step["notes"]) for step in again.report.to_dict()["steps"]]
@@ -340,7 +340,7 @@ class TestInterruption:
         assert sum(what.startswith("blocks") for what in log.of("first")) == 1
         assert same_tensors(again.module.state_dict(), whole.module.state_dict())
 
-    @pytest.mark.parametrize("facts", [None, "", '{"steps": [{"visited": "blo'])
+    @pytest.mark.parametrize("facts", [None, "", '{"steps": [{"processed": "blo'])
     def test_block_with_truncated_facts_is_processed_again(
         self, facts: str | None, toys: Toys, log: Log, tmp_path: Path
     ) -> None:
@@ -422,7 +422,7 @@ def saved(model: Model, directory: Path) -> dict[str, Tensor]:
     return stored(sottovoce.save(model, directory, host=qwen3_moe.HOST, overwrite=True))
 
 
-def told(model: Model) -> list[dict[str, Any]]:
+def step_reports(model: Model) -> list[dict[str, Any]]:
     assert model.report is not None
     steps = model.report.to_dict()["steps"]
     return [{**step, "seconds": 0, "timing": 0} for step in steps]
@@ -452,7 +452,7 @@ def test_interrupted_mixture_resumes_to_the_same_result(
     assert len(list((tmp_path / "work" / "step-0").glob("*.safetensors"))) == block
     again = compress(source, steps, stream=stream, resume=tmp_path / "work")
     assert rounds.since() == whole_rounds - done
-    assert told(again) == told(whole)
+    assert step_reports(again) == step_reports(whole)
     assert same_tensors(saved(again, tmp_path / "again"), saved(whole, tmp_path / "whole"))
     assert again.native.config.num_experts == (EXPERTS if chain == "quantize" else 5)
 
@@ -468,11 +468,11 @@ def test_interruption_within_a_block_repeats_the_block(
         compress(source, CHAINS["both"], stream=stream, resume=tmp_path / "work")
     rounds.since()
     rounds.last = 10**9
-    finished = len(list((tmp_path / "work" / "step-0").glob("*.safetensors")))
-    assert finished == 1
+    completed = len(list((tmp_path / "work" / "step-0").glob("*.safetensors")))
+    assert completed == 1
     again = compress(source, CHAINS["both"], stream=stream, resume=tmp_path / "work")
     assert every // 2 < rounds.since() < every
-    assert told(again) == told(whole)
+    assert step_reports(again) == step_reports(whole)
     assert same_tensors(saved(again, tmp_path / "again"), saved(whole, tmp_path / "whole"))
 
 
