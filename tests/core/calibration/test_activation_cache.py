@@ -108,9 +108,16 @@ def test_storage_shared_with_numpy_stays_in_memory(on_disk: ActivationCache) -> 
     held.release(tensor)
 
 
-@pytest.mark.parametrize("view", [
-    lambda x: x.t(), lambda x: x[1:, ::2], lambda x: x.expand(3, 6, 8), lambda x: x.view(-1),
-], ids=["transposed", "strided", "expanded", "flat"])  # fmt: skip
+@pytest.mark.parametrize(
+    "view",
+    [
+        lambda x: x.t(),
+        lambda x: x[1:, ::2],
+        lambda x: x.expand(3, 6, 8),
+        lambda x: x.view(-1),
+    ],
+    ids=["transposed", "strided", "expanded", "flat"],
+)
 def test_views_are_released_unchanged(view: Any, on_disk: ActivationCache) -> None:
     base = normal(6, 8)
     tensor = view(base)

@@ -339,9 +339,12 @@ class TestRunBlocks:
         for limit in (None, 0):
             given: list[Any] = []
             run_blocks(
-                model, SAMPLES, BLOCKS, lambda block, to=given: to.extend(copied(block)),  # type: ignore[misc]
+                model,
+                SAMPLES,
+                BLOCKS,
+                lambda block, to=given: to.extend(copied(block)),  # type: ignore[misc]
                 cache=ActivationCache(limit, tmp_path),
-            )  # fmt: skip
+            )
             found.append(given)
         assert same(*found)
 
@@ -366,13 +369,17 @@ def test_activations_within_the_limit_stay_in_memory(tmp_path: Path) -> None:
 
 
 class TestBlocksOf:
-    @pytest.mark.parametrize(("layers", "blocks"), [
-        (["encoder.0.linear"], ["encoder.0"]),
-        (["decoder.1.cross", "encoder.1.linear", "decoder.1.own"], ["encoder.1", "decoder.1"]),
-        (["head", "bridge", "encoder.0.linear"], ["encoder.0", "bridge", "head"]),
-        (["spare.0"], ["spare.0"]),
-        ([], []),
-    ], ids=str)  # fmt: skip
+    @pytest.mark.parametrize(
+        ("layers", "blocks"),
+        [
+            (["encoder.0.linear"], ["encoder.0"]),
+            (["decoder.1.cross", "encoder.1.linear", "decoder.1.own"], ["encoder.1", "decoder.1"]),
+            (["head", "bridge", "encoder.0.linear"], ["encoder.0", "bridge", "head"]),
+            (["spare.0"], ["spare.0"]),
+            ([], []),
+        ],
+        ids=str,
+    )
     def test_blocks_of_layers_are_in_module_order(self, layers: list[str], blocks: list[str]) -> None:
         assert blocks_of(make(), layers) == blocks
 

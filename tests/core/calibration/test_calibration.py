@@ -53,24 +53,32 @@ def test_speech_with_white_noise_is_not_noise(level: float, speech: Samples) -> 
         assert not is_noise(audio + level * float(audio.std()) * hiss)
 
 
-@pytest.mark.parametrize("make", [
-    lambda: noise(),
-    lambda: np.random.default_rng(1).uniform(-1, 1, 12 * RATE).astype(np.float32),
-    lambda: noise() * 1e-4,
-    lambda: noise(2),
-], ids=["normal", "uniform", "faint", "short"])  # fmt: skip
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: noise(),
+        lambda: np.random.default_rng(1).uniform(-1, 1, 12 * RATE).astype(np.float32),
+        lambda: noise() * 1e-4,
+        lambda: noise(2),
+    ],
+    ids=["normal", "uniform", "faint", "short"],
+)
 def test_white_noise_is_recognized(make: Callable[[], Audio]) -> None:
     assert is_noise(make())
 
 
-@pytest.mark.parametrize("audio", [
-    np.zeros(12 * RATE, np.float32),
-    np.sin(np.arange(12 * RATE) * 0.1).astype(np.float32),
-    np.full(12 * RATE, 0.5, np.float32),
-    np.full(12 * RATE, np.nan, np.float32),
-    np.zeros(0, np.float32),
-    noise(0.1),
-], ids=["silence", "tone", "constant", "not a number", "empty", "too short to tell"])  # fmt: skip
+@pytest.mark.parametrize(
+    "audio",
+    [
+        np.zeros(12 * RATE, np.float32),
+        np.sin(np.arange(12 * RATE) * 0.1).astype(np.float32),
+        np.full(12 * RATE, 0.5, np.float32),
+        np.full(12 * RATE, np.nan, np.float32),
+        np.zeros(0, np.float32),
+        noise(0.1),
+    ],
+    ids=["silence", "tone", "constant", "not a number", "empty", "too short to tell"],
+)
 def test_silence_and_tones_are_not_noise(audio: Audio) -> None:
     assert not is_noise(audio)
 
@@ -98,12 +106,16 @@ def test_too_little_audio_is_refused(speech: Samples) -> None:
         check_samples(few, architecture())
 
 
-@pytest.mark.parametrize(("sample", "inputs", "lacking"), [
-    (Sample(key="odd", text="abc"), ("audio",), "audio"),
-    (Sample(key="odd", audio=noise()), ("audio", "text"), "text"),
-    (Sample(key="odd", audio=noise(), text=""), ("audio", "text"), "text"),
-    (Sample(key="odd", audio=noise(), text="abc"), ("messages",), "messages"),
-], ids=["audio", "text", "empty text", "messages"])  # fmt: skip
+@pytest.mark.parametrize(
+    ("sample", "inputs", "lacking"),
+    [
+        (Sample(key="odd", text="abc"), ("audio",), "audio"),
+        (Sample(key="odd", audio=noise()), ("audio", "text"), "text"),
+        (Sample(key="odd", audio=noise(), text=""), ("audio", "text"), "text"),
+        (Sample(key="odd", audio=noise(), text="abc"), ("messages",), "messages"),
+    ],
+    ids=["audio", "text", "empty text", "messages"],
+)
 def test_sample_without_a_required_field_is_named(
     sample: Sample, inputs: tuple[str, ...], lacking: str, speech: Samples
 ) -> None:

@@ -199,10 +199,16 @@ def zeros_behind_the_header(content: bytes) -> bytes:
 
 @pytest.mark.parametrize(
     "damage",
-    [lambda content: b"", lambda content: content[:7], lambda content: content[:-1], lambda content: content + b"x",
-     zeros_behind_the_header, lambda content: bytes(len(content))],
+    [
+        lambda content: b"",
+        lambda content: content[:7],
+        lambda content: content[:-1],
+        lambda content: content + b"x",
+        zeros_behind_the_header,
+        lambda content: bytes(len(content)),
+    ],
     ids=["empty", "short", "one byte less", "one byte more", "zeros for numbers", "zeros"],
-)  # fmt: skip
+)
 def test_block_with_damaged_tensors_is_discarded(
     damage: Callable[[bytes], bytes], work: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -212,11 +218,26 @@ def test_block_with_damaged_tensors_is_discarded(
     assert_discarded(directory, caplog)
 
 
-@pytest.mark.parametrize("facts", [
-    "{}", "[]", "3", "null", '"x"', "", "NaN", "\0", "[" * 100_000, '{"steps": [{}]}', '{"sha256": 1, "block": 2}',
-    '{"sha256": "", "block": ""}', '{"sha256": "x", "block": "{}"}', '{"block": "{}"}',
-    '{"sha256": "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a", "block": "{}"}',
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "facts",
+    [
+        "{}",
+        "[]",
+        "3",
+        "null",
+        '"x"',
+        "",
+        "NaN",
+        "\0",
+        "[" * 100_000,
+        '{"steps": [{}]}',
+        '{"sha256": 1, "block": 2}',
+        '{"sha256": "", "block": ""}',
+        '{"sha256": "x", "block": "{}"}',
+        '{"block": "{}"}',
+        '{"sha256": "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a", "block": "{}"}',
+    ],
+)
 def test_block_with_invalid_facts_is_discarded(
     facts: str, work: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

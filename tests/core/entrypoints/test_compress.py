@@ -53,12 +53,18 @@ def test_report_on_disk_describes_the_compression(source: Path, tmp_path: Path) 
     step = form["steps"][0]
     assert [target["name"] for target in step["targets"]] == ["blocks.0", "blocks.1"]
     assert {kept["name"]: kept["reason"] for kept in step["kept"]} == {
-        "embed": "embedding table", "head": "output layer", "*.bias": "a bias is added in float"
-    }  # fmt: skip
+        "embed": "embedding table",
+        "head": "output layer",
+        "*.bias": "a bias is added in float",
+    }
     assert form["source"] == {
-        "name": "toy", "hub": None, "revision": None, "license": None, "languages": [],
+        "name": "toy",
+        "hub": None,
+        "revision": None,
+        "license": None,
+        "languages": [],
         "fingerprint": fingerprint(source),
-    }  # fmt: skip
+    }
     assert form["card"]["languages"] == ["en"]
     assert form["recipe_name"] == "int8"
     assert set(form["files"]) == {"config.yaml", "model.safetensors"}
@@ -205,9 +211,11 @@ class Named:
 @pytest.mark.parametrize("call", ["compress", "save", "export", "evaluate"])
 def test_object_of_another_library_is_refused_with_advice(call: str, given: Any, advice: str, tmp_path: Path) -> None:
     arguments = {
-        "compress": ("int8",), "save": (tmp_path / "out",), "export": ("onnx", tmp_path / "out"),
+        "compress": ("int8",),
+        "save": (tmp_path / "out",),
+        "export": ("onnx", tmp_path / "out"),
         "evaluate": (Samples((Sample(key="a", text="a"),)),),
-    }[call]  # fmt: skip
+    }[call]
     with pytest.raises(UsageError) as caught:
         getattr(sottovoce, call)(given, *arguments, host=make_host())
     assert f"sottovoce.{call} takes a model of sottovoce.load, not a {type(given).__name__}" in str(caught.value)

@@ -173,11 +173,15 @@ def test_damaged_block_is_processed_again_with_a_warning(
     assert work.calls.since() == 0
 
 
-@pytest.mark.parametrize("changed", [
-    {"recipe": {"steps": [{"step": "quantize", "bits": 4, "method": "gptq", "gptq": {"damping": 0.05}}]}},
-    {"recipe": {"steps": [{"step": "quantize", "bits": 8, "activations": "none", "method": "gptq"}]}},
-    {"samples": Samples((Sample(key="a", text="abc"),))},
-], ids=["options", "bits", "samples"])  # fmt: skip
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"recipe": {"steps": [{"step": "quantize", "bits": 4, "method": "gptq", "gptq": {"damping": 0.05}}]}},
+        {"recipe": {"steps": [{"step": "quantize", "bits": 8, "activations": "none", "method": "gptq"}]}},
+        {"samples": Samples((Sample(key="a", text="abc"),))},
+    ],
+    ids=["options", "bits", "samples"],
+)
 def test_changed_work_does_not_resume(changed: dict[str, Any], work: Work) -> None:
     work.interrupt(2)
     whole = work.do(**changed, resume=False)

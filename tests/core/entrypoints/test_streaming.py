@@ -48,9 +48,10 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def in_memory(module: nn.Module) -> set[str]:
     """The blocks that have any tensor with memory."""
     return {
-        block for block in BLOCKS
+        block
+        for block in BLOCKS
         if any(not tensor.is_meta for tensor in module.get_submodule(block).state_dict().values())
-    }  # fmt: skip
+    }
 
 
 class WatchedBlocks(Step):

@@ -65,10 +65,19 @@ def make_model(directory: Path, *, tied: bool = True) -> Path:
     from transformers import Qwen3Config, Qwen3ForCausalLM
 
     config = Qwen3Config(
-        vocab_size=VOCABULARY, hidden_size=WIDTH, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4,
-        num_key_value_heads=2, head_dim=16, initializer_range=0.1, tie_word_embeddings=tied, bos_token_id=None,
-        eos_token_id=None, pad_token_id=0,
-    )  # fmt: skip
+        vocab_size=VOCABULARY,
+        hidden_size=WIDTH,
+        intermediate_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=16,
+        initializer_range=0.1,
+        tie_word_embeddings=tied,
+        bos_token_id=None,
+        eos_token_id=None,
+        pad_token_id=0,
+    )
     with torch.random.fork_rng():
         torch.manual_seed(0)
         Qwen3ForCausalLM(config).save_pretrained(directory)
@@ -96,8 +105,10 @@ def counts(facts: dict[str, Any]) -> tuple[int, int, int]:
 
 @pytest.mark.parametrize("recipe", [None, "int8", "int4", "fp8"])
 def test_inspect_counts_a_tied_weight_once(recipe: str | None, tmp_path: Path) -> None:
-    facts = {tied: sottovoce.inspect(make_model(tmp_path / str(tied), tied=tied), recipe, host=HOST)
-             for tied in (True, False)}  # fmt: skip
+    facts = {
+        tied: sottovoce.inspect(make_model(tmp_path / str(tied), tied=tied), recipe, host=HOST)
+        for tied in (True, False)
+    }
     for one in facts.values():
         everything, changed, kept = counts(one)
         assert changed + kept == everything
@@ -111,8 +122,11 @@ def test_tied_weight_stays_float_for_any_target(tmp_path: Path) -> None:
     recipe = {"steps": [{"step": "quantize", "targets": [r"re:.*\.q_proj"], "embeddings": "int8"}]}
     model = sottovoce.load(source, host=HOST)
     (step,) = sottovoce.compress(model, recipe, host=HOST).to_dict()["steps"]
-    assert {"name": "model.embed_tokens", "parameters": VOCABULARY * WIDTH,
-            "reason": "its weight is that of 'lm_head' too"} in step["kept"]  # fmt: skip
+    assert {
+        "name": "model.embed_tokens",
+        "parameters": VOCABULARY * WIDTH,
+        "reason": "its weight is that of 'lm_head' too",
+    } in step["kept"]
     assert [target["name"] for target in step["targets"]] == [f"model.layers.{n}.self_attn.q_proj" for n in (0, 1)]
 
 

@@ -22,10 +22,15 @@ def test_written_group_is_read_back(scheme: Scheme) -> None:
     assert Scheme.read(group(scheme) | {"input_activations": scheme.input_activations()}) == scheme
 
 
-@pytest.mark.parametrize(("scheme", "lowest", "highest"), [
-    (Scheme(bits=4), -8, 7), (Scheme(bits=4, symmetric=False), -8, 7),
-    (Scheme(bits=8), -127, 127), (Scheme(bits=8, symmetric=False), -128, 127),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("scheme", "lowest", "highest"),
+    [
+        (Scheme(bits=4), -8, 7),
+        (Scheme(bits=4, symmetric=False), -8, 7),
+        (Scheme(bits=8), -127, 127),
+        (Scheme(bits=8, symmetric=False), -128, 127),
+    ],
+)
 def test_scheme_has_the_range_of_its_integers(scheme: Scheme, lowest: int, highest: int) -> None:
     assert (scheme.lowest, scheme.highest) == (lowest, highest)
 
@@ -38,11 +43,20 @@ def test_format_names_are_those_of_compressed_tensors() -> None:
 
 def test_weights_and_inputs_are_written_as_compressed_tensors_does() -> None:
     assert Scheme(bits=4, group_size=32, symmetric=False).weights() == {
-        "num_bits": 4, "type": "int", "symmetric": False, "strategy": "group", "group_size": 32, "dynamic": False,
-    }  # fmt: skip
+        "num_bits": 4,
+        "type": "int",
+        "symmetric": False,
+        "strategy": "group",
+        "group_size": 32,
+        "dynamic": False,
+    }
     assert Scheme().weights() == {
-        "num_bits": 8, "type": "int", "symmetric": True, "strategy": "channel", "dynamic": False,
-    }  # fmt: skip
+        "num_bits": 8,
+        "type": "int",
+        "symmetric": True,
+        "strategy": "channel",
+        "dynamic": False,
+    }
     assert Scheme().input_activations() is None
     by_row, by_tensor, calibrated = (scheme.input_activations() for scheme in MULTIPLIED)
     assert by_row == {"num_bits": 8, "type": "int", "symmetric": True, "strategy": "token", "dynamic": True}
@@ -50,19 +64,40 @@ def test_weights_and_inputs_are_written_as_compressed_tensors_does() -> None:
     assert calibrated == {"num_bits": 8, "type": "int", "symmetric": False, "strategy": "tensor", "dynamic": False}
 
 
-@pytest.mark.parametrize("change", [
-    {"weights": None}, {"weights": []}, {"weights": {}}, {"input_activations": []}, {"input_activations": "dynamic"},
-], ids=str)  # fmt: skip
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"weights": None},
+        {"weights": []},
+        {"weights": {}},
+        {"input_activations": []},
+        {"input_activations": "dynamic"},
+    ],
+    ids=str,
+)
 def test_group_without_weights_is_refused(change: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="weights"):
         Scheme.read(group(MULTIPLIED[0]) | change)
 
 
-@pytest.mark.parametrize("change", [
-    {"num_bits": 3}, {"num_bits": "4"}, {"num_bits": None}, {"strategy": "tensor"}, {"strategy": "block"},
-    {"dynamic": True}, {"type": None}, {"group_size": None}, {"group_size": 0}, {"group_size": -1},
-    {"group_size": "32"}, {"symmetric": None},
-], ids=str)  # fmt: skip
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"num_bits": 3},
+        {"num_bits": "4"},
+        {"num_bits": None},
+        {"strategy": "tensor"},
+        {"strategy": "block"},
+        {"dynamic": True},
+        {"type": None},
+        {"group_size": None},
+        {"group_size": 0},
+        {"group_size": -1},
+        {"group_size": "32"},
+        {"symmetric": None},
+    ],
+    ids=str,
+)
 def test_unsupported_weights_are_refused(change: dict[str, Any]) -> None:
     scheme = Scheme(bits=4, group_size=32)
     with pytest.raises(ValueError, match="quantized weights .* are not supported"):
