@@ -137,19 +137,21 @@ class Runner:
     """The functions that run a model of a family, for calibration, evaluation and inference."""
 
     forward: Callable[[Model, Sample], Tensor]
-    """Run one sample, return its logits ``[tokens, vocabulary]``: calibration, divergence, the probe of a reload."""
+    """Function that runs one sample and returns its logits ``[tokens, vocabulary]``: for calibration, divergence, and
+    the proof that a saved model is the same."""
     predict: Callable[[Model, Sample], Prediction]
-    """Run one sample as a user would, return the text and the tokens."""
+    """Function that runs one sample as a user would and returns the text and the tokens."""
     probe: Callable[[Model], Sample]
-    """Return a short, fixed input that every model of the family takes."""
+    """Function that returns a short, fixed sample that every model of the family takes."""
     answer_logits: Callable[[Model, Sample], Tensor | None] | None = None
-    """Return the logits at every token of a sample's own answer ``[positions, vocabulary]``, for the divergence from a
-    baseline; ``None`` for a sample without one."""
+    """Function that returns the logits at every token of a sample's own answer ``[positions, vocabulary]``, for the
+    divergence from a baseline; ``None`` for a sample without an answer."""
     modalities: Callable[[Model, Sample, str], Sequence[str]] | None = None
-    """Return the kind (``text``, ``audio`` ...) of every token that a block is given when ``forward`` runs a sample:
-    ``modalities(model, sample, block)``."""
+    """Function ``modalities(model, sample, block)`` that returns the kind (``text``, ``audio`` ...) of every token that
+    a block is given when ``forward`` runs the sample."""
     optimize_for_inference: Callable[[nn.Module], tuple[str, ...]] | None = None
-    """Make a compressed module fast in place, return what was done. What is stored does not depend on it."""
+    """Function that makes a compressed module fast in place and returns a line for each change. Stored weights do not
+    depend on it."""
 
     def __post_init__(self) -> None:
         """Turn what a library raises while a model runs into the model's error, whoever runs it.
@@ -194,9 +196,10 @@ class Architecture:
     """Facts for the model card."""
 
     processor: Callable[[Path], Any] | None = None
-    """Load the processor of a transformers model from a directory, where ``AutoProcessor`` would not do."""
+    """Function that loads the processor of a transformers model from a directory, where ``AutoProcessor`` fails."""
     resolve: Callable[[str, LoadOptions], Repository | None] | None = None
-    """Turn a name that is no directory (a library's alias) into a repository; ``None`` when it is not this family's."""
+    """Function that turns a name that is no directory (a library's alias) into a repository; ``None`` for names of
+    other families."""
 
     def __post_init__(self) -> None:
         """Refuse what would be read as something else.

@@ -98,12 +98,12 @@ def sottovoce_compress(
     Args:
         step: A validated step; return ``None`` for a class of step that is not yours.
         model: The model, changed in place.
-        architecture: What to compress and what to leave.
+        architecture: The layers to compress and to leave.
         samples: Calibration samples, or ``None`` when the user gave none.
         calibration: The same samples with the limits of the work: memory, and where finished blocks are kept.
 
     Returns:
-        What the step changed, module by module; or who changes it, block by block.
+        The report of the changes, module by module; or the object that changes the model block by block.
 
     Raises:
         CoverageError: The step met less than the recipe promised.
@@ -154,7 +154,7 @@ def sottovoce_export(model: Model, architecture: Architecture, format: str, dire
 def sottovoce_evaluate(
     model: Model, architecture: Architecture, samples: Samples, run: Run, baseline: Run | None
 ) -> Iterable[Metric]:
-    """Measure what you can. All answers are kept.
+    """Measure the model on samples. All answers are kept.
 
     Args:
         model: The model.

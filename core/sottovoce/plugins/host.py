@@ -45,7 +45,7 @@ class Plugin:
     distribution: str
     version: str
     error: str | None = None
-    """Why it is not used: its import failed, or it broke the contract."""
+    """Reason that it is skipped: its import failed, or it broke the contract. ``None`` for a plugin that is used."""
 
 
 class PluginWarning(UserWarning):
@@ -117,7 +117,7 @@ class Host:
         return self._known
 
     def _collect(self) -> dict[str, tuple[Architecture, str]]:
-        found: dict[str, tuple[Architecture, str]] = {}
+        families: dict[str, tuple[Architecture, str]] = {}
         owners: dict[str, str] = {}
         for call in self._manager.hook.sottovoce_architectures.get_hookimpls():
             for architecture in self._answers(call, Architecture):
@@ -125,8 +125,8 @@ class Host:
                     if claim in owners:
                         raise PluginError(f"the {claim} is claimed by {owners[claim]} and {call.plugin_name}")
                     owners[claim] = str(call.plugin_name)
-                found[architecture.name] = (architecture, str(call.plugin_name))
-        return found
+                families[architecture.name] = (architecture, str(call.plugin_name))
+        return families
 
     def _answers(self, call: pluggy.HookImpl, kind: type[Answer]) -> list[Answer]:
         """Return what an implementation gives. Of a plugin whose implementation fails, that is nothing."""
@@ -171,7 +171,7 @@ class Host:
         return commands
 
     def owner_of(self, class_name: str) -> Architecture:
-        """The family of a model class.
+        """Return the family of a model class.
 
         Raises:
             UnknownModelError: No installed plugin describes it; says which plugin would, and what failed to load.
@@ -211,7 +211,7 @@ class Host:
         return presets
 
     def recipe(self, recipe: Recipe | str | os.PathLike[str] | Mapping[str, Any]) -> Recipe:
-        """A preset by name, a recipe file, or the plain form.
+        """Return a preset by name, or read a recipe file or the plain form.
 
         Raises:
             RecipeError: It is neither, or it does not validate.
@@ -237,7 +237,7 @@ class Host:
 
 @functools.cache
 def default_host() -> Host:
-    """The host of this process, made on first use."""
+    """Return the host of this process; create it on first use."""
     return Host()
 
 
