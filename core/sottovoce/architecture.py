@@ -138,21 +138,21 @@ class Runner:
     """The functions that run a model of a family, for calibration, evaluation and inference."""
 
     forward: Callable[[Model, Sample], Tensor]
-    """Runner of one sample, for calibration, divergence and the probe of a reload; returns logits ``[tokens,
-    vocabulary]``."""
+    """Function that runs one sample and returns its logits ``[tokens, vocabulary]``: for calibration, divergence, and
+    the proof that a saved model is the same."""
     predict: Callable[[Model, Sample], Prediction]
-    """Runner of one sample as a user would run it; returns the text and the tokens."""
+    """Function that runs one sample as a user would and returns the text and the tokens."""
     probe: Callable[[Model], Sample]
-    """Source of a short, fixed input that every model of the family takes."""
+    """Function that returns a short, fixed sample that every model of the family takes."""
     answer_logits: Callable[[Model, Sample], Tensor | None] | None = None
-    """Source of the logits at every token of a sample's own answer ``[positions, vocabulary]``, for the divergence from
-    a baseline; ``None`` for a sample without an answer."""
+    """Function that returns the logits at every token of a sample's own answer ``[positions, vocabulary]``, for the
+    divergence from a baseline; ``None`` for a sample without an answer."""
     modalities: Callable[[Model, Sample, str], Sequence[str]] | None = None
-    """Source of the kind (``text``, ``audio`` ...) of every token that a block is given when ``forward`` runs a sample:
-    ``modalities(model, sample, block)``."""
+    """Function ``modalities(model, sample, block)`` that returns the kind (``text``, ``audio`` ...) of every token that
+    a block is given when ``forward`` runs the sample."""
     optimize_for_inference: Callable[[nn.Module], tuple[str, ...]] | None = None
-    """Optimizer of a compressed module, in place; returns descriptions of the changes. Stored files do not depend on
-    it."""
+    """Function that makes a compressed module fast in place and returns a line for each change. Stored weights do not
+    depend on it."""
 
     def __post_init__(self) -> None:
         """Wrap the functions that run a model: an error of a library becomes a ``SourceError`` that names the model.
@@ -197,9 +197,10 @@ class Architecture:
     """Facts for the model card."""
 
     processor: Callable[[Path], Any] | None = None
-    """Loader of a transformers model's processor from a directory, if ``AutoProcessor`` does not suffice."""
+    """Function that loads the processor of a transformers model from a directory, where ``AutoProcessor`` fails."""
     resolve: Callable[[str, LoadOptions], Repository | None] | None = None
-    """Resolver of a name that is not a directory (a library's alias); ``None`` for the names of other families."""
+    """Function that turns a name that is no directory (a library's alias) into a repository; ``None`` for names of
+    other families."""
 
     def __post_init__(self) -> None:
         """Refuse values of another type, which would be misread.

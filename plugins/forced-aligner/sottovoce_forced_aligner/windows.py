@@ -156,15 +156,28 @@ def _window(read: Read, audio: NDArray[np.float32], loud: NDArray[np.bool_], lef
 def best_cut(reading: Reading, loud: NDArray[np.bool_]) -> Cut:
     """Return the cut in the longest silence, of those that the words agree on best."""
     low, high = EARLIEST * len(loud) * SECONDS, LATEST * len(loud) * SECONDS
-    places = [(silence.middle, silence.length) for silence in find_silences(loud)]
-    if not (usable := [(place, length) for place, length in places if low <= place <= high]):
-        # Where there is no silence, the cut is between words.
-        starts, ends = reading.times[1:, 0], reading.times[:-1, 1]
-        gaps = zip(((starts + ends) / 2).tolist(), (starts - ends).tolist(), strict=True)
-        usable = [(place, gap) for place, gap in gaps if gap >= 0 and low <= place <= high] or [(high, 0.0)]
-    cuts = [_cut(reading, loud, place, length) for place, length in usable]
+    silences = [silence for silence in find_silences(loud) if low <= silence.middle <= high]
+    cuts = [_cut(reading, loud, silence.middle, silence.length) for silence in silences]
+    if not cuts:
+        cuts = _cuts_between_words(reading, loud, low, high) or [_cut(reading, loud, high, 0.0)]
     best = max(cut.agreement for cut in cuts)
     return max((cut for cut in cuts if cut.agreement >= best - 0.05), key=lambda cut: (cut.silence, cut.seconds))
+
+
+def _cuts_between_words(reading: Reading, loud: NDArray[np.bool_], low: float, high: float) -> list[Cut]:
+    """Return the cuts in the gaps between words, for audio without a silence.
+
+    Words that are said behind the window's end have arbitrary times. A gap between two of them can lie within a word,
+    so a gap counts only where the words before it are those before the cut.
+    """
+    starts, ends = reading.times[1:, 0], reading.times[:-1, 1]
+    gaps = zip(((starts + ends) / 2).tolist(), (starts - ends).tolist(), strict=True)
+    cuts = []
+    for number, (place, gap) in enumerate(gaps, 1):
+        if gap >= 0 and low <= place <= high:
+            cut = _cut(reading, loud, place, gap)
+            cuts += [cut] if cut.words == number else []
+    return cuts
 
 
 def _cut(reading: Reading, loud: NDArray[np.bool_], place: float, length: float) -> Cut:

@@ -14,6 +14,7 @@ from sottovoce.errors import SourceError
 from sottovoce.text.plain_text import one_line
 from sottovoce_paraformer import sections
 from sottovoce_paraformer.checkpoints import choose_weights
+from sottovoce_paraformer.configuration_keys import FILES
 from sottovoce_paraformer.limits import check_statistics, check_tokens, check_values
 from sottovoce_paraformer.lora import LowRank, take_settings
 
@@ -69,7 +70,7 @@ def read(directory: Path, weights: str | None = None) -> Description:
     name = original_name(written.get("model"))
     config, left_out = sections.split(written, name)
     check_config(config, path)
-    check_values(config, path, set(sections.FILES))
+    check_values(config, path, set(FILES))
     described = _described(directory)
     _place_files_(config, directory, described, path.name)
     _check_files(config)
@@ -101,7 +102,7 @@ def dense_config(directory: Path) -> dict[str, Any]:
     config["model"] = name
     config.pop("quantization_config", None)
     take_settings(config)
-    for keys in sections.FILES:
+    for keys in FILES:
         # ``configuration.json`` names them.
         section = config.get(keys[0]) if len(keys) > 1 else config
         if isinstance(section, dict) and isinstance(section.get(keys[-1]), str):
@@ -125,7 +126,7 @@ def model_files(directory: Path) -> dict[tuple[str, ...], str]:
     described = {keys: name for keys, name in _described(directory).items() if keys not in _NOT_FILES}
     files = {keys: name for keys, name in described.items() if (directory / name).is_file()}
     written = read_config(config_path(directory), references=True)
-    for keys in sections.FILES:
+    for keys in FILES:
         named = _get(written, keys)
         if keys not in files and isinstance(named, str) and (path := _beside(directory, named)) is not None:
             files[keys] = path.relative_to(directory).as_posix()
@@ -162,7 +163,7 @@ def _place_files_(
         SourceError: Some are missing; names them all, with where the configuration has them.
     """
     missing: dict[str, str] = {}
-    for keys in dict.fromkeys((*sections.FILES, *(keys for keys in described if keys not in _NOT_FILES))):
+    for keys in dict.fromkeys((*FILES, *(keys for keys in described if keys not in _NOT_FILES))):
         written, name = _get(config, keys), described.get(keys)
         path = directory / name if name is not None and (directory / name).exists() else None
         if path is None and isinstance(written, str):

@@ -10,16 +10,16 @@ from typing import Any
 from sottovoce import Architecture, LoadOptions, Model, Source
 from sottovoce.errors import UsageError
 from sottovoce.system.process_state import stdout_to
-from sottovoce_paraformer import sections
 from sottovoce_paraformer.aliases import BUILT_IN
 from sottovoce_paraformer.architectures import ARCHITECTURES
+from sottovoce_paraformer.configuration_keys import FILES, USED
 
 _COMPANIONS = ("vad", "punc")
 
 _ACCEPTED = frozenset(
     (
-        *sections.USED - {"model", "quantization_config"},
-        *sections.FILES[-1],
+        *USED - {"model", "quantization_config"},
+        *FILES[-1],
         "lm_file",
         "output_dir",
         "ncpu",
