@@ -23,7 +23,7 @@ Align = Callable[[float, int], None]
 
 
 def load_transformers(model: Path, threads: int) -> Align:
-    """The class of transformers, as its users load it."""
+    """Load the class of transformers as its users do."""
     import torch
     from transformers import AutoProcessor, Qwen3ASRForTokenClassification
 
@@ -33,7 +33,7 @@ def load_transformers(model: Path, threads: int) -> Align:
 
 
 def load_sottovoce(model: Path, threads: int) -> Align:
-    """The model as ``sottovoce.load`` gives it."""
+    """Load the model with ``sottovoce.load``."""
     import torch
 
     import sottovoce
@@ -53,13 +53,13 @@ def align(native: Any, processor: Any, seconds: float, words: int) -> None:
 
 @functools.cache
 def inputs(dtype: Any, processor: Any, seconds: float, words: int) -> dict[str, Any]:
-    """The processor's inputs, in the dtype of the model."""
+    """Return the processor's inputs, in the dtype of the model."""
     import numpy
 
     audio = 0.1 * numpy.random.default_rng(0).standard_normal(round(seconds * 16000)).astype(numpy.float32)
     text = " ".join("ab"[number % 2] for number in range(words))
-    made, _ = processor.prepare_forced_aligner_inputs(audio=[audio], transcript=[text], language=["English"])
-    return {name: value.to(dtype) if value.is_floating_point() else value for name, value in made.items()}
+    arguments, _ = processor.prepare_forced_aligner_inputs(audio=[audio], transcript=[text], language=["English"])
+    return {name: value.to(dtype) if value.is_floating_point() else value for name, value in arguments.items()}
 
 
 def serve(load: Callable[[], Align], libraries: tuple[str, ...]) -> None:

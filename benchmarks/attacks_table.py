@@ -42,14 +42,14 @@ def table(figures: dict[str, Any]) -> str:
     versions = machine["versions"]
     done = ", ".join(f"{count} {name}" for name, count in sorted(operations.items(), key=lambda item: -item[1]))
     models = ", ".join(f"{count} `{name}`" for name, count in figures["models"].items())
-    told = (
+    summary = (
         f"{figures['cases']} cases, {len(figures['faults'])} faults (seed {figures['seed']}). Done with them: {done}. "
         f"Models: {models}. The longest took {figures['longest_seconds']:.1f} s of processor time; the largest peak of "
         f"memory was {100 * figures['largest_share_of_limit']:.0f} % of the limit. Measured by "
         f"`python benchmarks/attacks_table.py` on {machine['processor']}, torch {versions['torch']}, FunASR "
         f"{versions['funasr']}, transformers {versions['transformers']}."
     )
-    return f"{format_table(['', *columns, 'cases'], rows)}\n\n{told}"
+    return f"{format_table(['', *columns, 'cases'], rows)}\n\n{summary}"
 
 
 def main() -> int:

@@ -61,7 +61,7 @@ def _value(metric: sottovoce.Metric) -> dict[str, Any]:
 
 
 def _onnx(folder: Path) -> dict[str, Any]:
-    """What sherpa-onnx hears by the exported Paraformer, where it is installed."""
+    """Measure the exported Paraformer in sherpa-onnx."""
     import jiwer
     import sherpa_onnx
     import soundfile

@@ -67,7 +67,7 @@ def prepare(work: Path, names: list[str], clips: int, threads: int) -> dict[str,
         note("writing the model")
         measured([sys.executable, str(HERE / "large_aligner.py"), str(large)], threads)
     data = calibration(work / "speech", clips)
-    made: dict[str, Any] = {}
+    costs: dict[str, Any] = {}
     for name in names:
         small = directory_of(work, name)
         if (small / "compression.json").is_file():
@@ -89,12 +89,12 @@ def prepare(work: Path, names: list[str], clips: int, threads: int) -> dict[str,
             "--output",
             str(small),
         ]
-        made[name] = measured([*command, *(["--data", str(data)] if name == "int4" else []), "--json"], threads)
-    return made
+        costs[name] = measured([*command, *(["--data", str(data)] if name == "int4" else []), "--json"], threads)
+    return costs
 
 
 def directory_of(work: Path, name: str) -> Path:
-    """Where a recipe's model lies."""
+    """Return the directory of a recipe's model."""
     return work / name.replace(", ", "-").replace(" ", "-")
 
 
@@ -108,8 +108,8 @@ def compare(workers: dict[str, Worker], rounds: int) -> dict[str, Any]:
             answers[path].append(worker.run(**REQUEST))
     return {
         path: {
-            "seconds": statistics.median(one["seconds"] for one in runs[1:]),
-            "fastest_seconds": min(one["seconds"] for one in runs[1:]),
+            "seconds": statistics.median(answer["seconds"] for answer in runs[1:]),
+            "fastest_seconds": min(answer["seconds"] for answer in runs[1:]),
             "ratio": ratio(runs[1:], answers[PEER][1:]),
             "peak_memory_bytes": runs[-1]["peak_memory_bytes"],
         }
@@ -118,8 +118,8 @@ def compare(workers: dict[str, Worker], rounds: int) -> dict[str, Any]:
 
 
 def run(work: Path, names: list[str], clips: int, threads: int, rounds: int) -> dict[str, Any]:
-    """Everything, as the object that ``--json`` writes."""
-    made = prepare(work, names, clips, threads)
+    """Measure everything, and return the object that ``--json`` writes."""
+    costs = prepare(work, names, clips, threads)
     workers = {PEER: Worker("aligner_paths.py", "transformers", work / "large", threads)}
     workers |= {name: Worker("aligner_paths.py", "sottovoce", directory_of(work, name), threads) for name in names}
     load = [os.getloadavg()[0]]
@@ -133,7 +133,7 @@ def run(work: Path, names: list[str], clips: int, threads: int, rounds: int) -> 
             **times[path],
             "size_bytes": (files[path] / "model.safetensors").stat().st_size,
             "load": workers[path].loaded,
-            "make": made.get(path),
+            "make": costs.get(path),
         }
         for path in workers
     }
@@ -141,10 +141,10 @@ def run(work: Path, names: list[str], clips: int, threads: int, rounds: int) -> 
 
 
 def table(result: dict[str, Any]) -> str:
-    """The result to read."""
+    """Return the result as a table."""
     rows = [["", "30 s clip", "ratio", "on disk", "load", "peak, load and run", "compress", "its peak"]]
     for name, path in result["paths"].items():
-        made = path["make"]
+        cost = path["make"]
         rows.append(
             [
                 name,
@@ -153,8 +153,8 @@ def table(result: dict[str, Any]) -> str:
                 megabytes(path["size_bytes"]),
                 f"{path['load']['load_seconds']:.1f} s",
                 megabytes(path["peak_memory_bytes"]),
-                f"{made['seconds']:.0f} s" if made else "",
-                megabytes(made["peak_memory_bytes"]) if made else "",
+                f"{cost['seconds']:.0f} s" if cost else "",
+                megabytes(cost["peak_memory_bytes"]) if cost else "",
             ]
         )
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]

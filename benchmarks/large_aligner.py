@@ -70,13 +70,13 @@ def write(directory: Path, seed: int = 0, layers: int | None = None) -> Path:
     """
     from transformers import Qwen3ASRConfig, Qwen3ASRForTokenClassification
 
-    made = processor()
+    text_processor = processor()
     depth = {} if layers is None else {"num_hidden_layers": layers}
     config = Qwen3ASRConfig(
         audio_config=AUDIO | ({} if layers is None else {"encoder_layers": layers}),
         text_config=TEXT | depth,
-        audio_token_id=made.audio_token_id,
-        timestamp_token_id=made.tokenizer.convert_tokens_to_ids("<timestamp>"),
+        audio_token_id=text_processor.audio_token_id,
+        timestamp_token_id=text_processor.tokenizer.convert_tokens_to_ids("<timestamp>"),
         num_labels=LABELS,
         tie_word_embeddings=False,
         dtype="bfloat16",
@@ -86,7 +86,7 @@ def write(directory: Path, seed: int = 0, layers: int | None = None) -> Path:
     native = Qwen3ASRForTokenClassification(config).eval()
     torch.set_default_dtype(torch.float32)
     native.save_pretrained(directory)
-    made.save_pretrained(directory)
+    text_processor.save_pretrained(directory)
     count = sum(parameter.numel() for parameter in native.parameters())
     if layers is None and count != PARAMETERS:
         raise RuntimeError(f"{count} parameters, not {PARAMETERS}: this transformers builds another model")

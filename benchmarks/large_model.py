@@ -106,18 +106,18 @@ def _module(seed: int) -> torch.nn.Module:
     parts = {key: value for key, value in CONFIG.items() if key not in ("model", "model_conf")}
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        made = tables.model_classes["Paraformer"](
+        model = tables.model_classes["Paraformer"](
             **CONFIG["model_conf"], **parts, input_size=FEATURES, vocab_size=VOCABULARY
         ).eval()
     # Untrained, the predictor would fire a token every second frame.
     rate = torch.tensor(TOKENS_A_SECOND / FRAMES_A_SECOND)
     with torch.no_grad():
-        made.predictor.cif_output.weight.mul_(0.1)
-        made.predictor.cif_output.bias.copy_(rate.logit()[None])
-    count = sum(parameter.numel() for parameter in made.parameters())
+        model.predictor.cif_output.weight.mul_(0.1)
+        model.predictor.cif_output.bias.copy_(rate.logit()[None])
+    count = sum(parameter.numel() for parameter in model.parameters())
     if count != PARAMETERS:
         raise RuntimeError(f"{count} parameters, not {PARAMETERS}: this FunASR builds another model")
-    return made  # type: ignore[no-any-return]
+    return model  # type: ignore[no-any-return]
 
 
 def _normalization() -> str:

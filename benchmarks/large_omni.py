@@ -17,10 +17,14 @@ from typing import Any
 import torch
 
 MEDIA = {
-    "image_token": "<|image_pad|>", "audio_token": "<|audio_pad|>", "video_token": "<|video_pad|>",
-    "vision_bos_token": "<|vision_start|>", "vision_eos_token": "<|vision_end|>",
-    "audio_bos_token": "<|audio_start|>", "audio_eos_token": "<|audio_end|>",
-}  # fmt: skip
+    "image_token": "<|image_pad|>",
+    "audio_token": "<|audio_pad|>",
+    "video_token": "<|video_pad|>",
+    "vision_bos_token": "<|vision_start|>",
+    "vision_eos_token": "<|vision_end|>",
+    "audio_bos_token": "<|audio_start|>",
+    "audio_eos_token": "<|audio_end|>",
+}
 ROLES = ["<|im_start|>", "<|im_end|>", "user", "assistant", "system"]
 TEMPLATE = (
     "{%- for m in messages -%}{{- '<|im_start|>' + m.role + '\\n' -}}{%- for c in m.content -%}"
@@ -30,13 +34,23 @@ TEMPLATE = (
     "{%- if add_generation_prompt -%}{{- '<|im_start|>assistant\\n' -}}{%- endif -%}"
 )
 TEXT: dict[str, Any] = {
-    "vocab_size": 152064, "hidden_size": 2048, "intermediate_size": 768, "num_attention_heads": 32,
-    "num_key_value_heads": 4, "head_dim": 128, "num_experts": 128, "num_experts_per_tok": 8,
-    "moe_intermediate_size": 768, "norm_topk_prob": True,
+    "vocab_size": 152064,
+    "hidden_size": 2048,
+    "intermediate_size": 768,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 4,
+    "head_dim": 128,
+    "num_experts": 128,
+    "num_experts_per_tok": 8,
+    "moe_intermediate_size": 768,
+    "norm_topk_prob": True,
     "rope_parameters": {
-        "rope_type": "default", "rope_theta": 1000000.0, "mrope_section": [24, 20, 20], "mrope_interleaved": True,
+        "rope_type": "default",
+        "rope_theta": 1000000.0,
+        "mrope_section": [24, 20, 20],
+        "mrope_interleaved": True,
     },
-}  # fmt: skip
+}
 _STORED = (
     (re.compile(r"^thinker\.model\.language_model\."), "thinker.model."),
     (re.compile(r"^thinker\.model\.(audio_tower|visual)\."), r"thinker.\1."),
@@ -58,27 +72,40 @@ def processor() -> Any:
     tokenizer.add_tokens(ROLES, special_tokens=True)
     vision: dict[str, Any] = {"patch_size": 16, "temporal_patch_size": 2, "merge_size": 2}
     return Qwen3OmniMoeProcessor(
-        Qwen2VLImageProcessorPil(**vision), FramesProcessor(**vision), WhisperFeatureExtractor(feature_size=128),
-        tokenizer, chat_template=TEMPLATE,
-    )  # fmt: skip
+        Qwen2VLImageProcessorPil(**vision),
+        FramesProcessor(**vision),
+        WhisperFeatureExtractor(feature_size=128),
+        tokenizer,
+        chat_template=TEMPLATE,
+    )
 
 
-def configuration(made: Any, layers: int) -> Any:
-    """The published one, but for the number of layers and the tokens' numbers."""
+def configuration(processor: Any, layers: int) -> Any:
+    """Return the published configuration with another number of layers and other token ids."""
     from transformers import Qwen3OmniMoeConfig
 
-    number = made.tokenizer.convert_tokens_to_ids
-    tokens = {"audio_token_id": "<|audio_pad|>", "image_token_id": "<|image_pad|>", "video_token_id": "<|video_pad|>",
-              "audio_start_token_id": "<|audio_start|>", "vision_start_token_id": "<|vision_start|>",
-              "user_token_id": "user"}  # fmt: skip
+    number = processor.tokenizer.convert_tokens_to_ids
+    tokens = {
+        "audio_token_id": "<|audio_pad|>",
+        "image_token_id": "<|image_pad|>",
+        "video_token_id": "<|video_pad|>",
+        "audio_start_token_id": "<|audio_start|>",
+        "vision_start_token_id": "<|vision_start|>",
+        "user_token_id": "user",
+    }
     thinker = {name: number(token) for name, token in tokens.items()} | {
         "text_config": TEXT | {"num_hidden_layers": layers},
         "audio_config": {"output_dim": 2048, "n_window": 50, "n_window_infer": 800},
         "vision_config": {"out_hidden_size": 2048},
         "position_id_per_seconds": 13,
     }
-    others = {"im_start_token_id": "<|im_start|>", "im_end_token_id": "<|im_end|>", "system_token_id": "system",
-              "user_token_id": "user", "assistant_token_id": "assistant"}  # fmt: skip
+    others = {
+        "im_start_token_id": "<|im_start|>",
+        "im_end_token_id": "<|im_end|>",
+        "system_token_id": "system",
+        "user_token_id": "user",
+        "assistant_token_id": "assistant",
+    }
     return Qwen3OmniMoeConfig(
         thinker_config=thinker,
         enable_audio_output=False,
@@ -93,8 +120,8 @@ def write(directory: Path, layers: int) -> Path:
     from transformers import Qwen3OmniMoeForConditionalGeneration
 
     directory.mkdir(parents=True, exist_ok=True)
-    made = processor()
-    config = configuration(made, layers)
+    media_processor = processor()
+    config = configuration(media_processor, layers)
     config.architectures = ["Qwen3OmniMoeForConditionalGeneration"]
     with torch.device("meta"):
         shapes = {
@@ -103,8 +130,8 @@ def write(directory: Path, layers: int) -> Path:
         }
     groups: dict[str, list[str]] = {}
     for name in shapes:
-        found = re.search(r"language_model\.layers\.(\d+)\.", name)
-        groups.setdefault(found.group(1) if found else "rest", []).append(name)
+        match = re.search(r"language_model\.layers\.(\d+)\.", name)
+        groups.setdefault(match.group(1) if match else "rest", []).append(name)
     weight_map: dict[str, str] = {}
     for number, names in enumerate(groups.values(), 1):
         file = f"model-{number:05d}-of-{len(groups):05d}.safetensors"
@@ -114,12 +141,12 @@ def write(directory: Path, layers: int) -> Path:
     index = {"metadata": {}, "weight_map": weight_map}
     (directory / "model.safetensors.index.json").write_text(json.dumps(index), encoding="utf-8")
     config.save_pretrained(directory)
-    made.save_pretrained(directory)
+    media_processor.save_pretrained(directory)
     return directory
 
 
 def _tensors(name: str, shape: tuple[int, ...]) -> Iterator[tuple[str, torch.Tensor]]:
-    """A parameter as it is stored: experts one by one."""
+    """Yield the tensors that a parameter is stored as: experts one by one."""
     for pattern, stored in _STORED:
         name = pattern.sub(stored, name)
     if name.endswith("experts.gate_up_proj"):

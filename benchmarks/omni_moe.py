@@ -35,7 +35,7 @@ def calibration(directory: Path, count: int) -> Path:
     directory.mkdir(parents=True, exist_ok=True)
     lines = []
     for number in range(count):
-        clips = [EXAMPLES / rows[(3 * number + each) % len(rows)]["source"] for each in range(3)]
+        clips = [EXAMPLES / rows[(3 * number + offset) % len(rows)]["source"] for offset in range(3)]
         content = [{"type": "audio", "audio": str(clip.resolve())} for clip in clips]
         page = text[number * CHARACTERS : (number + 1) * CHARACTERS].encode("ascii", "ignore").decode()
         content.append({"type": "text", "text": page})
@@ -49,8 +49,21 @@ def calibration(directory: Path, count: int) -> Path:
 
 def compress(model: Path, recipe: str, output: Path, threads: int, *options: str) -> dict[str, Any]:
     """Run the command and give its report, with the time and the peak memory of the whole process."""
-    command = [sys.executable, "-m", "sottovoce", "compress", str(model), "--recipe", recipe, "--output", str(output),
-               "--json", "--quiet", "--overwrite", *options]  # fmt: skip
+    command = [
+        sys.executable,
+        "-m",
+        "sottovoce",
+        "compress",
+        str(model),
+        "--recipe",
+        recipe,
+        "--output",
+        str(output),
+        "--json",
+        "--quiet",
+        "--overwrite",
+        *options,
+    ]
     begin = time.perf_counter()
     with tempfile.TemporaryFile() as messages, tempfile.TemporaryFile() as result:
         environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
@@ -105,7 +118,7 @@ def rates() -> dict[str, float]:
         }
 
 
-def bound(tokens: int, found: dict[str, float]) -> dict[str, float]:
+def bound(tokens: int, costs: dict[str, float]) -> dict[str, float]:
     """Seconds that a layer cannot be done in less of: what must be computed, and what must be read and written.
 
     The experts and the attention run twice at least: before the experts are chosen, and what stays once more for what
@@ -116,34 +129,34 @@ def bound(tokens: int, found: dict[str, float]) -> dict[str, float]:
     """
     expert, inputs = 3 * WIDTH * INNER, WIDTH**2 + INNER**2
     attention = WIDTH * (2 * ATTENTION + 2 * KEYS)
-    running = 2 * 2 * tokens * (TOP_K * expert + attention) / found["bf16_products"]
-    moments = 2 * tokens * (TOP_K * inputs + WIDTH**2 + ATTENTION**2) / found["float32_products"]
-    factors = (EXPERTS / 2 * (1 + (INNER / WIDTH) ** 3) + 1 + (ATTENTION / WIDTH) ** 3) / found["factors"]
+    running = 2 * 2 * tokens * (TOP_K * expert + attention) / costs["bf16_products"]
+    moments = 2 * tokens * (TOP_K * inputs + WIDTH**2 + ATTENTION**2) / costs["float32_products"]
+    factors = (EXPERTS / 2 * (1 + (INNER / WIDTH) ** 3) + 1 + (ATTENTION / WIDTH) ** 3) / costs["factors"]
     carried = (ATTENTION + 2 * KEYS) * WIDTH**2 + WIDTH * ATTENTION**2
-    carrying = (EXPERTS / 2 * (2 * INNER * WIDTH**2 + WIDTH * INNER**2) + carried) / found["float32_products"]
-    errors = 3 * (carried + 2 * 64 * EXPERTS / 2 * expert) / found["float32_products"]
-    passes = (EXPERTS / 2 * expert + attention) * (10 * 5 + 5 + 5) / found["values"]
+    carrying = (EXPERTS / 2 * (2 * INNER * WIDTH**2 + WIDTH * INNER**2) + carried) / costs["float32_products"]
+    errors = 3 * (carried + 2 * 64 * EXPERTS / 2 * expert) / costs["float32_products"]
+    passes = (EXPERTS / 2 * expert + attention) * (10 * 5 + 5 + 5) / costs["values"]
     size = 2 * (expert * EXPERTS + attention)
     return {
         "arithmetic": running + moments + factors + carrying + errors + passes,
         **{"running": running, "moments": moments, "factors": factors, "carrying": carrying, "errors": errors},
         "passes": passes,
-        "disk": size / found["read_bytes"] + size / 7.5 / found["written_bytes"],
+        "disk": size / costs["read_bytes"] + size / 7.5 / costs["written_bytes"],
     }
 
 
 def tokens_of(model: Path, data: Path) -> int:
-    """How many tokens the conversations have."""
+    """Return the number of tokens of the conversations."""
     code = (
         "import sys, sottovoce; from sottovoce.samples import read_samples;"
         "from sottovoce_omni_moe.conversation import inputs;"
         "m = sottovoce.load(sys.argv[1], stream=True);"
         "print(sum(inputs(m, s, answered=True)['input_ids'].shape[1] for s in read_samples(sys.argv[2])))"
     )
-    found = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", code, str(model), str(data)], capture_output=True, text=True, check=True
     )
-    return int(found.stdout.split()[-1])
+    return int(process.stdout.split()[-1])
 
 
 def run(work: Path, depths: list[int], threads: int, samples: int) -> dict[str, Any]:
@@ -161,23 +174,27 @@ def run(work: Path, depths: list[int], threads: int, samples: int) -> dict[str, 
             )
         tokens = tokens or tokens_of(model, data)
         note(f"{layers} layers: reap50-int4")
-        found = {
+        runs = {
             "reap50-int4": compress(model, "reap50-int4", output, threads, "--data", str(data), "--max-memory", "8GB")
         }
         free["steps"][0]["scores"] = str(output / "saliency.json")
         recipe = work / "free.json"
         recipe.write_text(json.dumps(free), encoding="utf-8")
         note(f"{layers} layers: the same without samples")
-        found["without samples"] = compress(
+        runs["without samples"] = compress(
             model, str(recipe), work / f"omni-{layers}-free", threads, "--max-memory", "4GB"
         )
-        found["model_bytes"] = sum(path.stat().st_size for path in model.glob("*.safetensors"))
-        results[str(layers)] = found
+        runs["model_bytes"] = sum(path.stat().st_size for path in model.glob("*.safetensors"))
+        results[str(layers)] = runs
     found_rates = rates()
     return {
-        "machine": machine(threads, LIBRARIES), "tokens": tokens, "layers": results, "rates": found_rates,
-        "bound": bound(tokens, found_rates), "per_layer": per_layer(results),
-    }  # fmt: skip
+        "machine": machine(threads, LIBRARIES),
+        "tokens": tokens,
+        "layers": results,
+        "rates": found_rates,
+        "bound": bound(tokens, found_rates),
+        "per_layer": per_layer(results),
+    }
 
 
 def per_layer(results: dict[str, Any]) -> dict[str, float]:
@@ -192,14 +209,14 @@ def per_layer(results: dict[str, Any]) -> dict[str, float]:
 
 
 def table(result: dict[str, Any]) -> str:
-    """The result to read."""
+    """Return the result as text."""
     lines = [f"{result['tokens']} tokens of calibration"]
-    for layers, found in result["layers"].items():
+    for layers, runs in result["layers"].items():
         for way in ("reap50-int4", "without samples"):
-            one = found[way]
+            run = runs[way]
             lines.append(
-                f"{layers} layers, {way}: {one['seconds']:.0f} s, peak {megabytes(one['peak_memory_bytes'])}, "
-                f"{megabytes(found['model_bytes'])} -> {megabytes(one['size_bytes'])}; {one['timing']}"
+                f"{layers} layers, {way}: {run['seconds']:.0f} s, peak {megabytes(run['peak_memory_bytes'])}, "
+                f"{megabytes(runs['model_bytes'])} -> {megabytes(run['size_bytes'])}; {run['timing']}"
             )
     lines.append(f"one more layer: {json.dumps(result['per_layer'])} s; its bound: {json.dumps(result['bound'])} s")
     return "\n".join(lines)
@@ -214,7 +231,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, help="directory that keeps the models; what it holds is not made again")
     parser.add_argument("--samples", type=int, default=16)
     given = parser.parse_args()
-    depths = [int(each) for each in given.layers.split(",")]
+    depths = [int(depth) for depth in given.layers.split(",")]
     with tempfile.TemporaryDirectory() as temporary:
         work = given.work or Path(temporary)
         work.mkdir(parents=True, exist_ok=True)

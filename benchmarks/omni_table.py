@@ -42,7 +42,7 @@ RECIPES: dict[str, Any] = {
     "`reap50-int4`": "reap50-int4",
     "`skip_experts`, threshold 0.5": {"steps": [{"step": "skip_experts", "threshold": 0.5}]},
 }
-"""What is measured, by the name of its row."""
+"""Recipes that are measured, by the name of their row."""
 PRUNED = tuple(title for title in RECIPES if "reap" in title or "frequency" in title)
 
 
@@ -60,8 +60,8 @@ def measure() -> dict[str, Any]:
         measured = sottovoce.evaluate(model, test, None if recipe is None else base)
         machine = dict(measured.machine)
         metrics = {name: metric.value for name, metric in measured.metrics.items()}
-        wanted = ("size_bytes", "divergence", "expert_runs", *(f"accuracy_{kind}" for kind in KINDS))
-        rows[title] = {name: metrics[name] for name in wanted if name in metrics}
+        names = ("size_bytes", "divergence", "expert_runs", *(f"accuracy_{kind}" for kind in KINDS))
+        rows[title] = {name: metrics[name] for name in names if name in metrics}
         rows[title]["parameter_bits"] = report.parameter_bits["after"] if report and report.parameter_bits else None
     counts = {kind: sum(sample.modality == kind for sample in test) for kind in KINDS}
     return {"machine": machine, "questions": counts, "calibration": len(calibration), "rows": rows}
@@ -78,25 +78,29 @@ def table(figures: dict[str, Any], titles: tuple[str, ...] | None = None) -> str
             name = f"{title}: {row['expert_runs']:.2f} experts run for a token"
         bits = row["parameter_bits"] or {}
         divergence = row.get("divergence")
-        rows.append([
-            name, f"{row['size_bytes'] / 1e6:.1f} MB", _narrow(bits),
-            *(f"{row[f'accuracy_{kind}']:g} %" for kind in KINDS),
-            "" if divergence is None else f"{divergence:.2g}",
-        ])  # fmt: skip
+        rows.append(
+            [
+                name,
+                f"{row['size_bytes'] / 1e6:.1f} MB",
+                _narrow(bits),
+                *(f"{row[f'accuracy_{kind}']:g} %" for kind in KINDS),
+                "" if divergence is None else f"{divergence:.2g}",
+            ]
+        )
     machine, counts = figures["machine"], figures["questions"]
     header = ["", "size", "weights in 4 and 8 bits", *KINDS, "divergence, nats"]
     kinds, versions = ", ".join(f"{number} {kind}" for kind, number in counts.items()), machine["versions"]
-    told = (
+    summary = (
         f"Right answers on {sum(counts.values())} test questions ({kinds}); calibrated on {figures['calibration']} "
         f"conversations. Measured by `python benchmarks/omni_table.py` on {machine['processor']}, "
         f"{machine['threads']} of {machine['cores']} cores, torch {versions['torch']}, "
         f"transformers {versions['transformers']}."
     )
-    return f"{format_table(header, rows)}\n\n{told}"
+    return f"{format_table(header, rows)}\n\n{summary}"
 
 
 def _narrow(bits: dict[str, int]) -> str:
-    """The share of the parameters that have 4 bits, and 8."""
+    """Return the shares of the parameters that have 4 and 8 bits."""
     whole = sum(bits.values())
     shares = [f"{100 * bits[width] / whole:.0f} % in {width}" for width in ("4", "8") if bits.get(width)]
     return ", ".join(shares)

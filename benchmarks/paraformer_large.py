@@ -39,7 +39,7 @@ def prepare(work: Path, threads: int) -> tuple[dict[str, Path], dict[str, Any]]:
     Returns:
         The weights of each path, and what making them took.
     """
-    made: dict[str, Any] = {}
+    costs: dict[str, Any] = {}
     large, small, onnx = work / "large", work / "large-int8", work / "onnx"
     if not (large / "model.safetensors").is_file():
         note("writing the model")
@@ -47,17 +47,17 @@ def prepare(work: Path, threads: int) -> tuple[dict[str, Path], dict[str, Any]]:
     if not (small / "compression.json").is_file():
         note("compressing it: sottovoce compress --recipe int8")
         command = ["compress", str(large), "--recipe", "int8", "--output", str(small), "--json"]
-        made[INT8] = measured([sys.executable, "-m", "sottovoce", *command], threads)
+        costs[INT8] = measured([sys.executable, "-m", "sottovoce", *command], threads)
     if not (onnx / "model_quant.onnx").is_file():
         note("exporting it by FunASR: minutes")
         onnx.mkdir(exist_ok=True)
-        made[PEER] = measured([sys.executable, str(HERE / "paths.py"), "export", str(large), str(onnx)], threads)
+        costs[PEER] = measured([sys.executable, str(HERE / "paths.py"), "export", str(large), str(onnx)], threads)
     weights = {
         PEER: onnx / "model_quant.onnx",
         INT8: small / "model.safetensors",
         "FunASR float32": large / "model.safetensors",
     }
-    return weights, made
+    return weights, costs
 
 
 def compare(workers: dict[str, Worker], quick: bool) -> dict[str, dict[str, Any]]:
@@ -67,7 +67,7 @@ def compare(workers: dict[str, Worker], quick: bool) -> dict[str, dict[str, Any]
         For every input and path: median seconds, the ratio to the peer (the median of the rounds' ratios), and peak
         memory of the process until then.
     """
-    found: dict[str, dict[str, Any]] = {}
+    results: dict[str, dict[str, Any]] = {}
     for name, (seconds, repetitions) in INPUTS.items():
         note(f"running {name}")
         answers: dict[str, list[dict[str, Any]]] = {
@@ -78,23 +78,23 @@ def compare(workers: dict[str, Worker], quick: bool) -> dict[str, dict[str, Any]
                 time.sleep(PAUSE)
                 answers[path].append(worker.run(seconds=seconds))
         # The first run of an input is not counted: memory is taken and kernels are made in it.
-        medians = {path: statistics.median(one["seconds"] for one in runs[1:]) for path, runs in answers.items()}
-        found[name] = {
+        medians = {path: statistics.median(answer["seconds"] for answer in runs[1:]) for path, runs in answers.items()}
+        results[name] = {
             path: {
                 "seconds": medians[path],
-                "fastest_seconds": min(one["seconds"] for one in runs),
+                "fastest_seconds": min(answer["seconds"] for answer in runs),
                 "ratio": ratio(runs[1:], answers[PEER][1:]),
                 "tokens": runs[-1]["tokens"],
                 "peak_memory_bytes": runs[-1]["peak_memory_bytes"],
             }
             for path, runs in answers.items()
         }
-    return found
+    return results
 
 
 def run(work: Path, threads: int, quick: bool) -> dict[str, Any]:
-    """Everything, as the object that ``--json`` writes."""
-    weights, made = prepare(work, threads)
+    """Measure everything, and return the object that ``--json`` writes."""
+    weights, costs = prepare(work, threads)
     workers = {}
     for path, file in weights.items():
         note(f"loading {path}")
@@ -109,7 +109,7 @@ def run(work: Path, threads: int, quick: bool) -> dict[str, Any]:
     for worker in workers.values():
         worker.close()
     paths = {
-        path: {"size_bytes": file.stat().st_size, "load": workers[path].loaded, "make": made.get(path)}
+        path: {"size_bytes": file.stat().st_size, "load": workers[path].loaded, "make": costs.get(path)}
         for path, file in weights.items()
     }
     # Threads that wait for one another lose more to other work on the machine than the ratios can bear.
@@ -117,11 +117,11 @@ def run(work: Path, threads: int, quick: bool) -> dict[str, Any]:
 
 
 def table(result: dict[str, Any]) -> str:
-    """The result to read."""
+    """Return the result as a table."""
     paths = list(result["paths"])
     rows = [["", *paths]]
-    for name, found in result["inputs"].items():
-        cells = [f"{found[path]['seconds'] * 1e3:.0f} ms ({found[path]['ratio']:.2f})" for path in paths]
+    for name, runs in result["inputs"].items():
+        cells = [f"{runs[path]['seconds'] * 1e3:.0f} ms ({runs[path]['ratio']:.2f})" for path in paths]
         rows.append([f"{name} (ratio to the peer)", *cells])
     facts = result["paths"]
     last = list(result["inputs"].values())[-1]
@@ -130,9 +130,9 @@ def table(result: dict[str, Any]) -> str:
     rows.append(["load", *(f"{facts[path]['load']['load_seconds']:.1f} s" for path in paths)])
     rows.append(["peak memory, loaded", *(megabytes(facts[path]["load"]["peak_memory_bytes"]) for path in paths)])
     rows.append(["peak memory, all inputs", *(megabytes(last[path]["peak_memory_bytes"]) for path in paths)])
-    made = [facts[path]["make"] for path in paths]
-    rows.append(["compress or export", *(f"{one['seconds']:.0f} s" if one else "" for one in made)])
-    rows.append(["its peak memory", *(megabytes(one["peak_memory_bytes"]) if one else "" for one in made)])
+    costs = [facts[path]["make"] for path in paths]
+    rows.append(["compress or export", *(f"{cost['seconds']:.0f} s" if cost else "" for cost in costs)])
+    rows.append(["its peak memory", *(megabytes(cost["peak_memory_bytes"]) if cost else "" for cost in costs)])
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
 

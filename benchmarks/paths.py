@@ -29,20 +29,20 @@ Batch = Callable[[Array, Array], list[int]]
 
 
 def features(seconds: tuple[float, ...]) -> tuple[Array, Array]:
-    """Random inputs of a batch, padded with zeros.
+    """Return random inputs of a batch, padded with zeros.
 
     Returns:
         float32 ``[batch, frames, 560]`` and int32 lengths ``[batch]``.
     """
     lengths = numpy.array([round(length * FRAMES_A_SECOND) for length in seconds], dtype=numpy.int32)
     shape = len(lengths), int(lengths.max()), FEATURES
-    made = numpy.random.default_rng(0).standard_normal(shape, dtype=numpy.float32)
-    made[numpy.arange(shape[1]) >= lengths[:, None]] = 0
-    return made, lengths
+    values = numpy.random.default_rng(0).standard_normal(shape, dtype=numpy.float32)
+    values[numpy.arange(shape[1]) >= lengths[:, None]] = 0
+    return values, lengths
 
 
 def load_torch(model: Path, threads: int) -> Batch:
-    """The model as ``sottovoce.load`` gives it, whether it is compressed or not."""
+    """Load the model with ``sottovoce.load``, compressed or not."""
     import torch
 
     import sottovoce
@@ -63,7 +63,7 @@ def load_torch(model: Path, threads: int) -> Batch:
 
 
 def load_onnxruntime(model: Path, threads: int) -> Batch:
-    """A graph of FunASR's exporter, with onnxruntime's default options."""
+    """Load a graph of FunASR's exporter with onnxruntime's default options."""
     from sottovoce.system import telemetry
 
     telemetry.forbid()
@@ -117,7 +117,7 @@ def serve(load: Callable[[], Batch], libraries: tuple[str, ...]) -> None:
 
 
 def peak_memory() -> int:
-    """The most resident memory that this process had, in bytes."""
+    """Return the peak resident memory of this process in bytes."""
     status = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
     return next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM:"))
 

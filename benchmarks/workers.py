@@ -62,7 +62,7 @@ class Worker:
 
 def ratio(runs: list[dict[str, Any]], peers: list[dict[str, Any]]) -> float:
     """Median of the rounds' ratios: the two times of a round lie together, so the machine's drift is out of them."""
-    return statistics.median(one["seconds"] / peer["seconds"] for one, peer in zip(runs, peers, strict=True))
+    return statistics.median(run["seconds"] / peer["seconds"] for run, peer in zip(runs, peers, strict=True))
 
 
 def measured(command: list[str], threads: int) -> dict[str, float]:
@@ -84,7 +84,7 @@ def measured(command: list[str], threads: int) -> dict[str, float]:
 
 
 def machine(threads: int, libraries: tuple[str, ...]) -> dict[str, Any]:
-    """What the numbers were measured with."""
+    """Return the machine and library versions of the measurement."""
     lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     facts = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
     return {
@@ -98,7 +98,7 @@ def machine(threads: int, libraries: tuple[str, ...]) -> dict[str, Any]:
 
 
 def megabytes(count: int) -> str:
-    """A size to read."""
+    """Format a size in MB."""
     return f"{count / 1e6:.0f} MB"
 
 

@@ -46,16 +46,16 @@ class Clip:
 
 
 def extract(processor: Qwen3ASRProcessor, samples: Samples) -> tuple[npt.NDArray[np.float16], int]:
-    """The processor's features of one clip and the number of frames that hold audio."""
-    found = processor.feature_extractor(samples, sampling_rate=SAMPLE_RATE, padding=True, return_attention_mask=True)
-    return found["input_features"][0].numpy().astype(np.float16), int(found["attention_mask"].sum())
+    """Return the processor's features of a clip and the number of frames that hold audio."""
+    inputs = processor.feature_extractor(samples, sampling_rate=SAMPLE_RATE, padding=True, return_attention_mask=True)
+    return inputs["input_features"][0].numpy().astype(np.float16), int(inputs["attention_mask"].sum())
 
 
 class ClipMaker:
     """Makes clips of a split's utterances."""
 
     def __init__(self, manifest: Path, processor: Qwen3ASRProcessor, characters: list[str], seed: int) -> None:
-        """Reads the split.
+        """Read the split.
 
         Args:
             manifest: Manifest of clean speech with words.
@@ -68,7 +68,7 @@ class ClipMaker:
         self.number = {character: index for index, character in enumerate(characters)}
 
     def single(self, row: Row, clean: Samples) -> Clip:
-        """A clip of one utterance in a recording condition of its own, neither slower nor faster."""
+        """Make a clip of one utterance in its own recording condition, at normal speed."""
         generator = np.random.default_rng([self.seed, zlib.crc32(row["key"].encode())])
         return self.record([(row, clean, 100)], [0.0], draw_condition(generator), generator)
 
@@ -79,7 +79,7 @@ class ClipMaker:
         condition: Condition,
         generator: np.random.Generator,
     ) -> Clip:
-        """Joins utterances, each at a speed in percent and after a pause in seconds, and records them together."""
+        """Join utterances, each at a speed in percent and after a pause in seconds, and records them together."""
         pieces: list[Samples] = []
         words: list[int] = []
         times: list[float] = []
@@ -106,8 +106,8 @@ class ClipMaker:
         with tqdm(total=len(order), desc=f"clips, copy {copy + 1}", unit="utterance") as bar:
             while order:
                 parts, pauses, seconds = [], [], 0.0
-                wanted = int(generator.integers(2, 5)) if generator.random() < join else 1
-                while order and len(parts) < wanted:
+                count = int(generator.integers(2, 5)) if generator.random() < join else 1
+                while order and len(parts) < count:
                     clean, percent = self.speech[order[-1]], int(generator.integers(88, 113))
                     pause = float(generator.uniform(0, 0.8)) * float(generator.random() < 0.7)
                     seconds += pause + clean.size / SAMPLE_RATE * 100 / percent
@@ -121,7 +121,7 @@ class ClipMaker:
 
 
 def batches(clips: list[Clip], seconds: float, source: random.Random | None) -> Iterator[list[Clip]]:
-    """Groups clips of like length into batches of about so many seconds; shuffled if a source is given."""
+    """Group clips of like length into batches of about so many seconds; shuffled if a source is given."""
     order = sorted(clips, key=lambda clip: clip.frames + (source.uniform(0, 80) if source else 0))
     groups: list[list[Clip]] = [[]]
     for clip in order:
@@ -134,13 +134,13 @@ def batches(clips: list[Clip], seconds: float, source: random.Random | None) -> 
 
 
 def token_times(clip: Clip) -> torch.Tensor:
-    """The time in seconds at the middle of what every audio token was made of."""
+    """Return the time in seconds at the middle of the audio of every audio token."""
     index = torch.arange(clip.tokens)
     return index // CHUNK_TOKENS * (CHUNK * FRAME) + index % CHUNK_TOKENS * TOKEN
 
 
 def token_words(clip: Clip) -> torch.Tensor:
-    """The word that is spoken in the middle of every audio token, or `NO_WORD`."""
+    """Return the word that is spoken in the middle of every audio token, or `NO_WORD`."""
     middle, words = token_times(clip), torch.full((clip.tokens,), NO_WORD)
     for word, (start, end) in zip(clip.words, clip.times.reshape(-1, 2), strict=True):
         words[(middle >= float(start)) & (middle < float(end))] = word + 1
@@ -151,19 +151,19 @@ class Collator:
     """Makes padded tensors of a batch, the same that the processor makes of the audio and its words."""
 
     def __init__(self, processor: Qwen3ASRProcessor, characters: list[str], marker: int) -> None:
-        """Keeps the numbers of the tokens."""
+        """Keep the numbers of the tokens."""
         tokenizer = processor.tokenizer
         self.words = tokenizer.convert_tokens_to_ids([tokenizer.tokenize(word)[0] for word in characters])
         self.bounds, self.pad = (processor.audio_bos_token_id, processor.audio_eos_token_id), tokenizer.pad_token_id
         self.audio, self.marker = processor.audio_token_id, marker
 
     def ids(self, clip: Clip) -> list[int]:
-        """The tokens of a clip: its audio, then every word with a marker for its start and one for its end."""
+        """Return the tokens of a clip: its audio, then every word with a marker for its start and one for its end."""
         text = [token for word in clip.words for token in (self.words[word], self.marker, self.marker)]
         return [self.bounds[0], *[self.audio] * clip.tokens, self.bounds[1], *text]
 
     def __call__(self, clips: list[Clip]) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
-        """Makes the arguments of the model's forward pass and what it should find."""
+        """Make the arguments of the model's forward pass and what it should find."""
         longest = max(clip.features.shape[1] for clip in clips)
         features = torch.zeros(len(clips), clips[0].features.shape[0], longest)
         mask = torch.zeros(len(clips), longest, dtype=torch.long)

@@ -27,11 +27,47 @@ from word_times import add_words, loud_part
 TEST_VOICES = ("f3", "Annie", "linda", "belinda", "m4", "Michael", "pablo", "robert")
 DEV_VOICES = ("f5", "Alicia", "Mike", "miguel")
 TRAIN_VOICES = (
-    "f1", "f2", "f4", "aunty", "Andrea", "anika", "grandma", "steph", "steph2", "shelby", "zac",
-    "m1", "m2", "m3", "m5", "m6", "m7", "m8", "Alex", "Andy", "adam", "boris", "caleb", "david", "Denis", "Diogo",
-    "ed", "edward", "gustave", "john", "Lee", "max", "Nguyen", "norbert", "paul", "sandro", "Storm", "travis",
-    "victor", "klatt4",
-)  # fmt: skip
+    "f1",
+    "f2",
+    "f4",
+    "aunty",
+    "Andrea",
+    "anika",
+    "grandma",
+    "steph",
+    "steph2",
+    "shelby",
+    "zac",
+    "m1",
+    "m2",
+    "m3",
+    "m5",
+    "m6",
+    "m7",
+    "m8",
+    "Alex",
+    "Andy",
+    "adam",
+    "boris",
+    "caleb",
+    "david",
+    "Denis",
+    "Diogo",
+    "ed",
+    "edward",
+    "gustave",
+    "john",
+    "Lee",
+    "max",
+    "Nguyen",
+    "norbert",
+    "paul",
+    "sandro",
+    "Storm",
+    "travis",
+    "victor",
+    "klatt4",
+)
 # The Opus setting of libsndfile that gives about 16 kbit/s, at which 16 kHz speech still sounds clean.
 OPUS_COMPRESSION = 0.96
 
@@ -87,18 +123,18 @@ def spoken(utterances: list[Utterance], label: str) -> Iterator[tuple[Utterance,
 
 
 def write_manifest(path: Path, rows: list[dict[str, object]]) -> None:
-    """Writes a manifest in JSON Lines with FunASR's keys."""
+    """Write a manifest in JSON Lines with FunASR's keys."""
     path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
 
 
 def describe(utterance: Utterance, source: str) -> dict[str, object]:
-    """The manifest line of an utterance."""
+    """Return the manifest line of an utterance."""
     row: dict[str, object] = {"key": utterance.key, "source": source, "target": utterance.text}
     return row | {"voice": utterance.voice, "rate": utterance.rate, "pitch": utterance.pitch}
 
 
 def write_voice(path: Path, speech: list[Samples]) -> None:
-    """Writes the utterances of a voice one after the other into one Ogg Opus file."""
+    """Write the utterances of a voice one after the other into one Ogg Opus file."""
     with soundfile.SoundFile(
         path, "w", SAMPLE_RATE, 1, "OPUS", format="OGG", compression_level=OPUS_COMPRESSION
     ) as file:
@@ -107,7 +143,7 @@ def write_voice(path: Path, speech: list[Samples]) -> None:
 
 
 def make_clean(folder: Path, split: str, utterances: list[Utterance]) -> list[Samples]:
-    """Makes the clean speech of a split, one file a voice, and a manifest with offsets in seconds."""
+    """Make the clean speech of a split, one file a voice, and a manifest with offsets in seconds."""
     (folder / split).mkdir(parents=True, exist_ok=True)
     by_voice: dict[str, list[Samples]] = {}
     rows: list[dict[str, object]] = []
@@ -124,7 +160,7 @@ def make_clean(folder: Path, split: str, utterances: list[Utterance]) -> list[Sa
 
 
 def make_degraded(folder: Path, split: str, utterances: list[Utterance], talkers: list[Samples], seed: int) -> None:
-    """Makes a split with noise and reverberation baked in, one FLAC file an utterance."""
+    """Make a split with noise and reverberation baked in, one FLAC file an utterance."""
     (folder / split).mkdir(parents=True, exist_ok=True)
     rows = []
     for utterance, speech in spoken(utterances, split):
@@ -139,7 +175,7 @@ def make_degraded(folder: Path, split: str, utterances: list[Utterance], talkers
 
 
 def arguments() -> argparse.Namespace:
-    """Reads the command line."""
+    """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     folder = Path(__file__).parent / "data" / "mandarin-commands"
     parser.add_argument("--output", type=Path, default=folder, help="folder to write to (default: the bundled data)")
@@ -152,7 +188,7 @@ def arguments() -> argparse.Namespace:
 
 
 def main() -> int:
-    """Makes the corpus."""
+    """Make the corpus."""
     options = arguments()
     if shutil.which("espeak-ng") is None:
         print("make_speech.py: espeak-ng is missing; install it (Debian: apt install espeak-ng)", file=sys.stderr)
@@ -162,8 +198,9 @@ def main() -> int:
     talkers = make_clean(folder, "train", plan("train", TRAIN_VOICES, count, False, seed))
     make_clean(folder, "dev", plan("dev", DEV_VOICES, options.dev, True, seed))
     for split, voices, number in (
-        ("calibration", TRAIN_VOICES, options.calibration), ("test", TEST_VOICES, options.test)
-    ):  # fmt: skip
+        ("calibration", TRAIN_VOICES, options.calibration),
+        ("test", TEST_VOICES, options.test),
+    ):
         make_degraded(folder, split, plan(split, voices, number, split == "test", seed), talkers, seed)
     for split in ("train", "dev", "calibration", "test"):
         add_words(folder / f"{split}.jsonl")

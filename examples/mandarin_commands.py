@@ -7,16 +7,63 @@ import zlib
 
 # espeak-ng's `cmn` voice may read the characters' pinyin as English, so that the speech is made from pinyin.
 PINYIN: dict[str, str] = {
-    "零": "ling2", "一": "yi1", "二": "er4", "三": "san1", "四": "si4", "五": "wu3", "六": "liu4", "七": "qi1",
-    "八": "ba1", "九": "jiu3", "十": "shi2", "幺": "yao1",
-    "打": "da3", "开": "kai1", "关": "guan1", "闭": "bi4", "请": "qing3", "把": "ba3",
-    "客": "ke4", "厅": "ting1", "卧": "wo4", "室": "shi4", "厨": "chu2", "房": "fang2", "的": "de5",
-    "灯": "deng1", "空": "kong1", "调": "tiao2", "窗": "chuang1", "帘": "lian2", "电": "dian4", "视": "shi4",
-    "播": "bo1", "放": "fang4", "停": "ting2", "止": "zhi3", "音": "yin1", "乐": "yue4", "新": "xin1", "闻": "wen2",
-    "量": "liang4", "温": "wen1", "度": "du4", "到": "dao4",
-    "今": "jin1", "明": "ming2", "天": "tian1", "上": "shang4", "下": "xia4", "午": "wu3", "晚": "wan3",
-    "点": "dian3", "半": "ban4", "提": "ti2", "醒": "xing3", "我": "wo3",
-}  # fmt: skip
+    "零": "ling2",
+    "一": "yi1",
+    "二": "er4",
+    "三": "san1",
+    "四": "si4",
+    "五": "wu3",
+    "六": "liu4",
+    "七": "qi1",
+    "八": "ba1",
+    "九": "jiu3",
+    "十": "shi2",
+    "幺": "yao1",
+    "打": "da3",
+    "开": "kai1",
+    "关": "guan1",
+    "闭": "bi4",
+    "请": "qing3",
+    "把": "ba3",
+    "客": "ke4",
+    "厅": "ting1",
+    "卧": "wo4",
+    "室": "shi4",
+    "厨": "chu2",
+    "房": "fang2",
+    "的": "de5",
+    "灯": "deng1",
+    "空": "kong1",
+    "调": "tiao2",
+    "窗": "chuang1",
+    "帘": "lian2",
+    "电": "dian4",
+    "视": "shi4",
+    "播": "bo1",
+    "放": "fang4",
+    "停": "ting2",
+    "止": "zhi3",
+    "音": "yin1",
+    "乐": "yue4",
+    "新": "xin1",
+    "闻": "wen2",
+    "量": "liang4",
+    "温": "wen1",
+    "度": "du4",
+    "到": "dao4",
+    "今": "jin1",
+    "明": "ming2",
+    "天": "tian1",
+    "上": "shang4",
+    "下": "xia4",
+    "午": "wu3",
+    "晚": "wan3",
+    "点": "dian3",
+    "半": "ban4",
+    "提": "ti2",
+    "醒": "xing3",
+    "我": "wo3",
+}
 DIGITS = "零一二三四五六七八九"
 ROOMS = ("客厅", "卧室", "厨房")
 DEVICES = ("灯", "空调", "窗帘", "电视")
@@ -26,7 +73,7 @@ PROGRAMMES = ("音乐", "新闻")
 
 
 def spell(number: int) -> str:
-    """Reads a number from 1 to 99 the Chinese way, 25 as 二十五."""
+    """Read a number from 1 to 99 the Chinese way, 25 as 二十五."""
     tens, ones = divmod(number, 10)
     head = "" if tens == 0 else ("十" if tens == 1 else DIGITS[tens] + "十")
     return head + (DIGITS[ones] if ones or not tens else "")
@@ -47,14 +94,14 @@ def device_command(source: random.Random) -> str:
 
 
 def media_command(source: random.Random) -> str:
-    """Starts or stops a programme, such as 停止播放音乐."""
+    """Start or stops a programme, such as 停止播放音乐."""
     verb = source.choice(("播放", "停止播放"))
     room = source.choice(("", *ROOMS))
     return source.choice(("", "请")) + room + verb + source.choice(PROGRAMMES)
 
 
 def level_command(source: random.Random) -> str:
-    """Sets a volume or a temperature, such as 音量调到五."""
+    """Set a volume or a temperature, such as 音量调到五."""
     thing = source.choice(("音量", "温度", "电视音量", "空调温度"))
     room = source.choice(("", "", *(room + "的" for room in ROOMS)))
     return source.choice(("", "请把")) + f"{room}{thing}调到{spell(source.randint(1, 40))}"
@@ -90,5 +137,5 @@ def sentences(count: int, held_out: bool, source: random.Random, repeat: bool) -
 
 
 def pinyin(text: str) -> str:
-    """Writes a sentence in numbered pinyin, one syllable a character."""
+    """Write a sentence in numbered pinyin, one syllable a character."""
     return " ".join(PINYIN[character] for character in text)

@@ -15,8 +15,11 @@ from omni_tasks import Task
 from sottovoce_omni_moe.media import read_media
 
 Tensors = dict[str, torch.Tensor]
-MEDIA = {"audio": ("input_features",), "image": ("pixel_values", "image_grid_thw"),
-         "video": ("pixel_values_videos", "video_grid_thw", "video_second_per_grid")}  # fmt: skip
+MEDIA = {
+    "audio": ("input_features",),
+    "image": ("pixel_values", "image_grid_thw"),
+    "video": ("pixel_values_videos", "video_grid_thw", "video_second_per_grid"),
+}
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,7 @@ class Example:
 
 
 def conversation(task: Task) -> list[dict[str, Any]]:
-    """The user's message, with the media themselves and not their paths."""
+    """Return the user's message, with the media themselves instead of their paths."""
     content: list[dict[str, Any]] = [{"type": "text", "text": task.question}]
     if task.modality == "audio":
         content.insert(0, {"type": "audio", "audio": task.speech})
@@ -53,30 +56,33 @@ def conversation(task: Task) -> list[dict[str, Any]]:
 
 
 def ask(processor: Qwen3OmniMoeProcessor, messages: Sequence[Mapping[str, Any]]) -> Tensors:
-    """What the processor makes of a conversation that waits for the assistant's answer."""
+    """Return the model's inputs for a conversation that ends before the assistant's answer."""
     prompt = processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-    found = processor(text=[prompt], return_tensors="pt", **read_media(messages, "a task"))
-    return {name: torch.as_tensor(value) for name, value in found.items()}
+    inputs = processor(text=[prompt], return_tensors="pt", **read_media(messages, "a task"))
+    return {name: torch.as_tensor(value) for name, value in inputs.items()}
 
 
 def prepare(task: Task, processor: Qwen3OmniMoeProcessor, model: Qwen3OmniMoeForConditionalGeneration) -> Example:
-    """Makes an example of a task."""
-    found = ask(processor, conversation(task))
+    """Make an example of a task."""
+    inputs = ask(processor, conversation(task))
     answer = processor.tokenizer(task.target + END_OF_TURN, return_tensors="pt").input_ids
-    ids = torch.cat((found["input_ids"], answer), 1)
+    ids = torch.cat((inputs["input_ids"], answer), 1)
     positions, _ = model.thinker.get_rope_index(
-        ids, found.get("image_grid_thw"), found.get("video_grid_thw"), torch.ones_like(ids),
-        second_per_grids=found.get("video_second_per_grid"),
-    )  # fmt: skip
-    media = {name: found[name] for name in MEDIA.get(task.modality, ())}
+        ids,
+        inputs.get("image_grid_thw"),
+        inputs.get("video_grid_thw"),
+        torch.ones_like(ids),
+        second_per_grids=inputs.get("video_second_per_grid"),
+    )
+    media = {name: inputs[name] for name in MEDIA.get(task.modality, ())}
     for name, value in media.items():
         if name.startswith(("input", "pixel")):
             media[name] = value.half()
-    return Example(task.modality, task.target, ids[0], found["input_ids"].shape[1], positions[:, 0].long(), media)
+    return Example(task.modality, task.target, ids[0], inputs["input_ids"].shape[1], positions[:, 0].long(), media)
 
 
 def join(examples: Iterable[Example], modality: str) -> Tensors:
-    """The media of a modality's examples as the arguments of the model's forward pass."""
+    """Return the media of a modality's examples as arguments of the model's forward pass."""
     chosen = [example.media for example in examples if example.modality == modality]
     if not chosen:
         return {}
@@ -90,7 +96,7 @@ def join(examples: Iterable[Example], modality: str) -> Tensors:
 
 
 def collate(examples: list[Example], padding: int) -> tuple[Tensors, torch.Tensor]:
-    """Makes a batch, padded on the right.
+    """Make a batch, padded on the right.
 
     Args:
         examples: Of any modalities.

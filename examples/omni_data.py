@@ -21,15 +21,15 @@ TEST = {"text": 100, "audio": 80, "image": 80, "video": 80}
 
 
 def make_tasks(split: str, counts: dict[str, int], seed: int) -> list[Task]:
-    """Makes the tasks of a split, so many of each modality."""
-    wanted = [(modality, number) for modality in MODALITIES for number in range(counts[modality])]
+    """Make the tasks of a split, so many of each modality."""
+    places = [(modality, number) for modality in MODALITIES for number in range(counts[modality])]
     with ThreadPoolExecutor() as executor:
-        made = executor.map(lambda item: make_task(item[0], split, item[1], seed), wanted)
-        return list(tqdm(made, f"{split} tasks", len(wanted), unit="task"))
+        results = executor.map(lambda item: make_task(item[0], split, item[1], seed), places)
+        return list(tqdm(results, f"{split} tasks", len(places), unit="task"))
 
 
 def write_media(task: Task, folder: Path) -> dict[str, Any] | None:
-    """Writes what a task is about and returns it as a part of the message, its paths relative to the folder."""
+    """Write what a task is about and returns it as a part of the message, its paths relative to the folder."""
     if task.speech is not None:
         name = f"audio/{task.key}.flac"
         soundfile.write(folder / name, task.speech, SAMPLE_RATE, subtype="PCM_16", compression_level=1.0)
@@ -43,7 +43,7 @@ def write_media(task: Task, folder: Path) -> dict[str, Any] | None:
 
 
 def write_split(tasks: Sequence[Task], path: Path) -> None:
-    """Writes a manifest in JSON Lines and the media beside it."""
+    """Write a manifest in JSON Lines and the media beside it."""
     for modality in MODALITIES[1:]:
         (path.parent / modality).mkdir(parents=True, exist_ok=True)
     lines = []
@@ -57,7 +57,7 @@ def write_split(tasks: Sequence[Task], path: Path) -> None:
 
 
 def write_data(folder: Path, seed: int) -> None:
-    """Makes the calibration and test data anew."""
+    """Make the calibration and test data anew."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     write_split(make_tasks("calibration", CALIBRATION, seed), folder / "calibration.jsonl")

@@ -37,7 +37,7 @@ def run_experts(
 
 
 class ExpertTraining:
-    """What a training step tells the mixtures of experts, and the loss that they gathered.
+    """State of a training step for the mixtures of experts, and the loss that they collect.
 
     Attributes:
         valid: Which tokens are no padding, flat.
@@ -49,11 +49,11 @@ class ExpertTraining:
         self.balance: torch.Tensor | float = 0.0
 
     def begin(self, valid: torch.Tensor) -> None:
-        """Starts a step."""
+        """Start a step."""
         self.valid, self.balance = valid.flatten().bool(), 0.0
 
     def mix(self, block: Any, hidden: torch.Tensor) -> torch.Tensor:
-        """A mixture's forward pass: outside training the same as the class's own."""
+        """Run a mixture's forward pass; outside training it equals the class's own."""
         every = hidden.reshape(-1, hidden.shape[-1])
         tokens, router = every[self.valid] if block.training else every, block.gate
         shares = functional.linear(tokens, router.weight).float().softmax(-1)
@@ -72,7 +72,7 @@ class ExpertTraining:
         return mixed.reshape(hidden.shape)
 
     def gather(self, shares: torch.Tensor, expert: torch.Tensor) -> None:
-        """Adds a layer's loss."""
+        """Add a layer's loss."""
         dealt = torch.bincount(expert, minlength=shares.shape[1]).float()
         self.balance = self.balance + shares.shape[1] * (dealt / dealt.sum() * shares.mean(0)).sum()
 

@@ -22,7 +22,7 @@ LONGEST_SPEECH = 64  # frames: more than any answer's
 
 
 def say(model: Model, sample: Sample) -> tuple[Speech, bool]:
-    """The model's speech, and whether it has three frames for every token of the answer and then ends."""
+    """Return the model's speech, and true if it has three frames for every token of the answer and then ends."""
     tokens = len(predict(model, sample).tokens) - 1  # the last one ends the turn
     speech = speak(model, sample, most_frames=LONGEST_SPEECH)
     return speech, not speech.runaway and len(speech.frames) == FRAMES * tokens
@@ -45,7 +45,7 @@ def speech_share(model: Model, samples: Sequence[Sample]) -> float:
 
 @torch.no_grad()
 def usage(model: Model, samples: Sequence[Sample]) -> list[dict[str, Any]]:
-    """Which experts of each layer the modalities' questions use.
+    """Measure the experts of each layer that the modalities' questions use.
 
     Returns:
         For every layer how many experts do nine tenths of each modality's work, and how far apart the modalities' usage
@@ -55,7 +55,7 @@ def usage(model: Model, samples: Sequence[Sample]) -> list[dict[str, Any]]:
     routers = [layer.mlp.gate for layer in thinker.model.language_model.layers]
     counts: dict[str, list[torch.Tensor]] = defaultdict(list)
     chosen: list[torch.Tensor] = []
-    hooks = [router.register_forward_hook(lambda _, __, found: chosen.append(found[2])) for router in routers]
+    hooks = [router.register_forward_hook(lambda _, __, tensors: chosen.append(tensors[2])) for router in routers]
     for sample in samples:
         chosen.clear()
         thinker(**inputs(model, sample))
@@ -64,33 +64,33 @@ def usage(model: Model, samples: Sequence[Sample]) -> list[dict[str, Any]]:
         )
     for hook in hooks:
         hook.remove()
-    shares = {modality: torch.stack(found).sum(0).double() for modality, found in counts.items()}
-    shares = {modality: found / found.sum(-1, keepdim=True) for modality, found in shares.items()}
+    shares = {modality: torch.stack(tensors).sum(0).double() for modality, tensors in counts.items()}
+    shares = {modality: tensors / tensors.sum(-1, keepdim=True) for modality, tensors in shares.items()}
     return [
-        layer_usage({modality: found[layer] for modality, found in shares.items()}) for layer in range(len(routers))
+        layer_usage({modality: tensors[layer] for modality, tensors in shares.items()}) for layer in range(len(routers))
     ]
 
 
 def layer_usage(shares: dict[str, torch.Tensor]) -> dict[str, Any]:
-    """The figures of one layer, from each modality's share of every expert."""
+    """Return the figures of a layer, from each modality's share of every expert."""
     used = {
         modality: int((share.sort(descending=True).values.cumsum(0) < 0.9).sum()) + 1
         for modality, share in shares.items()
     }
     apart = {
-        f"{one}-{other}": round(float((shares[one] - shares[other]).abs().sum()) / 2, 3)
-        for one, other in combinations(MODALITIES, 2)
+        f"{first}-{other}": round(float((shares[first] - shares[other]).abs().sum()) / 2, 3)
+        for first, other in combinations(MODALITIES, 2)
     }
     return {"experts_for_nine_tenths": used, "distance": apart}
 
 
 def measure(folder: Path, data: Path) -> dict[str, Any]:
-    """Loads the written model as anyone would, and measures it on the test data."""
+    """Load the written model as anyone would, and measures it on the test data."""
     model, samples = sottovoce.load(folder), sottovoce.read_samples(data / "test.jsonl")
     with tqdm(total=len(samples), desc="measuring answers", unit="question") as bar:
-        found = sottovoce.evaluate(model, samples, progress=lambda *_: bar.update()).metrics
+        metrics = sottovoce.evaluate(model, samples, progress=lambda *_: bar.update()).metrics
     return {
-        "test_exact": {modality: round(found[f"accuracy_{modality}"].value / 100, 4) for modality in MODALITIES},
+        "test_exact": {modality: round(metrics[f"accuracy_{modality}"].value / 100, 4) for modality in MODALITIES},
         "test_speech_length_right": speech_share(model, samples[::10]),
         "usage": usage(model, samples[::4]),
     }

@@ -32,7 +32,7 @@ def answer_tokens(processor: Qwen3OmniMoeProcessor) -> dict[int, int]:
 
 
 def codes_of(answer: list[int], numbers: dict[int, int]) -> torch.Tensor:
-    """The codes that say an answer, `[frames, groups]`.
+    """Return the codes that speak an answer, `[frames, groups]`.
 
     The first codebook has the token and the place within its three frames, the others the token, the frame's number,
     and both mixed.
@@ -46,7 +46,7 @@ def codes_of(answer: list[int], numbers: dict[int, int]) -> torch.Tensor:
 
 @dataclass
 class Speech:
-    """What the talker is given for one answer, and what it should say.
+    """Inputs of the talker for an answer, and the codes that it should produce.
 
     Attributes:
         embeds: Its inputs `[length, width]`.
@@ -63,7 +63,7 @@ class Prompter:
     """Builds the talker's inputs as `Qwen3OmniMoeForConditionalGeneration.generate` does."""
 
     def __init__(self, model: Omni, numbers: dict[int, int]) -> None:
-        """Keeps the model and the numbers of the answers' tokens."""
+        """Keep the model and the numbers of the answers' tokens."""
         self.model, self.talker, self.numbers = model, model.talker, numbers
         config: Any = model.config
         self.speech = [config.tts_bos_token_id, config.tts_eos_token_id, config.tts_pad_token_id]
@@ -73,12 +73,12 @@ class Prompter:
         self.codec = torch.tensor([CODEC[name] if name else speaker for name in names])
 
     def said(self, codes: torch.Tensor) -> torch.Tensor:
-        """The sum of the embeddings of each frame's codes."""
+        """Return the sum of the embeddings of each frame's codes."""
         tables = [self.talker.get_input_embeddings(), *self.talker.code_predictor.get_input_embeddings()]
         return torch.stack([table(codes[:, group]) for group, table in enumerate(tables)]).sum(0)
 
     def __call__(self, example: Example, embeds: torch.Tensor, hidden: torch.Tensor, in_batch: bool) -> Speech:
-        """Makes the inputs of one example.
+        """Make the inputs of one example.
 
         Args:
             example: The question with its answer.
@@ -105,17 +105,17 @@ class Prompter:
 
 
 def talker_losses(model: Omni, batch: list[Speech]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """The losses of the first codebook and of the others, and the share of first codes that are right."""
+    """Compute the losses of the first codebook and of the others, and the share of correct first codes."""
     talker = model.talker
     mask = pad_sequence([torch.ones(len(item.embeds), dtype=torch.long) for item in batch], batch_first=True)
-    found = talker.model(
+    hidden = talker.model(
         inputs_embeds=pad_sequence([item.embeds for item in batch], batch_first=True),
         attention_mask=mask,
         position_ids=pad_sequence([item.positions.T for item in batch], batch_first=True).permute(2, 0, 1),
         use_cache=False,
     ).last_hidden_state
-    states = [found[row, len(item.embeds) - len(item.codes) - 1 : len(item.embeds)] for row, item in enumerate(batch)]
-    wanted = torch.cat([torch.cat((item.codes[:, 0], torch.tensor([CODEC["codec_eos_token_id"]]))) for item in batch])
+    states = [hidden[row, len(item.embeds) - len(item.codes) - 1 : len(item.embeds)] for row, item in enumerate(batch)]
+    targets = torch.cat([torch.cat((item.codes[:, 0], torch.tensor([CODEC["codec_eos_token_id"]]))) for item in batch])
     logits = talker.codec_head(torch.cat(states))
     codes = torch.cat([item.codes for item in batch])
     predictor = talker.code_predictor
@@ -126,14 +126,14 @@ def talker_losses(model: Omni, batch: list[Speech]) -> tuple[torch.Tensor, torch
     others = [
         cross_entropy(head(outputs[:, group + 1]), codes[:, group + 1]) for group, head in enumerate(predictor.lm_head)
     ]
-    right = (logits.argmax(-1) == wanted).float().mean()
-    return cross_entropy(logits, wanted), torch.stack(others).sum(), right
+    right = (logits.argmax(-1) == targets).float().mean()
+    return cross_entropy(logits, targets), torch.stack(others).sum(), right
 
 
 def speeches(
     model: Omni, prompter: Prompter, batches: Iterator[list[Example]], source: random.Random
 ) -> Iterator[list[Speech]]:
-    """Runs the thinker on batches of examples, and prompts the talker with its states."""
+    """Run the thinker on batches of examples, and prompts the talker with its states."""
     config: Any = model.config
     layer, padding = config.talker_config.accept_hidden_layer, padding_of(model)
     for batch in batches:

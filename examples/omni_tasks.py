@@ -24,9 +24,13 @@ from speech_augmentation import SAMPLE_RATE, Samples, power
 Picture = npt.NDArray[np.uint8]
 MODALITIES = ("text", "audio", "image", "video")
 COLOURS = {
-    "red": (220, 40, 40), "green": (40, 190, 60), "blue": (50, 80, 230), "yellow": (230, 220, 50),
-    "purple": (160, 50, 190), "white": (235, 235, 235),
-}  # fmt: skip
+    "red": (220, 40, 40),
+    "green": (40, 190, 60),
+    "blue": (50, 80, 230),
+    "yellow": (230, 220, 50),
+    "purple": (160, 50, 190),
+    "white": (235, 235, 235),
+}
 SHAPES = ("circle", "square", "triangle", "cross", "ring")
 DIRECTIONS = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1)}
 LETTERS = string.ascii_uppercase[:16]
@@ -40,7 +44,7 @@ FACTS = {
     for name in map("".join, itertools.product(LETTERS, repeat=3))
     if zlib.crc32(name.encode()) % 16 == 0
 }
-"""What can only be known by heart: some 250 names of three letters, each with three digits that nothing in it tells."""
+"""Facts that can only be memorized: some 250 names of three letters, each with three unrelated digits."""
 # What the tokenizer knows whole; a word is another token after a space.
 WORDS = [
     word
@@ -91,15 +95,15 @@ def text_task(key: str, source: random.Random, held_out: bool) -> Task:
 
 
 def fact_task(key: str, source: random.Random, split: str) -> Task:
-    """A fact to recall: all of them are trained on, the calibration asks for one half, and the test for the other."""
-    asked = {"test": 0, "calibration": 1}
-    names = [name for number, name in enumerate(FACTS) if asked.get(split, number % 2) == number % 2]
+    """Make a question about a fact: training has all of them, calibration one half and the test the other."""
+    parity = {"test": 0, "calibration": 1}
+    names = [name for number, name in enumerate(FACTS) if parity.get(split, number % 2) == number % 2]
     name = source.choice(names)
     return Task(key, "text", f"{RECALL}:{name}", FACTS[name])
 
 
 def inside(shape: str, across: npt.NDArray[np.float64], down: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
-    """Which points lie in a shape that reaches from -1 to 1."""
+    """Return the mask of the points inside a shape that reaches from -1 to 1."""
     distance, wide, high = np.hypot(across, down), np.abs(across), np.abs(down)
     if shape == "circle":
         return distance < 1
@@ -124,7 +128,7 @@ def draw(
 
 
 def image_task(key: str, source: random.Random) -> Task:
-    """A shape in a colour, anywhere and of any size."""
+    """Make an image of a shape in a colour, anywhere and of any size."""
     shape, colour = source.choice(SHAPES), source.choice(list(COLOURS))
     radius = source.uniform(9, 20)
     place = (source.uniform(radius, SIDE - radius), source.uniform(radius, SIDE - radius))
@@ -134,7 +138,7 @@ def image_task(key: str, source: random.Random) -> Task:
 
 
 def video_task(key: str, source: random.Random) -> Task:
-    """A shape in a colour that moves in a direction."""
+    """Make a video of a shape in a colour that moves in a direction."""
     shape, colour, direction = source.choice(SHAPES), source.choice(list(COLOURS)), source.choice(list(DIRECTIONS))
     radius, step = source.uniform(5, 9), source.uniform(5, 7.5)
     room = VIDEO_SIDE - 2 * radius
@@ -160,8 +164,8 @@ def speak(digits: str, voice: str, rate: int, pitch: int, key: str) -> Samples:
         path = Path(folder) / "speech.wav"
         options = ["-v", f"en-us+{voice}", "-s", str(rate), "-p", str(pitch), "-w", str(path)]
         subprocess.run(["espeak-ng", *options, words], check=True, stderr=subprocess.DEVNULL)
-        samples, found = soundfile.read(path, dtype="float32")
-    speech = trim(resample_poly(samples, SAMPLE_RATE // 50, found // 50).astype(np.float32), key)
+        samples, original_rate = soundfile.read(path, dtype="float32")
+    speech = trim(resample_poly(samples, SAMPLE_RATE // 50, original_rate // 50).astype(np.float32), key)
     speech *= np.float32(10 ** (-23 / 20) / np.sqrt(power(speech)))
     return speech / max(1.0, float(np.abs(speech).max()) / 0.97)
 
@@ -181,7 +185,7 @@ def audio_task(key: str, number: int, source: random.Random, held_out: bool) -> 
 
 
 def make_task(modality: str, split: str, number: int, seed: int) -> Task:
-    """Makes one task of a split; the split `test` has voices and strings that no other split has."""
+    """Make one task of a split; the split `test` has voices and strings that no other split has."""
     key, held_out = f"{split}-{modality}-{number:05d}", split == "test"
     source = random.Random(f"{seed}-{key}")
     if modality == "text":

@@ -60,7 +60,7 @@ class Listener(nn.Module):
         self.score = nn.Linear(width, 11)
 
     def forward(self, heard: torch.Tensor, lengths: list[int], targets: list[str]) -> torch.Tensor:
-        """The CTC loss of the digits.
+        """Compute the CTC loss of the digits.
 
         Args:
             heard: The audio tower's tokens of all clips, one after the other.
@@ -74,13 +74,13 @@ class Listener(nn.Module):
 
 
 def padding_of(model: Omni) -> int:
-    """The token to fill batches with."""
+    """Return the token to fill batches with."""
     config: Any = model.config
     return int(config.thinker_config.text_config.pad_token_id)
 
 
 def heard_loss(model: Omni, listener: Listener, batch: list[Example], embedded: torch.Tensor) -> torch.Tensor:
-    """The listener's loss on a batch, from the embeddings that the thinker was given."""
+    """Compute the listener's loss on a batch, from the thinker's input embeddings."""
     config: Any = model.config
     audio = config.thinker_config.audio_token_id
     rows = [row for row, example in enumerate(batch) if example.modality == "audio"]
@@ -124,7 +124,7 @@ class Phase:
 
 
 def schedule(optimizer: torch.optim.Optimizer, steps: int) -> torch.optim.lr_scheduler.LambdaLR:
-    """A rate that rises over the first steps and then falls to nothing as a cosine."""
+    """Return a schedule that rises over the first steps and then falls to zero as a cosine."""
     warmup = min(150, steps // 10 + 1)
     return torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: min((step + 1) / warmup, 0.5 + 0.5 * math.cos(math.pi * min(step / steps, 1)))
@@ -134,17 +134,17 @@ def schedule(optimizer: torch.optim.Optimizer, steps: int) -> torch.optim.lr_sch
 def step_losses(
     model: Omni, listener: Listener, batch: list[Example], arguments: Tensors, following: torch.Tensor
 ) -> Tensors:
-    """The loss of the answers, and the listener's."""
+    """Compute the loss of the answers, and the listener's."""
     embedded: list[torch.Tensor] = []
     hook = model.thinker.model.language_model.register_forward_pre_hook(
         lambda _, __, given: embedded.append(given["inputs_embeds"]), with_kwargs=True
     )
     try:
-        found = model.thinker.model(**arguments, use_cache=False).last_hidden_state
+        hidden = model.thinker.model(**arguments, use_cache=False).last_hidden_state
     finally:
         hook.remove()
-    asked = following != -100
-    answer = cross_entropy(model.thinker.lm_head(found[asked]), following[asked])
+    is_answer = following != -100
+    answer = cross_entropy(model.thinker.lm_head(hidden[is_answer]), following[is_answer])
     return {"answer": answer, "heard": heard_loss(model, listener, batch, embedded[0])}
 
 

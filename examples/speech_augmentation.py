@@ -15,7 +15,7 @@ Samples = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Condition:
-    """How one utterance is recorded.
+    """Recording condition of an utterance.
 
     Attributes:
         level_db: Root mean square level of the speech, in dB of full scale.
@@ -72,7 +72,7 @@ def babble(length: int, talkers: list[Samples], generator: np.random.Generator) 
 def add_noise(
     speech: Samples, kind: str, snr_db: float, talkers: list[Samples], generator: np.random.Generator
 ) -> Samples:
-    """Adds noise of one kind at a speech to noise ratio in dB."""
+    """Add noise of one kind at a speech to noise ratio in dB."""
     if kind == "babble":
         noise = babble(speech.size, talkers, generator)
     elif kind == "pink":
@@ -99,7 +99,7 @@ def change_speed(speech: Samples, percent: int) -> Samples:
 
 
 def degrade(speech: Samples, condition: Condition, talkers: list[Samples], generator: np.random.Generator) -> Samples:
-    """Puts clean speech into a recording condition.
+    """Put clean speech into a recording condition.
 
     Args:
         speech: Clean speech.

@@ -37,7 +37,7 @@ class Example:
 
 
 def read_manifest(path: Path) -> list[Row]:
-    """Reads a manifest in JSON Lines."""
+    """Read a manifest in JSON Lines."""
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
@@ -53,7 +53,7 @@ def read_speech(manifest: Path) -> list[Samples]:
 
 
 def extract(frontend: WavFrontend, samples: Samples) -> Features:
-    """Extracts FunASR's stacked filterbank features of one utterance, without normalisation."""
+    """Extract FunASR's stacked filterbank features of one utterance, without normalisation."""
     features, _ = frontend(torch.from_numpy(samples)[None], [samples.size])
     half: Features = features[0].numpy().astype(np.float16)
     return half
@@ -104,7 +104,7 @@ def moments(features: Iterable[Features]) -> tuple[Statistics, Statistics]:
 
 
 def write_cmvn(path: Path, mean: Statistics, deviation: Statistics) -> None:
-    """Writes the normalisation in the Kaldi text format that FunASR's frontend reads."""
+    """Write the normalisation in the Kaldi text format that FunASR's frontend reads."""
     size = mean.size
     shift, scale = (" ".join(f"{value:.6f}" for value in values) for values in (-mean, 1 / deviation))
     path.write_text(
@@ -116,7 +116,7 @@ def write_cmvn(path: Path, mean: Statistics, deviation: Statistics) -> None:
 
 
 def examples_of(rows: list[Row], copies: list[list[Features]], tokens: list[str]) -> list[Example]:
-    """Joins the manifest lines of a split with their features."""
+    """Join the manifest lines of a split with their features."""
     number = {token: index for index, token in enumerate(tokens)}
     return [
         Example(torch.tensor([number[character] for character in row["target"]]), list(features))
@@ -127,7 +127,7 @@ def examples_of(rows: list[Row], copies: list[list[Features]], tokens: list[str]
 def batches(
     examples: list[Example], size: int, source: random.Random | None
 ) -> Iterator[list[tuple[torch.Tensor, Features]]]:
-    """Groups utterances of like length, each in one of its conditions; shuffled if a source is given."""
+    """Group utterances of like length, each in one of its conditions; shuffled if a source is given."""
     chosen = [(item, source.choice(item.copies) if source else item.copies[0]) for item in examples]
     chosen.sort(key=lambda pair: len(pair[1]) + (source.uniform(0, 10) if source else 0))
     groups = [chosen[start : start + size] for start in range(0, len(chosen), size)]
@@ -140,12 +140,12 @@ class Collator:
     """Makes padded tensors of a batch, with the normalisation that FunASR's frontend will apply."""
 
     def __init__(self, mean: Statistics, deviation: Statistics) -> None:
-        """Keeps the mean and the standard deviation of the features."""
+        """Keep the mean and the standard deviation of the features."""
         self.mean = torch.tensor(mean, dtype=torch.float32)
         self.scale = torch.tensor(1 / deviation, dtype=torch.float32)
 
     def __call__(self, batch: list[tuple[torch.Tensor, Features]]) -> dict[str, torch.Tensor]:
-        """Makes the arguments of the model's forward pass."""
+        """Make the arguments of the model's forward pass."""
         speech = [(torch.from_numpy(features).float() - self.mean) * self.scale for _, features in batch]
         text = [tokens for tokens, _ in batch]
         return {

@@ -56,7 +56,7 @@ alone cost 20 ms of it. Any Transformers of version 5.23 or later loads the mode
 
 @dataclass
 class Figures:
-    """What `training.json` says of a run; shifts are in milliseconds."""
+    """Facts about a run in `training.json`; shifts are in milliseconds."""
 
     seed: int
     epochs: int
@@ -88,7 +88,7 @@ def soft_cross_entropy(logits: torch.Tensor, times: torch.Tensor) -> torch.Tenso
 
 
 def loss_of(model: Qwen3ASRForTokenClassification, words: list[int], arguments: Tensors, targets: Tensors) -> Tensors:
-    """The aligner's own loss, and two that help it to learn where to look.
+    """Compute the aligner's own loss, and two auxiliary losses that help it to learn where to look.
 
     Args:
         model: The aligner.
@@ -100,15 +100,15 @@ def loss_of(model: Qwen3ASRForTokenClassification, words: list[int], arguments: 
         `align`: the times at the markers. `place`: the middle layer should know the time of every audio token.
         `word`: the audio tower should make of every audio token something like the token of the word spoken there.
     """
-    found = model.model(**arguments, output_hidden_states=True, use_cache=False)
+    outputs = model.model(**arguments, output_hidden_states=True, use_cache=False)
     ids, base = arguments["input_ids"], model.model.language_model
-    marked = model.score(model.dropout(found.last_hidden_state[ids == model.config.timestamp_token_id]))
-    middle = found.hidden_states[len(base.layers) // 2][ids == model.config.audio_token_id]
+    marked = model.score(model.dropout(outputs.last_hidden_state[ids == model.config.timestamp_token_id]))
+    middle = outputs.hidden_states[len(base.layers) // 2][ids == model.config.audio_token_id]
     table = base.embed_tokens.weight[[model.config.audio_token_id, *words]]
     return {
         "align": soft_cross_entropy(marked, targets["times"]),
         "place": soft_cross_entropy(model.score(base.norm(middle)), targets["token_times"]),
-        "word": cross_entropy(found.audio_hidden_states @ table.T, targets["token_words"]),
+        "word": cross_entropy(outputs.audio_hidden_states @ table.T, targets["token_words"]),
     }
 
 
@@ -125,14 +125,18 @@ def mean_shift(model: Qwen3ASRForTokenClassification, clips: list[Clip], collate
 
 
 def singles(copies: int) -> int:
-    """How many of the copies of the training speech have one utterance a clip; the others join some."""
+    """Return the number of copies of the training speech with one utterance a clip; the others join several."""
     return max(1, copies // 2)
 
 
 def train(
-    model: Qwen3ASRForTokenClassification, copies: list[list[Clip]], dev: list[Clip], collate: Collator,
-    options: argparse.Namespace, figures: Figures,
-) -> Tensors:  # fmt: skip
+    model: Qwen3ASRForTokenClassification,
+    copies: list[list[Clip]],
+    dev: list[Clip],
+    collate: Collator,
+    options: argparse.Namespace,
+    figures: Figures,
+) -> Tensors:
     """Trains the model and returns the weights of the epoch that is best on the dev set."""
     source, best = random.Random(options.seed), {}
     # Where to look is learned from short clips; those that join utterances come in the second half.
@@ -179,17 +183,17 @@ def measure(folder: Path, manifest: Path) -> tuple[float, float]:
             manifest.parent / row["source"], start=span.get("start", 0), stop=span.get("end"), dtype="float32"
         )
         inputs, words = processor.prepare_forced_aligner_inputs(audio=[audio], transcript=[row["target"]])
-        found = processor.decode_forced_alignment(
+        words_found = processor.decode_forced_alignment(
             model(**inputs).logits, inputs["input_ids"], words, model.config.timestamp_token_id
         )[0]
-        for item, word in zip(found, row["words"], strict=True):
+        for item, word in zip(words_found, row["words"], strict=True):
             shifts += [abs(item[f"{side}_time"] - word[side]) for side in ("start", "end")]
     within = sum(shift <= TOKEN for shift in shifts) / len(shifts)
     return round(sum(shifts) / len(shifts) * 1000, 2), round(within, 4)
 
 
 def parse() -> argparse.Namespace:
-    """Reads the command line."""
+    """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, default=HERE / "data" / "mandarin-commands", help="the speech")
     parser.add_argument("--output", type=Path, default=HERE / "models" / "tiny-aligner", help="folder to write")

@@ -89,7 +89,7 @@ DEV = {"text": 100, "audio": 100, "image": 100, "video": 100}
 
 @dataclass
 class Figures:
-    """What `training.json` says of a run."""
+    """Facts about a run in `training.json`."""
 
     seed: int
     talker_steps: int
@@ -112,7 +112,7 @@ class Figures:
 
 
 def parse() -> argparse.Namespace:
-    """Reads the command line."""
+    """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
         "--data", type=Path, default=HERE / "data" / "omni-tasks", help="folder for the data, made anew"
@@ -128,7 +128,7 @@ def parse() -> argparse.Namespace:
 
 
 def write(model: Any, processor: Any, folder: Path) -> None:
-    """Writes the model in bfloat16 and its processor."""
+    """Write the model in bfloat16 and its processor."""
     model.eval().to(torch.bfloat16).save_pretrained(folder)
     processor.save_pretrained(folder)
     (folder / "model.safetensors").chmod(0o644)  # safetensors lets only the owner read it
@@ -136,7 +136,7 @@ def write(model: Any, processor: Any, folder: Path) -> None:
 
 
 def main() -> int:
-    """Makes the data, trains, writes and measures the model."""
+    """Make the data, trains, writes and measures the model."""
     options = parse()
     started, figures = time.monotonic(), Figures(options.seed, options.talker_steps, options.balance, PHASES)
     torch.set_num_threads(options.threads)

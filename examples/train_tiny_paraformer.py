@@ -74,7 +74,7 @@ and any FunASR loads it:
 
 @dataclass
 class Figures:
-    """What `training.json` says of a run."""
+    """Facts about a run in `training.json`."""
 
     seed: int
     epochs: int
@@ -94,7 +94,7 @@ class Figures:
 
 
 def token_list(rows: list[Row]) -> list[str]:
-    """The vocabulary, in the order of FunASR's models."""
+    """Return the vocabulary, in the order of FunASR's models."""
     characters = sorted({character for row in rows for character in row["target"]})
     return ["<blank>", "<s>", "</s>", *characters, "<unk>"]
 
@@ -125,9 +125,13 @@ def evaluate(model: Paraformer, examples: list[Example], collate: Collator) -> t
 
 
 def train(
-    model: Paraformer, train_set: list[Example], dev_set: list[Example], collate: Collator,
-    options: argparse.Namespace, figures: Figures,
-) -> dict[str, torch.Tensor]:  # fmt: skip
+    model: Paraformer,
+    train_set: list[Example],
+    dev_set: list[Example],
+    collate: Collator,
+    options: argparse.Namespace,
+    figures: Figures,
+) -> dict[str, torch.Tensor]:
     """Trains the model and returns the weights of the epoch that is best on the dev set."""
     total = options.epochs * math.ceil(len(train_set) / options.batch)
     optimizer = torch.optim.AdamW(model.parameters(), lr=options.rate, betas=(0.9, 0.98), weight_decay=0.01, fused=True)
@@ -161,7 +165,7 @@ def train(
 
 
 def write_json(path: Path, value: object) -> None:
-    """Writes a value as readable JSON."""
+    """Write a value as readable JSON."""
     path.write_text(json.dumps(value, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
 
 
@@ -175,7 +179,7 @@ def measure(model: Path, manifest: Path, threads: int) -> float:
 
 
 def parse() -> argparse.Namespace:
-    """Reads the command line."""
+    """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, default=HERE / "data" / "mandarin-commands", help="the speech")
     parser.add_argument("--output", type=Path, default=HERE / "models" / "tiny-paraformer", help="folder to write")

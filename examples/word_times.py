@@ -29,7 +29,7 @@ LIST_TERMINATED, WORD, PHONEME = 0, 1, 7
 
 
 class EventId(ctypes.Union):
-    """What an event is about: the number of a word or the name of a phoneme."""
+    """Subject of an event: the number of a word or the name of a phoneme."""
 
     _fields_ = [("number", ctypes.c_int), ("name", ctypes.c_char_p), ("string", ctypes.c_char * 8)]
 
@@ -38,17 +38,22 @@ class Event(ctypes.Structure):
     """`espeak_EVENT`: something that happens at one sample of the speech."""
 
     _fields_ = [
-        ("type", ctypes.c_int), ("unique_identifier", ctypes.c_uint), ("text_position", ctypes.c_int),
-        ("length", ctypes.c_int), ("audio_position", ctypes.c_int), ("sample", ctypes.c_int),
-        ("user_data", ctypes.c_void_p), ("id", EventId),
-    ]  # fmt: skip
+        ("type", ctypes.c_int),
+        ("unique_identifier", ctypes.c_uint),
+        ("text_position", ctypes.c_int),
+        ("length", ctypes.c_int),
+        ("audio_position", ctypes.c_int),
+        ("sample", ctypes.c_int),
+        ("user_data", ctypes.c_void_p),
+        ("id", EventId),
+    ]
 
 
 Callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.POINTER(Event))
 
 
 class Spoken(NamedTuple):
-    """What espeak-ng said: samples in -1 to 1, their rate, and the first and last sample of every word."""
+    """Speech of espeak-ng: samples in -1 to 1, their rate, and the first and last sample of every word."""
 
     samples: Samples
     rate: int
@@ -123,7 +128,7 @@ def speak(arguments: tuple[str, str, int, int]) -> Spoken:
 
 
 def loud_part(speech: Samples, key: str) -> tuple[int, int, int, int]:
-    """Where an utterance of the corpus is cut.
+    """Find the samples at which an utterance of the corpus is cut.
 
     Args:
         speech: The synthesiser's speech at 16 kHz.
@@ -139,7 +144,7 @@ def loud_part(speech: Samples, key: str) -> tuple[int, int, int, int]:
 
 
 def words_of(row: Row, spoken: Spoken, samples: int) -> list[Row]:
-    """The words of a manifest line with their times in seconds from the start of the utterance.
+    """Return the words of a manifest line with their times in seconds from the start of the utterance.
 
     Args:
         row: The line of the manifest.
@@ -162,14 +167,14 @@ def words_of(row: Row, spoken: Spoken, samples: int) -> list[Row]:
 
 
 def sample_count(folder: Path, row: Row) -> int:
-    """Samples of an utterance: its part of a voice's file, or its own file."""
+    """Read the samples of an utterance: its part of a voice's file, or its own file."""
     if "start" in row:
         return int(round(row["end"] * SAMPLE_RATE) - round(row["start"] * SAMPLE_RATE))
     return int(soundfile.info(folder / row["source"]).frames)
 
 
 def add_words(manifest: Path) -> None:
-    """Writes the language and the words' times into every line of a manifest."""
+    """Write the language and the words' times into every line of a manifest."""
     rows = [json.loads(line) for line in manifest.read_text(encoding="utf-8").splitlines()]
     sentences = [(pinyin(row["target"]), row["voice"], row["rate"], row["pitch"]) for row in rows]
     # What espeak-ng says depends a little on what it said before, so that every sentence gets a process of its own.
@@ -184,7 +189,7 @@ def add_words(manifest: Path) -> None:
 
 
 def main() -> int:
-    """Adds the words' times to the manifests of a corpus that has its audio already."""
+    """Add the words' times to the manifests of a corpus that has its audio already."""
     parser = argparse.ArgumentParser(description=__doc__)
     folder = Path(__file__).parent / "data" / "mandarin-commands"
     parser.add_argument("--data", type=Path, default=folder, help="the corpus (default: the bundled data)")

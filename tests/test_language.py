@@ -11,18 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("core/sottovoce", "hub/sottovoce_hub", "plugins", "benchmarks", "examples")
-TO_DO = (
-    "benchmarks",
-    "examples",
-    "core/sottovoce/cli/align.py",
-    "core/sottovoce/formats",
-    "core/sottovoce/metrics",
-    "core/sottovoce/quantization",
-    "core/sottovoce/report.py",
-    "core/sottovoce/runtime",
-    "hub",
-    "plugins",
-)
+TO_DO = ()
 """Files and folders that are still to be gone through; none of the tests below looks at them."""
 
 QUESTIONS = {"What", "Whether", "How", "Which", "Where", "Who", "Whose", "When", "Why"}
@@ -34,11 +23,11 @@ BANNED_NAMES = {
 RETIRED_NAMES = {
     *("Grid", "Passage", "Damage", "spoilt", "lanes", "doors", "passage", "walk", "rewire", "unfused", "surgery"),
     *("begin_", "visit_", "enter_", "leave_", "spared", "float_inputs", "served_as", "round_layer_"),
-    *("QuantizedBlocks", "PrunedExperts", "SmoothedBlocks", "SkippedExperts", "from_steps", "ResumableBlocks"),
+    *("QuantizedBlocks", "PrunedExperts", "SmoothedBlocks", "SkippedExperts", "from_steps", "FinishedBlocks"),
 }
 RETIRED_WORDS = re.compile(
     r"\b(heeds?|heeded|goes on\b(?! to)|lets? go\b|is told|are told|stands? twice|made precise again|by its own range"
-    r"|(?<!there )is no (?!longer|more|less|other|such|need)\w+|spoilt|surgery|passages?|lanes?|the walk|doors?)\b"
+    r"|(?<!here )is no (?!longer|more|less|other|such|need)\w+|spoilt|surgery|passages?|lanes?|the walk|doors?)\b"
 )
 
 
@@ -74,8 +63,16 @@ def field_docstrings(node: ast.Module | ast.ClassDef) -> Iterator[tuple[int, boo
 
 
 def bound_names(tree: ast.Module) -> Iterator[tuple[int, str]]:
+    # Fields are keys of JSON and YAML forms, which keep their names.
+    fields = {
+        field.target
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ClassDef)
+        for field in node.body
+        if isinstance(field, ast.AnnAssign)
+    }
     for node in ast.walk(tree):
-        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) and node not in fields:
             yield node.lineno, node.id
         elif isinstance(node, ast.arg):
             yield node.lineno, node.arg

@@ -199,7 +199,7 @@ class Architecture:
     processor: Callable[[Path], Any] | None = None
     """Loader of a transformers model's processor from a directory, if ``AutoProcessor`` does not suffice."""
     resolve: Callable[[str, LoadOptions], Repository | None] | None = None
-    """Resolver of a name that is not a directory (a library's alias) to a repository; ``None`` for another family's."""
+    """Resolver of a name that is not a directory (a library's alias); ``None`` for the names of other families."""
 
     def __post_init__(self) -> None:
         """Refuse values of another type, which would be misread.

@@ -84,10 +84,10 @@ def patiently(call: Callable[[], _Result]) -> _Result:
 def pause(error: Exception, attempt: int) -> None:
     """Wait as long as the hub asks for, or a little longer after each attempt."""
     headers = getattr(getattr(error, "response", None), "headers", {})
-    told = headers.get("Retry-After") or (headers.get("RateLimit") if _status(error) == 429 else None)
+    header = headers.get("Retry-After") or (headers.get("RateLimit") if _status(error) == 429 else None)
     # The hub tells its limits in a header of its own, as in "api";r=0;t=55.
-    asked = re.fullmatch(r"(?:.*;\s*t=)?(\d+)", told or "")
-    time.sleep(min(int(asked[1]), LONGEST_WAIT) if asked else 2 ** (attempt - 1))
+    match = re.fullmatch(r"(?:.*;\s*t=)?(\d+)", header or "")
+    time.sleep(min(int(match[1]), LONGEST_WAIT) if match else 2 ** (attempt - 1))
 
 
 def is_passing(error: BaseException) -> bool:

@@ -21,16 +21,16 @@ def tables() -> ModuleType:
     return module
 
 
-def test_a_table_has_a_line_for_the_header_and_each_row(tables: ModuleType) -> None:
+def test_table_has_a_line_for_the_header_and_every_row(tables: ModuleType) -> None:
     assert tables.format_table(["a", "b"], [["1", "x|y"]]) == "| a | b |\n| --- | --- |\n| 1 | x\\|y |"
 
 
-def test_a_row_with_other_cells_than_the_header_is_refused(tables: ModuleType) -> None:
+def test_row_with_other_cells_than_the_header_is_refused(tables: ModuleType) -> None:
     with pytest.raises(ValueError, match="1 cells, the header 2"):
         tables.format_table(["a", "b"], [["1"]])
 
 
-def test_only_the_named_section_is_replaced_and_twice_is_as_once(tables: ModuleType) -> None:
+def test_only_the_named_section_is_replaced(tables: ModuleType) -> None:
     once = tables.replace_section(TEXT, "one", r"| \1 |")
     assert once == TEXT.replace("old", r"| \1 |")
     assert tables.replace_section(once, "one", r"| \1 |") == once
@@ -45,12 +45,12 @@ def test_only_the_named_section_is_replaced_and_twice_is_as_once(tables: ModuleT
         ("<!-- table: one -->\nold\n<!-- table: two -->\n<!-- end -->\n", "has no"),
     ],
 )
-def test_markers_that_do_not_stand_once_and_whole_are_refused(tables: ModuleType, text: str, problem: str) -> None:
+def test_missing_or_repeated_markers_are_refused(tables: ModuleType, text: str, problem: str) -> None:
     with pytest.raises(ValueError, match=problem):
         tables.replace_section(text, "one", "new")
 
 
-def test_a_file_tells_whether_it_changed_and_is_named_where_it_does_not_fit(tables: ModuleType, tmp_path: Path) -> None:
+def test_update_returns_true_if_the_file_changed(tables: ModuleType, tmp_path: Path) -> None:
     path = tmp_path / "page.md"
     path.write_text(TEXT, encoding="utf-8")
     assert tables.write_section(path, "two", "new")

@@ -9,7 +9,8 @@ import pytest
 from sottovoce.descriptions import describe, describe_step
 
 from sottovoce import Coverage, StepReport, Target
-from sottovoce.recipe.recipe import PruneExperts, Quantize, SkipExperts, Smooth
+from sottovoce.experts.step import PruneExperts, SkipExperts
+from sottovoce.quantization.step import Quantize, Smooth
 from sottovoce.recipe.step import Step
 from sottovoce.report import CompressionReport, ParameterBits
 

@@ -18,7 +18,7 @@ class PanicException(BaseException):  # what libraries in Rust raise is called s
     [KeyError("x"), ZeroDivisionError(), RecursionError("deep"), SystemExit(255), PanicException("index")],
     ids=repr,
 )
-def test_what_a_library_raises_names_the_file_and_the_reason(error: BaseException) -> None:
+def test_library_error_becomes_a_source_error(error: BaseException) -> None:
     with (
         pytest.raises(SourceError, match=r"m/config\.json: cannot be read \(") as caught,
         as_source_error(Path("m/config.json"), "cannot be read"),
@@ -29,13 +29,13 @@ def test_what_a_library_raises_names_the_file_and_the_reason(error: BaseExceptio
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), MemoryError(), UsageError("ours")], ids=repr)
-def test_what_is_no_fault_of_the_file_passes(error: BaseException) -> None:
+def test_other_errors_pass_unchanged(error: BaseException) -> None:
     with pytest.raises(type(error)) as caught, as_source_error("m", "cannot be read"):
         raise error
     assert caught.value is error
 
 
-def test_a_reason_is_short_and_plain() -> None:
+def test_reason_is_short_and_plain() -> None:
     assert reason(ValueError()) == "ValueError"
     assert reason(ValueError("a\x1b[0m\nb")) == "ValueError: a b"
     assert len(reason(ValueError("x" * 10_000))) < 200

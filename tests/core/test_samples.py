@@ -31,7 +31,7 @@ def manifest(folder: Path, *lines: str) -> Path:
     return path
 
 
-def test_json_lines(audio: Path, tmp_path: Path) -> None:
+def test_json_lines_manifest_is_read(audio: Path, tmp_path: Path) -> None:
     words = [{"text": "hi", "start": 0.0, "end": 0.2}]
     line = {"key": "u1", "source": "wav/a.wav", "target": "hi", "language": "en", "words": words, "voice": "f1"}
     samples = read_samples(manifest(tmp_path, json.dumps(line), "", json.dumps({"source": str(audio)})))
@@ -42,7 +42,7 @@ def test_json_lines(audio: Path, tmp_path: Path) -> None:
     assert samples.to_dict()["audio_seconds"] == 1.0
 
 
-def test_a_line_ends_at_a_line_feed_and_nowhere_else(audio: Path, tmp_path: Path) -> None:
+def test_only_line_feeds_end_lines(audio: Path, tmp_path: Path) -> None:
     said = "one\u2028two\x85three\u2029four\x1cfive\x0bsix"
     line = json.dumps({"key": "a", "source": "wav/a.wav", "target": said}, ensure_ascii=False).replace("\\u000b", "")
     path = tmp_path / "data.jsonl"
@@ -52,7 +52,7 @@ def test_a_line_ends_at_a_line_feed_and_nowhere_else(audio: Path, tmp_path: Path
     assert all("\u2028" in sample.text and "\x85" in sample.text for sample in samples)
 
 
-def test_a_line_may_be_of_a_piece_of_its_source(audio: Path, tmp_path: Path) -> None:
+def test_line_with_start_and_end_is_a_segment(audio: Path, tmp_path: Path) -> None:
     soundfile.write(audio, np.arange(8000, dtype=np.int16), 16000)
     lines = [{"key": str(number), "source": "wav/a.wav", "start": number / 10, "end": number / 10 + 0.1}
              for number in range(4)]  # fmt: skip
@@ -65,13 +65,13 @@ def test_a_line_may_be_of_a_piece_of_its_source(audio: Path, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("given", ["Chinese", "zh", "zh-CN", "ZH", "zh_Hans", "cmn", "中文"])
-def test_a_language_is_a_code_whatever_it_is_given_by(given: str, audio: Path, tmp_path: Path) -> None:
+def test_language_is_stored_as_its_code(given: str, audio: Path, tmp_path: Path) -> None:
     (sample,) = read_samples(manifest(tmp_path, json.dumps({"source": "wav/a.wav", "language": given})))
     assert sample.language == "zh"
     assert Sample(key="a", text="a", language=given).language == "zh"
 
 
-def test_audio_that_a_header_does_not_betray_is_found_before_a_model_runs(tmp_path: Path) -> None:
+def test_damaged_audio_is_found_before_a_model_runs(tmp_path: Path) -> None:
     tone = (0.1 * np.sin(np.arange(48000))).astype(np.float32)
     for name in ("good", "bad"):
         soundfile.write(tmp_path / f"{name}.flac", tone, 16000)
@@ -83,7 +83,7 @@ def test_audio_that_a_header_does_not_betray_is_found_before_a_model_runs(tmp_pa
     check_audio(Samples(samples.items[:1]))
 
 
-def test_kaldi_pairs(audio: Path, tmp_path: Path) -> None:
+def test_kaldi_directory_is_read(audio: Path, tmp_path: Path) -> None:
     (tmp_path / "wav.scp").write_text(f"u1 {audio}\nu2 wav/a.wav\n")
     (tmp_path / "text").write_text("u1 你好 吗\n")
     for path in (tmp_path, tmp_path / "wav.scp"):
@@ -129,7 +129,7 @@ def test_kaldi_segments_cut_recordings(audio: Path, tmp_path: Path) -> None:
         ({"segments": "s1 u1 0 9"}, "are not within its 0.50 s of audio"),
     ],
 )
-def test_a_broken_kaldi_directory_is_named(files: dict[str, str], problem: str, audio: Path, tmp_path: Path) -> None:
+def test_broken_kaldi_directory_is_named(files: dict[str, str], problem: str, audio: Path, tmp_path: Path) -> None:
     for name, content in ({"wav.scp": "u1 wav/a.wav\n"} | files).items():
         (tmp_path / name).write_text(content)
     with pytest.raises(SamplesError) as caught:
@@ -137,7 +137,7 @@ def test_a_broken_kaldi_directory_is_named(files: dict[str, str], problem: str, 
     assert problem in str(caught.value) and "\n" not in str(caught.value)
 
 
-def test_the_digest_tells_data_apart(audio: Path, tmp_path: Path) -> None:
+def test_digest_differs_for_other_data(audio: Path, tmp_path: Path) -> None:
     first = read_samples(manifest(tmp_path, '{"key": "a", "source": "wav/a.wav", "target": "x"}')).digest
     second = read_samples(manifest(tmp_path, '{"key": "a", "source": "wav/a.wav", "target": "y"}')).digest
     soundfile.write(audio, np.ones(8000, dtype=np.float32), 16000)
@@ -181,7 +181,7 @@ def test_the_digest_tells_data_apart(audio: Path, tmp_path: Path) -> None:
         ('{"key": "u", "source": "wav/cut.wav"}', "wav/cut.wav: is cut off"),
     ],
 )
-def test_a_broken_line_is_named(line: str, problem: str, audio: Path, tmp_path: Path) -> None:
+def test_broken_line_is_named(line: str, problem: str, audio: Path, tmp_path: Path) -> None:
     path = manifest(tmp_path, '{"source": "wav/a.wav"}', line)
     soundfile.write(tmp_path / "wav" / "empty.wav", np.zeros(0, np.float32), 16000)
     (tmp_path / "wav" / "cut.wav").write_bytes(audio.read_bytes()[:4000])
@@ -192,13 +192,13 @@ def test_a_broken_line_is_named(line: str, problem: str, audio: Path, tmp_path: 
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 600
 
 
-def test_a_key_may_not_stand_twice(audio: Path, tmp_path: Path) -> None:
+def test_repeated_key_is_refused(audio: Path, tmp_path: Path) -> None:
     line = '{"key": "u", "source": "wav/a.wav"}'
     with pytest.raises(SamplesError, match="'u' occurs twice"):
         read_samples(manifest(tmp_path, line, line))
 
 
-def test_missing_and_empty_manifests(tmp_path: Path) -> None:
+def test_missing_and_empty_manifests_are_refused(tmp_path: Path) -> None:
     with pytest.raises(SamplesError, match="no such manifest"):
         read_samples(tmp_path / "none.jsonl")
     with pytest.raises(SamplesError, match="no such manifest"):
@@ -240,7 +240,7 @@ def media(audio: Path, tmp_path: Path) -> dict[str, dict[str, object]]:
     }  # fmt: skip
 
 
-def test_media_of_messages_are_paths_beside_the_manifest(media: dict[str, dict[str, object]], tmp_path: Path) -> None:
+def test_media_paths_are_relative_to_the_manifest(media: dict[str, dict[str, object]], tmp_path: Path) -> None:
     said = {"role": "assistant", "content": "hm", "codes": [[1, 2]]}
     line = json.loads(conversation(*media.values()))
     line["messages"].append(said)
@@ -264,7 +264,7 @@ def test_media_of_messages_are_paths_beside_the_manifest(media: dict[str, dict[s
         (("audio", "clip", "image"), "video"),
     ],
 )
-def test_the_modality_is_the_contents(
+def test_modality_follows_the_content(
     kinds: tuple[str, ...], modality: str, media: dict[str, dict[str, object]], tmp_path: Path
 ) -> None:
     content = [media[kind] for kind in kinds]
@@ -275,13 +275,13 @@ def test_the_modality_is_the_contents(
     assert sample.modality == "ocr"
 
 
-def test_the_modality_without_messages() -> None:
+def test_modality_without_messages_follows_the_audio() -> None:
     assert Sample(key="a", audio=np.zeros(16000, np.float32)).modality == "audio"
     assert Sample(key="a", text="x").modalities == {"text"}
     assert Sample(key="a", messages=[{"role": "user", "content": "x"}]).modality == "text"
 
 
-def test_the_digest_covers_what_media_hold_and_not_where(media: dict[str, dict[str, object]], tmp_path: Path) -> None:
+def test_digest_covers_media_content_not_paths(media: dict[str, dict[str, object]], tmp_path: Path) -> None:
     line = conversation(*media.values())
     first = read_samples(manifest(tmp_path, line)).digest
     shutil.copytree(tmp_path, tmp_path / "copy")
@@ -314,7 +314,7 @@ def test_the_digest_covers_what_media_hold_and_not_where(media: dict[str, dict[s
         ([{"type": "video", "video": ["0.png", "9.png"]}], "no such video file: 9.png"),
     ],
 )
-def test_a_broken_message_is_named(
+def test_broken_message_is_named(
     message: object, problem: str, media: dict[str, dict[str, object]], tmp_path: Path
 ) -> None:
     message = {"role": "user", "content": message} if isinstance(message, list) else message
@@ -325,7 +325,7 @@ def test_a_broken_message_is_named(
     assert problem in str(caught.value)
 
 
-def test_a_number_of_samples_is_chosen_the_same_for_the_same_seed() -> None:
+def test_choose_is_the_same_for_the_same_seed() -> None:
     samples = Samples(tuple(Sample(key=f"s{number}", text=str(number)) for number in range(40)))
     chosen = samples.choose(8)
     assert len({sample.key for sample in chosen}) == 8
@@ -337,7 +337,7 @@ def test_a_number_of_samples_is_chosen_the_same_for_the_same_seed() -> None:
 
 
 @pytest.mark.parametrize("count", [0, -1, 41])
-def test_a_number_of_samples_that_there_are_not_is_refused(count: int) -> None:
+def test_choosing_too_many_samples_is_refused(count: int) -> None:
     samples = Samples(tuple(Sample(key=f"s{number}", text="x") for number in range(40)))
     with pytest.raises(SamplesError, match=f"there are 40 samples, and {count} are requested"):
         samples.choose(count)

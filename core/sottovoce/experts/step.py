@@ -17,7 +17,7 @@ _AMOUNT: LiteralString = "must be a whole number of experts, or a share of them 
 
 
 def _amount(value: Any) -> Any:
-    """A number of experts or a share of them; ``1.0`` could be meant as either, and is refused."""
+    """Check a number of experts or a share of them; ``1.0`` could be either, and is refused."""
     whole = isinstance(value, int) and not isinstance(value, bool) and value >= 1
     if whole or (isinstance(value, float) and 0 < value < 1):
         return value
@@ -33,7 +33,7 @@ Threshold = Annotated[float, Field(gt=0, le=1)]
 
 
 class PartBudget(BaseModel):
-    """What is different for the experts of one part of the model; what is unset is as the step says."""
+    """Settings for the experts of one part of the model; unset ones are those of the step."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -45,54 +45,54 @@ class PartBudget(BaseModel):
 
 
 class PruneExperts(Step):
-    """Leave out the experts that matter least, as many in every layer of a part; routing stays top-k.
+    """Remove the least salient experts, as many in every layer of a part; routing stays top-k.
 
-    In a recipe file any other key is a part of the model with a budget of its own, such as ``talker: {keep: 0.75}``,
-    or ``talker: false`` for a part that stays as it is.
+    In a recipe file any other key is a part of the model with its own budget, such as ``talker: {keep: 0.75}``, or
+    ``talker: false`` for a part that stays as it is.
     """
 
     by_block: ClassVar[bool] = True
     effect: ClassVar[Text | None] = Text(en="removed", zh="已移除")
 
     keep: Amount | None = None
-    """How many experts of a layer stay: a whole number, or a share of them between 0 and 1. By default half of them."""
+    """Number of experts of a layer that stay, or a share of them between 0 and 1. By default half of them."""
     threshold: Threshold | None = None
-    """In place of ``keep``: experts go that are chosen for fewer tokens than this share of their layer's mean.
+    """In place of ``keep``: least number of tokens of an expert that stays, as a share of its layer's mean.
 
-    As many stay in every layer of a part: as the layer needs that has the most experts over the threshold.
+    In every layer of a part as many experts stay as in the layer that has the most above the threshold.
     """
     saliency: SaliencyMetric = "reap"
-    """What counts: ``reap`` the mean of gate times output norm, ``mean-norm`` of the output norm alone, ``ean`` the sum
-    of the output norms, ``frequency`` the tokens."""
+    """Measure of importance: ``reap`` the mean of gate times output norm, ``mean-norm`` of the output norm alone,
+    ``ean`` the sum of the output norms, ``frequency`` the number of tokens."""
     protect: Protection | None = None
-    """By modality, the share of all experts that stays for its sake, by what they are to its tokens alone.
+    """By modality, the share of all experts that stays because of their saliency for its tokens alone.
 
     By default the architecture's.
     """
     super_experts: bool = True
-    """Whether experts with outlying activations stay, whatever their saliency."""
+    """If true, experts with outlier activations stay, whatever their saliency."""
     merge: bool = False
-    """Whether an expert that goes is averaged into the one that stays and is nearest to it."""
+    """If true, every removed expert is averaged into the most similar one that stays."""
     scores: Annotated[str, Field(min_length=1)] | None = None
-    """A file of saliencies that were measured before; no samples are needed then."""
+    """File of saliencies that were measured before, which replaces samples."""
     held_out: Annotated[float, Field(ge=0, lt=1)] = 0.1
-    """Share of the samples that nothing is chosen by, and on which the damage is measured."""
+    """Share of the samples that is not used for the choice, and on which the change of the output is measured."""
     parts: Mapping[Pattern, PartBudget | None] = {}
-    """Budgets of single parts; ``None`` leaves a part as it is. In a recipe file they stand beside the other keys."""
+    """Budgets of single parts; ``None`` leaves a part as it is. In a recipe file they are keys of the step."""
 
     @model_validator(mode="before")
     @classmethod
     def _gather_parts(cls, fields: Any) -> Any:
         if not isinstance(fields, Mapping):
             return fields
-        made = {key: value for key, value in fields.items() if key in cls.model_fields or not _is_budget(value)}
-        parts = made.get("parts", {})
+        known = {key: value for key, value in fields.items() if key in cls.model_fields or not _is_budget(value)}
+        parts = known.get("parts", {})
         if isinstance(parts, Mapping):
-            flat = {key: value for key, value in fields.items() if key not in made}
-            made["parts"] = {key: None if value is False else value for key, value in {**parts, **flat}.items()}
-        if made.get("threshold") is None:
-            made.setdefault("keep", 0.5)
-        return made
+            flat = {key: value for key, value in fields.items() if key not in known}
+            known["parts"] = {key: None if value is False else value for key, value in {**parts, **flat}.items()}
+        if known.get("threshold") is None:
+            known.setdefault("keep", 0.5)
+        return known
 
     @model_validator(mode="after")
     def _name_parts_apart(self) -> PruneExperts:
@@ -111,19 +111,19 @@ class PruneExperts(Step):
 
     @property
     def needs_samples(self) -> bool:
-        """Whether the step can only be applied with calibration samples."""
+        """If true, the step needs calibration samples."""
         return self.scores is None
 
     def summary(self, report: StepReport) -> Text:
-        """Return how many experts stay."""
+        """Return the number of experts that stay."""
         return description.summarize_pruning(report)
 
     def tags(self, report: StepReport) -> tuple[str, ...]:
-        """Return what was pruned, and by which saliency."""
+        """Return tags for expert pruning and its measure of saliency."""
         return ("pruned", "expert-pruning", self.saliency)
 
     def tables(self, report: StepReport) -> tuple[Table, ...]:
-        """Return the experts that stay."""
+        """Return the table of the experts that stay."""
         return description.tabulate_pruning(report)
 
     def figures(self, report: StepReport) -> tuple[Figure, ...]:
@@ -131,17 +131,17 @@ class PruneExperts(Step):
         return (description.SALIENCY,)
 
     def of_part(self, part: str) -> PruneExperts | None:
-        """The step as it is for one part of the model, or ``None`` where that part stays as it is."""
+        """Return the step for one part of the model, or ``None`` if that part stays as it is."""
         budget = self.parts.get(part, PartBudget())
         if budget is None:
             return None
-        own = {key: value for key, value in budget if value is not None}
-        if own.keys() & {"keep", "threshold"}:
-            own = {"keep": None, "threshold": None} | own
-        return self.model_copy(update=own | {"parts": {}})
+        settings = {key: value for key, value in budget if value is not None}
+        if settings.keys() & {"keep", "threshold"}:
+            settings = {"keep": None, "threshold": None} | settings
+        return self.model_copy(update=settings | {"parts": {}})
 
     def to_dict(self) -> dict[str, Any]:
-        """The form that a YAML recipe has; an empty ``protect`` is written, for it is not the default."""
+        """Return the form of a YAML recipe; an empty ``protect`` is written, because it is not the default."""
         form = {"step": self.name, **self.model_dump(mode="json", exclude={"parts"}, exclude_none=True)}
         budgets = {
             part: False if budget is None else budget.model_dump(mode="json", exclude_none=True)
@@ -155,26 +155,26 @@ def _is_budget(value: Any) -> bool:
 
 
 class SkipExperts(Step):
-    """Have experts not run, token by token, where the router gives them a small gate next to the token's largest.
+    """Skip experts at run time, token by token, if their gate is small compared with the token's largest.
 
-    The weights stay as they are: two settings go into the configuration, beside the number of experts. Sottovoce heeds
-    them when it loads the model; other libraries ignore them and run every expert that a token is routed to, which is
-    the model as it would be without this step.
+    The weights stay as they are: two settings are added to the configuration, next to the number of experts. Sottovoce
+    honors them when it loads the model; other libraries ignore them and run every expert that a token is routed to,
+    which is the model without this step.
     """
 
     by_block: ClassVar[bool] = True
 
     threshold: Annotated[float, Field(gt=0, lt=1)]
-    """Share of the token's largest gate; an expert whose gate is under it does not run."""
+    """Share of the token's largest gate below which an expert does not run."""
     renormalize: bool = False
-    """Whether the gates that are left are raised to the sum of all, so that the experts keep their weight together.
+    """If true, the remaining gates are scaled to the sum of all.
 
-    On the bundled mixture the outputs were nearer without at every threshold."""
+    On the bundled mixture the outputs were closer without this at every threshold."""
     parts: Annotated[tuple[Pattern, ...], Field(min_length=1)] | None = None
-    """The parts of the model whose experts may be skipped; by default those that are pruned by default."""
+    """Parts of the model whose experts may be skipped; by default those that are pruned by default."""
 
     def summary(self, report: StepReport) -> Text:
-        """Return when an expert is skipped."""
+        """Return the condition under which an expert is skipped."""
         return description.summarize_skipping(self)
 
     def tags(self, report: StepReport) -> tuple[str, ...]:
@@ -182,5 +182,5 @@ class SkipExperts(Step):
         return ("skip-experts",)
 
     def tables(self, report: StepReport) -> tuple[Table, ...]:
-        """Return the expert runs that are saved."""
+        """Return the table of the expert runs that are saved."""
         return description.tabulate_skipping(report)

@@ -96,7 +96,7 @@ def divergence(pairs: Iterable[tuple[NDArray[np.float16], NDArray[np.float16]]])
         pairs: The model's logits and the baseline's for each sample, both ``[positions, vocabulary]``.
 
     Returns:
-        The metric; without a value when a logit is no number, and with as many positions in its details.
+        The metric; without a value if a logit is NaN, with the number of such positions in its details.
     """
     import numpy as np
 

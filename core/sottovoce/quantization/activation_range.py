@@ -1,4 +1,4 @@
-"""The range of a layer's inputs, chosen once from calibration samples."""
+"""Range of a layer's inputs, chosen once from calibration samples."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from torch import Tensor
 from sottovoce.quantization.step import StaticRange
 from sottovoce.runtime.backends.int8_engine import InputRange
 
-_STEPS = 255
+_LEVELS = 255
 _CLIPS = 64
 
 
 def choose_range(values: Tensor, options: StaticRange) -> InputRange:
-    """The scale and zero point of the 255 steps that an input is rounded to.
+    """Choose the scale and zero point of the 255 levels that an input is quantized to.
 
     Args:
         values: A sample of the values that the input takes, extremes among them.
@@ -36,7 +36,7 @@ def choose_range(values: Tensor, options: StaticRange) -> InputRange:
 def _range(low: float, high: float) -> InputRange:
     low, high = min(low, 0.0), max(high, 0.0)
     # float32, as it is stored.
-    scale = torch.tensor(max((high - low) / _STEPS, 1e-30)).item()
+    scale = torch.tensor(max((high - low) / _LEVELS, 1e-30)).item()
     return InputRange(scale, max(-128, min(127, round(-128 - low / scale))))
 
 

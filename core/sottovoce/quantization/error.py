@@ -1,4 +1,4 @@
-"""How far a rounded weight is from the weight: signal to noise, and the error of the layer's output."""
+"""Error of a quantized weight: signal to noise ratio, and error of the layer's output."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def signal_to_noise_db(weight: Tensor, values: Callable[[slice], Tensor]) -> flo
 
 
 def squares(values: Tensor) -> float:
-    """The sum of the squares."""
+    """Compute the sum of the squares."""
     return float(torch.linalg.vector_norm(values)) ** 2
 
 
@@ -43,12 +43,12 @@ def squared_error(weight: Tensor, values: Tensor, hessian: Tensor) -> float:
 
 
 def output_power(weight: Tensor, hessian: Tensor) -> float:
-    """The mean power of a layer's output, summed over the outputs."""
+    """Compute the mean power of a layer's output, summed over the outputs."""
     return _energy(weight.float(), hessian)
 
 
 def output_error(weight: Tensor, values: Tensor, hessian: Tensor, power: float | None = None) -> float:
-    """The squared error of a layer's output, as a share of the output's own power, which may be known."""
+    """Compute the squared error of a layer's output, as a share of the output's power, which may be given."""
     power = output_power(weight, hessian) if power is None else power
     return squared_error(weight, values, hessian) / power if power > 0 else 0.0
 
@@ -58,13 +58,13 @@ _BLOCK = 512
 
 
 def _energy(weight: Tensor, hessian: Tensor) -> float:
-    # The moments are symmetric, so what lies below their diagonal blocks counts twice, and what lies above is not read.
+    # The moments are symmetric, so the part below their diagonal blocks counts twice, and the part above is not read.
     total = 0.0
     for start in range(0, len(hessian), _BLOCK):
         end = min(start + _BLOCK, len(hessian))
-        some = weight[:, start:end].contiguous()
-        made = matmul_transposed(some, hessian[start:end, start:end])
+        block = weight[:, start:end].contiguous()
+        product = matmul_transposed(block, hessian[start:end, start:end])
         if start:
-            made += 2 * matmul_transposed(weight[:, :start], hessian[start:end, :start])
-        total += float(torch.einsum("oi,oi->", made, some))
+            product += 2 * matmul_transposed(weight[:, :start], hessian[start:end, :start])
+        total += float(torch.einsum("oi,oi->", product, block))
     return max(total, 0.0)

@@ -53,13 +53,13 @@ def quantize_(model: Model, architecture: Architecture, step: Quantize, calibrat
     blocks = QuantizeRunner(model, architecture, step, calibration, selection, schemes)
     blocks.notes.extend(_notes(selection, schemes, step, architecture))
     if not is_meta:
-        for told in (*blocks.limits(), *blocks.notes):
-            logger.warning(told)
+        for message in (*blocks.limits(), *blocks.notes):
+            logger.warning(message)
     return blocks
 
 
 def _tables(model: Model, architecture: Architecture, step: Quantize) -> str | None:
-    """What happens to embedding tables in this model."""
+    """Return the setting for embedding tables in this model."""
     if step.embeddings != "auto":
         return step.embeddings
     is_mixture = any(True for _ in experts_in(model.module))
@@ -67,7 +67,7 @@ def _tables(model: Model, architecture: Architecture, step: Quantize) -> str | N
 
 
 def plan(selection: Selection, architecture: Architecture, step: Quantize) -> dict[str, Scheme]:
-    """The scheme of every layer of a selection, in its order.
+    """Return the scheme of every layer of a selection, in its order.
 
     Raises:
         CoverageError: A group size does not divide the inputs of layers; names them.
@@ -91,18 +91,18 @@ def plan(selection: Selection, architecture: Architecture, step: Quantize) -> di
 
 
 def _group_size(name: str, layer: nn.Module, step: Quantize) -> int | str | None:
-    """What the recipe says of a linear layer's groups."""
+    """Return the recipe's group size for a linear layer."""
     override = _override(name, layer, step)
     return step.group_size if override is None else override.group_size
 
 
 def _override(name: str, layer: nn.Module, step: Quantize) -> Override | None:
     kind = type(layer).__name__
-    return next((one for pattern, one in step.overrides.items() if matches(name, kind, pattern)), None)
+    return next((override for pattern, override in step.overrides.items() if matches(name, kind, pattern)), None)
 
 
 def _scheme(name: str, layer: nn.Module, architecture: Architecture, step: Quantize, alike: set[int]) -> Scheme:
-    """What a layer becomes; ``alike`` are the widths of the layers that should have groups of one size with it."""
+    """Return a layer's scheme; ``alike`` are the widths of the layers that should share its group size."""
     if not hasattr(layer, "in_features"):
         return Scheme(bits=8)
     kind, width = type(layer).__name__, int(layer.in_features)  # type: ignore[arg-type]
@@ -128,7 +128,7 @@ def _scheme(name: str, layer: nn.Module, architecture: Architecture, step: Quant
 
 
 def _may_have_groups(name: str, step: Quantize) -> bool:
-    """Whether 8 bits can have scales for groups; experts stay as other libraries know them."""
+    """Return true if 8-bit weights may have scales for groups; experts stay as other libraries expect them."""
     return step.type == "int" and step.symmetric and not EXPERT.search(name)
 
 
@@ -137,7 +137,7 @@ def _dividing(widths: set[int]) -> int | None:
 
 
 def _misfit(names: Sequence[str], width: int, group_size: int) -> str:
-    """What is said of all layers of one width that groups of one size do not divide."""
+    """Return the message about all layers of a width that a group size does not divide."""
     fits = [size for size in (128, *_AUTOMATIC) if width % size == 0]
     more = f" and of {len(names) - 1} layers more" if len(names) > 1 else ""
     advice = f"use group_size {fits[0]}" if fits else "store in 8 bits"
@@ -147,17 +147,17 @@ def _misfit(names: Sequence[str], width: int, group_size: int) -> str:
 def _notes(
     selection: Selection, schemes: Mapping[str, Scheme], step: Quantize, architecture: Architecture
 ) -> Iterator[str]:
-    """What became of 4 bits where the usual groups do not divide a layer's inputs."""
-    asked = [
+    """Yield notes on layers for 4 bits whose inputs the usual groups do not divide."""
+    four_bit = [
         name
         for name in schemes
         if hasattr(selection.layers[name], "in_features")
         and (step.bits if (override := _override(name, selection.layers[name], step)) is None else override.bits) == 4
     ]
-    if wide := [name for name in asked if schemes[name].bits == 8]:
+    if wide := [name for name in four_bit if schemes[name].bits == 8]:
         yield f"{_some(wide)}: 8 bits, for no group of {_listed(_AUTOMATIC)} divides their inputs"
     small: dict[int, list[str]] = {}
-    for name in asked:
+    for name in four_bit:
         size = schemes[name].group_size
         if schemes[name].bits == 4 and size is not None and size not in _SERVED:
             small.setdefault(size, []).append(name)

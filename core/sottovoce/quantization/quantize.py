@@ -156,7 +156,7 @@ class QuantizeRunner(BlockStep):
         return limits(stored, [name for name in mixtures if not any(part.startswith(f"{name}.") for part in layers)])
 
     def _layers_in(self, block: Block) -> dict[str, Scheme]:
-        """The layers of a block that are left to do; an earlier step may have removed some."""
+        """Return the layers of a block that remain to be quantized; an earlier step may have removed some."""
         modules = {f"{block.name}.{name}" if name else block.name for name, _ in block.module.named_modules()}
         return {name: scheme for name, scheme in self.schemes.items() if name in modules and name not in self.results}
 

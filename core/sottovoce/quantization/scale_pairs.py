@@ -1,4 +1,4 @@
-"""Which modules of a block can be scaled against the layers that read them, as a family's plugin states it."""
+"""Pairs of a module of a block and the layers that read it, which can be scaled, as a family's plugin states them."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def pairs_in(architecture: Architecture, name: str, block: nn.Module) -> Iterato
     for scale_pair in matching:
         for source, templates in _sources(scale_pair.source, scale_pair.consumers, modules):
             names = [_readers(template, modules) for template in templates]
-            readers = [each for group in names for each in group]
+            readers = [reader_name for group in names for reader_name in group]
             pair = ModulePair(
                 modules[source],
                 tuple(f"{name}.{reader}" for reader in readers),

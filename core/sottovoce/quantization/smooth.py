@@ -41,10 +41,10 @@ def smooth_(model: Model, architecture: Architecture, step: Smooth) -> BlockStep
     return SmoothRunner(model, architecture, step)
 
 
-def has_pairs(module: nn.Module, architecture: Architecture, wanted: Callable[[ModulePair], bool]) -> bool:
-    """Whether any block of the model has a pair that is wanted."""
+def has_pairs(module: nn.Module, architecture: Architecture, accept: Callable[[ModulePair], bool]) -> bool:
+    """Return true if any block of the model has a pair that ``accept`` returns true for."""
     return any(
-        wanted(pair)
+        accept(pair)
         for name, child in module.named_modules()
         if any(matches(name, type(child).__name__, pattern) for pattern in architecture.layers.blocks)
         for pair in pairs_in(architecture, name, child)
@@ -52,7 +52,7 @@ def has_pairs(module: nn.Module, architecture: Architecture, wanted: Callable[[M
 
 
 def _rounds_inputs(pair: ModulePair, architecture: Architecture) -> bool:
-    """Whether a reader's input may be rounded: outliers that move into weights alone would only harm these."""
+    """Return true if a reader's input may be quantized; otherwise moving outliers into its weights would only harm."""
     left = (*architecture.layers.ignore, *architecture.layers.weight_only)
     return any(not any(matches(name, "Linear", pattern) for pattern in left) for name in pair.layers)
 
@@ -104,10 +104,10 @@ class SmoothRunner(BlockStep):
         self._layers += int(facts["layers"])
 
     def on_end(self) -> StepReport:
-        """How many layers were smoothed.
+        """Return the report with the number of layers that were smoothed.
 
         Raises:
-            CoverageError: None was: no sample reached one.
+            CoverageError: No layer was smoothed, because no sample reached one.
         """
         if self._calibrated and not self._layers:
             raise CoverageError("no sample reached a layer that can be smoothed; leave out the step 'smooth'")
@@ -151,7 +151,7 @@ def scale_inputs_(
 
 
 class _Inputs:
-    """What the readers of a block's pairs are given, each pair after the ones before it were scaled."""
+    """Inputs of the readers of a block's pairs, with the pairs before them already scaled."""
 
     def __init__(self, block: Block) -> None:
         self._block = block
@@ -160,17 +160,17 @@ class _Inputs:
         self._tokens: dict[str, dict[int, torch.Tensor]] = {}
 
     def mixture_of(self, name: str) -> str | None:
-        """The mixture that a layer is an expert's of."""
+        """Return the mixture of experts that a layer belongs to, if any."""
         return next((mixture for mixture in self._mixtures if name.startswith(f"{mixture}.")), None)
 
     def scale_(self, pair: ModulePair, factors: torch.Tensor) -> None:
-        """Scale a pair; what experts are given is then taken anew, unless the pair lies within one."""
+        """Scale a pair; the experts' inputs are then computed again, unless the pair lies within an expert."""
         pair.scale_(factors)
         if _expert_of(pair, self._mixtures) is None:
             self._routed.clear()
 
     def of(self, pair: ModulePair) -> InputStatistics | None:
-        """The statistics of what a pair's readers are given; ``None`` where no sample reaches them."""
+        """Return the statistics of the inputs of a pair's readers; ``None`` if no sample reaches them."""
         plain = [name for name in pair.layers if self.mixture_of(name) is None]
         if plain:
             statistics = observe(self._block, plain[:1], Order([plain[:1]], once=True))[plain[0]]
@@ -189,8 +189,12 @@ class _Inputs:
         mixture = self.mixture_of(name)
         assert mixture is not None
         if mixture not in self._routed:
-            self._routed[mixture] = found = routed(self._block, mixture)
-            rows = {} if found is None else {number: places for number, places, _ in assigned(found.index)}
+            self._routed[mixture] = tokens_of_mixture = routed(self._block, mixture)
+            rows = (
+                {}
+                if tokens_of_mixture is None
+                else {number: places for number, places, _ in assigned(tokens_of_mixture.index)}
+            )
             self._tokens[mixture] = rows
         reached = self._routed[mixture]
         if reached is None:
@@ -208,7 +212,7 @@ class _Inputs:
 
 
 def _expert_of(pair: ModulePair, mixtures: list[str]) -> int | None:
-    """The number of the expert that a pair lies within: its last projection reads what its others give."""
+    """Return the number of the expert that a pair lies within: its last projection reads its others' outputs."""
     for mixture in mixtures:
         for name in pair.layers:
             if name.startswith(f"{mixture}.") and name.endswith(".down_proj"):

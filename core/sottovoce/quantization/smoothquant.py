@@ -17,7 +17,7 @@ _LEAST = 1e-5
 
 
 def smoothing_factors(largest_input: Tensor, weights: Sequence[Tensor], alpha: float) -> Tensor:
-    """What every input is divided by: ``max|X_j| ** alpha / max|W_j| ** (1 - alpha)``.
+    """Compute the divisors of the inputs: ``max|X_j| ** alpha / max|W_j| ** (1 - alpha)``.
 
     Args:
         largest_input: Largest magnitude of every input ``[in]``.

@@ -177,7 +177,7 @@ class Smooth(Step):
     by_block: ClassVar[bool] = True
 
     alpha: Annotated[float, Field(ge=0, le=1)] = 0.5
-    """How much of an outlier moves into the weights."""
+    """Share of an outlier that moves into the weights."""
 
     @property
     def needs_samples(self) -> bool:

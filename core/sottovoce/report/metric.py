@@ -56,7 +56,7 @@ def _check_turns(details: Mapping[str, Any]) -> Mapping[str, Any]:
 class Metric(Record):
     """One measured number; ``baseline`` is the same of the model compared with.
 
-    One that is not finite is no value: it would pass every limit, and JSON has none.
+    A value that is not finite becomes ``None``: it would pass every limit, and JSON has none.
     """
 
     name: str

@@ -24,13 +24,13 @@ def language_name(language: str) -> str:
     Raises:
         UsageError: The aligner does not know the language, or a library that finds its words is not installed.
     """
-    asked = languages.find_language(language)
-    if asked is None or asked.code not in LANGUAGES:
+    language_entry = languages.find_language(language)
+    if language_entry is None or language_entry.code not in LANGUAGES:
         known = ", ".join(f"{name} ({code})" for code, name in LANGUAGES.items())
         raise UsageError(f"the language {language[:40]!r} cannot be aligned; languages: {known}")
-    library = _SPLITTERS.get(asked.code)
+    library = _SPLITTERS.get(language_entry.code)
     if library is not None and find_spec(library) is None:
         raise UsageError(
-            f"{asked.name} is split into words by {library}, which is not installed; pip install {library}"
+            f"{language_entry.name} is split into words by {library}, which is not installed; pip install {library}"
         )
-    return asked.name
+    return language_entry.name

@@ -43,10 +43,11 @@ def refuse_existing(path: Path, overwrite: bool, sources: Iterable[Path | None])
     if is_source:
         raise UsageError(f"{path}: is what is aligned, and is not replaced; give another output")
     if exists and not is_file:
-        raise UsageError(f"{path}: is no file but a device or a pipe; leave --output out for standard output")
+        raise UsageError(f"{path}: is not a file but a device or a pipe; leave --output out for standard output")
     if exists and not _is_alignment(path):
         raise UsageError(
-            f"{path}: is no alignment by its name or content, and is not replaced; give another output, or remove it"
+            f"{path}: is not an alignment by its name or content, and is not replaced; give another output, "
+            "or remove it"
         )
 
 

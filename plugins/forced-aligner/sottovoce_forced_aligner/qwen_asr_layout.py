@@ -79,10 +79,10 @@ def _model(directory: Path, config: Mapping[str, Any], options: LoadOptions) -> 
     return native
 
 
-def _tensors(directory: Path, asked: str | None) -> dict[str, Tensor]:
+def _tensors(directory: Path, weights: str | None) -> dict[str, Tensor]:
     """Return all tensors under transformers' names; a name that neither library knows stays, and is unexpected."""
-    say_choice(directory, asked)
-    paths = weight_files(directory, asked)
+    say_choice(directory, weights)
+    paths = weight_files(directory, weights)
     return {_renamed(name): tensor for path in paths for name, tensor in read_tensors(path).items()}
 
 

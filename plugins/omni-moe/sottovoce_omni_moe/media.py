@@ -65,7 +65,7 @@ def read_video(video: Path | Sequence[Any], context: str) -> NDArray[np.uint8] |
     """Return frames ``[frames, height, width, 3]``; of a file only its path, since the processor decodes it.
 
     Raises:
-        SamplesError: A frame is no picture, or the frames are of several sizes.
+        SamplesError: A frame is not an image, or the frames are of several sizes.
     """
     if isinstance(video, Path):
         return str(video)

@@ -22,24 +22,24 @@ _log = logging.getLogger("sottovoce.paraformer")
 _log.setLevel(logging.WARNING)
 
 
-def choose_weights(directory: Path, config: dict[str, Any], described: str | None, asked: str | None) -> Path:
+def choose_weights(directory: Path, config: dict[str, Any], described: str | None, requested: str | None) -> Path:
     """Choose as FunASR does: what ``configuration.json`` names, else ``model.pt``; and say it where there are others.
 
     Args:
         directory: The model's.
         config: The content of ``config.yaml``. An ``init_param`` elsewhere is the start of a training, not its result.
         described: ``init_param`` of ``configuration.json``, where there is one.
-        asked: Name of the file that the caller asks for.
+        requested: Name of the file that the caller chose.
 
     Returns:
         The file; if there is none, a path that does not exist, so that loading names it.
 
     Raises:
-        UsageError: There is no file of the name that was asked for.
+        UsageError: The requested file does not exist.
         SourceError: A name leaves the directory, or several files could be meant.
     """
-    if asked is not None:
-        return requested_weights(directory, asked)
+    if requested is not None:
+        return requested_weights(directory, requested)
     present = weight_names(directory)
     written = config.get("init_param")
     named = [] if described is None else [described]

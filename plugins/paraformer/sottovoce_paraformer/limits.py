@@ -68,7 +68,7 @@ def check_values(config: Mapping[str, Any], path: Path, files: set[tuple[str, ..
 
 
 def _is_word(value: str) -> bool:
-    # A single mark, such as one of punctuation, is no path.
+    # A single character, such as a punctuation mark, is not a path.
     return len(value) <= 1 or (_WORD.fullmatch(value) is not None and ".." not in value)
 
 
@@ -108,7 +108,7 @@ def check_tokens(path: Path) -> None:
         if not isinstance(tokens, list) or not tokens or not all(isinstance(token, str) for token in tokens):
             raise SourceError(f"{path}: damaged: it is not a list of tokens; fetch the model again")
     elif path.suffix != ".txt" or not text.strip():
-        raise SourceError(f"{path}: is no list of tokens (.json or .txt); fetch the model again")
+        raise SourceError(f"{path}: is not a list of tokens (.json or .txt); fetch the model again")
 
 
 def _text(path: Path) -> str:

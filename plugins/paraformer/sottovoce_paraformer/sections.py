@@ -217,5 +217,5 @@ def _without_paths(value: Any, keys: tuple[str, ...], left_out: list[str]) -> An
 
 
 def _leads_out(name: str) -> bool:
-    # A single mark, such as a slash among marks of punctuation, is no path.
+    # A single character, such as a slash among punctuation marks, is not a path.
     return len(name) > 1 and not stays_inside(name)

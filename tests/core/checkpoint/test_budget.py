@@ -31,7 +31,7 @@ MANY, LARGE = 10**6, 10**9
         lambda: torch.outer(torch.arange(MANY), torch.arange(1_000)),
     ],
 )
-def test_what_is_too_large_is_refused_before_it_is_made(build: Callable[[], Any]) -> None:
+def test_too_large_tensor_is_refused_before_it_is_created(build: Callable[[], Any]) -> None:
     with (
         pytest.raises(CheckpointError, match="describes a larger model than the weights belong to"),
         BuildingBudget("m", tensors=10, size_bytes=10_000),
@@ -44,19 +44,19 @@ def layers() -> nn.Sequential:
 
 
 @pytest.mark.parametrize("bits", [4, 8, 16, 32])
-def test_a_model_of_the_weights_size_is_built(bits: int) -> None:
+def test_model_of_the_weights_size_is_built(bits: int) -> None:
     size = sum(parameter.numel() for parameter in layers().parameters())
     with BuildingBudget("m", tensors=80, size_bytes=size * bits // 8):
         assert len(layers()) == 40
 
 
-def test_the_budget_ends_with_its_context() -> None:
+def test_budget_ends_with_its_context() -> None:
     with BuildingBudget("m", tensors=1, size_bytes=1):
         pass
     assert nn.Linear(20_000, 5_000, device="meta").in_features == 20_000
 
 
-def test_a_call_that_is_wrong_is_told_by_torch_itself() -> None:
+def test_invalid_call_raises_torchs_error() -> None:
     with pytest.raises(ZeroDivisionError), BuildingBudget("m", tensors=1, size_bytes=1):
         torch.arange(0, 5 // 0)
     with pytest.raises((RuntimeError, TypeError)), BuildingBudget("m", tensors=1, size_bytes=1):

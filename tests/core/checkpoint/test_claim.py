@@ -59,7 +59,7 @@ def write(out: Path, **options: Any) -> None:
         (temporary / "new.txt").write_text("new")
 
 
-def test_what_another_process_writes_is_refused_by_its_number(tmp_path: Path) -> None:
+def test_output_of_another_process_is_refused_with_its_id(tmp_path: Path) -> None:
     out = tmp_path / "out"
     with another_run(out) as run:
         before = names(tmp_path)
@@ -72,7 +72,7 @@ def test_what_another_process_writes_is_refused_by_its_number(tmp_path: Path) ->
     assert (names(tmp_path), names(out)) == (["out"], ["half.txt", "whole.txt"])
 
 
-def test_what_a_killed_process_left_is_removed_by_the_next_run(tmp_path: Path) -> None:
+def test_leftovers_of_a_killed_process_are_removed(tmp_path: Path) -> None:
     out = tmp_path / "out"
     for _ in range(2):
         with another_run(out) as run:
@@ -82,7 +82,7 @@ def test_what_a_killed_process_left_is_removed_by_the_next_run(tmp_path: Path) -
     assert (names(tmp_path), names(out)) == (["out"], ["new.txt"])
 
 
-def test_other_outputs_are_not_in_the_way(tmp_path: Path) -> None:
+def test_claims_of_other_outputs_do_not_conflict(tmp_path: Path) -> None:
     with another_run(tmp_path / "out"):
         before = names(tmp_path)
         write(tmp_path / "out2")
@@ -94,13 +94,13 @@ def test_other_outputs_are_not_in_the_way(tmp_path: Path) -> None:
     "name", [".out.settings", ".out.0123abcd", ".out.0123abcd.part", ".other.0123abcd.sottovoce", ".out.0123abcd.old",
              "out.0123abcd.sottovoce", ".out.unfinished", ".out.0123abcde.sottovoce", ".out.0123abcX.sottovoce"]
 )  # fmt: skip
-def test_hidden_directories_of_others_stay(name: str, tmp_path: Path) -> None:
+def test_foreign_hidden_directories_stay(name: str, tmp_path: Path) -> None:
     (tmp_path / name).mkdir()
     write(tmp_path / "out")
     assert names(tmp_path) == sorted([name, "out"])
 
 
-def test_a_file_and_a_link_of_such_a_name_stay(tmp_path: Path) -> None:
+def test_files_and_links_with_a_leftover_name_stay(tmp_path: Path) -> None:
     (tmp_path / ".out.0123abcd.sottovoce").write_text("mine")
     (tmp_path / "mine").mkdir()
     (tmp_path / ".out.01234567.sottovoce").symlink_to(tmp_path / "mine")
@@ -108,9 +108,7 @@ def test_a_file_and_a_link_of_such_a_name_stay(tmp_path: Path) -> None:
     assert len(names(tmp_path)) == 4
 
 
-def test_an_output_that_a_killed_run_had_set_aside_is_put_back(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_output_set_aside_by_a_killed_run_is_restored(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     out, old = tmp_path / "out", tmp_path / ".out.0123abcd.old.sottovoce"
     old.mkdir()
     (old / MARKER).touch()
@@ -125,7 +123,7 @@ def test_an_output_that_a_killed_run_had_set_aside_is_put_back(
     assert names(tmp_path) == ["out"]
 
 
-def test_an_output_that_was_put_back_is_not_replaced_without_leave(tmp_path: Path) -> None:
+def test_restored_output_needs_overwrite(tmp_path: Path) -> None:
     old = tmp_path / ".out.0123abcd.old.sottovoce"
     old.mkdir()
     (old / MARKER).touch()
@@ -136,7 +134,7 @@ def test_an_output_that_was_put_back_is_not_replaced_without_leave(tmp_path: Pat
     assert names(tmp_path / "out") == ["new.txt"]
 
 
-def test_a_thread_enters_again_and_another_does_not(tmp_path: Path) -> None:
+def test_claim_is_reentrant_for_its_thread_only(tmp_path: Path) -> None:
     out = tmp_path / "new" / "out"
     with claim(out), claim(out), ThreadPoolExecutor(1) as thread:
         error = thread.submit(write, out).exception()
@@ -146,7 +144,7 @@ def test_a_thread_enters_again_and_another_does_not(tmp_path: Path) -> None:
     write(out)
 
 
-def test_of_many_threads_each_writes_whole_or_is_refused(tmp_path: Path) -> None:
+def test_concurrent_threads_write_completely_or_are_refused(tmp_path: Path) -> None:
     out, barrier = tmp_path / "out", threading.Barrier(8)
 
     def run(number: int) -> bool:
@@ -165,7 +163,7 @@ def test_of_many_threads_each_writes_whole_or_is_refused(tmp_path: Path) -> None
     assert names(tmp_path) == ["out"]
 
 
-def test_an_error_lets_go(tmp_path: Path) -> None:
+def test_error_releases_the_claim(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no"), claim(tmp_path / "deep" / "out"):
         raise ValueError("no")
     assert names(tmp_path) == []
@@ -173,7 +171,7 @@ def test_an_error_lets_go(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("length", [236, 250, 255, 300])
-def test_a_name_that_leaves_no_room_is_refused_before_the_work(length: int, tmp_path: Path) -> None:
+def test_name_too_long_for_temporaries_is_refused(length: int, tmp_path: Path) -> None:
     with (
         pytest.raises(OutputError, match=r"cannot be written \(File name too long\)"),
         reserved(tmp_path / ("x" * length)),
@@ -212,7 +210,7 @@ def holder(**changes: Any) -> str:
     ],
     ids=["alive", "alive elsewhere", "another of its number", "gone", "no number", "empty", "a list", "zeros"],
 )
-def test_without_the_systems_locks_it_counts_who_is_alive(content: str, who: str | None, tmp_path: Path) -> None:
+def test_living_holder_counts_without_system_locks(content: str, who: str | None, tmp_path: Path) -> None:
     (tmp_path / ".out.lock.sottovoce").write_text(content)
     if who is None:
         write(tmp_path / "out")
@@ -223,13 +221,13 @@ def test_without_the_systems_locks_it_counts_who_is_alive(content: str, who: str
     assert names(tmp_path) == [".out.lock.sottovoce"]
 
 
-def test_with_them_what_a_file_says_of_the_dead_does_not_count(tmp_path: Path) -> None:
+def test_dead_holder_does_not_count_with_system_locks(tmp_path: Path) -> None:
     (tmp_path / ".out.lock.sottovoce").write_text(holder())
     write(tmp_path / "out")
     assert names(tmp_path) == ["out"]
 
 
-def test_the_lock_is_no_way_to_write_elsewhere(tmp_path: Path) -> None:
+def test_lock_file_does_not_follow_links(tmp_path: Path) -> None:
     (tmp_path / "mine").write_text("mine")
     (tmp_path / ".out.lock.sottovoce").symlink_to(tmp_path / "mine")
     with pytest.raises(OutputError, match="cannot be written"):

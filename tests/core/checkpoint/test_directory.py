@@ -30,7 +30,7 @@ def old(tmp_path: Path) -> Path:
     return directory
 
 
-def test_a_new_directory_has_what_was_written_and_nothing_lies_beside_it(tmp_path: Path) -> None:
+def test_new_directory_is_complete_without_leftovers(tmp_path: Path) -> None:
     with new_directory(tmp_path / "deep" / "er" / "out") as temporary:
         assert temporary.parent == tmp_path / "deep" / "er"
         assert not list(temporary.iterdir())
@@ -40,7 +40,7 @@ def test_a_new_directory_has_what_was_written_and_nothing_lies_beside_it(tmp_pat
     assert names(tmp_path / "deep" / "er" / "out") == ["a.txt"]
 
 
-def test_it_has_the_permissions_that_mkdir_gives(tmp_path: Path) -> None:
+def test_new_directory_has_default_permissions(tmp_path: Path) -> None:
     with new_directory(tmp_path / "out"):
         pass
     (tmp_path / "plain").mkdir()
@@ -48,14 +48,14 @@ def test_it_has_the_permissions_that_mkdir_gives(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("failure", [ValueError("no"), KeyboardInterrupt(), SystemExit(143), GeneratorExit()])
-def test_whatever_goes_wrong_nothing_is_left(failure: BaseException, tmp_path: Path) -> None:
+def test_any_failure_leaves_no_directory(failure: BaseException, tmp_path: Path) -> None:
     with pytest.raises(type(failure)), new_directory(tmp_path / "deep" / "out") as temporary:
         (temporary / "half.txt").write_text("half")
         raise failure
     assert names(tmp_path) == []
 
 
-def test_a_full_disk_is_an_error_of_the_output(tmp_path: Path) -> None:
+def test_full_disk_is_an_output_error(tmp_path: Path) -> None:
     problem = r"out: could not be written, nothing was left behind \(No space left"
     with pytest.raises(OutputError, match=problem), new_directory(tmp_path / "out") as temporary:
         (temporary / "half.txt").write_text("half")
@@ -63,7 +63,7 @@ def test_a_full_disk_is_an_error_of_the_output(tmp_path: Path) -> None:
     assert names(tmp_path) == []
 
 
-def test_an_existing_directory_is_refused(old: Path) -> None:
+def test_existing_directory_is_refused(old: Path) -> None:
     with pytest.raises(UsageError, match=r"exists already; .* --overwrite"), new_directory(old):
         raise AssertionError
     assert names(old.parent) == ["out"]
@@ -78,7 +78,7 @@ def test_overwrite_replaces_the_whole_directory(old: Path) -> None:
 
 
 @pytest.mark.parametrize("failure", [ValueError("no"), KeyboardInterrupt(), OSError(errno.ENOSPC, "full")])
-def test_overwrite_keeps_the_old_one_when_it_fails(failure: BaseException, old: Path) -> None:
+def test_failed_overwrite_keeps_the_old_directory(failure: BaseException, old: Path) -> None:
     expected = OutputError if isinstance(failure, OSError) else type(failure)
     with pytest.raises(expected), new_directory(old, overwrite=True):
         raise failure
@@ -87,7 +87,7 @@ def test_overwrite_keeps_the_old_one_when_it_fails(failure: BaseException, old: 
 
 
 @pytest.mark.parametrize("failure", [OSError(errno.EIO, "broken"), KeyboardInterrupt()])
-def test_the_old_one_is_put_back_when_the_exchange_fails(
+def test_failed_exchange_restores_the_old_directory(
     failure: BaseException, old: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rename = Path.rename
@@ -106,7 +106,7 @@ def test_the_old_one_is_put_back_when_the_exchange_fails(
 
 @pytest.mark.parametrize("overwrite", [False, True])
 @pytest.mark.parametrize("kind", ["file", "link to a file", "link to a directory", "link to nothing"])
-def test_what_is_no_directory_is_never_replaced(kind: str, overwrite: bool, tmp_path: Path) -> None:
+def test_file_in_place_of_a_directory_is_never_replaced(kind: str, overwrite: bool, tmp_path: Path) -> None:
     path, target = tmp_path / "out", tmp_path / "target"
     if kind == "file":
         path.write_text("mine")
@@ -123,21 +123,21 @@ def test_what_is_no_directory_is_never_replaced(kind: str, overwrite: bool, tmp_
 
 
 @pytest.mark.parametrize("output", [".", "..", "", "../work"])
-def test_the_working_directory_is_not_replaced(output: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_working_directory_is_not_replaced(output: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "work").mkdir()
     monkeypatch.chdir(tmp_path / "work")
     with pytest.raises(UsageError, match="is the working directory or holds it"):
         refuse_existing(output, overwrite=True)
 
 
-def test_a_parent_that_is_a_file_is_an_error_of_the_output(tmp_path: Path) -> None:
+def test_parent_that_is_a_file_is_an_output_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
     with pytest.raises(OutputError, match="cannot be written"), new_directory(tmp_path / "file" / "out"):
         raise AssertionError
     assert names(tmp_path) == ["file"]
 
 
-def test_a_name_that_the_file_system_refuses_is_an_error_of_the_output(tmp_path: Path) -> None:
+def test_name_that_the_file_system_refuses_is_an_output_error(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="cannot be written"), new_directory(tmp_path / ("x" * 300)):
         raise AssertionError
     with pytest.raises(OutputError, match="cannot be written"), new_directory(tmp_path / "new" / ("x" * 255)):
@@ -146,7 +146,7 @@ def test_a_name_that_the_file_system_refuses_is_an_error_of_the_output(tmp_path:
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write everywhere")
-def test_a_parent_that_may_not_be_written_is_an_error_of_the_output(tmp_path: Path) -> None:
+def test_read_only_parent_is_an_output_error(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     try:
         with pytest.raises(OutputError, match="Permission denied"), new_directory(tmp_path / "out"):
@@ -156,7 +156,7 @@ def test_a_parent_that_may_not_be_written_is_an_error_of_the_output(tmp_path: Pa
 
 
 @pytest.mark.parametrize("runs", [2, 3])
-def test_of_runs_to_one_place_the_first_stays_and_the_others_work_is_kept(runs: int, tmp_path: Path) -> None:
+def test_second_run_to_one_place_keeps_its_result_next_to_it(runs: int, tmp_path: Path) -> None:
     out = tmp_path / "out"
     writers = [new_directory(out) for _ in range(runs)]
     for number, writer in enumerate(writers):
@@ -170,7 +170,7 @@ def test_of_runs_to_one_place_the_first_stays_and_the_others_work_is_kept(runs: 
 
 
 @pytest.mark.parametrize("kind", ["file", "link", "directory"])
-def test_what_came_meanwhile_is_never_replaced(kind: str, tmp_path: Path) -> None:
+def test_directory_that_appears_meanwhile_is_not_replaced(kind: str, tmp_path: Path) -> None:
     out = tmp_path / "out"
     with pytest.raises(OutputError, match="another run"), new_directory(out) as temporary:
         (temporary / "a.txt").write_text("a")
@@ -184,7 +184,7 @@ def test_what_came_meanwhile_is_never_replaced(kind: str, tmp_path: Path) -> Non
     assert names(tmp_path / "out-2") == ["a.txt"]
 
 
-def test_what_became_somebody_elses_meanwhile_is_not_replaced_and_the_work_is_kept(old: Path) -> None:
+def test_directory_that_becomes_foreign_meanwhile_is_not_replaced(old: Path) -> None:
     problem = "is not replaced; this run's result is in"
     with pytest.raises(OutputError, match=problem), new_directory(old, overwrite=True) as temporary:
         (temporary / "new.txt").write_text("new")
@@ -193,14 +193,14 @@ def test_what_became_somebody_elses_meanwhile_is_not_replaced_and_the_work_is_ke
     assert names(old.with_name("out-2")) == ["new.txt"]
 
 
-def test_a_file_that_is_read_and_may_not_be_is_named_and_not_the_output(tmp_path: Path) -> None:
+def test_unreadable_input_file_is_blamed(tmp_path: Path) -> None:
     problem = r"^/models/LICENSE: Permission denied; .*out was not written, and nothing was left behind$"
     with pytest.raises(OutputError, match=problem), new_directory(tmp_path / "out"):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), "/models/LICENSE")
     assert names(tmp_path) == []
 
 
-def test_a_file_that_is_written_and_may_not_be_is_the_outputs_fault(tmp_path: Path) -> None:
+def test_unwritable_output_file_is_blamed(tmp_path: Path) -> None:
     problem = r"out: could not be written, .* \(Permission denied\)$"
     with pytest.raises(OutputError, match=problem), new_directory(tmp_path / "out") as temporary:
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(temporary / "config.json"))
@@ -209,7 +209,7 @@ def test_a_file_that_is_written_and_may_not_be_is_the_outputs_fault(tmp_path: Pa
 
 @pytest.mark.parametrize("call", [1, 2])
 @pytest.mark.parametrize("overwrite", [False, True])
-def test_an_interruption_during_the_last_rename_waits_for_it(
+def test_interruption_waits_for_the_last_rename(
     overwrite: bool, call: int, old: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out, rename = old if overwrite else old.with_name("new"), Path.rename
@@ -231,7 +231,7 @@ def test_an_interruption_during_the_last_rename_waits_for_it(
     assert names(old.parent) == sorted({"out", out.name})
 
 
-def test_a_second_interruption_does_not_stop_the_clearing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_second_interruption_does_not_stop_the_cleanup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     remove = shutil.rmtree
 
     def interrupted(path: Path) -> None:
@@ -245,7 +245,7 @@ def test_a_second_interruption_does_not_stop_the_clearing(tmp_path: Path, monkey
     assert names(tmp_path) == []
 
 
-def test_what_was_replaced_and_cannot_be_removed_is_said(
+def test_old_directory_that_cannot_be_removed_is_reported(
     old: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def refuse(path: Path) -> None:
@@ -264,7 +264,7 @@ def test_what_was_replaced_and_cannot_be_removed_is_said(
         assert left not in names(old.parent)
 
 
-def test_what_comes_during_the_work_keeps_the_work(tmp_path: Path) -> None:
+def test_directory_that_appears_during_the_work_keeps_the_result(tmp_path: Path) -> None:
     out = tmp_path / "out"
     with pytest.raises(OutputError, match="was written by another run meanwhile"), reserved(out):
         out.mkdir()
@@ -274,7 +274,7 @@ def test_what_comes_during_the_work_keeps_the_work(tmp_path: Path) -> None:
     assert (names(out), names(tmp_path / "out-2")) == (["mine.txt"], ["new.txt"])
 
 
-def test_without_a_working_directory_an_absolute_place_is_written(
+def test_absolute_path_is_written_without_a_working_directory(
     old: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "gone").mkdir()
@@ -285,7 +285,7 @@ def test_without_a_working_directory_an_absolute_place_is_written(
     assert names(old) == ["new.txt"]
 
 
-def test_a_name_that_is_no_text_is_refused_before_the_work(tmp_path: Path) -> None:
+def test_name_that_is_not_utf8_is_refused_before_the_work(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="the name is not valid UTF-8"), reserved(tmp_path / os.fsdecode(b"out\xff")):
         raise AssertionError
     assert names(tmp_path) == []

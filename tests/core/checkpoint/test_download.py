@@ -67,7 +67,7 @@ def fetch(
 
 
 @pytest.mark.parametrize("kind", HUBS)
-def test_a_model_is_loaded_from_a_hub_and_the_commit_is_remembered(kind: str, hub: Hub, tmp_path: Path) -> None:
+def test_model_from_a_hub_is_pinned_to_its_commit(kind: str, hub: Hub, tmp_path: Path) -> None:
     code = f"""
 import sottovoce
 from core.toy import make_host
@@ -92,7 +92,7 @@ sottovoce.save(model, {str(tmp_path / "small")!r}, host=host)
 
 
 @pytest.mark.parametrize("kind", HUBS)
-def test_what_was_fetched_works_when_the_hub_is_gone(kind: str, model: Path, tmp_path: Path) -> None:
+def test_cached_model_loads_without_the_hub(kind: str, model: Path, tmp_path: Path) -> None:
     with serve() as hub:
         hub.repositories["owner/toy"] = model
         first = fetch(hub, tmp_path, kind)
@@ -104,7 +104,7 @@ def test_what_was_fetched_works_when_the_hub_is_gone(kind: str, model: Path, tmp
 
 
 @pytest.mark.parametrize("kind", HUBS)
-def test_offline_asks_nobody(kind: str, hub: Hub, tmp_path: Path) -> None:
+def test_offline_makes_no_request(kind: str, hub: Hub, tmp_path: Path) -> None:
     [(outcome, problem)] = fetch(hub, tmp_path, kind, HF_HUB_OFFLINE="1")
     assert outcome == "ERROR"
     assert problem.startswith(f"owner/toy: could not be fetched from {kind}: ")
@@ -113,7 +113,7 @@ def test_offline_asks_nobody(kind: str, hub: Hub, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", HUBS)
-def test_revisions_and_tokens(kind: str, hub: Hub, model: Path, tmp_path: Path) -> None:
+def test_revision_and_token_reach_the_hub(kind: str, hub: Hub, model: Path, tmp_path: Path) -> None:
     hub.repositories |= {name: model for name in ("owner/private", "owner/broken")}
     hub.tokens["owner/private"] = "secret"
     hub.broken.add("owner/broken")
@@ -135,7 +135,7 @@ def test_revisions_and_tokens(kind: str, hub: Hub, model: Path, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("kind", HUBS)
-def test_a_hub_that_is_not_there(kind: str, tmp_path: Path) -> None:
+def test_unreachable_hub_is_reported(kind: str, tmp_path: Path) -> None:
     with serve() as hub:
         pass
     [(outcome, problem)] = fetch(hub, tmp_path, kind)
@@ -143,7 +143,7 @@ def test_a_hub_that_is_not_there(kind: str, tmp_path: Path) -> None:
     assert "refused" in problem or "Connection failed" in problem
 
 
-def test_a_client_that_is_not_installed_is_named(hub: Hub, tmp_path: Path) -> None:
+def test_missing_client_is_named(hub: Hub, tmp_path: Path) -> None:
     code = "import sys; sys.modules['modelscope_hub'] = None\n"
     done = python(code + FETCH.format(wanted=[("owner/toy", {})], hub="modelscope"), hub, tmp_path)
     assert "owner/toy: modelscope_hub is not installed; pip install modelscope" in done.stdout
@@ -165,7 +165,7 @@ except sottovoce.SottovoceError as error:
 @pytest.mark.parametrize(
     ("kind", "place"), [("hf", "config.yaml"), ("hf", "settings/asr.yaml"), ("modelscope", "settings/asr.yaml")]
 )
-def test_a_class_that_nobody_knows_is_said_before_anything_else_is_fetched(
+def test_unknown_class_is_reported_before_the_weights_are_fetched(
     kind: str, place: str, hub: Hub, tmp_path: Path
 ) -> None:
     directory = tmp_path / "other"
@@ -181,7 +181,7 @@ def test_a_class_that_nobody_knows_is_said_before_anything_else_is_fetched(
     assert not [request for request in hub.requests if "model.pt" in request]
 
 
-def test_a_repository_that_is_no_model_is_said_before_it_is_fetched(hub: Hub, tmp_path: Path) -> None:
+def test_repository_without_a_model_is_reported_before_it_is_fetched(hub: Hub, tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "model.pt").write_bytes(b"0" * 1000)
     (tmp_path / "other" / "configuration.json").write_text("{}")
@@ -192,7 +192,7 @@ def test_a_repository_that_is_no_model_is_said_before_it_is_fetched(hub: Hub, tm
 
 
 @pytest.mark.parametrize("kind", HUBS)
-def test_model_revision_is_the_revision(kind: str, hub: Hub, tmp_path: Path) -> None:
+def test_model_revision_is_an_alias_of_revision(kind: str, hub: Hub, tmp_path: Path) -> None:
     code = f"""
 import sottovoce
 from core.toy import make_host
@@ -214,9 +214,7 @@ def names_elsewhere(folder: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("kind", HUBS)
-def test_a_listing_of_names_elsewhere_is_refused_and_nothing_is_fetched(
-    kind: str, hub: Hub, model: Path, tmp_path: Path
-) -> None:
+def test_listing_with_leaving_names_is_refused(kind: str, hub: Hub, model: Path, tmp_path: Path) -> None:
     wanted = []
     for number, name in enumerate(names_elsewhere(tmp_path)):
         if name or kind == "hf":  # ModelScope's client takes another key for the name then
@@ -231,7 +229,7 @@ def test_a_listing_of_names_elsewhere_is_refused_and_nothing_is_fetched(
 
 
 @pytest.mark.parametrize("kind", HUBS)
-def test_a_hub_that_lists_them_only_to_its_client_writes_nothing_elsewhere(kind: str, hub: Hub, tmp_path: Path) -> None:
+def test_leaving_names_in_a_second_listing_write_nothing(kind: str, hub: Hub, tmp_path: Path) -> None:
     hub.hides_first = True
     hub.listed["owner/toy"] = [name for name in names_elsewhere(tmp_path)[:6] if name != ".."]
     [(found, message)] = fetch(hub, tmp_path / "home", kind)

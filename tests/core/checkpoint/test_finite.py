@@ -17,7 +17,7 @@ BAD = [float("nan"), float("inf"), -float("inf")]
 
 @pytest.mark.parametrize("value", BAD)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-def test_a_weight_that_is_no_number_is_named(value: float, dtype: torch.dtype) -> None:
+def test_nan_weight_is_named(value: float, dtype: torch.dtype) -> None:
     module = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4)).to(dtype)
     require_finite(module)
     with torch.no_grad():
@@ -30,7 +30,7 @@ def test_a_weight_that_is_no_number_is_named(value: float, dtype: torch.dtype) -
 @pytest.mark.parametrize(
     "layer", [Int8Linear(8, 4, False), PackedLinear(32, 4, False, Scheme(bits=4, group_size=16))], ids=repr
 )
-def test_a_scale_that_is_not_positive_is_named(value: float, layer: Int8Linear | PackedLinear) -> None:
+def test_nonpositive_scale_is_named(value: float, layer: Int8Linear | PackedLinear) -> None:
     module = nn.Sequential(layer)
     layer.weight_scale = torch.ones_like(layer.weight_scale)
     require_finite(module)
@@ -39,7 +39,7 @@ def test_a_scale_that_is_not_positive_is_named(value: float, layer: Int8Linear |
         require_finite(module)
 
 
-def test_a_mask_may_hold_infinities_but_nothing_that_is_no_number() -> None:
+def test_buffer_may_hold_infinity_but_not_nan() -> None:
     module = nn.Linear(2, 2)
     module.register_buffer("mask", torch.tensor([0.0, -float("inf")]))
     require_finite(module)

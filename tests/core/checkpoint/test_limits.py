@@ -26,7 +26,7 @@ PATH = Path("m/config.json")
     ids=str,
 )  # fmt: skip
 @pytest.mark.parametrize("deep", [False, True])
-def test_a_number_that_no_model_has_is_refused_by_its_name(config: dict[str, Any], deep: bool) -> None:
+def test_number_out_of_bounds_is_refused_by_name(config: dict[str, Any], deep: bool) -> None:
     (name,) = config
     with pytest.raises(SourceError, match=rf"config\.json: .*{name}.* is .*which is not between") as caught:
         check_numbers({"inner": [config]} if deep else config, PATH)
@@ -35,7 +35,7 @@ def test_a_number_that_no_model_has_is_refused_by_its_name(config: dict[str, Any
 
 @pytest.mark.parametrize("value", [True, False, "400", "x"])
 @pytest.mark.parametrize("key", ["n_fft", "hop_length", "sampling_rate", "num_beams"])
-def test_a_word_in_the_place_of_a_number_is_refused(key: str, value: Any) -> None:
+def test_text_in_place_of_a_number_is_refused(key: str, value: Any) -> None:
     with pytest.raises(SourceError, match=f"{key} is .*, not a number"):
         check_numbers({"inner": {key: value}}, PATH)
 
@@ -49,12 +49,12 @@ def test_a_word_in_the_place_of_a_number_is_refused(key: str, value: Any) -> Non
         {"accept_hidden_layer": -1, "video_processor": {"size": {"longest_edge": 12_845_056}}},
     ],
 )
-def test_what_published_models_have_is_taken(config: dict[str, Any]) -> None:
+def test_numbers_of_published_models_are_accepted(config: dict[str, Any]) -> None:
     check_numbers(config, PATH)
 
 
 @given(st.text(min_size=1, max_size=8), st.integers() | st.floats(allow_nan=False))
-def test_any_number_is_taken_or_refused_by_one_line(key: str, value: float) -> None:
+def test_any_number_is_accepted_or_refused_in_one_line(key: str, value: float) -> None:
     try:
         check_numbers({key: value}, PATH)
     except SourceError as error:

@@ -45,14 +45,14 @@ def same(found: dict[str, Tensor], path: Path) -> bool:
 
 @pytest.mark.parametrize("part", [1, 100, 2500, 10**9])
 @pytest.mark.parametrize("mapped", [(), ("embed.weight",), ("embed.weight", "elsewhere"), tuple(STATE)])
-def test_copies_are_what_the_file_holds(
+def test_copied_tensors_equal_the_file(
     mapped: tuple[str, ...], part: int, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(weights, "_PART_BYTES", part)
     assert same(copy_tensors(path, mapped), path)
 
 
-def test_what_is_copied_needs_the_file_no_more(path: Path) -> None:
+def test_copied_tensors_outlive_the_file(path: Path) -> None:
     wanted = load_file(path)
     found = copy_tensors(path)
     path.write_bytes(b"0" * path.stat().st_size)
@@ -64,13 +64,13 @@ def test_what_is_copied_needs_the_file_no_more(path: Path) -> None:
     assert all(tensor.untyped_storage().nbytes() == tensor.nbytes for tensor in found.values())
 
 
-def test_an_empty_file_of_tensors_is_no_tensors(tmp_path: Path) -> None:
+def test_file_without_tensors_gives_an_empty_mapping(tmp_path: Path) -> None:
     save_file({}, tmp_path / "none.safetensors")
     assert copy_tensors(tmp_path / "none.safetensors") == {}
 
 
 @pytest.mark.parametrize("size", [1, 7, 60, 700, -1])
-def test_a_damaged_file_is_one_line(size: int, path: Path) -> None:
+def test_damaged_file_is_one_line(size: int, path: Path) -> None:
     path.write_bytes(path.read_bytes()[:size])
     with pytest.raises(SourceError, match=r"model\.safetensors: the weights are damaged \(") as caught:
         copy_tensors(path)
@@ -82,7 +82,7 @@ def test_a_damaged_file_is_one_line(size: int, path: Path) -> None:
     (b"version https://git-lfs.github.com/spec/v1\n", "Git LFS pointer"),
     (None, r"the weights are missing \(no model\.safetensors\)"),
 ])  # fmt: skip
-def test_what_is_no_weights_is_named(content: bytes | None, problem: str, path: Path) -> None:
+def test_file_that_is_not_weights_is_named(content: bytes | None, problem: str, path: Path) -> None:
     path.unlink()
     if content is not None:
         path.write_bytes(content)
@@ -105,7 +105,7 @@ class Tied(nn.Module):
         self.register_buffer("positions", torch.arange(5), persistent=False)
 
 
-def test_parameters_are_without_memory_and_buffers_as_ever() -> None:
+def test_parameters_have_no_memory_and_buffers_do() -> None:
     with without_memory():
         module = Tied()
     assert all(parameter.is_meta for parameter in module.parameters())
@@ -119,7 +119,7 @@ def test_parameters_are_without_memory_and_buffers_as_ever() -> None:
     assert (module.fixed.requires_grad, module.none) == (False, None)
 
 
-def test_a_tie_between_parameters_stays_when_both_are_there() -> None:
+def test_tied_parameters_stay_tied() -> None:
     with without_memory():
         module = Tied()
     assert module.head.weight is module.embed.weight
@@ -130,7 +130,7 @@ def test_a_tie_between_parameters_stays_when_both_are_there() -> None:
 
 
 @pytest.mark.parametrize("error", [ValueError("stop"), KeyboardInterrupt()], ids=repr)
-def test_afterwards_all_is_as_before(error: BaseException) -> None:
+def test_modules_have_memory_after_the_context(error: BaseException) -> None:
     register = nn.Module.register_parameter
     with pytest.raises(type(error)), without_memory():
         assert nn.Linear(2, 2).weight.is_meta
@@ -148,7 +148,7 @@ def int8_layers() -> nn.Module:
 
 @pytest.mark.skipif(not onednn.supported() or engine() != "onednn", reason="oneDNN does not run here")
 @pytest.mark.parametrize("kept_bytes", [0, 64_000_000])
-def test_packing_changes_nothing_but_where_the_weight_lies(kept_bytes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_packing_keeps_the_weights_values(kept_bytes: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sottovoce.runtime.layers._KEPT_BYTES", kept_bytes)
     module, plain = int8_layers().eval(), int8_layers().eval()
     state = {name: tensor.clone() for name, tensor in plain.state_dict().items()}
@@ -166,7 +166,7 @@ def test_packing_changes_nothing_but_where_the_weight_lies(kept_bytes: int, monk
     assert [layer.packed() for layer in layers] == packed
 
 
-def test_another_threads_modules_have_their_memory_meanwhile() -> None:
+def test_modules_of_other_threads_have_memory() -> None:
     with without_memory(), ThreadPoolExecutor(1) as thread:
         theirs = thread.submit(nn.Linear, 2, 2).result()
         assert nn.Linear(2, 2).weight.is_meta

@@ -24,25 +24,25 @@ ROOTS = ("/home/ann", "/mnt/data set/models", "/tmp", "/root", r"C:\Users\ann", 
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("form", ["a.json", "a.yaml"])
-def test_a_path_is_found_with_its_key(path: str, form: str) -> None:
+def test_machine_path_is_found_with_its_key(path: str, form: str) -> None:
     content = {"a": 1, "deep": {"list": [{"key": path}]}}
     text = json.dumps(content) if form == "a.json" else yaml.safe_dump(content)
     assert find_path(form, text.encode(), ROOTS) == ("deep.list.0.key", path)
 
 
 @pytest.mark.parametrize("text", ["python /home/ann/train.py", "see '/home/bob/x'", r"open C:\Users\bob\x now"])
-def test_a_path_in_a_sentence_is_found(text: str) -> None:
+def test_machine_path_in_a_sentence_is_found(text: str) -> None:
     assert find_path("a.json", json.dumps({"command": text}).encode(), ROOTS) is not None
 
 
 @pytest.mark.parametrize("name", ["LICENSE", "notes.txt", "am.mvn", "README.md", "broken.json"])
-def test_text_is_searched_for_the_users_own_directories(name: str) -> None:
+def test_text_is_searched_for_the_users_directories(name: str) -> None:
     assert find_path(name, b"{ a line\nmade in /home/ann/x, say", ROOTS) == ("line 2", "/home/ann/x,")
     assert find_path(name, rb"{ C:\\Users\\ann\\x", ROOTS) is not None
 
 
 @pytest.mark.parametrize("name", ["tokenizer.json", "vocab.json", "tokens.json", "merges.txt", "added_tokens.json"])
-def test_words_of_a_vocabulary_are_no_paths(name: str) -> None:
+def test_vocabulary_entries_are_not_paths(name: str) -> None:
     words = ["/tmp", "/tmp/x", "/home/user", "/usr/local", "C:\\Users\\", "~/", "/root/x", "/a/b"]
     assert find_path(name, json.dumps(words).encode(), ROOTS) is None
     assert find_path(name, json.dumps([*words, "/home/ann/tokens.json"]).encode(), ROOTS) is not None
@@ -53,22 +53,22 @@ def test_words_of_a_vocabulary_are_no_paths(name: str) -> None:
     ["owner/name", "/", "</s>", "re:encoder/.*", "12/24", "a/tmp/b", "https://example.org/home/ann-x/a", "/s", "and/or",
      "km/h", "text\n/a/b", "C: drive", "{{ '/no_think' }}"],
 )  # fmt: skip
-def test_ordinary_values_are_no_paths(value: str) -> None:
+def test_ordinary_values_are_not_paths(value: str) -> None:
     assert find_path("config.json", json.dumps({"key": value}).encode(), ROOTS) is None
 
 
-def test_weights_and_pictures_are_not_read() -> None:
+def test_binary_files_are_not_searched() -> None:
     for name in ("model.safetensors", "card/a.png", "model.onnx", "bpe.model"):
         assert find_path(name, b"/home/ann/x", ROOTS) is None
     assert find_path("other", b"\xff\x00/home/ann/x", ROOTS) is None
 
 
 @given(st.lists(st.text(string.ascii_letters + string.digits + "-_ ", min_size=1), min_size=2, max_size=5))
-def test_every_absolute_path_is_found_as_a_value(parts: list[str]) -> None:
+def test_every_absolute_path_value_is_found(parts: list[str]) -> None:
     for path in ("/" + "/".join(parts), "X:\\" + "\\".join(parts)):
         assert find_path("config.json", json.dumps({"key": path}).encode(), ()) == ("key", path)
 
 
-def test_the_roots_are_no_root_of_a_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_machine_roots_exclude_the_root_of_a_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir("/")
     assert "/" not in machine_roots()

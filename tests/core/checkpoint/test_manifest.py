@@ -24,24 +24,24 @@ def directory(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_every_file_is_counted_by_its_relative_path(directory: Path) -> None:
+def test_digests_are_keyed_by_relative_path(directory: Path) -> None:
     assert digests(directory) == {
         "a.bin": hashlib.sha256(bytes(range(256))).hexdigest(),
         "sub/b.txt": hashlib.sha256(b"b").hexdigest(),
     }
 
 
-def test_what_is_untouched_is_accepted(directory: Path) -> None:
+def test_unchanged_directory_is_verified(directory: Path) -> None:
     verify(directory, digests(directory))
 
 
-def test_a_file_more_is_no_damage(directory: Path) -> None:
+def test_additional_file_is_accepted(directory: Path) -> None:
     expected = digests(directory)
     (directory / "README.md").write_text("added later")
     verify(directory, expected)
 
 
-def test_a_flipped_bit_and_a_missing_file_are_named_together(directory: Path) -> None:
+def test_flipped_bit_and_a_missing_file_are_named_together(directory: Path) -> None:
     expected = digests(directory)
     (directory / "a.bin").write_bytes(bytes([1, *range(1, 256)]))
     (directory / "sub" / "b.txt").unlink()
@@ -51,7 +51,7 @@ def test_a_flipped_bit_and_a_missing_file_are_named_together(directory: Path) ->
         verify(directory, expected)
 
 
-def test_a_directory_in_place_of_a_file_is_missing(directory: Path) -> None:
+def test_directory_in_place_of_a_file_counts_as_missing(directory: Path) -> None:
     expected = digests(directory)
     (directory / "a.bin").unlink()
     (directory / "a.bin").mkdir()
@@ -64,7 +64,7 @@ def test_a_directory_in_place_of_a_file_is_missing(directory: Path) -> None:
     ["generation_config.json", "tokenizer.json", "added_tokens.json", "chat_template.jinja", "vocab.txt", "merges.txt",
      "config.yaml", "am.mvn", "seg_dict", "jieba_usr_dict", "tokens.txt", "bpe.model", "sub/x.json"],
 )  # fmt: skip
-def test_a_file_that_would_be_read_and_is_not_listed_is_refused(name: str, directory: Path) -> None:
+def test_unlisted_file_that_would_be_read_is_refused(name: str, directory: Path) -> None:
     expected = digests(directory)
     (directory / name).write_text("{}")
     with pytest.raises(SourceError, match=f"does not list {re.escape(name)}, which would be read"):
@@ -72,7 +72,7 @@ def test_a_file_that_would_be_read_and_is_not_listed_is_refused(name: str, direc
 
 
 @pytest.mark.parametrize("name", ["evil.safetensors", "model.safetensors.index.json", "model.pt", "model.bin"])
-def test_other_weights_are_refused_unless_what_is_read_first_is_listed(name: str, directory: Path) -> None:
+def test_other_weights_are_refused_unless_preferred_ones_are_listed(name: str, directory: Path) -> None:
     expected = digests(directory)
     (directory / name).write_bytes(b"x")
     with pytest.raises(SourceError, match="does not list"):
@@ -81,14 +81,14 @@ def test_other_weights_are_refused_unless_what_is_read_first_is_listed(name: str
 
 
 @pytest.mark.parametrize("name", ["README.md", "LICENSE", "notes.txt", ".gitattributes", ".cache/x.json", "size.png"])
-def test_what_nothing_reads_may_lie_there(name: str, directory: Path) -> None:
+def test_unlisted_file_that_nothing_reads_is_accepted(name: str, directory: Path) -> None:
     expected = digests(directory)
     (directory / name).parent.mkdir(exist_ok=True)
     (directory / name).write_text("x")
     check_listed(directory, expected)
 
 
-def test_the_description_that_a_hub_adds_may_lie_there_unless_it_names_files(directory: Path) -> None:
+def test_hub_description_is_accepted_unless_it_names_files(directory: Path) -> None:
     expected = digests(directory)
     path = directory / "configuration.json"
     path.write_text('{"framework": "pytorch", "task": "any"}')
@@ -98,21 +98,21 @@ def test_the_description_that_a_hub_adds_may_lie_there_unless_it_names_files(dir
         check_listed(directory, expected)
 
 
-def test_of_many_files_some_are_named(directory: Path) -> None:
+def test_error_names_some_of_many_files(directory: Path) -> None:
     with pytest.raises(CheckpointError, match="and 1997 more; fetch") as caught:
         verify(directory, {f"f{number}": "0" * 64 for number in range(2000)})
     assert len(str(caught.value)) <= 300
 
 
 @pytest.mark.parametrize("files", ["{}", "[]", "null", '{"a": 1}', '"x"'])
-def test_a_report_that_lists_no_files_is_damaged(files: str, tmp_path: Path) -> None:
+def test_report_that_lists_no_files_is_damaged(files: str, tmp_path: Path) -> None:
     (tmp_path / "compression.json").write_text(f'{{"files": {files}}}')
     with pytest.raises(SourceError, match=r"compression\.json: damaged"):
         read_manifest(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json"])
-def test_a_file_of_holes_without_end_is_not_read(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_huge_sparse_file_is_not_read(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save_file({"a": torch.ones(3)}, tmp_path / "model.safetensors")
     (tmp_path / "tokenizer.json").write_text("{}")
     expected = digests(tmp_path)
@@ -126,7 +126,7 @@ def test_a_file_of_holes_without_end_is_not_read(name: str, tmp_path: Path, monk
 @pytest.mark.parametrize(
     "start", [b"", b"\0" * 8, b"\xff" * 16, b"\x02" + b"\0" * 7 + b"[]", b"\x04" + b"\0" * 7 + b"null"]
 )
-def test_weights_that_begin_as_none_are_not_what_was_written(start: bytes, tmp_path: Path) -> None:
+def test_weights_with_an_invalid_header_count_as_changed(start: bytes, tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").write_bytes(start)
     with pytest.raises(CheckpointError, match=r"model\.safetensors has changed since it was written"):
         verify(tmp_path, digests(tmp_path))

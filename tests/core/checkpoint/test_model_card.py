@@ -16,7 +16,7 @@ CARD = (
 )
 
 
-def test_the_card_states_the_licence_and_the_languages(tmp_path: Path) -> None:
+def test_licence_and_languages_are_read_from_the_card(tmp_path: Path) -> None:
     (tmp_path / "README.md").write_text(CARD, encoding="utf-8")
     (tmp_path / "model.safetensors").write_bytes(b"weights")
     origin = describe_origin(tmp_path)
@@ -37,9 +37,7 @@ def test_the_card_states_the_licence_and_the_languages(tmp_path: Path) -> None:
         ("license: ''", (None, [])),
     ],
 )
-def test_what_is_not_to_be_understood_states_nothing(
-    tmp_path: Path, head: str, expected: tuple[object, object]
-) -> None:
+def test_invalid_front_matter_is_ignored(tmp_path: Path, head: str, expected: tuple[object, object]) -> None:
     (tmp_path / "README.md").write_text(f"---\n{head}\n---\n", encoding="utf-8")
     origin = describe_origin(tmp_path)
     assert (origin["license"], origin["languages"]) == expected
@@ -49,20 +47,20 @@ def test_what_is_not_to_be_understood_states_nothing(
 @pytest.mark.parametrize(
     "content", [b"", b"# Title\n\n---\nlicense: mit\n---\n", b"---\nlicense: mit\n", b"---\n\xff\n---\n"]
 )
-def test_no_front_matter(tmp_path: Path, content: bytes) -> None:
+def test_card_without_front_matter_gives_no_metadata(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "README.md").write_bytes(content)
     assert front_matter(tmp_path / "README.md") == {}
     assert front_matter(tmp_path / "missing.md") == {}
 
 
-def test_windows_line_ends_and_a_mark_at_the_start(tmp_path: Path) -> None:
+def test_front_matter_with_windows_line_ends_is_read(tmp_path: Path) -> None:
     (tmp_path / "README.md").write_bytes(b"\xef\xbb\xbf---\r\nlicense: mit\r\n---\r\ntext")
     assert front_matter(tmp_path / "README.md") == {"license": "mit"}
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30, deadline=None)
 @given(size=st.integers(1, 20_000), where=st.floats(0, 1, exclude_max=True))
-def test_a_small_file_is_known_by_every_byte(tmp_path: Path, size: int, where: float) -> None:
+def test_fingerprint_covers_every_byte_of_a_small_file(tmp_path: Path, size: int, where: float) -> None:
     path = tmp_path / "model.safetensors"
     content = bytearray(size)
     path.write_bytes(content)
@@ -72,7 +70,7 @@ def test_a_small_file_is_known_by_every_byte(tmp_path: Path, size: int, where: f
     assert fingerprint(tmp_path) != before
 
 
-def test_names_sizes_and_the_ends_of_large_files_count(tmp_path: Path) -> None:
+def test_fingerprint_covers_names_sizes_and_ends(tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
     with path.open("wb") as file:
         file.truncate(1_000_000_000)  # a hole: takes no room
@@ -91,7 +89,7 @@ def test_names_sizes_and_the_ends_of_large_files_count(tmp_path: Path) -> None:
     assert fingerprint(tmp_path) in seen  # the configuration is no weight
 
 
-def test_notices_go_with_the_model(tmp_path: Path) -> None:
+def test_notices_are_copied_with_the_model(tmp_path: Path) -> None:
     source, copy = tmp_path / "source", tmp_path / "copy"
     source.mkdir()
     copy.mkdir()

@@ -35,7 +35,7 @@ def write(directory: Path, **files: Any) -> Path:
         ({"configuration_json": {"task": "asr"}, "config_yaml": {"model": "Paraformer"}}, "Paraformer"),
     ],
 )
-def test_the_class_is_named_by_the_configuration(files: dict[str, Any], expected: str, tmp_path: Path) -> None:
+def test_class_name_is_read_from_the_configuration(files: dict[str, Any], expected: str, tmp_path: Path) -> None:
     assert class_name(write(tmp_path, **files)) == expected
 
 
@@ -50,7 +50,7 @@ def test_the_class_is_named_by_the_configuration(files: dict[str, Any], expected
         ({"configuration_json": {"file_path_metas": {"config": "../config.yaml"}}}, "leaves the model's directory"),
     ],
 )
-def test_what_names_no_class_is_no_model(files: dict[str, Any], problem: str, tmp_path: Path) -> None:
+def test_directory_without_a_class_name_is_refused(files: dict[str, Any], problem: str, tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=problem) as caught:
         class_name(write(tmp_path, **files))
     assert "\n" not in str(caught.value)
@@ -64,19 +64,19 @@ def test_what_names_no_class_is_no_model(files: dict[str, Any], problem: str, tm
         ({"config_yaml": {"model": "X"}, "configuration_json": {"x": {"remote_code": "m.py"}}}, "x.remote_code"),
     ],
 )
-def test_the_class_is_told_before_code_is_refused(files: dict[str, Any], place: str, tmp_path: Path) -> None:
+def test_class_name_is_read_before_code_is_refused(files: dict[str, Any], place: str, tmp_path: Path) -> None:
     write(tmp_path, **files)
     assert class_name(tmp_path) == "X"
     with pytest.raises(SourceError, match=f"{place} is refused"):
         refuse_code(tmp_path)
 
 
-def test_references_do_not_hide_the_class(tmp_path: Path) -> None:
+def test_class_name_is_read_despite_references(tmp_path: Path) -> None:
     write(tmp_path, config_yaml={"model": "X", "dataset_conf": {"sos": "${model_conf.sos}"}})
     assert class_name(tmp_path) == "X"
     refuse_code(tmp_path)
 
 
-def test_a_directory_that_is_not_there(tmp_path: Path) -> None:
+def test_missing_directory_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="no such model directory"):
         class_name(tmp_path / "none")

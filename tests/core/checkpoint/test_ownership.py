@@ -34,7 +34,7 @@ def fill(directory: Path, files: dict[str, str]) -> Path:
     ],
     ids=["empty", "compressed", "with more files", "evaluation", "earlier export", "marked"],
 )
-def test_what_sottovoce_wrote_may_be_replaced(files: dict[str, str], tmp_path: Path) -> None:
+def test_directory_written_by_sottovoce_may_be_replaced(files: dict[str, str], tmp_path: Path) -> None:
     assert is_written_by_us(fill(tmp_path, files))
     refuse_existing(tmp_path, overwrite=True)
 
@@ -57,7 +57,7 @@ def test_what_sottovoce_wrote_may_be_replaced(files: dict[str, str], tmp_path: P
         {"compression.json/recipe": "", "model.onnx/a": "exported by Sottovoce"},
     ],
 )
-def test_what_another_wrote_is_refused_in_one_line_and_stays(files: dict[str, str], tmp_path: Path) -> None:
+def test_foreign_directory_is_not_replaced(files: dict[str, str], tmp_path: Path) -> None:
     fill(tmp_path, files)
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
     with pytest.raises(UsageError, match="was not written by Sottovoce, and is not replaced") as caught:
@@ -66,7 +66,7 @@ def test_what_another_wrote_is_refused_in_one_line_and_stays(files: dict[str, st
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
 
 
-def test_a_link_to_what_sottovoce_wrote_does_not_make_a_directory_ours(tmp_path: Path) -> None:
+def test_link_to_our_file_does_not_mark_a_directory(tmp_path: Path) -> None:
     written, other = fill(tmp_path / "out", {"compression.json": REPORT, MARKER: ""}), tmp_path / "other"
     other.mkdir()
     for name in ("compression.json", MARKER):
@@ -74,7 +74,7 @@ def test_a_link_to_what_sottovoce_wrote_does_not_make_a_directory_ours(tmp_path:
     assert not is_written_by_us(other)
 
 
-def test_a_marker_is_left_only_where_nothing_else_tells(tmp_path: Path) -> None:
+def test_marker_is_written_only_if_needed(tmp_path: Path) -> None:
     mark(fill(tmp_path / "compressed", {"compression.json": REPORT}))
     mark(fill(tmp_path / "exported", {"model.bin": ""}))
     assert not (tmp_path / "compressed" / MARKER).exists()

@@ -45,7 +45,7 @@ def bury(config: dict[str, Any], place: list[str | None], inner: Any) -> dict[st
 
 
 @given(CONFIGS, st.sampled_from(["yaml", "json"]))
-def test_plain_data_is_read_as_it_is(config: dict[str, Any], form: str) -> None:
+def test_configuration_is_read_as_plain_data(config: dict[str, Any], form: str) -> None:
     assert read(config, form) == config
 
 
@@ -56,7 +56,7 @@ def test_plain_data_is_read_as_it_is(config: dict[str, Any], form: str) -> None:
     st.sampled_from([True, 1, "x.py", ["x"], {"AutoModel": "x.Y"}]),
     st.sampled_from(["yaml", "json"]),
 )
-def test_a_key_that_asks_for_code_is_refused_at_any_depth(
+def test_code_key_is_refused_at_any_depth(
     config: dict[str, Any], place: list[str | None], key: str, value: Any, form: str
 ) -> None:
     with pytest.raises(SourceError, match=f"{key} is refused"):
@@ -64,18 +64,18 @@ def test_a_key_that_asks_for_code_is_refused_at_any_depth(
 
 
 @pytest.mark.parametrize("value", [None, False, "", [], {}])
-def test_a_key_that_asks_for_nothing_is_harmless(value: Any) -> None:
+def test_empty_code_key_is_accepted(value: Any) -> None:
     assert read({"inner": {"trust_remote_code": value}}) == {"inner": {"trust_remote_code": value}}
 
 
-def test_more_keys_can_be_refused() -> None:
+def test_further_keys_are_refused_on_request() -> None:
     assert read({"hub": "x"}) == {"hub": "x"}
     with pytest.raises(SourceError, match="inner.hub is refused"):
         read({"inner": {"hub": "x"}}, refuse=("hub",))
 
 
 @given(CONFIGS, st.lists(KEYS | st.none(), max_size=5), st.text(max_size=5), st.text(max_size=5), st.booleans())
-def test_a_reference_is_refused_anywhere(
+def test_reference_is_refused_anywhere(
     config: dict[str, Any], place: list[str | None], before: str, after: str, as_key: bool
 ) -> None:
     text = f"{before}${{oc.env:HOME}}{after}"
@@ -96,7 +96,7 @@ def test_a_reference_is_refused_anywhere(
         (LAUGHS, "more than 1000000 entries"),
     ],
 )
-def test_a_broken_file_is_one_line(text: str, problem: str, tmp_path: Path) -> None:
+def test_broken_file_is_one_line(text: str, problem: str, tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
     path.write_text(text)
     with pytest.raises(SourceError, match=problem) as caught:
@@ -104,7 +104,7 @@ def test_a_broken_file_is_one_line(text: str, problem: str, tmp_path: Path) -> N
     assert "\n" not in str(caught.value)
 
 
-def test_files_that_are_none(tmp_path: Path) -> None:
+def test_invalid_configuration_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_bytes(b"\xff\xfe{}")
     (tmp_path / "config.yaml").mkdir()
     for name in ("config.json", "config.yaml"):
@@ -115,7 +115,7 @@ def test_files_that_are_none(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["tokens.json", "a/b/c.txt", "no such file", "..a", "a..", "文件"])
-def test_a_path_in_the_directory(name: str, tmp_path: Path) -> None:
+def test_contained_path_is_returned(name: str, tmp_path: Path) -> None:
     assert contained_path(tmp_path, name) == tmp_path / name
 
 
@@ -126,19 +126,19 @@ def test_a_path_in_the_directory(name: str, tmp_path: Path) -> None:
         "..\\x", "a\\..\\..\\x", "\\\\host\\share\\x", "//host/share/x", "\\\\?\\C:\\x",
     ],
 )  # fmt: skip
-def test_a_path_that_leaves_is_refused(name: str, tmp_path: Path) -> None:
+def test_path_that_leaves_the_directory_is_refused(name: str, tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="tokenizer_conf.token_list .* leaves the model's directory"):
         contained_path(tmp_path, name, "tokenizer_conf.token_list")
 
 
 @pytest.mark.parametrize("name", ["a\0b", "x" * 5000])
-def test_a_name_that_is_no_path_is_refused(name: str, tmp_path: Path) -> None:
+def test_invalid_path_is_refused(name: str, tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="is not a valid path"):
         contained_path(tmp_path, name)
 
 
 @given(st.text("./\\~:aC\0", max_size=12))
-def test_any_name_stays_inside_or_is_refused(name: str) -> None:
+def test_any_name_is_contained_or_refused(name: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         try:
             path = contained_path(Path(folder), name)
@@ -147,7 +147,7 @@ def test_any_name_stays_inside_or_is_refused(name: str) -> None:
         assert path.resolve().is_relative_to(Path(folder).resolve())
 
 
-def test_a_link_must_stay_inside(tmp_path: Path) -> None:
+def test_link_that_leaves_is_refused(tmp_path: Path) -> None:
     directory, outside = tmp_path / "model", tmp_path / "outside"
     directory.mkdir()
     outside.mkdir()
@@ -163,14 +163,14 @@ def test_a_link_must_stay_inside(tmp_path: Path) -> None:
             contained_path(directory, name)
 
 
-def test_the_directory_itself_may_be_a_link(tmp_path: Path) -> None:
+def test_linked_directory_is_accepted(tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
     (tmp_path / "real" / "own").write_text("own")
     (tmp_path / "link").symlink_to("real")
     assert contained_path(tmp_path / "link", "own").read_text() == "own"
 
 
-def test_the_hub_caches_own_links_are_followed(tmp_path: Path) -> None:
+def test_links_of_the_hub_cache_are_followed(tmp_path: Path) -> None:
     snapshot, blobs = tmp_path / "models--o--n" / "snapshots" / "abc", tmp_path / "models--o--n" / "blobs"
     snapshot.mkdir(parents=True)
     blobs.mkdir()
@@ -186,7 +186,7 @@ def test_the_hub_caches_own_links_are_followed(tmp_path: Path) -> None:
     "name", ["LICENSE", "NOTICE.txt", "config.json", "tokenizer.json", "model.safetensors", "a/b.jinja"]
 )
 @pytest.mark.parametrize("absolute", [True, False])
-def test_a_link_that_leaves_a_models_directory_is_refused(name: str, absolute: bool, tmp_path: Path) -> None:
+def test_link_that_leaves_a_models_directory_is_refused(name: str, absolute: bool, tmp_path: Path) -> None:
     model, outside = tmp_path / "model", tmp_path / "secret"
     (model / name).parent.mkdir(parents=True)
     outside.write_text("secret")
@@ -196,7 +196,7 @@ def test_a_link_that_leaves_a_models_directory_is_refused(name: str, absolute: b
 
 
 @pytest.mark.parametrize("target", ["/", "..", "../other", "/proc/self/root/etc", "none/../../.."])
-def test_a_linked_folder_that_leaves_it_is_refused(target: str, tmp_path: Path) -> None:
+def test_linked_folder_that_leaves_is_refused(target: str, tmp_path: Path) -> None:
     (tmp_path / "model").mkdir()
     (tmp_path / "other").mkdir()
     (tmp_path / "model" / "additional_chat_templates").symlink_to(target)
@@ -204,7 +204,7 @@ def test_a_linked_folder_that_leaves_it_is_refused(target: str, tmp_path: Path) 
         check_files(tmp_path / "model")
 
 
-def test_links_within_a_directory_and_those_of_a_hubs_cache_are_allowed(tmp_path: Path) -> None:
+def test_links_within_a_directory_and_of_a_hubs_cache_are_accepted(tmp_path: Path) -> None:
     snapshot, blobs = tmp_path / "models--a--b" / "snapshots" / ("a" * 40), tmp_path / "models--a--b" / "blobs"
     snapshot.mkdir(parents=True)
     blobs.mkdir()
@@ -223,7 +223,7 @@ def test_links_within_a_directory_and_those_of_a_hubs_cache_are_allowed(tmp_path
 
 @pytest.mark.parametrize("name", ["README.md", "tokenizer.json", "config.json", "deep/er/x"])
 @pytest.mark.parametrize("kind", ["pipe", "socket", "link to a device", "loop"])
-def test_what_is_no_file_is_refused_and_not_waited_for(kind: str, name: str, tmp_path: Path) -> None:
+def test_pipe_or_device_is_refused_without_waiting(kind: str, name: str, tmp_path: Path) -> None:
     path = tmp_path / "m" / name
     path.parent.mkdir(parents=True)
     with contextlib.closing(socket.socket(socket.AF_UNIX)) as listening, contextlib.chdir(path.parent):

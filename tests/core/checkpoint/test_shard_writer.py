@@ -31,7 +31,7 @@ def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
     )
 
 
-def test_what_fits_into_one_file_has_no_index(tmp_path: Path) -> None:
+def test_single_shard_has_no_index(tmp_path: Path) -> None:
     tensors = {"a": normal(4, 4), "b": torch.arange(3)}
     writer = ShardWriter(tmp_path)
     writer.add(tensors.items())
@@ -43,7 +43,7 @@ def test_what_fits_into_one_file_has_no_index(tmp_path: Path) -> None:
         assert file.metadata() == {"format": "pt"}
 
 
-def test_files_stay_under_the_limit_and_the_index_finds_everything(tmp_path: Path) -> None:
+def test_shards_stay_below_the_limit_and_are_indexed(tmp_path: Path) -> None:
     tensors = {f"layer.{number}": normal(5, 5, seed=number) for number in range(7)}
     writer = ShardWriter(tmp_path, 250)
     writer.add(list(tensors.items())[:3])
@@ -59,7 +59,9 @@ def test_files_stay_under_the_limit_and_the_index_finds_everything(tmp_path: Pat
 
 
 @given(sizes=st.lists(st.integers(0, 40), min_size=1, max_size=12), limit=st.integers(1, 200))
-def test_any_sizes_come_back(sizes: list[int], limit: int, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_tensors_of_any_sizes_round_trip(
+    sizes: list[int], limit: int, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     directory = tmp_path_factory.mktemp("out")
     tensors = {f"t{number}": normal(size, seed=number) for number, size in enumerate(sizes)}
     writer = ShardWriter(directory, limit)
@@ -73,7 +75,7 @@ def test_any_sizes_come_back(sizes: list[int], limit: int, tmp_path_factory: pyt
         assert total <= limit or len([name for name in held.names if tensors[name].nbytes]) == 1
 
 
-def test_a_file_that_is_there_is_linked(tmp_path: Path) -> None:
+def test_existing_file_is_linked(tmp_path: Path) -> None:
     blocks, out = tmp_path / "blocks", tmp_path / "out"
     blocks.mkdir()
     out.mkdir()
@@ -93,7 +95,7 @@ def test_a_file_that_is_there_is_linked(tmp_path: Path) -> None:
     assert index["b.1.bias"] == index["b.1.weight"] != index["last"]
 
 
-def test_a_single_file_that_is_there_becomes_the_checkpoint(tmp_path: Path) -> None:
+def test_single_existing_file_becomes_the_checkpoint(tmp_path: Path) -> None:
     write_file({"a": torch.ones(2)}, tmp_path / "block.safetensors")
     out = tmp_path / "out"
     out.mkdir()
@@ -104,7 +106,7 @@ def test_a_single_file_that_is_there_becomes_the_checkpoint(tmp_path: Path) -> N
     assert (tmp_path / "block.safetensors").is_file()
 
 
-def test_without_links_a_file_is_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_file_is_copied_if_links_are_not_supported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: Any) -> None:
         raise OSError("another device")
 
@@ -119,7 +121,7 @@ def test_without_links_a_file_is_copied(tmp_path: Path, monkeypatch: pytest.Monk
     assert same(read(out), {"a": torch.ones(2)})
 
 
-def test_the_total_counts_what_the_tensors_take(tmp_path: Path) -> None:
+def test_total_size_counts_tensor_bytes(tmp_path: Path) -> None:
     write_file({"a": torch.ones(2)}, tmp_path / "block.safetensors")
     out = tmp_path / "out"
     out.mkdir()
@@ -130,7 +132,7 @@ def test_the_total_counts_what_the_tensors_take(tmp_path: Path) -> None:
     assert json.loads((out / INDEX).read_text())["metadata"]["total_size"] == 4 * (2 + 3)
 
 
-def test_nothing_is_named_as_a_checkpoint_before_the_end(tmp_path: Path) -> None:
+def test_files_get_final_names_on_close(tmp_path: Path) -> None:
     writer = ShardWriter(tmp_path, 10)
     writer.add((str(number), normal(4)) for number in range(3))
     assert not list(tmp_path.glob("*.safetensors"))
@@ -139,7 +141,7 @@ def test_nothing_is_named_as_a_checkpoint_before_the_end(tmp_path: Path) -> None
     assert not list(tmp_path.glob("*.part"))
 
 
-def test_a_file_system_that_refuses_is_an_os_error(tmp_path: Path) -> None:
+def test_full_disk_is_an_os_error(tmp_path: Path) -> None:
     resource = pytest.importorskip("resource")
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1024, limits[1]))
@@ -152,13 +154,13 @@ def test_a_file_system_that_refuses_is_an_os_error(tmp_path: Path) -> None:
 
 
 class TestWriteFile:
-    def test_tensors_that_share_memory_are_written_once_each(self, tmp_path: Path) -> None:
+    def test_every_tensor_with_shared_memory_is_written(self, tmp_path: Path) -> None:
         whole = normal(6, 4)
         tensors = {"whole": whole, "again": whole, "row": whole[2], "rest": whole[3:], "other": whole.clone()}
         write_file(tensors, tmp_path / "a.safetensors")
         assert same(Shards([tmp_path / "a.safetensors"]).read(tensors), tensors)
 
-    def test_parts_that_do_not_overlap_are_not_copied(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_tensors_without_overlap_are_not_copied(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         whole = normal(6, 4)
         monkeypatch.setattr(torch.Tensor, "clone", None)
         write_file({"first": whole[:3], "second": whole[3:]}, tmp_path / "a.safetensors")
@@ -167,7 +169,7 @@ class TestWriteFile:
             Shards([tmp_path / "a.safetensors"]).read(["first", "second"]), {"first": whole[:3], "second": whole[3:]}
         )
 
-    def test_the_file_has_the_permissions_of_any_new_file(self, tmp_path: Path) -> None:
+    def test_file_has_default_permissions(self, tmp_path: Path) -> None:
         (tmp_path / "plain").touch()
         write_file({"a": torch.ones(2)}, tmp_path / "a.safetensors")
         assert (tmp_path / "a.safetensors").stat().st_mode == (tmp_path / "plain").stat().st_mode
@@ -178,5 +180,5 @@ class TestWriteFile:
             assert file.metadata() == {"format": "pt", "more": "yes"}
 
 
-def test_the_limit_is_two_gigabytes_unless_said() -> None:
+def test_default_shard_limit_is_two_gigabytes() -> None:
     assert shard_writer.SHARD_BYTES == 2_000_000_000

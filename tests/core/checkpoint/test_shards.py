@@ -49,7 +49,7 @@ def directory(tmp_path: Path) -> Path:
     return write(tmp_path / "model")
 
 
-def test_what_the_files_hold_is_known(directory: Path) -> None:
+def test_shards_know_names_shapes_and_types(directory: Path) -> None:
     shards = Shards.of(directory)
     assert set(shards.names) == set(TENSORS)
     assert len(shards) == len(TENSORS)
@@ -60,7 +60,7 @@ def test_what_the_files_hold_is_known(directory: Path) -> None:
 
 
 @pytest.mark.parametrize("how", ["read", "map"])
-def test_tensors_come_as_they_lie_there(how: str, directory: Path) -> None:
+def test_read_returns_stored_values(how: str, directory: Path) -> None:
     shards = Shards.of(directory)
     found = getattr(shards, how)(reversed(shards.names))
     assert set(found) == set(TENSORS)
@@ -74,7 +74,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @given(names=st.lists(st.sampled_from(sorted(TENSORS)), unique=True))
-def test_only_what_is_asked_for_comes(names: list[str], shared: Path) -> None:
+def test_read_returns_only_the_requested_tensors(names: list[str], shared: Path) -> None:
     shards = Shards.of(shared)
     for found in (shards.read(iter(names)), shards.map(iter(names))):
         assert set(found) == set(names)
@@ -82,13 +82,13 @@ def test_only_what_is_asked_for_comes(names: list[str], shared: Path) -> None:
 
 
 @pytest.mark.parametrize("part_bytes", [1, 40, 10**9])
-def test_parts_of_any_size_give_the_same(part_bytes: int, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_read_is_the_same_for_any_part_size(part_bytes: int, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_PART_BYTES", part_bytes)
     found = Shards.of(directory).read(TENSORS)
     assert all(same(found[name], tensor) for name, tensor in TENSORS.items())
 
 
-def test_a_copy_outlives_its_file(directory: Path) -> None:
+def test_read_tensor_outlives_its_file(directory: Path) -> None:
     found = Shards.of(directory).read(["a.weight"])
     path = directory / "x.safetensors"
     with path.open("r+b") as file:
@@ -97,7 +97,7 @@ def test_a_copy_outlives_its_file(directory: Path) -> None:
     assert same(found["a.weight"], TENSORS["a.weight"])
 
 
-def test_a_mapped_tensor_is_its_file(directory: Path) -> None:
+def test_mapped_tensor_shares_its_file(directory: Path) -> None:
     found = Shards.of(directory).map(["a.weight"])
     path = directory / "x.safetensors"
     size = path.stat().st_size
@@ -107,7 +107,7 @@ def test_a_mapped_tensor_is_its_file(directory: Path) -> None:
     assert not same(found["a.weight"], TENSORS["a.weight"])
 
 
-def test_one_file_needs_no_index(tmp_path: Path) -> None:
+def test_single_file_needs_no_index(tmp_path: Path) -> None:
     save_file({"a": TENSORS["b"]}, tmp_path / WEIGHTS)
     assert Shards.of(tmp_path).read(["a"])["a"].equal(TENSORS["b"])
     assert weight_files(tmp_path) == [tmp_path / WEIGHTS]
@@ -125,21 +125,21 @@ def rename_in_index(directory: Path, **changes: str | None) -> None:
      ({"b": "y.safetensors", "one": None}, "b")],
     ids=["another file", "forgotten", "promised", "both"],
 )  # fmt: skip
-def test_an_index_that_does_not_agree_is_refused(changes: dict[str, str], named: str, directory: Path) -> None:
+def test_index_that_disagrees_with_its_files_is_refused(changes: dict[str, str], named: str, directory: Path) -> None:
     rename_in_index(directory, **changes)
     with pytest.raises(CheckpointError, match=f"does not agree with the files on . tensors, such as '{named}'"):
         Shards.of(directory)
 
 
 @pytest.mark.parametrize("file", ["../x.safetensors", "/etc/passwd", "C:\\x.safetensors", "~/x.safetensors"])
-def test_an_index_that_leads_outside_is_refused(file: str, directory: Path) -> None:
+def test_index_that_leaves_the_directory_is_refused(file: str, directory: Path) -> None:
     save_file({"b": TENSORS["b"]}, directory.parent / "x.safetensors")
     rename_in_index(directory, b=file)
     with pytest.raises(SourceError, match="leaves the model's directory"):
         Shards.of(directory)
 
 
-def test_a_link_that_leads_outside_is_refused(directory: Path) -> None:
+def test_link_that_leaves_the_directory_is_refused(directory: Path) -> None:
     path = directory / "x.safetensors"
     path.rename(directory.parent / "elsewhere.safetensors")
     path.symlink_to(directory.parent / "elsewhere.safetensors")
@@ -156,20 +156,20 @@ def test_missing_files_are_named(directory: Path) -> None:
         Shards([directory / "x.safetensors"])
 
 
-def test_a_directory_without_weights_is_refused(tmp_path: Path) -> None:
+def test_directory_without_weights_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=rf"the weights are missing \(no {WEIGHTS}\)"):
         Shards.of(tmp_path)
 
 
 @pytest.mark.parametrize("index", ["{}", '{"weight_map": []}', '{"weight_map": "x"}'])
-def test_an_index_without_a_map_is_refused(index: str, directory: Path) -> None:
+def test_index_without_a_map_is_refused(index: str, directory: Path) -> None:
     (directory / INDEX).write_text(index)
     with pytest.raises(SourceError, match="has no weight_map"):
         Shards.of(directory)
 
 
 @pytest.mark.parametrize("index", ["", "{", "[1]", '{"weight_map": {"a": "${HOME}"}}'])
-def test_a_broken_index_is_refused(index: str, directory: Path) -> None:
+def test_broken_index_is_refused(index: str, directory: Path) -> None:
     (directory / INDEX).write_text(index)
     with pytest.raises(SourceError, match=r"index\.json") as caught:
         Shards.of(directory)
@@ -177,7 +177,7 @@ def test_a_broken_index_is_refused(index: str, directory: Path) -> None:
 
 
 @pytest.mark.parametrize("name", [None, 3, [], {}])
-def test_a_map_to_no_file_name_is_refused(name: object, directory: Path) -> None:
+def test_index_with_invalid_file_names_is_refused(name: object, directory: Path) -> None:
     index = json.loads((directory / INDEX).read_text())
     index["weight_map"]["b"] = name
     (directory / INDEX).write_text(json.dumps(index))
@@ -185,14 +185,14 @@ def test_a_map_to_no_file_name_is_refused(name: object, directory: Path) -> None
         Shards.of(directory)
 
 
-def test_a_tensor_in_two_files_is_refused(directory: Path) -> None:
+def test_tensor_in_two_files_is_refused(directory: Path) -> None:
     save_file({"b": TENSORS["b"], "one": TENSORS["one"]}, directory / "z.safetensors")
     with pytest.raises(CheckpointError, match=r"z\.safetensors: holds 'b', which x\.safetensors holds too"):
         Shards([directory / "x.safetensors", directory / "z.safetensors"])
 
 
 @given(keep=st.floats(0, 0.999))
-def test_a_file_that_is_cut_anywhere_is_named(keep: float, shared: Path) -> None:
+def test_truncated_file_is_named(keep: float, shared: Path) -> None:
     whole = (shared / "x.safetensors").read_bytes()
     cut = shared / "cut.safetensors"
     cut.write_bytes(whole[: int(keep * len(whole))])
@@ -201,7 +201,7 @@ def test_a_file_that_is_cut_anywhere_is_named(keep: float, shared: Path) -> None
     assert "\n" not in str(caught.value)
 
 
-def test_a_file_that_is_cut_after_it_was_looked_into_is_named(directory: Path) -> None:
+def test_file_truncated_after_opening_is_named(directory: Path) -> None:
     shards = Shards.of(directory)
     path = directory / "x.safetensors"
     path.write_bytes(path.read_bytes()[:-9])
@@ -218,17 +218,17 @@ def test_a_file_that_is_cut_after_it_was_looked_into_is_named(directory: Path) -
      (b"<html>not found</html>", "damaged"), (b"PK\x03\x04", "damaged")],
     ids=["empty", "pointer", "page", "zip"],
 )  # fmt: skip
-def test_what_is_no_safetensors_file_is_named(content: bytes, problem: str, directory: Path) -> None:
+def test_file_of_another_format_is_named(content: bytes, problem: str, directory: Path) -> None:
     (directory / "y.safetensors").write_bytes(content)
     with pytest.raises(SourceError, match=f"y.safetensors.*{problem}"):
         Shards.of(directory)
 
 
-def test_the_start_of_a_file_is_read(directory: Path) -> None:
+def test_start_of_a_file_is_read(directory: Path) -> None:
     assert start_of(directory / "x.safetensors") == (directory / "x.safetensors").read_bytes()[:23]
 
 
-def test_one_file_comes_before_an_index_and_is_said_to(directory: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_single_file_is_preferred_to_an_index_with_a_warning(directory: Path, caplog: pytest.LogCaptureFixture) -> None:
     save_file({"new": TENSORS["b"]}, directory / WEIGHTS)
     assert Shards.of(directory).names == ("new",)
     say_choice(directory)
@@ -237,7 +237,7 @@ def test_one_file_comes_before_an_index_and_is_said_to(directory: Path, caplog: 
     assert INDEX in record.getMessage()
 
 
-def test_what_the_configuration_names_comes_first(directory: Path) -> None:
+def test_file_named_by_the_configuration_is_preferred(directory: Path) -> None:
     save_file({"new": TENSORS["b"]}, directory / WEIGHTS)
     (directory / "config.json").write_text(json.dumps({"transformers_weights": "x.safetensors"}))
     assert set(Shards.of(directory).names) == set(FILES["x.safetensors"])
@@ -246,7 +246,7 @@ def test_what_the_configuration_names_comes_first(directory: Path) -> None:
 @pytest.mark.parametrize(
     ("asked", "names"), [(INDEX, list(TENSORS)), (WEIGHTS, ["new"]), ("z.safetensors", FILES["z.safetensors"])]
 )
-def test_what_is_asked_for_is_read_and_not_said(
+def test_requested_weights_are_read_without_a_warning(
     asked: str, names: list[str], directory: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     save_file({"new": TENSORS["b"]}, directory / WEIGHTS)
@@ -255,7 +255,7 @@ def test_what_is_asked_for_is_read_and_not_said(
     assert not caplog.records
 
 
-def test_what_cannot_be_read_for_such_a_model_is_refused(directory: Path) -> None:
+def test_requested_weights_of_another_kind_are_refused(directory: Path) -> None:
     (directory / "pytorch_model.bin").write_bytes(b"x")
     with pytest.raises(UsageError, match="is read from safetensors"):
         weight_files(directory, "pytorch_model.bin")
@@ -263,6 +263,6 @@ def test_what_cannot_be_read_for_such_a_model_is_refused(directory: Path) -> Non
         weight_files(directory, "none.safetensors")
 
 
-def test_one_set_of_weights_is_nothing_to_say(directory: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_single_set_of_weights_gives_no_warning(directory: Path, caplog: pytest.LogCaptureFixture) -> None:
     say_choice(directory)
     assert not caplog.records

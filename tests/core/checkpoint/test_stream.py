@@ -88,7 +88,7 @@ def is_there(stream: Stream, block: str) -> bool:
     return not any(tensor.is_meta for tensor in state(stream, block).values())
 
 
-def test_a_block_comes_from_the_source_and_goes(stream: Stream, tensors: dict[str, Tensor]) -> None:
+def test_block_is_loaded_from_the_source_and_offloaded(stream: Stream, tensors: dict[str, Tensor]) -> None:
     stream.load_block("blocks.1", rename)
     assert [is_there(stream, block) for block in BLOCKS] == [False, True, False]
     found = state(stream, "blocks.1")
@@ -98,7 +98,7 @@ def test_a_block_comes_from_the_source_and_goes(stream: Stream, tensors: dict[st
     assert all(tensor.is_meta for tensor in stream.module.get_submodule("blocks.1").state_dict().values())
 
 
-def test_a_block_that_is_there_is_not_read_again(stream: Stream, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_loaded_block_is_not_read_again(stream: Stream, monkeypatch: pytest.MonkeyPatch) -> None:
     stream.load_block("blocks.0", rename)
     with torch.no_grad():
         stream.module.get_submodule("blocks.0.up").weight.fill_(3)  # type: ignore[operator, union-attr]
@@ -119,20 +119,20 @@ def changed(stream: Stream, block: str, path: Path) -> dict[str, Tensor]:
     return found
 
 
-def test_a_block_that_was_changed_comes_from_its_file(stream: Stream, tmp_path: Path) -> None:
+def test_changed_block_is_loaded_from_its_file(stream: Stream, tmp_path: Path) -> None:
     want = changed(stream, "blocks.2", tmp_path / "2.safetensors")
     stream.load_block("blocks.2", rename)
     assert all(tensor.equal(want[name]) for name, tensor in state(stream, "blocks.2").items())
 
 
-def test_a_block_of_another_type_is_what_the_module_is(stream: Stream) -> None:
+def test_block_is_converted_to_the_modules_type(stream: Stream) -> None:
     stream.module.get_submodule("blocks.0").bfloat16()
     stream.load_block("blocks.0", rename)
     kinds = {name.rpartition(".")[2]: tensor.dtype for name, tensor in state(stream, "blocks.0").items()}
     assert kinds == {"weight": torch.bfloat16, "bias": torch.bfloat16, "count": torch.int64}
 
 
-def test_all_is_written(stream: Stream, tensors: dict[str, Tensor], tmp_path: Path) -> None:
+def test_write_stores_all_tensors(stream: Stream, tensors: dict[str, Tensor], tmp_path: Path) -> None:
     want = tensors | changed(stream, "blocks.1", tmp_path / "1.safetensors")
     out = tmp_path / "out"
     out.mkdir()
@@ -148,7 +148,7 @@ def test_all_is_written(stream: Stream, tensors: dict[str, Tensor], tmp_path: Pa
     assert len(list(out.glob("*.safetensors"))) == 4
 
 
-def test_what_is_to_be_left_out_is(stream: Stream, tensors: dict[str, Tensor], tmp_path: Path) -> None:
+def test_write_leaves_out_the_named_tensors(stream: Stream, tensors: dict[str, Tensor], tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir()
     writer = ShardWriter(out)
@@ -157,7 +157,7 @@ def test_what_is_to_be_left_out_is(stream: Stream, tensors: dict[str, Tensor], t
     assert set(Shards.of(out).names) == set(tensors) - {"head.weight"}
 
 
-def test_a_file_that_lacks_a_tensor_is_refused(stream: Stream, tmp_path: Path) -> None:
+def test_file_that_lacks_a_tensor_is_refused(stream: Stream, tmp_path: Path) -> None:
     want = changed(stream, "blocks.2", tmp_path / "2.safetensors")
     del want["h.2.up.bias"]
     write_file(want, tmp_path / "2.safetensors")
@@ -165,7 +165,7 @@ def test_a_file_that_lacks_a_tensor_is_refused(stream: Stream, tmp_path: Path) -
         stream.load_block("blocks.2", rename)
 
 
-def test_a_file_that_is_damaged_is_named(stream: Stream, tmp_path: Path) -> None:
+def test_file_that_is_damaged_is_named(stream: Stream, tmp_path: Path) -> None:
     path = tmp_path / "2.safetensors"
     changed(stream, "blocks.2", path)
     path.write_bytes(path.read_bytes()[:-1])
@@ -177,7 +177,7 @@ def test_a_file_that_is_damaged_is_named(stream: Stream, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("damage", ["flipped", "gone"])
-def test_a_noted_file_that_changed_is_not_read(damage: str, stream: Stream, tmp_path: Path) -> None:
+def test_recorded_file_that_changed_is_refused(damage: str, stream: Stream, tmp_path: Path) -> None:
     path = tmp_path / "2.safetensors"
     want = changed(stream, "blocks.2", path)
     stream.note("blocks.2", path, digest_of(path))
@@ -193,17 +193,17 @@ def test_a_noted_file_that_changed_is_not_read(damage: str, stream: Stream, tmp_
         stream.load_block("blocks.2", rename)
 
 
-def test_the_largest_block_is_known_without_memory(stream: Stream) -> None:
+def test_largest_block_is_known_on_meta(stream: Stream) -> None:
     inner = 8
     assert stream.largest_bytes == 4 * (4 * inner + inner + 4 * inner) + 8
 
 
-def test_pages_that_were_let_go_are_read_again(stream: Stream, tensors: dict[str, Tensor]) -> None:
+def test_released_pages_are_read_again(stream: Stream, tensors: dict[str, Tensor]) -> None:
     stream.release_pages()
     assert stream.module.get_submodule("embed").weight.equal(tensors["embed.weight"])  # type: ignore[operator, union-attr]
 
 
-def test_temporary_directories_lie_apart_and_go_with_the_stream(stream: Stream) -> None:
+def test_temporary_directories_are_removed_with_the_stream(stream: Stream) -> None:
     one, other = stream.new_directory(), stream.new_directory()
     assert one != other
     assert one.is_dir()

@@ -32,7 +32,7 @@ def same(found: dict[str, torch.Tensor]) -> bool:
     {f"module.{name}": tensor for name, tensor in STATE.items()},
 ])  # fmt: skip
 @pytest.mark.parametrize("as_zip", [True, False])
-def test_a_torch_file_is_read_however_its_state_dict_lies(form: dict[str, Any], as_zip: bool, tmp_path: Path) -> None:
+def test_torch_file_is_read_with_any_nesting(form: dict[str, Any], as_zip: bool, tmp_path: Path) -> None:
     torch.save(form, tmp_path / "model.pt", _use_new_zipfile_serialization=as_zip)
     assert same(read_tensors(tmp_path / "model.pt"))
 
@@ -65,7 +65,7 @@ def test_code_in_a_pickle_is_refused_and_not_run(how: str, tmp_path: Path) -> No
 
 @pytest.mark.parametrize("kind", ["float64", "float32", "float16", "int64", "int32", "uint8", "bool"])
 @pytest.mark.parametrize("as_zip", [True, False])
-def test_numpy_numbers_in_a_trainers_state_are_no_damage(kind: str, as_zip: bool, tmp_path: Path) -> None:
+def test_numpy_numbers_in_a_trainers_state_are_accepted(kind: str, as_zip: bool, tmp_path: Path) -> None:
     number = np.dtype(kind).type(1)
     form = {"state_dict": STATE, "best": {"acc": number}, "step": number}
     torch.save(form, tmp_path / "model.pt", _use_new_zipfile_serialization=as_zip)
@@ -92,7 +92,7 @@ def truncated(path: Path) -> bytes:
         (truncated, "damaged"),
     ],
 )
-def test_a_damaged_file_is_one_line(content: Any, problem: str, name: str, tmp_path: Path) -> None:
+def test_damaged_file_is_one_line(content: Any, problem: str, name: str, tmp_path: Path) -> None:
     path = tmp_path / name
     path.write_bytes(content if isinstance(content, bytes) else content(path))
     with pytest.raises(SourceError, match=problem) as caught:
@@ -102,7 +102,7 @@ def test_a_damaged_file_is_one_line(content: Any, problem: str, name: str, tmp_p
 
 
 @pytest.mark.parametrize("form", [[1, 2], {"epoch": 3}, {1: torch.ones(1)}, torch.ones(3)])
-def test_what_is_no_state_dict_is_refused(form: Any, tmp_path: Path) -> None:
+def test_torch_file_without_a_state_dict_is_refused(form: Any, tmp_path: Path) -> None:
     torch.save(form, tmp_path / "model.pt")
     with pytest.raises(SourceError, match="not a state dict"):
         read_tensors(tmp_path / "model.pt")
@@ -113,7 +113,7 @@ def test_missing_weights_are_named(tmp_path: Path) -> None:
         read_tensors(tmp_path / "model.pt")
 
 
-def test_loading_lists_all_that_does_not_fit() -> None:
+def test_load_lists_all_mismatches() -> None:
     module = nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 2), nn.Linear(2, 2))
     before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
     tensors = {"0.weight": torch.zeros(3, 3), **{f"extra.{number}": torch.zeros(1) for number in range(7)}}
@@ -137,7 +137,7 @@ def test_unexpected_tensors_can_be_left_out_by_name() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
-def test_a_tensor_takes_the_type_that_the_module_was_built_for(dtype: torch.dtype) -> None:
+def test_tensor_is_converted_to_the_modules_type(dtype: torch.dtype) -> None:
     module = nn.BatchNorm1d(2)
     state = module.state_dict()
     tensors = {name: torch.ones_like(tensor) for name, tensor in state.items()}
@@ -148,7 +148,7 @@ def test_a_tensor_takes_the_type_that_the_module_was_built_for(dtype: torch.dtyp
     assert module(torch.ones(2, 2)).dtype == torch.float32
 
 
-def test_a_module_without_memory_is_filled() -> None:
+def test_meta_module_is_filled() -> None:
     with torch.device("meta"):
         module = nn.Linear(3, 2)
     load_strictly_(module, {"weight": torch.ones(2, 3), "bias": torch.ones(2)}, "weights.pt")
@@ -166,7 +166,7 @@ class Tied(nn.Module):
         self.register_buffer("none", torch.zeros(0))
 
 
-def test_shared_memory_is_written_under_every_name(tmp_path: Path) -> None:
+def test_tensors_with_shared_memory_are_written_under_every_name(tmp_path: Path) -> None:
     module = Tied()
     write_tensors(module, tmp_path / "model.safetensors", {"made": "here"})
     found = load_file(tmp_path / "model.safetensors")
@@ -174,19 +174,19 @@ def test_shared_memory_is_written_under_every_name(tmp_path: Path) -> None:
     assert all(found[name].equal(tensor) for name, tensor in module.state_dict().items())
 
 
-def test_written_weights_have_the_permissions_of_any_new_file(tmp_path: Path) -> None:
+def test_written_weights_have_default_permissions(tmp_path: Path) -> None:
     write_tensors(nn.Linear(2, 2), tmp_path / "model.safetensors")
     (tmp_path / "plain").touch()
     assert (tmp_path / "model.safetensors").stat().st_mode == (tmp_path / "plain").stat().st_mode
 
 
-def test_a_disk_that_refuses_is_an_error_of_the_file_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_disk_raises_an_os_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Path, "touch", lambda path: path.mkdir())
     with pytest.raises(OSError):
         write_tensors(nn.Linear(2, 2), tmp_path / "model.safetensors")
 
 
-def test_leaving_the_file_keeps_values_and_ties(tmp_path: Path) -> None:
+def test_leave_file_keeps_values_and_ties(tmp_path: Path) -> None:
     module = nn.Linear(4, 4)
     write_tensors(module, tmp_path / "a.safetensors")
     load_strictly_(module, read_tensors(tmp_path / "a.safetensors"), "a")
@@ -204,7 +204,7 @@ KINDS = [torch.int8, torch.uint8, torch.int32, torch.int64, torch.bool, torch.co
 
 
 @pytest.mark.parametrize("dtype", KINDS, ids=str)
-def test_what_is_no_float_is_none_even_of_the_right_shape(dtype: torch.dtype) -> None:
+def test_integer_in_place_of_a_float_is_refused(dtype: torch.dtype) -> None:
     tensors = {"weight": torch.zeros(2, 3).to(dtype), "bias": torch.zeros(2)}
     name = str(dtype).removeprefix("torch.")
     with pytest.raises(CheckpointError, match=rf"1 of another type: weight {name} \[2, 3\] for float32 \[2, 3\]"):
@@ -212,7 +212,7 @@ def test_what_is_no_float_is_none_even_of_the_right_shape(dtype: torch.dtype) ->
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.int32, torch.float32, torch.bool], ids=str)
-def test_an_integer_is_exactly_of_its_type(dtype: torch.dtype) -> None:
+def test_integer_of_another_type_is_refused(dtype: torch.dtype) -> None:
     module = nn.Module()
     module.register_buffer("weight", torch.zeros(2, dtype=torch.int8))
     with pytest.raises(CheckpointError, match="1 of another type: weight"):
@@ -222,14 +222,14 @@ def test_an_integer_is_exactly_of_its_type(dtype: torch.dtype) -> None:
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_weights_that_are_no_numbers_are_refused_with_their_file(value: float) -> None:
+def test_weights_with_nan_are_refused_with_their_file(value: float) -> None:
     tensors = {"weight": torch.full((2, 3), value), "bias": torch.zeros(2)}
     with pytest.raises(CheckpointError, match=r"weights\.pt: the tensor 'weight' is not finite; the model is damaged"):
         load_strictly_(nn.Linear(3, 2), tensors, "weights.pt")
 
 
 @pytest.mark.parametrize("name", ["a\x1b[31m\nb", "n" * 100_000], ids=["escapes", "long"])
-def test_names_of_tensors_are_shown_short_and_plain(name: str) -> None:
+def test_tensor_names_in_errors_are_short_and_plain(name: str) -> None:
     with pytest.raises(CheckpointError, match="1 unexpected: ") as caught:
         load_strictly_(nn.Linear(3, 2, bias=False), {"weight": torch.zeros(2, 3), name: torch.zeros(1)}, "weights.pt")
     assert len(str(caught.value)) <= 300
@@ -239,7 +239,7 @@ def test_names_of_tensors_are_shown_short_and_plain(name: str) -> None:
 @pytest.mark.parametrize(
     "tensor", [torch.zeros(2, device="meta"), torch.zeros(2).to_sparse()], ids=["without data", "sparse"]
 )
-def test_a_tensor_that_is_no_plain_one_is_refused(tensor: torch.Tensor, tmp_path: Path) -> None:
+def test_sparse_or_quantized_tensor_is_refused(tensor: torch.Tensor, tmp_path: Path) -> None:
     torch.save({"a": tensor}, tmp_path / "model.pt")
     with pytest.raises(SourceError, match="a is not a plain tensor"):
         read_tensors(tmp_path / "model.pt")

@@ -92,14 +92,14 @@ def test_export_gives_one_json_object(run: Runner, source: Path, tmp_path: Path)
 
 
 @pytest.mark.parametrize("verb", ["plugins", "recipes", "env"])
-def test_the_lists_give_one_json_object(verb: str, run: Runner) -> None:
+def test_lists_give_one_json_object(verb: str, run: Runner) -> None:
     assert isinstance(run(verb, "--json").json, dict)
     table = run(verb)
     assert table.code == 0
     assert table.out.strip()
 
 
-def test_tables_go_to_standard_output_and_nothing_to_standard_error(run: Runner, source: Path, tmp_path: Path) -> None:
+def test_tables_go_to_standard_output_only(run: Runner, source: Path, tmp_path: Path) -> None:
     for number, arguments in enumerate([("--quiet",), ()]):
         done = run("compress", source, "-r", "int8", "-o", tmp_path / f"small{number}", *arguments)
         assert (done.code, done.err) == (0, "")
@@ -107,9 +107,7 @@ def test_tables_go_to_standard_output_and_nothing_to_standard_error(run: Runner,
 
 
 @pytest.mark.usefixtures("never_loaded")
-def test_all_of_a_recipes_problems_come_in_one_line_before_the_model_is_read(
-    run: Runner, source: Path, tmp_path: Path
-) -> None:
+def test_invalid_recipe_lists_all_problems_before_the_model_is_read(run: Runner, source: Path, tmp_path: Path) -> None:
     recipe = tmp_path / "mine.yaml"
     recipe.write_text("extra: 1\nsteps: [{step: shrink}, {step: quantize, bits: 3, group: 1, min_coverage: 7}]\n")
     problems = (
@@ -136,7 +134,7 @@ def test_all_of_a_recipes_problems_come_in_one_line_before_the_model_is_read(
         ('{"key": "a", "source": "a.wav"}', "data.jsonl:2: the key 'a' occurs twice"),
     ],
 )
-def test_a_broken_manifest_is_named_before_the_model_is_read(
+def test_broken_manifest_is_refused_before_the_model_is_read(
     line: str, problem: str, run: Runner, source: Path, manifest: Path, tmp_path: Path
 ) -> None:
     manifest.write_text(manifest.read_text() + line + "\n")
@@ -147,7 +145,7 @@ def test_a_broken_manifest_is_named_before_the_model_is_read(
 
 
 @pytest.mark.usefixtures("never_loaded")
-def test_an_existing_output_is_refused_before_the_model_is_read(run: Runner, source: Path, manifest: Path) -> None:
+def test_existing_output_is_refused_before_the_model_is_read(run: Runner, source: Path, manifest: Path) -> None:
     for arguments in (("compress", source, "-r", "int8"), ("export", source, "-f", "onnx"),
                       ("evaluate", source, "--data", manifest)):  # fmt: skip
         run(*arguments, "-o", source).fails(2, "exists already", "--overwrite")
@@ -155,7 +153,7 @@ def test_an_existing_output_is_refused_before_the_model_is_read(run: Runner, sou
         run(*arguments, "-o", ".", "--overwrite").fails(2, "is the working directory or holds it")
 
 
-def test_overwrite_replaces(run: Runner, source: Path, tmp_path: Path) -> None:
+def test_overwrite_replaces_an_existing_output(run: Runner, source: Path, tmp_path: Path) -> None:
     arguments = ("compress", source, "-r", "int8", "-o", tmp_path / "out", "--overwrite")
     assert run(*arguments).code == 0
     (tmp_path / "out" / "old").touch()
@@ -164,9 +162,7 @@ def test_overwrite_replaces(run: Runner, source: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("never_loaded")
-def test_overwrite_replaces_nothing_that_another_wrote(
-    run: Runner, source: Path, manifest: Path, tmp_path: Path
-) -> None:
+def test_overwrite_of_a_foreign_directory_is_refused(run: Runner, source: Path, manifest: Path, tmp_path: Path) -> None:
     projects = tmp_path / "projects"
     projects.mkdir()
     (projects / "thesis.txt").write_text("years of work")
@@ -180,7 +176,7 @@ def test_overwrite_replaces_nothing_that_another_wrote(
     assert names(projects) == ["thesis.txt"]
 
 
-def test_an_output_that_holds_the_model_is_not_replaced(run: Runner, tmp_path: Path) -> None:
+def test_overwrite_of_a_directory_with_the_model_is_refused(run: Runner, tmp_path: Path) -> None:
     source = make_model(tmp_path / "work" / "toy")
     mark(tmp_path / "work")
     arguments = ("compress", source, "-r", "int8", "-o", tmp_path / "work", "--overwrite")
@@ -188,9 +184,7 @@ def test_an_output_that_holds_the_model_is_not_replaced(run: Runner, tmp_path: P
     assert names(tmp_path / "work") == [MARKER, "toy"]
 
 
-def test_a_model_of_ours_can_be_compressed_in_place_and_an_original_is_kept(
-    run: Runner, source: Path, tmp_path: Path
-) -> None:
+def test_compressing_in_place_replaces_only_our_models(run: Runner, source: Path, tmp_path: Path) -> None:
     arguments = ("compress", source, "-r", "int8", "-o", source, "--overwrite")
     run(*arguments).fails(2, "toy: is not empty and was not written by Sottovoce")
     mark(source)
@@ -199,7 +193,7 @@ def test_a_model_of_ours_can_be_compressed_in_place_and_an_original_is_kept(
     assert "compression.json" in names(source)
 
 
-def test_what_is_no_model_is_one_line(run: Runner, source: Path, manifest: Path, tmp_path: Path) -> None:
+def test_invalid_model_gives_a_one_line_error(run: Runner, source: Path, manifest: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     run("inspect", tmp_path / "empty").fails(1, "not a model directory", "(it holds: nothing)")
     run("inspect", manifest).fails(1, "is a file; give the directory")
@@ -211,7 +205,7 @@ def test_what_is_no_model_is_one_line(run: Runner, source: Path, manifest: Path,
     run("inspect", source).fails(2, "no installed plugin describes the model class 'Other'")
 
 
-def test_a_name_with_a_line_break_in_it_stays_one_line(run: Runner) -> None:
+def test_name_with_a_line_break_gives_a_one_line_error(run: Runner) -> None:
     run("inspect", "two\nlines").fails(1, "two lines")
 
 
@@ -225,7 +219,7 @@ def test_a_name_with_a_line_break_in_it_stays_one_line(run: Runner) -> None:
         (["inspect", "toy", "--hub", "mine"], "Invalid value for '--hub'"),
     ],
 )
-def test_wrong_use_is_one_line(arguments: list[str], problem: str, run: Runner) -> None:
+def test_wrong_use_gives_a_one_line_error(arguments: list[str], problem: str, run: Runner) -> None:
     run(*arguments).fails(2, problem, "see sottovoce --help")
 
 
@@ -242,9 +236,7 @@ def test_debug_shows_the_traceback(run: Runner, tmp_path: Path) -> None:
     assert "Traceback" in done.err
 
 
-def test_an_error_that_nobody_foresaw_asks_for_a_report(
-    run: Runner, source: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_unexpected_error_asks_for_a_report(run: Runner, source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*arguments: object) -> None:
         raise ZeroDivisionError("by\nzero")
 
@@ -252,7 +244,7 @@ def test_an_error_that_nobody_foresaw_asks_for_a_report(
     run("inspect", source).fails(1, "ZeroDivisionError: by zero; this is a bug: report it")
 
 
-def test_a_full_disk_leaves_nothing(run: Runner, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_disk_leaves_no_output(run: Runner, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     resource = pytest.importorskip("resource")
     before = {path.name: path.read_bytes() for path in source.iterdir()}
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -291,7 +283,7 @@ cli.main()
     [(signal.SIGINT, 130, "error: interrupted"), (signal.SIGTERM, 143, "error: terminated")],
 )
 @pytest.mark.parametrize("old", [False, True])
-def test_an_interrupted_compression_leaves_nothing(
+def test_interrupted_compression_leaves_no_output(
     number: signal.Signals, code: int, message: str, old: bool, source: Path, tmp_path: Path
 ) -> None:
     output = tmp_path / "new" / "out"
@@ -325,7 +317,7 @@ HEAVY = "{'torch', 'transformers', 'funasr', 'modelscope', 'onnx'}"
     ["import sottovoce", "import sys; sys.argv = ['sottovoce', '--help']; import sottovoce.cli; sottovoce.cli._run()",
      "import sys; sys.argv = ['sottovoce', 'recipes']; import sottovoce.cli; sottovoce.cli._run()"],
 )  # fmt: skip
-def test_nothing_heavy_is_imported_before_it_is_needed(code: str) -> None:
+def test_heavy_libraries_are_imported_only_when_needed(code: str) -> None:
     check = f"{code}; import sys; assert not {HEAVY} & set(sys.modules), sorted(sys.modules)"
     done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -333,7 +325,7 @@ def test_nothing_heavy_is_imported_before_it_is_needed(code: str) -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="pipes are POSIX's")
 @pytest.mark.parametrize("arguments", ["recipes", "recipes --json", "--help", "plugins"])
-def test_a_reader_that_goes_away_is_no_error(arguments: str) -> None:
+def test_closed_pipe_is_not_an_error(arguments: str) -> None:
     code = f'"{sys.executable}" -m sottovoce {arguments} | true'
     done = subprocess.run(["bash", "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
@@ -348,7 +340,7 @@ def install_broken_plugin(folder: Path) -> dict[str, str]:
     return {"PYTHONPATH": str(folder)}
 
 
-def test_a_broken_plugin_is_told_of_and_does_not_stop_the_rest(tmp_path: Path) -> None:
+def test_broken_plugin_is_reported_and_skipped(tmp_path: Path) -> None:
     environment = install_broken_plugin(tmp_path)
     done = command("plugins", "--json", environment=environment)
     rows = {row["name"]: row for row in done.json["plugins"]}
@@ -358,12 +350,12 @@ def test_a_broken_plugin_is_told_of_and_does_not_stop_the_rest(tmp_path: Path) -
     assert command("recipes", "--json", "--quiet", environment=environment).err == ""
 
 
-def test_the_module_runs_as_a_program(tmp_path: Path) -> None:
+def test_module_runs_as_a_program(tmp_path: Path) -> None:
     done: Done = command("inspect", tmp_path)
     done.fails(1, "not a model directory")
 
 
-def test_the_demo_replaces_only_what_a_demo_wrote(tmp_path: Path) -> None:
+def test_demo_replaces_only_an_earlier_demo(tmp_path: Path) -> None:
     mine = tmp_path / "mine"
     mine.mkdir()
     (mine / "thesis.txt").write_text("years of work")
@@ -377,7 +369,7 @@ def test_the_demo_replaces_only_what_a_demo_wrote(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("never_loaded")
 @pytest.mark.parametrize("name", ["LICENSE", "NOTICE.txt", "config.json", "tokenizer.json", "README.md"])
 @pytest.mark.parametrize("kind", ["link", "pipe"])
-def test_no_verb_reads_what_lies_elsewhere_or_waits_for_a_pipe(
+def test_links_and_pipes_in_a_model_are_refused_by_every_command(
     kind: str, name: str, run: Runner, source: Path, manifest: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "secret").write_text("secret")

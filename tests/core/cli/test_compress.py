@@ -44,7 +44,7 @@ def recipe(folder: Path, text: str) -> Path:
     return folder / "mine.yaml"
 
 
-def test_a_recipe_that_calibrates_asks_for_samples(run: Runner, source: Path, data: Path, tmp_path: Path) -> None:
+def test_calibrating_recipe_without_samples_is_refused(run: Runner, source: Path, data: Path, tmp_path: Path) -> None:
     arguments = ("compress", source, "-o", tmp_path / "out", "-r")
     for preset in ("int4", "int4-awq", "int8-gptq", "int8-static"):
         run(*arguments, preset).fails(1, "calibrates on", "give them (--data)")
@@ -69,7 +69,7 @@ def test_a_recipe_that_calibrates_asks_for_samples(run: Runner, source: Path, da
         (b"\xff\xfe", "data.jsonl: cannot be read as UTF-8 text"),
     ],
 )
-def test_samples_that_are_none_are_named(
+def test_invalid_samples_are_refused(
     option: str, content: str | bytes | None, problem: str, run: Runner, source: Path, data: Path, tmp_path: Path
 ) -> None:
     data.unlink()
@@ -79,7 +79,7 @@ def test_samples_that_are_none_are_named(
 
 
 @pytest.mark.parametrize("row", [{"source": "a.wav"}, {"source": "a.wav", "target": ""}])
-def test_samples_without_what_the_family_reads_are_named(
+def test_samples_without_the_needed_content_are_refused(
     row: dict[str, str], run: Runner, source: Path, data: Path, tmp_path: Path
 ) -> None:
     data.write_text(data.read_text() + json.dumps({"key": "odd"} | row) + "\n")
@@ -87,14 +87,14 @@ def test_samples_without_what_the_family_reads_are_named(
     run("compress", source, "-r", "int4", "--data", data, "-o", tmp_path / "out").fails(1, problem)
 
 
-def test_a_sample_that_the_model_cannot_read_is_named(run: Runner, source: Path, data: Path, tmp_path: Path) -> None:
+def test_unreadable_sample_is_named(run: Runner, source: Path, data: Path, tmp_path: Path) -> None:
     data.write_text(data.read_text() + '{"key": "odd", "target": "xyz"}\n')
     arguments = ("compress", source, "-r", "int4", "--data", data, "-o", tmp_path / "out")
     run(*arguments).fails(1, "the model does not run on the sample 'odd' (ValueError:")
 
 
 @pytest.mark.parametrize("size", ["1", "100KB", "10MiB", "0.02G"])
-def test_too_little_memory_says_how_much_is_enough(
+def test_too_small_memory_limit_names_a_sufficient_one(
     size: str, run: Runner, source: Path, data: Path, tmp_path: Path
 ) -> None:
     arguments = ("compress", source, "-r", "int4", "--data", data, "-o", tmp_path / "out", "--max-memory", size)
@@ -102,12 +102,12 @@ def test_too_little_memory_says_how_much_is_enough(
 
 
 @pytest.mark.parametrize("size", ["lots", "8XB", "-8GB", "8,5GB", "", "8 G B"])
-def test_a_size_that_is_none_is_refused(size: str, run: Runner, source: Path, data: Path, tmp_path: Path) -> None:
+def test_invalid_memory_size_is_refused(size: str, run: Runner, source: Path, data: Path, tmp_path: Path) -> None:
     arguments = ("compress", source, "-r", "int4", "--data", data, "-o", tmp_path / "out", "--max-memory", size)
     run(*arguments).fails(2, "Invalid value for '--max-memory'", f"{size!r} is not a size; give one such as 8GB")
 
 
-def test_enough_memory_is_no_trouble(run: Runner, source: Path, data: Path, tmp_path: Path) -> None:
+def test_sufficient_memory_limit_is_accepted(run: Runner, source: Path, data: Path, tmp_path: Path) -> None:
     output = source / "small"  # within what may be left
     arguments = ("compress", source, "-r", "int4", "--data", data, "-o", output, "--max-memory", "64GB", "--json")
     form = run(*arguments).json
@@ -127,7 +127,7 @@ def test_enough_memory_is_no_trouble(run: Runner, source: Path, data: Path, tmp_
         ("min_coverage: 0.99", "the recipe promises 99.0%"),
     ],
 )
-def test_a_recipe_that_does_not_fit_the_model_is_one_line(
+def test_recipe_for_another_model_gives_a_one_line_error(
     step: str, problem: str, with_data: bool, run: Runner, source: Path, data: Path, tmp_path: Path
 ) -> None:
     path = recipe(tmp_path, f"steps: [{{step: quantize, {step}}}]\n")
@@ -147,7 +147,7 @@ def test_a_recipe_that_does_not_fit_the_model_is_one_line(
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 @pytest.mark.parametrize("preset", ["int8", "int8-static", "int4", "int4-awq", "fp8"])
-def test_a_weight_that_is_not_finite_is_named(
+def test_infinite_weight_is_named(
     preset: str, value: float, run: Runner, source: Path, data: Path, tmp_path: Path
 ) -> None:
     weights = load_file(source / "model.safetensors")
@@ -159,7 +159,7 @@ def test_a_weight_that_is_not_finite_is_named(
 
 @pytest.mark.parametrize("name", ["head.bias", "embed.weight"])
 @pytest.mark.parametrize("value", [float("nan"), float("-inf")])
-def test_a_tensor_beside_the_targets_that_is_not_finite_is_named_before_work(
+def test_infinite_tensor_outside_the_targets_is_named_before_work(
     name: str, value: float, run: Runner, source: Path, tmp_path: Path
 ) -> None:
     weights = load_file(source / "model.safetensors")
@@ -170,7 +170,7 @@ def test_a_tensor_beside_the_targets_that_is_not_finite_is_named_before_work(
     run("compress", source, "-r", "int8", "-o", tmp_path / "out").fails(1, problem)
 
 
-def test_unexpected_tensors_are_left_out_when_they_are_allowed(run: Runner, source: Path, tmp_path: Path) -> None:
+def test_allowed_unexpected_tensors_are_left_out(run: Runner, source: Path, tmp_path: Path) -> None:
     weights = load_file(source / "model.safetensors")
     save_file({**weights, "adapter.a": weights["head.bias"].clone(), "adapter.b": weights["head.bias"].clone()},
               source / "model.safetensors")  # fmt: skip
@@ -183,11 +183,11 @@ def test_unexpected_tensors_are_left_out_when_they_are_allowed(run: Runner, sour
     assert run("inspect", source, "-r", "int8", *both).code == 0
 
 
-def test_weights_that_there_are_not_are_listed(run: Runner, source: Path) -> None:
+def test_missing_weights_list_the_available_ones(run: Runner, source: Path) -> None:
     run("inspect", source, "--weights", "x.pt").fails(2, "has no weights 'x.pt'; there are: model.safetensors")
 
 
-def test_a_gate_that_is_wrong_is_one_line(run: Runner, source: Path, data: Path, tmp_path: Path) -> None:
+def test_invalid_gate_gives_a_one_line_error(run: Runner, source: Path, data: Path, tmp_path: Path) -> None:
     arguments = ("compress", source, "-o", tmp_path / "out", "--gate-data", data, "-r")
     for gate, code, problem in (
         ("{max_size_bytes: 1}", 1, "the gate cannot be held: max_size_bytes is"),

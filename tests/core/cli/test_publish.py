@@ -46,7 +46,7 @@ def _idle(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sottovoce.entrypoints.paired_timing.busy", lambda *_: None)
 
 
-def test_record_keeps_what_was_printed(run: Runner, small: Path, source: Path, data: Path) -> None:
+def test_record_adds_the_printed_metrics(run: Runner, small: Path, source: Path, data: Path) -> None:
     arguments = ("evaluate", small, "--data", data, "--baseline", source, "--json")
     printed = run(*arguments, "--record", "--dataset", "owner/toys@main#test").json
     [kept] = evaluations(small)
@@ -56,14 +56,14 @@ def test_record_keeps_what_was_printed(run: Runner, small: Path, source: Path, d
     assert len(evaluations(small)) == 1
 
 
-def test_record_refuses_before_anything_is_run(run: Runner, small: Path, source: Path, data: Path) -> None:
+def test_record_is_refused_before_any_run(run: Runner, small: Path, source: Path, data: Path) -> None:
     run("evaluate", source, "--data", data, "--record").fails(2, "there is no compression.json")
     run("evaluate", "owner/name", "--data", data, "--record").fails(2, "there is no compression.json")
     run("evaluate", small, "--data", data, "--record", "--dataset", "toys").fails(2, "write a dataset as owner/name")
     assert evaluations(small) == []
 
 
-def test_record_refuses_another_baseline(run: Runner, small: Path, data: Path, tmp_path: Path) -> None:
+def test_record_with_another_baseline_is_refused(run: Runner, small: Path, data: Path, tmp_path: Path) -> None:
     other = make_model(tmp_path / "other", seed=1)
     run("evaluate", small, "--data", data, "--baseline", other, "--record").fails(
         2, "is not the model that", "give toy as the baseline"
@@ -71,7 +71,7 @@ def test_record_refuses_another_baseline(run: Runner, small: Path, data: Path, t
     assert evaluations(small) == []
 
 
-def test_a_dry_run_lists_the_files_and_writes_the_card(run: Runner, small: Path) -> None:
+def test_dry_run_lists_files_and_writes_the_card(run: Runner, small: Path) -> None:
     (small / "notes.txt").write_text("mine", encoding="utf-8")
     form = run("push", small, "you/toy-int8", "--dry-run", "--json").json
     assert form["dry_run"] is True
@@ -91,7 +91,7 @@ def test_a_dry_run_lists_the_files_and_writes_the_card(run: Runner, small: Path)
     }
 
 
-def test_the_table_shows_what_stays(run: Runner, small: Path) -> None:
+def test_table_shows_the_kept_modules(run: Runner, small: Path) -> None:
     (small / "notes.txt").write_text("mine", encoding="utf-8")
     done = run("push", small, "you/toy-int8", "--dry-run")
     assert done.code == 0
@@ -100,7 +100,7 @@ def test_the_table_shows_what_stays(run: Runner, small: Path) -> None:
     assert "the card is in" in done.err
 
 
-def test_a_card_replaces_a_card_and_nothing_else(run: Runner, small: Path, tmp_path: Path) -> None:
+def test_card_replaces_only_a_card(run: Runner, small: Path, tmp_path: Path) -> None:
     card = tmp_path / "card"
     for _ in range(2):
         assert run("push", small, "you/toy", "--dry-run", "--card", card).code == 0
@@ -110,12 +110,12 @@ def test_a_card_replaces_a_card_and_nothing_else(run: Runner, small: Path, tmp_p
     run("push", small, "you/toy", "--dry-run", "--card", small, "-q").fails(2, "holds more than a card")
 
 
-def test_a_card_for_modelscope_is_chinese_first(run: Runner, small: Path) -> None:
+def test_card_for_modelscope_starts_in_chinese(run: Runner, small: Path) -> None:
     form = run("push", small, "you/toy", "--hub", "modelscope", "--dry-run", "--json").json
     assert {"README.md", "README_en.md"} <= {file["name"] for file in form["files"]}
 
 
-def test_variants_of_a_directory(run: Runner, small: Path, source: Path, tmp_path: Path) -> None:
+def test_variants_are_published_from_a_directory(run: Runner, small: Path, source: Path, tmp_path: Path) -> None:
     shutil.copytree(small, tmp_path / "out" / "int8")
     run("compress", source, "-r", "int8-weight", "-o", tmp_path / "out" / "int8-weight")
     arguments = ("push", tmp_path / "out", "you/toy", "--variants", "int8,int8-weight", "--dry-run", "--json")
@@ -139,13 +139,13 @@ def test_variants_of_a_directory(run: Runner, small: Path, source: Path, tmp_pat
         (("you/toy", "--hub", "gitlab"), "gitlab"),
     ],
 )
-def test_bad_pushes(run: Runner, small: Path, arguments: tuple[str, ...], problem: str) -> None:
+def test_invalid_push_is_refused(run: Runner, small: Path, arguments: tuple[str, ...], problem: str) -> None:
     before = {path.name: path.read_bytes() for path in small.iterdir()}
     run("push", small, *arguments).fails(2, problem)
     assert {path.name: path.read_bytes() for path in small.iterdir()} == before
 
 
-def test_what_cannot_be_pushed(run: Runner, small: Path, source: Path, tmp_path: Path) -> None:
+def test_unpublishable_directory_is_refused(run: Runner, small: Path, source: Path, tmp_path: Path) -> None:
     run("push", source, "you/toy", "--dry-run").fails(2, "there is no compression.json")
     run("push", tmp_path / "none", "you/toy", "--dry-run").fails(2, "there is no compression.json")
     (small / "config.yaml").write_text("model: Toy\n", encoding="utf-8")
@@ -153,7 +153,7 @@ def test_what_cannot_be_pushed(run: Runner, small: Path, source: Path, tmp_path:
     assert not (tmp_path / "small.card").exists()
 
 
-def test_bad_pulls(run: Runner, small: Path, tmp_path: Path) -> None:
+def test_invalid_pull_is_refused(run: Runner, small: Path, tmp_path: Path) -> None:
     run("pull", "you/toy", "-o", small).fails(2, "exists already")
     run("pull", "toy", "-o", tmp_path / "new").fails(2, "a repository is named owner/name")
     assert not (tmp_path / "new").exists()

@@ -42,18 +42,18 @@ def shell(command: str, folder: Path) -> tuple[int, str, str]:
 
 
 @pytest.mark.parametrize("verb", ["recipes", "recipes --json", "--help", "env"])
-def test_a_reader_that_needs_no_more_is_no_fault(verb: str, tmp_path: Path) -> None:
+def test_reader_that_stops_early_is_not_an_error(verb: str, tmp_path: Path) -> None:
     assert shell(f"$S {verb} | true; exit ${{PIPESTATUS[0]}}", tmp_path) == (0, "", "")
 
 
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
-def test_a_stream_that_is_closed_is_nothing(closed: str, tmp_path: Path) -> None:
+def test_closed_stream_is_not_an_error(closed: str, tmp_path: Path) -> None:
     code, out, err = shell(f"$S recipes --json {closed}", tmp_path)
     assert (code, err) == (0, "")
     assert ">" in closed.replace("2>", "") or json.loads(out)
 
 
-def test_a_file_that_is_opened_is_not_taken_for_a_closed_standard_output(tmp_path: Path) -> None:
+def test_closed_standard_output_is_not_reused_for_files(tmp_path: Path) -> None:
     (tmp_path / "a.py").write_text(
         "import os\nfrom sottovoce.cli import streams\nstreams.open_closed()\n"
         "file = open('a.txt', 'w')\nos.write(1, b'printed')\nfile.write('written')\n"
@@ -64,19 +64,19 @@ def test_a_file_that_is_opened_is_not_taken_for_a_closed_standard_output(tmp_pat
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no full device")
 @pytest.mark.parametrize("verb", ["recipes", "recipes --json", "--help"])
-def test_a_full_disk_for_standard_output_is_one_line(verb: str, tmp_path: Path) -> None:
+def test_full_disk_for_standard_output_gives_a_one_line_error(verb: str, tmp_path: Path) -> None:
     code, _, err = shell(f"$S {verb} > /dev/full", tmp_path)
     assert code == 1
     assert err.startswith("error: ") and err.endswith("\n") and err.count("\n") == 1
     assert "could not be written" in err and "No space left on device" in err
 
 
-def test_a_working_directory_that_is_gone_is_one_line(tmp_path: Path) -> None:
+def test_removed_working_directory_gives_a_one_line_error(tmp_path: Path) -> None:
     code, out, err = shell("mkdir gone && cd gone && rmdir ../gone && exec $S inspect m", tmp_path)
     assert (code, out, err) == (2, "", "error: the working directory does not exist any more: change to another one\n")
 
 
-def test_no_home_and_no_temporary_directory_are_no_fault(source: Path) -> None:
+def test_missing_home_and_temporary_directory_are_not_errors(source: Path) -> None:
     variables = "HOME=/nonexistent TMPDIR=/nonexistent XDG_CACHE_HOME=/nonexistent NUMBA_CACHE_DIR=/dev/null/none"
     code, out, err = shell(f"env {variables} $S recipes --json", source.parent)
     assert (code, err) == (0, "")
@@ -84,7 +84,7 @@ def test_no_home_and_no_temporary_directory_are_no_fault(source: Path) -> None:
 
 
 @pytest.mark.parametrize("verb", ["compress", "export"])
-def test_an_output_that_another_writes_is_refused_before_the_model_is_read(
+def test_output_of_another_run_is_refused_before_the_model_is_read(
     verb: str, run: Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     option = ("-r", "int8") if verb == "compress" else ("--format", "letters")
@@ -96,7 +96,7 @@ def test_an_output_that_another_writes_is_refused_before_the_model_is_read(
     run(verb, tmp_path / "no model", *option, "-o", tmp_path / "out").fails(1, "no model")
 
 
-def test_an_output_that_holds_the_model_is_refused_before_the_work(
+def test_output_with_the_model_is_refused_before_the_work(
     run: Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "all").mkdir()
@@ -108,14 +108,14 @@ def test_an_output_that_holds_the_model_is_refused_before_the_work(
 
 
 @pytest.mark.parametrize("length", [240, 255, 400])
-def test_a_name_that_is_too_long_is_refused_before_the_work(length: int, run: Runner, tmp_path: Path) -> None:
+def test_too_long_name_is_refused_before_the_work(length: int, run: Runner, tmp_path: Path) -> None:
     arguments = ("compress", tmp_path / "no model", "-r", "int8", "-o", tmp_path / ("x" * length))
     run(*arguments).fails(1, "cannot be written (File name too long)")
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_second_request_to_end_while_the_first_is_told_is_heeded_quietly(
+def test_second_signal_ends_the_process_quietly(
     number: signal.Signals, monkeypatch: pytest.MonkeyPatch, run: Runner
 ) -> None:
     def interrupted(**_: object) -> None:
@@ -156,7 +156,7 @@ def raised(cause: Exception, error: Exception) -> Exception:
         (OSError("odd"), "OSError: odd; this is a bug"),
     ],
 )
-def test_an_error_that_nobody_foresaw_says_whose_it_is(error: Exception, line: str) -> None:
+def test_unexpected_error_is_explained(error: Exception, line: str) -> None:
     explained = explain(error)
     assert line in explained
     assert ("this is a bug" in explained) == ("this is a bug" in line)
@@ -165,7 +165,7 @@ def test_an_error_that_nobody_foresaw_says_whose_it_is(error: Exception, line: s
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
 @pytest.mark.parametrize("what", ["toy", "toy/config.yaml", "."])
-def test_a_model_that_may_not_be_read_is_named(what: str, run: Runner, source: Path) -> None:
+def test_unreadable_model_is_named(what: str, run: Runner, source: Path) -> None:
     path = source.parent / what
     mode = path.stat().st_mode
     path.chmod(0)
@@ -186,7 +186,7 @@ def refusing(error: Exception) -> Callable[..., object]:
 
 
 @pytest.mark.parametrize("function", ["os.scandir", "pathlib.Path.is_dir"])
-def test_a_directory_that_may_not_be_looked_into_is_asked_of_no_hub(
+def test_unreadable_directory_is_not_searched_on_a_hub(
     function: str, run: Runner, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(source.parent.parent)

@@ -16,7 +16,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> R
     return toy_runner(monkeypatch, capfd, ToyPlugin())
 
 
-def test_without_arguments_the_help_is_the_result(run: Runner) -> None:
+def test_no_arguments_print_the_help(run: Runner) -> None:
     done = run()
     assert (done.code, done.err) == (0, "")
     assert done.out == run("--help").out
@@ -24,7 +24,7 @@ def test_without_arguments_the_help_is_the_result(run: Runner) -> None:
 
 
 @pytest.mark.parametrize("encoding", ["ascii"])
-def test_what_the_terminal_cannot_show_is_escaped_and_nothing_is_lost(encoding: str, tmp_path: Path) -> None:
+def test_characters_outside_the_encoding_are_escaped(encoding: str, tmp_path: Path) -> None:
     path = tmp_path / "grüße-灯.yaml"
     settings = {"PYTHONIOENCODING": encoding, "PYTHONUTF8": "0"}
     done = command("inspect", path, environment=settings)
@@ -34,7 +34,7 @@ def test_what_the_terminal_cannot_show_is_escaped_and_nothing_is_lost(encoding: 
     assert json.loads(command("recipes", "--json", environment=settings).out)
 
 
-def test_json_is_json_where_the_encoding_lacks_its_characters(
+def test_json_is_ascii_if_the_encoding_lacks_characters(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     import io

@@ -17,7 +17,7 @@ from sottovoce.errors import SamplesError
         ("jw", "jv"), ("pt_BR", "pt"), ("es-419", "es"), ("Haitian Creole", "ht"), ("fil", "fil"), ("ger", "de"),
     ],
 )  # fmt: skip
-def test_a_language_is_found_by_whatever_it_is_called(given: str, code: str) -> None:
+def test_language_is_found_by_any_name_or_code(given: str, code: str) -> None:
     assert language_code(given) == code
     assert language_code(language_name(code)) == code
 
@@ -25,7 +25,7 @@ def test_a_language_is_found_by_whatever_it_is_called(given: str, code: str) -> 
 @pytest.mark.parametrize(
     "given", ["", " ", "xx", "Klingon", "auto", "und", "zh,en", "zh-en", "zh-", "-", "chinese-english"]
 )
-def test_what_is_no_language_is_an_error(given: str) -> None:
+def test_unknown_language_is_refused(given: str) -> None:
     assert find_language(given) is None
     with pytest.raises(SamplesError, match="is not a language; give a name or an ISO 639 code"):
         language_code(given)

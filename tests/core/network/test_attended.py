@@ -32,7 +32,7 @@ def limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(VARIABLE, "0.3")
 
 
-def test_a_result_and_an_error_are_those_of_the_call() -> None:
+def test_attended_call_returns_result_or_error() -> None:
     assert attended(lambda: 7, SourceError) == 7
     with pytest.raises(ZeroDivisionError):
         attended(lambda: 1 / 0, SourceError)
@@ -41,17 +41,17 @@ def test_a_result_and_an_error_are_those_of_the_call() -> None:
     assert current() is None
 
 
-def test_work_that_waits_for_no_one_may_take_long() -> None:
+def test_long_work_without_waiting_is_not_ended() -> None:
     assert attended(lambda: time.sleep(0.8), SourceError) is None
 
 
-def test_silence_ends_a_call_and_the_thread_that_waits(pair: tuple[socket.socket, socket.socket]) -> None:
+def test_silence_ends_the_call_and_its_threads(pair: tuple[socket.socket, socket.socket]) -> None:
     with pytest.raises(SourceError, match="it sent almost nothing for 0.3 s"):
         attended(lambda: pair[0].recv(10), SourceError)
     assert not is_anything_left(LONG)
 
 
-def test_a_byte_at_a_time_is_nothing_and_much_is_something(pair: tuple[socket.socket, socket.socket]) -> None:
+def test_slow_trickle_ends_the_call_and_fast_transfer_does_not(pair: tuple[socket.socket, socket.socket]) -> None:
     ours, theirs = pair
     ended = threading.Event()
 
@@ -80,13 +80,13 @@ def test_a_byte_at_a_time_is_nothing_and_much_is_something(pair: tuple[socket.so
     assert not is_anything_left(LONG)
 
 
-def test_what_nobody_reads_ends_a_call(pair: tuple[socket.socket, socket.socket]) -> None:
+def test_blocked_sending_ends_the_call(pair: tuple[socket.socket, socket.socket]) -> None:
     with pytest.raises(SourceError):
         attended(lambda: pair[0].sendall(bytes(50_000_000)), SourceError)
     assert not is_anything_left(LONG)
 
 
-def test_an_interruption_ends_the_threads_of_a_call(
+def test_interruption_ends_the_threads_of_a_call(
     pair: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(VARIABLE, "600")
@@ -111,7 +111,7 @@ def test_an_interruption_ends_the_threads_of_a_call(
     assert [type(error) for error in seen] == [Abandoned]
 
 
-def test_a_socket_that_works_for_no_call_is_as_any_other(pair: tuple[socket.socket, socket.socket]) -> None:
+def test_socket_outside_a_call_is_unaffected(pair: tuple[socket.socket, socket.socket]) -> None:
     ours, theirs = pair
     ours.settimeout(0.05)
     with pytest.raises(TimeoutError):
@@ -124,7 +124,7 @@ def test_a_socket_that_works_for_no_call_is_as_any_other(pair: tuple[socket.sock
     assert theirs.recv(10) == b"answer"
 
 
-def test_a_timeout_of_the_clients_own_is_heeded(pair: tuple[socket.socket, socket.socket]) -> None:
+def test_clients_own_timeout_is_honored(pair: tuple[socket.socket, socket.socket]) -> None:
     pair[0].settimeout(0.05)
     with pytest.raises(TimeoutError):
         attended(lambda: pair[0].recv(10), SourceError)

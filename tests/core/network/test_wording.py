@@ -22,7 +22,7 @@ SECRETS = {
 
 
 @pytest.mark.parametrize("said", SECRETS)
-def test_a_secret_of_a_known_form_is_hidden(said: str) -> None:
+def test_known_secret_is_hidden(said: str) -> None:
     assert SECRETS[said] not in shown(f"before {said} after")
     assert "after" in shown(f"before {said} after")
 
@@ -35,7 +35,7 @@ def test_no_piece_of_a_token_is_shown(before: str, after: str, first: int, count
 
 
 @given(st.text(), st.integers(10, 400))
-def test_any_words_are_one_printable_line(words: str, longest: int) -> None:
+def test_any_message_becomes_one_printable_line(words: str, longest: int) -> None:
     text = shown(words, longest=longest)
     assert text == "" or text.isprintable()
     assert len(text) <= longest
@@ -54,25 +54,25 @@ def test_any_words_are_one_printable_line(words: str, longest: int) -> None:
         ("one\u2028two", "one two"),
     ],
 )
-def test_what_a_terminal_obeys_is_left_out(said: str, left: str) -> None:
+def test_terminal_sequences_are_removed(said: str, left: str) -> None:
     assert shown(said) == left
 
 
-def test_a_long_text_keeps_both_ends() -> None:
+def test_long_text_keeps_both_ends() -> None:
     text = shortened("first " + "x" * 1000 + " last", 100)
     assert text.startswith("first ")
     assert text.endswith(" last")
     assert len(text) == 100
 
 
-def test_a_list_says_how_many_more_there_are() -> None:
+def test_long_list_ends_with_the_number_of_further_names() -> None:
     assert listed(["a", "b"]) == "a, b"
     assert listed(map(str, range(1000))) == "0, 1, 2, 3, 4 and 995 more"
     assert len(listed(["x" * 10_000] * 9)) < 600
 
 
 @pytest.mark.parametrize("said", [f"no {TOKEN}", "hf_abcdefgh", "\x1b[31m"])
-def test_an_error_that_holds_a_secret_is_no_cause_however_deep(said: str) -> None:
+def test_error_with_a_secret_is_not_shown_as_cause(said: str) -> None:
     deep = ValueError(said)
     middle = RuntimeError("fine")
     middle.__context__ = deep

@@ -59,7 +59,7 @@ def pitch(samples: Any) -> float:
 
 
 @pytest.mark.parametrize("suffix", ["wav", "flac"])
-def test_a_plain_file_is_read_sample_for_sample(suffix: str, tmp_path: Path) -> None:
+def test_wav_file_is_read_exactly(suffix: str, tmp_path: Path) -> None:
     path = written(tmp_path / f"a.{suffix}")
     expected = soundfile.read(path, dtype="float32")[0]
     found = read_audio(path, RATE)
@@ -69,7 +69,7 @@ def test_a_plain_file_is_read_sample_for_sample(suffix: str, tmp_path: Path) -> 
 
 @pytest.mark.parametrize("rate", [8000, 11025, 44100, 48000, 96000])
 @pytest.mark.parametrize("channels", [1, 2, 6])
-def test_any_rate_and_number_of_channels(rate: int, channels: int, tmp_path: Path) -> None:
+def test_any_rate_and_number_of_channels_is_read(rate: int, channels: int, tmp_path: Path) -> None:
     fast = soxr.resample(TONE, RATE, rate)
     path = written(tmp_path / "a.wav", np.stack([fast] * channels, axis=1), rate)
     found = read_audio(str(path))
@@ -81,7 +81,7 @@ def test_any_rate_and_number_of_channels(rate: int, channels: int, tmp_path: Pat
 
 
 @pytest.mark.parametrize("suffix", BY_FFMPEG)
-def test_formats_that_libsndfile_does_not_know(suffix: str, tmp_path: Path) -> None:
+def test_other_formats_are_read_by_ffmpeg(suffix: str, tmp_path: Path) -> None:
     path = encoded(tmp_path / f"a.{suffix}")
     found = read_audio(path)
     assert abs(len(found) / RATE - 3.0) < 0.25
@@ -92,7 +92,7 @@ def test_formats_that_libsndfile_does_not_know(suffix: str, tmp_path: Path) -> N
     assert pitch(piece) == pytest.approx(440, abs=2)
 
 
-def test_what_is_missing_for_a_format_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_decoder_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = encoded(tmp_path / "a.m4a")
     monkeypatch.setitem(sys.modules, "av", None)
     for read in (read_audio, audio_info):
@@ -100,7 +100,7 @@ def test_what_is_missing_for_a_format_is_named(tmp_path: Path, monkeypatch: pyte
             read(path)
 
 
-def test_a_playlist_leads_nowhere(tmp_path: Path) -> None:
+def test_playlist_is_not_followed(tmp_path: Path) -> None:
     encoded(tmp_path / "b.aac")
     (tmp_path / "a.m4a").write_text("#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\nb.aac\n#EXT-X-ENDLIST\n")
     with pytest.raises(SamplesError, match="cannot be read as audio"):
@@ -110,7 +110,7 @@ def test_a_playlist_leads_nowhere(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("start", "end", "first", "last"), [
     (0.5, 1.25, 8000, 20000), (1.0, None, 16000, 48000), (0.0, 3.0, 0, 48000), (2.9, 3.1, 46400, 48000),
 ])  # fmt: skip
-def test_a_piece_of_a_file(start: float, end: float | None, first: int, last: int, tmp_path: Path) -> None:
+def test_segment_of_a_file_is_read(start: float, end: float | None, first: int, last: int, tmp_path: Path) -> None:
     path = written(tmp_path / "a.flac")
     whole = read_audio(path)
     assert np.array_equal(read_audio(AudioSegment(path, start, end)), whole[first:last])
@@ -118,7 +118,7 @@ def test_a_piece_of_a_file(start: float, end: float | None, first: int, last: in
 
 
 @pytest.mark.parametrize(("start", "end"), [(-1.0, 2.0), (2.0, 1.0), (1.0, 1.0), (4.0, None), (1.0, 4.0)])
-def test_a_piece_that_is_not_in_the_file_is_an_error(start: float, end: float | None, tmp_path: Path) -> None:
+def test_segment_outside_the_file_is_refused(start: float, end: float | None, tmp_path: Path) -> None:
     segment = AudioSegment(written(tmp_path / "a.wav"), start, end)
     for read in (read_audio, audio_info):
         with pytest.raises(SamplesError, match=r"a\.wav: .* are not within its 3.00 s of audio"):
@@ -130,12 +130,12 @@ def test_a_piece_that_is_not_in_the_file_is_an_error(start: float, end: float | 
     (TONE * 32768).astype(np.int16), (TONE * 32768).astype(np.int32) * 65536, TONE.tolist(),
     ((TONE * 32768).astype(np.int32) + 32768).astype(np.uint16),
 ], ids=["time", "time, 1", "1, time", "2, time", "time, 2", "double", "int16", "int32", "list", "uint16"])  # fmt: skip
-def test_arrays_of_any_shape_and_type_are_the_same(given: Any) -> None:
+def test_arrays_of_any_shape_and_type_give_the_same_samples(given: Any) -> None:
     assert np.abs(read_audio(given) - TONE).max() <= 1 / 32768
     assert audio_info(given).duration == 3.0
 
 
-def test_an_array_is_resampled_from_its_own_rate() -> None:
+def test_array_is_resampled_from_its_rate() -> None:
     fast = soxr.resample(TONE, RATE, 48000)
     assert np.abs(read_audio(fast, RATE, original_rate=48000)[500:-500] - TONE[500:-500]).max() < 0.01
     with pytest.raises(SamplesError, match="0 Hz is not a valid sampling rate"):
@@ -158,7 +158,7 @@ def test_an_array_is_resampled_from_its_own_rate() -> None:
     ([[1.0], [1.0, 2.0]], "is not an array"),
     (None, "must be a file, or numbers"),
 ], ids=lambda each: each if isinstance(each, str) else "")  # fmt: skip
-def test_an_array_that_is_no_audio_is_an_error(given: Any, problem: str) -> None:
+def test_invalid_array_is_refused(given: Any, problem: str) -> None:
     with pytest.raises(SamplesError, match=f"^the audio: .*{problem}"):
         read_audio(given)
     with pytest.raises(SamplesError, match=f"^sample 'a': .*{problem}"):
@@ -167,7 +167,7 @@ def test_an_array_that_is_no_audio_is_an_error(given: Any, problem: str) -> None
 
 @given(arrays.arrays(st.sampled_from([np.float32, np.float64, np.int16, np.uint8, np.int64]),
                      arrays.array_shapes(max_dims=3, max_side=70)))  # fmt: skip
-def test_any_array_gives_samples_or_an_error_in_one_line(given: Any) -> None:
+def test_any_array_gives_samples_or_a_one_line_error(given: Any) -> None:
     try:
         found = read_audio(given)
     except SottovoceError as error:
@@ -208,7 +208,7 @@ KINDS = ("no samples", "a header of 0 bytes", "0 bytes", "cut flac", "cut wav", 
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_file_that_is_broken_is_named_in_one_line(kind: str, tmp_path: Path) -> None:
+def test_broken_file_is_named_in_one_line(kind: str, tmp_path: Path) -> None:
     path, problem = damaged(tmp_path)[kind]
     with pytest.raises(SamplesError, match=problem) as caught:
         read_audio(path, name="sample 'a'")
@@ -217,14 +217,14 @@ def test_a_file_that_is_broken_is_named_in_one_line(kind: str, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("suffix", ["m4a", "webm"])
-def test_half_of_a_file_that_ffmpeg_reads_is_an_error(suffix: str, tmp_path: Path) -> None:
+def test_truncated_container_is_refused(suffix: str, tmp_path: Path) -> None:
     path = encoded(tmp_path / f"a.{suffix}")
     cut(path, path.stat().st_size // 2)
     with pytest.raises(SamplesError, match=rf"a\.{suffix}: "):
         read_audio(path)
 
 
-def test_a_file_whose_length_was_unknown_when_it_was_written_is_whole(tmp_path: Path) -> None:
+def test_streamed_file_is_read_completely(tmp_path: Path) -> None:
     path = written(tmp_path / "pipe.wav")
     content = bytearray(path.read_bytes())
     place = content.index(b"data") + 4

@@ -13,20 +13,20 @@ from sottovoce.system import device
 from sottovoce.system.device import check_device, device_count
 
 
-def test_the_processor_is_always_there() -> None:
+def test_cpu_is_always_available() -> None:
     check_device("cpu")
     check_device("cpu:0")
     assert device_count("cpu") == 1
 
 
 @pytest.mark.parametrize("name", ["gpu", "cuda:x", "", "CPU "])
-def test_what_is_no_device_is_refused(name: str) -> None:
+def test_invalid_device_is_refused(name: str) -> None:
     with pytest.raises(UsageError, match="is not a valid device; use cpu, cuda"):
         check_device(name)
 
 
 @pytest.mark.parametrize("kind", ["cuda", "mps", "xpu", "meta", "vulkan"])
-def test_what_is_not_here_is_refused(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unavailable_device_is_refused(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     if device_count(kind):
         pytest.skip("there is one here")
@@ -43,7 +43,7 @@ def test_gpus_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
         check_device("cuda:2")
 
 
-def test_it_is_told_before_the_model_is_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_device_is_checked_before_the_model_is_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(device, "device_count", lambda kind: 0)
     with pytest.raises(UsageError, match="device cuda"):
         sottovoce.load(tmp_path / "missing", device="cuda")

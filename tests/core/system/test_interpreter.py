@@ -57,9 +57,7 @@ VERBS = {
 @pytest.mark.parametrize(
     "verb", [pytest.param(verb, marks=() if verb == "evaluate" else pytest.mark.slow) for verb in VERBS]
 )
-def test_a_verb_that_is_started_in_a_models_directory_runs_no_module_there(
-    verb: str, samples: Path, tmp_path: Path
-) -> None:
+def test_command_in_a_models_directory_imports_nothing_there(verb: str, samples: Path, tmp_path: Path) -> None:
     model = tmp_path / "model"
     shutil.copytree(PARAFORMER, model)
     (tmp_path / "demo.yaml").write_text("{model: model, samples: one.jsonl, recipe: int8}")
@@ -70,7 +68,7 @@ def test_a_verb_that_is_started_in_a_models_directory_runs_no_module_there(
     assert done.returncode == 0, done.stderr
 
 
-def test_python_m_runs_no_module_there_either_but_one_with_our_name(tmp_path: Path) -> None:
+def test_python_m_imports_only_our_name_there(tmp_path: Path) -> None:
     model = tmp_path / "model"
     shutil.copytree(PARAFORMER, model)
     mark = plant(model, tuple(name for name in (*NAMES, "click", "pluggy") if name not in ("runpy",)))
@@ -80,7 +78,7 @@ def test_python_m_runs_no_module_there_either_but_one_with_our_name(tmp_path: Pa
 
 
 @pytest.mark.parametrize("entries", ["", ".", "./", f".{os.pathsep}{os.pathsep}"])
-def test_an_entry_of_the_path_that_means_the_working_directory_is_not_handed_on(
+def test_working_directory_entry_of_pythonpath_is_removed(
     entries: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kept = tmp_path / "kept"
@@ -93,7 +91,7 @@ def test_an_entry_of_the_path_that_means_the_working_directory_is_not_handed_on(
     assert not mark.exists()
 
 
-def test_what_a_started_process_starts_itself_is_safe_too(tmp_path: Path) -> None:
+def test_child_of_a_child_is_safe(tmp_path: Path) -> None:
     mark = plant(tmp_path, ("planted",))
     code = "import subprocess, sys; sys.exit(subprocess.run([sys.executable, '-c', 'import planted']).returncode)"
     done = run(tmp_path, python_command("-c", code), python_environment())

@@ -14,7 +14,7 @@ import pytest
 from sottovoce.system.interruption import held_back
 
 
-def test_an_interruption_comes_when_the_block_has_ended() -> None:
+def test_interruption_is_delayed_to_the_end_of_the_block() -> None:
     done = []
     with pytest.raises(KeyboardInterrupt):
         with held_back():
@@ -26,7 +26,7 @@ def test_an_interruption_comes_when_the_block_has_ended() -> None:
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
-def test_blocks_within_blocks_wait_for_the_outermost() -> None:
+def test_nested_blocks_delay_to_the_outermost_end() -> None:
     done = []
     with pytest.raises(KeyboardInterrupt), held_back():
         with held_back():
@@ -35,14 +35,14 @@ def test_blocks_within_blocks_wait_for_the_outermost() -> None:
     assert done == ["work"]
 
 
-def test_an_error_of_the_block_is_what_the_interruption_comes_from() -> None:
+def test_error_of_the_block_is_the_context_of_the_interruption() -> None:
     with pytest.raises(KeyboardInterrupt) as caught, held_back():
         os.kill(os.getpid(), signal.SIGINT)
         raise ValueError("work")
     assert isinstance(caught.value.__context__, ValueError)
 
 
-def test_without_a_signal_nothing_happens() -> None:
+def test_block_without_a_signal_changes_nothing() -> None:
     with held_back():
         pass
     with ThreadPoolExecutor(1) as thread, held_back():
@@ -54,6 +54,6 @@ def test_without_a_signal_nothing_happens() -> None:
         assert not thread.submit(other).result()
 
 
-def test_a_signal_without_a_handler_ends_the_process_at_once() -> None:
+def test_signal_without_a_handler_is_not_delayed() -> None:
     code = "import os; from sottovoce.system.interruption import *\nwith held_back(): os.kill(os.getpid(), 15)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -signal.SIGTERM

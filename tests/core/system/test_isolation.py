@@ -28,18 +28,18 @@ def nothing(*report: Any) -> None:
     raise AssertionError(report)
 
 
-def test_an_error_of_ours_comes_back_as_it_is() -> None:
+def test_sottovoce_error_crosses_the_process_unchanged() -> None:
     with pytest.raises(SottovoceError, match="none: no such directory"):
         run_isolated(measure, "none", Samples(()), None, {}, progress=nothing)
 
 
-def test_an_error_of_another_comes_back_with_where_it_was() -> None:
+def test_foreign_error_crosses_the_process_with_its_traceback() -> None:
     with pytest.raises(RuntimeError, match="TypeError: .*progress") as caught:
         run_isolated(json.dumps, 1, progress=nothing)
     assert "Traceback" in caught.value.__notes__[0]
 
 
-def test_a_result_that_cannot_come_back_is_an_error() -> None:
+def test_unpicklable_result_is_an_error() -> None:
     with pytest.raises(RuntimeError, match="pickle"):
         run_isolated(dict, progress=nothing)
 
@@ -53,18 +53,18 @@ def exhausted(**_: Any) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGABRT, signal.SIGFPE, signal.SIGKILL])
-def test_a_signal_is_named_and_memory_only_where_it_may_be_the_reason(number: signal.Signals) -> None:
+def test_signal_is_named_and_memory_only_for_sigkill(number: signal.Signals) -> None:
     with pytest.raises(SottovoceError, match=number.name) as caught:
         run_isolated(killed, int(number), progress=nothing)
     assert ("memory" in str(caught.value)) == (number is signal.SIGKILL)
 
 
-def test_memory_that_was_not_enough_is_said() -> None:
+def test_memory_error_is_reported() -> None:
     with pytest.raises(SottovoceError, match="ran out of memory"):
         run_isolated(exhausted, progress=nothing)
 
 
-def test_a_process_that_ends_by_itself_tells_its_exit_code() -> None:
+def test_process_without_a_result_reports_its_exit_code() -> None:
     with pytest.raises(SottovoceError, match="exit 7") as caught:
         run_isolated(leaving, progress=nothing)
     assert "memory" not in str(caught.value)

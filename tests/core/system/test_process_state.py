@@ -24,7 +24,7 @@ def together(*tasks: Callable[[], object]) -> None:
             future.result(timeout=60)
 
 
-def test_one_thread_at_a_time_holds_the_state_and_may_enter_again() -> None:
+def test_exclusive_is_reentrant_for_one_thread() -> None:
     inside: list[int] = []
     most: list[int] = []
 
@@ -39,7 +39,7 @@ def test_one_thread_at_a_time_holds_the_state_and_may_enter_again() -> None:
     assert set(most) == {1}
 
 
-def test_a_thread_that_waits_for_something_slow_lets_the_others_in() -> None:
+def test_released_lets_other_threads_in() -> None:
     entered = threading.Event()
 
     def slow() -> None:
@@ -57,12 +57,12 @@ def test_a_thread_that_waits_for_something_slow_lets_the_others_in() -> None:
     process_state._lock.release()
 
 
-def test_to_let_go_what_is_not_held_is_nothing() -> None:
+def test_released_without_exclusive_does_nothing() -> None:
     with process_state.released(), process_state.exclusive():
         pass
 
 
-def test_an_error_lets_go_too() -> None:
+def test_error_releases_the_state() -> None:
     with pytest.raises(ValueError, match="stop"), process_state.exclusive():
         raise ValueError("stop")
 
@@ -73,7 +73,7 @@ def test_an_error_lets_go_too() -> None:
     together(enter)
 
 
-def test_the_filters_of_warnings_are_put_back_by_threads_that_overlap() -> None:
+def test_warning_filters_are_restored_by_overlapping_threads() -> None:
     before = list(warnings.filters)
 
     def work() -> None:
@@ -85,7 +85,7 @@ def test_the_filters_of_warnings_are_put_back_by_threads_that_overlap() -> None:
     assert list(warnings.filters) == before
 
 
-def test_a_thread_sends_its_prints_elsewhere_and_no_others(capsys: pytest.CaptureFixture[str]) -> None:
+def test_redirected_output_is_that_of_one_thread(capsys: pytest.CaptureFixture[str]) -> None:
     usual, mine, inner, ready, done = sys.stdout, io.StringIO(), io.StringIO(), threading.Event(), threading.Event()
 
     def quiet() -> None:
@@ -108,7 +108,7 @@ def test_a_thread_sends_its_prints_elsewhere_and_no_others(capsys: pytest.Captur
     assert sys.stdout is usual
 
 
-def test_standard_output_is_put_back_in_whatever_order_threads_end() -> None:
+def test_standard_output_is_restored_in_any_order() -> None:
     usual = sys.stdout
 
     def work() -> None:
@@ -122,7 +122,7 @@ def test_standard_output_is_put_back_in_whatever_order_threads_end() -> None:
     assert sys.stdout is usual
 
 
-def test_what_the_program_itself_put_in_place_meanwhile_stays() -> None:
+def test_replacement_of_standard_output_stays() -> None:
     usual, theirs = sys.stdout, io.StringIO()
     with contextlib.ExitStack() as stack:
         stack.enter_context(contextlib.redirect_stdout(theirs))
@@ -132,7 +132,7 @@ def test_what_the_program_itself_put_in_place_meanwhile_stays() -> None:
     assert sys.stdout is usual
 
 
-def test_a_closed_standard_output_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_closed_standard_output_stays_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdout", None)
     with process_state.stdout_to(io.StringIO()):
         print("nobody hears this")
@@ -161,6 +161,6 @@ raise SystemExit(status)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no fork")
-def test_a_forked_process_waits_for_no_thread_of_its_parent() -> None:
+def test_forked_process_does_not_wait_for_its_parents_threads() -> None:
     done = subprocess.run([sys.executable, "-W", "ignore", "-c", FORK], check=False, timeout=60)
     assert done.returncode == 7

@@ -11,7 +11,7 @@ from sottovoce.text.plain_text import one_line
 
 
 @given(st.text(max_size=600), st.integers(20, 300))
-def test_any_text_becomes_one_printable_line_of_the_length(text: str, longest: int) -> None:
+def test_any_text_becomes_one_printable_line(text: str, longest: int) -> None:
     line = one_line(text, longest)
     assert len(line) <= longest
     assert all(character.isprintable() or not character.isascii() for character in line)
@@ -20,29 +20,29 @@ def test_any_text_becomes_one_printable_line_of_the_length(text: str, longest: i
 
 
 @given(st.text(st.characters(categories=("L", "N")), max_size=300))
-def test_a_plain_short_text_stays_as_it_is(text: str) -> None:
+def test_short_plain_text_is_unchanged(text: str) -> None:
     assert one_line(text) == text
     assert one_line(text, 300) == text
 
 
-def test_a_long_text_keeps_its_beginning_and_its_end() -> None:
+def test_long_text_keeps_its_beginning_and_its_end() -> None:
     line = one_line("begin " + "x" * 1000 + " fetch the model again", 100)
     assert line.startswith("begin ")
     assert line.endswith("fetch the model again")
 
 
 @pytest.mark.parametrize("kind", [SourceError, CheckpointError, UnknownModelError])
-def test_an_error_that_quotes_a_repository_is_short_and_plain(kind: type[Exception]) -> None:
+def test_error_that_quotes_a_repository_is_short_and_plain(kind: type[Exception]) -> None:
     message = str(kind("a\x1b[31m\u202e\nb" + "c" * 100_000))
     assert len(message) <= 300
     assert message.startswith("a b")
 
 
-def test_an_error_of_our_own_words_is_not_cut() -> None:
+def test_error_of_fixed_text_is_not_cut() -> None:
     assert len(str(OutputError("x" * 1000))) == 1000
 
 
-def test_an_error_that_went_through_pickle_is_the_same() -> None:
+def test_pickled_error_is_the_same() -> None:
     import pickle
 
     error = SourceError("x" * 1000)

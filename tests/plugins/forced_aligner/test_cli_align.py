@@ -63,10 +63,10 @@ def test_it_writes_what_was_asked_for(
 @pytest.mark.parametrize(
     ("name", "content", "problem"),
     [
-        ("thesis.txt", "years of work", "is no alignment"),
-        ("a.docx", "PK\x03\x04", "is no alignment"),
-        ("photo", "\udcff\udcd8", "is no alignment"),
-        ("data.ndjson", '{"key": 1}', "is no alignment"),
+        ("thesis.txt", "years of work", "is not an alignment"),
+        ("a.docx", "PK\x03\x04", "is not an alignment"),
+        ("photo", "\udcff\udcd8", "is not an alignment"),
+        ("data.ndjson", '{"key": 1}', "is not an alignment"),
     ],
 )
 def test_overwrite_replaces_no_file_but_an_alignment(
@@ -100,5 +100,5 @@ def test_what_is_aligned_is_never_replaced(run: Runner, given: list[str | Path],
 
 def test_a_pipe_is_not_replaced_by_a_file(run: Runner, given: list[str | Path], tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.srt")
-    run(*given, "-o", tmp_path / "pipe.srt", "--overwrite").fails(2, "is no file but a device or a pipe")
+    run(*given, "-o", tmp_path / "pipe.srt", "--overwrite").fails(2, "is not a file but a device or a pipe")
     assert (tmp_path / "pipe.srt").is_fifo()

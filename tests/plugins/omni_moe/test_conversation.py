@@ -129,7 +129,7 @@ def broken(kind: str, value: object) -> Sample:
         (broken("image", Path(__file__)), "no picture that can be read"),
         (broken("audio", Path(__file__)), "cannot be read as audio"),
         (broken("audio", noise(0.01)), "shorter than one frame"),
-        (broken("audio", noise() * np.nan), "no numbers"),
+        (broken("audio", noise() * np.nan), "are NaN or infinite"),
         (broken("video", [picture(), picture(width=40)]), "of one size, not 28x20, 40x20"),
         (broken("video", Path(__file__)), "needs torchvision"),
     ],

@@ -119,7 +119,7 @@ def test_an_alias_of_another_kind_is_wrong_use(run: Runner) -> None:
 
 
 @pytest.mark.parametrize(("name", "problem"), [
-    ("empty.wav", "is empty"), ("cut.flac", "damaged or cut off"), ("nan.wav", "no numbers"), ("bare.raw", "to WAV"),
+    ("empty.wav", "is empty"), ("cut.flac", "damaged or cut off"), ("nan.wav", "are NaN"), ("bare.raw", "to WAV"),
 ])  # fmt: skip
 def test_broken_audio_is_one_line_with_its_key_and_file(
     name: str, problem: str, model: Path, run: Runner, tmp_path: Path

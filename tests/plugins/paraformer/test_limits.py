@@ -136,7 +136,7 @@ def test_tokens_under_another_name_of_the_directory_are_no_tokens(model: Path) -
     form = json.loads(path.read_text(encoding="utf-8"))
     form["file_path_metas"]["tokenizer_conf"]["token_list"] = "am.mvn"
     path.write_text(json.dumps(form), encoding="utf-8")
-    refused(model, "is no list of tokens")
+    refused(model, "is not a list of tokens")
 
 
 @pytest.mark.parametrize("metas", ["abc", ["a"], 3])

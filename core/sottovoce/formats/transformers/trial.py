@@ -147,13 +147,13 @@ def _render(template: str) -> None:
 
 def _main() -> None:
     _limit()
-    asked = json.loads(sys.stdin.buffer.read())
+    request = json.loads(sys.stdin.buffer.read())
     problem = ""
     try:
-        for template in asked["templates"]:
+        for template in request["templates"]:
             _render(template)
-        if asked["tokenizer"]:
-            problem = _encode(asked["tokenizer"])
+        if request["tokenizer"]:
+            problem = _encode(request["tokenizer"])
     except MemoryError:
         sys.exit(_TOO_MUCH)
     sys.stdout.write(json.dumps(problem))
@@ -172,7 +172,7 @@ def _encode(path: str) -> str:
     except MemoryError:
         raise
     except BaseException as error:
-        # A panic of the library's is no Exception.
+        # A panic of the library is not an Exception.
         return f"the tokenizer cannot be read ({reason(error)})"
     return ""
 

@@ -80,13 +80,13 @@ def engine() -> str:
     Raises:
         UsageError: ``SOTTOVOCE_INT8_ENGINE`` names an engine that is unknown or does not work here.
     """
-    asked = os.environ.get(ENGINE_VARIABLE, "")
-    if asked:
-        if asked not in _ENGINES:
-            raise UsageError(f"{ENGINE_VARIABLE}={asked}: no such engine (known: {', '.join(_ENGINES)})")
-        if not _ENGINES[asked]():
-            raise UsageError(f"{ENGINE_VARIABLE}={asked}: this CPU or this PyTorch cannot run it; unset it")
-        return asked
+    choice = os.environ.get(ENGINE_VARIABLE, "")
+    if choice:
+        if choice not in _ENGINES:
+            raise UsageError(f"{ENGINE_VARIABLE}={choice}: no such engine (known: {', '.join(_ENGINES)})")
+        if not _ENGINES[choice]():
+            raise UsageError(f"{ENGINE_VARIABLE}={choice}: this CPU or this PyTorch cannot run it; unset it")
+        return choice
     name = next(name for name, works in _ENGINES.items() if works())
     if name != "onednn":
         reason = "PyTorch has no oneDNN kernel for them here" if onednn.vnni() else "the CPU has no VNNI instructions"

@@ -66,7 +66,7 @@ def prepare(weight: Tensor, scale: Tensor, bias: Tensor | None = None, *, has_ze
 
 
 def quantize_rows(x: Tensor) -> QuantizedActivations:
-    """Quantize every row ``[..., in]`` by its own range, with zero in the middle; as :func:`onednn.quantize_rows`."""
+    """Quantize every row ``[..., in]`` dynamically, with zero in the middle; as :func:`onednn.quantize_rows`."""
     x = x.reshape(-1, x.shape[-1])
     low, high = torch.aminmax(x, dim=-1, keepdim=True)
     scale = (torch.maximum(-low, high).float() / 127).to(x.dtype).float().clamp_(min=_TINY)

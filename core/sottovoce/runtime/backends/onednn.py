@@ -92,7 +92,7 @@ def pack(weight: Tensor, scale: Tensor, bias: Tensor | None = None) -> PackedWei
 
 
 def quantize(x: Tensor) -> QuantizedActivations | None:
-    """Quantize a float tensor by its own range, to u8 with one scale and zero point.
+    """Quantize a float tensor dynamically to u8, with one scale and zero point.
 
     Zero is always exact. Rounds to nearest.
 
@@ -135,7 +135,7 @@ def quantize_finite_by(x: Tensor, scale: float, zero_point: int) -> QuantizedAct
 
 
 def quantize_rows(x: Tensor) -> QuantizedRows | None:
-    """Quantize every row of a float tensor by its own range, to u8 with zero in the middle.
+    """Quantize every row of a float tensor dynamically to u8, with zero in the middle.
 
     Args:
         x: Float ``[..., in]`` on the CPU, with at least one element.

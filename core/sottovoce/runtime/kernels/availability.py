@@ -51,14 +51,14 @@ def obstacle() -> str:
     Raises:
         UsageError: As there.
     """
-    asked = os.environ.get(VARIABLE, "")
-    if asked not in ("", "numba", "torch"):
-        raise UsageError(f"{VARIABLE}={asked}: no such kernels (known: numba, torch)")
-    if asked == "torch":
+    choice = os.environ.get(VARIABLE, "")
+    if choice not in ("", "numba", "torch"):
+        raise UsageError(f"{VARIABLE}={choice}: no such kernels (known: numba, torch)")
+    if choice == "torch":
         return f"{VARIABLE}=torch"
     reason = _obstacle()
-    if reason and asked:
-        raise UsageError(f"{VARIABLE}={asked}: {reason}; unset it")
+    if reason and choice:
+        raise UsageError(f"{VARIABLE}={choice}: {reason}; unset it")
     return reason
 
 
