@@ -50,7 +50,10 @@ def _make(folder: Path, packages: tuple[str, ...], unpinned: str) -> None:
     constraints.write_text("\n".join(pin for pin in pins if not unpinned or unpinned not in pin), encoding="utf-8")
     done = subprocess.run(
         [folder / "bin" / "python", "-m", "pip", "install", "--quiet", *packages],
-        env=os.environ | {"PIP_CONSTRAINT": str(constraints)}, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        env=os.environ | {"PIP_CONSTRAINT": str(constraints)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     if done.returncode:
         pytest.fail(f"{packages[0]} cannot be installed: {done.stderr.strip().splitlines()[-1]}")

@@ -29,9 +29,20 @@ _aten = torch.ops.aten
 _BETWEEN_DEVICES = {_aten.copy_, _aten._to_copy, _aten.to}
 _BY_INDEX = {_aten.index, _aten.index_put, _aten.index_put_, _aten._index_put_impl_, _aten._unsafe_index}
 _WITHOUT_SCALARS = {
-    _aten.mm, _aten.addmm, _aten.bmm, _aten.linear, _aten.cat, _aten.stack, _aten.index_select, _aten.gather,
-    _aten.scatter_, _aten.index_add_, _aten.index_copy_, _aten.embedding, _aten._int_mm,
-}  # fmt: skip
+    _aten.mm,
+    _aten.addmm,
+    _aten.bmm,
+    _aten.linear,
+    _aten.cat,
+    _aten.stack,
+    _aten.index_select,
+    _aten.gather,
+    _aten.scatter_,
+    _aten.index_add_,
+    _aten.index_copy_,
+    _aten.embedding,
+    _aten._int_mm,
+}
 """Operations in which even a single number must lie on the GPU."""
 _WAITING = {_aten._local_scalar_dense, _aten.item, _aten.equal, _aten.nonzero, _aten.is_nonzero}
 _OF_THE_CPU = (Tensor.data_ptr, Tensor.untyped_storage, Tensor.is_contiguous, Tensor.tolist)
@@ -50,10 +61,14 @@ class GpuTensor(Tensor):
         assert type(inner) is Tensor
         with torch.inference_mode(inner.is_inference()):
             made = Tensor._make_wrapper_subclass(
-                cls, inner.size(), strides=inner.stride(), storage_offset=inner.storage_offset(), dtype=inner.dtype,
+                cls,
+                inner.size(),
+                strides=inner.stride(),
+                storage_offset=inner.storage_offset(),
+                dtype=inner.dtype,
                 # For PyTorch's own code, which has means to change to it in every build.
                 device=torch.device("meta"),
-            )  # fmt: skip
+            )
         made.held = inner
         return made
 
@@ -86,9 +101,11 @@ class GpuTensor(Tensor):
         _refuse(func, *given)
         targets = [leaf for leaf in tree_leaves(given) if isinstance(leaf, torch.device)]
         leaves = any(target.type == "cpu" for target in targets)
-        if leaves or func.overloadpacket in _WAITING or (
-            func.overloadpacket is _aten.copy_ and not isinstance(args[0], GpuTensor)
-        ):  # fmt: skip
+        if (
+            leaves
+            or func.overloadpacket in _WAITING
+            or (func.overloadpacket is _aten.copy_ and not isinstance(args[0], GpuTensor))
+        ):
             waits.append(str(func))
         outer = {id(leaf.held): leaf for leaf in tree_leaves(given) if isinstance(leaf, GpuTensor)}
         inner_args, inner_kwargs = tree_map(_within, given)
@@ -172,8 +189,10 @@ def _own(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     if func in (torch.where, Tensor.where, Tensor.__setitem__):
         dtype = next(leaf.dtype for leaf in args if isinstance(leaf, Tensor) and leaf.dtype != torch.bool)
         places = (2,) if func is Tensor.__setitem__ else range(len(args))
-        args = [torch.tensor(leaf, dtype=dtype) if place in places and isinstance(leaf, int | float) else leaf
-                for place, leaf in enumerate(args)]  # fmt: skip
+        args = [
+            torch.tensor(leaf, dtype=dtype) if place in places and isinstance(leaf, int | float) else leaf
+            for place, leaf in enumerate(args)
+        ]
     return func(*args, **kwargs)
 
 

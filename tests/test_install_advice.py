@@ -53,8 +53,10 @@ def test_own_distributions_are_installed_from_the_clone() -> None:
     assert len(words) == len(OWN)
     assert {(ROOT / word / "pyproject.toml").is_file() for word in words} == {True}
     assert published.installable(["sottovoce_paraformer>=0.1", "funasr>=1.4"]) == [
-        ".", "./plugins/paraformer", "funasr>=1.4"
-    ]  # fmt: skip
+        ".",
+        "./plugins/paraformer",
+        "funasr>=1.4",
+    ]
     assert not published.is_in_clone(["funasr"])
 
 

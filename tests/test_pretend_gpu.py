@@ -27,13 +27,26 @@ def there() -> Tensor:
     return here().to("cuda")
 
 
-@pytest.mark.parametrize("make", [
-    there, lambda: here().cuda(), lambda: torch.zeros(3, 4, device="cuda"), lambda: torch.zeros_like(there()),
-    lambda: there() + 1, lambda: there()[1:], lambda: there().new_zeros(2), lambda: there().data,
-    lambda: nn.Linear(4, 3).to("cuda").weight, lambda: nn.Linear(4, 3, device="cuda").weight,
-    lambda: copy.deepcopy(nn.Linear(4, 3).to("cuda")).weight, lambda: torch.tensor([1.0], device=there().device),
-    lambda: there().new_tensor([2, 3]), lambda: there().half().to(torch.float32), lambda: here().to(there()),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "make",
+    [
+        there,
+        lambda: here().cuda(),
+        lambda: torch.zeros(3, 4, device="cuda"),
+        lambda: torch.zeros_like(there()),
+        lambda: there() + 1,
+        lambda: there()[1:],
+        lambda: there().new_zeros(2),
+        lambda: there().data,
+        lambda: nn.Linear(4, 3).to("cuda").weight,
+        lambda: nn.Linear(4, 3, device="cuda").weight,
+        lambda: copy.deepcopy(nn.Linear(4, 3).to("cuda")).weight,
+        lambda: torch.tensor([1.0], device=there().device),
+        lambda: there().new_tensor([2, 3]),
+        lambda: there().half().to(torch.float32),
+        lambda: here().to(there()),
+    ],
+)
 def test_what_is_on_the_gpu(make: Callable[[], Tensor]) -> None:
     made = make()
     assert (str(made.device), made.is_cuda, made.is_meta) == ("cuda:0", True, False)
@@ -41,13 +54,22 @@ def test_what_is_on_the_gpu(make: Callable[[], Tensor]) -> None:
     assert (type(back) in (Tensor, nn.Parameter), back.device.type) == (True, "cpu")
 
 
-@pytest.mark.parametrize("mix", [
-    lambda: there() + here(), lambda: there() @ here().t(), lambda: torch.cat((there(), here())),
-    lambda: here()[torch.zeros(1, dtype=torch.long, device="cuda")], lambda: there().add_(here()),
-    lambda: here().add_(there()), lambda: torch.cat((there().flatten(), torch.ones(()).view(1))),
-    lambda: nn.Linear(4, 3).to("cuda")(here()), lambda: there().__setitem__(torch.tensor([0]), here()[:1]),
-    lambda: torch.equal(there(), here()), lambda: here() * there().sum(),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "mix",
+    [
+        lambda: there() + here(),
+        lambda: there() @ here().t(),
+        lambda: torch.cat((there(), here())),
+        lambda: here()[torch.zeros(1, dtype=torch.long, device="cuda")],
+        lambda: there().add_(here()),
+        lambda: here().add_(there()),
+        lambda: torch.cat((there().flatten(), torch.ones(()).view(1))),
+        lambda: nn.Linear(4, 3).to("cuda")(here()),
+        lambda: there().__setitem__(torch.tensor([0]), here()[:1]),
+        lambda: torch.equal(there(), here()),
+        lambda: here() * there().sum(),
+    ],
+)
 def test_tensors_of_both_devices_do_not_meet(mix: Callable[[], Tensor]) -> None:
     with pytest.raises(RuntimeError, match="same device"):
         mix()
@@ -76,10 +98,19 @@ def test_numbers_are_those_of_the_cpu() -> None:
         assert torch.softmax(changed[..., None], 1).cpu().equal(torch.softmax(want[..., None], 1))
 
 
-@pytest.mark.parametrize("wait", [
-    lambda x: x.cpu(), lambda x: x.sum().item(), lambda x: float(x[0, 0]), lambda x: bool(x.sum() > 0),
-    lambda x: x.tolist(), lambda x: x.nonzero(), lambda x: torch.zeros(3, 4).copy_(x), lambda x: x.to("cpu"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "wait",
+    [
+        lambda x: x.cpu(),
+        lambda x: x.sum().item(),
+        lambda x: float(x[0, 0]),
+        lambda x: bool(x.sum() > 0),
+        lambda x: x.tolist(),
+        lambda x: x.nonzero(),
+        lambda x: torch.zeros(3, 4).copy_(x),
+        lambda x: x.to("cpu"),
+    ],
+)
 def test_waiting_is_noted(wait: Callable[[Tensor], object]) -> None:
     x = there() + 1
     assert not waits

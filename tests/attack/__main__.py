@@ -104,14 +104,27 @@ def _elsewhere(cases: Sequence[Case], options: argparse.Namespace, folder: Path,
     paths, answer = folder / "paths", folder / "answer.json"
     paths.write_text("\n".join(case.path for case in cases), encoding="utf-8")
     python = os.pathsep.join(filter(None, (str(folder / "packages"), os.environ.get("PYTHONPATH"))))
-    arguments = ["--only-from", str(paths), "--seed", str(options.seed), "--jobs", str(options.jobs), "--models",
-                 str(models), "--output", str(answer), "--all-outcomes"]  # fmt: skip
+    arguments = [
+        "--only-from",
+        str(paths),
+        "--seed",
+        str(options.seed),
+        "--jobs",
+        str(options.jobs),
+        "--models",
+        str(models),
+        "--output",
+        str(answer),
+        "--all-outcomes",
+    ]
     if options.list:
         arguments.append("--list")
     done = subprocess.run(
-        [sys.executable, "-m", "attack", *arguments], env={**os.environ, "PYTHONPATH": python, _KERNELS: "1"},
-        stdout=None if options.list else subprocess.DEVNULL, check=False,
-    )  # fmt: skip
+        [sys.executable, "-m", "attack", *arguments],
+        env={**os.environ, "PYTHONPATH": python, _KERNELS: "1"},
+        stdout=None if options.list else subprocess.DEVNULL,
+        check=False,
+    )
     if not answer.is_file():
         raise RuntimeError(f"the cases with kernels were not run (exit {done.returncode})")
     outcomes = [Outcome(**form) for form in json.loads(answer.read_text(encoding="utf-8"))["outcomes"]]

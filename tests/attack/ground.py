@@ -59,9 +59,13 @@ class Ground:
 
 class _State:
     def __init__(
-        self, cases: list[Case], seed: int, models: dict[str, HonestModel], folder: Path,
+        self,
+        cases: list[Case],
+        seed: int,
+        models: dict[str, HonestModel],
+        folder: Path,
         honest: dict[tuple[str, str], Honest],
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.cases, self.seed, self.models, self.folder, self.honest = cases, seed, models, folder, honest
 
 

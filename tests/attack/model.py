@@ -42,8 +42,15 @@ class HonestModel:
     @property
     def configurations(self) -> tuple[str, ...]:
         """The files of settings, by name."""
-        known = ("config.yaml", "configuration.json", "config.json", "processor_config.json",
-                 "preprocessor_config.json", "tokenizer_config.json", "generation_config.json")  # fmt: skip
+        known = (
+            "config.yaml",
+            "configuration.json",
+            "config.json",
+            "processor_config.json",
+            "preprocessor_config.json",
+            "tokenizer_config.json",
+            "generation_config.json",
+        )
         return tuple(name for name in known if (self.directory / name).is_file())
 
     @property

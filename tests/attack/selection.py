@@ -47,8 +47,9 @@ def select(models: Sequence[HonestModel], count: int, seed: int) -> list[Case]:
     ordered = {group: [case for *_, case in sorted(cases, reverse=True)] for group, cases in kept.items()}
     first, again = _once(ordered.pop("reported", []))
     # By the root of a kind's size: settings are many, and much alike.
-    rest = [(place / sizes[kind] ** 0.5, kind, case)
-            for kind, cases in ordered.items() for place, case in enumerate(cases)]  # fmt: skip
+    rest = [
+        (place / sizes[kind] ** 0.5, kind, case) for kind, cases in ordered.items() for place, case in enumerate(cases)
+    ]
     drawn = [case for *_, case in sorted(rest, key=lambda item: item[:2])]
     most = count - count // SHARE
     chosen = [*first, *again, *drawn] if count >= MANY else [*first, *drawn]

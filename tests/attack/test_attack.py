@@ -23,10 +23,28 @@ CASES = 160
 SEED = 7
 TESTS = Path(__file__).parents[1]
 KINDS = (
-    "chance", "code", "configuration", "file system", "foreign keys", "funasr", "generation", "harmless", "indexes",
-    "manifests", "notices", "pickles", "processors", "quantization", "scales", "templates", "threads", "tokenizers",
-    "unfinished", "weights", "yaml",
-)  # fmt: skip
+    "chance",
+    "code",
+    "configuration",
+    "file system",
+    "foreign keys",
+    "funasr",
+    "generation",
+    "harmless",
+    "indexes",
+    "manifests",
+    "notices",
+    "pickles",
+    "processors",
+    "quantization",
+    "scales",
+    "templates",
+    "threads",
+    "tokenizers",
+    "unfinished",
+    "weights",
+    "yaml",
+)
 
 
 @pytest.fixture(scope="module")
@@ -34,8 +52,20 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """Run the sample in a process that has run nothing else, since every case is forked from it."""
     answer = tmp_path_factory.mktemp("attack") / "answer.json"
     path = os.pathsep.join(filter(None, (str(TESTS), os.environ.get("PYTHONPATH"))))
-    command = [sys.executable, "-m", "attack", "--cases", str(CASES), "--seed", str(SEED), "--jobs", "1",
-               "--output", str(answer), "--all-outcomes"]  # fmt: skip
+    command = [
+        sys.executable,
+        "-m",
+        "attack",
+        "--cases",
+        str(CASES),
+        "--seed",
+        str(SEED),
+        "--jobs",
+        "1",
+        "--output",
+        str(answer),
+        "--all-outcomes",
+    ]
     done = subprocess.run(
         command, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, check=False, timeout=1800
     )

@@ -113,10 +113,16 @@ def attack(case: Case, model: HonestModel, seed: int, honest: Honest, folder: Pa
     if faults:
         outcome, detail = faults[0]
     return Outcome(
-        path=case.path, kind=case.kind, model=case.model, operation=operation, outcome=outcome,
-        fault=outcome not in FINE, detail=detail[:400], seconds=round(ending.seconds, 2),
+        path=case.path,
+        kind=case.kind,
+        model=case.model,
+        operation=operation,
+        outcome=outcome,
+        fault=outcome not in FINE,
+        detail=detail[:400],
+        seconds=round(ending.seconds, 2),
         share=round(ending.peak / (2 * honest.peak), 3),
-    )  # fmt: skip
+    )
 
 
 def _run(case: Case, model: HonestModel, operation: str, signed: bool, scratch: Scratch) -> Trial:

@@ -98,6 +98,10 @@ def command(*arguments: str | Path, environment: dict[str, str] | None = None, p
     """Run ``python -m sottovoce`` in a process of its own."""
     done = subprocess.run(
         [*prefix, sys.executable, "-m", "sottovoce", *map(str, arguments)],
-        capture_output=True, text=True, check=False, timeout=120, env=os.environ | (environment or {}),
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+        env=os.environ | (environment or {}),
+    )
     return Done(done.returncode, done.stdout, done.stderr)

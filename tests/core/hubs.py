@@ -69,8 +69,12 @@ def python(code: str, hub: Hub, home: Path, **environment: str) -> subprocess.Co
     """Run ``code`` in a process of its own, since both clients read their settings when imported."""
     return subprocess.run(
         [sys.executable, "-c", _LOOPBACK_ONLY + code],
-        capture_output=True, text=True, check=False, timeout=120, env=hub.environment(home) | environment,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+        env=hub.environment(home) | environment,
+    )
 
 
 @contextlib.contextmanager
@@ -135,8 +139,12 @@ class _Handler(BaseHTTPRequestHandler):
         if (directory := self._repository(parts)) is None:
             return
         if parts[2] == "tree":
-            self._json([{"type": "file", "path": name, "size": len(content), "oid": _digest(content)}
-                        for name, content in self._listing(directory, parts).items()])  # fmt: skip
+            self._json(
+                [
+                    {"type": "file", "path": name, "size": len(content), "oid": _digest(content)}
+                    for name, content in self._listing(directory, parts).items()
+                ]
+            )
         elif parts[-1] in ("main", "v1", COMMIT):
             self._json({"id": "/".join(parts[:2]), "sha": COMMIT, "siblings": [], "tags": []})
         else:
@@ -157,10 +165,18 @@ class _Handler(BaseHTTPRequestHandler):
         elif query.get("Revision") not in ("master", "v1", COMMIT):
             self._json({"Code": 10010201001, "Message": "no such revision"}, 404)
         elif parts[-1] == "files":
-            files = [{"Path": name, "Name": Path(name).name, "Type": "blob", "Size": len(content),
-                      "Sha256": hashlib.sha256(content).hexdigest(), "Revision": EARLIER if number else COMMIT,
-                      "CommittedDate": 1700000000 - number}
-                     for number, (name, content) in enumerate(self._listing(directory, parts[1:]).items())]  # fmt: skip
+            files = [
+                {
+                    "Path": name,
+                    "Name": Path(name).name,
+                    "Type": "blob",
+                    "Size": len(content),
+                    "Sha256": hashlib.sha256(content).hexdigest(),
+                    "Revision": EARLIER if number else COMMIT,
+                    "CommittedDate": 1700000000 - number,
+                }
+                for number, (name, content) in enumerate(self._listing(directory, parts[1:]).items())
+            ]
             self._json({"Code": 200, "Success": True, "Message": "success", "Data": {"Files": files}})
         else:
             path = directory / query["FilePath"]

@@ -63,9 +63,13 @@ def make_experts(
 
 
 def make_mixture(
-    count: int = 8, top_k: int = 2, width: int = 16, seed: int = 0, norm_topk_prob: bool = True,
+    count: int = 8,
+    top_k: int = 2,
+    width: int = 16,
+    seed: int = 0,
+    norm_topk_prob: bool = True,
     dtype: torch.dtype = torch.float32,
-) -> Mixture:  # fmt: skip
+) -> Mixture:
     """A router over :func:`make_experts`."""
     weight = normal(count, width, seed=seed + 77).to(dtype)
     return Mixture(make_experts(count, width, seed=seed, dtype=dtype), Router(weight, top_k, norm_topk_prob)).eval()

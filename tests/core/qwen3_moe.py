@@ -72,12 +72,24 @@ def make_native(seed: int = 0, **changes: Any) -> Any:
     from transformers import Qwen3MoeConfig, Qwen3MoeForCausalLM
 
     facts: dict[str, Any] = {
-        "vocab_size": VOCABULARY, "hidden_size": WIDTH, "intermediate_size": WIDTH, "num_hidden_layers": LAYERS,
-        "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16, "moe_intermediate_size": INNER,
-        "num_experts": EXPERTS, "num_experts_per_tok": TOP_K, "norm_topk_prob": True, "initializer_range": 0.06,
-        "bos_token_id": None, "eos_token_id": None, "pad_token_id": 0, "attn_implementation": "eager",
+        "vocab_size": VOCABULARY,
+        "hidden_size": WIDTH,
+        "intermediate_size": WIDTH,
+        "num_hidden_layers": LAYERS,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "head_dim": 16,
+        "moe_intermediate_size": INNER,
+        "num_experts": EXPERTS,
+        "num_experts_per_tok": TOP_K,
+        "norm_topk_prob": True,
+        "initializer_range": 0.06,
+        "bos_token_id": None,
+        "eos_token_id": None,
+        "pad_token_id": 0,
+        "attn_implementation": "eager",
         "experts_implementation": "eager",
-    }  # fmt: skip
+    }
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         dtype = getattr(torch, changes.pop("dtype", "float32"))

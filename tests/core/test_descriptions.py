@@ -26,14 +26,16 @@ def report(step: Step, targets: tuple[Target, ...] = LAYERS, **facts: Any) -> St
     ("step", "targets", "en", "zh", "tags"),
     [
         (
-            Quantize(method="squant"), LAYERS,
+            Quantize(method="squant"),
+            LAYERS,
             "Quantized the weights of 3 layers to 8-bit integers (one scale per output channel) with SQuant; "
             "activations are quantized to 8 bits dynamically.",
             "以 SQuant 将 3 个层的权重量化为 8 位整数（每个输出通道一个缩放因子），激活值动态量化为 8 位。",
             ("int8", "w8a8", "squant", "compressed-tensors"),
         ),
         (
-            Quantize(bits=4, method="gptq", embeddings="int8"), (*NARROW, *LAYERS),
+            Quantize(bits=4, method="gptq", embeddings="int8"),
+            (*NARROW, *LAYERS),
             "Quantized the weights of 4 layers to integers (1 to 4 bits, 3 to 8 bits; at 4 bits one scale per group of "
             "at most 64 inputs) with GPTQ; activations stay in floating point; embedding tables are stored in 8 bits.",
             "以 GPTQ 将 4 个层的权重量化为整数（1 个层为 4 位、3 个层为 8 位；"
@@ -41,27 +43,30 @@ def report(step: Step, targets: tuple[Target, ...] = LAYERS, **facts: Any) -> St
             ("int4", "gptq", "compressed-tensors"),
         ),
         (
-            Quantize(type="float"), LAYERS,
+            Quantize(type="float"),
+            LAYERS,
             "Quantized the weights of 3 layers to fp8 (e4m3, one scale per output channel) by rounding to nearest; "
             "activations stay in floating point.",
             "以就近舍入方式将 3 个层的权重量化为 fp8（e4m3，每个输出通道一个缩放因子），激活值保持浮点。",
             ("fp8", "compressed-tensors"),
         ),
         (
-            Quantize(symmetric=False, group_size=32, method="hqq"), LAYERS,
+            Quantize(symmetric=False, group_size=32, method="hqq"),
+            LAYERS,
             "Quantized the weights of 3 layers to 8-bit integers (one scale per group of 32 inputs, with zero points) "
             "with HQQ; activations stay in floating point.",
             "以 HQQ 将 3 个层的权重量化为 8 位整数（每组 32 个输入共用一个缩放因子，带零点），激活值保持浮点。",
             ("int8", "hqq", "compressed-tensors"),
         ),
         (
-            Smooth(alpha=0.25), (),
+            Smooth(alpha=0.25),
+            (),
             "Moved outliers of the activations into the weights (SmoothQuant, alpha 0.25).",
             "将激活值中的离群值转移到权重中（SmoothQuant，alpha 为 0.25）。",
             ("smoothquant",),
         ),
     ],
-)  # fmt: skip
+)
 def test_a_step_says_what_it_did(
     step: Step, targets: tuple[Target, ...], en: str, zh: str, tags: tuple[str, ...]
 ) -> None:
@@ -111,11 +116,17 @@ def test_every_step_of_ours_speaks_chinese() -> None:
 
 def whole(*steps: dict[str, Any]) -> CompressionReport:
     form = {
-        "recipe": {"steps": [step["step"] for step in steps]}, "architecture": "a", "source": {"name": "b"},
-        "steps": list(steps), "coverage": {"parameters": 1, "compressed_parameters": 0},
-        "size_bytes": {"before": 1, "after": 1}, "seconds": 1, "peak_memory_bytes": None, "versions": {},
+        "recipe": {"steps": [step["step"] for step in steps]},
+        "architecture": "a",
+        "source": {"name": "b"},
+        "steps": list(steps),
+        "coverage": {"parameters": 1, "compressed_parameters": 0},
+        "size_bytes": {"before": 1, "after": 1},
+        "seconds": 1,
+        "peak_memory_bytes": None,
+        "versions": {},
         "gate": {"limits": {"max_cer_increase": 1, "min_mystery": 2}},
-    }  # fmt: skip
+    }
     return CompressionReport.from_dict(form)
 
 

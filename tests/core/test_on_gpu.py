@@ -92,9 +92,12 @@ class NetworkPlugin(ToyPlugin):
 
     def __init__(self) -> None:
         super().__init__(
-            targets=(r"re:blocks\.\d+\.(gate|up|down)",), inputs=("text",), forward=forward, predict=predict,
+            targets=(r"re:blocks\.\d+\.(gate|up|down)",),
+            inputs=("text",),
+            forward=forward,
+            predict=predict,
             scale_pairs={r"re:blocks\.\d+": (ScalePair("norm", ("gate", "up")), ScalePair("up", ("down",)))},
-        )  # fmt: skip
+        )
 
     @sottovoce.hookimpl
     def sottovoce_load(self, source: Source, architecture: Architecture, options: LoadOptions) -> Model:

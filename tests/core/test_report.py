@@ -71,28 +71,47 @@ def form(**changes: Any) -> dict[str, Any]:
                 "step": {"step": "quantize", "bits": 8},
                 "targets": [{"name": "a", "parameters": 4, "bits": 8.5, "snr_db": 40.25}],
                 "kept": [{"name": "b", "parameters": 1, "reason": "normalization"}],
-                "coverage": {"parameters": 5, "compressed_parameters": 4, "ratio": 0.8,
-                             "parts": {"encoder": {"parameters": 5, "compressed_parameters": 4}}},
-                "seconds": 1.5, "timing": {}, "notes": ["a note"], "details": {"anything": [1, {"deep": None}]},
+                "coverage": {
+                    "parameters": 5,
+                    "compressed_parameters": 4,
+                    "ratio": 0.8,
+                    "parts": {"encoder": {"parameters": 5, "compressed_parameters": 4}},
+                },
+                "seconds": 1.5,
+                "timing": {},
+                "notes": ["a note"],
+                "details": {"anything": [1, {"deep": None}]},
             }
         ],
         "coverage": {"parameters": 5, "compressed_parameters": 4, "parts": {}, "ratio": 0.8},
         "size_bytes": {"before": 20, "after": 5},
-        "seconds": 1, "peak_memory_bytes": None, "versions": {"sottovoce": "0.1.0"},
-        "gate": {"limits": {"max_cer": 5}, "found": {"max_cer": 4.5}, "rounds": 1,
-                 "raised": [{"name": "a", "bits": 8}]},
+        "seconds": 1,
+        "peak_memory_bytes": None,
+        "versions": {"sottovoce": "0.1.0"},
+        "gate": {
+            "limits": {"max_cer": 5},
+            "found": {"max_cer": 4.5},
+            "rounds": 1,
+            "raised": [{"name": "a", "bits": 8}],
+        },
         "evaluations": [
             {
-                "model": "small", "architecture": "family", "samples": {"name": "t", "count": 2, "sha256": None},
+                "model": "small",
+                "architecture": "family",
+                "samples": {"name": "t", "count": 2, "sha256": None},
                 "machine": {"cores": 2, "versions": {}},
                 "metrics": {
                     "cer": {"value": 4.5, "unit": "%", "baseline": 4},
-                    "rtf": {"value": 0.5, "unit": "", "baseline": 0.25, "details": {
-                        "by_turns": {"ratio": {"median": 2.0, "quartiles": [1.5, 2.5], "rounds": 5}}}},
+                    "rtf": {
+                        "value": 0.5,
+                        "unit": "",
+                        "baseline": 0.25,
+                        "details": {"by_turns": {"ratio": {"median": 2.0, "quartiles": [1.5, 2.5], "rounds": 5}}},
+                    },
                 },
             }
         ],
-    }  # fmt: skip
+    }
     for place, value in changes.items():
         *way, last = [int(key) if key.isdigit() else key for key in place.split("__")]
         inner: Any = made
@@ -171,12 +190,15 @@ def test_a_field_is_read_by_attribute_and_by_key() -> None:
         ("gate__limits", {"max_cer": None}, "gate.limits.max_cer: it should be a number"),
         ("evaluations__0__metrics__cer__value", "low", "evaluations.0.metrics.cer.value: it should be a number"),
         ("evaluations__0__metrics__cer__kind", "fun", "evaluations.0.metrics.cer.kind: "),
-        ("evaluations__0__metrics__rtf__details__by_turns__ratio__quartiles", [1],
-         "evaluations.0.metrics.rtf.details: by_turns: "),
+        (
+            "evaluations__0__metrics__rtf__details__by_turns__ratio__quartiles",
+            [1],
+            "evaluations.0.metrics.rtf.details: by_turns: ",
+        ),
         ("evaluations__0__samples__count", None, "evaluations.0.samples.count: "),
         ("parameter_bits", {"before": {}, "after": {"many": 3}}, "parameter_bits.after.many"),
     ],
-)  # fmt: skip
+)
 def test_a_wrong_value_is_named_by_its_field(place: str, value: Any, problem: str) -> None:
     with pytest.raises(ValueError) as raised:
         CompressionReport.from_dict(form(**{place: value}))
@@ -242,8 +264,11 @@ def test_a_steps_description_travels_where_there_is_one() -> None:
 
 def test_reports_are_made_by_keyword_as_before() -> None:
     evaluation = EvaluationReport(
-        model="m", architecture="a", samples=SampleSet(count=1), metrics={"cer": Metric(name="cer", value=1, unit="%")},
+        model="m",
+        architecture="a",
+        samples=SampleSet(count=1),
+        metrics={"cer": Metric(name="cer", value=1, unit="%")},
         machine=Machine(),
-    )  # fmt: skip
+    )
     assert evaluation.to_dict()["metrics"] == {"cer": {"value": 1, "unit": "%"}}
     assert Coverage(parameters=4, compressed_parameters=1).to_dict()["ratio"] == 0.25

@@ -54,8 +54,10 @@ def test_only_line_feeds_end_lines(audio: Path, tmp_path: Path) -> None:
 
 def test_line_with_start_and_end_is_a_segment(audio: Path, tmp_path: Path) -> None:
     soundfile.write(audio, np.arange(8000, dtype=np.int16), 16000)
-    lines = [{"key": str(number), "source": "wav/a.wav", "start": number / 10, "end": number / 10 + 0.1}
-             for number in range(4)]  # fmt: skip
+    lines = [
+        {"key": str(number), "source": "wav/a.wav", "start": number / 10, "end": number / 10 + 0.1}
+        for number in range(4)
+    ]
     samples = read_samples(manifest(tmp_path, *map(json.dumps, lines)))
     assert [round(sample.seconds, 6) for sample in samples] == [0.1] * 4
     found = read_audio(samples[2].audio) * 32768
@@ -106,8 +108,9 @@ def test_kaldi_segments_cut_recordings(audio: Path, tmp_path: Path) -> None:
     (tmp_path / "text").write_text("u1 a\nu2 b\n")
     samples = read_samples(tmp_path)
     assert [(sample.key, sample.text, round(sample.seconds, 3)) for sample in samples] == [
-        ("u1", "a", 0.1), ("u2", "b", 0.25)
-    ]  # fmt: skip
+        ("u1", "a", 0.1),
+        ("u2", "b", 0.25),
+    ]
     assert [read_audio(sample.audio)[0] * 32768 for sample in samples] == [1600, 4000]
 
 
@@ -234,10 +237,12 @@ def media(audio: Path, tmp_path: Path) -> dict[str, dict[str, object]]:
     for number in range(2):
         (tmp_path / f"{number}.png").write_bytes(b"picture %d" % number)
     return {
-        "audio": {"type": "audio", "audio": "wav/a.wav"}, "image": {"type": "image", "image": "0.png"},
-        "video": {"type": "video", "video": ["0.png", "1.png"]}, "clip": {"type": "video", "video": "1.png"},
+        "audio": {"type": "audio", "audio": "wav/a.wav"},
+        "image": {"type": "image", "image": "0.png"},
+        "video": {"type": "video", "video": ["0.png", "1.png"]},
+        "clip": {"type": "video", "video": "1.png"},
         "text": {"type": "text", "text": "what?"},
-    }  # fmt: skip
+    }
 
 
 def test_media_paths_are_relative_to_the_manifest(media: dict[str, dict[str, object]], tmp_path: Path) -> None:

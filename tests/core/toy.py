@@ -107,9 +107,11 @@ def write(module: Any, directory: Path) -> Path:
 
     directory.mkdir(exist_ok=True, parents=True)
     config = {
-        "model": "Toy", "width": module.width, "blocks": len(module.blocks),
+        "model": "Toy",
+        "width": module.width,
+        "blocks": len(module.blocks),
         "quantization_config": compressed_tensors.describe(module),
-    }  # fmt: skip
+    }
     (directory / "config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
     write_tensors(module, directory / "model.safetensors")
     return directory

@@ -50,13 +50,21 @@ def asked(tmp_path: Path, verbs: list[list[str]], *control: str) -> tuple[str, l
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "TRANSFORMERS_", "ORT_"))}
     path = os.pathsep.join(filter(None, (str(tmp_path), os.environ.get("PYTHONPATH"))))
     environment = kept | {
-        "PYTHONPATH": path, "ASKED": str(tmp_path / "asked"), "TMPDIR": str(tmp_path / "temporary"),
-        "HF_HOME": str(tmp_path / "home"), "MODELSCOPE_CACHE": str(tmp_path / "home"),
-    }  # fmt: skip
+        "PYTHONPATH": path,
+        "ASKED": str(tmp_path / "asked"),
+        "TMPDIR": str(tmp_path / "temporary"),
+        "HF_HOME": str(tmp_path / "home"),
+        "MODELSCOPE_CACHE": str(tmp_path / "home"),
+    }
     done = subprocess.run(
         [sys.executable, "-c", RUN, json.dumps(verbs), *control],
-        env=environment, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=300,
-    )  # fmt: skip
+        env=environment,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
     assert done.returncode == 0, done.stderr
     record = tmp_path / "asked"
     return (record.read_text() if record.exists() else ""), list((tmp_path / "temporary").rglob("*.ses"))

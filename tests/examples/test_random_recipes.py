@@ -50,9 +50,11 @@ SPEECH = st.one_of(
 PRUNE = st.fixed_dictionaries({"step": st.just("prune_experts"), "keep": st.sampled_from([0.5, 0.75, 12])})
 SKIP = st.fixed_dictionaries({"step": st.just("skip_experts"), "threshold": st.sampled_from([0.1, 0.5])})
 MIXTURE = st.one_of(
-    SKIP.map(lambda step: [step]), PRUNE.map(lambda step: [step]), st.tuples(PRUNE, QUANTIZE).map(list),
+    SKIP.map(lambda step: [step]),
+    PRUNE.map(lambda step: [step]),
+    st.tuples(PRUNE, QUANTIZE).map(list),
     st.tuples(PRUNE, SKIP, QUANTIZE).map(list),
-)  # fmt: skip
+)
 
 
 def check(name: str, recipe: dict[str, Any], samples: Samples) -> None:
@@ -69,8 +71,9 @@ def check(name: str, recipe: dict[str, Any], samples: Samples) -> None:
 
 
 def examples(count: int) -> settings:
-    return settings(max_examples=count, deadline=None, derandomize=True, database=None,
-                    suppress_health_check=list(HealthCheck))  # fmt: skip
+    return settings(
+        max_examples=count, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
+    )
 
 
 MANY = pytest.param(20, marks=pytest.mark.slow)

@@ -100,9 +100,9 @@ def test_loading_leaves_the_process_as_it_was(expected: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("recipe", "rounds"), [("int8", 1), pytest.param("int8", 5, marks=pytest.mark.slow),
-                           pytest.param(None, 10, marks=pytest.mark.slow)]
-)  # fmt: skip
+    ("recipe", "rounds"),
+    [("int8", 1), pytest.param("int8", 5, marks=pytest.mark.slow), pytest.param(None, 10, marks=pytest.mark.slow)],
+)
 def test_models_of_three_threads_give_what_they_give_alone(
     recipe: str | None, rounds: int, expected: dict[tuple[str, str | None], Outputs]
 ) -> None:

@@ -115,9 +115,12 @@ def test_modalities_use_different_experts_but_pictures_and_video_nearly_the_same
 def generated(native: Any, asked: dict[str, Any], **settings: Any) -> Any:
     """What the class's own ``generate`` gives; what it takes for the end otherwise is the large model's number."""
     return native.generate(
-        **asked, thinker_max_new_tokens=16, thinker_do_sample=False,
-        thinker_eos_token_id=native.config.im_end_token_id, **settings,
-    )  # fmt: skip
+        **asked,
+        thinker_max_new_tokens=16,
+        thinker_do_sample=False,
+        thinker_eos_token_id=native.config.im_end_token_id,
+        **settings,
+    )
 
 
 def test_stock_transformers_loads_every_weight_with_its_experts_in_one_tensor(stock: tuple[Any, Any]) -> None:
@@ -138,8 +141,10 @@ def test_the_accuracy_of_all_is_that_of_the_modalities(report: Any) -> None:
     assert report.architecture == "qwen3-omni-moe"
     right = [report.metrics[f"accuracy_{modality}"].details["correct"] for modality in MODALITIES]
     assert report.metrics["accuracy"].details == {
-        "correct": sum(right), "samples": SLICE * len(MODALITIES), "without_answer": 0
-    }  # fmt: skip
+        "correct": sum(right),
+        "samples": SLICE * len(MODALITIES),
+        "without_answer": 0,
+    }
 
 
 @pytest.mark.parametrize("modality", MODALITIES)

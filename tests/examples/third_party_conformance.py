@@ -28,10 +28,18 @@ class TestWav2Vec2(Conformance):
         tokenizer = Wav2Vec2CTCTokenizer(str(vocabulary))
         vocabulary.unlink()
         config = Wav2Vec2Config(
-            vocab_size=len(letters), hidden_size=64, num_hidden_layers=2, num_attention_heads=4, intermediate_size=256,
-            conv_dim=(32, 32), conv_kernel=(10, 8), conv_stride=(5, 8), num_conv_pos_embeddings=16,
-            num_conv_pos_embedding_groups=4, pad_token_id=0,
-        )  # fmt: skip
+            vocab_size=len(letters),
+            hidden_size=64,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            intermediate_size=256,
+            conv_dim=(32, 32),
+            conv_kernel=(10, 8),
+            conv_stride=(5, 8),
+            num_conv_pos_embeddings=16,
+            num_conv_pos_embedding_groups=4,
+            pad_token_id=0,
+        )
         torch.manual_seed(0)
         Wav2Vec2ForCTC(config).save_pretrained(directory)
         Wav2Vec2Processor(Wav2Vec2FeatureExtractor(), tokenizer).save_pretrained(directory)

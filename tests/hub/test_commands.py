@@ -23,9 +23,13 @@ def sottovoce(
     server: Loopback, home: Path, *arguments: str | Path, **variables: str
 ) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "sottovoce", *map(str, arguments)], capture_output=True, text=True, check=False,
-        timeout=120, env=environment(server, home) | variables,
-    )  # fmt: skip
+        [sys.executable, "-m", "sottovoce", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+        env=environment(server, home) | variables,
+    )
 
 
 @pytest.mark.parametrize("kind", TOKENS)

@@ -154,8 +154,17 @@ def test_a_digest_in_a_listing_that_would_be_a_path_stores_nothing(hugging_face:
 @pytest.mark.parametrize("number", range(len(OUTSIDE)))
 def test_modelscopes_commit_that_would_be_a_path_stores_nothing(small: Path, tmp_path: Path, number: int) -> None:
     with run("modelscope", tmp_path / "hub", small) as hub:
-        files = [{"Path": "config.yaml", "Name": "config.yaml", "Type": "blob", "Size": 1, "Sha256": "a" * 64,
-                  "Revision": names_outside(hub.home)[number], "CommittedDate": 1}]  # fmt: skip
+        files = [
+            {
+                "Path": "config.yaml",
+                "Name": "config.yaml",
+                "Type": "blob",
+                "Size": 1,
+                "Sha256": "a" * 64,
+                "Revision": names_outside(hub.home)[number],
+                "CommittedDate": 1,
+            }
+        ]
         form = {"Code": 200, "Success": True, "Data": {"Files": files}}
         hub.server.fail("refuse", "GET", "/repo/files", status=200, body=form, times=9)
         with pytest.raises(SourceError, match=r"it does not say which commit 'master' is"):

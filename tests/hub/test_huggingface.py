@@ -68,8 +68,11 @@ def test_the_client_says_who_it_is(server):
     application = server.application
     server.application = lambda request: (seen.append(request.headers["User-Agent"]), application(request))[1]
     publish(server)
-    assert all("sottovoce/" in agent for agent, record in zip(seen, server.records, strict=True)
-               if "/store/" not in record.target and "/lfs/" not in record.target)  # fmt: skip
+    assert all(
+        "sottovoce/" in agent
+        for agent, record in zip(seen, server.records, strict=True)
+        if "/store/" not in record.target and "/lfs/" not in record.target
+    )
 
 
 def test_files_are_read_from_disk(server, hub, tmp_path):

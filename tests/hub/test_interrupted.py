@@ -31,10 +31,13 @@ def start(hub: Hub, *arguments: str | Path) -> subprocess.Popen[str]:
     variables = {variable: TOKENS[hub.kind], "SOTTOVOCE_HUB_TIMEOUT": "600", "HF_HUB_DOWNLOAD_TIMEOUT": "600"}
     return subprocess.Popen(
         [sys.executable, "-m", "sottovoce", *map(str, arguments), "--hub", hub.kind],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(hub.server, hub.home) | variables,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(hub.server, hub.home) | variables,
         # Where the tests run in the background, Ctrl-C is ignored by them and by what they start.
         preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
-    )  # fmt: skip
+    )
 
 
 def end(command: subprocess.Popen[str]) -> tuple[str, str]:

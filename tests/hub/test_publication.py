@@ -223,9 +223,13 @@ def test_variants_as_branches_of_one_repository(compressed: Path, hub: HuggingFa
 
 @pytest.mark.parametrize(
     ("chosen", "problem"),
-    [(["int8", "int8"], "name every one once"), ([], "none"), (["int8", "int4"], "int4: there is no compression.json"),
-     (["../int8"], "there is no compression.json")],
-)  # fmt: skip
+    [
+        (["int8", "int8"], "name every one once"),
+        ([], "none"),
+        (["int8", "int4"], "int4: there is no compression.json"),
+        (["../int8"], "there is no compression.json"),
+    ],
+)
 def test_variants_that_are_not_there(compressed: Path, server: Loopback, chosen: list[str], problem: str) -> None:
     with pytest.raises(UsageError, match=problem):
         push_variants(compressed, "alice/toy", chosen)

@@ -23,8 +23,10 @@ MODELS = ROOT / "examples" / "models"
 SPEECH = ROOT / "examples" / "data" / "mandarin-commands"
 QUESTIONS = ROOT / "examples" / "data" / "omni-tasks"
 RECIPES = {
-    "tiny-paraformer": ("int8", "int8-weight"), "tiny-aligner": ("int8", "int4"), "tiny-omni": ("int8", "reap50-int4"),
-}  # fmt: skip
+    "tiny-paraformer": ("int8", "int8-weight"),
+    "tiny-aligner": ("int8", "int4"),
+    "tiny-omni": ("int8", "reap50-int4"),
+}
 PUBLISHED = [f"{model}-{recipe}" for model, recipes in RECIPES.items() for recipe in recipes]
 TRANSFORMERS = [name for name in PUBLISHED if not name.startswith("tiny-paraformer")]
 HUBS = ("hf", "modelscope")
@@ -153,14 +155,20 @@ class Hubs:
     def run(self, code: str, home: str, job: Any, interpreter: Path | str = sys.executable) -> Any:
         """What ``code`` says of ``job``, in a process of its own with its caches in ``home``."""
         environment = client.environment(self.server, self.folder / home) | {
-            "MODELSCOPE_ENDPOINT": self.site_server.address, "TQDM_DISABLE": "1",
-        }  # fmt: skip
+            "MODELSCOPE_ENDPOINT": self.site_server.address,
+            "TQDM_DISABLE": "1",
+        }
         if interpreter != sys.executable:
             environment["PYTHONPATH"] = str(client.TESTS)  # It has nothing of ours.
         done = subprocess.run(
-            [interpreter, "-W", "ignore", "-c", code], input=json.dumps(job), capture_output=True, text=True,
-            check=False, env=environment, timeout=900,
-        )  # fmt: skip
+            [interpreter, "-W", "ignore", "-c", code],
+            input=json.dumps(job),
+            capture_output=True,
+            text=True,
+            check=False,
+            env=environment,
+            timeout=900,
+        )
         assert done.returncode == 0, done.stderr[-4000:]
         line = next(line for line in done.stdout.splitlines() if line.startswith(("REPORTS", "FOUND")))
         return json.loads(line[line.index("{") :])
@@ -217,8 +225,11 @@ def hubs(tmp_path_factory: pytest.TempPathFactory, manifests: dict[str, dict[str
                 "main", files, (), "Upload"
             )
         job = {
-            "recipes": RECIPES, "folder": str(folder), **manifests, "tokens": {"hf": TOKEN, "modelscope": SITE_TOKEN},
-        }  # fmt: skip
+            "recipes": RECIPES,
+            "folder": str(folder),
+            **manifests,
+            "tokens": {"hf": TOKEN, "modelscope": SITE_TOKEN},
+        }
         running.pushed = running.run(PUBLISH, "home", job)
         yield running
 

@@ -55,9 +55,29 @@ CONTENTS = {
     "numpy": b"\x93NUMPY\1\0",
 }
 NAMES = (
-    "run.sh", "x.exe", "w.pkl", "m.ckpt", "m.joblib", "m.pkl.gz", "a.pyz", "a.dll", "a.dylib", "a.so.1.2", "a.bat",
-    "a.js", "a.ipynb", "a.tar", "a.tar.gz", "A.PY", "a.py.", "a.whl", "sub/b.Zip", "a.npz", "a.ps1", "a.jar",
-)  # fmt: skip
+    "run.sh",
+    "x.exe",
+    "w.pkl",
+    "m.ckpt",
+    "m.joblib",
+    "m.pkl.gz",
+    "a.pyz",
+    "a.dll",
+    "a.dylib",
+    "a.so.1.2",
+    "a.bat",
+    "a.js",
+    "a.ipynb",
+    "a.tar",
+    "a.tar.gz",
+    "A.PY",
+    "a.py.",
+    "a.whl",
+    "sub/b.Zip",
+    "a.npz",
+    "a.ps1",
+    "a.jar",
+)
 
 
 @pytest.mark.parametrize("content", CONTENTS)

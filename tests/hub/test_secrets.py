@@ -48,7 +48,9 @@ SECRETS = {
     "azure shared": ("an Azure key", f"SharedAccessKey={drawn(WORD, 43)}="),
     "azure client": ("an Azure key", f"abc8Q~{drawn(WORD, 34)}"),
     "azure signed address": (
-        "an Azure key", f"https://a.blob.core.windows.net/c?sv=2024-01-01&se=2030&sig={drawn(WORD, 44)}%3D"),
+        "an Azure key",
+        f"https://a.blob.core.windows.net/c?sv=2024-01-01&se=2030&sig={drawn(WORD, 44)}%3D",
+    ),
     "google": ("a Google key", "AIza" + drawn(WORD, 35)),
     "google oauth": ("a Google key", "GOCSPX-" + drawn(WORD, 28)),
     "google access": ("a Google key", "ya29." + drawn(WORD, 60)),
@@ -81,7 +83,7 @@ SECRETS = {
     "password of a database": ("a password in an address", f"postgresql+psycopg2://ann:{drawn(WORD, 12)}@db:5432/x"),
     "password without a user": ("a password in an address", f"redis://:{drawn(WORD, 12)}@cache:6379/0"),
     "netrc": ("a password", "machine example.com login ann pass" + f"word {drawn(WORD, 10)}"),
-}  # fmt: skip
+}
 SPELLINGS: dict[str, Callable[[str], bytes]] = {
     "plain": str.encode,
     "json": lambda text: json.dumps({"model": {"key": text}}, indent=1).encode(),

@@ -26,7 +26,25 @@ from attack.kinds import (
 )
 
 KINDS = (
-    code, configurations, file_system, foreign_keys, funasr, generation, harmless, indexes, manifests, notices, pickles,
-    processors, quantization, scales, templates, threads, tokenizers, unfinished, weights, yaml_files,
-)  # fmt: skip
+    code,
+    configurations,
+    file_system,
+    foreign_keys,
+    funasr,
+    generation,
+    harmless,
+    indexes,
+    manifests,
+    notices,
+    pickles,
+    processors,
+    quantization,
+    scales,
+    templates,
+    threads,
+    tokenizers,
+    unfinished,
+    weights,
+    yaml_files,
+)
 """All but those of :mod:`~attack.kinds.chance`, of which there is no end."""

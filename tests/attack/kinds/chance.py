@@ -112,9 +112,15 @@ def remove(drawn: random.Random, directory: Path) -> None:
 
 
 DAMAGES: Mapping[str, Damage] = {
-    "flip": flip, "cut": cut, "insert": insert, "exchange": exchange, "forget": forget, "swap": swap, "alter": alter,
+    "flip": flip,
+    "cut": cut,
+    "insert": insert,
+    "exchange": exchange,
+    "forget": forget,
+    "swap": swap,
+    "alter": alter,
     "remove": remove,
-}  # fmt: skip
+}
 """By name; flips are the most."""
 
 

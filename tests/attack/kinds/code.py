@@ -13,12 +13,49 @@ from attack.settings import both, with_value
 KIND = "code"
 
 MODULES = (
-    "sottovoce", "sottovoce_paraformer", "sottovoce_forced_aligner", "sottovoce_omni_moe", "sottovoce_hub", "torch",
-    "transformers", "funasr", "numpy", "soundfile", "random", "json", "yaml", "numba", "kernels", "peft", "accelerate",
-    "torchvision", "librosa", "compressed_tensors", "psutil", "signal", "pickle", "codecs", "sitecustomize",
-    "usercustomize", "model", "modeling", "modeling_qwen3_asr", "configuration", "processing", "tokenization", "setup",
-    "conftest", "__init__", "__main__", "evil", "site", "sentencepiece", "kaldi_native_fbank", "wetext", "editdistance",
-)  # fmt: skip
+    "sottovoce",
+    "sottovoce_paraformer",
+    "sottovoce_forced_aligner",
+    "sottovoce_omni_moe",
+    "sottovoce_hub",
+    "torch",
+    "transformers",
+    "funasr",
+    "numpy",
+    "soundfile",
+    "random",
+    "json",
+    "yaml",
+    "numba",
+    "kernels",
+    "peft",
+    "accelerate",
+    "torchvision",
+    "librosa",
+    "compressed_tensors",
+    "psutil",
+    "signal",
+    "pickle",
+    "codecs",
+    "sitecustomize",
+    "usercustomize",
+    "model",
+    "modeling",
+    "modeling_qwen3_asr",
+    "configuration",
+    "processing",
+    "tokenization",
+    "setup",
+    "conftest",
+    "__init__",
+    "__main__",
+    "evil",
+    "site",
+    "sentencepiece",
+    "kaldi_native_fbank",
+    "wetext",
+    "editdistance",
+)
 
 OTHERS = {
     "evil.pth": f"import os; {PYTHON}\n",
@@ -33,8 +70,15 @@ OTHERS = {
     "pyproject.toml": "[project]\nname = 'evil'\n",
 }
 
-MAPS = ("config.json", "tokenizer_config.json", "processor_config.json", "preprocessor_config.json",
-        "generation_config.json", "configuration.json", "config.yaml")  # fmt: skip
+MAPS = (
+    "config.json",
+    "tokenizer_config.json",
+    "processor_config.json",
+    "preprocessor_config.json",
+    "generation_config.json",
+    "configuration.json",
+    "config.yaml",
+)
 
 
 def cases(model: HonestModel) -> Iterator[Case]:
@@ -50,11 +94,18 @@ def cases(model: HonestModel) -> Iterator[Case]:
     )
     for name in MAPS:
         if (model.directory / name).is_file():
-            for what, value in (("auto_map", {"AutoModel": "evil.Model", "AutoConfig": "evil.Config"}),
-                                ("auto_map", {"AutoTokenizer": ["evil.T", "evil.T"], "AutoProcessor": "evil.P"}),
-                                ("remote_code", "./evil.py"), ("trust_remote_code", True)):  # fmt: skip
-                yield _case(model, f"named/{name}/{what}/{len(str(value))}",
-                            both(_module("evil"), with_value(name, (what,), value)), ())  # fmt: skip
+            for what, value in (
+                ("auto_map", {"AutoModel": "evil.Model", "AutoConfig": "evil.Config"}),
+                ("auto_map", {"AutoTokenizer": ["evil.T", "evil.T"], "AutoProcessor": "evil.P"}),
+                ("remote_code", "./evil.py"),
+                ("trust_remote_code", True),
+            ):
+                yield _case(
+                    model,
+                    f"named/{name}/{what}/{len(str(value))}",
+                    both(_module("evil"), with_value(name, (what,), value)),
+                    (),
+                )
 
 
 def _module(name: str) -> Change:
@@ -70,5 +121,13 @@ def _file(name: str, text: str) -> Change:
 
 
 def _case(model: HonestModel, name: str, change: Change, operations: tuple[str, ...], reported: bool = False) -> Case:
-    return Case(kind=KIND, name=name, model=model.name, change=change, operations=operations, inside=True,
-                reported=reported, signed=False if model.compressed else None)  # fmt: skip
+    return Case(
+        kind=KIND,
+        name=name,
+        model=model.name,
+        change=change,
+        operations=operations,
+        inside=True,
+        reported=reported,
+        signed=False if model.compressed else None,
+    )

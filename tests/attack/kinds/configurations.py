@@ -86,10 +86,21 @@ def cases(model: HonestModel) -> Iterator[Case]:
         for what, content in WHOLE.items():
             # An empty mapping is what the files of settings that may be left out are without.
             expect = Expect.UNKNOWABLE if what == "empty mapping" else Expect.SAME
-            yield Case(kind=KIND, name=f"{name}/whole/{what}", model=model.name, change=replaced(name, content),
-                       expect=expect, reported=(name, what) == ("generation_config.json", "a list"))  # fmt: skip
-        yield Case(kind=KIND, name=f"{name}/missing", model=model.name, expect=Expect.UNKNOWABLE,
-                   change=lambda directory, name=name: (directory / name).unlink())  # fmt: skip
+            yield Case(
+                kind=KIND,
+                name=f"{name}/whole/{what}",
+                model=model.name,
+                change=replaced(name, content),
+                expect=expect,
+                reported=(name, what) == ("generation_config.json", "a list"),
+            )
+        yield Case(
+            kind=KIND,
+            name=f"{name}/missing",
+            model=model.name,
+            expect=Expect.UNKNOWABLE,
+            change=lambda directory, name=name: (directory / name).unlink(),
+        )
         yield from _keys(model, name)
 
 
@@ -99,13 +110,20 @@ def _values(model: HonestModel, name: str, keys: Keys, honest: Any) -> Iterator[
         if value == honest and type(value) is type(honest):
             continue
         yield Case(
-            kind=KIND, name=f"{name}/{place}/{what}", model=model.name, expect=_expected(honest, value),
-            change=settings.with_value(name, keys, value), reported=(model.name, place, what) in _REPORTED,
-        )  # fmt: skip
+            kind=KIND,
+            name=f"{name}/{place}/{what}",
+            model=model.name,
+            expect=_expected(honest, value),
+            change=settings.with_value(name, keys, value),
+            reported=(model.name, place, what) in _REPORTED,
+        )
     yield Case(
-        kind=KIND, name=f"{name}/{place}/missing", model=model.name, expect=Expect.UNKNOWABLE,
+        kind=KIND,
+        name=f"{name}/{place}/missing",
+        model=model.name,
+        expect=Expect.UNKNOWABLE,
         change=settings.changed(name, lambda form: settings.drop(form, keys)),
-    )  # fmt: skip
+    )
 
 
 def _expected(honest: Any, value: Any) -> Expect:
@@ -131,6 +149,8 @@ def _keys(model: HonestModel, name: str) -> Iterator[Case]:
     }.items():
         for value in ("x", 7, {"a": "\x1b[31m"}):
             yield Case(
-                kind=KIND, name=f"{name}/{what}/{type(value).__name__}", model=model.name,
+                kind=KIND,
+                name=f"{name}/{what}/{type(value).__name__}",
+                model=model.name,
                 change=both(settings.with_value(name, (key,), value)),
-            )  # fmt: skip
+            )

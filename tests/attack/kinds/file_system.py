@@ -102,9 +102,22 @@ THINGS: Mapping[str, tuple[object, Expect]] = {
 
 _NAMED = ("a pipe", "a device", "a directory", "a link outside")
 
-ADDED = (*NOTICES, "README.md", "additional_chat_templates/x.jinja", "chat_template.jinja", "seg_dict",
-         "preprocessor_config.json", "generation_config.json", "special_tokens_map.json", "added_tokens.json",
-         "bpe.model", "tokens.txt", ".git/HEAD", ".hidden", "notes/x.txt")  # fmt: skip
+ADDED = (
+    *NOTICES,
+    "README.md",
+    "additional_chat_templates/x.jinja",
+    "chat_template.jinja",
+    "seg_dict",
+    "preprocessor_config.json",
+    "generation_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "bpe.model",
+    "tokens.txt",
+    ".git/HEAD",
+    ".hidden",
+    "notes/x.txt",
+)
 """Files that a model may have too."""
 
 _HIDDEN = (".git/HEAD", ".hidden")
@@ -142,19 +155,35 @@ def cases(model: HonestModel) -> Iterator[Case]:
             if what == "a link inside":
                 continue
             expected = Expect.SAME if name in _HIDDEN else expect
-            yield _case(model, f"added/{name}/{what}", _at(make, name), expected,
-                        what == "a link outside" and name in ("NOTICE.txt", ADDED[5]))  # fmt: skip
+            yield _case(
+                model,
+                f"added/{name}/{what}",
+                _at(make, name),
+                expected,
+                what == "a link outside" and name in ("NOTICE.txt", ADDED[5]),
+            )
     yield from _names(model)
     for what, folder in FOLDERS.items():
         for change, how in ((lambda directory: None, "honest"), (_spoil(model), "spoilt")):
             harmless = Expect.SAME if what in _CONTROLS else Expect.HARMLESS
-            yield Case(kind=KIND, name=f"folder/{what}/{how}", model=model.name, change=change, folder=folder,
-                       expect=harmless if how == "honest" else Expect.REFUSED)  # fmt: skip
+            yield Case(
+                kind=KIND,
+                name=f"folder/{what}/{how}",
+                model=model.name,
+                change=change,
+                folder=folder,
+                expect=harmless if how == "honest" else Expect.REFUSED,
+            )
 
 
 def _reported(model: HonestModel, name: str, what: str) -> bool:
-    told = {("README.md", "a pipe"), ("tokenizer.json", "a pipe"), ("tokenizer.json", "a directory"),
-            ("model.safetensors", "a link outside"), ("tokens.json", "a pipe")}  # fmt: skip
+    told = {
+        ("README.md", "a pipe"),
+        ("tokenizer.json", "a pipe"),
+        ("tokenizer.json", "a directory"),
+        ("model.safetensors", "a link outside"),
+        ("tokens.json", "a pipe"),
+    }
     return not model.compressed and (name, what) in told
 
 
@@ -216,5 +245,6 @@ def _case(model: HonestModel, name: str, change: Change, expect: Expect, reporte
     operations = ("save", "compress") if copied else ()
     if copied:
         operations = ("save",) if model.compressed else ("compress",)
-    return Case(kind=KIND, name=name, model=model.name, change=change, expect=expect, operations=operations,
-                reported=reported)  # fmt: skip
+    return Case(
+        kind=KIND, name=name, model=model.name, change=change, expect=expect, operations=operations, reported=reported
+    )

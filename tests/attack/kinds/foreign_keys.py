@@ -93,9 +93,21 @@ KEYS: Mapping[str, tuple[Any, ...]] = {
 }
 """By key, values of a hostile one."""
 
-DESCRIBES = ("architectures", "torch_dtype", "dtype", "rope_scaling", "rope_parameters", "layer_types", "num_labels",
-             "tie_word_embeddings", "model_type", "generation_config", "chat_template", "is_decoder",
-             "attn_implementation")  # fmt: skip
+DESCRIBES = (
+    "architectures",
+    "torch_dtype",
+    "dtype",
+    "rope_scaling",
+    "rope_parameters",
+    "layer_types",
+    "num_labels",
+    "tie_word_embeddings",
+    "model_type",
+    "generation_config",
+    "chat_template",
+    "is_decoder",
+    "attn_implementation",
+)
 """Keys that do say something of a model: what comes of another value is as described."""
 
 SECTIONS: Mapping[str, Mapping[str, tuple[Keys, ...]]] = {
@@ -136,9 +148,14 @@ def _cases(model: HonestModel, name: str, section: Keys, key: str, values: tuple
     for number, value in enumerate(values):
         for kernels in (False, True) if key.strip("_") in _KERNELS and name == "config.json" else (False,):
             yield Case(
-                kind=KIND, name=f"{name}/{place}/{number}{'/kernels' if kernels else ''}", model=model.name,
-                change=with_value(name, (*section, key), value), kernels=kernels,
+                kind=KIND,
+                name=f"{name}/{place}/{number}{'/kernels' if kernels else ''}",
+                model=model.name,
+                change=with_value(name, (*section, key), value),
+                kernels=kernels,
                 expect=Expect.UNKNOWABLE if key in DESCRIBES else Expect.SAME,
-                reported=not section and number == 0 and model.name == "aligner"
+                reported=not section
+                and number == 0
+                and model.name == "aligner"
                 and key in (*_KERNELS[:1], "transformers_weights", "trust_remote_code", "auto_map"),
-            )  # fmt: skip
+            )

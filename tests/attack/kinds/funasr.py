@@ -143,17 +143,39 @@ SETTINGS: Mapping[str, dict[str, Any]] = {
 """By name, settings of ``config.yaml``, the keys joined by dots."""
 
 DESCRIBES = (
-    "frontend with", "frontend noisy", "frontend scaled", "frontend at 8", "frontend at 192", "frontend online",
-    "predictor", "bias", "unknown symbol", "tokens inline", "half", "brain", "encoder with 3", "encoder with another",
-    "remove symbols", "space", "normalization of utterances",
-)  # fmt: skip
+    "frontend with",
+    "frontend noisy",
+    "frontend scaled",
+    "frontend at 8",
+    "frontend at 192",
+    "frontend online",
+    "predictor",
+    "bias",
+    "unknown symbol",
+    "tokens inline",
+    "half",
+    "brain",
+    "encoder with 3",
+    "encoder with another",
+    "remove symbols",
+    "space",
+    "normalization of utterances",
+)
 """Beginnings of the names of what describes another model."""
 
 _REPORTED = (
-    "tokenizer of another repository", "token lists", "tokenizer of tokens elsewhere", "tokenizer of SenseVoice",
-    "no linguistic symbols", "frontend without shift", "frontend at a GHz", "frontend with a window of nonsense",
-    "encoder of 10^8 layers", "bias of a million", "remote code",
-)  # fmt: skip
+    "tokenizer of another repository",
+    "token lists",
+    "tokenizer of tokens elsewhere",
+    "tokenizer of SenseVoice",
+    "no linguistic symbols",
+    "frontend without shift",
+    "frontend at a GHz",
+    "frontend with a window of nonsense",
+    "encoder of 10^8 layers",
+    "bias of a million",
+    "remote code",
+)
 
 DESCRIPTIONS: Mapping[str, Any] = {
     "files a text": {"file_path_metas": "abc"},
@@ -261,8 +283,13 @@ def cases(model: HonestModel) -> Iterator[Case]:
             model, f"settings/{what}", both(_pickled, with_values("config.yaml", values)), expect, what in _REPORTED
         )
     for what, form in DESCRIPTIONS.items():
-        yield _case(model, f"description/{what}", both(*(_described(key, value) for key, value in form.items())),
-                    Expect.SAME, what in ("files a text", "config a mapping"))  # fmt: skip
+        yield _case(
+            model,
+            f"description/{what}",
+            both(*(_described(key, value) for key, value in form.items())),
+            Expect.SAME,
+            what in ("files a text", "config a mapping"),
+        )
     yield _case(
         model, "description/missing", lambda directory: (directory / "configuration.json").unlink(), Expect.SAME
     )
@@ -312,5 +339,12 @@ def _as_text(directory: Path) -> None:
 
 def _case(model: HonestModel, name: str, change: Change, expect: Expect, reported: bool = False) -> Case:
     kept = name.startswith(("statistics", "tokens"))
-    return Case(kind=KIND, name=name, model=model.name, change=change, expect=expect, reported=reported,
-                operations=("predict",) if kept else ())  # fmt: skip
+    return Case(
+        kind=KIND,
+        name=name,
+        model=model.name,
+        change=change,
+        expect=expect,
+        reported=reported,
+        operations=("predict",) if kept else (),
+    )

@@ -84,10 +84,15 @@ def cases(model: HonestModel) -> Iterator[Case]:
         return
     for key, values in KEYS.items():
         for number, value in enumerate(values):
-            yield Case(kind=KIND, name=f"{key}/{number}", model=model.name, change=with_value(FILE, (key,), value),
-                       expect=Expect.SAME if key in HOSTILE else Expect.UNKNOWABLE,
-                       operations=("predict", "save", "compress"),
-                       reported=key == "max_new_tokens" and number == 0)  # fmt: skip
+            yield Case(
+                kind=KIND,
+                name=f"{key}/{number}",
+                model=model.name,
+                change=with_value(FILE, (key,), value),
+                expect=Expect.SAME if key in HOSTILE else Expect.UNKNOWABLE,
+                operations=("predict", "save", "compress"),
+                reported=key == "max_new_tokens" and number == 0,
+            )
 
     def code(directory: Path) -> None:
         (directory / "custom_generate").mkdir()

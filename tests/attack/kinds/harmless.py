@@ -18,10 +18,22 @@ CONFIG: Mapping[str, dict[str, Any]] = {
     "its name": {"_name_or_path": "Qwen/Qwen3-ForcedAligner-0.6B"},
     "a path of its trainer": {"_name_or_path": "/nfs/somebody/checkpoints/step-2000"},
     "defaults of transformers 4": {
-        "torchscript": False, "pruned_heads": {}, "output_attentions": False, "output_hidden_states": False,
-        "return_dict": True, "use_bfloat16": False, "tf_legacy_loss": False, "add_cross_attention": False,
-        "chunk_size_feed_forward": 0, "is_decoder": False, "is_encoder_decoder": False, "finetuning_task": None,
-        "task_specific_params": None, "problem_type": None, "bad_words_ids": None, "length_penalty": 1.0,
+        "torchscript": False,
+        "pruned_heads": {},
+        "output_attentions": False,
+        "output_hidden_states": False,
+        "return_dict": True,
+        "use_bfloat16": False,
+        "tf_legacy_loss": False,
+        "add_cross_attention": False,
+        "chunk_size_feed_forward": 0,
+        "is_decoder": False,
+        "is_encoder_decoder": False,
+        "finetuning_task": None,
+        "task_specific_params": None,
+        "problem_type": None,
+        "bad_words_ids": None,
+        "length_penalty": 1.0,
     },
     "a cache": {"use_cache": True},
     "the usual attention": {"_attn_implementation_autoset": True},
@@ -31,7 +43,7 @@ CONFIG: Mapping[str, dict[str, Any]] = {
     "no quantization": {"quantization_config": None},
     "a note": {"comment": "trained by \u201csomebody\u201d, 50 % of the data\nand more"},
     "a licence": {"license": "apache-2.0", "license_link": "https://www.apache.org/licenses/LICENSE-2.0"},
-}  # fmt: skip
+}
 """By name, keys that a ``config.json`` may have beside its own."""
 
 GENERATION: Mapping[str, dict[str, Any]] = {
@@ -53,7 +65,10 @@ TOKENIZER: Mapping[str, dict[str, Any]] = {
 FUNASR: Mapping[str, dict[str, Any]] = {
     "a trainer's settings": {
         "train_conf": {"accum_grad": 1, "grad_clip": 5, "max_epoch": 150, "keep_nbest_models": 10, "log_interval": 50},
-        "optim": "adam", "optim_conf": {"lr": 0.0005}, "scheduler": "warmuplr", "scheduler_conf": {"warmup_steps": 9},
+        "optim": "adam",
+        "optim_conf": {"lr": 0.0005},
+        "scheduler": "warmuplr",
+        "scheduler_conf": {"warmup_steps": 9},
         "dataset": "AudioDataset",
         "dataset_conf": {"index_ds": "IndexDSJsonl", "batch_sampler": "DynamicBatchLocalShuffleSampler"},
     },
@@ -61,7 +76,7 @@ FUNASR: Mapping[str, dict[str, Any]] = {
     "a loss": {"ctc_conf": {"dropout_rate": 0.0, "ctc_type": "builtin", "reduce": True, "ignore_nan_grad": True}},
     "no normalization": {"normalize": None},
     "log": {"log_interval": 50, "seed": 0},
-}  # fmt: skip
+}
 
 DESCRIPTION: Mapping[str, dict[str, Any]] = {
     "names in hubs": {"model_name_in_hub": {"ms": "iic/speech_paraformer-large", "hf": ""}},

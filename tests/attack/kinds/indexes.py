@@ -17,10 +17,21 @@ KIND = "indexes"
 INDEX = "model.safetensors.index.json"
 
 _OTHERS = (
-    "other.safetensors", "evil.safetensors", "model.pt", "model.pb", "pytorch_model.bin", "model.bin", "tf_model.h5",
-    "flax_model.msgpack", "adapter_model.safetensors", "model.fp16.safetensors", "0.safetensors",
-    "consolidated.safetensors", "model.safetensors.1", "model.gguf",
-)  # fmt: skip
+    "other.safetensors",
+    "evil.safetensors",
+    "model.pt",
+    "model.pb",
+    "pytorch_model.bin",
+    "model.bin",
+    "tf_model.h5",
+    "flax_model.msgpack",
+    "adapter_model.safetensors",
+    "model.fp16.safetensors",
+    "0.safetensors",
+    "consolidated.safetensors",
+    "model.safetensors.1",
+    "model.gguf",
+)
 """Names that weights have elsewhere."""
 
 
@@ -123,25 +134,42 @@ def cases(model: HonestModel) -> Iterator[Case]:
             if what.startswith(("climbs", "absolute", "is cyclic", "names no", "names a pickle")) and not keep:
                 expect = Expect.REFUSED
             yield Case(
-                kind=KIND, name=f"{what}/{'beside' if keep else 'alone'}", model=model.name, expect=expect,
-                change=_indexed(weight_map, keep=keep), signed=False if keep and model.compressed else None,
-                reported=(keep and what == "names other weights" and model.compressed) or (model.name == "aligner"
-                and not keep and what == "is cyclic"),
-            )  # fmt: skip
+                kind=KIND,
+                name=f"{what}/{'beside' if keep else 'alone'}",
+                model=model.name,
+                expect=expect,
+                change=_indexed(weight_map, keep=keep),
+                signed=False if keep and model.compressed else None,
+                reported=(keep and what == "names other weights" and model.compressed)
+                or (model.name == "aligner" and not keep and what == "is cyclic"),
+            )
     shards: Mapping[str, tuple[dict[str, bool], Expect]] = {
-        "honest": ({}, Expect.HARMLESS if indexes else Expect.REFUSED), "mixed up": ({"mixed": True}, Expect.SAME),
-        "overlapping": ({"overlapping": True}, Expect.SAME), "missing": ({"missing": True}, Expect.REFUSED),
-    }  # fmt: skip
+        "honest": ({}, Expect.HARMLESS if indexes else Expect.REFUSED),
+        "mixed up": ({"mixed": True}, Expect.SAME),
+        "overlapping": ({"overlapping": True}, Expect.SAME),
+        "missing": ({"missing": True}, Expect.REFUSED),
+    }
     for what, (how, expect) in shards.items():
-        yield Case(kind=KIND, name=f"shards/{what}", model=model.name, expect=expect, signed=True,
-                   change=lambda directory, how=how: _sharded(directory, **how))  # fmt: skip
+        yield Case(
+            kind=KIND,
+            name=f"shards/{what}",
+            model=model.name,
+            expect=expect,
+            signed=True,
+            change=lambda directory, how=how: _sharded(directory, **how),
+        )
     yield from _beside(model)
 
 
 def _beside(model: HonestModel) -> Iterator[Case]:
     for name in _OTHERS:
-        yield Case(kind=KIND, name=f"beside/{name}", model=model.name, signed=False if model.compressed else None,
-                   change=lambda directory, name=name: _beside_(directory, name))  # fmt: skip
+        yield Case(
+            kind=KIND,
+            name=f"beside/{name}",
+            model=model.name,
+            signed=False if model.compressed else None,
+            change=lambda directory, name=name: _beside_(directory, name),
+        )
     adapter = {"peft_type": "LORA", "base_model_name_or_path": "evil-owner/evil-model", "r": 8, "target_modules": ["x"]}
 
     def adapt(directory: Path) -> None:
@@ -151,12 +179,14 @@ def _beside(model: HonestModel) -> Iterator[Case]:
     if model.family != "paraformer":
         for value in ("evil.safetensors", "../evil.safetensors", INDEX):
             yield Case(
-                kind=KIND, name=f"transformers_weights/{value}", model=model.name,
+                kind=KIND,
+                name=f"transformers_weights/{value}",
+                model=model.name,
                 change=both(_other, with_value("config.json", ("transformers_weights",), value)),
                 # The key names the weights: what it names inside is the model.
                 expect=Expect.UNKNOWABLE if value.startswith("evil") else Expect.SAME,
                 reported=value.startswith("evil") and model.name == "aligner",
-            )  # fmt: skip
+            )
 
 
 def _beside_(directory: Path, name: str) -> None:

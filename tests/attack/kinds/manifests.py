@@ -98,14 +98,24 @@ def cases(model: HonestModel) -> Iterator[Case]:
         yield _case(model, f"files/{what}", made, Expect.REFUSED, what in ("empty", "20000 missing", "a directory"))
     for name in model.files:
         if name not in (MANIFEST, "README.md"):
-            yield _case(model, f"entry dropped/{name}", changed(MANIFEST, lambda form, name=name: _forget(form, name)),
-                        Expect.SAME)  # fmt: skip
+            yield _case(
+                model,
+                f"entry dropped/{name}",
+                changed(MANIFEST, lambda form, name=name: _forget(form, name)),
+                Expect.SAME,
+            )
             yield _case(model, f"changed/{name}", settings.appended(name, b" "), Expect.REFUSED)
-            yield _case(model, f"file missing/{name}", lambda directory, name=name: (directory / name).unlink(),
-                        Expect.REFUSED)  # fmt: skip
+            yield _case(
+                model, f"file missing/{name}", lambda directory, name=name: (directory / name).unlink(), Expect.REFUSED
+            )
     yield _case(model, "entry dropped and flipped", both(changed(MANIFEST, _dropped), _flip), Expect.REFUSED, True)
-    yield _case(model, "empty and flipped", both(changed(MANIFEST, lambda form: form.update(files={})), _flip),
-                Expect.REFUSED, True)  # fmt: skip
+    yield _case(
+        model,
+        "empty and flipped",
+        both(changed(MANIFEST, lambda form: form.update(files={})), _flip),
+        Expect.REFUSED,
+        True,
+    )
     yield _case(model, "flipped", _flip, Expect.REFUSED)
     yield _case(model, "missing", lambda directory: (directory / MANIFEST).unlink(), Expect.SAME)
     for what, content in WHOLE.items():
@@ -122,8 +132,12 @@ def _report(model: HonestModel) -> Iterator[Case]:
     values = {**VALUES, "minus NaN": -math.nan}
     for keys in settings.places({key: value for key, value in form.items() if key != "files"}):
         for what, value in values.items():
-            yield _case(model, f"report/{'.'.join(map(str, keys))}/{what}",
-                        settings.with_value(MANIFEST, keys, value), Expect.UNKNOWABLE)  # fmt: skip
+            yield _case(
+                model,
+                f"report/{'.'.join(map(str, keys))}/{what}",
+                settings.with_value(MANIFEST, keys, value),
+                Expect.UNKNOWABLE,
+            )
         gone = changed(MANIFEST, lambda form, keys=keys: settings.drop(form, keys))
         yield _case(model, f"report/{'.'.join(map(str, keys))}/missing", gone, Expect.UNKNOWABLE)
 

@@ -64,5 +64,11 @@ def cases(model: HonestModel) -> Iterator[Case]:
         )
     for name in NAMES:
         for what, content in NOTICES.items():
-            yield Case(kind=KIND, name=f"{name!a}/{what}", model=model.name, change=replaced(name, content),
-                       operations=only, expect=Expect.SAME)  # fmt: skip
+            yield Case(
+                kind=KIND,
+                name=f"{name!a}/{what}",
+                model=model.name,
+                change=replaced(name, content),
+                operations=only,
+                expect=Expect.SAME,
+            )

@@ -147,8 +147,13 @@ def cases(model: HonestModel) -> Iterator[Case]:
         yield _case(model, f"bytes/{what}", _written(name, content), Expect.REFUSED if alone else Expect.SAME)
     for what in _code():
         for form in ("zip", "legacy", "bare"):
-            yield _case(model, f"code/{what}/{form}", _coded(name, what, form),
-                        Expect.REFUSED if alone else Expect.SAME, what == "os.system")  # fmt: skip
+            yield _case(
+                model,
+                f"code/{what}/{form}",
+                _coded(name, what, form),
+                Expect.REFUSED if alone else Expect.SAME,
+                what == "os.system",
+            )
     if alone:
         for group, names in (("holds", HOLDINGS), ("tensor", TENSORS)):
             for what in names:
@@ -160,8 +165,16 @@ def cases(model: HonestModel) -> Iterator[Case]:
 
 def _case(model: HonestModel, name: str, change: Change, expect: Expect, reported: bool = False) -> Case:
     only = ("predict", "compress") if expect is Expect.REFUSED else ()
-    return Case(kind=KIND, name=name, model=model.name, change=change, expect=expect, operations=only,
-                inside="runpy" in name or "torch.load" in name, reported=reported)  # fmt: skip
+    return Case(
+        kind=KIND,
+        name=name,
+        model=model.name,
+        change=change,
+        expect=expect,
+        operations=only,
+        inside="runpy" in name or "torch.load" in name,
+        reported=reported,
+    )
 
 
 def _written(name: str, content: bytes) -> Change:

@@ -77,9 +77,23 @@ WHOLE: Mapping[str, dict[str, Any]] = {
 }
 
 DESCRIBES = (
-    "padded on", "padded with", "noisy", "a rate of 8", "a long shift", "a shift of one", "chunks", "no chunks",
-    "windows", "times", "an odd", "no rate", "a rate", "without a mask", "of Whisper", "long at least",
-)  # fmt: skip
+    "padded on",
+    "padded with",
+    "noisy",
+    "a rate of 8",
+    "a long shift",
+    "a shift of one",
+    "chunks",
+    "no chunks",
+    "windows",
+    "times",
+    "an odd",
+    "no rate",
+    "a rate",
+    "without a mask",
+    "of Whisper",
+    "long at least",
+)
 """Beginnings of the names of what describes another model."""
 
 _REPORTED = ("8 GB of filters", "an audio tokenizer")
@@ -104,5 +118,11 @@ def _cases(
     for what, values in table.items():
         change = with_values(name, {f"{prefix}{key}": value for key, value in values.items()})
         expect = Expect.UNKNOWABLE if what.startswith(DESCRIBES) else Expect.SAME
-        yield Case(kind=KIND, name=f"{group}/{what}", model=model.name, change=change, expect=expect,
-                   reported=what in _REPORTED and not model.compressed)  # fmt: skip
+        yield Case(
+            kind=KIND,
+            name=f"{group}/{what}",
+            model=model.name,
+            change=change,
+            expect=expect,
+            reported=what in _REPORTED and not model.compressed,
+        )

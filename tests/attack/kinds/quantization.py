@@ -13,9 +13,37 @@ from attack.settings import changed, with_value
 
 KIND = "quantization"
 
-METHODS = ("awq", "gptq", "bitsandbytes", "bitsandbytes_4bit", "aqlm", "quanto", "quark", "fp_quant", "eetq", "higgs",
-           "hqq", "fbgemm_fp8", "torchao", "bitnet", "vptq", "spqr", "fp8", "gguf", "nvfp4", "mxfp8", "auto-round",
-           "mxfp4", "metal", "sinq", "gemma", "modelopt", "nonsense", "", "\x1b[31m\u202e")  # fmt: skip
+METHODS = (
+    "awq",
+    "gptq",
+    "bitsandbytes",
+    "bitsandbytes_4bit",
+    "aqlm",
+    "quanto",
+    "quark",
+    "fp_quant",
+    "eetq",
+    "higgs",
+    "hqq",
+    "fbgemm_fp8",
+    "torchao",
+    "bitnet",
+    "vptq",
+    "spqr",
+    "fp8",
+    "gguf",
+    "nvfp4",
+    "mxfp8",
+    "auto-round",
+    "mxfp4",
+    "metal",
+    "sinq",
+    "gemma",
+    "modelopt",
+    "nonsense",
+    "",
+    "\x1b[31m\u202e",
+)
 
 FOREIGN: Mapping[str, Any] = {
     "no method": {},
@@ -117,13 +145,21 @@ def cases(model: HonestModel) -> Iterator[Case]:
         }
         value |= {"load_in_4bit": True} if "bitsandbytes" in method else {}
         # The weights are no other tool's: a plain model may be taken for what it is, or be refused.
-        yield _case(model, f"method/{method!a}", with_value(name, ("quantization_config",), value),
-                    model.name == "aligner" and method in ("awq", "fp8", "mxfp4", "hqq"))  # fmt: skip
+        yield _case(
+            model,
+            f"method/{method!a}",
+            with_value(name, ("quantization_config",), value),
+            model.name == "aligner" and method in ("awq", "fp8", "mxfp4", "hqq"),
+        )
     for what, value in FOREIGN.items():
         yield _case(model, f"foreign/{what}", with_value(name, ("quantization_config",), value))
     for what, targets in TARGETS.items():
-        yield _case(model, f"planted/{what}", with_value(name, ("quantization_config",), _planted(targets)),
-                    what == "a pattern without end")  # fmt: skip
+        yield _case(
+            model,
+            f"planted/{what}",
+            with_value(name, ("quantization_config",), _planted(targets)),
+            what == "a pattern without end",
+        )
     if model.compressed:
         yield from _own(model, name)
 
@@ -157,9 +193,12 @@ def _scheme(name: str, group: str, part: str, key: str, value: Any) -> Change:
 def _planted(targets: Any) -> dict[str, Any]:
     weights = {"num_bits": 8, "type": "int", "symmetric": True, "strategy": "channel"}
     return {
-        "quant_method": "compressed-tensors", "format": "int-quantized", "quantization_status": "compressed",
-        "config_groups": {"group_0": {"targets": targets, "weights": weights, "input_activations": None}}, "ignore": [],
-    }  # fmt: skip
+        "quant_method": "compressed-tensors",
+        "format": "int-quantized",
+        "quantization_status": "compressed",
+        "config_groups": {"group_0": {"targets": targets, "weights": weights, "input_activations": None}},
+        "ignore": [],
+    }
 
 
 def _case(model: HonestModel, name: str, change: Change, reported: bool = False) -> Case:

@@ -69,11 +69,17 @@ def cases(model: HonestModel) -> Iterator[Case]:
             if what == "weight_shape I64" and edit in ("int64", "flat"):
                 continue  # That is what it is.
             yield Case(
-                kind=KIND, name=f"{what}/{edit}", model=model.name, change=with_tensors(_edit(name, change)),
-                expect=expected, signed=True, operations=("predict", "save"),
-                reported=model.name.endswith("-int8") and what.startswith(("weight_scale", "weight I8"))
+                kind=KIND,
+                name=f"{what}/{edit}",
+                model=model.name,
+                change=with_tensors(_edit(name, change)),
+                expect=expected,
+                signed=True,
+                operations=("predict", "save"),
+                reported=model.name.endswith("-int8")
+                and what.startswith(("weight_scale", "weight I8"))
                 and edit in ("NaN", "negative", "zero", "uint8"),
-            )  # fmt: skip
+            )
 
 
 def _edit(name: str, change: Edit) -> Callable[[dict[str, Any]], None]:

@@ -64,8 +64,20 @@ TEMPLATES: Mapping[str, str] = {
 }
 """By name, a template. Those of text alone describe another dialogue."""
 
-DESCRIBES = ("empty", "a text", "escapes", "only text", "twice the audio", "messages", "unknown", "no loop", "times",
-             "a megabyte of text", "format attributes", "map attribute")  # fmt: skip
+DESCRIBES = (
+    "empty",
+    "a text",
+    "escapes",
+    "only text",
+    "twice the audio",
+    "messages",
+    "unknown",
+    "no loop",
+    "times",
+    "a megabyte of text",
+    "format attributes",
+    "map attribute",
+)
 """Templates that say something else, and nothing hostile."""
 
 _REPORTED = ("6 GB at once", "doubling", "printf", "globals")
@@ -77,8 +89,9 @@ def cases(model: HonestModel) -> Iterator[Case]:
         return
     for what, template in TEMPLATES.items():
         expect = Expect.UNKNOWABLE if what in DESCRIBES else Expect.SAME
-        yield _case(model, f"file/{what}", replaced(TEMPLATE, template), expect,
-                    what in _REPORTED and not model.compressed)  # fmt: skip
+        yield _case(
+            model, f"file/{what}", replaced(TEMPLATE, template), expect, what in _REPORTED and not model.compressed
+        )
         for name in ("tokenizer_config.json", "processor_config.json"):
             yield _case(model, f"{name}/{what}", with_value(name, ("chat_template",), template), expect)
         for name in ("default", "x"):
@@ -98,5 +111,6 @@ def _additional(name: str, template: str) -> Change:
 
 
 def _case(model: HonestModel, name: str, change: Change, expect: Expect, reported: bool = False) -> Case:
-    return Case(kind=KIND, name=name, model=model.name, change=change, expect=expect, reported=reported,
-                operations=("predict",))  # fmt: skip
+    return Case(
+        kind=KIND, name=name, model=model.name, change=change, expect=expect, reported=reported, operations=("predict",)
+    )

@@ -120,11 +120,24 @@ TOKENIZERS: Mapping[str, Edit] = {
 """By name, what is done to ``tokenizer.json``."""
 
 DESCRIBES = (
-    "a normalizer that deletes", "a split everywhere", "no post-processor", "no pre-tokenizer", "no decoder",
-    "a word level", "numbers turned", "numbers shifted", "added tokens of one letter", "cut to one", "dropout",
-    "half of the words", "numbers negative", "merges of nonsense", "a normalizer that grows", "a word of a megabyte",
+    "a normalizer that deletes",
+    "a split everywhere",
+    "no post-processor",
+    "no pre-tokenizer",
+    "no decoder",
+    "a word level",
+    "numbers turned",
+    "numbers shifted",
+    "added tokens of one letter",
+    "cut to one",
+    "dropout",
+    "half of the words",
+    "numbers negative",
+    "merges of nonsense",
+    "a normalizer that grows",
+    "a word of a megabyte",
     "added tokens empty",
-)  # fmt: skip
+)
 """Those that say what the tokens are: nothing else does."""
 
 SETTINGS: Mapping[str, Any] = {
@@ -157,11 +170,20 @@ def cases(model: HonestModel) -> Iterator[Case]:
         return
     if (model.directory / TOKENIZER).is_file():
         for what, edit in TOKENIZERS.items():
-            yield _case(model, f"edited/{what}", changed(TOKENIZER, _quiet(edit)),
-                        Expect.UNKNOWABLE if what in DESCRIBES else Expect.SAME)  # fmt: skip
+            yield _case(
+                model,
+                f"edited/{what}",
+                changed(TOKENIZER, _quiet(edit)),
+                Expect.UNKNOWABLE if what in DESCRIBES else Expect.SAME,
+            )
         for what, content in WHOLE.items():
-            yield _case(model, f"whole/{what}", replaced(TOKENIZER, content), Expect.REFUSED,
-                        what == "empty" and not model.compressed)  # fmt: skip
+            yield _case(
+                model,
+                f"whole/{what}",
+                replaced(TOKENIZER, content),
+                Expect.REFUSED,
+                what == "empty" and not model.compressed,
+            )
         gone = lambda directory: (directory / TOKENIZER).unlink()  # noqa: E731
         yield _case(model, "missing", gone, Expect.REFUSED, True)
         words = both(gone, replaced("vocab.json", '{"a": 0}'), replaced("merges.txt", "#version: 0.2\n"))
@@ -169,8 +191,12 @@ def cases(model: HonestModel) -> Iterator[Case]:
     else:
         for name in ("vocab.json", "merges.txt"):
             for what, content in WHOLE.items():
-                yield _case(model, f"{name}/{what}", replaced(name, content),
-                            Expect.REFUSED if name == "vocab.json" else Expect.SAME)  # fmt: skip
+                yield _case(
+                    model,
+                    f"{name}/{what}",
+                    replaced(name, content),
+                    Expect.REFUSED if name == "vocab.json" else Expect.SAME,
+                )
             yield _case(
                 model, f"{name}/missing", lambda directory, name=name: (directory / name).unlink(), Expect.REFUSED
             )

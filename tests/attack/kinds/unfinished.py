@@ -77,8 +77,15 @@ def cases(model: HonestModel) -> Iterator[Case]:
     if model.name not in ("paraformer", "aligner"):
         return
     for what, damage in DAMAGES.items():
-        yield Case(kind=KIND, name=what, model=model.name, change=_left(damage), operations=("resume",),
-                   expect=Expect.SAME, reported=what in ("one bit", "facts of nothing"))  # fmt: skip
+        yield Case(
+            kind=KIND,
+            name=what,
+            model=model.name,
+            change=_left(damage),
+            operations=("resume",),
+            expect=Expect.SAME,
+            reported=what in ("one bit", "facts of nothing"),
+        )
 
 
 def _left(damage: Damage) -> Change:

@@ -203,9 +203,15 @@ def _words(model: HonestModel, header: dict[str, Any], names: list[str]) -> Iter
 
                 # The bits of one float read as another's are numbers as well.
                 expect = Expect.UNKNOWABLE if (honest, word) == ("BF16", "F16") else Expect.REFUSED
-                yield Case(kind=KIND, name=f"word/{honest} is {word}/{which}", model=model.name, expect=expect,
-                           change=with_header(change), operations=("predict", "save", "compress"),
-                           reported=which == "first" and (honest, word) in (("F32", "I32"), ("I8", "U8")))  # fmt: skip
+                yield Case(
+                    kind=KIND,
+                    name=f"word/{honest} is {word}/{which}",
+                    model=model.name,
+                    expect=expect,
+                    change=with_header(change),
+                    operations=("predict", "save", "compress"),
+                    reported=which == "first" and (honest, word) in (("F32", "I32"), ("I8", "U8")),
+                )
 
 
 def _types(model: HonestModel, name: str) -> Iterator[Case]:
@@ -217,9 +223,15 @@ def _types(model: HonestModel, name: str) -> Iterator[Case]:
             tensors[name] = tensors[name].to(getattr(torch, kind))
 
         expect = Expect.UNKNOWABLE if "float" in kind else Expect.REFUSED
-        yield Case(kind=KIND, name=f"type/{name}/{kind}", model=model.name, change=with_tensors(change), expect=expect,
-                   operations=("predict", "save", "compress"),
-                   reported=kind == "complex64" and model.name == "aligner")  # fmt: skip
+        yield Case(
+            kind=KIND,
+            name=f"type/{name}/{kind}",
+            model=model.name,
+            change=with_tensors(change),
+            expect=expect,
+            operations=("predict", "save", "compress"),
+            reported=kind == "complex64" and model.name == "aligner",
+        )
 
 
 def _numbers(model: HonestModel, name: str) -> Iterator[Case]:
@@ -230,9 +242,15 @@ def _numbers(model: HonestModel, name: str) -> Iterator[Case]:
                 tensor = tensors[name] if part == "all" else tensors[name].view(-1)[3:4]
                 tensor.fill_(number)
 
-            yield Case(kind=KIND, name=f"numbers/{name}/{part} {what}", model=model.name, change=with_tensors(change),
-                       expect=expect, operations=("predict", "save", "compress"),
-                       reported=part == "all" and what in ("NaN", "infinity") and name.endswith("weight"))  # fmt: skip
+            yield Case(
+                kind=KIND,
+                name=f"numbers/{name}/{part} {what}",
+                model=model.name,
+                change=with_tensors(change),
+                expect=expect,
+                operations=("predict", "save", "compress"),
+                reported=part == "all" and what in ("NaN", "infinity") and name.endswith("weight"),
+            )
 
 
 def _sets(model: HonestModel, names: list[str]) -> Iterator[Case]:

@@ -83,8 +83,15 @@ TEXTS: Mapping[str, str | bytes] = {
 }
 """By name, what is put into a file of YAML."""
 
-_REPORTED = ("6 levels of merges", "8 levels of merges", "a sexagesimal", "an ordered mapping", "9 levels of aliases",
-             "os.system", "deep lists")  # fmt: skip
+_REPORTED = (
+    "6 levels of merges",
+    "8 levels of merges",
+    "a sexagesimal",
+    "an ordered mapping",
+    "9 levels of aliases",
+    "os.system",
+    "deep lists",
+)
 
 
 def cases(model: HonestModel) -> Iterator[Case]:
@@ -121,5 +128,6 @@ def _section(text: str | bytes) -> Change:
 
 def _case(model: HonestModel, name: str, change: Change, operations: tuple[str, ...], reported: bool = False) -> Case:
     expect = Expect.UNKNOWABLE if name.endswith("keys twice") else Expect.SAME
-    return Case(kind=KIND, name=name, model=model.name, change=change, operations=operations, reported=reported,
-                expect=expect)  # fmt: skip
+    return Case(
+        kind=KIND, name=name, model=model.name, change=change, operations=operations, reported=reported, expect=expect
+    )

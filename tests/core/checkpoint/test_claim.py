@@ -91,9 +91,19 @@ def test_claims_of_other_outputs_do_not_conflict(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", [".out.settings", ".out.0123abcd", ".out.0123abcd.part", ".other.0123abcd.sottovoce", ".out.0123abcd.old",
-             "out.0123abcd.sottovoce", ".out.unfinished", ".out.0123abcde.sottovoce", ".out.0123abcX.sottovoce"]
-)  # fmt: skip
+    "name",
+    [
+        ".out.settings",
+        ".out.0123abcd",
+        ".out.0123abcd.part",
+        ".other.0123abcd.sottovoce",
+        ".out.0123abcd.old",
+        "out.0123abcd.sottovoce",
+        ".out.unfinished",
+        ".out.0123abcde.sottovoce",
+        ".out.0123abcX.sottovoce",
+    ],
+)
 def test_foreign_hidden_directories_stay(name: str, tmp_path: Path) -> None:
     (tmp_path / name).mkdir()
     write(tmp_path / "out")

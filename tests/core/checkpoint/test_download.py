@@ -80,8 +80,10 @@ sottovoce.save(model, {str(tmp_path / "small")!r}, host=host)
     assert done.returncode == 0, done.stderr
     source = json.loads((tmp_path / "small" / "compression.json").read_text())["source"]
     assert {key: source[key] for key in ("name", "hub", "revision")} == {
-        "name": "owner/toy", "hub": kind, "revision": COMMIT
-    }  # fmt: skip
+        "name": "owner/toy",
+        "hub": kind,
+        "revision": COMMIT,
+    }
     found = {path.name for path in (tmp_path / "cache").rglob("*")}
     assert {"config.yaml", "model.safetensors", "notes.txt"} <= found
     assert not [request for request in hub.requests if "modeling" in request or "more.py" in request]
@@ -208,9 +210,18 @@ except sottovoce.SottovoceError as error:
 
 def names_elsewhere(folder: Path) -> list[str]:
     return [
-        str(folder / "absolute.txt"), "a/../../../../climbed.txt", "../climbed.txt", "..", "C:/climbed.txt",
-        "~/climbed.txt", "a\\..\\..\\climbed.txt", "", "line\nend.txt", "\x1b[2Jclear.txt", "\u202etxt.reverse",
-    ]  # fmt: skip
+        str(folder / "absolute.txt"),
+        "a/../../../../climbed.txt",
+        "../climbed.txt",
+        "..",
+        "C:/climbed.txt",
+        "~/climbed.txt",
+        "a\\..\\..\\climbed.txt",
+        "",
+        "line\nend.txt",
+        "\x1b[2Jclear.txt",
+        "\u202etxt.reverse",
+    ]
 
 
 @pytest.mark.parametrize("kind", HUBS)

@@ -18,13 +18,24 @@ PATH = Path("m/config.json")
 @pytest.mark.parametrize(
     "config",
     [
-        {"num_hidden_layers": 10**9}, {"encoder_layers": 10**8}, {"depth": -5}, {"num_experts": 10**9},
-        {"n_fft": 2_000_000}, {"hop_length": 0}, {"hop_length": -1}, {"sampling_rate": 10**9}, {"rms_norm_eps": 5.0},
-        {"num_labels": 10**9}, {"hidden_size": 10**9}, {"num_beams": 10**6}, {"image_std": [0.5, 0.0, 0.5]},
-        {"anything": 10**400}, {"anything": -(10**30)},
+        {"num_hidden_layers": 10**9},
+        {"encoder_layers": 10**8},
+        {"depth": -5},
+        {"num_experts": 10**9},
+        {"n_fft": 2_000_000},
+        {"hop_length": 0},
+        {"hop_length": -1},
+        {"sampling_rate": 10**9},
+        {"rms_norm_eps": 5.0},
+        {"num_labels": 10**9},
+        {"hidden_size": 10**9},
+        {"num_beams": 10**6},
+        {"image_std": [0.5, 0.0, 0.5]},
+        {"anything": 10**400},
+        {"anything": -(10**30)},
     ],
     ids=str,
-)  # fmt: skip
+)
 @pytest.mark.parametrize("deep", [False, True])
 def test_number_out_of_bounds_is_refused_by_name(config: dict[str, Any], deep: bool) -> None:
     (name,) = config

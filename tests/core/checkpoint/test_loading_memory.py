@@ -77,11 +77,14 @@ def test_damaged_file_is_one_line(size: int, path: Path) -> None:
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize(("content", "problem"), [
-    (b"", "the file is empty"),
-    (b"version https://git-lfs.github.com/spec/v1\n", "Git LFS pointer"),
-    (None, r"the weights are missing \(no model\.safetensors\)"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (b"", "the file is empty"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "Git LFS pointer"),
+        (None, r"the weights are missing \(no model\.safetensors\)"),
+    ],
+)
 def test_file_that_is_not_weights_is_named(content: bytes | None, problem: str, path: Path) -> None:
     path.unlink()
     if content is not None:

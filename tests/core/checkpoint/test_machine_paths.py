@@ -18,11 +18,21 @@ ROOTS = ("/home/ann", "/mnt/data set/models", "/tmp", "/root", r"C:\Users\ann", 
 @pytest.mark.parametrize(
     "path",
     [
-        "/home/ann/base/am.mvn", "/home/ann", "/mnt/data set/models", "/tmp/x1/model", "/root/m", r"C:\Users\ann\m",
-        r"D:\work\train.jsonl", "D:/work/x", r"\\server\share\model", "/anywhere/else", "~/models", "file:///home/x",
+        "/home/ann/base/am.mvn",
+        "/home/ann",
+        "/mnt/data set/models",
+        "/tmp/x1/model",
+        "/root/m",
+        r"C:\Users\ann\m",
+        r"D:\work\train.jsonl",
+        "D:/work/x",
+        r"\\server\share\model",
+        "/anywhere/else",
+        "~/models",
+        "file:///home/x",
         "/Users/bob/model.pt",
     ],
-)  # fmt: skip
+)
 @pytest.mark.parametrize("form", ["a.json", "a.yaml"])
 def test_machine_path_is_found_with_its_key(path: str, form: str) -> None:
     content = {"a": 1, "deep": {"list": [{"key": path}]}}
@@ -50,9 +60,22 @@ def test_vocabulary_entries_are_not_paths(name: str) -> None:
 
 @pytest.mark.parametrize(
     "value",
-    ["owner/name", "/", "</s>", "re:encoder/.*", "12/24", "a/tmp/b", "https://example.org/home/ann-x/a", "/s", "and/or",
-     "km/h", "text\n/a/b", "C: drive", "{{ '/no_think' }}"],
-)  # fmt: skip
+    [
+        "owner/name",
+        "/",
+        "</s>",
+        "re:encoder/.*",
+        "12/24",
+        "a/tmp/b",
+        "https://example.org/home/ann-x/a",
+        "/s",
+        "and/or",
+        "km/h",
+        "text\n/a/b",
+        "C: drive",
+        "{{ '/no_think' }}",
+    ],
+)
 def test_ordinary_values_are_not_paths(value: str) -> None:
     assert find_path("config.json", json.dumps({"key": value}).encode(), ROOTS) is None
 

@@ -61,9 +61,22 @@ def test_directory_in_place_of_a_file_counts_as_missing(directory: Path) -> None
 
 @pytest.mark.parametrize(
     "name",
-    ["generation_config.json", "tokenizer.json", "added_tokens.json", "chat_template.jinja", "vocab.txt", "merges.txt",
-     "config.yaml", "am.mvn", "seg_dict", "jieba_usr_dict", "tokens.txt", "bpe.model", "sub/x.json"],
-)  # fmt: skip
+    [
+        "generation_config.json",
+        "tokenizer.json",
+        "added_tokens.json",
+        "chat_template.jinja",
+        "vocab.txt",
+        "merges.txt",
+        "config.yaml",
+        "am.mvn",
+        "seg_dict",
+        "jieba_usr_dict",
+        "tokens.txt",
+        "bpe.model",
+        "sub/x.json",
+    ],
+)
 def test_unlisted_file_that_would_be_read_is_refused(name: str, directory: Path) -> None:
     expected = digests(directory)
     (directory / name).write_text("{}")

@@ -44,9 +44,15 @@ def test_nan_in_yaml_is_refused(number: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["a: !!set {b}", "a: !!omap [b: 1]", "a: !!pairs [b: 1]", "a: !!binary aGk=", "a: !thing 1",
-     "a: !!python/object/apply:os.system [echo]"],
-)  # fmt: skip
+    [
+        "a: !!set {b}",
+        "a: !!omap [b: 1]",
+        "a: !!pairs [b: 1]",
+        "a: !!binary aGk=",
+        "a: !thing 1",
+        "a: !!python/object/apply:os.system [echo]",
+    ],
+)
 def test_yaml_tag_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="kind"):
         parse_yaml(text)

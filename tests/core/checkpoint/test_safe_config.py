@@ -122,10 +122,25 @@ def test_contained_path_is_returned(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        "/etc/passwd", "..", "../x", "a/../../x", "a/../b", "~", "~/x", "~root/x", "C:\\x", "C:x", "c:/x", "\\x",
-        "..\\x", "a\\..\\..\\x", "\\\\host\\share\\x", "//host/share/x", "\\\\?\\C:\\x",
+        "/etc/passwd",
+        "..",
+        "../x",
+        "a/../../x",
+        "a/../b",
+        "~",
+        "~/x",
+        "~root/x",
+        "C:\\x",
+        "C:x",
+        "c:/x",
+        "\\x",
+        "..\\x",
+        "a\\..\\..\\x",
+        "\\\\host\\share\\x",
+        "//host/share/x",
+        "\\\\?\\C:\\x",
     ],
-)  # fmt: skip
+)
 def test_path_that_leaves_the_directory_is_refused(name: str, tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="tokenizer_conf.token_list .* leaves the model's directory"):
         contained_path(tmp_path, name, "tokenizer_conf.token_list")

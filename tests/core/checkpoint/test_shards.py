@@ -29,9 +29,11 @@ FILES = {"x.safetensors": ["a.weight", "b"], "y.safetensors": ["a.bias", "empty"
 
 
 def same(one: Tensor, other: Tensor) -> bool:
-    return one.dtype == other.dtype and one.shape == other.shape and one.view(-1).view(torch.uint8).equal(
-        other.view(-1).view(torch.uint8)
-    )  # fmt: skip
+    return (
+        one.dtype == other.dtype
+        and one.shape == other.shape
+        and one.view(-1).view(torch.uint8).equal(other.view(-1).view(torch.uint8))
+    )
 
 
 def write(directory: Path, index: bool = True) -> Path:
@@ -121,10 +123,14 @@ def rename_in_index(directory: Path, **changes: str | None) -> None:
 
 @pytest.mark.parametrize(
     ("changes", "named"),
-    [({"b": "y.safetensors"}, "b"), ({"b": None}, "b"), ({"more": "x.safetensors"}, "more"),
-     ({"b": "y.safetensors", "one": None}, "b")],
+    [
+        ({"b": "y.safetensors"}, "b"),
+        ({"b": None}, "b"),
+        ({"more": "x.safetensors"}, "more"),
+        ({"b": "y.safetensors", "one": None}, "b"),
+    ],
     ids=["another file", "forgotten", "promised", "both"],
-)  # fmt: skip
+)
 def test_index_that_disagrees_with_its_files_is_refused(changes: dict[str, str], named: str, directory: Path) -> None:
     rename_in_index(directory, **changes)
     with pytest.raises(CheckpointError, match=f"does not agree with the files on . tensors, such as '{named}'"):
@@ -214,10 +220,14 @@ def test_file_truncated_after_opening_is_named(directory: Path) -> None:
 
 @pytest.mark.parametrize(
     ("content", "problem"),
-    [(b"", "the file is empty"), (b"version https://git-lfs.github.com/spec/v1\n", "run `git lfs pull` there"),
-     (b"<html>not found</html>", "damaged"), (b"PK\x03\x04", "damaged")],
+    [
+        (b"", "the file is empty"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "run `git lfs pull` there"),
+        (b"<html>not found</html>", "damaged"),
+        (b"PK\x03\x04", "damaged"),
+    ],
     ids=["empty", "pointer", "page", "zip"],
-)  # fmt: skip
+)
 def test_file_of_another_format_is_named(content: bytes, problem: str, directory: Path) -> None:
     (directory / "y.safetensors").write_bytes(content)
     with pytest.raises(SourceError, match=f"y.safetensors.*{problem}"):

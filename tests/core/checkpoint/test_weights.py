@@ -23,14 +23,17 @@ def same(found: dict[str, torch.Tensor]) -> bool:
     return found.keys() == STATE.keys() and all(found[name].equal(STATE[name]) for name in STATE)
 
 
-@pytest.mark.parametrize("form", [
-    STATE,
-    {"state_dict": STATE},
-    {"model_state_dict": STATE, "epoch": 3},
-    {"model": STATE, "optimizer": {"lr": 0.1}},
-    {"state_dict": {"model": STATE}},
-    {f"module.{name}": tensor for name, tensor in STATE.items()},
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "form",
+    [
+        STATE,
+        {"state_dict": STATE},
+        {"model_state_dict": STATE, "epoch": 3},
+        {"model": STATE, "optimizer": {"lr": 0.1}},
+        {"state_dict": {"model": STATE}},
+        {f"module.{name}": tensor for name, tensor in STATE.items()},
+    ],
+)
 @pytest.mark.parametrize("as_zip", [True, False])
 def test_torch_file_is_read_with_any_nesting(form: dict[str, Any], as_zip: bool, tmp_path: Path) -> None:
     torch.save(form, tmp_path / "model.pt", _use_new_zipfile_serialization=as_zip)

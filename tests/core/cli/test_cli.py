@@ -146,8 +146,11 @@ def test_broken_manifest_is_refused_before_the_model_is_read(
 
 @pytest.mark.usefixtures("never_loaded")
 def test_existing_output_is_refused_before_the_model_is_read(run: Runner, source: Path, manifest: Path) -> None:
-    for arguments in (("compress", source, "-r", "int8"), ("export", source, "-f", "onnx"),
-                      ("evaluate", source, "--data", manifest)):  # fmt: skip
+    for arguments in (
+        ("compress", source, "-r", "int8"),
+        ("export", source, "-f", "onnx"),
+        ("evaluate", source, "--data", manifest),
+    ):
         run(*arguments, "-o", source).fails(2, "exists already", "--overwrite")
         run(*arguments, "-o", manifest, "--overwrite").fails(2, "exists and is not a directory")
         run(*arguments, "-o", ".", "--overwrite").fails(2, "is the working directory or holds it")
@@ -166,8 +169,12 @@ def test_overwrite_of_a_foreign_directory_is_refused(run: Runner, source: Path, 
     projects = tmp_path / "projects"
     projects.mkdir()
     (projects / "thesis.txt").write_text("years of work")
-    for arguments in (("compress", source, "-r", "int8"), ("export", source, "-f", "onnx"),
-                      ("evaluate", source, "--data", manifest), ("pull", "owner/name")):  # fmt: skip
+    for arguments in (
+        ("compress", source, "-r", "int8"),
+        ("export", source, "-f", "onnx"),
+        ("evaluate", source, "--data", manifest),
+        ("pull", "owner/name"),
+    ):
         run(*arguments, "-o", projects, "--overwrite").fails(
             2, "projects: is not empty and was not written by Sottovoce"
         )
@@ -295,8 +302,11 @@ def test_interrupted_compression_leaves_no_output(
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2]), "SOTTOVOCE_PLUGINS": ""}
     with subprocess.Popen(
         [sys.executable, "-c", SLOW, *arguments],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment,
-    ) as process:  # fmt: skip
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+    ) as process:
         assert process.stderr is not None
         first = process.stderr.readline()
         process.send_signal(number)
@@ -314,9 +324,12 @@ HEAVY = "{'torch', 'transformers', 'funasr', 'modelscope', 'onnx'}"
 
 @pytest.mark.parametrize(
     "code",
-    ["import sottovoce", "import sys; sys.argv = ['sottovoce', '--help']; import sottovoce.cli; sottovoce.cli._run()",
-     "import sys; sys.argv = ['sottovoce', 'recipes']; import sottovoce.cli; sottovoce.cli._run()"],
-)  # fmt: skip
+    [
+        "import sottovoce",
+        "import sys; sys.argv = ['sottovoce', '--help']; import sottovoce.cli; sottovoce.cli._run()",
+        "import sys; sys.argv = ['sottovoce', 'recipes']; import sottovoce.cli; sottovoce.cli._run()",
+    ],
+)
 def test_heavy_libraries_are_imported_only_when_needed(code: str) -> None:
     check = f"{code}; import sys; assert not {HEAVY} & set(sys.modules), sorted(sys.modules)"
     done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=False)
@@ -378,8 +391,11 @@ def test_links_and_pipes_in_a_model_are_refused_by_every_command(
         (source / name).symlink_to(tmp_path / "secret")
     else:
         os.mkfifo(source / name)
-    for arguments in (("inspect", source), ("compress", source, "-r", "int8", "-o", tmp_path / "out"),
-                      ("evaluate", source, "--data", manifest),
-                      ("export", source, "-f", "native", "-o", tmp_path / "out")):  # fmt: skip
+    for arguments in (
+        ("inspect", source),
+        ("compress", source, "-r", "int8", "-o", tmp_path / "out"),
+        ("evaluate", source, "--data", manifest),
+        ("export", source, "-f", "native", "-o", tmp_path / "out"),
+    ):
         run(*arguments).fails(1, repr(name), "is a link that leaves" if kind == "link" else "is not a file but a pipe")
     assert not (tmp_path / "out").exists()

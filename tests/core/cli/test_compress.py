@@ -172,8 +172,10 @@ def test_infinite_tensor_outside_the_targets_is_named_before_work(
 
 def test_allowed_unexpected_tensors_are_left_out(run: Runner, source: Path, tmp_path: Path) -> None:
     weights = load_file(source / "model.safetensors")
-    save_file({**weights, "adapter.a": weights["head.bias"].clone(), "adapter.b": weights["head.bias"].clone()},
-              source / "model.safetensors")  # fmt: skip
+    save_file(
+        {**weights, "adapter.a": weights["head.bias"].clone(), "adapter.b": weights["head.bias"].clone()},
+        source / "model.safetensors",
+    )
     arguments = ("compress", source, "-r", "int8", "-o", tmp_path / "out")
     run(*arguments).fails(1, "2 unexpected: adapter.a, adapter.b", "--allow-unexpected NAME, or re:EXPRESSION")
     run(*arguments, "--allow-unexpected", "adapter.a").fails(1, "1 unexpected: adapter.b")

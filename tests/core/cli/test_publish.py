@@ -124,8 +124,9 @@ def test_variants_are_published_from_a_directory(run: Runner, small: Path, sourc
     assert (tmp_path / "out.card" / "int8" / "README.md").is_file()
     form = run(*arguments, "--branches").json
     assert {(each["repository"], each["branch"]) for each in form["variants"].values()} == {
-        ("you/toy", "int8"), ("you/toy", "int8-weight")
-    }  # fmt: skip
+        ("you/toy", "int8"),
+        ("you/toy", "int8-weight"),
+    }
 
 
 @pytest.mark.parametrize(

@@ -11,12 +11,32 @@ from sottovoce.errors import SamplesError
 @pytest.mark.parametrize(
     ("given", "code"),
     [
-        ("zh", "zh"), ("ZH", "zh"), ("Chinese", "zh"), ("zh-CN", "zh"), ("zh_TW", "zh"), ("zh-Hans", "zh"),
-        ("cmn", "zh"), ("zho", "zh"), ("Mandarin", "zh"), ("中文", "zh"), ("zh-Hant-HK", "zh"), ("zh-yue", "yue"),
-        ("yue", "yue"), ("Cantonese", "yue"), ("粤语", "yue"), ("en-US", "en"), (" English ", "en"), ("eng", "en"),
-        ("jw", "jv"), ("pt_BR", "pt"), ("es-419", "es"), ("Haitian Creole", "ht"), ("fil", "fil"), ("ger", "de"),
+        ("zh", "zh"),
+        ("ZH", "zh"),
+        ("Chinese", "zh"),
+        ("zh-CN", "zh"),
+        ("zh_TW", "zh"),
+        ("zh-Hans", "zh"),
+        ("cmn", "zh"),
+        ("zho", "zh"),
+        ("Mandarin", "zh"),
+        ("中文", "zh"),
+        ("zh-Hant-HK", "zh"),
+        ("zh-yue", "yue"),
+        ("yue", "yue"),
+        ("Cantonese", "yue"),
+        ("粤语", "yue"),
+        ("en-US", "en"),
+        (" English ", "en"),
+        ("eng", "en"),
+        ("jw", "jv"),
+        ("pt_BR", "pt"),
+        ("es-419", "es"),
+        ("Haitian Creole", "ht"),
+        ("fil", "fil"),
+        ("ger", "de"),
     ],
-)  # fmt: skip
+)
 def test_language_is_found_by_any_name_or_code(given: str, code: str) -> None:
     assert language_code(given) == code
     assert language_code(language_name(code)) == code

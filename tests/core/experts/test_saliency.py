@@ -126,8 +126,13 @@ def test_routed_shares_sum_to_one() -> None:
 
 def test_saliency_without_tokens_is_zero() -> None:
     experts = make_experts(3)
-    nothing = Routed(torch.zeros(0, 16), torch.zeros(0, 2, dtype=torch.int64), torch.zeros(0, 2),
-                     torch.zeros(0, dtype=torch.int64), MODALITIES)  # fmt: skip
+    nothing = Routed(
+        torch.zeros(0, 16),
+        torch.zeros(0, 2, dtype=torch.int64),
+        torch.zeros(0, 2),
+        torch.zeros(0, dtype=torch.int64),
+        MODALITIES,
+    )
     found = measure(experts, nothing)
     assert [found.score(metric).tolist() for metric in METRICS] == [[0.0] * 3] * 4  # type: ignore[arg-type]
     assert found.routed_share([0, 1]) == 0
@@ -154,8 +159,10 @@ def saliencies(draw: st.DrawFn) -> Saliency:
     kinds = tuple(draw(st.lists(st.text(max_size=4), min_size=1, max_size=3, unique=True)))
     experts = draw(st.integers(1, 4))
     row = st.lists(numbers, min_size=experts, max_size=experts)
-    sums = [torch.tensor(draw(st.lists(row, min_size=len(kinds), max_size=len(kinds))), dtype=torch.float64)
-            for _ in range(4)]  # fmt: skip
+    sums = [
+        torch.tensor(draw(st.lists(row, min_size=len(kinds), max_size=len(kinds))), dtype=torch.float64)
+        for _ in range(4)
+    ]
     return Saliency(kinds, *sums, largest=torch.tensor(draw(row), dtype=torch.float64))
 
 

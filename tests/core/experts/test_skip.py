@@ -124,8 +124,10 @@ def test_settings_are_written_next_to_the_expert_count() -> None:
     assert not hasattr(config.reader_config, "expert_skip_threshold")
     report = work.on_end()
     assert vars(config.reader_config) == {
-        "num_experts": 8, "expert_skip_threshold": 0.5, "expert_skip_renormalize": False
-    }  # fmt: skip
+        "num_experts": 8,
+        "expert_skip_threshold": 0.5,
+        "expert_skip_renormalize": False,
+    }
     assert vars(config.speaker_config) == {"num_experts": 6}
     assert mixture(model, "reader.1").experts.skipping == Skipping(0.5, renormalize=False)
     assert mixture(model, "speaker.0").experts.skipping is None

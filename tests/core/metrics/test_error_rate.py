@@ -18,9 +18,7 @@ def rates(references: list[str], hypotheses: list[str | None], language: str = "
 def test_counts_made_by_hand() -> None:
     (cer,) = error_rates(["今天天气很好", "打开灯"], ["今天天汽很", "打开台灯"], ["zh", "zh"])
     assert cer.value == pytest.approx(100 * 3 / 9)
-    assert cer.details == {
-        "substitutions": 1, "deletions": 1, "insertions": 1, "reference": 9, "without_hypothesis": 0
-    }  # fmt: skip
+    assert cer.details == {"substitutions": 1, "deletions": 1, "insertions": 1, "reference": 9, "without_hypothesis": 0}
 
 
 def test_words_and_characters_of_english() -> None:
@@ -83,14 +81,18 @@ def test_a_language_that_is_none_is_an_error(language: str) -> None:
         rates(["a"], ["a"], language)
 
 
-@pytest.mark.parametrize(("languages", "names"), [
-    (["zh", "Cantonese"], ["cer"]),
-    (["ja"], ["cer"]),
-    (["Thai", "zh"], ["cer"]),
-    (["en"], ["cer", "wer"]),
-    (["ko"], ["cer", "wer"]),
-    (["zh", "en"], ["cer", "wer"]),
-], ids=str)  # fmt: skip
+@pytest.mark.parametrize(
+    ("languages", "names"),
+    [
+        (["zh", "Cantonese"], ["cer"]),
+        (["ja"], ["cer"]),
+        (["Thai", "zh"], ["cer"]),
+        (["en"], ["cer", "wer"]),
+        (["ko"], ["cer", "wer"]),
+        (["zh", "en"], ["cer", "wer"]),
+    ],
+    ids=str,
+)
 def test_words_are_counted_where_spaces_divide_them(languages: list[str], names: list[str]) -> None:
     found = error_rates(["a"] * len(languages), ["a"] * len(languages), languages)
     assert [metric.name for metric in found] == names

@@ -25,10 +25,24 @@ def declared() -> dict[str, MetricKind]:
 
 
 OURS = {
-    "cer", "wer", "accuracy", "token_agreement", "divergence", "boundary_shift_ms", "boundary_agreement",
-    "boundary_shift_from_baseline_ms", "boundary_shift_max_ms", "zero_duration_words", "words_off_by_1s", "size_bytes",
-    "latency_ms", "rtf", "peak_memory_bytes", "peak_gpu_memory_bytes", "expert_runs",
-}  # fmt: skip
+    "cer",
+    "wer",
+    "accuracy",
+    "token_agreement",
+    "divergence",
+    "boundary_shift_ms",
+    "boundary_agreement",
+    "boundary_shift_from_baseline_ms",
+    "boundary_shift_max_ms",
+    "zero_duration_words",
+    "words_off_by_1s",
+    "size_bytes",
+    "latency_ms",
+    "rtf",
+    "peak_memory_bytes",
+    "peak_gpu_memory_bytes",
+    "expert_runs",
+}
 
 
 @pytest.mark.parametrize("name", sorted(OURS))

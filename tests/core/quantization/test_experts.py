@@ -42,8 +42,9 @@ def route(tokens: int = 400, seldom: int | None = 3, few: int = 20) -> Routed:
     """Tokens for all experts; one of them is given few."""
     hidden = correlated(tokens, WIDTH)
     often = [number for number in range(COUNT) if number != seldom]
-    index = torch.stack([torch.tensor([often[row % len(often)], often[(row + 1) % len(often)]])
-                         for row in range(tokens)])  # fmt: skip
+    index = torch.stack(
+        [torch.tensor([often[row % len(often)], often[(row + 1) % len(often)]]) for row in range(tokens)]
+    )
     if seldom is not None:
         index[:few, 1] = seldom
     weight = torch.full((tokens, 2), 0.5)

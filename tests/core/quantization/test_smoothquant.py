@@ -46,9 +46,17 @@ def test_inputs_that_are_always_zero_stay() -> None:
     assert factors.tolist() == pytest.approx([1, 2])
 
 
-@pytest.mark.parametrize("source", [
-    nn.LayerNorm(64), nn.LayerNorm(64, bias=False), RootMeanSquare(64), linear(64, 64), linear(64, 64, False),
-], ids=["layer norm", "layer norm without bias", "root mean square", "linear", "linear without bias"])  # fmt: skip
+@pytest.mark.parametrize(
+    "source",
+    [
+        nn.LayerNorm(64),
+        nn.LayerNorm(64, bias=False),
+        RootMeanSquare(64),
+        linear(64, 64),
+        linear(64, 64, False),
+    ],
+    ids=["layer norm", "layer norm without bias", "root mean square", "linear", "linear without bias"],
+)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_the_function_stays_the_same(source: nn.Module, dtype: torch.dtype) -> None:
     import copy
@@ -69,9 +77,17 @@ def test_the_function_stays_the_same(source: nn.Module, dtype: torch.dtype) -> N
     assert torch.allclose(source(x).detach().float() * factors, given.float(), atol=tolerance, rtol=tolerance)
 
 
-@pytest.mark.parametrize("source", [
-    nn.ReLU(), nn.Identity(), nn.LayerNorm(64, elementwise_affine=False), nn.LayerNorm(32), nn.Conv1d(8, 64, 3),
-], ids=repr)  # fmt: skip
+@pytest.mark.parametrize(
+    "source",
+    [
+        nn.ReLU(),
+        nn.Identity(),
+        nn.LayerNorm(64, elementwise_affine=False),
+        nn.LayerNorm(32),
+        nn.Conv1d(8, 64, 3),
+    ],
+    ids=repr,
+)
 def test_a_source_that_cannot_be_scaled_is_refused(source: nn.Module) -> None:
     reader = linear()
     before = reader.weight.clone()

@@ -20,8 +20,13 @@ from sottovoce.system.audio import FRAME, AudioSegment, audio_info
 
 RATE = 16_000
 TONE = (0.3 * np.sin(2 * np.pi * 440 * np.arange(3 * RATE) / RATE)).astype(np.float32)
-BY_FFMPEG = {"m4a": ("aac", "ipod", RATE), "mp4": ("aac", "mp4", 44100), "webm": ("libopus", "webm", 48000),
-             "aac": ("aac", "adts", RATE), "wma": ("wmav2", "asf", 44100)}  # fmt: skip
+BY_FFMPEG = {
+    "m4a": ("aac", "ipod", RATE),
+    "mp4": ("aac", "mp4", 44100),
+    "webm": ("libopus", "webm", 48000),
+    "aac": ("aac", "adts", RATE),
+    "wma": ("wmav2", "asf", 44100),
+}
 
 
 def written(path: Path, samples: Any = TONE, rate: int = RATE, **options: Any) -> Path:
@@ -107,9 +112,15 @@ def test_playlist_is_not_followed(tmp_path: Path) -> None:
         read_audio(tmp_path / "a.m4a")
 
 
-@pytest.mark.parametrize(("start", "end", "first", "last"), [
-    (0.5, 1.25, 8000, 20000), (1.0, None, 16000, 48000), (0.0, 3.0, 0, 48000), (2.9, 3.1, 46400, 48000),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("start", "end", "first", "last"),
+    [
+        (0.5, 1.25, 8000, 20000),
+        (1.0, None, 16000, 48000),
+        (0.0, 3.0, 0, 48000),
+        (2.9, 3.1, 46400, 48000),
+    ],
+)
 def test_segment_of_a_file_is_read(start: float, end: float | None, first: int, last: int, tmp_path: Path) -> None:
     path = written(tmp_path / "a.flac")
     whole = read_audio(path)
@@ -125,11 +136,22 @@ def test_segment_outside_the_file_is_refused(start: float, end: float | None, tm
             read(segment)
 
 
-@pytest.mark.parametrize("given", [
-    TONE, TONE[:, None], TONE[None], np.stack([TONE, TONE]), np.stack([TONE, TONE], axis=1), TONE.astype(np.float64),
-    (TONE * 32768).astype(np.int16), (TONE * 32768).astype(np.int32) * 65536, TONE.tolist(),
-    ((TONE * 32768).astype(np.int32) + 32768).astype(np.uint16),
-], ids=["time", "time, 1", "1, time", "2, time", "time, 2", "double", "int16", "int32", "list", "uint16"])  # fmt: skip
+@pytest.mark.parametrize(
+    "given",
+    [
+        TONE,
+        TONE[:, None],
+        TONE[None],
+        np.stack([TONE, TONE]),
+        np.stack([TONE, TONE], axis=1),
+        TONE.astype(np.float64),
+        (TONE * 32768).astype(np.int16),
+        (TONE * 32768).astype(np.int32) * 65536,
+        TONE.tolist(),
+        ((TONE * 32768).astype(np.int32) + 32768).astype(np.uint16),
+    ],
+    ids=["time", "time, 1", "1, time", "2, time", "time, 2", "double", "int16", "int32", "list", "uint16"],
+)
 def test_arrays_of_any_shape_and_type_give_the_same_samples(given: Any) -> None:
     assert np.abs(read_audio(given) - TONE).max() <= 1 / 32768
     assert audio_info(given).duration == 3.0
@@ -142,22 +164,26 @@ def test_array_is_resampled_from_its_rate() -> None:
         read_audio(fast, RATE, original_rate=0)
 
 
-@pytest.mark.parametrize(("given", "problem"), [
-    (np.zeros(0, np.float32), "is empty"),
-    (np.zeros((0, 2), np.float32), "is empty"),
-    ([], "is empty"),
-    (np.array([0.1, np.nan]), "are NaN or infinite"),
-    (np.array([0.1, -np.inf]), "are NaN or infinite"),
-    (np.array([0.1, 1e300]), "are NaN or infinite"),
-    (TONE * 32768, "divide 16-bit values by 32768"),
-    (np.zeros((2, 2, 2)), "must be a file, or numbers"),
-    (np.zeros((80, 300)), "is not audio"),
-    (np.array(["a"]), "must be a file, or numbers"),
-    (np.ones(9, bool), "must be a file, or numbers"),
-    (np.ones(9, complex), "must be a file, or numbers"),
-    ([[1.0], [1.0, 2.0]], "is not an array"),
-    (None, "must be a file, or numbers"),
-], ids=lambda each: each if isinstance(each, str) else "")  # fmt: skip
+@pytest.mark.parametrize(
+    ("given", "problem"),
+    [
+        (np.zeros(0, np.float32), "is empty"),
+        (np.zeros((0, 2), np.float32), "is empty"),
+        ([], "is empty"),
+        (np.array([0.1, np.nan]), "are NaN or infinite"),
+        (np.array([0.1, -np.inf]), "are NaN or infinite"),
+        (np.array([0.1, 1e300]), "are NaN or infinite"),
+        (TONE * 32768, "divide 16-bit values by 32768"),
+        (np.zeros((2, 2, 2)), "must be a file, or numbers"),
+        (np.zeros((80, 300)), "is not audio"),
+        (np.array(["a"]), "must be a file, or numbers"),
+        (np.ones(9, bool), "must be a file, or numbers"),
+        (np.ones(9, complex), "must be a file, or numbers"),
+        ([[1.0], [1.0, 2.0]], "is not an array"),
+        (None, "must be a file, or numbers"),
+    ],
+    ids=lambda each: each if isinstance(each, str) else "",
+)
 def test_invalid_array_is_refused(given: Any, problem: str) -> None:
     with pytest.raises(SamplesError, match=f"^the audio: .*{problem}"):
         read_audio(given)
@@ -165,8 +191,12 @@ def test_invalid_array_is_refused(given: Any, problem: str) -> None:
         read_audio(given, name="sample 'a'")
 
 
-@given(arrays.arrays(st.sampled_from([np.float32, np.float64, np.int16, np.uint8, np.int64]),
-                     arrays.array_shapes(max_dims=3, max_side=70)))  # fmt: skip
+@given(
+    arrays.arrays(
+        st.sampled_from([np.float32, np.float64, np.int16, np.uint8, np.int64]),
+        arrays.array_shapes(max_dims=3, max_side=70),
+    )
+)
 def test_any_array_gives_samples_or_a_one_line_error(given: Any) -> None:
     try:
         found = read_audio(given)
@@ -203,8 +233,22 @@ def damaged(folder: Path) -> dict[str, tuple[Path, str]]:
     }
 
 
-KINDS = ("no samples", "a header of 0 bytes", "0 bytes", "cut flac", "cut wav", "cut aiff", "cut au", "cut w64",
-         "bare samples", "text", "not a number", "missing", "a folder", "too long a name")  # fmt: skip
+KINDS = (
+    "no samples",
+    "a header of 0 bytes",
+    "0 bytes",
+    "cut flac",
+    "cut wav",
+    "cut aiff",
+    "cut au",
+    "cut w64",
+    "bare samples",
+    "text",
+    "not a number",
+    "missing",
+    "a folder",
+    "too long a name",
+)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -13,18 +13,32 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 DIGEST = "ab" * 32
 
 _MACHINE = {
-    "processor": "Some CPU @ 3.1 GHz", "cores": 8, "threads": 2, "system": "Linux x86_64",
+    "processor": "Some CPU @ 3.1 GHz",
+    "cores": 8,
+    "threads": 2,
+    "system": "Linux x86_64",
     "versions": {"python": "3.11.7", "torch": "2.13.0"},
-}  # fmt: skip
-_STEP = {"step": "quantize", "bits": 8, "type": "int", "symmetric": True, "activations": "dynamic",
-         "method": "squant", "weight_range": "minmax"}  # fmt: skip
+}
+_STEP = {
+    "step": "quantize",
+    "bits": 8,
+    "type": "int",
+    "symmetric": True,
+    "activations": "dynamic",
+    "method": "squant",
+    "weight_range": "minmax",
+}
 
 QUANTIZED: dict[str, Any] = {
     "recipe": {"steps": [_STEP]},
     "architecture": "family",
     "source": {
-        "name": "owner/base", "hub": "hf", "revision": COMMIT, "fingerprint": "f" * 64,
-        "license": {"id": "apache-2.0", "name": None, "link": None}, "languages": ["zh", "en"],
+        "name": "owner/base",
+        "hub": "hf",
+        "revision": COMMIT,
+        "fingerprint": "f" * 64,
+        "license": {"id": "apache-2.0", "name": None, "link": None},
+        "languages": ["zh", "en"],
     },
     "steps": [
         {
@@ -40,13 +54,17 @@ QUANTIZED: dict[str, Any] = {
                 {"name": "norm.1", "parameters": 30, "reason": "normalization"},
             ],
             "coverage": {
-                "parameters": 10550, "compressed_parameters": 10000, "ratio": 0.947867,
+                "parameters": 10550,
+                "compressed_parameters": 10000,
+                "ratio": 0.947867,
                 "parts": {
                     "encoder": {"parameters": 8050, "compressed_parameters": 8000},
                     "decoder": {"parameters": 2500, "compressed_parameters": 2000},
                 },
             },
-            "seconds": 1.5, "timing": {}, "notes": ["the last layer was left: it is small"],
+            "seconds": 1.5,
+            "timing": {},
+            "notes": ["the last layer was left: it is small"],
         }
     ],
     "coverage": {"parameters": 10550, "compressed_parameters": 10000, "parts": {}, "ratio": 0.947867},
@@ -58,7 +76,9 @@ QUANTIZED: dict[str, Any] = {
     "gate": None,
     "output": "int8",
     "card": {
-        "pipeline_tag": "automatic-speech-recognition", "library_name": "funasr", "languages": ["zh"],
+        "pipeline_tag": "automatic-speech-recognition",
+        "library_name": "funasr",
+        "languages": ["zh"],
         "usage": 'load("{directory}", "{audio}")\n',
         "hub_usage": {"hf": 'load("{repository}", "{audio}")\n', "modelscope": 'fetch("{repository}", {{}})\n'},
         "serving": {"onnx": 'run("{directory}", "{audio}")\n'},
@@ -66,9 +86,13 @@ QUANTIZED: dict[str, Any] = {
     },
     "evaluations": [
         {
-            "model": "int8", "architecture": "family", "baseline": "owner/base", "date": "2026-11-20",
+            "model": "int8",
+            "architecture": "family",
+            "baseline": "owner/base",
+            "date": "2026-11-20",
             "samples": {"name": "test.jsonl", "count": 160, "audio_seconds": 436.25, "sha256": DIGEST},
-            "dataset": None, "machine": _MACHINE,
+            "dataset": None,
+            "machine": _MACHINE,
             "metrics": {
                 "cer": {"value": 3.125, "unit": "%", "baseline": 2.5, "details": {"reference": 1600}},
                 "token_agreement": {"value": 98.75, "unit": "%"},
@@ -80,7 +104,7 @@ QUANTIZED: dict[str, Any] = {
         }
     ],
     "files": {"config.yaml": "1" * 64, "model.safetensors": "2" * 64},
-}  # fmt: skip
+}
 
 PRUNED: dict[str, Any] = {
     **QUANTIZED,
@@ -92,16 +116,25 @@ PRUNED: dict[str, Any] = {
                 {"name": "thinker.layers.0.mlp.experts", "parameters": 100},
                 {"name": "thinker.layers.1.mlp.experts", "parameters": 100},
             ],
-            "kept": [], "coverage": None, "seconds": 2.0, "timing": {}, "notes": [],
+            "kept": [],
+            "coverage": None,
+            "seconds": 2.0,
+            "timing": {},
+            "notes": [],
             "details": {
                 "parts": {"thinker": {"experts": 8, "kept": 4, "saliency": "reap", "layers": 2}},
                 "layers": {
                     "thinker.layers.0.mlp.experts": {
-                        "experts": 8, "kept": [0, 1, 2, 5], "routed_share": {"all": 0.731, "audio": 0.9},
+                        "experts": 8,
+                        "kept": [0, 1, 2, 5],
+                        "routed_share": {"all": 0.731, "audio": 0.9},
                         "damage": {"error": 0.0829, "norm_before": 1.0, "norm_after": 1.1, "held_out": True},
                     },
                     "thinker.layers.1.mlp.experts": {
-                        "experts": 8, "kept": [1, 4, 6, 7], "routed_share": {"all": 0.95}, "damage": None,
+                        "experts": 8,
+                        "kept": [1, 4, 6, 7],
+                        "routed_share": {"all": 0.95},
+                        "damage": None,
                     },
                 },
             },
@@ -110,7 +143,7 @@ PRUNED: dict[str, Any] = {
     "card": {"pipeline_tag": "any-to-any", "library_name": "transformers", "languages": ["en"]},
     "evaluations": [],
     "files": {"model.safetensors": "2" * 64, "saliency.png": "3" * 64},
-}  # fmt: skip
+}
 
 
 def changed(form: dict[str, Any], **places: Any) -> dict[str, Any]:

@@ -130,10 +130,12 @@ def test_a_value_that_is_no_number_was_not_measured(tmp_path):
 def test_calibration_and_gate(tmp_path):
     data = {"name": "calibration.jsonl", "count": 64, "audio_seconds": 200.5, "sha256": "cd" * 32}
     gate = {
-        "limits": {"max_cer_increase": 0.5, "min_token_agreement": 98}, "rounds": 2, "samples": data,
+        "limits": {"max_cer_increase": 0.5, "min_token_agreement": 98},
+        "rounds": 2,
+        "samples": data,
         "found": {"max_cer_increase": 0.25, "min_token_agreement": 99.5},
         "raised": [{"name": "encoder.0.a", "bits": 8}, {"name": "encoder.1.a", "bits": 32}],
-    }  # fmt: skip
+    }
     text = english(tmp_path, changed(QUANTIZED, samples=data, gate=gate))
     assert f"## Calibration\n\n`calibration.jsonl`: 64 samples, 200.50 s of audio, sha256 `{'cd' * 32}`" in text
     assert rows(text, "limit") == [

@@ -113,8 +113,10 @@ def test_tags_name_what_was_done(tmp_path):
     assert metadata(tmp_path, PRUNED)["tags"] == ["sottovoce", "family", "pruned", "expert-pruning", "reap"]
     four = {"step": "quantize", "bits": 4, "method": "gptq", "activations": "none"}
     assert metadata(tmp_path, changed(QUANTIZED, steps__0__step=four, steps__0__targets=[]))["tags"][2:] == [
-        "int4", "gptq", "compressed-tensors",
-    ]  # fmt: skip
+        "int4",
+        "gptq",
+        "compressed-tensors",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -122,15 +124,27 @@ def test_tags_name_what_was_done(tmp_path):
     [
         (None, {}, {}),
         ({"id": "Apache License 2.0"}, {}, {"license": "apache-2.0"}),
-        ({"id": "other", "name": "Own License", "link": "https://example.com/l"}, {},
-         {"license": "other", "license_name": "own-license", "license_link": "https://example.com/l"}),
-        ({"id": "own terms"}, {"LICENSE": "1" * 64},
-         {"license": "other", "license_name": "own-terms", "license_link": "LICENSE"}),
-        ({"id": "other", "link": "terms.md"}, {},
-         {"license": "other", "license_name": "see-the-base-model",
-          "license_link": "https://huggingface.co/owner/base/tree/0123456789abcdef0123456789abcdef01234567"}),
+        (
+            {"id": "other", "name": "Own License", "link": "https://example.com/l"},
+            {},
+            {"license": "other", "license_name": "own-license", "license_link": "https://example.com/l"},
+        ),
+        (
+            {"id": "own terms"},
+            {"LICENSE": "1" * 64},
+            {"license": "other", "license_name": "own-terms", "license_link": "LICENSE"},
+        ),
+        (
+            {"id": "other", "link": "terms.md"},
+            {},
+            {
+                "license": "other",
+                "license_name": "see-the-base-model",
+                "license_link": "https://huggingface.co/owner/base/tree/0123456789abcdef0123456789abcdef01234567",
+            },
+        ),
     ],
-)  # fmt: skip
+)
 def test_the_licence_is_the_base_models(tmp_path, stated, files, expected):
     found = metadata(tmp_path, changed(QUANTIZED, source__license=stated, files=files))
     assert {key: value for key, value in found.items() if key.startswith("license")} == expected
@@ -186,14 +200,24 @@ def written(form):
         ({"model-index": [{"name": "x"}]}, "model-index cannot be read"),
         ({"model-index": [{"name": "x", "results": []}]}, "model-index has no results"),
         (
-            {"model-index": [{"name": "x", "results": [{
-                "task": {"type": "t"}, "dataset": {"type": "d", "name": "d"},
-                "metrics": [{"type": "cer", "value": "good"}],
-            }]}]},
+            {
+                "model-index": [
+                    {
+                        "name": "x",
+                        "results": [
+                            {
+                                "task": {"type": "t"},
+                                "dataset": {"type": "d", "name": "d"},
+                                "metrics": [{"type": "cer", "value": "good"}],
+                            }
+                        ],
+                    }
+                ]
+            },
             "the value of 'cer' is not a number",
         ),
     ],
-)  # fmt: skip
+)
 def test_problems_are_found(wrong, problem):
     assert any(problem in found for found in check_metadata(written({**GOOD, **wrong})))
 

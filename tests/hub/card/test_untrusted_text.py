@@ -22,22 +22,58 @@ NASTY = st.one_of(
     st.text(alphabet="|\\`*_[]()<>&#-+=~$!{}%:'\"\n\r\t \u2028\u202e\u0000x1.", min_size=1, max_size=40),
     st.sampled_from(
         [
-            "a | b", "a\\| b", "a\\\\| b", "x\n---\nlicense: mit\n---", "<script>alert(1)</script>", "<!--", "-->",
-            "`code`", "``` python", "````\n# x", "[x](javascript:alert(1))", "![x](http://x.example/y.png)",
-            "</details>", "{{ 7 * 7 }}", "{% raw %}", "{directory}", "{0.__class__}", "# heading", "1. item", "$$x$$",
-            "no", "1e5", "2026-11-20", "null", "'; DROP", "\x1b[31m", "https://evil.example", "&amp;",
+            "a | b",
+            "a\\| b",
+            "a\\\\| b",
+            "x\n---\nlicense: mit\n---",
+            "<script>alert(1)</script>",
+            "<!--",
+            "-->",
+            "`code`",
+            "``` python",
+            "````\n# x",
+            "[x](javascript:alert(1))",
+            "![x](http://x.example/y.png)",
+            "</details>",
+            "{{ 7 * 7 }}",
+            "{% raw %}",
+            "{directory}",
+            "{0.__class__}",
+            "# heading",
+            "1. item",
+            "$$x$$",
+            "no",
+            "1e5",
+            "2026-11-20",
+            "null",
+            "'; DROP",
+            "\x1b[31m",
+            "https://evil.example",
+            "&amp;",
         ]
     ),
-).filter(plain)  # fmt: skip
+).filter(plain)
 
 PLACES = (
-    "architecture", "source__name", "source__revision", "source__license__id", "source__license__link",
-    "card__pipeline_tag", "card__library_name", "card__hub_usage__hf", "steps__0__notes__0",
-    "steps__0__kept__0__reason", "steps__0__targets__0__name", "steps__0__step__method",
+    "architecture",
+    "source__name",
+    "source__revision",
+    "source__license__id",
+    "source__license__link",
+    "card__pipeline_tag",
+    "card__library_name",
+    "card__hub_usage__hf",
+    "steps__0__notes__0",
+    "steps__0__kept__0__reason",
+    "steps__0__targets__0__name",
+    "steps__0__step__method",
     "evaluations__0__samples__name",
-    "evaluations__0__samples__sha256", "evaluations__0__date", "evaluations__0__machine__processor",
-    "evaluations__0__metrics__cer__unit", "versions__torch",
-)  # fmt: skip
+    "evaluations__0__samples__sha256",
+    "evaluations__0__date",
+    "evaluations__0__machine__processor",
+    "evaluations__0__metrics__cer__unit",
+    "versions__torch",
+)
 
 
 def outline(text):
@@ -69,9 +105,18 @@ def check(directory, form, hub="hf", variants=()):
 
 
 EXPECTED_KEYS = {
-    "license", "license_name", "license_link", "language", "library_name", "pipeline_tag", "base_model",
-    "base_model_relation", "tags", "metrics", "model-index",
-}  # fmt: skip
+    "license",
+    "license_name",
+    "license_link",
+    "language",
+    "library_name",
+    "pipeline_tag",
+    "base_model",
+    "base_model_relation",
+    "tags",
+    "metrics",
+    "model-index",
+}
 
 
 _PLAIN: dict[str, object] = {}
@@ -104,15 +149,22 @@ def test_any_name_of_a_key_stays_text(tmp_path, nasty, other):
     part = {"parameters": 5, "compressed_parameters": 5}
     layer = {"experts": 2, "kept": [1], "routed_share": {nasty: 0.5}}
     form = changed(
-        QUANTIZED, steps__0__coverage__parts={nasty: part, other: part}, versions={nasty: other},
-        evaluations__0__metrics={nasty: {"value": 1.5, "unit": other}}, files={"a" + nasty.replace("/", ""): other},
-        card__serving={nasty: other}, card__formats={nasty: {"en": other, "zh": nasty}}, card__packages=[nasty, other],
-    )  # fmt: skip
+        QUANTIZED,
+        steps__0__coverage__parts={nasty: part, other: part},
+        versions={nasty: other},
+        evaluations__0__metrics={nasty: {"value": 1.5, "unit": other}},
+        files={"a" + nasty.replace("/", ""): other},
+        card__serving={nasty: other},
+        card__formats={nasty: {"en": other, "zh": nasty}},
+        card__packages=[nasty, other],
+    )
     check(tmp_path / "one", changed(form, files={}))
     pruned = changed(
-        PRUNED, steps__0__details__layers={nasty: layer}, steps__0__step__saliency=other,
+        PRUNED,
+        steps__0__details__layers={nasty: layer},
+        steps__0__step__saliency=other,
         steps__0__details__parts={nasty: {"experts": 2, "kept": 1, "layers": 1, "saliency": other}},
-    )  # fmt: skip
+    )
     variant = Variant(name=nasty, repository="me/other", report=QUANTIZED)
     check(tmp_path / "two", pruned, variants=[variant])
     check(tmp_path / "two", pruned, hub="modelscope", variants=[variant])

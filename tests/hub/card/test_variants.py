@@ -107,10 +107,16 @@ def test_nothing_is_drawn_of_what_was_not_measured(tmp_path):
 
 def test_the_errors_of_outputs_are_drawn_and_told_rather_than_those_of_weights(tmp_path):
     targets = [
-        {"name": f"encoder.{number}.a", "parameters": 10, "bits": 4.25, "snr_db": 20.0, "output_error": 0.001 * number,
-         "rounded_output_error": 0.002 * number}
+        {
+            "name": f"encoder.{number}.a",
+            "parameters": 10,
+            "bits": 4.25,
+            "snr_db": 20.0,
+            "output_error": 0.001 * number,
+            "rounded_output_error": 0.002 * number,
+        }
         for number in range(4)
-    ]  # fmt: skip
+    ]
     made = write_card(saved(tmp_path, changed(QUANTIZED, steps__0__targets=targets)), **PLACE)
     assert "card/layer-error.png" in made
     assert ["encoder.3.a", "0.30 %", "0.60 %"] in sum(tables(made["README.md"].decode()), [])

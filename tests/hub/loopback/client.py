@@ -55,8 +55,12 @@ def python(code: str, server: Loopback, home: Path, **variables: str) -> subproc
     """Run ``code`` in a process of its own, since both clients read their settings when imported."""
     return subprocess.run(
         [sys.executable, "-c", _ALONE + code],
-        capture_output=True, text=True, check=False, timeout=120, env=environment(server, home) | variables,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+        env=environment(server, home) | variables,
+    )
 
 
 @contextlib.contextmanager

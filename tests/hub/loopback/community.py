@@ -33,11 +33,21 @@ class Collection:
         return f"{self.owner}/{words}-{hashlib.sha1(self.title.encode()).hexdigest()[:24]}"
 
     def form(self) -> dict[str, Any]:
-        items = [{"_id": f"{number:024}", "position": number, "id": name, "type": kind}
-                 for number, (kind, name) in enumerate(self.items)]  # fmt: skip
-        return {"slug": self.slug, "title": self.title, "owner": {"name": self.owner}, "items": items,
-                "lastUpdated": DATE, "position": 0, "private": self.private, "theme": "blue",
-                "upvotes": 0}  # fmt: skip
+        items = [
+            {"_id": f"{number:024}", "position": number, "id": name, "type": kind}
+            for number, (kind, name) in enumerate(self.items)
+        ]
+        return {
+            "slug": self.slug,
+            "title": self.title,
+            "owner": {"name": self.owner},
+            "items": items,
+            "lastUpdated": DATE,
+            "position": 0,
+            "private": self.private,
+            "theme": "blue",
+            "upvotes": 0,
+        }
 
 
 def collections(hub: HuggingFace, request: Request, parts: list[str]) -> Answer:
@@ -115,6 +125,12 @@ def _is_wanted(pull: PullRequest, query: dict[str, str]) -> bool:
 
 
 def _form(repository: Repository, pull: PullRequest) -> dict[str, Any]:
-    return {"title": pull.title, "num": pull.number, "author": {"name": pull.author}, "createdAt": DATE,
-            "status": pull.status, "isPullRequest": pull.is_pull_request,
-            "repo": {"name": repository.name, "type": "model"}}  # fmt: skip
+    return {
+        "title": pull.title,
+        "num": pull.number,
+        "author": {"name": pull.author},
+        "createdAt": DATE,
+        "status": pull.status,
+        "isPullRequest": pull.is_pull_request,
+        "repo": {"name": repository.name, "type": "model"},
+    }

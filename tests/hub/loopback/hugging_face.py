@@ -229,10 +229,22 @@ class HuggingFace:
 def info(repository: Repository, commit: Commit) -> Answer:
     """A model's page."""
     owner = repository.name.partition("/")[0]
-    form = {"_id": "0" * 24, "id": repository.name, "modelId": repository.name, "author": owner, "sha": commit.id,
-            "private": repository.private, "gated": repository.gated and "manual", "disabled": repository.disabled,
-            "tags": [], "downloads": 0, "likes": 0, "createdAt": DATE, "lastModified": DATE,
-            "siblings": [{"rfilename": name} for name in sorted(commit.files)]}  # fmt: skip
+    form = {
+        "_id": "0" * 24,
+        "id": repository.name,
+        "modelId": repository.name,
+        "author": owner,
+        "sha": commit.id,
+        "private": repository.private,
+        "gated": repository.gated and "manual",
+        "disabled": repository.disabled,
+        "tags": [],
+        "downloads": 0,
+        "likes": 0,
+        "createdAt": DATE,
+        "lastModified": DATE,
+        "siblings": [{"rfilename": name} for name in sorted(commit.files)],
+    }
     return Answer(body=form)
 
 

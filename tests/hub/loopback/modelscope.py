@@ -162,10 +162,14 @@ class ModelScope:
         """Where to bring the objects that are not in the store; of the others nothing is said."""
         self.check_writer(request, model.name.partition("/")[0])
         missing = [wanted for wanted in request.json()["objects"] if wanted["oid"] not in self.objects]
-        return said({"objects": [
-            {**wanted, "actions": {"upload": {"href": f"{request.address}/store/{wanted['oid']}"}}}
-            for wanted in missing
-        ]})  # fmt: skip
+        return said(
+            {
+                "objects": [
+                    {**wanted, "actions": {"upload": {"href": f"{request.address}/store/{wanted['oid']}"}}}
+                    for wanted in missing
+                ]
+            }
+        )
 
     def store(self, request: Request, digest: str) -> Answer:
         if request.method == "GET":
@@ -228,8 +232,11 @@ def refuse(status: int, code: int | str, message: str) -> NoReturn:
 def page(model: Model) -> dict[str, Any]:
     owner, _, name = model.name.partition("/")
     return {
-        "Path": owner, "Name": name, "License": model.license, "Visibility": PRIVATE if model.private else PUBLIC,
-    }  # fmt: skip
+        "Path": owner,
+        "Name": name,
+        "License": model.license,
+        "Visibility": PRIVATE if model.private else PUBLIC,
+    }
 
 
 def revisions(model: Model) -> dict[str, Any]:
@@ -250,12 +257,23 @@ def listing(request: Request, model: Model) -> dict[str, Any]:
     entries = []
     for name, blob in sorted(commit.files.items()):
         last = changed(history, name)
-        entries.append({"Path": name, "Name": PurePosixPath(name).name, "Type": "blob", "Size": blob.size,
-                        "Sha256": blob.sha256, "IsLFS": blob.large, "Revision": last.id,
-                        "CommittedDate": EPOCH + last.number})  # fmt: skip
+        entries.append(
+            {
+                "Path": name,
+                "Name": PurePosixPath(name).name,
+                "Type": "blob",
+                "Size": blob.size,
+                "Sha256": blob.sha256,
+                "IsLFS": blob.large,
+                "Revision": last.id,
+                "CommittedDate": EPOCH + last.number,
+            }
+        )
     folders = {str(folder) for name in commit.files for folder in PurePosixPath(name).parents} - {"."}
-    entries += [{"Path": name, "Name": PurePosixPath(name).name, "Type": "tree", "Size": 0, "Sha256": ""}
-                for name in sorted(folders)]  # fmt: skip
+    entries += [
+        {"Path": name, "Name": PurePosixPath(name).name, "Type": "tree", "Size": 0, "Sha256": ""}
+        for name in sorted(folders)
+    ]
     inside = [entry for entry in entries if not root or entry["Path"].startswith(f"{root}/")]
     shown = [entry for entry in inside if recursive or str(PurePosixPath(entry["Path"]).parent) == (root or ".")]
     newest = {"Id": "", "ShortId": commit.id[:8], "CommittedDate": EPOCH + commit.number}

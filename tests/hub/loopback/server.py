@@ -19,9 +19,18 @@ PATIENCE = 30
 """Seconds that a connection may be idle."""
 
 How = Literal[
-    "refuse", "cut before", "cut during", "cut after", "cut answer", "flip", "spoil",
-    "silent", "stall", "drip", "drip head",
-]  # fmt: skip
+    "refuse",
+    "cut before",
+    "cut during",
+    "cut after",
+    "cut answer",
+    "flip",
+    "spoil",
+    "silent",
+    "stall",
+    "drip",
+    "drip head",
+]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -285,9 +285,14 @@ def test_rates_channels_and_integers_give_the_same_times(tmp_path: Path, caplog:
     whole = (talk.audio * 32767).astype(np.int16)
     with caplog.at_level(logging.WARNING):
         for given, rate in (
-            (tmp_path / "a.wav", RATE), (fast, 44100), (stereo, 44100), (whole, RATE), (torch.from_numpy(fast), 44100),
-            (talk.audio.astype(np.float64), RATE), ((whole.astype(np.int32) + 32768).astype(np.uint16), RATE),
-        ):  # fmt: skip
+            (tmp_path / "a.wav", RATE),
+            (fast, 44100),
+            (stereo, 44100),
+            (whole, RATE),
+            (torch.from_numpy(fast), 44100),
+            (talk.audio.astype(np.float64), RATE),
+            ((whole.astype(np.int32) + 32768).astype(np.uint16), RATE),
+        ):
             found = align(Listener(PROCESSOR), given, talk.text, processor=PROCESSOR, sampling_rate=rate)
             assert distance(found, talk) <= 0.08
             assert found.duration == pytest.approx(expected.duration, abs=0.001)

@@ -108,8 +108,14 @@ def test_half_of_a_text_leaves_speech_behind_its_last_word(seconds: float, windo
     talk = make_talk(seconds, seed=4)
     half = len(talk.text) // 2
     steps: list[tuple[int, int]] = []
-    found = align(Listener(PROCESSOR), talk.audio, talk.text[:half], processor=PROCESSOR, window=window,
-                  progress=lambda *step: steps.append(step))  # fmt: skip
+    found = align(
+        Listener(PROCESSOR),
+        talk.audio,
+        talk.text[:half],
+        processor=PROCESSOR,
+        window=window,
+        progress=lambda *step: steps.append(step),
+    )
     spoken = sum(end - start for start, end in talk.times[half:])
     sentences = [sentence for sentence in found.warnings if "of speech after the last word (0:" in sentence]
     assert len(sentences) == 1

@@ -69,8 +69,14 @@ def test_a_subtitle_has_its_number_its_times_and_the_texts_own_writing() -> None
 
 
 def test_a_subtitle_ends_at_a_pause_a_sentence_and_a_full_line() -> None:
-    found = alignment(("Yes", 0, 1), ("or", 2, 2.2), ("no", 2.2, 2.4), ("He", 2.4, 2.6), ("said", 2.6, 3),
-                      text='Yes or "no." (He) said')  # fmt: skip
+    found = alignment(
+        ("Yes", 0, 1),
+        ("or", 2, 2.2),
+        ("no", 2.2, 2.4),
+        ("He", 2.4, 2.6),
+        ("said", 2.6, 3),
+        text='Yes or "no." (He) said',
+    )
     assert lines_of(found) == ["Yes", 'or "no."', "(He) said"]
     assert lines_of(found, pause=1.5) == ['Yes or "no."', "(He) said"]
     assert lines_of(found, width=5) == ["Yes", "or", '"no."', "(He)", "said"]
@@ -122,8 +128,14 @@ def test_subtitles_follow_one_another_and_can_be_seen_whatever_the_words_times_a
 
 
 def test_subtitles_that_nobody_could_see_are_lines_of_one() -> None:
-    found = alignment(("Yes", 1, 1), ("No", 1.02, 1.02), ("So", 1.05, 1.4), ("It", 1.4, 2), ("Is", 1.9, 1.9),
-                      text="Yes. No! So. It. Is.")  # fmt: skip
+    found = alignment(
+        ("Yes", 1, 1),
+        ("No", 1.02, 1.02),
+        ("So", 1.05, 1.4),
+        ("It", 1.4, 2),
+        ("Is", 1.9, 1.9),
+        text="Yes. No! So. It. Is.",
+    )
     assert cues_of(found.to_srt()) == [(1000, 1400, "Yes.\nNo!\nSo."), (1400, 1900, "It."), (1900, 1980, "Is.")]
 
 

@@ -14,9 +14,13 @@ from transformers.models.qwen3.modeling_qwen3 import Qwen3Attention, Qwen3Rotary
 from sottovoce_forced_aligner import normalization, rotary
 
 CONFIG = Qwen3Config(
-    hidden_size=64, num_attention_heads=4, num_key_value_heads=2, head_dim=32, num_hidden_layers=1,
+    hidden_size=64,
+    num_attention_heads=4,
+    num_key_value_heads=2,
+    head_dim=32,
+    num_hidden_layers=1,
     attn_implementation="sdpa",
-)  # fmt: skip
+)
 
 
 def layer(dtype: torch.dtype = torch.bfloat16) -> nn.Module:

@@ -25,20 +25,27 @@ CALIBRATION = ROOT / "tests" / "calibration.jsonl"
 MIXED = {
     "steps": [
         {
-            "step": "quantize", "bits": 4, "embeddings": "int8",
+            "step": "quantize",
+            "bits": 4,
+            "embeddings": "int8",
             "overrides": {
                 r"re:.*\.layers\.1\..*": {"bits": 8},
                 r"re:.*\.(q|k|v)_proj": {"bits": 8, "group_size": 32},
             },
         }
     ]
-}  # fmt: skip
+}
 ASYMMETRIC = {"steps": [{"step": "quantize", "bits": 8, "symmetric": False}]}
 GROUPS = {"steps": [{"step": "quantize", "bits": 4, "symmetric": False, "group_size": 32}]}
 RECIPES: dict[str, Any] = {
-    "int8": "int8", "int8-weight": "int8-weight", "fp8": "fp8", "int4": "int4", "mixed": MIXED,
-    "asymmetric": ASYMMETRIC, "asymmetric groups": GROUPS,
-}  # fmt: skip
+    "int8": "int8",
+    "int8-weight": "int8-weight",
+    "fp8": "fp8",
+    "int4": "int4",
+    "mixed": MIXED,
+    "asymmetric": ASYMMETRIC,
+    "asymmetric groups": GROUPS,
+}
 ROUNDED = ("int8", "asymmetric groups")
 """Inputs, or weights: transformers brings packed weights with zero points to the dtype of their scales first."""
 UTTERANCES = 16
@@ -111,9 +118,10 @@ class Loaded:
             for name, model in models.items():
                 self.ours[name] = [run(model.native, batch)[0] for batch in batches]
         job = {
-            "inputs": str(folder / "inputs.safetensors"), "words": words,
+            "inputs": str(folder / "inputs.safetensors"),
+            "words": words,
             "directories": {name: str(folder / name) for name in RECIPES},
-        }  # fmt: skip
+        }
         done = subprocess.run(
             [python, "-c", CLIENT], input=json.dumps(job), capture_output=True, text=True, check=False
         )

@@ -42,20 +42,33 @@ def make_native(processor: Any, dtype: torch.dtype = torch.float32, **text: Any)
     torch.manual_seed(0)
     config = Qwen3ASRConfig(
         audio_config={
-            "model_type": "qwen3_asr_encoder", "d_model": 64, "encoder_layers": 2, "encoder_attention_heads": 4,
-            "encoder_ffn_dim": 128, "output_dim": 64, "downsample_hidden_size": 8,
+            "model_type": "qwen3_asr_encoder",
+            "d_model": 64,
+            "encoder_layers": 2,
+            "encoder_attention_heads": 4,
+            "encoder_ffn_dim": 128,
+            "output_dim": 64,
+            "downsample_hidden_size": 8,
         },
         text_config={
-            "model_type": "qwen3", "vocab_size": len(processor.tokenizer), "hidden_size": 64, "intermediate_size": 128,
-            "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 32,
-            "rope_parameters": {"rope_type": "default", "rope_theta": 1000000}, "tie_word_embeddings": False,
-            "pad_token_id": None, **text,
+            "model_type": "qwen3",
+            "vocab_size": len(processor.tokenizer),
+            "hidden_size": 64,
+            "intermediate_size": 128,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 2,
+            "head_dim": 32,
+            "rope_parameters": {"rope_type": "default", "rope_theta": 1000000},
+            "tie_word_embeddings": False,
+            "pad_token_id": None,
+            **text,
         },
         audio_token_id=processor.audio_token_id,
         timestamp_token_id=processor.tokenizer.convert_tokens_to_ids("<timestamp>"),
         num_labels=LABELS,
         tie_word_embeddings=False,
-    )  # fmt: skip
+    )
     native = Qwen3ASRForTokenClassification(config)
     for name, parameter in native.named_parameters():
         # transformers starts them so small that all times would be near ties, and biases at zero.
@@ -95,14 +108,26 @@ def original_name(name: str) -> str:
 def original_config(config: dict[str, Any]) -> dict[str, Any]:
     """With what transformers 4 wrote into every part, and with the three axes that rotary positions had."""
     audio, text = dict(config["audio_config"]), dict(config["text_config"])
-    everywhere = {"_name_or_path": "", "architectures": None, "add_cross_attention": False, "output_attentions": False,
-                  "torchscript": False, "pruned_heads": {}, "id2label": {"0": "LABEL_0", "1": "LABEL_1"}}  # fmt: skip
+    everywhere = {
+        "_name_or_path": "",
+        "architectures": None,
+        "add_cross_attention": False,
+        "output_attentions": False,
+        "torchscript": False,
+        "pruned_heads": {},
+        "id2label": {"0": "LABEL_0", "1": "LABEL_1"},
+    }
     audio["max_source_positions"] = 1500
     del audio["max_position_embeddings"]
     rope = text.pop("rope_parameters")
     text["rope_theta"] = rope["rope_theta"]
-    text["rope_scaling"] = {"interleaved": True, "mrope_interleaved": True, "mrope_section": [24, 20, 20],
-                            "rope_type": "default", "type": "default"}  # fmt: skip
+    text["rope_scaling"] = {
+        "interleaved": True,
+        "mrope_interleaved": True,
+        "mrope_section": [24, 20, 20],
+        "rope_type": "default",
+        "type": "default",
+    }
     return {
         "architectures": ["Qwen3ASRForConditionalGeneration"],
         "model_type": "qwen3_asr",
@@ -127,15 +152,27 @@ def write_original_processor(directory: Path, source: Path) -> None:
     whole = json.loads((source / "tokenizer.json").read_text())
     (directory / "vocab.json").write_text(json.dumps(whole["model"]["vocab"]))
     (directory / "merges.txt").write_text("#version: 0.2\n")
-    added = {str(token["id"]): {key: value for key, value in token.items() if key != "id"}
-             for token in whole["added_tokens"]}  # fmt: skip
+    added = {
+        str(token["id"]): {key: value for key, value in token.items() if key != "id"} for token in whole["added_tokens"]
+    }
     settings = json.loads((source / "tokenizer_config.json").read_text())
     settings |= {"added_tokens_decoder": added, "tokenizer_class": "Qwen2Tokenizer"}
     (directory / "tokenizer_config.json").write_text(json.dumps(settings))
-    features = {"feature_extractor_type": "WhisperFeatureExtractor", "processor_class": "Qwen3ASRProcessor",
-                "feature_size": 128, "sampling_rate": 16000, "hop_length": 160, "chunk_length": 30, "n_fft": 400,
-                "n_samples": 480000, "nb_max_frames": 3000, "padding_side": "right", "padding_value": 0.0,
-                "return_attention_mask": True, "dither": 0.0}  # fmt: skip
+    features = {
+        "feature_extractor_type": "WhisperFeatureExtractor",
+        "processor_class": "Qwen3ASRProcessor",
+        "feature_size": 128,
+        "sampling_rate": 16000,
+        "hop_length": 160,
+        "chunk_length": 30,
+        "n_fft": 400,
+        "n_samples": 480000,
+        "nb_max_frames": 3000,
+        "padding_side": "right",
+        "padding_value": 0.0,
+        "return_attention_mask": True,
+        "dither": 0.0,
+    }
     (directory / "preprocessor_config.json").write_text(json.dumps(features))
     audio = "<|audio_start|><|audio_pad|><|audio_end|>"
     template = "{%- for m in messages -%}<|im_start|>user\n" + audio + "<|im_end|>{%- endfor -%}"

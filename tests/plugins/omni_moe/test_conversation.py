@@ -74,9 +74,12 @@ def test_predict_says_what_transformers_says(model: Model) -> None:
     for kind in ("text", "audio", "image"):
         batch = inputs(model, ask(kind))
         ids = model.native.generate(
-            **batch, return_audio=False, thinker_do_sample=False, thinker_max_new_tokens=LONGEST,
+            **batch,
+            return_audio=False,
+            thinker_do_sample=False,
+            thinker_max_new_tokens=LONGEST,
             thinker_eos_token_id=model.native.config.im_end_token_id,
-        )  # fmt: skip
+        )
         found = predict(model, ask(kind))
         assert found.tokens == tuple(map(str, ids[0, batch["input_ids"].shape[1] :].tolist()))
         assert found.text == model.processor.tokenizer.decode(list(map(int, found.tokens)), skip_special_tokens=True)
@@ -95,8 +98,12 @@ def test_a_manifest_with_media(model: Model, tmp_path: Path) -> None:
     soundfile.write(tmp_path / "a.flac", np.stack([noise(), noise(seed=1)], axis=1), 8000)
     for number in range(3):
         Image.fromarray(picture(number)).convert("RGBA").save(tmp_path / f"{number}.png")
-    content = [{"type": "audio", "audio": "a.flac"}, {"type": "image", "image": "0.png"},
-               {"type": "video", "video": ["0.png", "1.png", "2.png"]}, {"type": "text", "text": "what?"}]  # fmt: skip
+    content = [
+        {"type": "audio", "audio": "a.flac"},
+        {"type": "image", "image": "0.png"},
+        {"type": "video", "video": ["0.png", "1.png", "2.png"]},
+        {"type": "text", "text": "what?"},
+    ]
     line = {"key": "all", "messages": [{"role": "user", "content": content}], "target": "noise"}
     (tmp_path / "data.jsonl").write_text(json.dumps(line))
     (sample,) = read_samples(tmp_path / "data.jsonl")

@@ -16,8 +16,9 @@ from sottovoce_omni_moe.modalities import modalities
 
 LAYERS = ("thinker.model.language_model.layers.1", "talker.model.layers.0")
 CASES = {name: ask(*kinds) for name, kinds in ALL.items()} | {
-    "codes": ask("audio", codes=[[1, 2, 3]] * 5), "unanswered": ask("image", answer=None)
-}  # fmt: skip
+    "codes": ask("audio", codes=[[1, 2, 3]] * 5),
+    "unanswered": ask("image", answer=None),
+}
 
 
 @pytest.fixture(scope="module")

@@ -62,9 +62,14 @@ def test_the_layout_of_the_published_models(tmp_path: Path) -> None:
     processor = make_processor()
     processor.tokenizer.save_pretrained(tmp_path)
     settings = processor.feature_extractor.to_dict() | {
-        "image_processor_type": "Qwen2VLImageProcessor", "processor_class": "Qwen3OmniMoeProcessor",
-        "min_pixels": 16 * 16, "max_pixels": 24 * 24, "patch_size": PATCH, "merge_size": 2, "temporal_patch_size": 2,
-    }  # fmt: skip
+        "image_processor_type": "Qwen2VLImageProcessor",
+        "processor_class": "Qwen3OmniMoeProcessor",
+        "min_pixels": 16 * 16,
+        "max_pixels": 24 * 24,
+        "patch_size": PATCH,
+        "merge_size": 2,
+        "temporal_patch_size": 2,
+    }
     (tmp_path / "preprocessor_config.json").write_text(json.dumps(settings))
     (tmp_path / "chat_template.json").write_text(json.dumps({"chat_template": "{{ messages }}"}))
     again = load_processor(tmp_path)

@@ -25,9 +25,12 @@ def test_it_says_what_transformers_says(model: Model, kind: str) -> None:
     found = speak(model, ask(kind), most_frames=5, seed=3)
     torch.manual_seed(3)
     _, wave = model.native.generate(
-        **inputs(model, ask(kind)), thinker_do_sample=False, thinker_max_new_tokens=LONGEST, talker_max_new_tokens=6,
+        **inputs(model, ask(kind)),
+        thinker_do_sample=False,
+        thinker_max_new_tokens=LONGEST,
+        talker_max_new_tokens=6,
         thinker_eos_token_id=model.native.config.im_end_token_id,
-    )  # fmt: skip
+    )
     assert found.runaway
     np.testing.assert_array_equal(found.waveform, wave.flatten().numpy())
     assert found.text == predict(model, ask(kind)).text

@@ -101,9 +101,11 @@ class Loaded:
         }
         config = any_model.native.config
         job: dict[str, Any] = {
-            "inputs": str(folder / "inputs.safetensors"), "end": config.im_end_token_id, "longest": 32,
+            "inputs": str(folder / "inputs.safetensors"),
+            "end": config.im_end_token_id,
+            "longest": 32,
             "directories": {recipe: str(folder / recipe) for recipe in recipes},
-        }  # fmt: skip
+        }
         done = subprocess.run(
             [python, "-c", CLIENT], input=json.dumps(job), capture_output=True, text=True, check=False
         )

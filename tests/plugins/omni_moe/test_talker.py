@@ -43,9 +43,12 @@ def generated(
     monkeypatch.setattr(model.native.talker, "generate", generate)
     torch.manual_seed(0)
     ids, _ = model.native.generate(
-        **batch, thinker_do_sample=False, thinker_max_new_tokens=6, talker_max_new_tokens=frames + 1,
+        **batch,
+        thinker_do_sample=False,
+        thinker_max_new_tokens=6,
+        talker_max_new_tokens=frames + 1,
         thinker_eos_token_id=model.native.config.im_end_token_id,
-    )  # fmt: skip
+    )
     return ids, given, given["result"]
 
 

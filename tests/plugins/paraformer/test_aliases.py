@@ -83,8 +83,11 @@ def test_models_beside_it_may_be_of_any_kind_that_funasr_knows(tmp_path: Path) -
         done = python(BESIDE, hub, tmp_path / "home")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout.splitlines()[-1]) == [
-        "SeacoParaformer", "FsmnVADStreaming", "CTTransformer", "CAMPPlus"
-    ]  # fmt: skip
+        "SeacoParaformer",
+        "FsmnVADStreaming",
+        "CTTransformer",
+        "CAMPPlus",
+    ]
 
 
 @pytest.fixture(scope="module")

@@ -118,9 +118,15 @@ def test_an_alias_of_another_kind_is_wrong_use(run: Runner) -> None:
     run("inspect", "paraformer-zh-streaming").fails(2, "the paraformer plugin does not support")
 
 
-@pytest.mark.parametrize(("name", "problem"), [
-    ("empty.wav", "is empty"), ("cut.flac", "damaged or cut off"), ("nan.wav", "are NaN"), ("bare.raw", "to WAV"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [
+        ("empty.wav", "is empty"),
+        ("cut.flac", "damaged or cut off"),
+        ("nan.wav", "are NaN"),
+        ("bare.raw", "to WAV"),
+    ],
+)
 def test_broken_audio_is_one_line_with_its_key_and_file(
     name: str, problem: str, model: Path, run: Runner, tmp_path: Path
 ) -> None:

@@ -59,8 +59,12 @@ def test_a_directory_without_configuration_json_is_the_same_model(form: str, pri
 
 def test_configuration_json_may_name_other_files(pristine: Path, model: Path) -> None:
     (model / "sub").mkdir()
-    for old, new in (("config.yaml", "sub/asr.yaml"), ("tokens.json", "sub/t.json"), ("am.mvn", "cmvn"),
-                     ("model.safetensors", "sub/w.safetensors")):  # fmt: skip
+    for old, new in (
+        ("config.yaml", "sub/asr.yaml"),
+        ("tokens.json", "sub/t.json"),
+        ("am.mvn", "cmvn"),
+        ("model.safetensors", "sub/w.safetensors"),
+    ):
         (model / old).rename(model / new)
     metas = {
         "init_param": "sub/w.safetensors",
@@ -197,12 +201,17 @@ def garble(path: Path) -> None:
         ("configuration.json", truncate, ["configuration.json: cannot be read"]),
         ("model.safetensors", truncate, ["model.safetensors: the weights are damaged"]),
         ("model.safetensors", Path.unlink, ["the weights are missing"]),
-        ("model.safetensors", reshape, [
-            "1 missing: decoder.output_layer.bias", "1 misshapen: encoder.after_norm.weight [3] for [32]",
-            "1 unexpected: decoder.extra",
-        ]),
+        (
+            "model.safetensors",
+            reshape,
+            [
+                "1 missing: decoder.output_layer.bias",
+                "1 misshapen: encoder.after_norm.weight [3] for [32]",
+                "1 unexpected: decoder.extra",
+            ],
+        ),
     ],
-)  # fmt: skip
+)
 def test_a_damaged_file_is_one_line(name: str, damage: Callable[[Path], object], parts: list[str], model: Path) -> None:
     damage(model / name)
     refused(model, *parts)

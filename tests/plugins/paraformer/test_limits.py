@@ -54,9 +54,19 @@ def test_a_frontend_of_another_kind_is_not_taken(name: str, model: Path) -> None
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("frame_shift", 0), ("frame_shift", -10), ("frame_length", 0), ("fs", 10**9), ("fs", 0), ("n_mels", 10**9),
-     ("n_mels", 0), ("lfr_m", 10**9), ("lfr_n", 0), ("dither", -1)],
-)  # fmt: skip
+    [
+        ("frame_shift", 0),
+        ("frame_shift", -10),
+        ("frame_length", 0),
+        ("fs", 10**9),
+        ("fs", 0),
+        ("n_mels", 10**9),
+        ("n_mels", 0),
+        ("lfr_m", 10**9),
+        ("lfr_n", 0),
+        ("dither", -1),
+    ],
+)
 def test_numbers_that_end_the_process_are_refused(key: str, value: int, model: Path) -> None:
     change(model, frontend_conf={key: value})
     refused(model, f"frontend_conf.{key} is {value}, which is not between")
@@ -76,9 +86,13 @@ def test_a_bias_that_makes_tokens_without_end_is_refused(bias: int, model: Path)
 
 @pytest.mark.parametrize(
     ("section", "key", "value", "kind"),
-    [("encoder_conf", "num_blocks", 10**8, SourceError), ("encoder_conf", "num_blocks", 9_999, CheckpointError),
-     ("decoder_conf", "linear_units", 2**24, CheckpointError), ("encoder_conf", "output_size", 2**23, SourceError)],
-)  # fmt: skip
+    [
+        ("encoder_conf", "num_blocks", 10**8, SourceError),
+        ("encoder_conf", "num_blocks", 9_999, CheckpointError),
+        ("decoder_conf", "linear_units", 2**24, CheckpointError),
+        ("encoder_conf", "output_size", 2**23, SourceError),
+    ],
+)
 def test_a_model_larger_than_its_weights_is_not_built(
     section: str, key: str, value: int, kind: type[Exception], model: Path
 ) -> None:

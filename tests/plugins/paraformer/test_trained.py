@@ -143,8 +143,19 @@ def test_what_is_written_of_it_says_nothing_of_the_trainer(base: str, tmp_path: 
     sottovoce.compress(model, "int8")
     written = sottovoce.save(model, tmp_path / "small")
     config = yaml.safe_load((written / "config.yaml").read_text())
-    assert not {"config", "train_data_set_list", "valid_data_set_list", "device", "train_conf", "init_param",
-                "dataset_conf", "is_training", "model_path", "hub", "output_dir"} & set(config)  # fmt: skip
+    assert not {
+        "config",
+        "train_data_set_list",
+        "valid_data_set_list",
+        "device",
+        "train_conf",
+        "init_param",
+        "dataset_conf",
+        "is_training",
+        "model_path",
+        "hub",
+        "output_dir",
+    } & set(config)
     for path in written.iterdir():
         if path.suffix != ".safetensors":
             assert base not in path.read_text(encoding="utf-8").replace("\\\\", "\\")

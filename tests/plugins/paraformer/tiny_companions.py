@@ -19,31 +19,59 @@ VOICE_ACTIVITY: dict[str, Any] = {
     "model_conf": {"sample_rate": 16000, "detect_mode": 1, "snr_mode": 0, "max_end_silence_time": 800},
     "encoder": "FSMN",
     "encoder_conf": {
-        "input_dim": DETECTOR_WIDTH, "input_affine_dim": 32, "fsmn_layers": 2, "linear_dim": 48, "proj_dim": 32,
-        "lorder": 8, "rorder": 0, "lstride": 1, "rstride": 0, "output_affine_dim": 32, "output_dim": 16,
+        "input_dim": DETECTOR_WIDTH,
+        "input_affine_dim": 32,
+        "fsmn_layers": 2,
+        "linear_dim": 48,
+        "proj_dim": 32,
+        "lorder": 8,
+        "rorder": 0,
+        "lstride": 1,
+        "rstride": 0,
+        "output_affine_dim": 32,
+        "output_dim": 16,
     },
     "frontend": "WavFrontendOnline",
     "frontend_conf": {
-        "fs": 16000, "window": "hamming", "n_mels": 80, "frame_length": 25, "frame_shift": 10, "dither": 0.0,
-        "lfr_m": 5, "lfr_n": 1,
+        "fs": 16000,
+        "window": "hamming",
+        "n_mels": 80,
+        "frame_length": 25,
+        "frame_shift": 10,
+        "dither": 0.0,
+        "lfr_m": 5,
+        "lfr_n": 1,
     },
-}  # fmt: skip
+}
 
 PUNCTUATION: dict[str, Any] = {
     "model": "CTTransformer",
     "model_conf": {
-        "ignore_id": 0, "embed_unit": 32, "att_unit": 32, "dropout_rate": 0.1, "punc_list": MARKS,
-        "punc_weight": [1.0] * len(MARKS), "sentence_end_id": 3,
+        "ignore_id": 0,
+        "embed_unit": 32,
+        "att_unit": 32,
+        "dropout_rate": 0.1,
+        "punc_list": MARKS,
+        "punc_weight": [1.0] * len(MARKS),
+        "sentence_end_id": 3,
     },
     "encoder": "SANMEncoder",
     "encoder_conf": {
-        "input_size": 32, "output_size": 32, "attention_heads": 4, "linear_units": 64, "num_blocks": 2,
-        "dropout_rate": 0.1, "input_layer": "pe", "kernel_size": 11, "sanm_shfit": 0, "normalize_before": True,
+        "input_size": 32,
+        "output_size": 32,
+        "attention_heads": 4,
+        "linear_units": 64,
+        "num_blocks": 2,
+        "dropout_rate": 0.1,
+        "input_layer": "pe",
+        "kernel_size": 11,
+        "sanm_shfit": 0,
+        "normalize_before": True,
         "selfattention_layer_type": "sanm",
     },
     "tokenizer": "CharTokenizer",
     "tokenizer_conf": {"unk_symbol": "<unk>"},
-}  # fmt: skip
+}
 
 SPEAKER: dict[str, Any] = {
     "model": "CAMPPlus",
@@ -95,7 +123,11 @@ def _write_normalization(directory: Path) -> None:
     directory.mkdir(parents=True, exist_ok=True)
     shift, scale = " ".join(["-8.0"] * DETECTOR_WIDTH), " ".join(["0.2"] * DETECTOR_WIDTH)
     lines = [
-        "<Nnet>", f"<AddShift> {DETECTOR_WIDTH} {DETECTOR_WIDTH}", f"<LearnRateCoef> 0 [ {shift} ]",
-        f"<Rescale> {DETECTOR_WIDTH} {DETECTOR_WIDTH}", f"<LearnRateCoef> 0 [ {scale} ]", "</Nnet>",
-    ]  # fmt: skip
+        "<Nnet>",
+        f"<AddShift> {DETECTOR_WIDTH} {DETECTOR_WIDTH}",
+        f"<LearnRateCoef> 0 [ {shift} ]",
+        f"<Rescale> {DETECTOR_WIDTH} {DETECTOR_WIDTH}",
+        f"<LearnRateCoef> 0 [ {scale} ]",
+        "</Nnet>",
+    ]
     (directory / "am.mvn").write_text("\n".join(lines) + "\n", encoding="utf-8")

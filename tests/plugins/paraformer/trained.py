@@ -37,14 +37,24 @@ def make_trained(directory: Path, base: str, kind: str = "SeacoParaformer", chec
     if (directory / "seg_dict").exists():
         config["tokenizer_conf"]["seg_dict_file"] = there("seg_dict")
     config |= {
-        "init_param": there("model.pt"), "config": there("config.yaml"), "is_training": True, "disable_update": True,
-        "device": "cpu", "hub": "ms", "train_data_set_list": there("train.jsonl"),
-        "valid_data_set_list": there("val.jsonl"), "dataset": "AudioDatasetHotword",
+        "init_param": there("model.pt"),
+        "config": there("config.yaml"),
+        "is_training": True,
+        "disable_update": True,
+        "device": "cpu",
+        "hub": "ms",
+        "train_data_set_list": there("train.jsonl"),
+        "valid_data_set_list": there("val.jsonl"),
+        "dataset": "AudioDatasetHotword",
         "dataset_conf": {"index_ds": "IndexDSJsonl", "batch_size": 4000, "sos": "${model_conf.predictor_bias}"},
         "train_conf": {"max_epoch": 2, "use_deepspeed": False, "deepspeed_config": there("ds_stage1.json")},
-        "optim": "adam", "optim_conf": {"lr": 0.0002}, "scheduler": "warmuplr", "output_dir": there("outputs"),
-        "model_path": base, "input_size": 560,
-    }  # fmt: skip
+        "optim": "adam",
+        "optim_conf": {"lr": 0.0002},
+        "scheduler": "warmuplr",
+        "output_dir": there("outputs"),
+        "model_path": base,
+        "input_size": 560,
+    }
     (directory / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
     description = (directory / "configuration.json").read_text().replace("model.safetensors", "model.pt")
     (directory / "configuration.json").write_text(description, encoding="utf-8")
@@ -62,10 +72,15 @@ def checkpoint(weights: dict[str, torch.Tensor]) -> dict[str, Any]:
     """A trainer's state: the weights among counters, and the optimizer's tensors."""
     loss = {"model.pt.ep1": 3.5, "model.pt.ep2": 2.5}
     return {
-        "epoch": 2, "optimizer": {"state": {0: {"exp_avg": torch.zeros(2)}}, "param_groups": [{"lr": 0.0002}]},
-        "scheduler": {"last_epoch": 2}, "val_loss_step_or_epoch": loss, "best_step_or_epoch": "model.pt.ep2",
-        "step": None, "train_acc_avg": 0, "state_dict": OrderedDict(weights),
-    }  # fmt: skip
+        "epoch": 2,
+        "optimizer": {"state": {0: {"exp_avg": torch.zeros(2)}}, "param_groups": [{"lr": 0.0002}]},
+        "scheduler": {"last_epoch": 2},
+        "val_loss_step_or_epoch": loss,
+        "best_step_or_epoch": "model.pt.ep2",
+        "step": None,
+        "train_acc_avg": 0,
+        "state_dict": OrderedDict(weights),
+    }
 
 
 def complete(directory: Path, kind: str = "SeacoParaformer") -> Path:

@@ -31,10 +31,12 @@ def plain_search(weights: list[Tensor], bits: list[int], x: Tensor) -> tuple[lis
     for number in range(20):
         scales = magnitude.pow(number / 20).clamp(min=1e-4)
         scales = scales / (scales.max() * scales.min()).sqrt()
-        errors.append(sum(
-            float(((x / scales) @ plain_rounding(weight * scales, width, 32).t() - x @ weight.t()).square().sum())
-            for weight, width in zip(weights, bits, strict=True)
-        ))  # fmt: skip
+        errors.append(
+            sum(
+                float(((x / scales) @ plain_rounding(weight * scales, width, 32).t() - x @ weight.t()).square().sum())
+                for weight, width in zip(weights, bits, strict=True)
+            )
+        )
         factors.append(scales)
     return errors, factors
 
