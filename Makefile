@@ -1,4 +1,4 @@
-# make demo, make test, make test-all, make test-attack, make lint, make bench: each makes what it needs first.
+# make demo, make test, make test-all, make test-attack, make lint, make docs, make bench: each makes what it needs first.
 
 PYTHON ?= python3
 VENV := .venv
@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test test-all test-attack lint bench clean
+.PHONY: demo test test-all test-attack lint docs bench clean
 
 demo: $(VENV)/installed
 	$(BIN)/sottovoce demo
@@ -30,6 +30,13 @@ lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# The pages that come from the code, and the tables that come from committed results.
+docs: $(VENV)/installed-dev
+	$(BIN)/python docs/generate.py --write
+	$(BIN)/python benchmarks/bundled_table.py --write
+	$(BIN)/python benchmarks/omni_table.py --write
+	$(BIN)/python benchmarks/attacks_table.py --write
 
 bench: $(VENV)/installed
 	$(BIN)/python benchmarks/paraformer_large.py

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from generator import plugin_pages, user_pages
+from generator import plugin_pages, python_page, user_pages
 
 DOCS = Path(__file__).parent
 ROOT, REFERENCE = DOCS.parent, DOCS / "reference"
@@ -23,6 +23,7 @@ _SHOWN_FILE = re.compile(
 )
 
 PAGES: dict[str, Callable[[], Iterable[str]]] = {
+    "python.md": python_page.python_page,
     "metrics.md": user_pages.metrics_page,
     "formats.md": user_pages.formats_page,
     "cli.md": user_pages.cli_page,

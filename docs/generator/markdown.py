@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 import textwrap
+from collections.abc import Iterator
 
 WIDTH = 116
 
@@ -45,7 +46,16 @@ def first_paragraph(kind: type) -> str:
     return inspect.cleandoc(kind.__doc__ or "").split("\n\n")[0]
 
 
+def sections(docstring: str | None) -> Iterator[str]:
+    """Yield the arguments, the result and the errors of a docstring, each a title and a list."""
+    text = inspect.cleandoc(docstring or "")
+    for title in ("Args", "Returns", "Raises"):
+        if section := re.search(rf"^{title}:\n((?:    .*\n?|\n)+)", text, re.M):
+            yield f"{title}:"
+            yield section_list(section[1])
+
+
 def section_list(text: str) -> str:
     """Return a section of a docstring as a list."""
-    entries = re.split(r"\n(?=\S)", inspect.cleandoc(text))
-    return "\n".join(filled(re.sub(r"^(\w+): ", r"`\1`: ", as_markdown(entry)), "- ", "  ") for entry in entries)
+    entries = re.split(r"\n(?=\*{0,2}\w+: )", inspect.cleandoc(text))
+    return "\n".join(filled(re.sub(r"^(\*{0,2}\w+): ", r"`\1`: ", as_markdown(entry)), "- ", "  ") for entry in entries)

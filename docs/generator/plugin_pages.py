@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import sottovoce
 from generator.fields import dataclass_fields
-from generator.markdown import paragraphs, section_list
+from generator.markdown import paragraphs, sections
 from sottovoce.plugins import hookspecs
 
 
@@ -27,11 +27,8 @@ def hooks_page() -> Iterator[str]:
         yield f"## {name}"
         yield f"`{name}({signature})`"
         yield from paragraphs(function.__doc__)
+        yield from sections(function.__doc__)
         docstring = inspect.cleandoc(function.__doc__ or "")
-        for title in ("Args", "Returns", "Raises"):
-            if section := re.search(rf"^{title}:\n((?:    .*\n?|\n)+)", docstring, re.M):
-                yield f"{title}:"
-                yield section_list(section[1])
         if example := re.search(r"^Example:\n((?:    .*\n?|\n)+)", docstring, re.M):
             yield f"<!-- not run: tests/core/test_hookspecs.py runs it -->\n{inspect.cleandoc(example[1])}"
 

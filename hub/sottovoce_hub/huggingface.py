@@ -281,5 +281,5 @@ def _check(repository: str, token: str | None) -> None:
         )
     if token is not None and (not token or not token.isascii() or not token.isprintable() or " " in token):
         raise PublishError(
-            f"{repository}: the token is not valid for the Hugging Face Hub; copy it again, without blanks"
+            f"{repository}: the token is not a token of the Hugging Face Hub; copy it again, without blanks"
         )

@@ -71,8 +71,8 @@ def push(
 ) -> PushReport:
     """Publish a directory that ``compress`` wrote, with a card written from what was measured.
 
-    Nothing else that lies in the directory goes up. What the branch has already is not uploaded again; what an earlier
-    push of another compression left there is removed.
+    Other files in the directory are not published. Files that the branch has already are not uploaded again; files that
+    an earlier push of another compression left there are removed.
 
     Args:
         directory: What ``compress`` or :func:`sottovoce.save` wrote.
@@ -87,7 +87,7 @@ def push(
         dry_run: Check the directory and write the card; use no network.
 
     Raises:
-        UsageError: The directory is none that Sottovoce wrote, or a name is wrong.
+        UsageError: Sottovoce did not write the directory, or a name is wrong.
         PublishError: A file is not what was written or not fit to be published, the card's metadata is wrong, or the
             hub refused; what it has is as it was, or as the report says.
     """

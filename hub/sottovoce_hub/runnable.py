@@ -77,6 +77,6 @@ def _is_old_pickle(content: bytes) -> bool:
                 # Nearly every letter is an operation, but words do not leave a stack in order.
                 pickletools.dis(content[: (place or 0) + 1], out=io.StringIO())
                 return bool(names & _NAMING and names & _CALLING)
-    except Exception:  # other files fail in any of a dozen ways
+    except Exception:  # Content that is not a pickle fails in any of a dozen ways.
         return False
     return False

@@ -17,7 +17,7 @@ SHORTEST = 8
 _PIECE = 16_000_000
 """Bytes that are looked at together."""
 _ENDS = 8_000_000
-"""Bytes at either end of a large binary file, such as weights, that are searched."""
+"""Bytes that are searched at both ends of a large binary file, such as weights."""
 _OVERLAP = 8_000
 _SAMPLE = 65_536
 _BEFORE, _AFTER = 200, 3_000
@@ -41,7 +41,7 @@ def find_secret(content: Path | bytes, tokens: Collection[str] = ()) -> tuple[st
         tokens: The user's tokens.
 
     Returns:
-        Its kind and its line, without a line for a binary file; ``None`` without a secret.
+        The kind of secret and its line, without a line in binary files; ``None`` where there is none.
     """
     tokens = [token for token in tokens if len(token) >= SHORTEST]
     lines = 1

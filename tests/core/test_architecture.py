@@ -69,7 +69,7 @@ def test_error_of_a_library_becomes_the_model_s_error(tmp_path: Any) -> None:
         model.architecture.runner.forward(model, Sample(key="a", text="a"))
 
 
-def test_functions_that_no_model_runs_through_stay_as_they_are() -> None:
+def test_functions_that_run_no_model_are_not_wrapped() -> None:
     def kinds(model: Model, sample: Sample, block: str) -> list[str]:
         return ["text"]
 

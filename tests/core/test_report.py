@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sottovoce.descriptions import describe
 
 from sottovoce import Coverage, EvaluationReport, Metric, StepReport
 from sottovoce.report import SCHEMA_VERSION, CompressionReport, Machine, SampleSet, to_json
@@ -109,6 +111,18 @@ def test_a_report_without_a_version_is_read_and_written_as_it_was() -> None:
     assert written["steps"] == form()["steps"]
     assert written["coverage"] == form()["coverage"]
     assert CompressionReport.from_dict(json.loads(to_json(written))) == report
+
+
+def test_a_file_of_the_first_version_is_read_as_it_was_written() -> None:
+    old = json.loads((Path(__file__).parent / "compression_version_1.json").read_text("utf-8"))
+    assert "version" not in old
+    report = CompressionReport.from_dict(old)
+    assert report.version == 1
+    assert {key: value for key, value in report.to_dict().items() if key != "version"} == old
+    assert "max_cer_increase 0" in str(report)
+    described = describe(report)
+    assert "Quantized the weights of 3 layers to 4-bit integers" in str(described.steps[0].summary)
+    assert [metric.better for metric in described.evaluations[0].metrics.values()].count(None) == 0
 
 
 def test_a_new_report_has_the_version_of_the_schema() -> None:

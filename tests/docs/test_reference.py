@@ -110,6 +110,22 @@ def test_architecture_page_has_the_floors_in_their_order() -> None:
     assert shown == floors()
 
 
+def test_files_that_the_architecture_page_names_exist() -> None:
+    page = (ROOT / "docs" / "explanation" / "architecture.md").read_text(encoding="utf-8")
+    table = page.partition("| question | file |")[2]
+    paths = [path for line in table.splitlines() for path in re.findall(r"`([\w/-]+/[\w./-]+)`", line)]
+    assert len(paths) >= 12
+    assert [path for path in paths if not any((root / path).exists() for root in (ROOT, ROOT / "core/sottovoce"))] == []
+
+
+def test_classes_that_the_glossary_names_exist() -> None:
+    page = (ROOT / "docs" / "explanation" / "glossary.md").read_text(encoding="utf-8")
+    names = set(re.findall(r"`([A-Z]\w+)`", page))
+    source = "\n".join(path.read_text(encoding="utf-8") for path in SOURCES)
+    assert len(names) >= 5
+    assert {name for name in names if not re.search(rf"^class {name}\b", source, re.M)} == set()
+
+
 def test_contributing_has_every_folder_of_core() -> None:
     page = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     core = ROOT / "core" / "sottovoce"
@@ -125,3 +141,11 @@ class Sized(BaseModel):
     kind: Literal["small", "large"] = "small"
     """Kind of the thing, a :class:`~somewhere.Size`."""
     on: bool | None = None
+
+
+def test_signature_has_no_types_and_names_functions(generate: ModuleType) -> None:
+    def save(model: int, *paths: str, host: str | None = None, progress: object = pytest.param) -> None: ...
+
+    bare = sys.modules["generator.python_page"].bare_parameters
+    assert list(bare(save)) == ["model", "*paths", "host=None", "progress=param"]
+    assert list(bare(lambda model, *, recipe="int8": None)) == ["model", "*", "recipe='int8'"]

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class ActivationCache:
-    """Holds nested tensors; tensors over the limit are written to temporary files and their memory is freed.
+    """Cache of nested tensors; those over the limit are written to temporary files and their memory is freed.
 
     A tensor stays the object that it is: only its storage is emptied and filled again, so whoever refers to it sees
     the same values, once it is borrowed.
@@ -24,7 +24,7 @@ class ActivationCache:
         """Create an empty cache.
 
         Args:
-            limit_bytes: Most bytes to hold in memory; ``None`` is no limit.
+            limit_bytes: Most bytes to hold in memory; ``None`` means no limit.
             directory: Directory for the files; by default the system's for temporary files.
         """
         self._limit, self._directory = limit_bytes, directory

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from sottovoce.calibration.resume import ResumableBlocks
+from sottovoce.calibration.resume import CompletedBlocks
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 class BlockStorage:
     """Loader and keeper of the blocks of one model."""
 
-    def __init__(self, model: Model, resumable: ResumableBlocks) -> None:
+    def __init__(self, model: Model, resumable: CompletedBlocks) -> None:
         self._model, self._resumable = model, resumable
 
     @classmethod
     def of(cls, model: Model, steps: Sequence[BlockStep], calibration: Calibration) -> BlockStorage:
         """Return the storage for a pass of ``steps``, in the calibration's directory or a temporary one."""
-        return cls(model, ResumableBlocks(_directory(model, steps, calibration), calibration.key, model.rename))
+        return cls(model, CompletedBlocks(_directory(model, steps, calibration), calibration.key, model.rename))
 
     def restore(self, name: str, prepare: Callable[[Mapping[str, Any]], None]) -> bool:
         """Read back a block that interrupted work kept; return whether there was one.

@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     from sottovoce.samples import Sample
 
 
+class StopPassError(Exception):
+    """Raised by a hook to end a sample's pass through a block, once all that it observes has run."""
+
+
 @dataclass(frozen=True)
 class Block:
     """A block, and the sample threads that wait at it."""
@@ -40,23 +44,22 @@ class Block:
         """Current module of the block; a step may have replaced it."""
         return self.root.get_submodule(self.name)
 
-    def run(
-        self, ends: type[Exception] | tuple[()] = (), sample_threads: Sequence[SampleThread] | None = None
-    ) -> Iterator[Any]:
+    def run(self, sample_threads: Sequence[SampleThread] | None = None) -> Iterator[Any]:
         """Yield the block's output for one sample after another, computed as they are asked for.
 
-        Args:
-            ends: Exception that a hook raises to end a sample's pass; its output is ``None`` then.
-            sample_threads: The threads to run, a subset of the block's; by default all.
+        If a hook raises :class:`StopPassError`, the sample's output is ``None``.
 
         An output may be read until the next is asked for: a block may give back its input, which can be on disk again
         then. The model must be one whose blocks can run more than once on the same inputs: no cache may grow.
+
+        Args:
+            sample_threads: The threads to run, a subset of the block's; by default all.
         """
         for sample_thread in self.sample_threads if sample_threads is None else sample_threads:
             try:
                 with sample_thread.computed(self.module) as output:
                     yield output
-            except ends:
+            except StopPassError:
                 yield None
 
 
@@ -143,18 +146,19 @@ def blocks_of(model: Model, layers: Sequence[str]) -> list[str]:
     """Return the family's blocks that contain any of the layers, and the layers outside of blocks, in module order."""
     blocks: dict[str, None] = {}
     names = set(layers)
-    parents = {parent for layer in names for parent in _parents(layer)}
+    parents = {parent for layer in names for parent in parent_names(layer)}
     for name, child in model.module.named_modules():
         if name not in names and name not in parents:
             continue
         kind = type(child).__name__
         is_block = name in names or any(matches(name, kind, pattern) for pattern in model.architecture.layers.blocks)
-        if is_block and not any(parent in blocks for parent in _parents(name)):
+        if is_block and not any(parent in blocks for parent in parent_names(name)):
             blocks[name] = None
     return list(blocks)
 
 
-def _parents(name: str) -> Iterator[str]:
+def parent_names(name: str) -> Iterator[str]:
+    """Yield the names of the modules that hold the module ``name``, from the inside out; not the root's."""
     while name := name.rpartition(".")[0]:
         yield name
 

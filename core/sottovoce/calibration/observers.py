@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from sottovoce.calibration.blocks import Block
+from sottovoce.calibration.blocks import Block, StopPassError
 from sottovoce.calibration.input_statistics import InputStatistics
 
 _END = object()
@@ -25,10 +25,6 @@ class Order:
     """Layers in the order in which they run; those that read the very same tensor form a group."""
     once: bool
     """If true, no layer runs more than once in a pass, so a pass may end at the last layer that is observed."""
-
-
-class _EnoughError(Exception):
-    """All observed layers have run."""
 
 
 def layers_by_input(block: Block, names: Sequence[str]) -> Order:
@@ -78,10 +74,10 @@ def observe(block: Block, names: Iterable[str], order: Order, *, moments: bool =
         left.discard(name)
         if order.once and not left:
             # What comes after in the block would be computed for nothing.
-            raise _EnoughError
+            raise StopPassError
 
     with _observing(block, list(counting), note):
-        outputs = block.run(ends=_EnoughError)
+        outputs = block.run()
         while True:
             left |= counting.keys()
             if next(outputs, _END) is _END:

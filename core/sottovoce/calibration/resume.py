@@ -27,7 +27,7 @@ _KINDS = ("safetensors", "json", "part", "json.*.part")
 _log = logging.getLogger("sottovoce")
 
 
-class ResumableBlocks:
+class CompletedBlocks:
     """Keeper of the tensors of completed blocks: interrupted work resumes from them."""
 
     def __init__(self, directory: Path | None, key: str, rename: Callable[[str], str] | None = None) -> None:

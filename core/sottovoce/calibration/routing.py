@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from sottovoce.calibration.blocks import StopPassError
 from sottovoce.errors import NotFiniteError, SottovoceError
 
 if TYPE_CHECKING:
@@ -40,10 +41,6 @@ class Routed:
         return len(self.hidden)
 
 
-class _EnoughError(Exception):
-    """The experts were reached."""
-
-
 def routed(
     block: Block,
     experts: str,
@@ -68,7 +65,7 @@ def routed(
     inputs: list[tuple[Tensor, Tensor, Tensor]] = []
     kinds: list[str] = []
     with _collecting(block.root.get_submodule(experts), inputs):
-        outputs = block.run(ends=_EnoughError, sample_threads=sample_threads)
+        outputs = block.run(sample_threads)
         for sample_thread in sample_threads:
             before = len(inputs)
             next(outputs)
@@ -92,7 +89,7 @@ def _collecting(experts: nn.Module, inputs: list[tuple[Tensor, Tensor, Tensor]])
     def collect(_: nn.Module, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
         hidden, index, weight = (*arguments, *named.values())[:3]
         inputs.append((hidden.reshape(-1, hidden.shape[-1]), index, weight))
-        raise _EnoughError
+        raise StopPassError
 
     hook = experts.register_forward_pre_hook(collect, with_kwargs=True)
     try:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from sottovoce.checkpoint.shards import INDEX, WEIGHTS, Shards
 from sottovoce.system.machine import release_pages
+from sottovoce.text.plain_text import one_line
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -125,6 +126,6 @@ def write_file(tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[str,
     try:
         save_file(written, path, metadata={"format": "pt", **(metadata or {})})
     except SafetensorError as error:
-        raise OSError(" ".join(str(error).split())[:200]) from error
+        raise OSError(one_line(error, 200)) from error
     # safetensors creates files that only their owner may read.
     path.chmod(mode)

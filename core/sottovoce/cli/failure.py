@@ -6,6 +6,8 @@ import errno
 import re
 from collections.abc import Iterator
 
+from sottovoce.text.plain_text import one_line
+
 _MEMORY_ERRORS = (
     r"can't allocate|cannot allocate|unable to allocate|bad_alloc|bad allocation|not enough memory|"
     r"failed to map segment|cannot enable executable stack|mmap.* failed"
@@ -35,8 +37,7 @@ def explain(error: BaseException) -> str:
                 return shortage
     if isinstance(error, OSError) and (problem := _of_the_system(error)):
         return problem
-    reason = " ".join(str(error).split())[:300]
-    return f"{type(error).__name__}: {reason}; this is a bug: report it with the output of --debug"
+    return f"{type(error).__name__}: {one_line(error, 300)}; this is a bug: report it with the output of --debug"
 
 
 def _of_the_system(error: OSError) -> str | None:

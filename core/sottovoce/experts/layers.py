@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
 from sottovoce.architecture import matches
+from sottovoce.calibration.blocks import parent_names
 from sottovoce.errors import PluginError, RecipeError
 from sottovoce.experts.removal import update_expert_count_
 from sottovoce.experts.selection import kept_count
@@ -96,7 +97,7 @@ def update_configured_count_(model: Model, layer: ExpertLayer) -> None:
     """
     settings, key = _count_setting(model, layer.layout)
     setattr(settings, key, layer.keep)
-    for name in _parents(layer.name):
+    for name in (*parent_names(layer.name), ""):  # the root too
         update_expert_count_(model.module.get_submodule(name), layer.experts, layer.keep)
 
 
@@ -126,9 +127,3 @@ def _router(module: nn.Module, name: str, layout: ExpertLayout) -> nn.Module:
             f"{name!r} has no router {layout.router!r} next to it, which a layout names; correct the plugin's layout"
         )
     return router
-
-
-def _parents(name: str) -> Iterator[str]:
-    while name:
-        name = name.rpartition(".")[0]
-        yield name

@@ -112,12 +112,15 @@ def sottovoce_compress(
         class Round(Step):
             digits: int = 3
 
+            def summary(self, report):  # for tables and model cards
+                return Text(en=f"Rounded the weights to {self.digits} digits.", zh=f"将权重舍入到 {self.digits} 位。")
+
         @sottovoce.hookimpl
         def sottovoce_compress(step, model):
             if not isinstance(step, Round):
                 return None
-            changed = round_weights_(model.module, step.digits)
-            return StepReport(step=step.to_dict(), changed=changed)
+            targets = round_weights_(model.module, step.digits)
+            return StepReport(step=step.to_dict(), targets=targets)
         ```
     """
 
@@ -170,10 +173,18 @@ def sottovoce_evaluate(
 
     Example:
         ```python
+        SILENT = MetricKind(
+            name="silent",
+            unit="%",
+            better="lower",
+            label=Text(en="empty answers", zh="空回答占比"),
+            description=Text(en="Share of the samples without an answer.", zh="没有回答的样本所占比例。"),
+        )
+
         @sottovoce.hookimpl
         def sottovoce_evaluate(samples, run):
             silent = sum(not prediction.text for prediction in run.predictions)
-            return [Metric(name="silent", value=silent / len(samples), unit="share")]
+            return [SILENT.measured(100 * silent / len(samples))]
         ```
     """
 

@@ -90,6 +90,13 @@ class Dataset(Record):
     split: str | None = None
     revision: str | None = None
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON form, without ``split`` where none was named."""
+        form = super().to_dict()
+        if self.split is None:
+            del form["split"]
+        return form
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Machine(Record):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from sottovoce.report.facts import SampleSet
 from sottovoce.report.fields import Count, Measured, Number, Record
@@ -29,6 +30,10 @@ class GateReport(Record):
     raised: list[RestoredLayer] = field(default_factory=list)
     labels: Mapping[str, Text] = field(default_factory=dict)
     """Names of the metrics for people."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON form, without labels where there are none."""
+        return {key: value for key, value in super().to_dict().items() if key != "labels" or value}
 
     @staticmethod
     def metric_of(limit: str) -> str:

@@ -106,7 +106,9 @@ def _relation(report: CompressionReport) -> str:
 
     The hubs know no word for a model that is only pruned; ``finetune`` is what they infer for other weights.
     """
-    return "quantized" if "quantize" in report.step_names and "distill" not in report.step_names else "finetune"
+    narrow = any(bits < 16 for step in report.steps for bits in step.by_width)
+    trained = report.step_names & {"distill", "fine_tune"}
+    return "quantized" if (narrow or "quantize" in report.step_names) and not trained else "finetune"
 
 
 def tags(report: CompressionReport) -> list[str]:

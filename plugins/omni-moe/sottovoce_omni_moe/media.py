@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from sottovoce.errors import SamplesError
 from sottovoce.system.audio import FRAME, read_audio
+from sottovoce.text.plain_text import one_line
 
 
 def read_media(messages: Sequence[Mapping[str, Any]], context: str) -> dict[str, list[Any]]:
@@ -58,7 +59,7 @@ def read_picture(picture: Any, context: str) -> Any:
         with Image.open(picture) as opened:
             return opened.convert("RGB")
     except (OSError, ValueError, TypeError, SyntaxError, Image.DecompressionBombError) as error:
-        raise SamplesError(f"{context}: no picture that can be read: {_line(error)}") from None
+        raise SamplesError(f"{context}: no picture that can be read: {one_line(error, 200)}") from None
 
 
 def read_video(video: Path | Sequence[Any], context: str) -> NDArray[np.uint8] | str:
@@ -76,7 +77,3 @@ def read_video(video: Path | Sequence[Any], context: str) -> NDArray[np.uint8] |
             f"{context}: the frames of a video must be of one size, not {', '.join(sizes) or 'none at all'}"
         )
     return np.stack(frames)
-
-
-def _line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:200]

@@ -41,7 +41,7 @@ def in_memory(tensor: Tensor) -> bool:
     limit=st.sampled_from([None, 0, 100, 10**6]),
     seed=st.integers(0, 99),
 )
-def test_what_is_held_comes_back_as_it_was(
+def test_held_tensors_are_released_unchanged(
     dtypes: list[torch.dtype], rows: int, limit: int | None, seed: int, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     directory = tmp_path_factory.mktemp("held")
@@ -61,7 +61,7 @@ def test_what_is_held_comes_back_as_it_was(
     assert not list(directory.iterdir())
 
 
-def test_only_what_is_over_the_limit_goes_to_disk(tmp_path: Path) -> None:
+def test_tensors_over_the_limit_are_written_to_disk(tmp_path: Path) -> None:
     tensors = [normal(25, seed=number) for number in range(4)]
     held = ActivationCache(200, tmp_path)
     for tensor in tensors:
@@ -76,7 +76,7 @@ def test_only_what_is_over_the_limit_goes_to_disk(tmp_path: Path) -> None:
     held.close()
 
 
-def test_without_a_limit_nothing_goes_to_disk(tmp_path: Path) -> None:
+def test_cache_without_limit_writes_nothing_to_disk(tmp_path: Path) -> None:
     held, tensor = ActivationCache(None, tmp_path), normal(1000)
     held.hold(tensor, output=tensor)
     assert in_memory(tensor)
@@ -84,7 +84,7 @@ def test_without_a_limit_nothing_goes_to_disk(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_what_is_not_the_block_s_own_stays(on_disk: ActivationCache) -> None:
+def test_tensors_that_are_no_output_stay_in_memory(on_disk: ActivationCache) -> None:
     held, own, table = on_disk, normal(10), normal(20)
     held.hold((own, table), output=own)
     assert not in_memory(own)
@@ -94,24 +94,31 @@ def test_what_is_not_the_block_s_own_stays(on_disk: ActivationCache) -> None:
     assert in_memory(other)
 
 
-def test_parameters_stay(on_disk: ActivationCache) -> None:
+def test_parameters_stay_in_memory(on_disk: ActivationCache) -> None:
     held, weight = on_disk, nn.Parameter(normal(10))
     held.hold(weight, output=weight)
     assert in_memory(weight.data)
     assert held.spilled_bytes == 0
 
 
-def test_a_storage_that_numpy_holds_stays(on_disk: ActivationCache) -> None:
+def test_storage_shared_with_numpy_stays_in_memory(on_disk: ActivationCache) -> None:
     held, tensor = on_disk, torch.from_numpy(normal(10).numpy())
     held.hold(tensor, output=tensor)
     assert in_memory(tensor)
     held.release(tensor)
 
 
-@pytest.mark.parametrize("view", [
-    lambda x: x.t(), lambda x: x[1:, ::2], lambda x: x.expand(3, 6, 8), lambda x: x.view(-1),
-], ids=["transposed", "strided", "expanded", "flat"])  # fmt: skip
-def test_views_come_back_as_they_were(view: Any, on_disk: ActivationCache) -> None:
+@pytest.mark.parametrize(
+    "view",
+    [
+        lambda x: x.t(),
+        lambda x: x[1:, ::2],
+        lambda x: x.expand(3, 6, 8),
+        lambda x: x.view(-1),
+    ],
+    ids=["transposed", "strided", "expanded", "flat"],
+)
+def test_views_are_released_unchanged(view: Any, on_disk: ActivationCache) -> None:
     base = normal(6, 8)
     tensor = view(base)
     before, whole = tensor.clone(), base.clone()
@@ -127,7 +134,7 @@ def test_views_come_back_as_they_were(view: Any, on_disk: ActivationCache) -> No
     assert base.equal(whole)
 
 
-def test_what_several_share_is_kept_until_the_last_lets_it_go(on_disk: ActivationCache, tmp_path: Path) -> None:
+def test_shared_tensor_is_kept_until_its_last_owner_releases_it(on_disk: ActivationCache, tmp_path: Path) -> None:
     held, shared, own = on_disk, normal(10), [normal(10, seed=1), normal(10, seed=2)]
     before = shared.clone()
     for each in own:
@@ -143,7 +150,7 @@ def test_what_several_share_is_kept_until_the_last_lets_it_go(on_disk: Activatio
     assert not files(tmp_path)
 
 
-def test_tensors_of_inference_are_held_too(on_disk: ActivationCache) -> None:
+def test_inference_tensors_are_held_and_released_unchanged(on_disk: ActivationCache) -> None:
     with torch.inference_mode():
         tensor = normal(10) * 2
     before, held = tensor.clone(), on_disk
@@ -153,7 +160,7 @@ def test_tensors_of_inference_are_held_too(on_disk: ActivationCache) -> None:
     assert tensor.equal(before)
 
 
-def test_empty_tensors_and_tensors_without_data_are_no_trouble(on_disk: ActivationCache) -> None:
+def test_empty_and_meta_tensors_are_accepted(on_disk: ActivationCache) -> None:
     held = on_disk
     inputs = (torch.empty(0, 3), torch.empty(2, 3, device="meta"), "text", 3)
     held.hold(inputs, output=inputs)
@@ -162,7 +169,7 @@ def test_empty_tensors_and_tensors_without_data_are_no_trouble(on_disk: Activati
     held.release(inputs)
 
 
-def test_closing_removes_the_files_and_may_be_done_again(tmp_path: Path) -> None:
+def test_close_removes_the_files_and_may_be_repeated(tmp_path: Path) -> None:
     held, tensor = ActivationCache(0, tmp_path), normal(10)
     held.hold(tensor, output=tensor)
     assert files(tmp_path)

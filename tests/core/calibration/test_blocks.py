@@ -1,4 +1,4 @@
-"""The walk over a model of two stacks: order, what later blocks see, and that nothing is left behind."""
+"""Running a two-stack model block by block: order, the inputs of later blocks, and that no thread or file remains."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ def untouched(model: Model) -> bool:
 
 
 @pytest.fixture(autouse=True)
-def nothing_is_left_behind(tmp_path: Path) -> Iterator[None]:
+def no_threads_or_files_remain(tmp_path: Path) -> Iterator[None]:
     before = set(threading.enumerate())
     yield
     assert set(threading.enumerate()) <= before
@@ -151,8 +151,8 @@ def held(request: pytest.FixtureRequest, tmp_path: Path) -> ActivationCache:
     return ActivationCache(request.param, tmp_path)
 
 
-class TestWalk:
-    def test_blocks_are_visited_once_in_the_order_in_which_they_run(self, held: ActivationCache) -> None:
+class TestRunBlocks:
+    def test_run_blocks_processes_blocks_once_in_forward_order(self, held: ActivationCache) -> None:
         model, names = make(), []
 
         def visit(block: Block) -> None:
@@ -162,7 +162,7 @@ class TestWalk:
         assert run_blocks(model, SAMPLES, BLOCKS, visit, cache=held).unreached == ()
         assert names == BLOCKS
 
-    def test_blocks_run_as_in_the_model_as_often_as_one_likes(self, held: ActivationCache) -> None:
+    def test_block_run_repeatedly_equals_the_model_s_own_pass(self, held: ActivationCache) -> None:
         model = make()
         want = {name: seen(model, name) for name in BLOCKS}
 
@@ -173,7 +173,7 @@ class TestWalk:
         run_blocks(model, SAMPLES, BLOCKS, visit, cache=held)
         assert untouched(model)
 
-    def test_outputs_are_readable_when_they_come(self, held: ActivationCache) -> None:
+    def test_outputs_are_readable_while_they_are_yielded(self, held: ActivationCache) -> None:
         model = make()
         want = {name: seen(model, name) for name in BLOCKS}
 
@@ -184,7 +184,7 @@ class TestWalk:
 
         run_blocks(model, SAMPLES, BLOCKS, visit, cache=held)
 
-    def test_later_blocks_see_what_earlier_ones_became(self, held: ActivationCache) -> None:
+    def test_later_blocks_get_outputs_of_changed_blocks(self, held: ActivationCache) -> None:
         model, changed = make(), make()
 
         def change_(module: nn.Module) -> None:
@@ -205,7 +205,7 @@ class TestWalk:
                 change_(changed.module.get_submodule(name))
         assert same(outputs(model), outputs(changed))
 
-    def test_a_block_that_is_replaced_is_the_one_that_runs_on(self, held: ActivationCache) -> None:
+    def test_replaced_block_computes_the_outputs(self, held: ActivationCache) -> None:
         model, changed = make(), make()
         replacements = {"bridge": nn.Linear(WIDTH, WIDTH), "decoder.0": DecoderBlock()}
         for name, replacement in replacements.items():
@@ -226,14 +226,14 @@ class TestWalk:
         assert same(outputs(model), outputs(changed))
         assert untouched(model)
 
-    def test_nothing_changed_is_nothing_changed(self, held: ActivationCache) -> None:
+    def test_run_blocks_without_changes_keeps_outputs(self, held: ActivationCache) -> None:
         model = make()
         before = outputs(model)
         run_blocks(model, SAMPLES, BLOCKS, lambda block: None, cache=held)
         assert same(outputs(model), before)
         assert untouched(model)
 
-    def test_samples_may_take_different_ways(self, held: ActivationCache) -> None:
+    def test_samples_with_different_paths_reach_different_blocks(self, held: ActivationCache) -> None:
         model, samples = make(), [*SAMPLES, Sample(key="short", text="abc!")]
         counts: dict[str, int] = {}
 
@@ -243,7 +243,7 @@ class TestWalk:
         assert run_blocks(model, samples, BLOCKS, visit, cache=held).unreached == ()
         assert counts == {"encoder.0": 5, "encoder.1": 5, "bridge": 4, "decoder.0": 4, "decoder.1": 4}
 
-    def test_blocks_that_no_sample_reaches_are_named(self, held: ActivationCache) -> None:
+    def test_unreached_blocks_are_returned(self, held: ActivationCache) -> None:
         model, names = make(), []
         samples = [Sample(key="short", text="abc!")]
         blocks = [*BLOCKS, "spare.0"]
@@ -252,11 +252,11 @@ class TestWalk:
         assert unreached == ("bridge", "decoder.0", "decoder.1", "spare.0")
         assert untouched(model)
 
-    def test_without_samples_nothing_is_visited(self) -> None:
+    def test_run_blocks_without_samples_reaches_no_block(self) -> None:
         assert run_blocks(make(), [], BLOCKS, lambda block: None).unreached == tuple(BLOCKS)
 
     @pytest.mark.parametrize("place", [0, 2])
-    def test_a_sample_that_cannot_be_run_is_named(self, place: int, held: ActivationCache) -> None:
+    def test_sample_that_fails_is_named_in_the_error(self, place: int, held: ActivationCache) -> None:
         model, samples = make(), list(SAMPLES)
         samples.insert(place, Sample(key="odd", text="ab?"))
         with pytest.raises(
@@ -266,7 +266,7 @@ class TestWalk:
         assert untouched(model)
 
     @pytest.mark.parametrize("error", [SamplesError("odd words"), MemoryError("no more")], ids=repr)
-    def test_what_is_said_already_is_said_once(self, error: Exception) -> None:
+    def test_error_of_sottovoce_is_raised_unchanged(self, error: Exception) -> None:
         model = make()
 
         def fail(*_: Any) -> None:
@@ -280,7 +280,7 @@ class TestWalk:
 
     @pytest.mark.parametrize("name", BLOCKS)
     @pytest.mark.parametrize("error", [ValueError("stop"), KeyboardInterrupt()], ids=repr)
-    def test_an_error_of_the_visitor_ends_the_walk(
+    def test_error_while_processing_restores_the_model(
         self, name: str, error: BaseException, held: ActivationCache
     ) -> None:
         model = make()
@@ -298,7 +298,7 @@ class TestWalk:
         assert same(outputs(model), before)
 
     @pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="signals go to the process as a whole here")
-    def test_an_interrupt_while_a_sample_runs_ends_the_walk(self, held: ActivationCache) -> None:
+    def test_interrupt_while_a_sample_runs_restores_the_model(self, held: ActivationCache) -> None:
         model = make()
 
         def interrupt(*_: Any) -> None:
@@ -310,7 +310,7 @@ class TestWalk:
         hook.remove()
         assert untouched(model)
 
-    def test_an_error_of_the_block_itself_is_the_visitor_s(self, held: ActivationCache) -> None:
+    def test_error_of_a_changed_block_is_raised_unchanged(self, held: ActivationCache) -> None:
         model = make()
 
         def visit(block: Block) -> None:
@@ -320,13 +320,13 @@ class TestWalk:
             run_blocks(model, SAMPLES, BLOCKS, visit, cache=held)
         assert untouched(model)
 
-    def test_a_name_that_is_nothing_leaves_no_door(self) -> None:
+    def test_unknown_block_restores_the_model(self) -> None:
         model = make()
         with pytest.raises(AttributeError):
             run_blocks(model, SAMPLES, ["encoder.0", "encoder.7"], lambda block: None)
         assert untouched(model)
 
-    def test_a_forward_that_was_put_on_a_module_stays(self) -> None:
+    def test_patched_forward_of_a_module_is_kept(self) -> None:
         model = make()
         bridge = model.module.bridge
         bridge.forward = lambda x: nn.functional.linear(x, bridge.weight) * 2  # type: ignore[assignment, union-attr, arg-type]
@@ -334,19 +334,22 @@ class TestWalk:
         run_blocks(model, SAMPLES, BLOCKS, lambda block: None)
         assert same(outputs(model), before)
 
-    def test_a_second_walk_is_like_the_first(self, tmp_path: Path) -> None:
+    def test_second_pass_gives_the_same_outputs(self, tmp_path: Path) -> None:
         model, found = make(), []
         for limit in (None, 0):
             given: list[Any] = []
             run_blocks(
-                model, SAMPLES, BLOCKS, lambda block, to=given: to.extend(copied(block)),  # type: ignore[misc]
+                model,
+                SAMPLES,
+                BLOCKS,
+                lambda block, to=given: to.extend(copied(block)),  # type: ignore[misc]
                 cache=ActivationCache(limit, tmp_path),
-            )  # fmt: skip
+            )
             found.append(given)
         assert same(*found)
 
 
-def test_without_room_activations_go_to_disk_and_come_back(tmp_path: Path) -> None:
+def test_activations_over_the_limit_are_written_to_disk(tmp_path: Path) -> None:
     held, during = ActivationCache(0, tmp_path), []
 
     def visit(block: Block) -> None:
@@ -359,24 +362,28 @@ def test_without_room_activations_go_to_disk_and_come_back(tmp_path: Path) -> No
     assert held.spilled_bytes > 0
 
 
-def test_with_room_nothing_goes_to_disk(tmp_path: Path) -> None:
+def test_activations_within_the_limit_stay_in_memory(tmp_path: Path) -> None:
     held = ActivationCache(10**9, tmp_path)
     run_blocks(make(), SAMPLES, BLOCKS, lambda block: None, cache=held)
     assert held.spilled_bytes == 0
 
 
-class TestBlocks:
-    @pytest.mark.parametrize(("layers", "blocks"), [
-        (["encoder.0.linear"], ["encoder.0"]),
-        (["decoder.1.cross", "encoder.1.linear", "decoder.1.own"], ["encoder.1", "decoder.1"]),
-        (["head", "bridge", "encoder.0.linear"], ["encoder.0", "bridge", "head"]),
-        (["spare.0"], ["spare.0"]),
-        ([], []),
-    ], ids=str)  # fmt: skip
-    def test_they_hold_the_layers_in_the_module_s_order(self, layers: list[str], blocks: list[str]) -> None:
+class TestBlocksOf:
+    @pytest.mark.parametrize(
+        ("layers", "blocks"),
+        [
+            (["encoder.0.linear"], ["encoder.0"]),
+            (["decoder.1.cross", "encoder.1.linear", "decoder.1.own"], ["encoder.1", "decoder.1"]),
+            (["head", "bridge", "encoder.0.linear"], ["encoder.0", "bridge", "head"]),
+            (["spare.0"], ["spare.0"]),
+            ([], []),
+        ],
+        ids=str,
+    )
+    def test_blocks_of_layers_are_in_module_order(self, layers: list[str], blocks: list[str]) -> None:
         assert blocks_of(make(), layers) == blocks
 
-    def test_a_block_within_a_block_is_none(self) -> None:
+    def test_block_within_a_block_is_not_a_block(self) -> None:
         model = make()
         layers = Layers(targets=("Linear",), blocks=(r"re:encoder", r"re:encoder\.\d+", "DecoderBlock"))
         model.architecture = replace(ARCHITECTURE, layers=layers)
@@ -388,21 +395,21 @@ class TestRoom:
     def _one_gigabyte(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("sottovoce.calibration.blocks.resident_memory", lambda: 10**9)
 
-    def test_no_limit_is_no_limit(self) -> None:
+    def test_room_without_limit_is_none(self) -> None:
         assert room_for_activations(make(), BLOCKS, None) is None
 
-    def test_what_the_process_takes_is_not_there(self) -> None:
+    def test_room_excludes_resident_memory(self) -> None:
         room = room_for_activations(make(), BLOCKS, 3 * 10**9)
         assert room is not None
         assert 2 * 10**9 - 10**6 < room < 2 * 10**9
 
-    def test_too_little_says_how_much_is_enough(self) -> None:
+    def test_too_little_memory_is_an_error_with_the_amount_needed(self) -> None:
         with pytest.raises(MemoryLimitError, match="1.10 GB are not enough: the loaded model takes 1.00 GB") as caught:
             room_for_activations(make(), BLOCKS, 1_100_000_000)
         enough = float(str(caught.value).rpartition("allow at least ")[2].partition(" GB")[0])
         assert room_for_activations(make(), BLOCKS, int(enough * 1e9 + 1e7))
 
-    def test_wide_layers_need_room_for_their_moments(self) -> None:
+    def test_room_excludes_second_moments_of_wide_layers(self) -> None:
         model = make()
         with torch.device("meta"):
             model.module.bridge = nn.Linear(8192, 4)
@@ -411,14 +418,14 @@ class TestRoom:
         assert narrow is not None and wide is not None
         assert narrow - wide >= 2 * 4 * 8192**2
 
-    def test_where_the_system_does_not_tell_the_model_s_size_counts(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_room_without_resident_memory_excludes_the_model_size(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("sottovoce.calibration.blocks.resident_memory", lambda: None)
         model = make()
         room = room_for_activations(model, [], 10**9)
         assert room == 10**9 - model.size_bytes
 
 
-def test_visitors_are_plain_functions() -> None:
+def test_run_blocks_takes_a_plain_function() -> None:
     visits: list[Block] = []
     visit: Callable[[Block], None] = visits.append
     run_blocks(make(), SAMPLES[:1], BLOCKS[:1], visit)

@@ -35,53 +35,61 @@ def array(path: object) -> Audio:
     return np.asarray(soundfile.read(str(path), dtype="float32")[0])
 
 
-def test_speech_is_accepted_also_in_noise(speech: Samples) -> None:
+def test_speech_in_noise_is_accepted(speech: Samples) -> None:
     check_samples(speech, architecture())
     lines = MANIFEST.read_text(encoding="utf-8")
     assert all(f'"noise": "{kind}"' in lines for kind in ("white", "pink", "babble"))
 
 
-def test_no_utterance_of_the_example_is_taken_for_noise(speech: Samples) -> None:
+def test_example_utterances_are_not_noise(speech: Samples) -> None:
     assert [sample.key for sample in speech if is_noise(array(sample.audio))] == []
 
 
 @pytest.mark.parametrize("level", [0.03, 0.1, 0.3])
-def test_speech_with_as_much_white_noise_is_speech(level: float, speech: Samples) -> None:
+def test_speech_with_white_noise_is_not_noise(level: float, speech: Samples) -> None:
     for sample in speech[:6]:
         audio = array(sample.audio)
         hiss = np.random.default_rng(0).standard_normal(len(audio)).astype(np.float32)
         assert not is_noise(audio + level * float(audio.std()) * hiss)
 
 
-@pytest.mark.parametrize("make", [
-    lambda: noise(),
-    lambda: np.random.default_rng(1).uniform(-1, 1, 12 * RATE).astype(np.float32),
-    lambda: noise() * 1e-4,
-    lambda: noise(2),
-], ids=["normal", "uniform", "faint", "short"])  # fmt: skip
-def test_white_noise_is_noise(make: Callable[[], Audio]) -> None:
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: noise(),
+        lambda: np.random.default_rng(1).uniform(-1, 1, 12 * RATE).astype(np.float32),
+        lambda: noise() * 1e-4,
+        lambda: noise(2),
+    ],
+    ids=["normal", "uniform", "faint", "short"],
+)
+def test_white_noise_is_recognized(make: Callable[[], Audio]) -> None:
     assert is_noise(make())
 
 
-@pytest.mark.parametrize("audio", [
-    np.zeros(12 * RATE, np.float32),
-    np.sin(np.arange(12 * RATE) * 0.1).astype(np.float32),
-    np.full(12 * RATE, 0.5, np.float32),
-    np.full(12 * RATE, np.nan, np.float32),
-    np.zeros(0, np.float32),
-    noise(0.1),
-], ids=["silence", "tone", "constant", "not a number", "empty", "too short to tell"])  # fmt: skip
+@pytest.mark.parametrize(
+    "audio",
+    [
+        np.zeros(12 * RATE, np.float32),
+        np.sin(np.arange(12 * RATE) * 0.1).astype(np.float32),
+        np.full(12 * RATE, 0.5, np.float32),
+        np.full(12 * RATE, np.nan, np.float32),
+        np.zeros(0, np.float32),
+        noise(0.1),
+    ],
+    ids=["silence", "tone", "constant", "not a number", "empty", "too short to tell"],
+)
 def test_silence_and_tones_are_not_noise(audio: Audio) -> None:
     assert not is_noise(audio)
 
 
-def test_noise_is_refused_by_name(speech: Samples) -> None:
+def test_noise_samples_are_refused_with_a_key(speech: Samples) -> None:
     samples = Samples((*speech[:6], Sample(key="hiss", audio=noise()), Sample(key="more", audio=noise(seed=1))))
     with pytest.raises(SamplesError, match="2 samples are noise, such as 'hiss'; give real speech"):
         check_samples(samples, architecture())
 
 
-def test_noise_in_a_file_is_refused(tmp_path: Path) -> None:
+def test_noise_in_a_stereo_file_is_refused(tmp_path: Path) -> None:
     import soundfile
 
     soundfile.write(tmp_path / "hiss.wav", np.stack([noise(), noise()], axis=1), RATE)
@@ -98,13 +106,17 @@ def test_too_little_audio_is_refused(speech: Samples) -> None:
         check_samples(few, architecture())
 
 
-@pytest.mark.parametrize(("sample", "inputs", "lacking"), [
-    (Sample(key="odd", text="abc"), ("audio",), "audio"),
-    (Sample(key="odd", audio=noise()), ("audio", "text"), "text"),
-    (Sample(key="odd", audio=noise(), text=""), ("audio", "text"), "text"),
-    (Sample(key="odd", audio=noise(), text="abc"), ("messages",), "messages"),
-], ids=["audio", "text", "empty text", "messages"])  # fmt: skip
-def test_a_sample_that_lacks_what_the_family_reads_is_named(
+@pytest.mark.parametrize(
+    ("sample", "inputs", "lacking"),
+    [
+        (Sample(key="odd", text="abc"), ("audio",), "audio"),
+        (Sample(key="odd", audio=noise()), ("audio", "text"), "text"),
+        (Sample(key="odd", audio=noise(), text=""), ("audio", "text"), "text"),
+        (Sample(key="odd", audio=noise(), text="abc"), ("messages",), "messages"),
+    ],
+    ids=["audio", "text", "empty text", "messages"],
+)
+def test_sample_without_a_required_field_is_named(
     sample: Sample, inputs: tuple[str, ...], lacking: str, speech: Samples
 ) -> None:
     family = architecture(inputs=inputs)
@@ -116,16 +128,16 @@ def test_a_sample_that_lacks_what_the_family_reads_is_named(
         check_samples(Samples((*whole, sample)), family)
 
 
-def test_a_family_that_reads_no_audio_needs_none() -> None:
+def test_text_family_accepts_samples_without_audio() -> None:
     check_samples(Samples((Sample(key="1", text="abc"),)), architecture(inputs=("text",)))
 
 
-def test_a_calibration_is_there_when_there_are_samples(tmp_path: Path) -> None:
+def test_calibration_is_true_only_with_samples(tmp_path: Path) -> None:
     assert not Calibration()
     assert Calibration(samples=Samples((Sample(key="1", text="a"),)))
 
 
-def test_each_step_keeps_its_finished_blocks_apart(tmp_path: Path) -> None:
+def test_steps_keep_completed_blocks_in_different_directories(tmp_path: Path) -> None:
     calibration = Calibration(directory=tmp_path, key="key")
     assert calibration.step(0).directory != calibration.step(1).directory
     assert calibration.step(1).key == "key"

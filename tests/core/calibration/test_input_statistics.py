@@ -15,7 +15,7 @@ from sottovoce.errors import NotFiniteError
 
 
 @given(calls=st.lists(st.integers(0, 30), min_size=1, max_size=5), width=st.integers(1, 20), seed=st.integers(0, 99))
-def test_sums_are_those_over_all_rows(calls: list[int], width: int, seed: int) -> None:
+def test_statistics_equal_plain_sums_over_all_rows(calls: list[int], width: int, seed: int) -> None:
     parts = [normal(rows, width, seed=seed + number) for number, rows in enumerate(calls)]
     statistics = InputStatistics(width)
     for part in parts:
@@ -43,14 +43,14 @@ def test_leading_dimensions_are_rows(shape: tuple[int, ...], dtype: torch.dtype)
     assert torch.allclose(statistics.hessian, rows.t() @ rows / 24, atol=1e-5)
 
 
-def test_one_row_may_come_without_a_dimension() -> None:
+def test_vector_counts_as_one_row() -> None:
     statistics = InputStatistics(8)
     statistics.add("layer", normal(8))
     assert statistics.rows == 1
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-def test_values_that_are_not_finite_are_refused_by_the_layer_s_name(value: float) -> None:
+def test_inputs_that_are_not_finite_are_refused_with_the_layer_s_name(value: float) -> None:
     x = normal(4, 8)
     x[2, 3] = value
     statistics = InputStatistics(8)
@@ -59,7 +59,7 @@ def test_values_that_are_not_finite_are_refused_by_the_layer_s_name(value: float
     assert statistics.rows == 0
 
 
-def test_second_moments_may_be_left_out() -> None:
+def test_statistics_without_moments_have_no_hessian() -> None:
     statistics = InputStatistics(8, moments=False)
     statistics.add("layer", normal(4, 8))
     assert statistics.rows == 4
@@ -67,7 +67,7 @@ def test_second_moments_may_be_left_out() -> None:
         _ = statistics.hessian
 
 
-def test_rescaling_is_as_if_the_inputs_had_been_divided() -> None:
+def test_rescale_equals_statistics_of_divided_inputs() -> None:
     x, factors = normal(50, 8), normal(8, seed=1).abs() + 0.5
     found, want = InputStatistics(8), InputStatistics(8)
     found.add("layer", x)
@@ -79,7 +79,7 @@ def test_rescaling_is_as_if_the_inputs_had_been_divided() -> None:
 
 
 @pytest.mark.parametrize("shape", [(256, 512), (100, 560), (4096, 96), (3, 50_000), (5000, 2)])
-def test_the_kept_values_are_of_all_inputs_and_not_too_many(shape: tuple[int, int]) -> None:
+def test_kept_values_are_few_and_of_all_features(shape: tuple[int, int]) -> None:
     statistics = InputStatistics(shape[1], moments=False)
     # Every value tells which input it is of.
     statistics.add("layer", torch.arange(shape[1]).expand(shape) + 1.0)
@@ -90,7 +90,7 @@ def test_the_kept_values_are_of_all_inputs_and_not_too_many(shape: tuple[int, in
 
 
 @pytest.mark.parametrize("rows", [100, 3000])  # fewer and more than wait to be multiplied together
-def test_what_is_written_to_an_input_later_does_not_count(rows: int) -> None:
+def test_later_writes_to_an_input_do_not_change_statistics(rows: int) -> None:
     statistics, want = InputStatistics(4), torch.zeros(4, 4)
     for seed in (0, 1):
         x = normal(rows, 4, seed=seed)
@@ -100,7 +100,7 @@ def test_what_is_written_to_an_input_later_does_not_count(rows: int) -> None:
     assert torch.allclose(statistics.hessian, want / (2 * rows), rtol=1e-4, atol=1e-5)
 
 
-def test_inputs_that_come_after_a_look_at_the_moments_count_too() -> None:
+def test_inputs_added_after_reading_moments_are_counted() -> None:
     statistics, x = InputStatistics(4), normal(20, 4)
     statistics.add("layer", x[:5])
     assert torch.allclose(statistics.hessian, x[:5].t() @ x[:5] / 5, atol=1e-5)

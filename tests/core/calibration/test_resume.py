@@ -14,7 +14,7 @@ from hypothesis.strategies import floats, integers, sampled_from
 from torch import Tensor, nn
 
 from core.drawn import SCHEMES, linear, name_of, normal, rounded
-from sottovoce.calibration.resume import ResumableBlocks
+from sottovoce.calibration.resume import CompletedBlocks
 from sottovoce.errors import OutputError
 from sottovoce.recipe.scheme import Scheme
 from sottovoce.runtime.layers import empty, from_quantized, replace_
@@ -57,7 +57,7 @@ def preparing(module: nn.Module, schemes: Mapping[str, Scheme]) -> Callable[[Map
 
 
 def restore_(directory: Path, module: nn.Module, name: str, schemes: Mapping[str, Scheme], key: str = "key") -> Any:
-    return ResumableBlocks(directory, key).restore(module, name, preparing(module, schemes))
+    return CompletedBlocks(directory, key).restore(module, name, preparing(module, schemes))
 
 
 def output(module: nn.Module, name: str = "blocks.0") -> Tensor:
@@ -69,19 +69,19 @@ FACTS = {"blocks.0.one": {"bits": 4.6, "snr_db": None}, "blocks.0.two": {"bits":
 SCHEME_OF = {"blocks.0.one": FOUR, "blocks.0.two": EIGHT}
 
 
-def finished(directory: Path) -> nn.Module:
-    """A module whose first block is done with and kept."""
+def keep_completed_block(directory: Path) -> nn.Module:
+    """A module whose first block is completed and kept."""
     module = make()
     with torch.no_grad():
         module.get_submodule("blocks.0.norm").weight.mul_(3)  # type: ignore[operator, union-attr]
     for name, scheme in SCHEME_OF.items():
         quantize_(module, name, scheme)
-    ResumableBlocks(directory, "key").keep(module, "blocks.0", FACTS)
+    CompletedBlocks(directory, "key").keep(module, "blocks.0", FACTS)
     return module
 
 
-def test_a_block_comes_back_as_it_was_kept(tmp_path: Path) -> None:
-    kept, made = finished(tmp_path / "work"), make()
+def test_kept_block_is_restored_exactly(tmp_path: Path) -> None:
+    kept, made = keep_completed_block(tmp_path / "work"), make()
     facts = restore_(tmp_path / "work", made, "blocks.0", SCHEME_OF)
     assert facts == FACTS
     assert [type(child) for child in made.modules()] == [type(child) for child in kept.modules()]
@@ -94,58 +94,58 @@ def test_a_block_comes_back_as_it_was_kept(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("scheme", SCHEMES, ids=name_of)
-def test_a_block_may_be_a_layer(scheme: Scheme, tmp_path: Path) -> None:
+def test_single_layer_is_restored_exactly(scheme: Scheme, tmp_path: Path) -> None:
     kept, made = make(), make()
     quantize_(kept, "head", scheme)
-    work = ResumableBlocks(tmp_path / "work", "key")
+    work = CompletedBlocks(tmp_path / "work", "key")
     work.keep(kept, "head", {"head": {"bits": 4}})
     assert restore_(tmp_path / "work", made, "head", {"head": scheme}) == {"head": {"bits": 4}}
     assert output(made, "head").equal(output(kept, "head"))
 
 
-def test_layers_that_were_left_are_left(tmp_path: Path) -> None:
+def test_unquantized_layers_of_a_block_stay_float(tmp_path: Path) -> None:
     module, made = make(), make()
     quantize_(module, "blocks.0.one", FOUR)
-    work = ResumableBlocks(tmp_path / "work", "key")
+    work = CompletedBlocks(tmp_path / "work", "key")
     work.keep(module, "blocks.0", {"blocks.0.one": {"bits": 4.6}})
     assert restore_(tmp_path / "work", made, "blocks.0", SCHEME_OF) == {"blocks.0.one": {"bits": 4.6}}
     assert isinstance(made.get_submodule("blocks.0.two"), nn.Linear)
     assert output(made).equal(output(module))
 
 
-def test_a_block_that_was_not_finished_is_left_as_it_is(tmp_path: Path) -> None:
-    finished(tmp_path / "work")
+def test_incomplete_block_is_not_restored(tmp_path: Path) -> None:
+    keep_completed_block(tmp_path / "work")
     made = make()
     assert restore_(tmp_path / "work", made, "blocks.1", {"blocks.1.one": FOUR}) is None
     assert output(made, "blocks.1").equal(output(make(), "blocks.1"))
 
 
 @pytest.mark.parametrize("key", ["another", "ke", "key "])
-def test_blocks_of_other_work_are_removed(key: str, tmp_path: Path) -> None:
-    finished(tmp_path / "work")
+def test_blocks_of_another_key_are_removed(key: str, tmp_path: Path) -> None:
+    keep_completed_block(tmp_path / "work")
     assert restore_(tmp_path / "work", make(), "blocks.0", SCHEME_OF, key) is None
     assert restore_(tmp_path / "work", make(), "blocks.0", SCHEME_OF) is None
 
 
 @pytest.mark.parametrize("key", [b"", b"{}", b'"key', b"\xff"])
-def test_a_damaged_key_is_another_key(key: bytes, tmp_path: Path) -> None:
-    finished(tmp_path / "work")
+def test_damaged_key_file_discards_blocks(key: bytes, tmp_path: Path) -> None:
+    keep_completed_block(tmp_path / "work")
     (tmp_path / "work" / "key.json").write_bytes(key)
     assert restore_(tmp_path / "work", make(), "blocks.0", SCHEME_OF) is None
 
 
-def test_other_files_in_the_directory_are_nobody_s_to_remove(tmp_path: Path) -> None:
+def test_foreign_files_in_the_directory_are_kept(tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "1.jpg").touch()
     (tmp_path / "letter.txt").touch()
-    ResumableBlocks(tmp_path, "key")
-    finished(tmp_path)
-    ResumableBlocks(tmp_path, "another")
+    CompletedBlocks(tmp_path, "key")
+    keep_completed_block(tmp_path)
+    CompletedBlocks(tmp_path, "another")
     assert {path.name for path in tmp_path.rglob("*")} == {"photos", "1.jpg", "letter.txt"}
 
 
-def test_what_was_being_written_is_not_there(tmp_path: Path) -> None:
-    finished(tmp_path / "work")
+def test_partly_written_block_is_not_restored(tmp_path: Path) -> None:
+    keep_completed_block(tmp_path / "work")
     (path,) = (tmp_path / "work").glob("*.safetensors")
     path.rename(path.with_suffix(".part"))
     assert restore_(tmp_path / "work", make(), "blocks.0", SCHEME_OF) is None
@@ -153,9 +153,9 @@ def test_what_was_being_written_is_not_there(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory with one finished block, which no test changes."""
-    directory = tmp_path_factory.mktemp("finished") / "work"
-    finished(directory)
+    """A directory with one completed block, which no test changes."""
+    directory = tmp_path_factory.mktemp("completed") / "work"
+    keep_completed_block(directory)
     return directory
 
 
@@ -165,7 +165,7 @@ def copied(work: Path, folder: Path) -> Path:
     return folder
 
 
-def assert_done_again(directory: Path, caplog: pytest.LogCaptureFixture) -> None:
+def assert_discarded(directory: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Check that the damaged block is not used, is said in one line, and is gone."""
     caplog.clear()
     made = make()
@@ -181,7 +181,7 @@ def assert_done_again(directory: Path, caplog: pytest.LogCaptureFixture) -> None
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(place=floats(0, 1, exclude_max=True), bit=integers(0, 7), kind=sampled_from(["safetensors", "json"]))
-def test_a_block_with_one_flipped_bit_is_done_again(
+def test_block_with_a_flipped_bit_is_discarded(
     place: float, bit: int, kind: str, work: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     directory = copied(work, tmp_path / "work")
@@ -189,7 +189,7 @@ def test_a_block_with_one_flipped_bit_is_done_again(
     content = bytearray(path.read_bytes())
     content[int(place * len(content))] ^= 1 << bit
     path.write_bytes(content)
-    assert_done_again(directory, caplog)
+    assert_discarded(directory, caplog)
 
 
 def zeros_behind_the_header(content: bytes) -> bytes:
@@ -199,47 +199,68 @@ def zeros_behind_the_header(content: bytes) -> bytes:
 
 @pytest.mark.parametrize(
     "damage",
-    [lambda content: b"", lambda content: content[:7], lambda content: content[:-1], lambda content: content + b"x",
-     zeros_behind_the_header, lambda content: bytes(len(content))],
+    [
+        lambda content: b"",
+        lambda content: content[:7],
+        lambda content: content[:-1],
+        lambda content: content + b"x",
+        zeros_behind_the_header,
+        lambda content: bytes(len(content)),
+    ],
     ids=["empty", "short", "one byte less", "one byte more", "zeros for numbers", "zeros"],
-)  # fmt: skip
-def test_a_block_with_damaged_tensors_is_done_again(
+)
+def test_block_with_damaged_tensors_is_discarded(
     damage: Callable[[bytes], bytes], work: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     directory = copied(work, tmp_path / "work")
     (path,) = directory.glob("*.safetensors")
     path.write_bytes(damage(path.read_bytes()))
-    assert_done_again(directory, caplog)
+    assert_discarded(directory, caplog)
 
 
-@pytest.mark.parametrize("facts", [
-    "{}", "[]", "3", "null", '"x"', "", "NaN", "\0", "[" * 100_000, '{"steps": [{}]}', '{"sha256": 1, "block": 2}',
-    '{"sha256": "", "block": ""}', '{"sha256": "x", "block": "{}"}', '{"block": "{}"}',
-    '{"sha256": "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a", "block": "{}"}',
-])  # fmt: skip
-def test_a_block_with_facts_of_any_other_form_is_done_again(
+@pytest.mark.parametrize(
+    "facts",
+    [
+        "{}",
+        "[]",
+        "3",
+        "null",
+        '"x"',
+        "",
+        "NaN",
+        "\0",
+        "[" * 100_000,
+        '{"steps": [{}]}',
+        '{"sha256": 1, "block": 2}',
+        '{"sha256": "", "block": ""}',
+        '{"sha256": "x", "block": "{}"}',
+        '{"block": "{}"}',
+        '{"sha256": "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a", "block": "{}"}',
+    ],
+)
+def test_block_with_invalid_facts_is_discarded(
     facts: str, work: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     directory = copied(work, tmp_path / "work")
     path = next(path for path in directory.glob("*.json") if path.name != "key.json")
     path.write_text(facts)
-    assert_done_again(directory, caplog)
+    assert_discarded(directory, caplog)
 
 
-def test_a_block_with_another_blocks_tensors_is_done_again(
+def test_block_with_another_block_s_tensors_is_discarded(
     work: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     other = make()
     quantize_(other, "blocks.0.one", FOUR)
-    ResumableBlocks(tmp_path / "other", "key").keep(other, "blocks.0", {"blocks.0.one": {}})
+    CompletedBlocks(tmp_path / "other", "key").keep(other, "blocks.0", {"blocks.0.one": {}})
     directory = copied(work, tmp_path / "work")
     (path,) = (tmp_path / "other").glob("*.safetensors")
     path.replace(directory / path.name)
-    assert_done_again(directory, caplog)
+    assert_discarded(directory, caplog)
 
 
-def test_blocks_that_an_older_version_kept_are_removed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    finished(tmp_path / "work")
+def test_blocks_of_an_older_version_are_removed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    keep_completed_block(tmp_path / "work")
     (tmp_path / "work" / "key.json").write_text('"key"')
     path = next(path for path in (tmp_path / "work").glob("*.json") if path.name != "key.json")
     path.write_text('{"blocks.0.one": {"bits": 4.6}}')
@@ -247,8 +268,8 @@ def test_blocks_that_an_older_version_kept_are_removed(tmp_path: Path, caplog: p
     assert not list((tmp_path / "work").iterdir())
 
 
-def test_a_whole_block_of_another_model_is_one_error(tmp_path: Path) -> None:
-    work, module = ResumableBlocks(tmp_path / "work", "key"), make()
+def test_block_of_another_model_is_an_error(tmp_path: Path) -> None:
+    work, module = CompletedBlocks(tmp_path / "work", "key"), make()
     work.keep(module, "blocks.0", {})
     other = make()
     other.get_submodule("blocks.0").register_buffer("more", torch.zeros(1))
@@ -256,29 +277,29 @@ def test_a_whole_block_of_another_model_is_one_error(tmp_path: Path) -> None:
         work.restore(other, "blocks.0", lambda facts: None)
 
 
-def test_what_cannot_be_written_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    kept = finished(tmp_path / "work")
+def test_failed_write_keeps_the_earlier_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = keep_completed_block(tmp_path / "work")
 
     def refuse(_: int) -> None:
         raise OSError("the disk is gone")
 
     monkeypatch.setattr("os.fsync", refuse)
     with pytest.raises(OutputError, match=r"work: could not be written \(the disk is gone\)"):
-        ResumableBlocks(tmp_path / "work", "key").keep(make(), "blocks.0", {})
+        CompletedBlocks(tmp_path / "work", "key").keep(make(), "blocks.0", {})
     assert not list((tmp_path / "work").glob("*.part"))
     made = make()
     assert restore_(tmp_path / "work", made, "blocks.0", SCHEME_OF) == FACTS
     assert output(made).equal(output(kept))
 
 
-def test_without_a_directory_nothing_is_kept(tmp_path: Path) -> None:
-    work, module = ResumableBlocks(None, "key"), make()
+def test_blocks_without_a_directory_are_not_kept(tmp_path: Path) -> None:
+    work, module = CompletedBlocks(None, "key"), make()
     work.keep(module, "blocks.0", FACTS)
     assert work.restore(module, "blocks.0", preparing(module, SCHEME_OF)) is None
     assert not list(tmp_path.iterdir())
 
 
-def test_tensors_that_share_memory_are_kept(tmp_path: Path) -> None:
+def test_tied_tensors_of_a_block_are_restored(tmp_path: Path) -> None:
     kept, made = make(), make()
     for module in (kept, made):
         block = module.get_submodule("blocks.0")
@@ -286,14 +307,14 @@ def test_tensors_that_share_memory_are_kept(tmp_path: Path) -> None:
         block.two.weight = block.one.weight
     with torch.no_grad():
         kept.get_submodule("blocks.0.one").weight.mul_(2)  # type: ignore[operator, union-attr]
-    work = ResumableBlocks(tmp_path / "work", "key")
+    work = CompletedBlocks(tmp_path / "work", "key")
     work.keep(kept, "blocks.0", {})
     assert restore_(tmp_path / "work", made, "blocks.0", {}) == {}
     assert output(made).equal(output(kept))
 
 
-def test_the_file_may_be_removed_after_it_was_read(tmp_path: Path) -> None:
-    kept, made = finished(tmp_path / "work"), make()
+def test_restored_block_does_not_depend_on_its_file(tmp_path: Path) -> None:
+    kept, made = keep_completed_block(tmp_path / "work"), make()
     restore_(tmp_path / "work", made, "blocks.0", SCHEME_OF)
     for path in (tmp_path / "work").iterdir():
         path.write_bytes(b"0" * path.stat().st_size)

@@ -70,7 +70,7 @@ def seen(block: Block, layer: Layer) -> tuple[Tensor, Tensor, Tensor]:
     return hidden, index, weight
 
 
-def test_the_tokens_of_all_samples_stand_one_after_another() -> None:
+def test_tokens_of_all_samples_are_concatenated() -> None:
     block, layer = block_of()
     found = routed(block, NAME)
     assert found is not None
@@ -83,14 +83,14 @@ def test_the_tokens_of_all_samples_stand_one_after_another() -> None:
     assert found.index.shape == found.weight.shape == (sum(LENGTHS), TOP_K)
 
 
-def test_without_kinds_all_tokens_are_of_one() -> None:
+def test_tokens_without_modalities_have_one_kind() -> None:
     found = routed(block_of()[0], NAME)
     assert found is not None
     assert found.modalities == (EVERY,)
     assert found.modality.equal(torch.zeros(sum(LENGTHS), dtype=torch.int64))
 
 
-def test_kinds_are_numbered_in_the_order_in_which_they_come() -> None:
+def test_kinds_are_numbered_in_order_of_occurrence() -> None:
     kinds = {5: "text", 3: "audio", 7: "text"}
     asked: list[str] = []
 
@@ -107,13 +107,13 @@ def test_kinds_are_numbered_in_the_order_in_which_they_come() -> None:
 
 
 @pytest.mark.parametrize("count", [0, 4, 6])
-def test_kinds_of_another_number_of_tokens_are_the_plugin_s_fault(count: int) -> None:
+def test_wrong_number_of_kinds_is_an_error_of_the_plugin(count: int) -> None:
     problem = f"the sample 'sample-0': the family names the kinds of {count} tokens, but the block is given 5"
     with pytest.raises(SottovoceError, match=problem):
         routed(block_of()[0], NAME, lambda sample: ["text"] * count)
 
 
-def test_experts_do_not_run_and_nothing_stays_on_them() -> None:
+def test_experts_do_not_run_and_hooks_are_removed() -> None:
     block, layer = block_of()
     ran: list[int] = []
     for number, expert in enumerate(layer.mlp.experts):
@@ -125,7 +125,7 @@ def test_experts_do_not_run_and_nothing_stays_on_them() -> None:
     assert ran
 
 
-def test_samples_that_go_by_are_left_out() -> None:
+def test_samples_that_do_not_reach_the_experts_are_left_out() -> None:
     block, _ = block_of((4, 1, 2))
     asked: list[str] = []
 
@@ -140,13 +140,13 @@ def test_samples_that_go_by_are_left_out() -> None:
 
 
 @pytest.mark.parametrize("lengths", [(), (1, 1)])
-def test_without_tokens_there_is_nothing(lengths: tuple[int, ...]) -> None:
+def test_no_tokens_give_none(lengths: tuple[int, ...]) -> None:
     block, layer = block_of(lengths)
     assert routed(block, NAME) is None
     assert not layer.mlp.experts._forward_pre_hooks
 
 
-def test_some_of_the_samples_may_be_chosen() -> None:
+def test_tokens_of_given_sample_threads_are_in_their_order() -> None:
     block, layer = block_of()
     found = routed(block, NAME, sample_threads=[block.sample_threads[2], block.sample_threads[0]])
     assert found is not None
@@ -154,7 +154,7 @@ def test_some_of_the_samples_may_be_chosen() -> None:
     assert found.hidden.equal(torch.cat((hidden[8:], hidden[:5])))
 
 
-def test_experts_that_take_their_arguments_by_name_are_read_too() -> None:
+def test_experts_called_with_keywords_are_observed() -> None:
     block, layer = block_of()
     want = routed(block, NAME)
 
@@ -174,7 +174,7 @@ def test_experts_that_take_their_arguments_by_name_are_read_too() -> None:
 
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
-def test_what_is_not_finite_is_named(value: float) -> None:
+def test_inputs_that_are_not_finite_name_the_experts(value: float) -> None:
     block, layer = block_of()
     block.sample_threads[1].x[0, 1, 0] = value  # type: ignore[attr-defined]
     with pytest.raises(NotFiniteError, match=r"the inputs of the experts 'layers\.0\.mlp\.experts' are not finite"):
@@ -182,7 +182,7 @@ def test_what_is_not_finite_is_named(value: float) -> None:
     assert not layer.mlp.experts._forward_pre_hooks
 
 
-def test_an_error_on_the_way_leaves_nothing_behind() -> None:
+def test_error_before_the_experts_removes_hooks() -> None:
     block, layer = block_of()
     layer.before = nn.Linear(3, 3)
     with pytest.raises(RuntimeError, match="shapes"):

@@ -1,4 +1,4 @@
-"""The way that block steps share: one visit for each block, what is kept on it, and going on after an interruption."""
+"""The pass that block steps share: every block once, completed blocks that are kept, resuming after an interruption."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Marker(BlockStep):
 
     def __init__(self, model: Model, step: MarkedBlocks, log: Log) -> None:
         self.name, self.model, self.step, self.log = step.label or step.name, model, step, log
-        self.visited: list[str] = []
+        self.processed: list[str] = []
 
     @property
     def layers(self) -> Sequence[str]:
@@ -61,17 +61,17 @@ class Marker(BlockStep):
             raise RuntimeError("stop")
         with torch.no_grad():
             block.module.weight.add_(self.step.by)  # type: ignore[operator, arg-type]
-        self.visited.append(block.name)
-        return {"visited": block.name}
+        self.processed.append(block.name)
+        return {"processed": block.name}
 
     def restore_block(self, block: str, facts: Mapping[str, Any]) -> None:
-        assert facts == {"visited": block}
+        assert facts == {"processed": block}
         self.log.calls.append((self.step.label, f"restore {block}"))
-        self.visited.append(block)
+        self.processed.append(block)
 
     def on_end(self) -> StepReport:
         self.log.calls.append((self.step.label, "finish"))
-        return StepReport(step=self.step.to_dict(), notes=(f"{self.step.label}: {len(self.visited)} blocks",))
+        return StepReport(step=self.step.to_dict(), notes=(f"{self.step.label}: {len(self.processed)} blocks",))
 
 
 class Clock:
@@ -91,7 +91,7 @@ class Log:
         self.inputs: list[list[Tensor]] = []
         self.costs: dict[str, float] = {}
         self.clock = Clock()
-        self.walks = 0
+        self.passes = 0
         self.stop_at: tuple[str, str] | None = None
 
     def of(self, label: str) -> list[str]:
@@ -127,14 +127,14 @@ PAUSE = {"step": "pause"}
 
 @pytest.fixture
 def log(monkeypatch: pytest.MonkeyPatch) -> Log:
-    made, run_blocks = Log(), runner.run_blocks
+    log, run_blocks = Log(), runner.run_blocks
 
     def counted(*arguments: Any, **options: Any) -> Any:
-        made.walks += 1
+        log.passes += 1
         return run_blocks(*arguments, **options)
 
     monkeypatch.setattr(runner, "run_blocks", counted)
-    return made
+    return log
 
 
 class Toys:
@@ -155,17 +155,17 @@ def toys(tmp_path: Path, log: Log) -> Toys:
     return Toys(tmp_path, log)
 
 
-def test_steps_beside_one_another_share_one_way(toys: Toys, log: Log) -> None:
+def test_adjacent_block_steps_share_one_pass(toys: Toys, log: Log) -> None:
     toys.do([mark("first"), mark("second")])
-    assert log.walks == 1
+    assert log.passes == 1
     blocks = [(who, f"blocks.{number}") for number in range(3) for who in ("first", "second")]
     begin, finish = ([(who, what) for who in ("first", "second")] for what in ("begin", "finish"))
     assert log.calls == [*begin, *blocks, *finish]
 
 
-def test_a_step_of_another_kind_between_them_parts_them(toys: Toys, log: Log) -> None:
+def test_step_of_another_kind_separates_passes(toys: Toys, log: Log) -> None:
     model = toys.do([mark("first"), mark("second"), PAUSE, mark("third"), mark("fourth")])
-    assert log.walks == 2
+    assert log.passes == 2
     assert log.calls.index(("pause", "done")) > log.calls.index(("second", "finish"))
     assert log.calls.index(("pause", "done")) < log.calls.index(("third", "begin"))
     assert model.report is not None
@@ -174,20 +174,20 @@ def test_a_step_of_another_kind_between_them_parts_them(toys: Toys, log: Log) ->
 
 
 @pytest.mark.parametrize("steps", [[PAUSE, mark("only")], [mark("only"), PAUSE], [PAUSE, mark("only"), PAUSE, PAUSE]])
-def test_a_single_one_goes_its_way_alone(steps: list[dict[str, Any]], toys: Toys, log: Log) -> None:
+def test_single_block_step_has_its_own_pass(steps: list[dict[str, Any]], toys: Toys, log: Log) -> None:
     model = toys.do(steps)
-    assert log.walks == 1
+    assert log.passes == 1
     assert log.of("only") == ["begin", "blocks.0", "blocks.1", "blocks.2", "finish"]
     assert model.report is not None
     assert [step["step"]["step"] for step in model.report.to_dict()["steps"]] == [step["step"] for step in steps]
 
 
-def test_every_step_sees_all_samples_in_their_order(toys: Toys, log: Log) -> None:
+def test_block_steps_get_all_samples_in_order(toys: Toys, log: Log) -> None:
     toys.do([mark("first"), mark("second")])
     assert log.sample_threads == [KEYS] * 6
 
 
-def test_what_a_step_is_given_is_what_the_steps_and_blocks_before_it_made(toys: Toys, log: Log) -> None:
+def test_block_step_inputs_come_from_changed_earlier_blocks(toys: Toys, log: Log) -> None:
     toys.do([mark("first", 0.25), mark("second", 0.5)])
     model = sottovoce.load(toys.source, host=toys.host)
     for visit, given in enumerate(log.inputs):
@@ -208,7 +208,7 @@ def test_what_a_step_is_given_is_what_the_steps_and_blocks_before_it_made(toys: 
                 block.weight.add_(0.5)  # type: ignore[operator, arg-type]
 
 
-def test_without_samples_blocks_are_visited_all_the_same(toys: Toys, log: Log) -> None:
+def test_block_steps_without_samples_process_all_blocks(toys: Toys, log: Log) -> None:
     model = toys.do([mark("first"), mark("second")], samples=None)
     assert log.of("first") == log.of("second") == ["begin", "blocks.0", "blocks.1", "blocks.2", "finish"]
     assert log.sample_threads == [[]] * 6
@@ -217,9 +217,7 @@ def test_without_samples_blocks_are_visited_all_the_same(toys: Toys, log: Log) -
     assert model.module.state_dict()["head.weight"].equal(before["head.weight"])
 
 
-def test_seconds_and_notes_stand_with_the_step_that_they_are_of(
-    toys: Toys, log: Log, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_seconds_and_notes_are_reported_per_step(toys: Toys, log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
     log.costs = {"first": 2.0, "second": 0.5}
     monkeypatch.setattr(runner, "time", SimpleNamespace(perf_counter=log.clock.perf_counter))
     model = toys.do([mark("first"), mark("second")])
@@ -228,12 +226,12 @@ def test_seconds_and_notes_stand_with_the_step_that_they_are_of(
     assert (first["seconds"], second["seconds"]) == (6.0, 1.5)
     assert list(first["notes"]) == ["first: 3 blocks"]
     assert list(second["notes"]) == ["second: 3 blocks"]
-    # Running the blocks between the visits is told once, with the last.
+    # Running the blocks between the steps is reported once, with the last.
     assert "running blocks" not in first.get("timing", {})
     assert second["timing"]["running blocks"] == 0
 
 
-def test_running_the_blocks_is_told_once(toys: Toys, log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_time_of_running_blocks_is_reported_once(toys: Toys, log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runner, "time", SimpleNamespace(perf_counter=log.clock.perf_counter))
 
     def slow(model: Model, sample: Sample) -> Tensor:
@@ -248,7 +246,7 @@ def test_running_the_blocks_is_told_once(toys: Toys, log: Log, monkeypatch: pyte
     assert second["seconds"] == second["timing"]["running blocks"] == 3 * 1.25
 
 
-def test_what_is_said_of_the_samples_is_said_first(toys: Toys, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_notes_on_samples_come_first(toys: Toys, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runner, "check_samples", lambda samples, architecture: ("they were resampled",))
     model = toys.do([mark("first"), mark("second")])
     assert model.report is not None
@@ -257,22 +255,22 @@ def test_what_is_said_of_the_samples_is_said_first(toys: Toys, monkeypatch: pyte
     assert list(second["notes"]) == ["second: 3 blocks"]
 
 
-def test_samples_of_another_kind_are_refused_before_anything_begins(toys: Toys, log: Log) -> None:
+def test_unsuitable_samples_are_refused_before_any_step(toys: Toys, log: Log) -> None:
     with pytest.raises(SamplesError, match="1 samples have no text, such as 'dumb'"):
         toys.do([mark("first")], Samples((*SAMPLES, Sample(key="dumb"))))
     assert log.calls == []
 
 
-def test_progress_tells_the_blocks_that_are_done(toys: Toys) -> None:
-    told: list[tuple[str, int, int]] = []
-    toys.do([mark("first"), mark("second")], progress=lambda *what: told.append(what))
-    blocks = [(done, total) for what, done, total in told if what == "first and second blocks"]
+def test_progress_reports_completed_blocks(toys: Toys) -> None:
+    calls: list[tuple[str, int, int]] = []
+    toys.do([mark("first"), mark("second")], progress=lambda *what: calls.append(what))
+    blocks = [(done, total) for what, done, total in calls if what == "first and second blocks"]
     assert blocks[0] == (0, 3)
     assert blocks[-1] == (3, 3)
     assert blocks == sorted(blocks)
 
 
-def test_a_plugin_that_answers_otherwise_is_named(toys: Toys, log: Log) -> None:
+def test_plugin_result_of_the_wrong_type_is_an_error(toys: Toys, log: Log) -> None:
     class Wrong:
         @sottovoce.hookimpl(tryfirst=True)
         def sottovoce_compress(self, step: Step) -> Any:
@@ -283,21 +281,21 @@ def test_a_plugin_that_answers_otherwise_is_named(toys: Toys, log: Log) -> None:
         toys.do([mark("first"), mark("wrong")])
 
 
-def test_a_marker_is_what_a_passage_wants(toys: Toys, log: Log) -> None:
+def test_block_step_protocol_accepts_a_complete_step(toys: Toys, log: Log) -> None:
     model = sottovoce.load(toys.source, host=toys.host)
     assert isinstance(Marker(model, MarkedBlocks(), log), BlockStep)
     assert not isinstance(StepReport(step={}), BlockStep)
 
 
 class TestInterruption:
-    """Two steps on their way through the toy's three blocks."""
+    """Two steps in one pass through the toy's three blocks."""
 
     STEPS = (mark("first", 0.5), mark("second", 0.25))
 
     @pytest.mark.parametrize("who", ["first", "second"])
     @pytest.mark.parametrize("number", range(3))
     @pytest.mark.parametrize("samples", [SAMPLES, None], ids=["samples", "none"])
-    def test_it_goes_on_at_the_last_finished_block(
+    def test_interrupted_work_resumes_after_the_last_completed_block(
         self, samples: Samples | None, number: int, who: str, toys: Toys, log: Log, tmp_path: Path
     ) -> None:
         whole = toys.do([*self.STEPS], samples)
@@ -309,14 +307,14 @@ class TestInterruption:
         again = toys.do([*self.STEPS], samples, resume=tmp_path / "work")
         for label in ("first", "second"):
             restored = [f"restore blocks.{block}" for block in range(number)]
-            visited = [f"blocks.{block}" for block in range(number, 3)]
-            assert log.of(label) == ["begin", *restored, *visited, "finish"]
+            processed = [f"blocks.{block}" for block in range(number, 3)]
+            assert log.of(label) == ["begin", *restored, *processed, "finish"]
         assert same_tensors(again.module.state_dict(), whole.module.state_dict())
         assert again.report is not None
         notes = [list(step["notes"]) for step in again.report.to_dict()["steps"]]
         assert notes == [["first: 3 blocks"], ["second: 3 blocks"]]
 
-    def test_two_ways_of_one_recipe_lie_apart(self, toys: Toys, log: Log, tmp_path: Path) -> None:
+    def test_two_passes_of_a_recipe_resume_separately(self, toys: Toys, log: Log, tmp_path: Path) -> None:
         steps = [mark("first"), PAUSE, mark("second")]
         whole = toys.do(steps)
         log.stop_at = ("second", "blocks.1")
@@ -331,7 +329,7 @@ class TestInterruption:
         assert same_tensors(again.module.state_dict(), whole.module.state_dict())
 
     @pytest.mark.parametrize("size", [0, 9, -1])
-    def test_a_finished_file_that_is_cut_is_done_again(self, size: int, toys: Toys, log: Log, tmp_path: Path) -> None:
+    def test_truncated_block_file_is_processed_again(self, size: int, toys: Toys, log: Log, tmp_path: Path) -> None:
         whole = toys.do([*self.STEPS], resume=tmp_path / "work")
         files = sorted((tmp_path / "work" / "step-0").glob("*.safetensors"))
         assert len(files) == 3
@@ -342,8 +340,8 @@ class TestInterruption:
         assert sum(what.startswith("blocks") for what in log.of("first")) == 1
         assert same_tensors(again.module.state_dict(), whole.module.state_dict())
 
-    @pytest.mark.parametrize("facts", [None, "", '{"steps": [{"visited": "blo'])
-    def test_a_block_whose_facts_are_cut_is_done_again(
+    @pytest.mark.parametrize("facts", [None, "", '{"steps": [{"processed": "blo'])
+    def test_block_with_truncated_facts_is_processed_again(
         self, facts: str | None, toys: Toys, log: Log, tmp_path: Path
     ) -> None:
         whole = toys.do([*self.STEPS], resume=tmp_path / "work")
@@ -358,7 +356,7 @@ class TestInterruption:
         assert same_tensors(again.module.state_dict(), whole.module.state_dict())
 
     @pytest.mark.parametrize("changed", ["recipe", "samples", "model"])
-    def test_other_work_is_not_taken(self, changed: str, toys: Toys, log: Log, tmp_path: Path) -> None:
+    def test_changed_work_does_not_resume(self, changed: str, toys: Toys, log: Log, tmp_path: Path) -> None:
         toys.do([*self.STEPS], resume=tmp_path / "work")
         steps, samples = [*self.STEPS], SAMPLES
         if changed == "recipe":
@@ -424,7 +422,7 @@ def saved(model: Model, directory: Path) -> dict[str, Tensor]:
     return stored(sottovoce.save(model, directory, host=qwen3_moe.HOST, overwrite=True))
 
 
-def told(model: Model) -> list[dict[str, Any]]:
+def step_reports(model: Model) -> list[dict[str, Any]]:
     assert model.report is not None
     steps = model.report.to_dict()["steps"]
     return [{**step, "seconds": 0, "timing": 0} for step in steps]
@@ -441,7 +439,7 @@ def interrupt_at(block: int) -> Any:
 @pytest.mark.parametrize("stream", [False, True], ids=["memory", "streamed"])
 @pytest.mark.parametrize("chain", CHAINS)
 @pytest.mark.parametrize("block", [1, LAYERS])
-def test_an_interrupted_mixture_becomes_what_it_would_have(
+def test_interrupted_mixture_resumes_to_the_same_result(
     block: int, chain: str, stream: bool, source: Path, rounds: Rounds, tmp_path: Path
 ) -> None:
     steps = CHAINS[chain]
@@ -454,13 +452,13 @@ def test_an_interrupted_mixture_becomes_what_it_would_have(
     assert len(list((tmp_path / "work" / "step-0").glob("*.safetensors"))) == block
     again = compress(source, steps, stream=stream, resume=tmp_path / "work")
     assert rounds.since() == whole_rounds - done
-    assert told(again) == told(whole)
+    assert step_reports(again) == step_reports(whole)
     assert same_tensors(saved(again, tmp_path / "again"), saved(whole, tmp_path / "whole"))
     assert again.native.config.num_experts == (EXPERTS if chain == "quantize" else 5)
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["memory", "streamed"])
-def test_an_interruption_within_a_block_does_that_block_again(
+def test_interruption_within_a_block_repeats_the_block(
     stream: bool, source: Path, rounds: Rounds, tmp_path: Path
 ) -> None:
     whole = compress(source, CHAINS["both"], stream=stream)
@@ -470,15 +468,15 @@ def test_an_interruption_within_a_block_does_that_block_again(
         compress(source, CHAINS["both"], stream=stream, resume=tmp_path / "work")
     rounds.since()
     rounds.last = 10**9
-    finished = len(list((tmp_path / "work" / "step-0").glob("*.safetensors")))
-    assert finished == 1
+    completed = len(list((tmp_path / "work" / "step-0").glob("*.safetensors")))
+    assert completed == 1
     again = compress(source, CHAINS["both"], stream=stream, resume=tmp_path / "work")
     assert every // 2 < rounds.since() < every
-    assert told(again) == told(whole)
+    assert step_reports(again) == step_reports(whole)
     assert same_tensors(saved(again, tmp_path / "again"), saved(whole, tmp_path / "whole"))
 
 
-def test_finished_blocks_serve_memory_and_stream_alike(source: Path, rounds: Rounds, tmp_path: Path) -> None:
+def test_completed_blocks_resume_in_memory_and_streamed(source: Path, rounds: Rounds, tmp_path: Path) -> None:
     whole = compress(source, CHAINS["both"], stream=False, resume=tmp_path / "work")
     assert rounds.since()
     again = compress(source, CHAINS["both"], stream=True, resume=tmp_path / "work")
@@ -486,7 +484,7 @@ def test_finished_blocks_serve_memory_and_stream_alike(source: Path, rounds: Rou
     assert same_tensors(saved(again, tmp_path / "again"), saved(whole, tmp_path / "whole"))
 
 
-def test_a_streamed_block_that_is_cut_is_done_again(source: Path, rounds: Rounds, tmp_path: Path) -> None:
+def test_truncated_streamed_block_is_processed_again(source: Path, rounds: Rounds, tmp_path: Path) -> None:
     whole = saved(compress(source, CHAINS["both"], stream=True, resume=tmp_path / "work"), tmp_path / "whole")
     every = rounds.since()
     path = sorted((tmp_path / "work" / "step-0").glob("*.safetensors"))[0]
@@ -498,7 +496,7 @@ def test_a_streamed_block_that_is_cut_is_done_again(source: Path, rounds: Rounds
 
 @pytest.mark.parametrize("stream", [False, True], ids=["memory", "streamed"])
 @pytest.mark.parametrize("call", [1, 2])
-def test_a_disk_that_fills_up_leaves_what_is_finished(
+def test_full_disk_keeps_completed_blocks(
     call: int, stream: bool, source: Path, rounds: Rounds, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = saved(compress(source, CHAINS["both"], stream=stream), tmp_path / "whole")
@@ -518,7 +516,7 @@ def test_a_disk_that_fills_up_leaves_what_is_finished(
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["memory", "streamed"])
-def test_a_disk_that_fills_up_while_saving_leaves_nothing(
+def test_full_disk_while_saving_leaves_nothing(
     stream: bool, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = compress(source, CHAINS["prune"], stream=stream)
@@ -549,7 +547,7 @@ def full_after(calls: int, monkeypatch: pytest.MonkeyPatch, where: str) -> list[
     return written
 
 
-def test_other_work_on_a_mixture_starts_anew(source: Path, rounds: Rounds, tmp_path: Path) -> None:
+def test_changed_work_on_a_mixture_does_not_resume(source: Path, rounds: Rounds, tmp_path: Path) -> None:
     compress(source, CHAINS["quantize"], stream=True, resume=tmp_path / "work")
     assert rounds.since()
     other = [{**FOUR_BITS, "gptq": {"damping": 0.05}}]

@@ -92,7 +92,7 @@ def comes_back(model: Model, directory: Path) -> bool:
     return same and probe(again).equal(probe(model))
 
 
-def test_a_gate_that_holds_changes_nothing(eight_are_enough: Path) -> None:
+def test_gate_within_bounds_restores_no_layer(eight_are_enough: Path) -> None:
     free, _ = compressed(eight_are_enough, {})
     held, report = compressed(eight_are_enough, {"min_token_agreement": 50, "max_cer_increase": 50})
     assert report.gate is not None
@@ -103,7 +103,7 @@ def test_a_gate_that_holds_changes_nothing(eight_are_enough: Path) -> None:
     check_true(report, held)
 
 
-def test_the_most_sensitive_layer_gets_eight_bits_first(eight_are_enough: Path, tmp_path: Path) -> None:
+def test_most_sensitive_layer_is_restored_to_eight_bits_first(eight_are_enough: Path, tmp_path: Path) -> None:
     free, _ = compressed(eight_are_enough, {})
     held, report = compressed(eight_are_enough, {"min_token_agreement": 100})
     assert agreement(free, eight_are_enough) == 62.5
@@ -118,7 +118,7 @@ def test_the_most_sensitive_layer_gets_eight_bits_first(eight_are_enough: Path, 
     assert comes_back(held, tmp_path / "small")
 
 
-def test_what_eight_bits_do_not_hold_becomes_float_again(float_is_needed: Path, tmp_path: Path) -> None:
+def test_layers_become_float_if_eight_bits_do_not_suffice(float_is_needed: Path, tmp_path: Path) -> None:
     held, report = compressed(float_is_needed, {"min_token_agreement": 100})
     assert raised(report) == {"blocks.0": 32, "blocks.1": 32, "blocks.3": 32, UNEVEN: 8}
     original = sottovoce.load(float_is_needed, host=HOST).module
@@ -134,7 +134,7 @@ def test_what_eight_bits_do_not_hold_becomes_float_again(float_is_needed: Path, 
     assert comes_back(held, tmp_path / "small")
 
 
-def test_layers_of_eight_bits_become_float(float_is_needed: Path, tmp_path: Path) -> None:
+def test_eight_bit_layers_are_restored_to_float(float_is_needed: Path, tmp_path: Path) -> None:
     held, report = compressed(float_is_needed, {"min_token_agreement": 100}, WEIGHTS_OF_EIGHT_BITS)
     assert raised(report)
     assert set(raised(report).values()) == {32}
@@ -143,7 +143,7 @@ def test_layers_of_eight_bits_become_float(float_is_needed: Path, tmp_path: Path
     assert comes_back(held, tmp_path / "small")
 
 
-def test_a_calibrated_recipe_raises_by_output_error(eight_are_enough: Path, tmp_path: Path) -> None:
+def test_calibrated_layers_are_restored_by_output_error(eight_are_enough: Path, tmp_path: Path) -> None:
     # Without gate samples the calibration samples are measured.
     free, before = compressed(eight_are_enough, {}, samples=SAMPLES, gate_samples=None)
     held, report = compressed(eight_are_enough, {"min_token_agreement": 100}, samples=SAMPLES, gate_samples=None)
@@ -155,7 +155,7 @@ def test_a_calibrated_recipe_raises_by_output_error(eight_are_enough: Path, tmp_
     assert comes_back(held, tmp_path / "small")
 
 
-def test_only_what_the_limit_needs_is_raised(float_is_needed: Path) -> None:
+def test_only_layers_that_the_limit_needs_are_restored(float_is_needed: Path) -> None:
     sizes = []
     for least in (0, 70, 100):
         held, report = compressed(float_is_needed, {"min_token_agreement": least})
@@ -175,12 +175,12 @@ def test_only_what_the_limit_needs_is_raised(float_is_needed: Path) -> None:
         ({"max_cer_increase": -1, "max_cer": 1000}, r"held: max_cer_increase is 0, not -1, with"),
     ],
 )
-def test_a_gate_that_cannot_hold_is_an_error(gate: dict[str, float], problem: str, eight_are_enough: Path) -> None:
+def test_gate_that_cannot_be_met_is_an_error(gate: dict[str, float], problem: str, eight_are_enough: Path) -> None:
     with pytest.raises(GateError, match=problem):
         compressed(eight_are_enough, gate)
 
 
-def test_a_metric_that_the_family_does_not_have_is_named_with_those_it_has(eight_are_enough: Path) -> None:
+def test_gate_on_an_unknown_metric_lists_the_known_ones(eight_are_enough: Path) -> None:
     model = sottovoce.load(eight_are_enough, host=HOST)
     before = probe(model)
     recipe = {"steps": [FOUR_BITS], "gate": {"max_cer": 5, "max_boundary_shift_ms": 5}}
@@ -204,17 +204,17 @@ def test_a_metric_that_the_family_does_not_have_is_named_with_those_it_has(eight
         ({"cer": 5, "max_wer": "x"}, "'cer' is not a valid limit.*; gate: max_wer must be a number"),
     ],
 )
-def test_a_gate_that_is_none_is_a_problem_of_the_recipe(gate: Any, problem: str) -> None:
+def test_invalid_gate_is_a_recipe_error(gate: Any, problem: str) -> None:
     with pytest.raises(RecipeError, match=problem):
         Recipe.from_dict({"steps": [FOUR_BITS], "gate": gate})
 
 
-def test_a_gate_is_measured_on_something(eight_are_enough: Path) -> None:
+def test_gate_without_samples_is_an_error(eight_are_enough: Path) -> None:
     with pytest.raises(SamplesError, match=r"gate is measured on samples; give them \(--data or --gate-data\)"):
         compressed(eight_are_enough, {"max_cer": 5}, gate_samples=None)
 
 
-def test_a_gate_is_written_and_read(tmp_path: Path) -> None:
+def test_gate_is_written_and_read_with_the_recipe(tmp_path: Path) -> None:
     recipe = Recipe.from_dict({"steps": [FOUR_BITS], "gate": {"max_cer_increase": 0.5, "min_token_agreement": 99}})
     path = tmp_path / "mine.yaml"
     path.write_text(recipe.to_yaml())

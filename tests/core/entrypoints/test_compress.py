@@ -31,7 +31,7 @@ def source(tmp_path: Path) -> Path:
     return make_model(tmp_path / "toy")
 
 
-def test_load_compress_save_load(source: Path, tmp_path: Path) -> None:
+def test_saved_compressed_model_reloads_exactly(source: Path, tmp_path: Path) -> None:
     host = make_host()
     model = sottovoce.load(source, host=host)
     report = sottovoce.compress(model, "int8", host=host)
@@ -45,7 +45,7 @@ def test_load_compress_save_load(source: Path, tmp_path: Path) -> None:
     assert (step["step"], step["bits"], step["activations"]) == ("quantize", 8, "dynamic")
 
 
-def test_the_report_on_disk_says_what_was_done(source: Path, tmp_path: Path) -> None:
+def test_report_on_disk_describes_the_compression(source: Path, tmp_path: Path) -> None:
     host = make_host()
     model = sottovoce.load(source, host=host)
     sottovoce.compress(model, "int8", host=host)
@@ -53,19 +53,25 @@ def test_the_report_on_disk_says_what_was_done(source: Path, tmp_path: Path) -> 
     step = form["steps"][0]
     assert [target["name"] for target in step["targets"]] == ["blocks.0", "blocks.1"]
     assert {kept["name"]: kept["reason"] for kept in step["kept"]} == {
-        "embed": "embedding table", "head": "output layer", "*.bias": "a bias is added in float"
-    }  # fmt: skip
+        "embed": "embedding table",
+        "head": "output layer",
+        "*.bias": "a bias is added in float",
+    }
     assert form["source"] == {
-        "name": "toy", "hub": None, "revision": None, "license": None, "languages": [],
+        "name": "toy",
+        "hub": None,
+        "revision": None,
+        "license": None,
+        "languages": [],
         "fingerprint": fingerprint(source),
-    }  # fmt: skip
+    }
     assert form["card"]["languages"] == ["en"]
     assert form["recipe_name"] == "int8"
     assert set(form["files"]) == {"config.yaml", "model.safetensors"}
     assert form["versions"]["torch"].partition("+")[0] == torch.__version__.partition("+")[0]
 
 
-def test_a_writer_that_loses_something_is_caught(source: Path, tmp_path: Path) -> None:
+def test_lossy_writer_is_a_reload_error(source: Path, tmp_path: Path) -> None:
     class Lossy(ToyPlugin):
         @sottovoce.hookimpl
         def sottovoce_export(self, model: Model, format: str, directory: Path) -> Path | None:
@@ -93,7 +99,7 @@ def test_a_writer_that_loses_something_is_caught(source: Path, tmp_path: Path) -
         ({"targets": ["Toy"]}, "is a Toy, not a float linear layer"),
     ],
 )
-def test_less_than_the_recipe_promises_is_an_error(step: dict[str, Any], problem: str, source: Path) -> None:
+def test_coverage_below_the_recipe_s_minimum_is_an_error(step: dict[str, Any], problem: str, source: Path) -> None:
     host = make_host()
     model = sottovoce.load(source, host=host)
     before = probe(model)
@@ -102,7 +108,7 @@ def test_less_than_the_recipe_promises_is_an_error(step: dict[str, Any], problem
     assert probe(model).equal(before)
 
 
-def test_the_default_targets_must_cover_what_the_family_promises(source: Path) -> None:
+def test_coverage_below_the_family_s_minimum_is_an_error(source: Path) -> None:
     host = make_host(ToyPlugin(min_coverage=0.9))
     with pytest.raises(CoverageError, match=r"meets 7\d\.\d% of the parameters of toy"):
         sottovoce.compress(sottovoce.load(source, host=host), "int8", host=host)
@@ -115,7 +121,7 @@ def test_inspect_shows_sizes_and_writes_nothing(source: Path, tmp_path: Path) ->
     assert [path.name for path in tmp_path.iterdir()] == ["toy"]
 
 
-def test_inspect_of_a_compressed_model_tells_what_was_done(source: Path, tmp_path: Path) -> None:
+def test_inspect_of_a_compressed_model_describes_its_compression(source: Path, tmp_path: Path) -> None:
     host = make_host()
     model = sottovoce.load(source, host=host)
     sottovoce.compress(model, "int8", host=host)
@@ -143,7 +149,7 @@ def test_evaluate_compares_with_a_baseline(source: Path, tmp_path: Path) -> None
     assert set(report.to_dict()) >= {"model", "architecture", "samples", "metrics", "machine", "baseline"}
 
 
-def test_two_plugins_may_not_give_one_metric(source: Path) -> None:
+def test_metric_of_two_plugins_is_an_error(source: Path) -> None:
     class Twin:
         @sottovoce.hookimpl
         def sottovoce_evaluate(self) -> list[sottovoce.Metric]:
@@ -153,7 +159,7 @@ def test_two_plugins_may_not_give_one_metric(source: Path) -> None:
         sottovoce.evaluate(source, Samples((Sample(key="1", text="a"),)), host=make_host(ToyPlugin(), Twin()))
 
 
-def test_strict_loading_and_the_way_out(source: Path) -> None:
+def test_unexpected_weights_are_refused_unless_allowed(source: Path) -> None:
     from safetensors.torch import load_file, save_file
 
     weights = source / "model.safetensors"
@@ -168,7 +174,7 @@ def test_strict_loading_and_the_way_out(source: Path) -> None:
         sottovoce.load(source, host=make_host())
 
 
-def test_a_step_that_nobody_applies_is_an_error(source: Path) -> None:
+def test_step_without_a_plugin_is_an_error(source: Path) -> None:
     class Unheard(sottovoce.Step):
         pass
 
@@ -178,12 +184,12 @@ def test_a_step_that_nobody_applies_is_an_error(source: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["no/such/dir", "./none", "/nowhere", "none"])
-def test_a_name_that_is_nothing_is_refused(name: str) -> None:
+def test_unknown_model_name_is_refused(name: str) -> None:
     with pytest.raises(SourceError, match="no such directory"):
         sottovoce.load(name, host=make_host())
 
 
-def test_a_damaged_report_is_refused(source: Path, tmp_path: Path) -> None:
+def test_damaged_report_is_refused(source: Path, tmp_path: Path) -> None:
     host = make_host()
     saved = sottovoce.save(sottovoce.load(source, host=host), tmp_path / "copy", host=host)
     (saved / "compression.json").write_text("{}")
@@ -203,13 +209,13 @@ class Named:
 
 @pytest.mark.parametrize(("given", "advice"), [(Unnamed(), "DIRECTORY"), (Named(), "'somewhere/paraformer'")])
 @pytest.mark.parametrize("call", ["compress", "save", "export", "evaluate"])
-def test_another_library_s_object_is_refused_with_what_to_call(
-    call: str, given: Any, advice: str, tmp_path: Path
-) -> None:
+def test_object_of_another_library_is_refused_with_advice(call: str, given: Any, advice: str, tmp_path: Path) -> None:
     arguments = {
-        "compress": ("int8",), "save": (tmp_path / "out",), "export": ("onnx", tmp_path / "out"),
+        "compress": ("int8",),
+        "save": (tmp_path / "out",),
+        "export": ("onnx", tmp_path / "out"),
         "evaluate": (Samples((Sample(key="a", text="a"),)),),
-    }[call]  # fmt: skip
+    }[call]
     with pytest.raises(UsageError) as caught:
         getattr(sottovoce, call)(given, *arguments, host=make_host())
     assert f"sottovoce.{call} takes a model of sottovoce.load, not a {type(given).__name__}" in str(caught.value)

@@ -31,7 +31,7 @@ from sottovoce.model import LoadOptions
         ({"vad_model": "fsmn-vad"}, "native", {"vad_model": "fsmn-vad"}),
     ],
 )
-def test_what_is_given_is_heeded(given: dict[str, Any], field: str, value: Any) -> None:
+def test_given_option_is_honored(given: dict[str, Any], field: str, value: Any) -> None:
     assert getattr(read_options(given), field) == value
 
 
@@ -48,14 +48,14 @@ def test_what_is_given_is_heeded(given: dict[str, Any], field: str, value: Any) 
         ({"quantization_config": {}}, "give a recipe"),
     ],
 )
-def test_what_cannot_be_heeded_is_an_error(given: dict[str, Any], problem: str) -> None:
+def test_option_that_cannot_be_honored_is_an_error(given: dict[str, Any], problem: str) -> None:
     with pytest.raises(UsageError) as caught:
         read_options(given)
     assert problem in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
-def test_unknown_options_of_a_library_are_named_with_what_was_perhaps_meant() -> None:
+def test_unknown_library_option_is_named_with_a_similar_one() -> None:
     options = LoadOptions(native={"vad_modle": "x", "zzz": 1, "vad_model": "y", "revison": "v1"})
     with pytest.raises(UsageError) as caught:
         options.refuse_unknown(("vad_model", "vad_kwargs"), "FunASR")

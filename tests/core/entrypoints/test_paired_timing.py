@@ -12,7 +12,7 @@ from sottovoce.entrypoints.paired_timing import busy, isolated, spread, take_tur
 from sottovoce.errors import SottovoceError
 
 
-def test_the_two_take_turns_and_the_first_round_does_not_count() -> None:
+def test_take_turns_alternates_and_drops_the_first_round() -> None:
     calls: list[str] = []
     clock = iter(range(1, 100))
 
@@ -24,7 +24,7 @@ def test_the_two_take_turns_and_the_first_round_does_not_count() -> None:
     assert (before, after) == ([[3], [5], [7], [9], [11]], [[4], [6], [8], [10], [12]])
 
 
-def test_median_and_quartiles_of_rounds() -> None:
+def test_spread_has_median_and_quartiles() -> None:
     assert spread([1, 2, 3, 4, 100]) == {"median": 3, "quartiles": [2, 4], "rounds": 5}
 
 
@@ -37,12 +37,12 @@ def test_median_and_quartiles_of_rounds() -> None:
         ([0.3, 1, 7, 2, 4], 0, "vary"),
     ],
 )
-def test_a_busy_machine_is_told(ratios: list[float], others: float | None, said: str | None) -> None:
+def test_busy_machine_is_reported(ratios: list[float], others: float | None, said: str | None) -> None:
     found = busy(ratios, others, 4)
     assert (found is None) if said is None else (found is not None and said in found)
 
 
-def test_an_error_there_is_an_error_here() -> None:
+def test_error_in_the_isolated_process_is_raised_here() -> None:
     with pytest.raises(SottovoceError, match="none: no such directory"):
         from sottovoce.entrypoints.evaluate import prepare_timed
         from sottovoce.samples import Samples
@@ -57,7 +57,7 @@ def spin(seconds: float) -> None:
         pass
 
 
-def test_what_this_process_computes_is_not_others_work(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_own_computation_is_not_other_work(monkeypatch: pytest.MonkeyPatch) -> None:
     # A machine on which nobody else computes: what the system counts is this process's own.
     monkeypatch.setattr(paired_timing, "_system_seconds", paired_timing._own_seconds)
     meter = paired_timing.OtherWork()
@@ -65,14 +65,14 @@ def test_what_this_process_computes_is_not_others_work(monkeypatch: pytest.Monke
     assert meter.cores() < 0.05
 
 
-def test_what_another_process_computes_is(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_computation_of_another_process_is_other_work(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(paired_timing, "_system_seconds", lambda: paired_timing._own_seconds() + time.perf_counter())
     meter = paired_timing.OtherWork()
     spin(0.1)
     assert meter.cores() == pytest.approx(1, abs=0.2)
 
 
-def test_a_process_of_its_own_is_asked_again_and_again() -> None:
+def test_isolated_process_runs_repeatedly() -> None:
     # What prepares must be importable there: `partial(list, (2.0, 3.0))` is what then gives the seconds.
     with isolated(functools.partial, list, (2.0, 3.0)) as seconds:
         assert [seconds(), seconds()] == [[2.0, 3.0], [2.0, 3.0]]

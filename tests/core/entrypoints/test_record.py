@@ -48,7 +48,7 @@ def evaluate(small: Path, samples: Samples, baseline: Path | None = None) -> Eva
     return sottovoce.evaluate(small, samples, baseline, host=make_host())
 
 
-def test_an_evaluation_is_kept_and_the_model_stays_whole(small: Path, source: Path, samples: Samples) -> None:
+def test_recorded_evaluation_keeps_the_model_loadable(small: Path, source: Path, samples: Samples) -> None:
     before = digests(small)
     report = evaluate(small, samples, source)
     record(report, small)
@@ -65,7 +65,7 @@ def test_an_evaluation_is_kept_and_the_model_stays_whole(small: Path, source: Pa
     assert [each.to_dict() for each in again.report.evaluations] == [found]
 
 
-def test_times_of_a_busy_machine_are_not_kept(
+def test_times_of_a_busy_machine_are_not_recorded(
     small: Path, source: Path, samples: Samples, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for reason, kept in (("the machine is busy", False), (None, True)):
@@ -78,7 +78,7 @@ def test_times_of_a_busy_machine_are_not_kept(
         assert "size_bytes" in found["metrics"] and "cer" in found["metrics"]
 
 
-def test_the_same_data_replaces_and_other_data_adds(small: Path, samples: Samples, tmp_path: Path) -> None:
+def test_evaluation_of_the_same_data_is_replaced(small: Path, samples: Samples, tmp_path: Path) -> None:
     for _ in range(2):
         record(evaluate(small, samples), small)
     assert len(evaluations(small)) == 1
@@ -87,7 +87,7 @@ def test_the_same_data_replaces_and_other_data_adds(small: Path, samples: Sample
     assert [each["samples"]["count"] for each in evaluations(small)] == [2, 1]
 
 
-def test_another_baseline_than_the_source_is_refused(small: Path, samples: Samples, tmp_path: Path) -> None:
+def test_baseline_other_than_the_source_is_refused(small: Path, samples: Samples, tmp_path: Path) -> None:
     other = make_model(tmp_path / "other", seed=1)
     report = evaluate(small, samples, other)
     with pytest.raises(UsageError, match=r"other: is not the model that .*small was compressed from.*give toy"):
@@ -95,12 +95,12 @@ def test_another_baseline_than_the_source_is_refused(small: Path, samples: Sampl
     assert evaluations(small) == []
 
 
-def test_a_copy_of_the_source_is_the_source(small: Path, samples: Samples, tmp_path: Path) -> None:
+def test_copy_of_the_source_is_accepted_as_baseline(small: Path, samples: Samples, tmp_path: Path) -> None:
     record(evaluate(small, samples, make_model(tmp_path / "copy", seed=0)), small)
     assert evaluations(small)[0]["baseline"] == "toy"
 
 
-def test_compressing_again_forgets_what_was_measured(small: Path, samples: Samples) -> None:
+def test_compressing_again_drops_evaluations(small: Path, samples: Samples) -> None:
     record(evaluate(small, samples), small)
     host = make_host()
     model = sottovoce.load(small, host=host)
@@ -110,13 +110,13 @@ def test_compressing_again_forgets_what_was_measured(small: Path, samples: Sampl
     assert sottovoce.compress(dense, "int8", host=host).evaluations == []
 
 
-def test_only_what_sottovoce_wrote_can_keep_figures(source: Path, small: Path) -> None:
+def test_directory_that_sottovoce_did_not_write_is_not_recordable(source: Path, small: Path) -> None:
     with pytest.raises(UsageError, match="there is no compression.json"):
         require_recordable(source)
     require_recordable(small)
 
 
-def test_a_disk_that_is_full_changes_nothing(small: Path, samples: Samples, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_disk_keeps_the_report_unchanged(small: Path, samples: Samples, monkeypatch: pytest.MonkeyPatch) -> None:
     before = (small / "compression.json").read_bytes()
     report = evaluate(small, samples)
 
@@ -139,12 +139,12 @@ def test_a_disk_that_is_full_changes_nothing(small: Path, samples: Samples, monk
         ("a/b#t", ("a/b", None, "t")),
     ],
 )
-def test_names_of_datasets(text: str, expected: tuple[str, str | None, str | None]) -> None:
+def test_dataset_id_is_read(text: str, expected: tuple[str, str | None, str | None]) -> None:
     found = read_dataset(text)
     assert (found["id"], found["revision"], found["task"]) == expected
 
 
 @pytest.mark.parametrize("text", ["", "librispeech", "a/b/c", "a/b@", "a b/c", "https://x/y"])
-def test_what_is_no_dataset(text: str) -> None:
+def test_invalid_dataset_id_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match="write a dataset as owner/name"):
         read_dataset(text)

@@ -122,7 +122,7 @@ def work(source: Path, data: Path, calls: Calls, tmp_path: Path) -> Work:
 
 
 @pytest.mark.parametrize("block", [0, 1, 2, BLOCKS])
-def test_it_goes_on_at_the_block_where_it_was(block: int, work: Work) -> None:
+def test_interrupted_work_resumes_at_its_block(block: int, work: Work) -> None:
     whole = work.do(resume=False)
     assert work.calls.since() == BLOCKS
     work.interrupt(block)
@@ -134,7 +134,7 @@ def test_it_goes_on_at_the_block_where_it_was(block: int, work: Work) -> None:
     assert note == "blocks.0: rounding to nearest has the smaller output error, and was kept"
 
 
-def test_it_may_be_interrupted_again_and_again(work: Work) -> None:
+def test_work_may_be_interrupted_repeatedly(work: Work) -> None:
     whole = work.do(resume=False)
     for block in (1, 2, 3):
         work.interrupt(block)
@@ -143,7 +143,7 @@ def test_it_may_be_interrupted_again_and_again(work: Work) -> None:
     assert work.calls.since() == BLOCKS - 3
 
 
-def test_what_is_done_is_not_done_again(work: Work) -> None:
+def test_completed_blocks_are_not_processed_again(work: Work) -> None:
     whole = work.do()
     times = {path: path.stat().st_mtime_ns for path in work.directory.rglob("*.safetensors")}
     assert len(times) == BLOCKS
@@ -155,7 +155,7 @@ def test_what_is_done_is_not_done_again(work: Work) -> None:
 
 @pytest.mark.parametrize("damage", ["tensors", "facts"])
 @pytest.mark.parametrize("block", range(BLOCKS))
-def test_a_damaged_block_is_done_again_and_said(
+def test_damaged_block_is_processed_again_with_a_warning(
     block: int, damage: str, work: Work, caplog: pytest.LogCaptureFixture
 ) -> None:
     whole = work.do()
@@ -173,12 +173,16 @@ def test_a_damaged_block_is_done_again_and_said(
     assert work.calls.since() == 0
 
 
-@pytest.mark.parametrize("changed", [
-    {"recipe": {"steps": [{"step": "quantize", "bits": 4, "method": "gptq", "gptq": {"damping": 0.05}}]}},
-    {"recipe": {"steps": [{"step": "quantize", "bits": 8, "activations": "none", "method": "gptq"}]}},
-    {"samples": Samples((Sample(key="a", text="abc"),))},
-], ids=["options", "bits", "samples"])  # fmt: skip
-def test_other_work_starts_anew(changed: dict[str, Any], work: Work) -> None:
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"recipe": {"steps": [{"step": "quantize", "bits": 4, "method": "gptq", "gptq": {"damping": 0.05}}]}},
+        {"recipe": {"steps": [{"step": "quantize", "bits": 8, "activations": "none", "method": "gptq"}]}},
+        {"samples": Samples((Sample(key="a", text="abc"),))},
+    ],
+    ids=["options", "bits", "samples"],
+)
+def test_changed_work_does_not_resume(changed: dict[str, Any], work: Work) -> None:
     work.interrupt(2)
     whole = work.do(**changed, resume=False)
     work.calls.since()
@@ -186,7 +190,7 @@ def test_other_work_starts_anew(changed: dict[str, Any], work: Work) -> None:
     assert work.calls.since() == BLOCKS
 
 
-def test_samples_in_memory_are_told_apart_by_what_they_hold(work: Work) -> None:
+def test_samples_in_memory_are_distinguished_by_content(work: Work) -> None:
     one, other = (Samples((Sample(key="a", text=text, audio=np.zeros(800, np.float32)),)) for text in ("abc", "cba"))
     third = Samples((Sample(key="a", text="cba", audio=np.full(800, 0.5, np.float32)),))
     for samples, computed in ((one, BLOCKS), (one, 0), (other, BLOCKS), (third, BLOCKS), (third, 0)):
@@ -194,7 +198,7 @@ def test_samples_in_memory_are_told_apart_by_what_they_hold(work: Work) -> None:
         assert work.calls.since() == computed
 
 
-def test_another_model_in_the_same_place_starts_anew(work: Work) -> None:
+def test_another_model_in_the_same_directory_does_not_resume(work: Work) -> None:
     work.interrupt(2)
     make_model(work.source, seed=1, width=64, blocks=BLOCKS)
     whole = work.do(resume=False)
@@ -203,7 +207,7 @@ def test_another_model_in_the_same_place_starts_anew(work: Work) -> None:
     assert work.calls.since() == BLOCKS
 
 
-def test_the_gate_holds_after_an_interruption_as_without(work: Work) -> None:
+def test_gate_is_enforced_after_an_interruption(work: Work) -> None:
     recipe = RECIPE | {"gate": {"min_token_agreement": 100, "max_cer_increase": 0}}
     whole = work.do(recipe, resume=False)
     work.interrupt(2, recipe)
@@ -216,7 +220,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> I
     yield toy_runner(monkeypatch, capfd, PLUGIN)
 
 
-def test_the_same_command_goes_on(run: Runner, work: Work, tmp_path: Path) -> None:
+def test_same_command_resumes(run: Runner, work: Work, tmp_path: Path) -> None:
     work.calls.of(sottovoce.load(work.source, host=HOST))
     recipe = tmp_path / "mine.yaml"
     recipe.write_text("steps: [{step: quantize, bits: 4, method: gptq}]\n")
@@ -239,7 +243,7 @@ def test_the_same_command_goes_on(run: Runner, work: Work, tmp_path: Path) -> No
     assert weights[0] == weights[1]
 
 
-def test_an_error_before_the_first_block_leaves_nothing(run: Runner, work: Work, tmp_path: Path) -> None:
+def test_error_before_the_first_block_leaves_nothing(run: Runner, work: Work, tmp_path: Path) -> None:
     before = {path.name for path in tmp_path.iterdir()}
     arguments = ("compress", work.source, "-r", "int4", "--data", work.data, "-o", tmp_path / "small")
     run(*arguments, "--max-memory", "1KB").fails(2, "are not enough")
@@ -258,7 +262,7 @@ def full_disk() -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
-def test_a_full_disk_is_one_line(run: Runner, work: Work, tmp_path: Path) -> None:
+def test_full_disk_is_a_one_line_error(run: Runner, work: Work, tmp_path: Path) -> None:
     work.calls.of(sottovoce.load(work.source, host=HOST))
     arguments = ("compress", work.source, "--data", work.data, "-o", tmp_path / "small", "-r")
     with full_disk():
@@ -272,7 +276,7 @@ def test_a_full_disk_is_one_line(run: Runner, work: Work, tmp_path: Path) -> Non
     assert not (tmp_path / ".small.unfinished").exists()
 
 
-def test_a_full_disk_is_one_line_for_activations_too(tmp_path: Path) -> None:
+def test_full_disk_for_activations_is_a_one_line_error(tmp_path: Path) -> None:
     (tmp_path / "held").mkdir()
     held, given = ActivationCache(0, tmp_path / "held"), torch.ones(1000)
     with full_disk(), pytest.raises(OutputError, match="activations could not be written"):

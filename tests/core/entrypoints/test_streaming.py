@@ -48,9 +48,10 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def in_memory(module: nn.Module) -> set[str]:
     """The blocks that have any tensor with memory."""
     return {
-        block for block in BLOCKS
+        block
+        for block in BLOCKS
         if any(not tensor.is_meta for tensor in module.get_submodule(block).state_dict().values())
-    }  # fmt: skip
+    }
 
 
 class WatchedBlocks(Step):
@@ -126,7 +127,7 @@ def spy(monkeypatch: pytest.MonkeyPatch) -> Spy:
     return Spy(monkeypatch)
 
 
-def test_no_block_is_in_memory_after_loading(source: Path) -> None:
+def test_streamed_model_has_no_block_in_memory_after_loading(source: Path) -> None:
     model = sottovoce.load(source, host=HOST, stream=True)
     assert model.stream is not None
     assert list(model.stream.blocks) == BLOCKS
@@ -142,7 +143,7 @@ def test_no_block_is_in_memory_after_loading(source: Path) -> None:
 
 
 @pytest.mark.parametrize("samples", [None, SAMPLES], ids=["none", "samples"])
-def test_only_the_block_that_is_visited_is_in_memory(samples: Any, source: Path) -> None:
+def test_only_the_processed_block_is_in_memory(samples: Any, source: Path) -> None:
     watching = Watching()
     host = make_host(Qwen3MoePlugin(), watching)
     model = sottovoce.load(source, host=host, stream=True)
@@ -152,7 +153,7 @@ def test_only_the_block_that_is_visited_is_in_memory(samples: Any, source: Path)
 
 
 @pytest.mark.parametrize("recipe", ["int8-weight", "reap50-int4"])
-def test_blocks_come_and_go_one_after_another(recipe: str, source: Path, spy: Spy) -> None:
+def test_blocks_are_loaded_and_offloaded_in_turn(recipe: str, source: Path, spy: Spy) -> None:
     model = sottovoce.load(source, host=HOST, stream=True)
     sottovoce.compress(model, recipe, None if recipe == "int8-weight" else SAMPLES, host=HOST)
     assert spy.events == [(what, block) for block in BLOCKS for what in ("enter", "leave")]
@@ -163,7 +164,7 @@ def test_blocks_come_and_go_one_after_another(recipe: str, source: Path, spy: Sp
     assert all(path.is_file() for path in model.stream.files.values())
 
 
-def test_saving_and_proving_have_one_block_in_memory_too(source: Path, spy: Spy, tmp_path: Path) -> None:
+def test_save_and_its_check_have_one_block_in_memory(source: Path, spy: Spy, tmp_path: Path) -> None:
     model = sottovoce.load(source, host=HOST, stream=True)
     sottovoce.compress(model, ONE_LAYER, host=HOST)
     spy.events.clear()
@@ -176,7 +177,7 @@ def test_saving_and_proving_have_one_block_in_memory_too(source: Path, spy: Spy,
 
 
 @pytest.mark.parametrize("samples", [None, SAMPLES], ids=["none", "samples"])
-def test_blocks_that_no_step_is_about_are_as_they_were(samples: Any, source: Path, tmp_path: Path) -> None:
+def test_blocks_without_a_step_are_unchanged(samples: Any, source: Path, tmp_path: Path) -> None:
     model = sottovoce.load(source, host=HOST, stream=True)
     sottovoce.compress(model, ONE_LAYER, samples, host=HOST)
     assert model.stream is not None
@@ -191,7 +192,7 @@ def test_blocks_that_no_step_is_about_are_as_they_were(samples: Any, source: Pat
 
 @pytest.mark.parametrize("recipe", ["int8-weight", "reap50-int4"])
 @pytest.mark.filterwarnings("ignore:`isinstance.treespec, LeafSpec.` is deprecated:FutureWarning")
-def test_shared_tables_are_written_once_and_read_by_the_library(recipe: str, tmp_path: Path) -> None:
+def test_tied_tables_are_written_once_and_read_by_the_library(recipe: str, tmp_path: Path) -> None:
     source = make_model(tmp_path / "tied", tie_word_embeddings=True)
     assert "lm_head.weight" not in stored(source)
     found = []
@@ -209,7 +210,7 @@ def test_shared_tables_are_written_once_and_read_by_the_library(recipe: str, tmp
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["memory", "streamed"])
-def test_sizes_of_shared_tables_count_once(stream: bool, tmp_path: Path) -> None:
+def test_tied_tables_are_counted_once(stream: bool, tmp_path: Path) -> None:
     source = make_model(tmp_path / "tied", tie_word_embeddings=True)
     model = sottovoce.load(source, host=HOST, stream=stream)
     assert model.native.lm_head.weight is model.native.model.embed_tokens.weight
@@ -219,7 +220,7 @@ def test_sizes_of_shared_tables_count_once(stream: bool, tmp_path: Path) -> None
         assert report["size_bytes"][key] == sum(tensor.nbytes for tensor in stored(directory).values())
 
 
-def test_a_shared_table_stays_float_and_shared_where_a_recipe_quantizes_tables(tmp_path: Path) -> None:
+def test_tied_table_stays_float_if_a_recipe_quantizes_tables(tmp_path: Path) -> None:
     source = make_model(tmp_path / "tied", tie_word_embeddings=True)
     found = []
     for stream in (False, True):
@@ -233,7 +234,7 @@ def test_a_shared_table_stays_float_and_shared_where_a_recipe_quantizes_tables(t
     assert same_tensors(*found)
 
 
-def test_a_tied_model_that_was_not_compressed_is_streamed(tmp_path: Path) -> None:
+def test_uncompressed_tied_model_is_streamed(tmp_path: Path) -> None:
     source = make_model(tmp_path / "tied", tie_word_embeddings=True)
     saved = sottovoce.save(sottovoce.load(source, host=HOST, stream=True), tmp_path / "out", host=HOST)
     assert same_tensors(stored(saved), stored(source))
@@ -242,7 +243,7 @@ def test_a_tied_model_that_was_not_compressed_is_streamed(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("recipe", ["int8", "int4", "fp8", "reap50", "reap50-int4"])
-def test_inspect_knows_what_compress_gives_and_reads_nothing(
+def test_inspect_agrees_with_compress_without_reading_weights(
     recipe: str, source: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     model = sottovoce.load(source, host=HOST)
@@ -262,19 +263,19 @@ def test_inspect_knows_what_compress_gives_and_reads_nothing(
     assert sorted(path.name for path in source.iterdir()) == before
 
 
-def test_a_streamed_model_cannot_be_run_as_it_is(source: Path) -> None:
+def test_streamed_model_cannot_be_evaluated(source: Path) -> None:
     model = sottovoce.load(source, host=HOST, stream=True)
     with pytest.raises((SottovoceError, RuntimeError, NotImplementedError)):
         probe(model)
 
 
-def test_a_model_that_takes_more_than_half_of_what_it_may_is_streamed(source: Path) -> None:
+def test_model_larger_than_half_of_the_memory_is_streamed(source: Path) -> None:
     size = sum(path.stat().st_size for path in source.glob("*.safetensors"))
     assert sottovoce.load(source, host=HOST, max_memory=2 * size - 1).stream is not None
     assert sottovoce.load(source, host=HOST, max_memory=2 * size).stream is None
 
 
-def test_a_weight_that_is_not_finite_is_named_while_it_is_streamed(tmp_path: Path) -> None:
+def test_streamed_weight_that_is_not_finite_is_named(tmp_path: Path) -> None:
     source = make_model(tmp_path / "mixture")
     name = f"{MIXTURES[1]}.3.up_proj.weight"
     tensors = stored(source)
@@ -433,9 +434,7 @@ DAMAGE = {
 
 @pytest.mark.parametrize("damage", DAMAGE, ids=lambda damage: damage.__name__)
 @pytest.mark.parametrize("stream", [False, True], ids=["memory", "streamed"])
-def test_a_damaged_checkpoint_is_one_line_that_names_what_is_wrong(
-    damage: Any, stream: bool, sharded: Path, tmp_path: Path
-) -> None:
+def test_damaged_checkpoint_is_a_one_line_error(damage: Any, stream: bool, sharded: Path, tmp_path: Path) -> None:
     named = damage(sharded)
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     error, problem = DAMAGE[damage]
@@ -447,7 +446,7 @@ def test_a_damaged_checkpoint_is_one_line_that_names_what_is_wrong(
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["memory", "streamed"])
-def test_unknown_tensors_may_be_allowed(stream: bool, sharded: Path, tmp_path: Path) -> None:
+def test_allowed_unexpected_tensors_are_ignored(stream: bool, sharded: Path, tmp_path: Path) -> None:
     whole = stored(sharded)
     single(sharded, {**whole, "optimizer.step": torch.zeros(3)})
     model = sottovoce.load(sharded, host=HOST, stream=stream, allow_unexpected=("re:optimizer.*",))
@@ -455,7 +454,7 @@ def test_unknown_tensors_may_be_allowed(stream: bool, sharded: Path, tmp_path: P
     assert same_tensors(stored(saved), whole)
 
 
-def test_a_shard_that_is_lost_while_it_is_streamed_is_named(sharded: Path, tmp_path: Path) -> None:
+def test_shard_that_disappears_while_streaming_is_named(sharded: Path, tmp_path: Path) -> None:
     model = sottovoce.load(sharded, host=HOST, stream=True)
     path = sharded / index_of(sharded)["weight_map"][f"{MIXTURES[2]}.5.down_proj.weight"]
     path.write_bytes(path.read_bytes()[:-100])
@@ -467,7 +466,7 @@ def test_a_shard_that_is_lost_while_it_is_streamed_is_named(sharded: Path, tmp_p
 # Names.
 
 
-def test_names_in_the_module_and_in_the_files_lead_to_one_another(source: Path) -> None:
+def test_module_and_file_names_map_to_each_other(source: Path) -> None:
     model = sottovoce.load(source, host=HOST)
     names = Names.of(model.native, stored(source))
     rename = names.rename()
@@ -487,12 +486,12 @@ def test_names_in_the_module_and_in_the_files_lead_to_one_another(source: Path) 
         ("alone", "alone"),
     ],
 )
-def test_tensors_that_were_not_in_the_files_are_named_by_their_owner(name: str, want: str) -> None:
+def test_new_tensors_are_named_after_their_owner(name: str, want: str) -> None:
     rename = Names({"model.a.weight": "a.weight", "model.b.0.weight": "blocks.0.weight", "alone": "alone"}).rename()
     assert rename(name) == want
 
 
-def test_names_of_a_class_that_renames_go_there_and_back(tmp_path: Path) -> None:
+def test_names_of_a_renaming_class_map_both_ways(tmp_path: Path) -> None:
     """A checkpoint whose tensors have other names than the module's: Qwen2-VL's of old."""
     from transformers import Qwen2VLConfig, Qwen2VLForConditionalGeneration
 
@@ -508,7 +507,7 @@ def test_names_of_a_class_that_renames_go_there_and_back(tmp_path: Path) -> None
     assert rename(f"{owner}.weight_scale") == "model.layers.0.self_attn.q_proj.weight_scale"
 
 
-def test_a_block_that_changes_before_it_is_saved_fails_the_save(source: Path, tmp_path: Path) -> None:
+def test_block_that_changes_before_saving_fails_the_save(source: Path, tmp_path: Path) -> None:
     model = sottovoce.load(source, host=HOST, stream=True)
     sottovoce.compress(model, "int8-weight", host=HOST)
     assert model.stream is not None
@@ -521,7 +520,7 @@ def test_a_block_that_changes_before_it_is_saved_fails_the_save(source: Path, tm
     assert not list(tmp_path.glob("*out*"))
 
 
-def test_the_temporary_directory_of_a_stream_goes_with_it(source: Path) -> None:
+def test_temporary_directory_is_removed_with_the_stream(source: Path) -> None:
     import gc
 
     model = sottovoce.load(source, host=HOST, stream=True)

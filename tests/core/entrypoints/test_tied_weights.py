@@ -65,10 +65,19 @@ def make_model(directory: Path, *, tied: bool = True) -> Path:
     from transformers import Qwen3Config, Qwen3ForCausalLM
 
     config = Qwen3Config(
-        vocab_size=VOCABULARY, hidden_size=WIDTH, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4,
-        num_key_value_heads=2, head_dim=16, initializer_range=0.1, tie_word_embeddings=tied, bos_token_id=None,
-        eos_token_id=None, pad_token_id=0,
-    )  # fmt: skip
+        vocab_size=VOCABULARY,
+        hidden_size=WIDTH,
+        intermediate_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=16,
+        initializer_range=0.1,
+        tie_word_embeddings=tied,
+        bos_token_id=None,
+        eos_token_id=None,
+        pad_token_id=0,
+    )
     with torch.random.fork_rng():
         torch.manual_seed(0)
         Qwen3ForCausalLM(config).save_pretrained(directory)
@@ -95,9 +104,11 @@ def counts(facts: dict[str, Any]) -> tuple[int, int, int]:
 
 
 @pytest.mark.parametrize("recipe", [None, "int8", "int4", "fp8"])
-def test_inspect_of_a_tied_model_counts_the_shared_weight_once(recipe: str | None, tmp_path: Path) -> None:
-    facts = {tied: sottovoce.inspect(make_model(tmp_path / str(tied), tied=tied), recipe, host=HOST)
-             for tied in (True, False)}  # fmt: skip
+def test_inspect_counts_a_tied_weight_once(recipe: str | None, tmp_path: Path) -> None:
+    facts = {
+        tied: sottovoce.inspect(make_model(tmp_path / str(tied), tied=tied), recipe, host=HOST)
+        for tied in (True, False)
+    }
     for one in facts.values():
         everything, changed, kept = counts(one)
         assert changed + kept == everything
@@ -106,18 +117,21 @@ def test_inspect_of_a_tied_model_counts_the_shared_weight_once(recipe: str | Non
     assert facts[False]["size_bytes"] - facts[True]["size_bytes"] == 4 * VOCABULARY * WIDTH
 
 
-def test_a_shared_weight_stays_float_whichever_of_its_modules_is_a_target(tmp_path: Path) -> None:
+def test_tied_weight_stays_float_for_any_target(tmp_path: Path) -> None:
     source = make_model(tmp_path / "model")
     recipe = {"steps": [{"step": "quantize", "targets": [r"re:.*\.q_proj"], "embeddings": "int8"}]}
     model = sottovoce.load(source, host=HOST)
     (step,) = sottovoce.compress(model, recipe, host=HOST).to_dict()["steps"]
-    assert {"name": "model.embed_tokens", "parameters": VOCABULARY * WIDTH,
-            "reason": "its weight is that of 'lm_head' too"} in step["kept"]  # fmt: skip
+    assert {
+        "name": "model.embed_tokens",
+        "parameters": VOCABULARY * WIDTH,
+        "reason": "its weight is that of 'lm_head' too",
+    } in step["kept"]
     assert [target["name"] for target in step["targets"]] == [f"model.layers.{n}.self_attn.q_proj" for n in (0, 1)]
 
 
 @pytest.mark.parametrize("stream", [True, False])
-def test_a_compressed_tied_model_is_stored_once_and_is_tied_again(stream: bool, tmp_path: Path) -> None:
+def test_compressed_tied_model_is_stored_once_and_tied_on_load(stream: bool, tmp_path: Path) -> None:
     from safetensors import safe_open
 
     model = sottovoce.load(make_model(tmp_path / "model"), host=HOST)
@@ -131,7 +145,7 @@ def test_a_compressed_tied_model_is_stored_once_and_is_tied_again(stream: bool, 
     assert again.size_bytes == model.size_bytes
 
 
-def test_a_file_that_has_two_weights_where_the_model_has_one_is_refused(tmp_path: Path) -> None:
+def test_file_with_two_weights_for_one_is_refused(tmp_path: Path) -> None:
     from safetensors.torch import load_file, save_file
 
     from sottovoce.errors import CheckpointError

@@ -12,7 +12,7 @@ from sottovoce.plugins import hookspecs
 HOOKS = sorted(name for name in vars(hookspecs) if name.startswith("sottovoce_"))
 
 
-def test_there_are_six() -> None:
+def test_contract_has_six_hooks() -> None:
     assert len(HOOKS) == 6
 
 
@@ -28,7 +28,7 @@ def test_hook_is_documented_with_an_example(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", HOOKS)
-def test_hook_example_fits_the_contract(name: str) -> None:
+def test_hook_example_has_arguments_of_the_hook(name: str) -> None:
     """The example's arguments are among the hook's."""
     import ast
 

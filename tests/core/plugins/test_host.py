@@ -93,7 +93,7 @@ def test_hook_sottovoce_evaluate(tmp_path: Path) -> None:
     assert {"cer", "size_bytes", "latency_ms"} < set(report.metrics)
 
 
-def test_a_verb_reaches_only_the_plugins_concerned(tmp_path: Path) -> None:
+def test_verb_is_called_on_owning_and_unowning_plugins_only(tmp_path: Path) -> None:
     class Greedy(ToyPlugin):
         @sottovoce.hookimpl(tryfirst=True)
         def sottovoce_load(self, source, architecture, options):
@@ -120,19 +120,19 @@ class Commanding:
         return [click.Command(self.name, help=f"Do {self.name}.", callback=lambda: click.echo(f"done {self.name}"))]
 
 
-def test_command_that_two_plugins_bring_is_an_error_that_names_both() -> None:
+def test_command_of_two_plugins_is_an_error_that_names_both() -> None:
     host = make_host(Commanding("count"), Commanding("count"))
     with pytest.raises(PluginError, match="the command 'count' is claimed by plugin-0 and plugin-1"):
         host.commands()
 
 
-def test_command_with_a_name_of_core_s_is_an_error_that_names_both() -> None:
+def test_command_with_a_core_name_is_an_error_that_names_both() -> None:
     host = make_host(Commanding("compress"))
     with pytest.raises(PluginError, match="the command 'compress' of plugin-0 is a command of sottovoce itself"):
         host.commands(("compress", "demo"))
 
 
-def test_command_of_a_plugin_that_is_registered_later_is_there() -> None:
+def test_command_of_a_later_plugin_is_listed() -> None:
     host = make_host(Commanding("count"))
     assert list(host.commands()) == ["count"]
     host.register(Commanding("list"), "later")
@@ -140,7 +140,7 @@ def test_command_of_a_plugin_that_is_registered_later_is_there() -> None:
 
 
 @pytest.mark.parametrize("answer", ["count", print, None])
-def test_answer_that_is_no_command_skips_the_plugin(answer: object) -> None:
+def test_result_that_is_not_a_command_skips_the_plugin(answer: object) -> None:
     class Mistaken:
         @sottovoce.hookimpl
         def sottovoce_commands(self) -> list[object]:
@@ -154,13 +154,13 @@ def test_answer_that_is_no_command_skips_the_plugin(answer: object) -> None:
 
 
 @pytest.mark.parametrize("changes", [{"matches": ("Mine",)}, {"name": "mine"}])
-def test_two_owners_are_an_error_that_names_both(changes: dict[str, object]) -> None:
+def test_family_of_two_owners_is_an_error_that_names_both(changes: dict[str, object]) -> None:
     host = make_host(ToyPlugin(), ToyPlugin(**changes))
     with pytest.raises(PluginError, match=r"claimed by plugin-0 and plugin-1"):
         _ = host.architectures
 
 
-def test_a_hook_that_does_not_exist_is_an_error() -> None:
+def test_unknown_hook_is_an_error() -> None:
     class Misspelt:
         @sottovoce.hookimpl
         def sottovoce_architecture(self):
@@ -170,7 +170,7 @@ def test_a_hook_that_does_not_exist_is_an_error() -> None:
         make_host(Misspelt())
 
 
-def test_an_argument_that_a_hook_does_not_have_is_an_error() -> None:
+def test_unknown_hook_argument_is_an_error() -> None:
     class Wrong:
         @sottovoce.hookimpl
         def sottovoce_load(self, path):
@@ -180,7 +180,7 @@ def test_an_argument_that_a_hook_does_not_have_is_an_error() -> None:
         make_host(Wrong())
 
 
-def test_entry_points_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_entry_point_plugin_is_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     install(tmp_path, "found_plugin", GOOD.replace("NAME", "found").replace("CLASS", "Found"), monkeypatch)
     host = Host(allow=["found_plugin"])
     assert list(host.architectures) == ["found"]
@@ -197,7 +197,7 @@ def test_entry_points_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         (GOOD.replace("def sottovoce_architectures", "def sottovoce_everything"), "PluginError"),
     ],
 )
-def test_a_broken_plugin_does_not_stop_the_rest(
+def test_broken_plugin_is_skipped_with_a_warning(
     code: str, problem: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     name = f"broken_{abs(hash(code))}"
@@ -212,7 +212,7 @@ def test_a_broken_plugin_does_not_stop_the_rest(
         host.owner_of("Missing")
 
 
-def test_the_environment_allows_plugins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_environment_variable_limits_plugins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     install(tmp_path, "wanted_plugin", GOOD.replace("NAME", "wanted").replace("CLASS", "Wanted"), monkeypatch)
     install(tmp_path, "other_plugin", GOOD.replace("NAME", "other").replace("CLASS", "Other"), monkeypatch)
     monkeypatch.setenv("SOTTOVOCE_PLUGINS", " wanted_plugin ,")
@@ -222,13 +222,13 @@ def test_the_environment_allows_plugins(tmp_path: Path, monkeypatch: pytest.Monk
     assert not Host().architectures
 
 
-def test_an_unknown_class_names_the_plugin_to_install() -> None:
+def test_unknown_class_names_the_plugin_to_install() -> None:
     published = "Qwen3OmniMoeForConditionalGeneration"
     with pytest.raises(UnknownModelError, match=r"\. \./plugins/omni-moe in a clone of .*; known here: Toy"):
         make_host().owner_of(published)
 
 
-def test_a_plugin_brings_presets() -> None:
+def test_plugin_presets_are_listed() -> None:
     host = make_host(ToyPlugin(presets={"toy-tail": {"steps": [{"step": "quantize", "targets": ["blocks.1"]}]}}))
     assert set(host.presets) == {*PRESETS, "toy-tail"}
     assert host.recipe("toy-tail").steps[0].targets == ("blocks.1",)  # type: ignore[attr-defined]
@@ -236,7 +236,7 @@ def test_a_plugin_brings_presets() -> None:
         _ = make_host(ToyPlugin(presets={"int8": {"steps": [{"step": "quantize"}]}})).presets
 
 
-def test_recipes_are_given_in_many_ways(tmp_path: Path) -> None:
+def test_recipe_is_a_name_file_or_mapping(tmp_path: Path) -> None:
     host = make_host()
     path = tmp_path / "mine.yaml"
     path.write_text(host.presets["int8"].to_yaml())
@@ -247,7 +247,7 @@ def test_recipes_are_given_in_many_ways(tmp_path: Path) -> None:
         host.recipe("int9")
 
 
-def test_core_names_no_model_family() -> None:
+def test_core_code_names_no_model_family() -> None:
     import re
 
     root = Path(sottovoce.__file__).parent

@@ -54,14 +54,14 @@ def test_yaml_and_json_round_trip(recipe: Recipe) -> None:
 
 
 @pytest.mark.parametrize("suffix", ["yaml", "yml", "json"])
-def test_files_are_read(suffix: str, tmp_path: Path) -> None:
+def test_recipe_files_are_read(suffix: str, tmp_path: Path) -> None:
     path = tmp_path / f"recipe.{suffix}"
     recipe = PRESETS["int8"]
     path.write_text(json.dumps(recipe.to_dict()) if suffix == "json" else recipe.to_yaml())
     assert Recipe.read(path).steps == recipe.steps
 
 
-def test_all_problems_are_reported_at_once() -> None:
+def test_recipe_problems_are_reported_at_once() -> None:
     form = {
         "name": "mine",
         "steps": [
@@ -88,7 +88,7 @@ def test_all_problems_are_reported_at_once() -> None:
 
 
 @pytest.mark.parametrize("form", [None, [], 3, "int8", {}, {"steps": []}, {"steps": {"step": "quantize"}}])
-def test_what_is_no_recipe_is_refused(form: Any) -> None:
+def test_invalid_recipe_is_refused(form: Any) -> None:
     with pytest.raises(RecipeError, match="a recipe is a mapping with a list of 'steps'"):
         Recipe.from_dict(form)
 
@@ -96,19 +96,19 @@ def test_what_is_no_recipe_is_refused(form: Any) -> None:
 @pytest.mark.parametrize(
     ("name", "text"), [("a.yaml", "steps: [}"), ("a.json", "{"), ("a.yaml", "\x00"), ("a.yml", "!x")]
 )
-def test_files_that_are_no_recipe_are_refused(name: str, text: str, tmp_path: Path) -> None:
+def test_invalid_recipe_file_is_refused(name: str, text: str, tmp_path: Path) -> None:
     (tmp_path / name).write_text(text)
     with pytest.raises(RecipeError, match=name) as caught:
         Recipe.read(tmp_path / name)
     assert "\n" not in str(caught.value)
 
 
-def test_a_missing_file_is_refused(tmp_path: Path) -> None:
+def test_missing_recipe_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="cannot be read"):
         Recipe.read(tmp_path / "none.yaml")
 
 
-def test_a_step_cannot_be_changed() -> None:
+def test_step_is_immutable() -> None:
     with pytest.raises(ValueError, match="frozen"):
         PRESETS["int8"].steps[0].bits = 4  # type: ignore[attr-defined]
 
@@ -119,7 +119,7 @@ def prune(**fields: Any) -> PruneExperts:
     return step
 
 
-def test_a_part_has_a_budget_beside_the_other_keys() -> None:
+def test_part_budget_combines_with_other_keys() -> None:
     step = prune(keep=0.5, merge=True, talker={"keep": 0.75, "protect": {}}, code=False, other=None)
     assert step.parts == {"talker": PartBudget(keep=0.75, protect={}), "code": None, "other": None}
     assert step == prune(keep=0.5, merge=True, parts=dict(step.parts))
@@ -130,7 +130,7 @@ def test_a_part_has_a_budget_beside_the_other_keys() -> None:
     assert prune(**{key: value for key, value in form.items() if key != "step"}) == step
 
 
-def test_a_part_is_as_the_step_says_but_for_its_budget() -> None:
+def test_part_inherits_the_step_s_settings() -> None:
     step = prune(keep=0.5, protect={"audio": 0.1}, saliency="ean", talker={"keep": 3, "protect": {}}, code=False)
     talker, thinker = step.of_part("talker"), step.of_part("thinker")
     assert talker is not None
@@ -141,14 +141,14 @@ def test_a_part_is_as_the_step_says_but_for_its_budget() -> None:
 
 
 @pytest.mark.parametrize("keep", [1, 64, 0.5, 1e-9, 0.999])
-def test_a_number_and_a_share_are_told_apart(keep: float) -> None:
+def test_keep_distinguishes_numbers_and_shares(keep: float) -> None:
     for found in (prune(keep=keep).keep, prune(part={"keep": keep}).parts["part"].keep):  # type: ignore[union-attr]
         assert found == keep
         assert type(found) is type(keep)
 
 
 @pytest.mark.parametrize("keep", [0, -1, 0.0, 1.0, 1.5, True, False, "0.5", None, float("nan"), [1]])
-def test_what_is_neither_a_number_nor_a_share_is_refused(keep: Any) -> None:
+def test_keep_out_of_range_is_refused(keep: Any) -> None:
     with pytest.raises(RecipeError, match=r"\(prune_experts\): keep: must be a whole number of experts, or a share"):
         prune(keep=keep)
 
@@ -171,19 +171,19 @@ def test_what_is_neither_a_number_nor_a_share_is_refused(keep: Any) -> None:
         ({"scores": ""}, "scores: "),
     ],
 )
-def test_wrong_settings_of_pruning_are_refused(fields: dict[str, Any], problem: str) -> None:
+def test_invalid_pruning_settings_are_refused(fields: dict[str, Any], problem: str) -> None:
     with pytest.raises(RecipeError, match=problem) as caught:
         prune(**fields)
     assert "\n" not in str(caught.value)
 
 
-def test_pruning_by_a_file_needs_no_samples() -> None:
+def test_pruning_with_a_file_needs_no_samples() -> None:
     assert prune().needs_samples
     assert not prune(scores="saliency.json").needs_samples
 
 
 @pytest.mark.parametrize(("name", "keep"), [("reap25", 0.75), ("reap50", 0.5), ("reap50-int4", 0.5)])
-def test_mixtures_of_experts_have_recipes(name: str, keep: float) -> None:
+def test_expert_presets_prune_then_quantize(name: str, keep: float) -> None:
     recipe = EXPERT_PRESETS[name]
     first, *rest = recipe.steps
     assert isinstance(first, PruneExperts)

@@ -94,12 +94,19 @@ def test_a_base_model_of_another_place_is_no_base_model_here(tmp_path):
         (["prune_experts"], "finetune"),
         (["prune_experts", "quantize"], "quantized"),
         (["distill", "quantize"], "finetune"),
+        (["fine_tune", "quantize"], "finetune"),
         ([], None),
     ],
 )
 def test_what_it_is_to_its_base_model(tmp_path, names, relation):
     steps = [{"step": {"step": name}} for name in names]
     assert metadata(tmp_path, changed(QUANTIZED, steps=steps)).get("base_model_relation") == relation
+
+
+@pytest.mark.parametrize(("bits", "relation"), [(4.5, "quantized"), (16, "finetune"), (None, "finetune")])
+def test_a_third_partys_step_quantizes_where_it_stores_fewer_bits(tmp_path, bits, relation):
+    step = {"step": {"step": "squeeze"}, "targets": [{"name": "a", "parameters": 5, "bits": bits}]}
+    assert metadata(tmp_path, changed(QUANTIZED, steps=[step]))["base_model_relation"] == relation
 
 
 def test_tags_name_what_was_done(tmp_path):

@@ -1,1 +1,0 @@
-"""A step, a quantization method, a metric and an export format, one file each."""

@@ -1,0 +1,38 @@
+"""Tables in the documentation are those that the scripts write from the committed results."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+RESULTS = ROOT / "benchmarks" / "results-committed"
+
+
+@pytest.fixture
+def scripts(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    return importlib.import_module("markdown_tables")
+
+
+@pytest.mark.parametrize(
+    ("script", "function", "results", "page", "name"),
+    [
+        ("bundled_table", "summary", "bundled.json", "README.md", "summary"),
+        ("bundled_table", "table", "bundled.json", "docs/benchmarks.md", "bundled"),
+        ("omni_table", "table", "omni.json", "docs/benchmarks.md", "omni"),
+        ("attacks_table", "table", "attacks.json", "docs/explanation/attacks.md", "attacks"),
+    ],
+)
+def test_table_is_what_its_script_writes(
+    scripts: ModuleType, script: str, function: str, results: str, page: str, name: str
+) -> None:
+    figures = json.loads((RESULTS / results).read_text(encoding="utf-8"))
+    table = getattr(importlib.import_module(script), function)(figures)
+    text = (ROOT / page).read_text(encoding="utf-8")
+    assert table
+    assert scripts.replace_section(text, name, table) == text
