@@ -17,7 +17,7 @@ class Letters(Format):
 
     name = "letters"
     label = Text(en="a table of letters", zh="字母表")
-    architectures = ("toy",)
+    architectures = ("lettered",)
     usage = 'import json\nprint(json.load(open("{directory}/letters.json")))\n'
 
     def write(self, model: Model, directory: Path) -> None:

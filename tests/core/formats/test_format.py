@@ -15,14 +15,22 @@ from core.commands import Runner, toy_runner
 from core.letters_format import Letters
 from core.toy import LETTERS, ToyPlugin, architecture, make_host, make_model
 from sottovoce.errors import OutputError, PluginError, UsageError
-from sottovoce.formats import Format
+from sottovoce.formats import Format, format
 from sottovoce.formats.format import formats_for, labels, registered_formats
 from sottovoce.text.translations import Text
+
+LETTERED = architecture(name="lettered")
+
+
+@pytest.fixture(autouse=True)
+def registry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sample format alone, whatever other tests of this process registered."""
+    monkeypatch.setattr(format, "_FORMATS", {(Letters.__module__, Letters.__qualname__): Letters})
 
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Runner:
-    return toy_runner(monkeypatch, capfd, ToyPlugin())
+    return toy_runner(monkeypatch, capfd, ToyPlugin(name="lettered"))
 
 
 @pytest.fixture
@@ -44,7 +52,7 @@ def test_plugins_lists_a_third_partys_format(run: Runner) -> None:
 
 def test_unknown_format_error_lists_those_of_the_model(run: Runner, source: Path, tmp_path: Path) -> None:
     done = run("export", source, "--format", "braille", "--output", tmp_path / "out")
-    done.fails(2, "no installed plugin writes toy as 'braille'; formats for this model: native, letters")
+    done.fails(2, "no installed plugin writes lettered as 'braille'; formats for this model: native, letters")
     other = make_host(ToyPlugin(name="other"))
     with pytest.raises(UsageError, match="formats for this model: native$"):
         sottovoce.export(source, "letters", tmp_path / "out", host=other)
@@ -58,7 +66,7 @@ def test_export_writes_a_third_partys_format(run: Runner, source: Path, tmp_path
 
 
 def test_export_that_fails_its_check_leaves_nothing(source: Path, tmp_path: Path) -> None:
-    host = make_host()
+    host = make_host(ToyPlugin(name="lettered"))
     model = sottovoce.load(source, host=host)
     model.module.head.bias.data[0] = 5000
     with pytest.raises(OutputError, match="too large"):
@@ -67,7 +75,7 @@ def test_export_that_fails_its_check_leaves_nothing(source: Path, tmp_path: Path
 
 
 def test_saved_report_has_the_code_that_runs_a_format(source: Path, tmp_path: Path) -> None:
-    host = make_host()
+    host = make_host(ToyPlugin(name="lettered"))
     saved = sottovoce.save(sottovoce.load(source, host=host), tmp_path / "out", host=host)
     card = json.loads((saved / "compression.json").read_text(encoding="utf-8"))["card"]
     assert card["serving"] == {"letters": Letters.usage}
@@ -75,9 +83,9 @@ def test_saved_report_has_the_code_that_runs_a_format(source: Path, tmp_path: Pa
 
 
 def test_format_is_for_its_families_and_tasks() -> None:
-    assert set(formats_for(architecture())) == {"letters"}
+    assert set(formats_for(LETTERED)) == {"letters"}
     assert not formats_for(architecture(name="other"))
-    assert isinstance(formats_for(architecture())["letters"], Letters)
+    assert isinstance(formats_for(LETTERED)["letters"], Letters)
     assert Letters in map(type, registered_formats())
     assert list(labels())[0] == "native"
 
@@ -88,36 +96,25 @@ def define(**members: Any) -> type[Format]:
     return type("Temporary", (Format,), {"__module__": "temporary", **nothing, **members})
 
 
-@pytest.fixture
-def registry(monkeypatch: pytest.MonkeyPatch) -> None:
-    from sottovoce.formats import format
-
-    monkeypatch.setattr(format, "_FORMATS", dict(format._FORMATS))
-
-
-@pytest.mark.usefixtures("registry")
 def test_format_for_a_task_is_for_every_family_with_it() -> None:
     define(name="tasked", label=Text(en="tasked"), tasks=("transcription",))
     assert set(formats_for(architecture(name="other"))) == {"tasked"}
     assert not formats_for(architecture(name="other", task="alignment"))
 
 
-@pytest.mark.usefixtures("registry")
 def test_format_defined_twice_replaces_itself() -> None:
     define(name="general", label=Text(en="old"))
     define(name="general", label=Text(en="new"))
     assert formats_for(architecture(name="other"))["general"].label.en == "new"
 
 
-@pytest.mark.usefixtures("registry")
-@pytest.mark.parametrize("name", ["letters", "native"])
-def test_two_formats_of_one_name_are_an_error_that_names_both(name: str) -> None:
+@pytest.mark.parametrize(("name", "owner"), [("letters", "core.letters_format"), ("native", "the model's own library")])
+def test_two_formats_of_one_name_are_an_error_that_names_both(name: str, owner: str) -> None:
     define(name=name, label=Text(en="another"))
-    with pytest.raises(PluginError, match=f"{name!r} of temporary is taken for toy by|is taken for toy by temporary"):
-        formats_for(architecture())
+    with pytest.raises(PluginError, match=f"{name!r} of temporary is taken for lettered by {owner}$"):
+        formats_for(LETTERED)
 
 
-@pytest.mark.usefixtures("registry")
 def test_format_without_a_label_is_an_error_that_names_it() -> None:
     with pytest.raises(PluginError, match="'bare' of temporary has no label"):
         define(name="bare")
