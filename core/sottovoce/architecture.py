@@ -36,8 +36,6 @@ class CardFacts:
     hub_usage: Mapping[str, str] = field(default_factory=dict)
     """By hub that the library itself loads from (``hf``, ``modelscope``), the same with ``"{repository}"`` in place of
     the directory."""
-    serving: Mapping[str, str] = field(default_factory=dict)
-    """By format of ``sottovoce export``, Python that runs the files in ``"{directory}"``."""
     translations: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """By language (``zh``), translations of the family's English sentences, such as the reasons for kept layers."""
     packages: tuple[str, ...] = ()
@@ -191,8 +189,6 @@ class Architecture:
     """Fields that a sample must have for this family: ``audio``, ``text`` or ``messages``."""
     presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Recipes of the family, by name, in the form that a YAML recipe has."""
-    exports: tuple[str, ...] = ()
-    """Formats of ``sottovoce export`` that a plugin writes this family in, apart from ``native``, such as ``onnx``."""
     card: CardFacts = CardFacts()
     """Facts for the model card."""
 
@@ -212,7 +208,7 @@ class Architecture:
         for name, record in records.items():
             if not isinstance(getattr(self, name), record):
                 raise TypeError(f"Architecture.{name} takes sottovoce.{record.__name__}, not {getattr(self, name)!r}")
-        for name in ("matches", "inputs", "exports"):
+        for name in ("matches", "inputs"):
             _check_tuple(f"Architecture.{name}", getattr(self, name))
 
     def part_of(self, name: str) -> str:

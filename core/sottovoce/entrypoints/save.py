@@ -82,11 +82,13 @@ def save(model: Model, directory: str | os.PathLike[str], *, overwrite: bool = F
 
 
 def _card_facts(architecture: Architecture) -> Family:
-    """Return what the family states for cards, with the formats that it can be exported to."""
+    """Return the family's facts for cards, with the formats that it can be exported to."""
     formats = {name: format for name, format in formats_for(architecture).items() if format.usage}
-    facts = dataclasses.asdict(architecture.card)
-    facts["serving"] |= {name: format.usage for name, format in formats.items()}
-    return Family(**facts, formats={name: format.label for name, format in formats.items()})
+    return Family(
+        **dataclasses.asdict(architecture.card),
+        serving={name: format.usage for name, format in formats.items()},
+        formats={name: format.label for name, format in formats.items()},
+    )
 
 
 def _without_folders(form: dict[str, Any]) -> dict[str, Any]:
