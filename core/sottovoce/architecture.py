@@ -195,7 +195,7 @@ class Architecture:
     processor: Callable[[Path], Any] | None = None
     """Function that loads the processor of a transformers model from a directory, where ``AutoProcessor`` fails."""
     resolve: Callable[[str, LoadOptions], Repository | None] | None = None
-    """Function that turns a name that is no directory (a library's alias) into a repository; ``None`` for names of
+    """Function that turns a name that is not a directory (a library's alias) into a repository; ``None`` for names of
     other families."""
 
     def __post_init__(self) -> None:

@@ -325,7 +325,7 @@ def test_clash_with_what_may_not_be_seen(hub):
 
 @pytest.mark.parametrize("name", ["aligner", "", "a/b/c", "ann/al igner", "ann/..", "https://modelscope.cn/ann/a"])
 def test_names_that_are_none(name):
-    with pytest.raises(PublishError, match="not a valid repository id; give owner/name"):
+    with pytest.raises(PublishError, match="is not a valid repository id; give owner/name"):
         ModelScope(name)
 
 
