@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
 from collections.abc import Iterator
 
@@ -93,9 +92,7 @@ def metrics_page() -> Iterator[str]:
         "Metrics that compare with a baseline appear only with `--baseline`. An utterance without a hypothesis counts\n"
         "as deletions. Details, such as counts of errors, are in `evaluation.json` (`--output`) and with `--json`."
     )
-    # Importing the modules of metrics declares them; a plugin imports its own when it measures.
-    default_host()
-    importlib.import_module("sottovoce_forced_aligner.boundaries")
+    default_host()  # Plugins declare metrics when they are imported.
     for name, kind in sorted(metric_kinds().items()):
         facts = [f"unit {kind.unit}" if kind.unit else "", f"{kind.better} is better" if kind.better else ""]
         facts.append("compares with the baseline" if kind.kind == "against_baseline" else kind.kind)

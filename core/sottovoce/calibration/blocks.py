@@ -18,6 +18,7 @@ from sottovoce.architecture import matches
 from sottovoce.calibration.activation_cache import ActivationCache
 from sottovoce.calibration.sample_threads import SampleThread, intercept_blocks
 from sottovoce.errors import MemoryLimitError
+from sottovoce.report.number_format import size
 from sottovoce.system.machine import release_memory, resident_memory
 
 if TYPE_CHECKING:
@@ -180,14 +181,16 @@ def room_for_activations(model: Model, blocks: Sequence[str], memory_bytes: int 
         work += model.stream.largest_bytes
     room = memory_bytes - now - work
     if room < _LEAST_ROOM:
-        needed = (now + work + _LEAST_ROOM) / 1e9
+        # Rounded up to what is printed.
+        needed = -(-(now + work + _LEAST_ROOM) // _PRINTED) * _PRINTED
         raise MemoryLimitError(
-            f"{memory_bytes / 1e9:.2f} GB are not enough: the loaded model takes {now / 1e9:.2f} GB and the work on "
-            f"a block {work / 1e9:.2f} GB; allow at least {needed:.2f} GB"
+            f"{size(memory_bytes)} are not enough: the process takes {size(now)} with the loaded model, and the work "
+            f"on a block {size(work)}; allow at least {size(needed)}"
         )
     return room
 
 
+_PRINTED = 100_000_000
 _LEAST_ROOM = 200_000_000
 """Bytes that running a block takes, with the activations of two samples."""
 _COPIES = 5

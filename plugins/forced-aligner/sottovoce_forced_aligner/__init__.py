@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import sottovoce
 from sottovoce import Architecture, LoadOptions, Metric, Model, Run, Samples, Source
+from sottovoce_forced_aligner import boundaries  # which declares the metrics
 
 if TYPE_CHECKING:
     from click import Command
@@ -58,9 +59,7 @@ def sottovoce_load(source: Source, architecture: Architecture, options: LoadOpti
 @sottovoce.hookimpl
 def sottovoce_evaluate(samples: Samples, run: Run, baseline: Run | None) -> Iterable[Metric]:
     """Compare the times of the words with the references and with the baseline's."""
-    from sottovoce_forced_aligner.boundaries import measure
-
-    return measure(samples, run, baseline)
+    return boundaries.measure(samples, run, baseline)
 
 
 @sottovoce.hookimpl

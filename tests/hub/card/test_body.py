@@ -123,7 +123,7 @@ def test_what_one_evaluation_left_out_is_said(tmp_path):
 def test_a_value_that_is_no_number_was_not_measured(tmp_path):
     text = english(tmp_path, changed(QUANTIZED, evaluations__0__metrics__cer__value=None))
     assert rows(text, "metric")[0] == ["character error rate (CER) ↓", "2.50 %", "not measured", ""]
-    with pytest.raises(PublishError, match="cannot be read .the number NaN is infinite or none"):
+    with pytest.raises(PublishError, match="cannot be read .the number NaN is infinite or NaN"):
         english(tmp_path, changed(QUANTIZED, evaluations__0__metrics__cer__value=float("nan")))
 
 
