@@ -44,7 +44,7 @@ def test_what_stock_transformers_loads_is_loaded_and_said(
     stock = Qwen3ASRForTokenClassification.from_pretrained(pristine / "transformers")
     found = sottovoce.load(pristine / layout, stream=stream)
     assert found.module.score.weight.equal(stock.score.weight)  # type: ignore[union-attr, arg-type, operator]
-    assert [record for record in caplog.records if "model.safetensors is taken" in record.getMessage()]
+    assert [record for record in caplog.records if "reading the weights model.safetensors" in record.getMessage()]
 
 
 @pytest.mark.parametrize("stream", [False, True])
