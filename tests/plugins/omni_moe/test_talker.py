@@ -123,7 +123,7 @@ def test_samples_that_wait_for_one_another_do_not_disturb_each_other(model: Mode
         assert all(one.equal(other) for one, other in zip(first, second, strict=True))
         visits.append((block.name, len(block.sample_threads)))
 
-    assert run_blocks(walked, samples, [*THINKER, *TALKER], visit) == ()
+    assert run_blocks(walked, samples, [*THINKER, *TALKER], visit).unreached == ()
     assert visits == [(name, len(samples)) for name in (*THINKER, *TALKER)]
     assert found.keys() == expected.keys()
     for key, (speech, text) in expected.items():
