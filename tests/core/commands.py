@@ -80,7 +80,6 @@ def toy_runner(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str
 
 def host_runner(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], plugins: host.Host) -> Runner:
     """A runner with the plugins of this host."""
-    monkeypatch.setattr(host, "default_host", lambda: plugins)
     for module in ("load", "compress", "save", "inspect", "evaluate", "measurement"):
         monkeypatch.setattr(f"sottovoce.entrypoints.{module}.default_host", lambda: plugins)
     monkeypatch.setattr(
@@ -91,6 +90,8 @@ def host_runner(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[st
         "sottovoce.entrypoints.paired_timing.isolated",
         lambda prepare, *arguments: contextlib.nullcontext(prepare(*arguments, host=plugins)),
     )
+    # Last: a module that is imported meanwhile would keep this function.
+    monkeypatch.setattr(host, "default_host", lambda: plugins)
     return Runner(monkeypatch, capfd)
 
 

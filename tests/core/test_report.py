@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sottovoce.descriptions import describe
 
 from sottovoce import Coverage, EvaluationReport, Metric, StepReport
+from sottovoce.entrypoints.describe import describe
 from sottovoce.report import SCHEMA_VERSION, CompressionReport, Machine, SampleSet, to_json
 from sottovoce.text.translations import Text
 

@@ -62,4 +62,4 @@ def test_cards_name_it_in_both_languages(run: Runner, tmp_path: Path) -> None:
     run("compress", make_model(tmp_path / "toy"), "--recipe", recipe, "--output", tmp_path / "small")
     english, chinese = cards(tmp_path / "small")
     assert "with biased rounding" in english
-    assert "以 偏置舍入 将" in chinese
+    assert "以偏置舍入将" in chinese

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
+import pkgutil
 from collections.abc import Mapping
 from typing import Any
 
@@ -86,16 +88,26 @@ class MetricKind(BaseModel):
         return Text(en=f"{self.label.en}, {of.en}", zh=f"{self.label.in_language('zh')}（{of.in_language('zh')}）")
 
 
+def _import_own() -> None:
+    """Import core's metrics, which declare themselves."""
+    from sottovoce import metrics
+
+    for module in pkgutil.iter_modules(metrics.__path__):
+        importlib.import_module(f"{metrics.__name__}.{module.name}")
+
+
 def metric_kinds() -> Mapping[str, MetricKind]:
-    """Return every metric that was declared, by name."""
+    """Return every metric that was declared, by name: core's, and those of the plugins that are loaded."""
+    _import_own()
     return dict(_KINDS)
 
 
 def kind_of(name: str) -> tuple[MetricKind, str | None] | None:
     """Return the declaration that a metric's name belongs to, and its suffix; ``None`` for an unknown name."""
-    if kind := _KINDS.get(name):
+    kinds = metric_kinds()
+    if kind := kinds.get(name):
         return kind, None
-    for kind in _KINDS.values():
+    for kind in kinds.values():
         suffix = name.removeprefix(f"{kind.name}_")
         if suffix != name and suffix in kind.suffixes:
             return kind, suffix

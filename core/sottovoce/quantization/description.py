@@ -24,12 +24,17 @@ _EMBEDDINGS = Text(en="; embedding tables are stored in 8 bits", zh="，嵌入�
 def summarize(step: Quantize, report: StepReport) -> Text:
     """Return one sentence on what was quantized, and how."""
     layers, weights, activations = len(report.targets), _weights(step, report), ACTIVATIONS[step.activations]
-    method = step.options.label
+    method, method_zh = step.options.label, _spaced(step.options.label.in_language("zh"))
     tables = _EMBEDDINGS if step.embeddings == "int8" else Text(en="")
     return Text(
         en=f"Quantized the weights of {layers} layers to {weights.en} with {method.en}; {activations.en}{tables.en}.",
-        zh=f"以 {method.zh} 将 {layers} 个层的权重量化为{weights.zh}，{activations.zh}{tables.zh}。",
+        zh=f"以{method_zh}将 {layers} 个层的权重量化为{weights.zh}，{activations.zh}{tables.zh}。",
     )
+
+
+def _spaced(name: str) -> str:
+    """Return a name as Chinese text has it: with spaces around Latin letters."""
+    return f" {name} " if name.isascii() else name
 
 
 def _weights(step: Quantize, report: StepReport) -> Text:

@@ -70,6 +70,11 @@ class Family(Record):
     translations: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     packages: tuple[str, ...] = ()
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON form; labels are left out where there are none, as in files of the first version."""
+        form = super().to_dict()
+        return form if self.formats else {key: value for key, value in form.items() if key != "formats"}
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SampleSet(Record):

@@ -6,9 +6,9 @@ import re
 from typing import Any
 
 import pytest
-from sottovoce.descriptions import describe, describe_step
 
 from sottovoce import Coverage, StepReport, Target
+from sottovoce.entrypoints.describe import describe, describe_step
 from sottovoce.experts.step import PruneExperts, SkipExperts
 from sottovoce.quantization.step import Quantize, Smooth
 from sottovoce.recipe.step import Step
@@ -45,9 +45,9 @@ def report(step: Step, targets: tuple[Target, ...] = LAYERS, **facts: Any) -> St
         (
             Quantize(type="float"),
             LAYERS,
-            "Quantized the weights of 3 layers to fp8 (e4m3, one scale per output channel) by rounding to nearest; "
+            "Quantized the weights of 3 layers to fp8 (e4m3, one scale per output channel) with rounding to nearest; "
             "activations stay in floating point.",
-            "以就近舍入方式将 3 个层的权重量化为 fp8（e4m3，每个输出通道一个缩放因子），激活值保持浮点。",
+            "以就近舍入将 3 个层的权重量化为 fp8（e4m3，每个输出通道一个缩放因子），激活值保持浮点。",
             ("fp8", "compressed-tensors"),
         ),
         (
