@@ -23,10 +23,7 @@ if TYPE_CHECKING:
     from sottovoce.errors import SottovoceError as SottovoceError
     from sottovoce.formats.format import Format as Format
     from sottovoce.metrics.kinds import MetricKind as MetricKind
-    from sottovoce.model import LoadOptions as LoadOptions
     from sottovoce.model import Model as Model
-    from sottovoce.model import Repository as Repository
-    from sottovoce.model import Source as Source
     from sottovoce.plugins.hookspecs import hookimpl as hookimpl
     from sottovoce.quantization.method import Method as Method
     from sottovoce.quantization.method import method as method
@@ -45,6 +42,9 @@ if TYPE_CHECKING:
     from sottovoce.samples import Sample as Sample
     from sottovoce.samples import Samples as Samples
     from sottovoce.samples import read_samples as read_samples
+    from sottovoce.source import LoadOptions as LoadOptions
+    from sottovoce.source import Repository as Repository
+    from sottovoce.source import Source as Source
     from sottovoce.system.audio import read_audio as read_audio
     from sottovoce.text.translations import Text as Text
 
@@ -60,7 +60,7 @@ _MODULES = {
     "Format": "formats.format",
     "Kept": "report",
     "Layers": "architecture",
-    "LoadOptions": "model",
+    "LoadOptions": "source",
     "Method": "quantization.method",
     "Metric": "report",
     "MetricKind": "metrics.kinds",
@@ -68,14 +68,14 @@ _MODULES = {
     "Prediction": "samples",
     "Quantize": "quantization.step",
     "Recipe": "recipe.recipe",
-    "Repository": "model",
+    "Repository": "source",
     "Run": "samples",
     "Runner": "architecture",
     "Sample": "samples",
     "Samples": "samples",
     "ScalePair": "architecture",
     "SottovoceError": "errors",
-    "Source": "model",
+    "Source": "source",
     "Step": "recipe.step",
     "StepReport": "report",
     "Target": "report",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -11,12 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sottovoce.errors import as_source_error
+from sottovoce.recipe.pattern import matches
 from sottovoce.recipe.scheme import Strategy
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from sottovoce.model import LoadOptions, Model, Repository
     from sottovoce.samples import Prediction, Sample
 
 
@@ -135,17 +134,17 @@ class Layers:
 class Runner:
     """The functions that run a model of a family, for calibration, evaluation and inference."""
 
-    forward: Callable[[Model, Sample], Tensor]
-    """Function that runs one sample and returns its logits ``[tokens, vocabulary]``: for calibration, divergence, and
-    the proof that a saved model is the same."""
-    predict: Callable[[Model, Sample], Prediction]
-    """Function that runs one sample as a user would and returns the text and the tokens."""
-    probe: Callable[[Model], Sample]
-    """Function that returns a short, fixed sample that every model of the family takes."""
-    answer_logits: Callable[[Model, Sample], Tensor | None] | None = None
-    """Function that returns the logits at every token of a sample's own answer ``[positions, vocabulary]``, for the
-    divergence from a baseline; ``None`` for a sample without an answer."""
-    modalities: Callable[[Model, Sample, str], Sequence[str]] | None = None
+    forward: Callable[..., Tensor]
+    """Function ``forward(model, sample)`` that runs one :class:`~sottovoce.Sample` and returns its logits ``[tokens,
+    vocabulary]``: for calibration, divergence, and the proof that a saved model is the same."""
+    predict: Callable[..., Prediction]
+    """Function ``predict(model, sample)`` that runs one sample as a user would and returns the text and the tokens."""
+    probe: Callable[..., Sample]
+    """Function ``probe(model)`` that returns a short, fixed sample that every model of the family takes."""
+    answer_logits: Callable[..., Tensor | None] | None = None
+    """Function ``answer_logits(model, sample)`` that returns the logits at every token of a sample's own answer
+    ``[positions, vocabulary]``, for the divergence from a baseline; ``None`` for a sample without an answer."""
+    modalities: Callable[..., Sequence[str]] | None = None
     """Function ``modalities(model, sample, block)`` that returns the kind (``text``, ``audio`` ...) of every token that
     a block is given when ``forward`` runs the sample."""
     optimize_for_inference: Callable[[nn.Module], tuple[str, ...]] | None = None
@@ -194,9 +193,9 @@ class Architecture:
 
     processor: Callable[[Path], Any] | None = None
     """Function that loads the processor of a transformers model from a directory, where ``AutoProcessor`` fails."""
-    resolve: Callable[[str, LoadOptions], Repository | None] | None = None
-    """Function that turns a name that is not a directory (a library's alias) into a repository; ``None`` for names of
-    other families."""
+    resolve: Callable[..., Any] | None = None
+    """Function ``resolve(name, options)`` that turns a name that is not a directory (a library's alias) into a
+    :class:`~sottovoce.Repository`; ``None`` for names of other families."""
 
     def __post_init__(self) -> None:
         """Refuse values of another type, which would be misread.
@@ -236,16 +235,9 @@ def lazy(reference: str) -> Callable[..., Any]:
 
 def _with_model_errors(function: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(function)
-    def run(model: Model, *sample: Sample) -> Any:
+    def run(model: Any, *sample: Sample) -> Any:
         on = f" on the sample {sample[0].key[:40]!r}" if sample else ""
         with as_source_error(model.source.name, f"the model does not run{on}"):
             return function(model, *sample)
 
     return run
-
-
-def matches(name: str, class_name: str, pattern: str) -> bool:
-    """Return true if ``pattern`` matches a module called ``name`` of class ``class_name``."""
-    if pattern.startswith("re:"):
-        return re.fullmatch(pattern[3:], name) is not None
-    return pattern in (name, class_name)

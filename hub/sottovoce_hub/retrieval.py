@@ -14,9 +14,9 @@ from sottovoce.checkpoint.download import IGNORED, fetch
 from sottovoce.checkpoint.manifest import read_manifest
 from sottovoce.checkpoint.ownership import mark
 from sottovoce.errors import SourceError, UsageError
-from sottovoce.model import LoadOptions, Repository
 from sottovoce.network.wording import listed
 from sottovoce.report import COMPRESSION_FILE
+from sottovoce.source import LoadOptions, Repository
 from sottovoce_hub.card import CARD_FILES
 from sottovoce_hub.hubs import HUBS, require_repository
 from sottovoce_hub.runnable import runs

@@ -536,7 +536,7 @@ def test_push_and_load_in_a_clean_process(hub, directory, tmp_path):
 import sys
 from pathlib import Path
 from sottovoce.checkpoint.download import fetch
-from sottovoce.model import LoadOptions, Repository
+from sottovoce.source import LoadOptions, Repository
 from sottovoce_hub.destination import File
 from sottovoce_hub.modelscope import ModelScope
 to = ModelScope({NAME!r})

@@ -14,10 +14,10 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sottovoce.architecture import matches
 from sottovoce.calibration.activation_cache import ActivationCache
 from sottovoce.calibration.sample_threads import SampleThread, intercept_blocks
 from sottovoce.errors import MemoryLimitError
+from sottovoce.recipe.pattern import matches
 from sottovoce.report.number_format import size
 from sottovoce.system.machine import release_memory, resident_memory
 

@@ -6,8 +6,9 @@ from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from sottovoce.architecture import Architecture, matches
+from sottovoce.architecture import Architecture
 from sottovoce.errors import CoverageError
+from sottovoce.recipe.pattern import matches
 from sottovoce.report import Coverage, Kept, Target
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ from sottovoce.text.plain_text import shortened
 if TYPE_CHECKING:
     from modelscope_hub import HubApi
 
-    from sottovoce.model import LoadOptions, Repository
+    from sottovoce.source import LoadOptions, Repository
 
 IGNORED = ("*.py", "*.onnx", "*.msgpack", "*.h5", "*.gguf")
 """Files of a repository that loading never needs: other formats, and code, which is never run."""

@@ -11,11 +11,11 @@ from collections.abc import Container, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sottovoce.architecture import matches
 from sottovoce.checkpoint.finite import require_finite
 from sottovoce.checkpoint.shard_writer import write_file
 from sottovoce.checkpoint.shards import start_of
 from sottovoce.errors import CheckpointError, NotFiniteError, SourceError
+from sottovoce.recipe.pattern import matches
 from sottovoce.text.plain_text import one_line
 
 if TYPE_CHECKING:

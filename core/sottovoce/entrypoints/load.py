@@ -15,9 +15,10 @@ from sottovoce.checkpoint.report_file import read_report
 from sottovoce.checkpoint.safe_config import check_files
 from sottovoce.entrypoints.load_options import read_options
 from sottovoce.errors import PluginError, SourceError, as_source_error
-from sottovoce.model import LoadOptions, Model, Repository, Source
+from sottovoce.model import Model
 from sottovoce.plugins.host import Host, default_host
 from sottovoce.report import COMPRESSION_FILE, CompressionReport
+from sottovoce.source import LoadOptions, Repository, Source
 from sottovoce.system.device import check_device
 from sottovoce.system.process_state import exclusive
 
@@ -31,7 +32,7 @@ def load(source: str | os.PathLike[str], *, host: Host | None = None, **options:
     Args:
         source: A directory, an alias of the model's library, or ``owner/name`` on a hub.
         host: The plugins; by default the process's own.
-        **options: The fields of :class:`~sottovoce.model.LoadOptions` (``device``, ``dtype``, ``hub``, ``revision``,
+        **options: The fields of :class:`~sottovoce.source.LoadOptions` (``device``, ``dtype``, ``hub``, ``revision``,
             ``token``, ``cache_dir``, ``weights``, ``allow_unexpected``); all others go to the library that builds the
             model, which must know them. The names of other libraries are understood: ``model_revision`` is
             ``revision``, ``torch_dtype`` is ``dtype``, and ``hub`` may be ``ms`` or ``huggingface``.

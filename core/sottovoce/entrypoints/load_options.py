@@ -1,4 +1,4 @@
-"""Options of ``load``, read into :class:`~sottovoce.model.LoadOptions`; none is ignored."""
+"""Options of ``load``, read into :class:`~sottovoce.source.LoadOptions`; none is ignored."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sottovoce.errors import UsageError
-from sottovoce.model import LoadOptions
+from sottovoce.source import LoadOptions
 
 OWN = tuple(field.name for field in dataclasses.fields(LoadOptions) if field.name != "native")
 """Sottovoce's own options; all others are the native library's."""

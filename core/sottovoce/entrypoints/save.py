@@ -20,7 +20,7 @@ from sottovoce.checkpoint.ownership import mark
 from sottovoce.entrypoints.load import load, load_with
 from sottovoce.errors import ReloadError, SourceError, UsageError
 from sottovoce.formats.format import NATIVE, formats_for
-from sottovoce.model import LoadOptions, Model, require_model
+from sottovoce.model import Model, require_model
 from sottovoce.plugins.host import Host, default_host
 from sottovoce.report import (
     COMPRESSION_FILE,
@@ -33,6 +33,7 @@ from sottovoce.report import (
     to_json,
 )
 from sottovoce.samples import Sample, Samples
+from sottovoce.source import LoadOptions
 from sottovoce.system.machine import versions
 
 if TYPE_CHECKING:

@@ -14,7 +14,6 @@ from sottovoce.report.fields import Count, Measured
 from sottovoce.text.translations import MODALITIES, Text
 
 if TYPE_CHECKING:
-    from sottovoce.experts.step import SkipExperts
     from sottovoce.report import StepReport
 
 _LAYER = Text(en="layer", zh="层")
@@ -115,12 +114,12 @@ def _tabulate(pattern: str, layers: Mapping[str, _Layer]) -> Table:
     )
 
 
-def summarize_skipping(step: SkipExperts) -> Text:
+def summarize_skipping(threshold: float) -> Text:
     """Return one or two sentences on when an expert is skipped."""
     return Text(
-        en=f"For each token, experts are skipped whose gate value is below {step.threshold} of the token's largest. "
+        en=f"For each token, experts are skipped whose gate value is below {threshold} of the token's largest. "
         "Other libraries ignore this setting and run every expert that a token is routed to.",
-        zh=f"对每个 token，跳过门控值低于该 token 最大门控值 {step.threshold} 倍的专家。"
+        zh=f"对每个 token，跳过门控值低于该 token 最大门控值 {threshold} 倍的专家。"
         "其他库会忽略这项设置，运行 token 被路由到的全部专家。",
     )
 

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from sottovoce.architecture import matches
 from sottovoce.calibration.blocks import parent_names
 from sottovoce.errors import PluginError, RecipeError
 from sottovoce.experts.removal import update_expert_count_
 from sottovoce.experts.selection import kept_count
 from sottovoce.experts.step import PruneExperts
+from sottovoce.recipe.pattern import matches
 from sottovoce.report import Kept
 from sottovoce.runtime.experts import Experts, experts_in
 

@@ -15,8 +15,9 @@ from sottovoce.experts.layers import names_in_block
 from sottovoce.experts.output_change import compare_outputs
 from sottovoce.experts.skipping_plan import plan_skipping
 from sottovoce.report import StepReport
-from sottovoce.runtime.expert_skipping import RENORMALIZE, THRESHOLD, Skipping, settings_of
+from sottovoce.runtime.expert_skipping import RENORMALIZE, THRESHOLD, settings_of
 from sottovoce.runtime.experts import Experts
+from sottovoce.runtime.skipping_rule import Skipping
 
 if TYPE_CHECKING:
     from sottovoce.architecture import Architecture

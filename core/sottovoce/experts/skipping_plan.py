@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sottovoce.architecture import ExpertLayout, matches
+from sottovoce.architecture import ExpertLayout
 from sottovoce.errors import PluginError, RecipeError
 from sottovoce.experts.layers import LEFT_OUT
+from sottovoce.recipe.pattern import matches
 from sottovoce.report import Kept
 from sottovoce.runtime.expert_skipping import settings_of
 from sottovoce.runtime.experts import experts_in

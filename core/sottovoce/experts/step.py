@@ -9,7 +9,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 from pydantic_core import PydanticCustomError
 
 from sottovoce.experts import description
-from sottovoce.recipe.step import Pattern, Step
+from sottovoce.recipe.pattern import Pattern
+from sottovoce.recipe.step import Step
 from sottovoce.report import Figure, StepReport, Table
 from sottovoce.text.translations import Text
 
@@ -175,7 +176,7 @@ class SkipExperts(Step):
 
     def summary(self, report: StepReport) -> Text:
         """Return the condition under which an expert is skipped."""
-        return description.summarize_skipping(self)
+        return description.summarize_skipping(self.threshold)
 
     def tags(self, report: StepReport) -> tuple[str, ...]:
         """Return the step's name."""

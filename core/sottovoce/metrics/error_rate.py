@@ -6,12 +6,12 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from sottovoce.data.languages import UNSPACED, language_code
 from sottovoce.errors import SamplesError
 from sottovoce.metrics.kinds import MetricKind
 from sottovoce.metrics.normalization import normalize
 from sottovoce.plugins.hookspecs import hookimpl
 from sottovoce.report import Metric
+from sottovoce.samples.languages import UNSPACED, language_code
 from sottovoce.text.translations import Text
 
 if TYPE_CHECKING:

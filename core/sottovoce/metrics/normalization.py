@@ -7,7 +7,7 @@ import re
 import unicodedata
 from collections.abc import Callable
 
-from sottovoce.data.languages import CHINESE, language_code
+from sottovoce.samples.languages import CHINESE, language_code
 
 _APOSTROPHES = re.compile("[\u2018\u2019\u201b\u02bb\u02bc\u02c8\u2032\u00b4`]")
 """Characters that are written for an apostrophe, by keyboards, typesetters and mistake."""
@@ -38,7 +38,7 @@ def normalize(text: str, language: str) -> str:
 
     Args:
         text: What was said or recognized.
-        language: Its name or code; see :mod:`~sottovoce.data.languages`.
+        language: Its name or code; see :mod:`~sottovoce.samples.languages`.
 
     Raises:
         SamplesError: The language is none.

@@ -20,10 +20,11 @@ if TYPE_CHECKING:
     from sottovoce.architecture import Architecture
     from sottovoce.calibration.block_step import BlockStep
     from sottovoce.calibration.calibration import Calibration
-    from sottovoce.model import LoadOptions, Model, Source
+    from sottovoce.model import Model
     from sottovoce.recipe.step import Step
     from sottovoce.report import Metric, StepReport
     from sottovoce.samples import Run, Samples
+    from sottovoce.source import LoadOptions, Source
 
 hookspec = pluggy.HookspecMarker("sottovoce")
 hookimpl = pluggy.HookimplMarker("sottovoce")

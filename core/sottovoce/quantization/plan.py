@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from sottovoce.architecture import Architecture, matches
+from sottovoce.architecture import Architecture
 from sottovoce.calibration.targets import Selection, select_layers
 from sottovoce.errors import CoverageError
 from sottovoce.formats.stock_transformers import EXPERT
@@ -14,6 +14,7 @@ from sottovoce.quantization.calibrated import check_finite
 from sottovoce.quantization.quantize import QuantizeRunner
 from sottovoce.quantization.smooth import has_pairs
 from sottovoce.quantization.step import Override, Quantize
+from sottovoce.recipe.pattern import matches
 from sottovoce.recipe.scheme import Scheme
 from sottovoce.runtime.experts import experts_in
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
-from sottovoce.architecture import matches
 from sottovoce.quantization.smoothquant import scale_between_
+from sottovoce.recipe.pattern import matches
 
 if TYPE_CHECKING:
     from sottovoce.architecture import Architecture

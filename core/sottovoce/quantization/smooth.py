@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from sottovoce.architecture import Architecture, matches
+from sottovoce.architecture import Architecture
 from sottovoce.calibration.block_step import BlockStep
 from sottovoce.calibration.blocks import Block
 from sottovoce.calibration.input_statistics import InputStatistics
@@ -22,6 +22,7 @@ from sottovoce.quantization.method import Method
 from sottovoce.quantization.scale_pairs import ModulePair, pairs_in
 from sottovoce.quantization.smoothquant import smoothing_factors
 from sottovoce.quantization.step import Smooth
+from sottovoce.recipe.pattern import matches
 from sottovoce.recipe.scheme import Scheme
 from sottovoce.report import StepReport
 from sottovoce.runtime.experts import Expert, assigned, experts_in

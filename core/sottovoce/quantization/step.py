@@ -11,7 +11,8 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 from sottovoce.quantization import description
 from sottovoce.quantization.method import Method, methods
 from sottovoce.quantization.methods.round_to_nearest import RoundToNearest
-from sottovoce.recipe.step import Pattern, Step
+from sottovoce.recipe.pattern import Pattern
+from sottovoce.recipe.step import Step
 from sottovoce.report import StepReport
 from sottovoce.text.translations import Text
 
@@ -126,11 +127,11 @@ class Quantize(Step):
 
     def summary(self, report: StepReport) -> Text:
         """Return what was quantized, and how."""
-        return description.summarize(self, report)
+        return description.summarize(self.to_dict(), self.options.label, report)
 
     def tags(self, report: StepReport) -> tuple[str, ...]:
         """Return the width, the method and the format on disk."""
-        return description.tags(self, report)
+        return description.tags(self.to_dict(), report)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the form that a YAML recipe has, the method's options under its name."""
@@ -186,7 +187,7 @@ class Smooth(Step):
 
     def summary(self, report: StepReport) -> Text:
         """Return what was smoothed."""
-        return description.summarize_smoothing(self)
+        return description.summarize_smoothing(self.alpha)
 
     def tags(self, report: StepReport) -> tuple[str, ...]:
         """Return the method."""

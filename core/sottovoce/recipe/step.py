@@ -5,9 +5,9 @@ from __future__ import annotations
 import importlib
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar
+from typing import Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict
 
 from sottovoce.errors import PluginError
 from sottovoce.report import Figure, StepReport, Table
@@ -17,8 +17,6 @@ BUILTIN = ("sottovoce.quantization.step", "sottovoce.experts.step")
 """Modules of core that define steps; plugins define more when they are imported."""
 
 _STEPS: dict[str, type[Step]] = {}
-
-Pattern = Annotated[str, Field(min_length=1)]
 
 
 class Step(BaseModel):

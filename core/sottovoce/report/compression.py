@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,8 +17,7 @@ from sottovoce.report.facts import BaseModel, Family, ParameterBits, SampleSet, 
 from sottovoce.report.fields import Count, Facts, Number, to_form
 from sottovoce.report.gate import GateReport
 from sottovoce.report.plain_table import PlainTable
-from sottovoce.report.rows import tabulate_compression
-from sottovoce.report.step import Coverage, StepReport
+from sottovoce.report.step import Coverage, StepReport, Target
 
 COMPRESSION_FILE = "compression.json"
 SCHEMA_VERSION = 2
@@ -64,7 +64,7 @@ class CompressionReport:
 
     def table(self) -> PlainTable:
         """Return the table that printing the report shows."""
-        return tabulate_compression(self)
+        return _tabulate(self)
 
     def __str__(self) -> str:
         """Return the table."""
@@ -133,3 +133,55 @@ def _problem(error: ValidationError) -> str:
     place = ".".join(map(str, first["loc"])) or "the whole"
     problem = "it should be an object" if first["type"] == "dataclass_type" else " ".join(first["msg"].split())
     return f"{place}: {problem}"
+
+
+def _tabulate(report: CompressionReport) -> PlainTable:
+    """Return what a compression did, a fact a row."""
+    return PlainTable(report.output or report.source.name, list(_facts(report)))
+
+
+def _facts(report: CompressionReport) -> Iterator[tuple[str, str]]:
+    before, after = report.size_bytes.before, report.size_bytes.after
+    for step in report.steps:
+        yield step.name, str(step.summary or "applied")
+        yield from _tables(step)
+    if report.coverage.parameters:
+        yield "compressed", f"{report.coverage.ratio:.1%} of {report.coverage.parameters:,} parameters"
+    ratio = f" (x {after / before:.2f})" if before else ""
+    yield "weights", f"{number_format.size(before)} -> {number_format.size(after)}{ratio}"
+    if report.parameter_bits:
+        yield "parameters by bits", number_format.bits(report.parameter_bits.before, report.parameter_bits.after)
+    yield from _accuracy([target for step in report.steps for target in step.targets])
+    if gate := report.gate:
+        limits = ", ".join(f"{name} {'-' if value is None else f'{value:.4g}'}" for name, value in gate.found.items())
+        yield "gate", f"{limits}; {len(gate.raised)} layers restored to higher precision"
+    yield "time", f"{report.seconds:.1f} s"
+    memory: Mapping[str, tuple[int | None, str]] = {
+        "peak memory": (report.peak_memory_bytes, ""),
+        "peak GPU memory": (report.peak_gpu_memory_bytes, ""),
+        "minimum memory to run": (report.least_memory_bytes, ", without libraries"),
+    }
+    for name, (count, remark) in memory.items():
+        if count:
+            yield name, f"{number_format.size(count)}{remark}"
+
+
+def _tables(step: StepReport) -> Iterator[tuple[str, str]]:
+    """Yield the short tables that a step brought: a name and a number a row."""
+    for table in step.tables:
+        if [column.format for column in table.columns[1:]] == ["percent"]:
+            cells = (f"{share:.1%} ({name})" for name, share in table.rows if isinstance(share, int | float))
+            yield str(table.columns[1].label), ", ".join(cells)
+
+
+def _accuracy(targets: Sequence[Target]) -> Iterator[tuple[str, str]]:
+    """Yield the layers' signal-to-noise ratio and output error, as far as they were measured."""
+    ratios = [(target.snr_db, target.name) for target in targets if target.snr_db is not None]
+    if ratios:
+        least, worst = min(ratios)
+        median = statistics.median(ratio for ratio, _ in ratios)
+        yield "signal-to-noise ratio", f"median {median:.1f} dB, least {least:.1f} dB ({worst})"
+    errors = [(error, target.rounded_output_error or 0) for target in targets if (error := target.output_error)]
+    if errors:
+        mean, rounded = (statistics.mean(side) for side in zip(*errors, strict=True))
+        yield "output error", f"mean {mean:.3%} of a layer's output power; rounded to nearest {rounded:.3%}"

@@ -13,7 +13,6 @@ from sottovoce.report.facts import Dataset, Machine, SampleSet
 from sottovoce.report.fields import Record
 from sottovoce.report.metric import Metric
 from sottovoce.report.plain_table import PlainTable
-from sottovoce.report.rows import tabulate_evaluation
 
 
 def _named(metrics: Any) -> Any:
@@ -49,7 +48,7 @@ class EvaluationReport(Record):
 
     def table(self) -> PlainTable:
         """Return the table that printing the report shows."""
-        return tabulate_evaluation(self)
+        return _tabulate(self)
 
     def __str__(self) -> str:
         """Return the table."""
@@ -65,3 +64,31 @@ class EvaluationReport(Record):
     def _repr_html_(self) -> str:
         """Return the table as notebooks show it."""
         return self.table().to_html()
+
+
+def _tabulate(report: EvaluationReport) -> PlainTable:
+    """Return one row a metric; with a baseline, its values and the changes beside them."""
+    samples, beside = report.samples, report.baseline is not None
+    title = f"{report.model}: {samples.count} samples, {samples.audio_seconds or 0:.0f} s of audio"
+    header = ("metric", "baseline", "model", "change") if beside else ("metric", "model")
+    return PlainTable(title, [_metric_row(metric, beside) for metric in report.metrics.values()], header)
+
+
+def _metric_row(metric: Metric, beside: bool) -> tuple[str, ...]:
+    value = number_format.value(metric.value, metric.unit)
+    if not beside:
+        return metric.name, value
+    return metric.name, number_format.value(metric.baseline, metric.unit), value, change(metric)
+
+
+def change(metric: Metric) -> str:
+    """Return the change from the baseline: a factor for costs, a difference for other metrics."""
+    if metric.value is None or metric.baseline is None:
+        return ""
+    if metric.turns is not None:
+        ratio = metric.turns.ratio
+        return f"x {ratio.median:.2f} ({ratio.quartiles[0]:.2f} to {ratio.quartiles[1]:.2f})"
+    if metric.kind == "cost":
+        return f"x {metric.value / metric.baseline:.2f}" if metric.baseline else ""
+    unit = "points" if metric.unit == "%" else metric.unit
+    return f"{metric.value - metric.baseline:+.2f} {unit}".rstrip()

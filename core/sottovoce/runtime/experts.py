@@ -8,18 +8,16 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from sottovoce.architecture import matches
 from sottovoce.errors import CoverageError
+from sottovoce.recipe.pattern import matches
+from sottovoce.runtime.skipping_rule import NOT_RUN, ExpertRuns, Skipping
 
 if TYPE_CHECKING:
     from sottovoce.architecture import ExpertLayout
-    from sottovoce.runtime.expert_skipping import ExpertRuns, Skipping
 
 PROJECTIONS = ("gate_proj", "up_proj", "down_proj")
 """The linear layers of an expert, by the names that checkpoints have."""
 KERNEL_ROWS = 32
-NOT_RUN = -1
-"""Expert number that stands for none: the token takes no expert there."""
 
 
 class Expert(nn.Module):

@@ -7,7 +7,7 @@ from importlib import resources
 
 import yaml
 
-from sottovoce.data.languages import find_language
+from sottovoce.samples.languages import find_language
 
 
 def _names(kind: str) -> frozenset[str]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 
-from sottovoce.data import languages
 from sottovoce.errors import UsageError
+from sottovoce.samples import languages
 
 LANGUAGES = {
     code: languages.language_name(code) for code in ("zh", "en", "yue", "fr", "de", "it", "ja", "ko", "pt", "ru", "es")
@@ -19,7 +19,7 @@ _SPLITTERS = {"ja": "nagisa", "ko": "soynlp"}
 
 
 def language_name(language: str) -> str:
-    """Return the processor's name of a language, from a name or code in any case; see :mod:`sottovoce.data.languages`.
+    """Return the processor's name of a language, from a name or code; see :mod:`sottovoce.samples.languages`.
 
     Raises:
         UsageError: The aligner does not know the language, or a library that finds its words is not installed.

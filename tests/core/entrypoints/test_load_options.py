@@ -10,7 +10,7 @@ import torch
 
 from sottovoce.entrypoints.load_options import read_options
 from sottovoce.errors import UsageError
-from sottovoce.model import LoadOptions
+from sottovoce.source import LoadOptions
 
 
 @pytest.mark.parametrize(

@@ -30,8 +30,8 @@ from sottovoce.experts.step import SkipExperts
 from sottovoce.quantization import plugin
 from sottovoce.quantization.step import Quantize
 from sottovoce.recipe.recipe import Recipe
-from sottovoce.runtime.expert_skipping import Skipping
 from sottovoce.runtime.layers import pack_
+from sottovoce.runtime.skipping_rule import Skipping
 
 LAYOUTS = (
     ExpertLayout(part="reader", experts=r"re:reader\.\d+\.experts", count="reader_config.num_experts"),

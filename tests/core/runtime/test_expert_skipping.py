@@ -17,8 +17,9 @@ from core.drawn import normal
 from core.mixtures import Mixture, make_experts, make_mixture
 from sottovoce.architecture import ExpertLayout
 from sottovoce.errors import CheckpointError
-from sottovoce.runtime.expert_skipping import Skipping, counting_expert_runs, install_skipping_
-from sottovoce.runtime.experts import NOT_RUN, Experts, assigned
+from sottovoce.runtime.expert_skipping import counting_expert_runs, install_skipping_
+from sottovoce.runtime.experts import Experts, assigned
+from sottovoce.runtime.skipping_rule import NOT_RUN, Skipping
 
 TINY = 1e-30
 

@@ -14,8 +14,9 @@ import sottovoce
 from plugins.omni_moe.conversations import ask
 from plugins.omni_moe.tiny import make_model
 from sottovoce import Model, Samples
-from sottovoce.runtime.expert_skipping import Skipping, counting_expert_runs
+from sottovoce.runtime.expert_skipping import counting_expert_runs
 from sottovoce.runtime.experts import experts_in
+from sottovoce.runtime.skipping_rule import Skipping
 from sottovoce_omni_moe.conversation import forward, inputs
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # transformers' own

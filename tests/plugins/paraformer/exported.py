@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from plugins.paraformer.tiny import FEATURES, NO_BIAS, load, make_model
-from sottovoce.model import Model, Repository, Source
+from sottovoce.model import Model
+from sottovoce.source import Repository, Source
 from sottovoce_paraformer.onnx_export import export_onnx
 
 HOTWORD_KINDS = ("SeacoParaformer", "ContextualParaformer")

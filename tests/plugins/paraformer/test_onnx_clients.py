@@ -19,8 +19,9 @@ import torch
 
 from environments import interpreter
 from plugins.paraformer.tiny import CHARACTERS, load, make_model
-from sottovoce.model import Model, Source
+from sottovoce.model import Model
 from sottovoce.runtime.backends import instructions
+from sottovoce.source import Source
 from sottovoce_paraformer.onnx_export import export_onnx
 
 ROOT = Path(__file__).parents[3]

@@ -16,7 +16,8 @@ from plugins.paraformer.tiny import FEATURES, KINDS, TOKENS
 from sottovoce.errors import OutputError, SourceError, UsageError
 from sottovoce.formats.format import formats_for
 from sottovoce.formats.onnx import OnnxSession
-from sottovoce.model import Model, Source
+from sottovoce.model import Model
+from sottovoce.source import Source
 from sottovoce_paraformer.architectures import PARAFORMER, PUNCTUATION
 from sottovoce_paraformer.onnx_export import export_onnx
 from sottovoce_paraformer.onnx_format import ONNX

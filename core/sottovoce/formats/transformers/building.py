@@ -12,7 +12,7 @@ from sottovoce.errors import SourceError, as_source_error
 from sottovoce.formats.transformers.configuration import read_settings, stated_dtype
 
 if TYPE_CHECKING:
-    from sottovoce.model import LoadOptions
+    from sottovoce.source import LoadOptions
 
 _IMPLEMENTATIONS = {
     "attn_implementation": "_attn_implementation",

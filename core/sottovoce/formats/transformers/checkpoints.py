@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sottovoce.architecture import matches
 from sottovoce.checkpoint.shards import Shards, weight_files
 from sottovoce.checkpoint.stream import Rename, Stream
 from sottovoce.checkpoint.weights import (
@@ -21,12 +20,13 @@ from sottovoce.checkpoint.weights import (
 from sottovoce.errors import as_source_error
 from sottovoce.formats import compressed_tensors
 from sottovoce.formats.transformers.expert_weights import Names, with_ties
+from sottovoce.recipe.pattern import matches
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from sottovoce.architecture import Architecture
-    from sottovoce.model import LoadOptions
+    from sottovoce.source import LoadOptions
 
 
 def prepare_layers_(native: Any, quantization: Any, architecture: Architecture, directory: Path) -> None:

@@ -5,16 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sottovoce.architecture import matches
 from sottovoce.checkpoint.shards import Shards
 from sottovoce.checkpoint.weights import ALLOW_HINT, Form, check_values, forms
 from sottovoce.errors import CheckpointError, as_source_error
 from sottovoce.formats.transformers.building import build, model_class
 from sottovoce.formats.transformers.expert_weights import Names, has_conversions
+from sottovoce.recipe.pattern import matches
 from sottovoce.text.plain_text import one_line
 
 if TYPE_CHECKING:
-    from sottovoce.model import LoadOptions
+    from sottovoce.source import LoadOptions
 
 
 def load_dense(config: dict[str, Any], directory: Path, options: LoadOptions) -> Any:

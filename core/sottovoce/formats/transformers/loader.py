@@ -16,8 +16,9 @@ from sottovoce.formats.transformers.building import build_to_generate
 from sottovoce.formats.transformers.checkpoints import fill_experts_, fill_quantized_, fill_streamed_, prepare_layers_
 from sottovoce.formats.transformers.dense import load_dense
 from sottovoce.formats.transformers.processors import check_files, load_processor
-from sottovoce.model import LoadOptions, Model, Source
+from sottovoce.model import Model
 from sottovoce.plugins.hookspecs import hookimpl
+from sottovoce.source import LoadOptions, Source
 from sottovoce.system.machine import available_memory
 from sottovoce.text.plain_text import one_line
 

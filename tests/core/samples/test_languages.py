@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from sottovoce.data.languages import UNSPACED, find_language, language_code, language_name
 from sottovoce.errors import SamplesError
+from sottovoce.samples.languages import UNSPACED, find_language, language_code, language_name
 
 
 @pytest.mark.parametrize(

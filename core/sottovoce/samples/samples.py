@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sottovoce.data.kaldi import read_kaldi
-from sottovoce.data.languages import language_code
-from sottovoce.data.manifests import MEDIA, exists, read_json_lines, shown
 from sottovoce.errors import SamplesError
+from sottovoce.samples.kaldi import read_kaldi
+from sottovoce.samples.languages import language_code
+from sottovoce.samples.manifests import MEDIA, exists, read_json_lines, shown
 from sottovoce.system.audio import FRAME, AudioSegment, audio_info, read_audio
 from sottovoce.system.progress import Progress, silent
 
@@ -28,8 +28,8 @@ class Sample:
     """Line of a manifest.
 
     ``audio`` is a file, a segment of one, or samples of 16 kHz; :func:`~sottovoce.system.audio.read_audio` reads them.
-    ``language`` may be given by any name or code of :mod:`~sottovoce.data.languages` and is stored as its code; another
-    text raises :class:`~sottovoce.errors.SamplesError`. ``messages`` are a conversation, each a mapping with a
+    ``language`` may be given by any name or code of :mod:`~sottovoce.samples.languages` and is stored as its code;
+    another text raises :class:`~sottovoce.errors.SamplesError`. ``messages`` are a conversation, each a mapping with a
     ``role`` and a ``content``: text, or items such as ``{"type": "audio", "audio": ...}``, whose media are like
     ``audio``; a video is a file or a list of images.
     """

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from sottovoce.data.manifests import find_file, read_lines, shown
 from sottovoce.errors import SamplesError
+from sottovoce.samples.manifests import find_file, read_lines, shown
 from sottovoce.system.audio import AudioSegment
 
 

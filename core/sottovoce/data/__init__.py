@@ -1,1 +1,0 @@
-"""Data files of samples: JSON Lines, Kaldi directories, languages."""
