@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 import sottovoce
 from core.commands import Runner
 from core.toy import make_model
@@ -63,3 +65,13 @@ def test_cards_name_it_in_both_languages(run: Runner, tmp_path: Path) -> None:
     english, chinese = cards(tmp_path / "small")
     assert "with biased rounding" in english
     assert "以偏置舍入将" in chinese
+
+
+def test_inspect_does_not_call_it_on_weights_without_data(
+    run: Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import sottovoce_sparsity.biased_rounding as module
+
+    monkeypatch.setattr(module.BiasedRounding, "quantize", None)
+    shown = run("inspect", make_model(tmp_path / "toy"), "--recipe", write(tmp_path, TOWARD_ZERO), "--json").json
+    assert shown["estimate"]["size_bytes"] < shown["size_bytes"]

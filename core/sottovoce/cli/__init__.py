@@ -94,7 +94,9 @@ def _run() -> int:
         if type(error).__name__ == "NoArgsIsHelpError":  # click 8.2 and later
             click.echo(error.format_message())
             return 0
-        return _fail(f"{error.format_message()}; see sottovoce --help", error.exit_code, debug)
+        context = getattr(error, "ctx", None)
+        command = context.command_path if context is not None else "sottovoce"
+        return _fail(f"{error.format_message().rstrip('.?')}; see {command} --help", error.exit_code, debug)
     except (click.Abort, KeyboardInterrupt):
         return _fail("interrupted", INTERRUPTED, debug)
     except Terminated as termination:

@@ -17,7 +17,7 @@ from sottovoce.cli.output import Output, verb
 @click.argument("model")
 @click.option("--data", required=True, type=click.Path(path_type=Path), help="A .jsonl manifest, or a Kaldi directory.")
 @click.option("--baseline", help="A model to compare with, usually the uncompressed one.")
-@click.option("--output", "-o", type=click.Path(path_type=Path), help="Directory for evaluate.json.")
+@click.option("--output", "-o", type=click.Path(path_type=Path), help="Directory for evaluation.json.")
 @click.option("--record", is_flag=True, help="Add the metrics to MODEL's compression.json, for its card.")
 @click.option("--dataset", help="Name of DATA on a hub, for the card: owner/name, or owner/name@revision#task.")
 @options.device

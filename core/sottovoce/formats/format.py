@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from sottovoce.errors import PluginError
+from sottovoce.system.registry import new_registry
 from sottovoce.text.translations import Text
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ NATIVE_LABEL = Text(
     en="the files of the model's own library, as save writes them", zh="模型自带库的文件格式，与 save 写出的相同"
 )
 
-_FORMATS: dict[tuple[str, str], type[Format]] = {}
+_FORMATS: dict[tuple[str, str], type[Format]] = new_registry()
 """Registered classes by module and name, so that a module that is imported twice replaces its own class."""
 
 

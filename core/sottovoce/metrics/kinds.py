@@ -13,9 +13,10 @@ from pydantic import BaseModel, ConfigDict
 from sottovoce.errors import PluginError
 from sottovoce.report import Metric
 from sottovoce.report.metric import Better, Kind
+from sottovoce.system.registry import new_registry
 from sottovoce.text.translations import Text
 
-_KINDS: dict[str, MetricKind] = {}
+_KINDS: dict[str, MetricKind] = new_registry()
 
 
 class MetricKind(BaseModel):

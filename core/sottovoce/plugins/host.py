@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import difflib
 import functools
 import importlib
 import os
 import warnings
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from importlib import metadata
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -18,6 +19,7 @@ from sottovoce.errors import PluginError, RecipeError, UnknownModelError
 from sottovoce.plugins import hookspecs, published
 from sottovoce.recipe.presets import EXPERT_PRESETS, PRESETS
 from sottovoce.recipe.recipe import Recipe
+from sottovoce.system.registry import undone_on_error
 
 if TYPE_CHECKING:
     from click import Command
@@ -94,10 +96,11 @@ class Host:
         distribution = entry.dist.name if entry.dist else entry.name
         version = entry.dist.version if entry.dist else ""
         try:
-            plugin = entry.load()
-            if self._manager.has_plugin(entry.name):
-                raise PluginError(f"the plugin name {entry.name!r} is taken")
-            self.register(plugin, entry.name)
+            with undone_on_error():
+                plugin = entry.load()
+                if self._manager.has_plugin(entry.name):
+                    raise PluginError(f"the plugin name {entry.name!r} is taken")
+                self.register(plugin, entry.name)
         except Exception as error:
             # One broken plugin must not take the rest down, whatever it raises.
             problem = f"{type(error).__name__}: {_line(error)}"
@@ -229,7 +232,10 @@ class Host:
             return self.presets[name]
         if name.endswith((".yaml", ".yml", ".json")):
             return Recipe.read(name)
-        raise RecipeError(f"unknown recipe {name!r}; presets: {', '.join(self.presets)}; or give a .yaml or .json file")
+        close = difflib.get_close_matches(name, self.presets, n=1)
+        meant = f" (did you mean {close[0]}?)" if close else ""
+        presets = ", ".join(self.presets)
+        raise RecipeError(f"unknown recipe {name!r}{meant}; presets: {presets}; or give a .yaml or .json file")
 
     def call(self, verb: str, architecture: Architecture, **arguments: Any) -> Any:
         """Call the hook ``verb`` on the plugin that owns ``architecture`` and on those that own no architecture."""
@@ -250,11 +256,14 @@ def _allowed() -> frozenset[str] | None:
     return None if names is None else frozenset(filter(None, (name.strip() for name in names.split(","))))
 
 
-def _entry_points(allow: frozenset[str] | None) -> Iterator[metadata.EntryPoint]:
+def _entry_points(allow: frozenset[str] | None) -> list[metadata.EntryPoint]:
     # Sorted, since the file system decides the order in which distributions are listed.
-    for entry in sorted(metadata.entry_points(group=GROUP), key=lambda entry: entry.name):
-        if allow is None or entry.name in allow:
-            yield entry
+    entries = sorted(metadata.entry_points(group=GROUP), key=lambda entry: entry.name)
+    names = dict.fromkeys(entry.name for entry in entries)
+    if allow is not None and (unknown := sorted(allow - set(names))):
+        known = ", ".join(names) or "none"
+        raise PluginError(f"{ALLOW_VARIABLE}: no plugin {unknown[0]!r} is installed; installed are: {known}")
+    return [entry for entry in entries if allow is None or entry.name in allow]
 
 
 def _line(error: Exception) -> str:

@@ -60,6 +60,10 @@ def quantize_weight(weight: Tensor, scheme: Scheme, step: Quantize) -> tuple[Ten
     Returns:
         The quantized values ``[out, in]``, and their scales and zero points.
     """
+    if weight.is_meta:
+        # Only the sizes are needed, which no method changes.
+        qparams = compute_qparams(weight, scheme)
+        return qparams.quantize(weight), qparams
     qparams = step.options.compute_qparams(weight, scheme, search=step.weight_range == "mse")
     return step.options.quantize(weight, qparams, None), qparams
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, ClassVar, TypeVar
 from pydantic import BaseModel, ConfigDict
 
 from sottovoce.errors import PluginError
+from sottovoce.system.registry import new_registry
 from sottovoce.text.translations import Text
 
 if TYPE_CHECKING:
@@ -108,7 +109,7 @@ class Method(BaseModel):
 
 MethodClass = TypeVar("MethodClass", bound=type[Method])
 
-_METHODS: dict[str, type[Method]] = {}
+_METHODS: dict[str, type[Method]] = new_registry()
 
 
 def method(name: str) -> Callable[[MethodClass], MethodClass]:

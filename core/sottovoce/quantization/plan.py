@@ -32,8 +32,8 @@ _SERVED = (32, 64, 128)
 """Groups that vLLM's kernels for 4 bits take."""
 
 
-def quantize_(model: Model, architecture: Architecture, step: Quantize, calibration: Calibration) -> BlockStep:
-    """Replace the target layers by quantized ones, block by block.
+def prepare_quantize(model: Model, architecture: Architecture, step: Quantize, calibration: Calibration) -> BlockStep:
+    """Return the runner that replaces the target layers by quantized ones, block by block.
 
     What another library cannot do with the result is logged now, before the work, and stands in the report.
 
@@ -164,7 +164,7 @@ def _notes(
             small.setdefault(size, []).append(name)
     for size, names in small.items():
         served = f"; vLLM's kernels take {_listed(_SERVED)}" if architecture.layers.vllm_names else ""
-        yield f"{_some(names)}: groups of {size}, the largest that divides the inputs of all that must be alike{served}"
+        yield f"{_some(names)}: groups of {size}, the largest that divides their inputs{served}"
 
 
 def _some(names: Sequence[str]) -> str:

@@ -24,9 +24,9 @@ def sottovoce_compress(
         return None
     # The algorithms need torch, which describing them does not.
     if isinstance(step, Quantize):
-        from sottovoce.quantization.plan import quantize_
+        from sottovoce.quantization.plan import prepare_quantize
 
-        return quantize_(model, architecture, step, calibration)
-    from sottovoce.quantization.smooth import smooth_
+        return prepare_quantize(model, architecture, step, calibration)
+    from sottovoce.quantization.smooth import prepare_smooth
 
-    return smooth_(model, architecture, step)
+    return prepare_smooth(model, architecture, step)

@@ -22,24 +22,23 @@ class ModulePair:
 
     Attributes:
         source: The module; its outputs may be divided by factors.
-        names: The readers' names in the model.
-        readers: The readers: linear layers, and others that multiply their input by a weight ``[out, in]``, such as a
-            router.
+        names: The consumers' names in the model.
+        consumers: Linear layers, and others that multiply their input by a weight ``[out, in]``, such as a router.
     """
 
     source: nn.Module
     names: tuple[str, ...]
-    readers: tuple[nn.Module, ...]
+    consumers: tuple[nn.Module, ...]
 
     @property
     def layers(self) -> dict[str, nn.Linear]:
-        """The readers that are linear layers, by name."""
-        pairs = zip(self.names, self.readers, strict=True)
-        return {name: reader for name, reader in pairs if isinstance(reader, nn.Linear)}
+        """The consumers that are linear layers, by name."""
+        pairs = zip(self.names, self.consumers, strict=True)
+        return {name: consumer for name, consumer in pairs if isinstance(consumer, nn.Linear)}
 
     def scale_(self, factors: Tensor) -> None:
-        """Divide the source's outputs by ``factors`` and multiply the readers' weights."""
-        scale_between_(self.source, self.readers, factors)
+        """Divide the source's outputs by ``factors`` and multiply the consumers' weights."""
+        scale_between_(self.source, self.consumers, factors)
 
 
 def pairs_in(architecture: Architecture, name: str, block: nn.Module) -> Iterator[ModulePair]:
@@ -55,31 +54,34 @@ def pairs_in(architecture: Architecture, name: str, block: nn.Module) -> Iterato
     matching = [pair for pattern, pairs in stated.items() if matches(name, kind, pattern) for pair in pairs]
     for scale_pair in matching:
         for source, templates in _sources(scale_pair.source, scale_pair.consumers, modules):
-            names = [_readers(template, modules) for template in templates]
-            readers = [reader_name for group in names for reader_name in group]
+            names = [_consumers(template, modules) for template in templates]
+            consumers = [reader_name for group in names for reader_name in group]
             pair = ModulePair(
                 modules[source],
-                tuple(f"{name}.{reader}" for reader in readers),
-                tuple(modules[reader] for reader in readers),
+                tuple(f"{name}.{consumer}" for consumer in consumers),
+                tuple(modules[consumer] for consumer in consumers),
             )
             if all(names) and _fits(pair):
                 yield pair
 
 
 def _sources(
-    pattern: str, readers: tuple[str, ...], modules: dict[str, nn.Module]
+    pattern: str, consumers: tuple[str, ...], modules: dict[str, nn.Module]
 ) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """Every module that a source's pattern means, with the readers' names for it."""
+    """Every module that a source's pattern means, with the consumers' names for it."""
     if not pattern.startswith("re:"):
         if pattern in modules:
-            yield pattern, readers
+            yield pattern, consumers
         return
     for name in modules:
         if match := re.fullmatch(pattern[3:], name):
-            yield name, tuple(match.expand(reader) if not reader.startswith("re:") else reader for reader in readers)
+            yield (
+                name,
+                tuple(match.expand(consumer) if not consumer.startswith("re:") else consumer for consumer in consumers),
+            )
 
 
-def _readers(pattern: str, modules: dict[str, nn.Module]) -> list[str]:
+def _consumers(pattern: str, modules: dict[str, nn.Module]) -> list[str]:
     if not pattern.startswith("re:"):
         return [pattern] if pattern in modules else []
     return [name for name in modules if re.fullmatch(pattern[3:], name)]
@@ -89,7 +91,7 @@ def _fits(pair: ModulePair) -> bool:
     outputs = getattr(pair.source, "weight", None)
     if not isinstance(outputs, nn.Parameter):
         return False
-    weights = [getattr(reader, "weight", None) for reader in pair.readers]
+    weights = [getattr(consumer, "weight", None) for consumer in pair.consumers]
     return all(
         isinstance(weight, nn.Parameter) and weight.ndim == 2 and weight.shape[1] == outputs.shape[0]
         for weight in weights

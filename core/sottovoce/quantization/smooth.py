@@ -29,7 +29,7 @@ from sottovoce.runtime.experts import Expert, assigned, experts_in
 from sottovoce.runtime.qparams import compute_qparams
 
 
-def smooth_(model: Model, architecture: Architecture, step: Smooth) -> BlockStep:
+def prepare_smooth(model: Model, architecture: Architecture, step: Smooth) -> BlockStep:
     """Apply :class:`~sottovoce.quantization.step.Smooth` to every block: the function of the model stays the same.
 
     Raises:
@@ -53,7 +53,7 @@ def has_pairs(module: nn.Module, architecture: Architecture, accept: Callable[[M
 
 
 def _rounds_inputs(pair: ModulePair, architecture: Architecture) -> bool:
-    """Return true if a reader's input may be quantized; otherwise moving outliers into its weights would only harm."""
+    """Return true if a consumer's input may be quantized; outliers in the weights of others would only harm."""
     left = (*architecture.layers.ignore, *architecture.layers.weight_only)
     return any(not any(matches(name, "Linear", pattern) for pattern in left) for name in pair.layers)
 
@@ -84,7 +84,7 @@ class SmoothRunner(BlockStep):
         count = 0
         self._calibrated |= bool(block.sample_threads)
         for pair, statistics in self._pairs(block):
-            weights = [reader.weight for reader in pair.layers.values()]
+            weights = [consumer.weight for consumer in pair.layers.values()]
             pair.scale_(smoothing_factors(statistics.largest, weights, self.step.alpha))
             count += len(weights)
         facts = {"layers": count}
@@ -138,7 +138,7 @@ def scale_inputs_(
         layer_schemes = [schemes[name] for name in layers]
         hessian = statistics.hessian
         # A float layer or router beside them keeps its function exactly only with powers of two.
-        exact = len(layers) < len(pair.readers)
+        exact = len(layers) < len(pair.consumers)
         factors = method.search_factors(
             weights, layer_schemes, hessian, statistics.mean_magnitude, search=search, powers_of_two=exact
         )
@@ -152,7 +152,7 @@ def scale_inputs_(
 
 
 class _Inputs:
-    """Inputs of the readers of a block's pairs, with the pairs before them already scaled."""
+    """Inputs of the consumers of a block's pairs, with the pairs before them already scaled."""
 
     def __init__(self, block: Block) -> None:
         self._block = block
@@ -171,7 +171,7 @@ class _Inputs:
             self._routed.clear()
 
     def of(self, pair: ModulePair) -> InputStatistics | None:
-        """Return the statistics of the inputs of a pair's readers; ``None`` if no sample reaches them."""
+        """Return the statistics of the inputs of a pair's consumers; ``None`` if no sample reaches them."""
         plain = [name for name in pair.layers if self.mixture_of(name) is None]
         if plain:
             statistics = observe(self._block, plain[:1], Order([plain[:1]], once=True))[plain[0]]

@@ -34,12 +34,12 @@ def smoothing_factors(largest_input: Tensor, weights: Sequence[Tensor], alpha: f
     return torch.where(largest_input > 0, factors.clamp(min=_LEAST), torch.ones_like(factors))
 
 
-def scale_between_(source: nn.Module, readers: Sequence[nn.Module], factors: Tensor) -> None:
+def scale_between_(source: nn.Module, consumers: Sequence[nn.Module], factors: Tensor) -> None:
     """Divide the outputs of ``source`` by ``factors`` and multiply what reads them: the function stays the same.
 
     Args:
         source: A normalization with a weight ``[in]``, or a linear layer with outputs ``[in]``.
-        readers: All that reads its output, each by a weight ``[out, in]``; nothing else may.
+        consumers: All that reads its output, each by a weight ``[out, in]``; nothing else may.
         factors: Positive ``[in]``.
 
     Raises:
@@ -54,7 +54,7 @@ def scale_between_(source: nn.Module, readers: Sequence[nn.Module], factors: Ten
         bias = getattr(source, "bias", None)
         if bias is not None:
             bias.copy_((bias.float() / factors).to(bias.dtype))
-        for reader in readers:
-            read = reader.weight
+        for consumer in consumers:
+            read = consumer.weight
             assert isinstance(read, nn.Parameter)
             read.copy_((read.float() * factors).to(read.dtype))

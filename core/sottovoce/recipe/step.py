@@ -11,12 +11,13 @@ from pydantic import BaseModel, ConfigDict
 
 from sottovoce.errors import PluginError
 from sottovoce.report import Figure, StepReport, Table
+from sottovoce.system.registry import new_registry
 from sottovoce.text.translations import Text
 
 BUILTIN = ("sottovoce.quantization.step", "sottovoce.experts.step")
 """Modules of core that define steps; plugins define more when they are imported."""
 
-_STEPS: dict[str, type[Step]] = {}
+_STEPS: dict[str, type[Step]] = new_registry()
 
 
 class Step(BaseModel):

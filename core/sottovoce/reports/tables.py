@@ -64,7 +64,7 @@ def publication(form: Mapping[str, Any]) -> Table:
     done = {name: "uploaded" for name in form["uploaded"]}
     table = Table("file", "size", "sha256", "state", title=form["url"] or form["repository"], title_justify="left")
     for file in form["files"]:
-        state = "would be there" if form["dry_run"] else done.get(file["name"], "was there")
+        state = "to upload" if form["dry_run"] else done.get(file["name"], "unchanged")
         table.add_row(file["name"], size(file["size_bytes"]), file["sha256"][:12], state)
     for state, names in (("removed", form["deleted"]), ("stays here", form["left_out"])):
         for name in names:

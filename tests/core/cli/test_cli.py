@@ -119,7 +119,7 @@ def test_invalid_recipe_lists_all_problems_before_the_model_is_read(run: Runner,
     )
     run("compress", source, "-r", recipe, "-o", tmp_path / "out").fails(2, str(recipe), *problems)
     run("inspect", source, "-r", recipe).fails(2, *problems)
-    run("compress", source, "-r", "int9", "-o", tmp_path / "out").fails(2, "unknown recipe 'int9'; presets: int8")
+    run("compress", source, "-r", "int9", "-o", tmp_path / "out").fails(2, "unknown recipe 'int9' (did you mean int8?); presets: int8")
     run("compress", source, "-r", tmp_path / "no.yaml", "-o", tmp_path / "out").fails(2, "no.yaml: cannot be read")
     assert names(tmp_path) == ["mine.yaml", "toy"]
 
@@ -227,7 +227,7 @@ def test_name_with_a_line_break_gives_a_one_line_error(run: Runner) -> None:
     ],
 )
 def test_wrong_use_gives_a_one_line_error(arguments: list[str], problem: str, run: Runner) -> None:
-    run(*arguments).fails(2, problem, "see sottovoce --help")
+    run(*arguments).fails(2, problem, "; see sottovoce", " --help")
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["compress", "-h"], ["--version"], []])

@@ -96,7 +96,7 @@ def test_table_shows_the_kept_modules(run: Runner, small: Path) -> None:
     done = run("push", small, "you/toy-int8", "--dry-run")
     assert done.code == 0
     assert "stays here" in done.out
-    assert "would be there" in done.out
+    assert "to upload" in done.out
     assert "the card is in" in done.err
 
 

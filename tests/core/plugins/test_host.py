@@ -14,8 +14,12 @@ from core.distributions import install
 from core.toy import ToyPlugin, architecture, make_host, make_model
 from sottovoce import Metric, Recipe, Sample, Samples, Step, StepReport
 from sottovoce.errors import PluginError, RecipeError, UnknownModelError, UsageError
+from sottovoce.formats.format import labels
+from sottovoce.metrics.kinds import metric_kinds
 from sottovoce.plugins.host import Host, PluginWarning
+from sottovoce.quantization.method import methods
 from sottovoce.recipe.presets import PRESETS
+from sottovoce.recipe.step import step_classes
 from sottovoce.text.translations import Text
 
 GOOD = """
@@ -243,7 +247,7 @@ def test_recipe_is_a_name_file_or_mapping(tmp_path: Path) -> None:
     expected = host.presets["int8"].steps
     forms = ("int8", path, str(path), {"steps": [{"step": "quantize", "method": "squant"}]}, Recipe(steps=expected))
     assert all(host.recipe(form).steps == expected for form in forms)
-    with pytest.raises(RecipeError, match="unknown recipe 'int9'; presets: int8"):
+    with pytest.raises(RecipeError, match=r"unknown recipe 'int9' \(did you mean int8\?\); presets: int8"):
         host.recipe("int9")
 
 
@@ -254,3 +258,48 @@ def test_core_code_names_no_model_family() -> None:
     named = [path for path in root.rglob("*.py") if re.search(r"paraformer|qwen|sanm|omni", path.read_text(), re.I)]
     assert not named
     assert architecture().name == "toy"
+
+
+HALF = """
+from sottovoce import Format, Method, MetricKind, Step, Text, method
+
+class HalfStep(Step):
+    pass
+
+@method("half")
+class Half(Method):
+    pass
+
+MetricKind(name="half", label=Text(en="half"), description=Text(en="half"))
+
+class HalfFormat(Format):
+    name = "half"
+    label = Text(en="half")
+    def write(self, model, directory): pass
+    def check(self, directory): pass
+
+raise RuntimeError("half way")
+"""
+
+
+def test_skipped_plugin_leaves_nothing_registered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install(tmp_path, "halfway", HALF, monkeypatch)
+    with pytest.warns(PluginWarning, match="halfway is skipped: RuntimeError: half way"):
+        Host(allow=("halfway",))
+    assert "half_step" not in step_classes()
+    assert "half" not in methods()
+    assert "half" not in metric_kinds()
+    assert "half" not in labels()
+    assert {"quantize", "prune_experts"} <= step_classes().keys()
+    assert "gptq" in methods()
+
+
+def test_unknown_name_in_the_allowed_plugins_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOTTOVOCE_PLUGINS", "parafomer")
+    with pytest.raises(PluginError, match="SOTTOVOCE_PLUGINS: no plugin 'parafomer' is installed; installed are: .*"):
+        Host()
+
+
+def test_misspelt_recipe_is_answered_with_the_nearest() -> None:
+    with pytest.raises(RecipeError, match=r"unknown recipe 'int9' \(did you mean int"):
+        Host(allow=()).recipe("int9")

@@ -55,8 +55,6 @@ def hqq(weight: Tensor, scheme: Scheme) -> QuantizationParams:
     from sottovoce.runtime.qparams import compute_qparams, merge
 
     qparams = best = compute_qparams(weight, scheme)
-    if weight.is_meta:
-        return best
     groups = weight.float().reshape(weight.shape[0], best.scale.shape[1], -1)
     spread = groups.std(-1, correction=0, keepdim=True).clamp(min=_TINY)
     least, weight_of_split = _cost(qparams, groups), _FIRST_WEIGHT

@@ -54,8 +54,6 @@ def squant(weight: Tensor, qparams: QuantizationParams) -> Tensor:
 
     from sottovoce.runtime.qparams import row_chunks
 
-    if weight.is_meta:
-        return qparams.quantize(weight)
     return torch.cat([_rounded(weight[part], qparams.rows(part)) for part in row_chunks(weight)])
 
 
