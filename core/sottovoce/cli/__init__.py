@@ -94,9 +94,8 @@ def _run() -> int:
         if type(error).__name__ == "NoArgsIsHelpError":  # click 8.2 and later
             click.echo(error.format_message())
             return 0
-        context = getattr(error, "ctx", None)
-        command = context.command_path if context is not None else "sottovoce"
-        return _fail(f"{error.format_message().rstrip('.?')}; see {command} --help", error.exit_code, debug)
+        advice = f"see {_command_line(getattr(error, 'ctx', None))} --help"
+        return _fail(f"{error.format_message().rstrip('.?')}; {advice}", error.exit_code, debug)
     except (click.Abort, KeyboardInterrupt):
         return _fail("interrupted", INTERRUPTED, debug)
     except Terminated as termination:
@@ -104,6 +103,15 @@ def _run() -> int:
     except Exception as error:
         return _fail(explain(error), 1, debug)
     return 0
+
+
+def _command_line(context: click.Context | None) -> str:
+    """Return the command of a context as a user types it, however this process was started."""
+    names: list[str] = []
+    while context is not None and context.parent is not None:
+        names.insert(0, context.info_name or "")
+        context = context.parent
+    return " ".join(["sottovoce", *names])
 
 
 def _fail(message: str, code: int, debug: bool) -> int:

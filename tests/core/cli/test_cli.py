@@ -119,7 +119,9 @@ def test_invalid_recipe_lists_all_problems_before_the_model_is_read(run: Runner,
     )
     run("compress", source, "-r", recipe, "-o", tmp_path / "out").fails(2, str(recipe), *problems)
     run("inspect", source, "-r", recipe).fails(2, *problems)
-    run("compress", source, "-r", "int9", "-o", tmp_path / "out").fails(2, "unknown recipe 'int9' (did you mean int8?); presets: int8")
+    run("compress", source, "-r", "int9", "-o", tmp_path / "out").fails(
+        2, "unknown recipe 'int9' (did you mean int8?); presets: int8"
+    )
     run("compress", source, "-r", tmp_path / "no.yaml", "-o", tmp_path / "out").fails(2, "no.yaml: cannot be read")
     assert names(tmp_path) == ["mine.yaml", "toy"]
 
