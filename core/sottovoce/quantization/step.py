@@ -146,7 +146,11 @@ def _with_method(fields: Mapping[str, Any]) -> dict[str, Any]:
         raise _problem(f"method: there is no {shortened(repr(name), 60)}; the methods are {', '.join(known)}")
     if "options" in fields:
         raise _problem(f"unknown key 'options'; those of a method are set under its name, as in {name}: {{...}}")
-    if others := sorted(set(fields) & set(known) - {name}):
+    if name in Quantize.model_fields:
+        raise _problem(
+            f"method: {name!r} of {known[name].__module__} is the name of a setting as well; its author must rename it"
+        )
+    if others := sorted(set(fields) & set(known) - {name, *Quantize.model_fields}):
         raise _problem(f"{others[0]} holds options of the method {others[0]} only")
     options = fields.get(name, {})
     if not isinstance(options, Method):

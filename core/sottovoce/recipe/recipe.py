@@ -116,7 +116,7 @@ def _gate(form: Any, problems: list[str]) -> dict[str, float]:
         problems.append("gate: a mapping of limits, such as {max_cer_increase: 0.5}")
         return {}
     for name, bound in gate.items():
-        if not re.fullmatch(r"(max|min)_\w+", str(name)):
+        if not re.fullmatch(r"(max|min)_[\w-]+", str(name)):
             problems.append(
                 f"gate: {name!r} is not a valid limit; write max_ or min_ and a metric, such as max_cer_increase"
             )
