@@ -121,7 +121,7 @@ def _gate(form: Any, problems: list[str]) -> dict[str, float]:
                 f"gate: {name!r} is not a valid limit; write max_ or min_ and a metric, such as max_cer_increase"
             )
         elif isinstance(bound, bool) or not isinstance(bound, int | float) or not -LARGEST <= bound <= LARGEST:
-            problems.append(f"gate: {name} must be a number of at most 2**63, not {_shown(bound)}")
+            problems.append(f"gate: {name} must be a number, not {_shown(bound)}, and within 2**63")
     return {str(name): bound for name, bound in gate.items()}
 
 

@@ -211,7 +211,7 @@ def test_invalid_quantize_settings_are_refused_on_one_line(form: dict[str, Any],
 
 @pytest.mark.parametrize("bound", [10**400, -(10**400), 1e300, float("inf"), True, "1"])
 def test_gate_of_a_bound_that_no_report_can_hold_is_refused(bound: Any) -> None:
-    with pytest.raises(RecipeError, match="max_cer must be a number of at most"):
+    with pytest.raises(RecipeError, match="max_cer must be a number, not .* within"):
         Recipe.from_dict({"steps": [{"step": "quantize"}], "gate": {"max_cer": bound}})
 
 
