@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from sottovoce.text.plain_text import one_line
+from sottovoce.text.plain_text import one_line, shortened
 
 
 class SottovoceError(Exception):
@@ -85,6 +86,27 @@ class GateError(SottovoceError):
 
 class PublishError(SottovoceError):
     """A hub refused or could not be reached, or the model is not fit to be published."""
+
+
+_NAME = re.compile(r"[^\W_][\w-]{0,59}")
+
+
+def require_name(what: str, name: object, owner: str) -> None:
+    """Check a name that a plugin gives: it stands in recipes, on the command line and in tables.
+
+    Args:
+        what: The kind of thing that is named, such as ``method``.
+        name: Its name.
+        owner: The module that it is from.
+
+    Raises:
+        PluginError: The name has characters other than letters, digits, ``_`` and ``-``, or is too long.
+    """
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        shown = shortened(repr(name), 80)
+        raise PluginError(
+            f"the {what} {shown} of {owner}: a name has letters, digits, _ and - only, and at most 60 characters"
+        )
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -25,6 +26,7 @@ class BlockStep(Protocol):
     """If true, nothing is changed: blocks are not kept for resuming, and the pass is shared with such steps alone."""
 
     @property
+    @abstractmethod
     def layers(self) -> Sequence[str]:
         """Names of the modules to change: the blocks that contain them are processed, and those outside of blocks."""
 
@@ -32,6 +34,7 @@ class BlockStep(Protocol):
         """Change what is outside of all blocks, if anything; called once, before the first block."""
         return None
 
+    @abstractmethod
     def process_block(self, block: Block) -> dict[str, Any]:
         """Change a block in place; without calibration samples it has no sample threads.
 
@@ -39,8 +42,10 @@ class BlockStep(Protocol):
             Facts for :meth:`restore_block`, in the form of JSON.
         """
 
+    @abstractmethod
     def restore_block(self, block: str, facts: Mapping[str, Any]) -> None:
         """Give a block the structure that :meth:`process_block` gave it; its tensors are read from a file next."""
 
+    @abstractmethod
     def on_end(self) -> StepReport:
         """Report the changes; called once, after the last block."""

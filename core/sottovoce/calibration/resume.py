@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sottovoce.checkpoint.block_file import BlockFile, DamagedError
-from sottovoce.errors import OutputError
+from sottovoce.errors import OutputError, PluginError
 from sottovoce.system.atomic_write import write_atomically
 
 if TYPE_CHECKING:
@@ -68,6 +68,8 @@ class CompletedBlocks:
             self.digests[name] = BlockFile(self.path(name), self._key).write(tensors, facts)
         except OSError as error:
             raise OutputError(f"{self._directory}: could not be written ({error})") from error
+        except TypeError as error:
+            raise PluginError(f"{name}: a step's facts on the block are not in the form of JSON ({error})") from error
 
     def restore(
         self, module: nn.Module, name: str, prepare: Callable[[Mapping[str, Any]], None]

@@ -7,7 +7,7 @@ the calibration samples with its new weights, and offload it. Blocks of interrup
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,8 @@ from sottovoce.calibration.activation_cache import ActivationCache
 from sottovoce.calibration.block_storage import BlockStorage
 from sottovoce.calibration.blocks import Block, blocks_of, room_for_activations, run_blocks
 from sottovoce.calibration.calibration import check_samples
+from sottovoce.errors import PluginError
+from sottovoce.report import StepReport
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,7 +25,6 @@ if TYPE_CHECKING:
     from sottovoce.calibration.block_step import BlockStep
     from sottovoce.calibration.calibration import Calibration
     from sottovoce.model import Model
-    from sottovoce.report import StepReport
     from sottovoce.samples import Sample
 
 _STEPS = "steps"
@@ -69,7 +70,7 @@ class SequentialRunner:
         for step in self._steps:
             step.on_start()
         model = self._model
-        self._to_change = blocks_of(model, [layer for step in self._steps for layer in step.layers])
+        self._to_change = blocks_of(model, [layer for step in self._steps for layer in _layers_of(step)])
         blocks = self._to_change
         if model.stream is not None and self._samples:
             # Blocks that nothing changes must be in memory too while the samples pass through them.
@@ -115,8 +116,12 @@ class SequentialRunner:
             step.restore_block(block, step_facts)
 
     def _timed(self, number: int, block: Block) -> dict[str, Any]:
+        step = self._steps[number]
         with self._timer(number):
-            return self._steps[number].process_block(block)
+            facts = step.process_block(block)
+        if not isinstance(facts, Mapping):
+            raise _problem(step, f"process_block gave {type(facts).__name__}, not facts by name")
+        return facts
 
     @contextmanager
     def _timer(self, number: int) -> Iterator[None]:
@@ -133,7 +138,7 @@ class SequentialRunner:
     def _reports(self, running: float) -> list[StepReport]:
         reports = [
             replace(report, seconds=round(spent + report.seconds, 3))
-            for spent, report in zip(self._seconds, [step.on_end() for step in self._steps], strict=True)
+            for spent, report in zip(self._seconds, map(_report_of, self._steps), strict=True)
         ]
         if not reports:
             return []
@@ -143,3 +148,21 @@ class SequentialRunner:
             reports[-1] = replace(last, timing=timing, seconds=round(last.seconds + running, 3))
         reports[0] = replace(reports[0], notes=(*self._sample_notes, *reports[0].notes))
         return reports
+
+
+def _layers_of(step: BlockStep) -> list[str]:
+    layers = step.layers
+    if isinstance(layers, str) or not isinstance(layers, Iterable):
+        raise _problem(step, f"layers is {type(layers).__name__}, not a sequence of names")
+    return list(layers)
+
+
+def _report_of(step: BlockStep) -> StepReport:
+    report = step.on_end()
+    if not isinstance(report, StepReport):
+        raise _problem(step, f"on_end gave {type(report).__name__}, not a StepReport")
+    return report
+
+
+def _problem(step: BlockStep, what: str) -> PluginError:
+    return PluginError(f"the step {step.name!r}, which {type(step).__module__} applies: {what}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
@@ -69,6 +70,11 @@ def check_config(
                 )
     except RecursionError:
         raise SourceError(f"{path}: cannot be read: it contains itself, or is nested too deeply") from None
+
+
+def is_file_name(name: object) -> bool:
+    """Return whether ``name`` is that of a file in a directory itself, by the rules of POSIX and of Windows."""
+    return isinstance(name, str) and name not in ("", ".", "..") and not re.search(r"[/\\:\x00]", name)
 
 
 def contained_path(directory: Path, name: str, what: str = "the path") -> Path:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import errno
 import re
+import traceback
 from collections.abc import Iterator
+from importlib import metadata
 
+from sottovoce.plugins.host import GROUP
 from sottovoce.text.plain_text import one_line
 
 _MEMORY_ERRORS = (
@@ -37,7 +40,22 @@ def explain(error: BaseException) -> str:
                 return shortage
     if isinstance(error, OSError) and (problem := _of_the_system(error)):
         return problem
-    return f"{type(error).__name__}: {one_line(error, 300)}; this is a bug: report it with the output of --debug"
+    owner = _plugin_of(error)
+    whose = f"this is a bug of the plugin {owner}: report it to its authors" if owner else "this is a bug: report it"
+    return f"{type(error).__name__}: {one_line(error, 300)}; {whose} with the output of --debug"
+
+
+def _plugin_of(error: BaseException) -> str | None:
+    """Return the distribution of the plugin whose code raised an error; ``None`` for core's."""
+    packages = {entry.module.partition(".")[0]: entry for entry in metadata.entry_points(group=GROUP)}
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    for frame in reversed(frames):
+        package = str(frame.f_globals.get("__name__", "")).partition(".")[0]
+        if entry := packages.get(package):
+            return one_line(entry.dist.name if entry.dist else entry.name, 80)
+        if package == "sottovoce":
+            return None
+    return None
 
 
 def _of_the_system(error: OSError) -> str | None:

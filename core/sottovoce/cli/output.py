@@ -17,9 +17,11 @@ import click
 from sottovoce.cli.signals import INTERRUPTED, Terminated, end_if_requested
 from sottovoce.cli.streams import printing
 from sottovoce.errors import UsageError
+from sottovoce.text.plain_text import plain
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
+    from rich.console import Console, ConsoleOptions, RenderableType
+    from rich.segment import Segment
 
 
 class Output:
@@ -40,7 +42,7 @@ class Output:
             width = None if self._stdout.isatty() else 140
             console = Console(file=self._stdout, width=width, markup=False)
             with console.capture() as captured:
-                console.print(table())
+                console.print(_Plain(table()))
             self._print(captured.get())
 
     def json(self, form: Any) -> None:
@@ -66,7 +68,7 @@ class Output:
     def note(self, message: str) -> None:
         """Print a message to standard error, unless ``--quiet`` is given."""
         if not self.quiet:
-            click.echo(message, err=True)
+            click.echo("\n".join(map(plain, message.split("\n"))), err=True)
 
     @contextlib.contextmanager
     def progress(self) -> Iterator[Callable[[str, int, int], None]]:
@@ -86,6 +88,21 @@ class Output:
                 bar.update(tasks[task], completed=done)
 
             yield update
+
+
+class _Plain:
+    """Renderable without characters that would control a terminal: names in it may be of a hostile file."""
+
+    def __init__(self, content: RenderableType) -> None:
+        self._content = content
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Segment]:
+        """Yield the content's segments, cleaned."""
+        from rich.segment import Segment
+
+        for segment in console.render(self._content, options):
+            text = "\n".join(map(plain, segment.text.split("\n")))
+            yield segment if segment.control else Segment(text, segment.style)
 
 
 def verb(function: Callable[..., None]) -> Callable[..., None]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from sottovoce.checkpoint.float_backup import FloatBackup
-from sottovoce.entrypoints.measurement import Measurement, measure
+from sottovoce.entrypoints.measurement import Measurement, by_name, measure
 from sottovoce.errors import GateError, RecipeError
 from sottovoce.model import Model
 from sottovoce.plugins.host import Host
@@ -136,7 +136,7 @@ def measured_names(model: Model, samples: Samples, before: Measurement, host: Ho
     answers = host.call(
         "sottovoce_evaluate", model.architecture, model=model, samples=samples, run=again, baseline=before.run
     )
-    return [metric.name for answer in answers for metric in answer]
+    return list(by_name(answers))
 
 
 def _sensitivity(target: Target) -> float:

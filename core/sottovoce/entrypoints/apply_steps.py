@@ -9,6 +9,7 @@ from sottovoce.calibration.block_step import BlockStep
 from sottovoce.calibration.runner import SequentialRunner
 from sottovoce.errors import PluginError, RecipeError
 from sottovoce.report import StepReport
+from sottovoce.report.problems import problem_of
 
 if TYPE_CHECKING:
     from sottovoce.calibration.calibration import Calibration
@@ -45,14 +46,22 @@ def apply_steps(recipe: Recipe, model: Model, calibration: Calibration, host: Ho
             raise PluginError(f"the step {step.name!r} promises {promise}, but a plugin gave {type(result).__name__}")
         return result
 
+    def checked(number: int, report: StepReport) -> StepReport:
+        if problem := problem_of(report):
+            step = recipe.steps[number]
+            raise PluginError(
+                f"the step {step.name!r} of {type(step).__module__} gave a report that cannot be kept: {problem}"
+            )
+        return report
+
     reports: list[StepReport] = []
     for by_block, group in groupby(range(len(recipe.steps)), lambda number: recipe.steps[number].by_block):
         numbers = list(group)
         if by_block:
             block_steps = [call(number, BlockStep) for number in numbers]  # type: ignore[type-abstract]
             run = SequentialRunner(model, block_steps, calibration.step(numbers[0])).run()
-            reports.extend(run.reports)
+            reports.extend(map(checked, numbers, run.reports))
             model.first_output = run.first_output
         else:
-            reports.extend(call(number, StepReport) for number in numbers)
+            reports.extend(checked(number, call(number, StepReport)) for number in numbers)
     return reports

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,9 +16,11 @@ from sottovoce.metrics.kinds import described
 from sottovoce.model import Model
 from sottovoce.plugins.host import Host, default_host
 from sottovoce.report import Machine, Metric
+from sottovoce.report.problems import problem_of
 from sottovoce.samples import Prediction, Run, Sample, Samples
 from sottovoce.system.machine import describe_machine, peak_gpu_memory, peak_memory, reset_peak_memory
 from sottovoce.system.progress import Progress, silent
+from sottovoce.text.plain_text import one_line
 
 Subject = Model | str | os.PathLike[str]
 """A model, or the directory, alias or hub id that it is loaded from."""
@@ -82,20 +84,38 @@ def measure(
     return Measurement(
         model=model.source.name,
         architecture=model.architecture.name,
-        metrics=_by_name(metric for metrics in results for metric in metrics),
+        metrics=by_name(results),
         run=run,
         machine=Machine(**describe_machine()),
         fingerprint=fingerprint(model.source.directory),
     )
 
 
-def _by_name(metrics: Iterable[Metric]) -> dict[str, Metric]:
+def by_name(results: Iterable[Iterable[Metric]]) -> dict[str, Metric]:
+    """Return the metrics of all plugins by their names.
+
+    Raises:
+        PluginError: Two have one name, or a plugin gives something else than metrics, or a metric without a number.
+    """
     named: dict[str, Metric] = {}
-    for metric in metrics:
+    for metric in _flat(results):
+        if problem := problem_of(metric):
+            raise PluginError(f"the metric {metric.name!r} that a plugin gave cannot be kept: {problem}")
         if metric.name in named:
             raise PluginError(f"the metric {metric.name!r} is given by two plugins")
         named[metric.name] = described(metric)
     return named
+
+
+def _flat(results: Iterable[Iterable[Metric]]) -> Iterator[Metric]:
+    for result in results:
+        metrics = list(result) if isinstance(result, Iterable) else [result]
+        if other := [metric for metric in metrics if not isinstance(metric, Metric)]:
+            raise PluginError(
+                f"a plugin's sottovoce_evaluate gave {one_line(repr(other[0]), 80)}, which is no Metric; "
+                "see sottovoce plugins"
+            )
+        yield from metrics
 
 
 def run_samples(model: Model, samples: Samples, progress: Progress = silent, *, is_compared: bool = False) -> Run:

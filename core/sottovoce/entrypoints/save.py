@@ -17,8 +17,9 @@ from sottovoce.checkpoint.machine_paths import LARGEST, is_path, machine_roots, 
 from sottovoce.checkpoint.manifest import digests
 from sottovoce.checkpoint.model_card import copy_notices, describe_origin
 from sottovoce.checkpoint.ownership import mark
+from sottovoce.checkpoint.safe_config import is_file_name
 from sottovoce.entrypoints.load import load, load_with
-from sottovoce.errors import ReloadError, SourceError, UsageError
+from sottovoce.errors import PluginError, ReloadError, SourceError, UsageError
 from sottovoce.formats.format import NATIVE, formats_for
 from sottovoce.model import Model, require_model
 from sottovoce.plugins.host import Host, default_host
@@ -67,6 +68,8 @@ def save(model: Model, directory: str | os.PathLike[str], *, overwrite: bool = F
     with new_directory(path, overwrite) as temporary:
         _write(model, NATIVE, temporary, host)
         for name, write in model.attachments.items():
+            if not is_file_name(name) or name == COMPRESSION_FILE or (temporary / name).exists():
+                raise PluginError(f"the attachment {name!r}, which a step added, is not the name of a further file")
             write(temporary / name)
         copy_notices(model.source.directory, temporary)
         report = model.report or _untouched(model)

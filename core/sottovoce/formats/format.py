@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from sottovoce.errors import PluginError
+from sottovoce.errors import PluginError, require_name
 from sottovoce.system.registry import new_registry
 from sottovoce.text.translations import Text
 
@@ -61,8 +61,14 @@ class Format(ABC):
         super().__init_subclass__(**options)
         if not cls.name:
             return
-        if not isinstance(getattr(cls, "label", None), Text):
+        require_name("format", cls.name, cls.__module__)
+        if not isinstance(label := getattr(cls, "label", None), Text) or not label.en.strip():
             raise PluginError(f"the format {cls.name!r} of {cls.__module__} has no label")
+        for attribute in ("architectures", "tasks"):
+            if isinstance(getattr(cls, attribute), str):
+                raise PluginError(f"the format {cls.name!r} of {cls.__module__}: {attribute} is a tuple of names")
+        if not isinstance(cls.usage, str):
+            raise PluginError(f"the format {cls.name!r} of {cls.__module__}: usage is text")
         _FORMATS[cls.__module__, cls.__qualname__] = cls
 
     def is_for(self, architecture: Architecture) -> bool:

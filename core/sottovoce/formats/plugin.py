@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sottovoce.formats.format import formats_for
+from sottovoce.errors import PluginError
+from sottovoce.formats.format import Format, formats_for
 from sottovoce.plugins.hookspecs import hookimpl
 
 if TYPE_CHECKING:
@@ -20,5 +21,16 @@ def sottovoce_export(model: Model, architecture: Architecture, format: str, dire
     if registered is None:
         return None
     registered.write(model, directory)
+    _require_files(registered, directory)
     registered.check(directory)
     return directory
+
+
+def _require_files(format: Format, directory: Path) -> None:
+    paths = list(directory.rglob("*")) if directory.is_dir() else []
+    links = [path.relative_to(directory).as_posix() for path in paths if path.is_symlink()]
+    owner = f"the format {format.name!r} of {type(format).__module__}"
+    if links:
+        raise PluginError(f"{owner} wrote the link {links[0]}, which means nothing elsewhere; nothing was written")
+    if not any(path.is_file() for path in paths):
+        raise PluginError(f"{owner} wrote no file")

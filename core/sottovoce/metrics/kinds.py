@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from sottovoce.errors import PluginError
+from sottovoce.errors import PluginError, require_name
 from sottovoce.report import Metric
 from sottovoce.report.metric import Better, Kind
 from sottovoce.system.registry import new_registry
@@ -55,8 +55,11 @@ class MetricKind(BaseModel):
         """Register the metric.
 
         Raises:
-            PluginError: Another metric has the name.
+            PluginError: Another metric has the name, or it is no name that a gate could have.
         """
+        require_name("metric", self.name, "a plugin")
+        if self.name.endswith("_increase"):
+            raise PluginError(f"the metric {self.name!r}: gates read names that end in _increase as a limit on it")
         if _KINDS.setdefault(self.name, self) != self:
             raise PluginError(f"the metric {self.name!r} is declared twice, and not alike; give one another name")
 

@@ -20,6 +20,7 @@ from sottovoce.plugins import hookspecs, published
 from sottovoce.recipe.presets import EXPERT_PRESETS, PRESETS
 from sottovoce.recipe.recipe import Recipe
 from sottovoce.system.registry import undone_on_error
+from sottovoce.text.plain_text import one_line
 
 if TYPE_CHECKING:
     from click import Command
@@ -101,7 +102,7 @@ class Host:
                 if self._manager.has_plugin(entry.name):
                     raise PluginError(f"the plugin name {entry.name!r} is taken")
                 self.register(plugin, entry.name)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             # One broken plugin must not take the rest down, whatever it raises.
             problem = f"{type(error).__name__}: {_line(error)}"
             self.plugins.append(Plugin(entry.name, distribution, version, problem))
@@ -142,7 +143,7 @@ class Host:
             if other := [answer for answer in answers if not isinstance(answer, kind)]:
                 raise TypeError(f"{call.function.__name__} gave {other[0]!r}, which is not of type {kind.__name__}")
             return answers
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             problem = f"{type(error).__name__}: {_line(error)}"
             self.plugins = [
                 replace(plugin, error=problem) if plugin.name == call.plugin_name else plugin for plugin in self.plugins
@@ -242,7 +243,10 @@ class Host:
         owner = self._architectures()[architecture.name][1]
         others = {plugin for _, plugin in self._architectures().values()} - {owner}
         caller = self._manager.subset_hook_caller(verb, [self._manager.get_plugin(name) for name in others])
-        return caller(architecture=architecture, **arguments)
+        try:
+            return caller(architecture=architecture, **arguments)
+        except SystemExit as error:
+            raise PluginError(f"a plugin's {verb} ended the process ({_line(error)}); see --debug for which") from error
 
 
 @functools.cache
@@ -266,5 +270,5 @@ def _entry_points(allow: frozenset[str] | None) -> list[metadata.EntryPoint]:
     return [entry for entry in entries if allow is None or entry.name in allow]
 
 
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())
+def _line(error: BaseException) -> str:
+    return one_line(error, 300)

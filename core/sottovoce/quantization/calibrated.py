@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from sottovoce.calibration.input_statistics import InputStatistics
 from sottovoce.errors import NotFiniteError
+from sottovoce.quantization import checked
 from sottovoce.quantization.activation_range import choose_range
 from sottovoce.quantization.data_free import LayerResult, stored_bits
 from sottovoce.quantization.error import output_error, output_power, signal_to_noise_db
@@ -45,7 +46,7 @@ def quantize_layer_calibrated_(
     assert isinstance(layer, nn.Linear)
     weight, hessian, method = layer.weight.detach(), statistics.hessian, step.options
     search = step.weight_range == "mse"
-    qparams = method.compute_qparams(weight, scheme, search=search)
+    qparams = checked.compute_qparams(method, weight, scheme, search=search)
     power = output_power(weight, hessian)
 
     def error_of(values: Tensor, params: QuantizationParams) -> float:
@@ -58,7 +59,7 @@ def quantize_layer_calibrated_(
     qweight = nearest
     if not method.rounds_to_nearest or method.chooses_qparams:
         try:
-            qweight = method.quantize(weight, qparams, hessian)
+            qweight = checked.quantize(method, weight, qparams, hessian)
         except ArithmeticError as problem:
             raise NotFiniteError(f"{name}: {problem}") from None
         error = error_of(qweight, qparams)

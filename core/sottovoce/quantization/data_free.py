@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from sottovoce.checkpoint.float_backup import FloatBackup
+from sottovoce.quantization import checked
 from sottovoce.quantization.error import signal_to_noise_db
 from sottovoce.quantization.step import Quantize
 from sottovoce.recipe.scheme import Scheme
@@ -64,8 +65,8 @@ def quantize_weight(weight: Tensor, scheme: Scheme, step: Quantize) -> tuple[Ten
         # Only the sizes are needed, which no method changes.
         qparams = compute_qparams(weight, scheme)
         return qparams.quantize(weight), qparams
-    qparams = step.options.compute_qparams(weight, scheme, search=step.weight_range == "mse")
-    return step.options.quantize(weight, qparams, None), qparams
+    qparams = checked.compute_qparams(step.options, weight, scheme, search=step.weight_range == "mse")
+    return checked.quantize(step.options, weight, qparams, None), qparams
 
 
 def restore_precision_(module: nn.Module, name: str, layer: nn.Linear, bits: int) -> float | None:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from sottovoce.calibration.routing import Routed
 from sottovoce.errors import NotFiniteError
+from sottovoce.quantization import checked
 from sottovoce.quantization.data_free import LayerResult, quantize_layer_, quantize_weight, stored_bits
 from sottovoce.quantization.error import squares
 from sottovoce.quantization.step import Quantize
@@ -153,7 +154,7 @@ class _ExpertQuantizer:
     def _quantized(self, weight: Tensor, scheme: Scheme, x: Tensor) -> tuple[Tensor, QuantizationParams, Tensor]:
         """Return the quantized values, their scales, and the values rounded to nearest."""
         method = self.step.options
-        qparams = method.compute_qparams(weight, scheme, search=self.step.weight_range == "mse")
+        qparams = checked.compute_qparams(method, weight, scheme, search=self.step.weight_range == "mse")
         nearest = qparams.quantize(weight)
         if method.rounds_to_nearest:
             return nearest, qparams, nearest
@@ -162,7 +163,7 @@ class _ExpertQuantizer:
         across = padded.t().contiguous().float()
         moments = matmul_transposed(across, across).div_(len(x))
         try:
-            return method.quantize(weight, qparams, moments), qparams, nearest
+            return checked.quantize(method, weight, qparams, moments), qparams, nearest
         except ArithmeticError as problem:
             raise NotFiniteError(f"{self.name}: {problem}") from None
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
-from sottovoce.errors import PluginError
+from sottovoce.errors import PluginError, require_name
 from sottovoce.system.registry import new_registry
 from sottovoce.text.translations import Text
 
@@ -116,10 +116,20 @@ def method(name: str) -> Callable[[MethodClass], MethodClass]:
     """Register a class as the quantization method ``name``.
 
     Raises:
-        PluginError: Another class has the name; names both.
+        PluginError: Another class has the name, which it names; or the class has no name or label, or is no method.
     """
 
     def register(kind: MethodClass) -> MethodClass:
+        owner = getattr(kind, "__module__", "a plugin")
+        require_name("method", name, owner)
+        if not isinstance(kind, type) or not issubclass(kind, Method):
+            raise PluginError(f"the method {name!r} of {owner} is not a subclass of Method")
+        for attribute in ("label", "description"):
+            text = getattr(kind, attribute)
+            if not isinstance(text, Text) or not text.en.strip():
+                raise PluginError(
+                    f"the method {name!r} of {owner} has no {attribute}: write {attribute} = Text(en=...)"
+                )
         other = _METHODS.get(name)
         if other is not None and (other.__module__, other.__qualname__) != (kind.__module__, kind.__qualname__):
             raise PluginError(f"method {name!r} is defined by both {other.__module__} and {kind.__module__}")

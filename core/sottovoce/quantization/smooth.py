@@ -16,6 +16,7 @@ from sottovoce.calibration.observers import Order, observe
 from sottovoce.calibration.routing import Routed, routed
 from sottovoce.errors import CoverageError
 from sottovoce.model import Model
+from sottovoce.quantization import checked
 from sottovoce.quantization.error import output_error
 from sottovoce.quantization.experts import LEAST_TOKENS
 from sottovoce.quantization.method import Method
@@ -139,8 +140,8 @@ def scale_inputs_(
         hessian = statistics.hessian
         # A float layer or router beside them keeps its function exactly only with powers of two.
         exact = len(layers) < len(pair.consumers)
-        factors = method.search_factors(
-            weights, layer_schemes, hessian, statistics.mean_magnitude, search=search, powers_of_two=exact
+        factors = checked.search_factors(
+            method, weights, layer_schemes, hessian, statistics.mean_magnitude, search=search, powers_of_two=exact
         )
         if factors is not None:
             for name, weight, scheme in zip(layers, weights, layer_schemes, strict=True):

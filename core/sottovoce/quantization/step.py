@@ -14,6 +14,7 @@ from sottovoce.quantization.methods.round_to_nearest import RoundToNearest
 from sottovoce.recipe.pattern import Pattern
 from sottovoce.recipe.step import Step
 from sottovoce.report import StepReport
+from sottovoce.text.plain_text import shortened
 from sottovoce.text.translations import Text
 
 
@@ -92,13 +93,13 @@ class Quantize(Step):
         if not isinstance(fields, Mapping):
             return fields
         fields = _with_method(fields)
-        if fields.get("bits") == 4:
-            fields.setdefault("group_size", "auto")
+        if fields.get("bits") == 4 and fields.get("group_size") is None:
+            fields["group_size"] = "auto"
         is_int8 = fields.get("bits", 8) == 8 and fields.get("type", "int") == "int"
         plain = is_int8 and fields.get("group_size") is None and fields.get("symmetric", True)
         fields.setdefault("activations", "dynamic" if plain else "none")
-        if fields["activations"] == "static":
-            fields.setdefault("input_range", {})
+        if fields["activations"] == "static" and fields.get("input_range") is None:
+            fields["input_range"] = {}
         return fields
 
     @model_validator(mode="after")
@@ -142,9 +143,15 @@ class Quantize(Step):
 def _with_method(fields: Mapping[str, Any]) -> dict[str, Any]:
     """Return the fields with the method's options in place of the mapping under its name."""
     name, known = fields.get("method", "round_to_nearest"), methods()
-    if name not in known:
-        raise _problem(f"method: there is no {name!r}; the methods are {', '.join(known)}")
-    if others := sorted(set(fields) & set(known) - {name}):
+    if not isinstance(name, str) or name not in known:
+        raise _problem(f"method: there is no {shortened(repr(name), 60)}; the methods are {', '.join(known)}")
+    if "options" in fields:
+        raise _problem(f"unknown key 'options'; those of a method are set under its name, as in {name}: {{...}}")
+    if name in Quantize.model_fields:
+        raise _problem(
+            f"method: {name!r} of {known[name].__module__} is the name of a setting as well; its author must rename it"
+        )
+    if others := sorted(set(fields) & set(known) - {name, *Quantize.model_fields}):
         raise _problem(f"{others[0]} holds options of the method {others[0]} only")
     options = fields.get(name, {})
     if not isinstance(options, Method):

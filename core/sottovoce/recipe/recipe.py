@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import math
 import re
+import reprlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,9 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from sottovoce.errors import RecipeError
+from sottovoce.errors import RecipeError, reason
 from sottovoce.recipe.step import Step, step_classes
+from sottovoce.report.fields import LARGEST
 
 
 class Recipe(BaseModel):
@@ -75,8 +76,13 @@ class Recipe(BaseModel):
             form = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
         except (OSError, UnicodeDecodeError) as error:
             raise RecipeError(f"{path}: cannot be read ({error})") from None
+        except RecursionError:
+            raise RecipeError(f"{path}: not a recipe file: it is nested too deeply") from None
         except (yaml.YAMLError, json.JSONDecodeError) as error:
             raise RecipeError(f"{path}: not a recipe file: {' '.join(str(error).split())}") from None
+        except (ValueError, ArithmeticError, LookupError, AttributeError) as error:
+            # PyYAML's, for a date or a number that is none.
+            raise RecipeError(f"{path}: not a recipe file: {reason(error)}") from None
         return cls.from_dict(form, title=str(path))
 
 
@@ -84,17 +90,17 @@ def _steps(form: Any, problems: list[str]) -> Iterable[Step]:
     if not isinstance(form, Mapping) or not isinstance(form.get("steps"), list) or not form["steps"]:
         problems.append("a recipe is a mapping with a list of 'steps', such as {steps: [{step: quantize, bits: 8}]}")
         return
-    if extra := sorted(set(form) - {"steps", "gate"}):
-        problems.append(f"unknown key {', '.join(map(repr, extra))}")
+    if extra := sorted(_shown(key) for key in form if key not in ("steps", "gate")):
+        problems.append(f"unknown key {', '.join(extra)}")
     known = step_classes()
     for number, item in enumerate(form["steps"], 1):
         where = f"step {number}"
         if not isinstance(item, Mapping) or "step" not in item:
             problems.append(f"{where}: a step is a mapping with a 'step' name")
             continue
-        kind = known.get(str(item["step"]))
+        kind = known.get(item["step"]) if isinstance(item["step"], str) else None
         if kind is None:
-            problems.append(f"{where}: unknown step {item['step']!r} (known: {', '.join(sorted(known))})")
+            problems.append(f"{where}: unknown step {_shown(item['step'])} (known: {', '.join(sorted(known))})")
             continue
         try:
             yield kind.model_validate({key: value for key, value in item.items() if key != "step"})
@@ -110,12 +116,12 @@ def _gate(form: Any, problems: list[str]) -> dict[str, float]:
         problems.append("gate: a mapping of limits, such as {max_cer_increase: 0.5}")
         return {}
     for name, bound in gate.items():
-        if not re.fullmatch(r"(max|min)_\w+", str(name)):
+        if not re.fullmatch(r"(max|min)_[\w-]+", str(name)):
             problems.append(
                 f"gate: {name!r} is not a valid limit; write max_ or min_ and a metric, such as max_cer_increase"
             )
-        elif isinstance(bound, bool) or not isinstance(bound, int | float) or not math.isfinite(bound):
-            problems.append(f"gate: {name} must be a number, not {bound!r}")
+        elif isinstance(bound, bool) or not isinstance(bound, int | float) or not -LARGEST <= bound <= LARGEST:
+            problems.append(f"gate: {name} must be a number, not {_shown(bound)}, and within 2**63")
     return {str(name): bound for name, bound in gate.items()}
 
 
@@ -125,4 +131,19 @@ def _problem(details: Any) -> str:
         return f"unknown key {place!r}"
     if details["type"] == "fit":
         return str(details["msg"])
-    return f"{place}: {details['msg'][0].lower()}{details['msg'][1:]}, not {details['input']!r}"
+    return f"{place}: {details['msg'][0].lower()}{details['msg'][1:]}, not {_shown(details['input'])}"
+
+
+class _Short(reprlib.Repr):
+    """Short form of values, also of those that are nested without end, or have more digits than Python prints."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxlevel, self.maxstring, self.maxother = 3, 60, 60
+
+    def repr_int(self, x: int, level: int) -> str:
+        """Return an integer, or how large it is."""
+        return super().repr_int(x, level) if -LARGEST <= x <= LARGEST else f"a number of {x.bit_length()} bits"
+
+
+_shown = _Short().repr

@@ -50,8 +50,16 @@ class Step(BaseModel):
 
     def to_dict(self) -> dict[str, Any]:
         """Return the form that a YAML recipe has, with defaults and without what is unset."""
-        fields = self.model_dump(mode="json", exclude_none=True)
-        return {"step": self.name, **{key: value for key, value in fields.items() if value not in ([], {})}}
+        fields = dict.fromkeys(name for name, field in type(self).model_fields.items() if not field.exclude)
+        fields |= self.model_dump(mode="json", exclude_none=True)
+        return {"step": self.name, **{key: value for key, value in fields.items() if not self._is_unset(key, value)}}
+
+    def _is_unset(self, name: str, value: Any) -> bool:
+        """Return whether a field is empty, and is so as well when nothing is said."""
+        if value is not None and value not in ([], {}):
+            return False
+        field = type(self).model_fields.get(name)
+        return field is None or bool(field.get_default(call_default_factory=True) == getattr(self, name))
 
     def summary(self, report: StepReport) -> Text:
         """Return one sentence on what the step did; like the next three, it travels in ``compression.json``."""

@@ -17,9 +17,12 @@ from sottovoce.report.facts import BaseModel, Family, ParameterBits, SampleSet, 
 from sottovoce.report.fields import Count, Facts, Number, to_form
 from sottovoce.report.gate import GateReport
 from sottovoce.report.plain_table import PlainTable
+from sottovoce.report.problems import validation_problem
 from sottovoce.report.step import Coverage, StepReport, Target
+from sottovoce.text.plain_text import one_line
 
 COMPRESSION_FILE = "compression.json"
+_LONGEST = 1000
 SCHEMA_VERSION = 2
 """Number that is written; files of before have none."""
 
@@ -74,7 +77,7 @@ class CompressionReport:
         """Return what identifies the report, on one line."""
         before, after = map(number_format.size, (self.size_bytes.before, self.size_bytes.after))
         steps = ", ".join(step.name for step in self.steps) or "no step"
-        return f"<CompressionReport of {self.source.name}: {steps}, {before} -> {after}>"
+        return one_line(f"<CompressionReport of {self.source.name}: {steps}, {before} -> {after}>", _LONGEST)
 
     def _repr_html_(self) -> str:
         """Return the table as notebooks show it."""
@@ -91,7 +94,7 @@ class CompressionReport:
         try:
             return _adapter().validate_python(versioned)
         except ValidationError as error:
-            raise ValueError(_problem(error)) from None
+            raise ValueError(validation_problem(error)) from None
 
     @property
     def family(self) -> Family:
@@ -125,14 +128,6 @@ class CompressionReport:
 @functools.cache
 def _adapter() -> TypeAdapter[CompressionReport]:
     return TypeAdapter(CompressionReport)
-
-
-def _problem(error: ValidationError) -> str:
-    """Return the field that is wrong, and how: a value of another kind rather than one that is missing."""
-    first = min(error.errors(), key=lambda item: (item["type"] == "missing", -len(item["loc"])))
-    place = ".".join(map(str, first["loc"])) or "the whole"
-    problem = "it should be an object" if first["type"] == "dataclass_type" else " ".join(first["msg"].split())
-    return f"{place}: {problem}"
 
 
 def _tabulate(report: CompressionReport) -> PlainTable:

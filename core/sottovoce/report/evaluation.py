@@ -13,6 +13,9 @@ from sottovoce.report.facts import Dataset, Machine, SampleSet
 from sottovoce.report.fields import Record
 from sottovoce.report.metric import Metric
 from sottovoce.report.plain_table import PlainTable
+from sottovoce.text.plain_text import one_line
+
+_LONGEST = 1000
 
 
 def _named(metrics: Any) -> Any:
@@ -59,7 +62,7 @@ class EvaluationReport(Record):
         metrics = ", ".join(
             f"{name} {number_format.value(metric.value, metric.unit)}" for name, metric in self.metrics.items()
         )
-        return f"<EvaluationReport of {self.model}: {metrics}>"
+        return one_line(f"<EvaluationReport of {self.model}: {metrics}>", _LONGEST)
 
     def _repr_html_(self) -> str:
         """Return the table as notebooks show it."""

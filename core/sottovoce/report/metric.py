@@ -80,7 +80,7 @@ class Metric(Record):
     def __post_init__(self) -> None:
         for name in ("value", "baseline"):
             number = getattr(self, name)
-            if number is not None and not math.isfinite(number):
+            if isinstance(number, float) and not math.isfinite(number):
                 object.__setattr__(self, name, None)
 
     @property

@@ -91,3 +91,14 @@ def test_times_say_nothing_of_a_busy_machine() -> None:
     assert is_timed("rtf")
     assert not is_timed("cer")
     assert not is_timed("never declared")
+
+
+@pytest.mark.parametrize("name", ["", "a b", "a|b", "<b>", "a\x1b[31m", "../x", "x" * 61])
+def test_name_that_no_gate_could_have_is_refused(name: str) -> None:
+    with pytest.raises(PluginError, match="a name has letters, digits"):
+        MetricKind(name=name, label=Text(en="a"), description=Text(en="b"))
+
+
+def test_name_that_a_gate_reads_as_a_limit_is_refused() -> None:
+    with pytest.raises(PluginError, match="names that end in _increase"):
+        MetricKind(name="cost_increase", label=Text(en="a"), description=Text(en="b"))

@@ -303,3 +303,23 @@ def test_unknown_name_in_the_allowed_plugins_is_an_error(monkeypatch: pytest.Mon
 def test_misspelt_recipe_is_answered_with_the_nearest() -> None:
     with pytest.raises(RecipeError, match=r"unknown recipe 'int9' \(did you mean int"):
         Host(allow=()).recipe("int9")
+
+
+def test_plugin_that_ends_the_process_when_it_is_imported_is_skipped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(tmp_path, "leaving_plugin", "import sys; sys.exit(3)", monkeypatch)
+    with pytest.warns(PluginWarning, match="leaving_plugin is skipped: SystemExit: 3"):
+        host = Host(allow=("leaving_plugin",))
+    assert host.plugins[0].error == "SystemExit: 3"
+
+
+def test_error_that_a_plugin_s_code_raises_is_called_its_bug(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from sottovoce.cli.failure import explain
+
+    install(tmp_path, "buggy_plugin", "def fail(): raise ValueError('one\\ntwo')", monkeypatch)
+    import buggy_plugin  # type: ignore[import-not-found]
+
+    with pytest.raises(ValueError) as caught:
+        buggy_plugin.fail()
+    assert "ValueError: one two; this is a bug of the plugin buggy_plugin" in explain(caught.value)

@@ -191,3 +191,81 @@ def test_expert_presets_prune_then_quantize(name: str, keep: float) -> None:
     assert [step.name for step in rest] == (["quantize"] if "int4" in name else [])
     assert Recipe.from_dict(yaml.safe_load(recipe.to_yaml())).steps == recipe.steps
     assert not set(EXPERT_PRESETS) & set(PRESETS)
+
+
+@pytest.mark.parametrize(
+    ("form", "problem"),
+    [
+        ({"method": ["gptq"]}, r"method: there is no \['gptq'\]"),
+        ({"method": {"gptq": {}}}, "method: there is no {'gptq': {}}"),
+        ({"method": "gptq", "options": {"damping": 0.1}}, "unknown key 'options'; .* under its name, as in gptq:"),
+        ({"options": None}, "unknown key 'options'"),
+        ({"bits": 10**5000}, "bits: .* not a number of 16610 bits"),
+    ],
+)
+def test_invalid_quantize_settings_are_refused_on_one_line(form: dict[str, Any], problem: str) -> None:
+    with pytest.raises(RecipeError, match=problem) as caught:
+        Recipe.from_dict({"steps": [{"step": "quantize", **form}]})
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("bound", [10**400, -(10**400), 1e300, float("inf"), True, "1"])
+def test_gate_of_a_bound_that_no_report_can_hold_is_refused(bound: Any) -> None:
+    with pytest.raises(RecipeError, match="max_cer must be a number, not .* within"):
+        Recipe.from_dict({"steps": [{"step": "quantize"}], "gate": {"max_cer": bound}})
+
+
+def test_keys_of_several_kinds_are_named_together() -> None:
+    with pytest.raises(RecipeError, match="unknown key 'a', 1"):
+        Recipe.from_dict({"steps": [{"step": "quantize"}], 1: 2, "a": 3})
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "problem"),
+    [
+        ("deep.yaml", "[" * 5000, "nested too deeply"),
+        ("deep.json", "[" * 100_000, "nested too deeply"),
+        ("digits.json", "1" * 5000, "4300 digits"),
+        ("date.yaml", "steps: [{step: quantize, bits: 2024-13-45}]", "month must be"),
+        ("time.yaml", "x: !!timestamp abc", "AttributeError"),
+        ("bool.yaml", "x: !!bool abc", "KeyError"),
+        ("endless.yaml", "steps: [{step: quantize, targets: &a [*a]}]", "targets.0: .* not "),
+    ],
+)
+def test_file_that_its_parser_fails_on_is_refused_on_one_line(
+    tmp_path: Path, name: str, text: str, problem: str
+) -> None:
+    (tmp_path / name).write_text(text)
+    with pytest.raises(RecipeError, match=problem) as caught:
+        Recipe.read(tmp_path / name)
+    assert len(str(caught.value)) < 1000
+
+
+def test_value_that_repeats_itself_a_billion_times_is_refused_at_once(tmp_path: Path) -> None:
+    lines = ["a: &a0 [x, x, x, x, x, x, x, x, x]"]
+    lines += [f"b{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 12)]
+    path = tmp_path / "laughs.yaml"
+    path.write_text("\n".join([*lines, "steps: [{step: quantize, bits: *a11}]"]))
+    with pytest.raises(RecipeError, match="bits: input should be 4 or 8"):
+        Recipe.read(path)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"bits": 4, "group_size": None},
+        {"activations": "static", "input_range": None},
+        {"targets": []},
+        {"targets": [], "ignore": [], "overrides": {}},
+        {"method": "gptq", "gptq": None},
+    ],
+)
+def test_what_is_set_to_nothing_stays_so_when_the_recipe_is_written(fields: dict[str, Any]) -> None:
+    recipe = Recipe.from_dict({"steps": [{"step": "quantize", **fields}]})
+    assert Recipe.from_dict(recipe.to_dict()).steps == recipe.steps
+    assert Recipe.from_dict(yaml.safe_load(recipe.to_yaml())).steps == recipe.steps
+
+
+def test_four_bits_without_groups_are_those_of_an_automatic_size() -> None:
+    step = Recipe.from_dict({"steps": [{"step": "quantize", "bits": 4, "group_size": None}]}).steps[0]
+    assert step.to_dict()["group_size"] == "auto"
