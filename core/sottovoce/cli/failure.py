@@ -41,8 +41,8 @@ def explain(error: BaseException) -> str:
     if isinstance(error, OSError) and (problem := _of_the_system(error)):
         return problem
     owner = _plugin_of(error)
-    whose = f"this is a bug of the plugin {owner}: report it to its authors" if owner else "this is a bug: report it"
-    return f"{type(error).__name__}: {one_line(error, 300)}; {whose} with the output of --debug"
+    advice = f"this is a bug of the plugin {owner}: report it to its authors" if owner else "this is a bug: report it"
+    return f"{type(error).__name__}: {one_line(error, 300)}; {advice} with the output of --debug"
 
 
 def _plugin_of(error: BaseException) -> str | None:

@@ -112,7 +112,7 @@ def _flat(results: Iterable[Iterable[Metric]]) -> Iterator[Metric]:
         metrics = list(result) if isinstance(result, Iterable) else [result]
         if other := [metric for metric in metrics if not isinstance(metric, Metric)]:
             raise PluginError(
-                f"a plugin's sottovoce_evaluate gave {one_line(repr(other[0]), 80)}, which is no Metric; "
+                f"a plugin's sottovoce_evaluate gave {one_line(repr(other[0]), 80)}, which is not a Metric; "
                 "see sottovoce plugins"
             )
         yield from metrics

@@ -55,7 +55,7 @@ class MetricKind(BaseModel):
         """Register the metric.
 
         Raises:
-            PluginError: Another metric has the name, or it is no name that a gate could have.
+            PluginError: Another metric has the name, or the name is not one that a gate could have.
         """
         require_name("metric", self.name, "a plugin")
         if self.name.endswith("_increase"):

@@ -116,7 +116,7 @@ def method(name: str) -> Callable[[MethodClass], MethodClass]:
     """Register a class as the quantization method ``name``.
 
     Raises:
-        PluginError: Another class has the name, which it names; or the class has no name or label, or is no method.
+        PluginError: Another class has the name, which it names; or the class has no name or label, or is not a Method.
     """
 
     def register(kind: MethodClass) -> MethodClass:

@@ -160,8 +160,8 @@ def test_block_step_that_lacks_a_member_cannot_be_made() -> None:
 @pytest.mark.parametrize(
     ("answer", "problem"),
     [
-        ("abc", "gave 'a', which is no Metric"),
-        (3, "gave 3, which is no Metric"),
+        ("abc", "gave 'a', which is not a Metric"),
+        (3, "gave 3, which is not a Metric"),
         ([Metric(name="m", value="3", unit="")], "'m' .* value: it should be a number"),  # type: ignore[arg-type]
         ([Metric(name="m", value=10**400, unit="")], "'m' .* value: the number is too large"),
         ([Metric(name="m", value=torch.ones(()), unit="")], "'m' .* not JSON"),  # type: ignore[arg-type]

@@ -268,7 +268,7 @@ class HalfStep(Step):
 
 @method("half")
 class Half(Method):
-    pass
+    label = description = Text(en="half")
 
 MetricKind(name="half", label=Text(en="half"), description=Text(en="half"))
 
