@@ -8,6 +8,7 @@ import click
 
 import sottovoce
 from sottovoce.cli.output import Output, verb
+from sottovoce.errors import PluginError
 
 
 @click.command()
@@ -28,7 +29,11 @@ def plugins(out: Output) -> None:
         for plugin in host.plugins
     ]
     families = {name: list(architecture.matches) for name, architecture in host.architectures.items()}
-    commands = sorted(host.commands())
+    try:
+        commands = sorted(host.commands())
+    except PluginError as error:
+        out.note(f"warning: no plugin's command is listed: {error}")
+        commands = []
     declared = _declared()
 
     def listing(title: str, entries: Mapping[str, str]) -> Table:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import os
 import re
 from collections.abc import Iterable
@@ -19,7 +20,7 @@ from sottovoce.checkpoint.model_card import copy_notices, describe_origin
 from sottovoce.checkpoint.ownership import mark
 from sottovoce.checkpoint.safe_config import is_file_name
 from sottovoce.entrypoints.load import load, load_with
-from sottovoce.errors import PluginError, ReloadError, SourceError, UsageError
+from sottovoce.errors import PluginError, ReloadError, SourceError, UsageError, reason
 from sottovoce.formats.format import NATIVE, formats_for
 from sottovoce.model import Model, require_model
 from sottovoce.plugins.host import Host, default_host
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from sottovoce.architecture import Architecture
+
+_log = logging.getLogger("sottovoce")
 
 
 def save(model: Model, directory: str | os.PathLike[str], *, overwrite: bool = False, host: Host | None = None) -> Path:
@@ -87,7 +90,11 @@ def save(model: Model, directory: str | os.PathLike[str], *, overwrite: bool = F
 
 def _card_facts(architecture: Architecture) -> Family:
     """Return the family's facts for cards, with the formats that it can be exported to."""
-    formats = {name: format for name, format in formats_for(architecture).items() if format.usage}
+    try:
+        formats = {name: format for name, format in formats_for(architecture).items() if format.usage}
+    except Exception as error:  # Of plugins, whatever it is: a finished compression is worth more than these lines.
+        _log.warning("the model card will name no format to export to: %s", reason(error))
+        formats = {}
     return Family(
         **dataclasses.asdict(architecture.card),
         serving={name: format.usage for name, format in formats.items()},

@@ -205,3 +205,16 @@ def test_format_that_writes_nothing_of_its_own_is_named(
     with pytest.raises(PluginError, match=problem):
         sottovoce.export(sottovoce.load(make_model(tmp_path / "toy"), host=host), "odd", tmp_path / "out", host=host)
     assert {path.name for path in tmp_path.iterdir()} == {"toy"}
+
+
+def test_formats_that_disagree_do_not_keep_a_model_from_being_saved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(format, "_FORMATS", {})
+    for module in ("one_plugin", "other_plugin"):
+        members = {"__module__": module, "name": "odd", "label": Text(en="odd"), "write": 1, "check": 1}
+        type("OddFormat", (Format,), members)
+    host = make_host()
+    model = sottovoce.load(make_model(tmp_path / "toy"), host=host)
+    sottovoce.save(model, tmp_path / "saved", host=host)
+    assert "'odd' of other_plugin is taken for toy by one_plugin" in caplog.text

@@ -10,6 +10,7 @@ import click
 import pytest
 
 import sottovoce
+from core.commands import host_runner
 from core.distributions import install
 from core.toy import ToyPlugin, architecture, make_host, make_model
 from sottovoce import Metric, Recipe, Sample, Samples, Step, StepReport
@@ -323,3 +324,19 @@ def test_error_that_a_plugin_s_code_raises_is_called_its_bug(tmp_path: Path, mon
     with pytest.raises(ValueError) as caught:
         buggy_plugin.fail()
     assert "ValueError: one two; this is a bug of the plugin buggy_plugin" in explain(caught.value)
+
+
+def test_two_plugins_with_one_command_leave_the_list_of_plugins_whole(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    class Commanding:
+        @sottovoce.hookimpl
+        def sottovoce_commands(self):
+            return [click.Command("same")]
+
+    run = host_runner(monkeypatch, capfd, make_host(ToyPlugin(), Commanding(), Commanding()))
+    done = run("plugins")
+    assert done.code == 0
+    assert "quantize" in done.out
+    assert done.err.startswith("warning: no plugin's command is listed: the command 'same' is claimed by plugin-")
+    run("same").fails(1, "the command 'same' is claimed by")
