@@ -13,7 +13,7 @@ from sottovoce.cli.output import Output, verb
 @click.option("--output", "-o", type=click.Path(path_type=Path), default=Path("outputs/demo"), show_default=True)
 @verb
 def demo(out: Output, output: Path) -> None:
-    """Compress a small bundled model, evaluate both, save, reload and run it. Offline, in about a minute."""
+    """Compress a small bundled model, evaluate both, save, reload and run it. Offline, in one to two minutes."""
     from sottovoce.entrypoints import demo
 
     with out.progress() as progress:
