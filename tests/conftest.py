@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import signal
+
 import pytest
 from hypothesis import settings
 
 LONGEST = ("test_blocks.py", "test_round_trip.py", "test_tiny_omni.py", "test_presets.py")
 """Files that are begun first: where several processes share the work, the last to end should not be one of these."""
+
+
+def pytest_configure() -> None:
+    """Hear interruptions in a job in the background too: a shell has such jobs ignore them, and they inherit it."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
