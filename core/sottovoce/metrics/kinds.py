@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
-import pkgutil
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,7 +11,7 @@ from pydantic import BaseModel, ConfigDict
 from sottovoce.errors import PluginError, require_name
 from sottovoce.report import Metric
 from sottovoce.report.metric import Better, Kind
-from sottovoce.system.registry import new_registry
+from sottovoce.system.registry import import_modules, new_registry
 from sottovoce.text.translations import Text
 
 _KINDS: dict[str, MetricKind] = new_registry()
@@ -92,17 +90,9 @@ class MetricKind(BaseModel):
         return Text(en=f"{self.label.en}, {of.en}", zh=f"{self.label.in_language('zh')}（{of.in_language('zh')}）")
 
 
-def _import_own() -> None:
-    """Import core's metrics, which declare themselves."""
-    from sottovoce import metrics
-
-    for module in pkgutil.iter_modules(metrics.__path__):
-        importlib.import_module(f"{metrics.__name__}.{module.name}")
-
-
 def metric_kinds() -> Mapping[str, MetricKind]:
     """Return every metric that was declared, by name: core's, and those of the plugins that are loaded."""
-    _import_own()
+    import_modules("sottovoce.metrics")
     return dict(_KINDS)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from torch import Tensor, nn
@@ -26,13 +26,6 @@ class LayerResult:
     snr_db: float | None = None
     output_error: float | None = None
     rounded_output_error: float | None = None
-
-
-def quantize_layers_(
-    module: nn.Module, schemes: Mapping[str, Scheme], step: Quantize, float_backup: FloatBackup | None = None
-) -> dict[str, LayerResult]:
-    """Replace layers by quantized ones, one after another."""
-    return {name: quantize_layer_(module, name, scheme, step, float_backup) for name, scheme in schemes.items()}
 
 
 def quantize_layer_(

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
 from sottovoce.errors import PluginError, require_name
-from sottovoce.system.registry import new_registry
+from sottovoce.system.registry import import_modules, new_registry
 from sottovoce.text.translations import Text
 
 if TYPE_CHECKING:
@@ -142,8 +140,5 @@ def method(name: str) -> Callable[[MethodClass], MethodClass]:
 
 def methods() -> Mapping[str, type[Method]]:
     """Return every known method by name: core's, and those of the plugins that are loaded."""
-    from sottovoce.quantization import methods as package
-
-    for module in pkgutil.iter_modules(package.__path__):
-        importlib.import_module(f"{package.__name__}.{module.name}")
+    import_modules("sottovoce.quantization.methods")
     return dict(sorted(_METHODS.items()))

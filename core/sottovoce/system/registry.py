@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+import importlib
+import pkgutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -27,3 +30,10 @@ def undone_on_error() -> Iterator[None]:
             registry.clear()
             registry.update(entries)
         raise
+
+
+@functools.cache
+def import_modules(package: str) -> None:
+    """Import every module of a package, once, so that what they declare is registered."""
+    for module in pkgutil.iter_modules(importlib.import_module(package).__path__):
+        importlib.import_module(f"{package}.{module.name}")
