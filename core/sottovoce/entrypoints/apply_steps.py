@@ -64,4 +64,5 @@ def apply_steps(recipe: Recipe, model: Model, calibration: Calibration, host: Ho
             model.first_output = run.first_output
         else:
             reports.extend(checked(number, call(number, StepReport)) for number in numbers)
+            model.first_output = None  # It was the output of the blocks as they were.
     return reports
