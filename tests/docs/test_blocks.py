@@ -80,7 +80,7 @@ def test_languages_of_blocks_are_known() -> None:
 def test_command_has_only_options_that_exist(block: Block) -> None:
     from sottovoce.cli import cli
 
-    context = click.Context(cli, info_name="sottovoce")
+    context = click.Context(cli, info_name="sottovoce", **cli.context_settings)
     assert block.commands
     for program, *arguments in block.commands:
         if program != "sottovoce" or not arguments or arguments[0].startswith("-"):

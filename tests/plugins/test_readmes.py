@@ -55,9 +55,10 @@ def test_command_in_a_readme_parses(plugin: Path) -> None:
     assert lines
     for line in lines:
         _, verb, *arguments = shlex.split(line)
-        command = cli.cli.get_command(click.Context(cli.cli), verb)
+        context = click.Context(cli.cli, **cli.cli.context_settings)
+        command = cli.cli.get_command(context, verb)
         assert command is not None, line
-        assert command.make_context(verb, arguments).params, line
+        assert command.make_context(verb, arguments, parent=context).params, line
         for recipe in re.findall(r"--recipe (\S+)", line):
             assert recipe in default_host().presets
 
