@@ -17,7 +17,7 @@ FLOORS = [
     ["__main__", "testing"],
     ["cli"],
     ["entrypoints"],
-    ["quantization", "experts", "metrics"],
+    ["quantization", "experts", "pruning", "metrics"],
     ["calibration"],
     ["formats"],
     ["plugins", "reports"],

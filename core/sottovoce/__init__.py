@@ -8,9 +8,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from sottovoce.architecture import Architecture as Architecture
     from sottovoce.architecture import CardFacts as CardFacts
+    from sottovoce.architecture import Depth as Depth
+    from sottovoce.architecture import Heads as Heads
     from sottovoce.architecture import Layers as Layers
     from sottovoce.architecture import Runner as Runner
     from sottovoce.architecture import ScalePair as ScalePair
+    from sottovoce.architecture import Shape as Shape
+    from sottovoce.architecture import Width as Width
     from sottovoce.architecture import lazy as lazy
     from sottovoce.calibration.block_step import BlockStep as BlockStep
     from sottovoce.entrypoints.compress import compress as compress
@@ -56,10 +60,12 @@ _MODULES = {
     "CardFacts": "architecture",
     "CompressionReport": "report",
     "Coverage": "report",
+    "Depth": "architecture",
     "EvaluationReport": "report",
     "Format": "formats.format",
     "Kept": "report",
     "Layers": "architecture",
+    "Heads": "architecture",
     "LoadOptions": "source",
     "Method": "quantization.method",
     "Metric": "report",
@@ -74,12 +80,14 @@ _MODULES = {
     "Sample": "samples",
     "Samples": "samples",
     "ScalePair": "architecture",
+    "Shape": "architecture",
     "SottovoceError": "errors",
     "Source": "source",
     "Step": "recipe.step",
     "StepReport": "report",
     "Target": "report",
     "Text": "text.translations",
+    "Width": "architecture",
     "compress": "entrypoints.compress",
     "evaluate": "entrypoints.evaluate",
     "export": "entrypoints.save",

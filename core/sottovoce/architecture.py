@@ -60,6 +60,114 @@ class ExpertLayout:
     recipe has another. Samples must have such tokens."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Width:
+    """Hidden units of the feed-forward layers of one part, which ``prune_width`` may remove."""
+
+    part: str
+    """Name of the part in recipes and reports, such as ``encoder``."""
+    modules: str
+    """Pattern of the modules that hold the layers, such as ``re:encoder\\.layers\\.\\d+\\.mlp``."""
+    inputs: tuple[str, ...]
+    """Names, in such a module, of the linear layers with a row for each unit."""
+    output: str
+    """Name of the linear layer with a column for each unit."""
+    norm: str | None = None
+    """Name of a normalization over the units, if there is one between the two."""
+    keys: tuple[str, ...]
+    """Settings of the configuration that hold the number of units, as paths such as ``text_config.intermediate_size``.
+    The family's own class has one number for all layers of the part, so all keep as many units."""
+    pruned: bool = True
+    """If true, a recipe that does not name the part prunes it too."""
+
+    def __post_init__(self) -> None:
+        """Refuse a string in place of several names.
+
+        Raises:
+            TypeError: The inputs or the keys are a string.
+        """
+        _check_tuple("Width.inputs", self.inputs)
+        _check_tuple("Width.keys", self.keys)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Heads:
+    """Attention heads of one part, which ``prune_heads`` may remove.
+
+    A group is what can be removed at once: a head, or the query heads that share a head of keys and values with it.
+    """
+
+    part: str
+    """Name of the part in recipes and reports."""
+    modules: str
+    """Pattern of the attention modules."""
+    output: str
+    """Name, in such a module, of the output projection. Its columns belong to the groups in their order."""
+    groups: Callable[..., int]
+    """Function ``groups(attention)`` that returns the number of groups of a module."""
+    rows: tuple[str, ...] = ()
+    """Names of the projections that have as many rows for every group, in the groups' order."""
+    remove: Callable[..., None] | None = None
+    """Function ``remove(model, name, kept)`` that removes all groups but those of the numbers ``kept`` from the
+    attention of that name, in place, where ``rows`` and the columns of ``output`` alone do not do it. The output
+    projection then has the columns of the kept groups. It must work on tensors without data too."""
+    keys: tuple[str, ...] = ()
+    """Settings of the configuration that count heads or groups; all shrink by the same factor."""
+    own_class: str = ""
+    """Reason why the model's own library does not load the result, if it does not."""
+    pruned: bool = True
+    """If true, a recipe that does not name the part prunes it too."""
+
+    def __post_init__(self) -> None:
+        """Refuse a string in place of several names.
+
+        Raises:
+            TypeError: The rows or the keys are a string.
+        """
+        _check_tuple("Heads.rows", self.rows)
+        _check_tuple("Heads.keys", self.keys)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Depth:
+    """Layers of one part, which ``prune_layers`` may remove."""
+
+    part: str
+    """Name of the part in recipes and reports."""
+    layers: str
+    """Name of the module that holds the layers in order, such as ``encoder.layers``."""
+    output: str
+    """Name, in a layer, of the linear layer whose output is added last to the hidden states: in the layer before a
+    removed one it is fitted to what the removed layer gave."""
+    before: str | None = None
+    """Name of the layer that runs before the first of them, if there is one; it is never removed."""
+    keys: tuple[str, ...]
+    """Settings of the configuration that count the layers; all fall by the number of removed ones."""
+    lists: tuple[str, ...] = ()
+    """Settings that are a list with an item for each layer."""
+    keep: Mapping[int, str] = field(default_factory=dict)
+    """By number of a layer (``-1`` is the last), the reason why it is never removed."""
+    pruned: bool = True
+    """If true, a recipe that does not name the part prunes it too."""
+
+    def __post_init__(self) -> None:
+        """Refuse a string in place of several names.
+
+        Raises:
+            TypeError: The keys are a string.
+        """
+        _check_tuple("Depth.keys", self.keys)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shape:
+    """Structure of a family that may be pruned, and the settings that describe it to the family's own class."""
+
+    widths: tuple[Width, ...] = ()
+    heads: tuple[Heads, ...] = ()
+    depths: tuple[Depth, ...] = ()
+
+
 @dataclass(frozen=True)
 class ScalePair:
     """A module of a block, and all consumers of its output.
@@ -144,6 +252,9 @@ class Runner:
     answer_logits: Callable[..., Tensor | None] | None = None
     """Function ``answer_logits(model, sample)`` that returns the logits at every token of a sample's own answer
     ``[positions, vocabulary]``, for the divergence from a baseline; ``None`` for a sample without an answer."""
+    counted_logits: Callable[..., Tensor] | None = None
+    """Function ``counted_logits(model, sample, positions)`` that returns the logits at as many token positions as
+    another model has, for a family that finds out by itself how many there are; ``None`` for its own number."""
     modalities: Callable[..., Sequence[str]] | None = None
     """Function ``modalities(model, sample, block)`` that returns the kind (``text``, ``audio`` ...) of every token that
     a block is given when ``forward`` runs the sample."""
@@ -160,7 +271,7 @@ class Runner:
         for name, function in vars(self).items():
             if function is not None and not callable(function):
                 raise TypeError(f"Runner.{name} takes a function, not {function!r}; see sottovoce.lazy")
-        for name in ("forward", "predict", "probe", "answer_logits"):
+        for name in ("forward", "predict", "probe", "answer_logits", "counted_logits"):
             if (function := getattr(self, name)) is not None:
                 object.__setattr__(self, name, _with_model_errors(function))
 
@@ -180,6 +291,8 @@ class Architecture:
     experts: tuple[ExpertLayout, ...] = ()
     """Places of the experts of a mixture. Experts are linear layers, one set per expert, so ``Layers.targets`` may name
     them: ``...experts.<number>.gate_proj``, ``up_proj`` and ``down_proj``."""
+    shape: Shape = Shape()
+    """Structure that may be pruned."""
     parts: Mapping[str, str] = field(default_factory=dict)
     """Names of the model's parts, each with a pattern of parameter names, for reports."""
     task: str = ""
@@ -191,6 +304,9 @@ class Architecture:
     card: CardFacts = CardFacts()
     """Facts for the model card."""
 
+    configuration: Callable[..., Any] | None = None
+    """Function ``configuration(model)`` that returns the configuration by which the model's own class builds its
+    layers, an object or nested dictionaries; by default ``model.native.config``."""
     processor: Callable[[Path], Any] | None = None
     """Function that loads the processor of a transformers model from a directory, where ``AutoProcessor`` fails."""
     resolve: Callable[..., Any] | None = None
@@ -203,7 +319,7 @@ class Architecture:
         Raises:
             TypeError: A record is not of its class, or a string is given in place of a tuple.
         """
-        records: dict[str, type] = {"layers": Layers, "runner": Runner, "card": CardFacts}
+        records: dict[str, type] = {"layers": Layers, "runner": Runner, "card": CardFacts, "shape": Shape}
         for name, record in records.items():
             if not isinstance(getattr(self, name), record):
                 raise TypeError(f"Architecture.{name} takes sottovoce.{record.__name__}, not {getattr(self, name)!r}")
@@ -235,9 +351,9 @@ def lazy(reference: str) -> Callable[..., Any]:
 
 def _with_model_errors(function: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(function)
-    def run(model: Any, *sample: Sample) -> Any:
-        on = f" on the sample {sample[0].key[:40]!r}" if sample else ""
+    def run(model: Any, *arguments: Any) -> Any:
+        on = f" on the sample {arguments[0].key[:40]!r}" if arguments else ""
         with as_source_error(model.source.name, f"the model does not run{on}"):
-            return function(model, *sample)
+            return function(model, *arguments)
 
     return run

@@ -45,6 +45,12 @@ class Model:
     rename: Callable[[str], str] | None = None
     """Function from a tensor's name in the module to its name in the checkpoint, if the two differ."""
 
+    settings: dict[str, Any] = field(default_factory=dict)
+    """Settings of the configuration that pruning changed, by their paths, such as ``encoder_conf.num_blocks``."""
+    planned_inputs: dict[str, int] = field(default_factory=dict)
+    """By name of a linear layer, the number of inputs that it will have after steps that are planned already: the steps
+    of one pass are planned before any of them is applied."""
+
     attachments: dict[str, Callable[[Path], None]] = field(default_factory=dict)
     """Writers of further files that are saved with the weights, by the file's name."""
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sottovoce.calibration.blocks import Block
+from sottovoce.calibration.held_out import held_out_keys
 from sottovoce.calibration.routing import Routed, routed
 
 if TYPE_CHECKING:
@@ -72,9 +73,3 @@ class TokenCollector:
         if key not in self._kinds and modalities is not None:
             self._kinds[key] = modalities(self._model, sample, layer.name)
         return self._kinds[key]
-
-
-def held_out_keys(keys: Sequence[str], share: float) -> frozenset[str]:
-    """Choose the samples on which the change is measured: evenly spread, at least one of two, none of a single one."""
-    count = max(1, round(share * len(keys))) if share > 0 and len(keys) > 1 else 0
-    return frozenset(keys[(2 * number + 1) * len(keys) // (2 * count)] for number in range(count))

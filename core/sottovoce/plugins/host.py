@@ -32,6 +32,7 @@ ALLOW_VARIABLE = "SOTTOVOCE_PLUGINS"
 BUILTIN = (
     "sottovoce.quantization.plugin",
     "sottovoce.experts.plugin",
+    "sottovoce.pruning.plugin",
     "sottovoce.formats.plugin",
     "sottovoce.formats.transformers.loader",
     "sottovoce.formats.transformers.writer",

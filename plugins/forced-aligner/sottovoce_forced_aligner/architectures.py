@@ -5,6 +5,7 @@ from __future__ import annotations
 from sottovoce import Architecture, CardFacts, Layers, Runner, ScalePair, lazy
 from sottovoce_forced_aligner.chinese import CHINESE
 from sottovoce_forced_aligner.languages import LANGUAGES
+from sottovoce_forced_aligner.shape import SHAPE
 
 _AUDIO = r"re:model\.audio_tower\.layers\.\d+\.(self_attn\.(q|k|v|out)_proj|fc[12])"
 _TEXT = r"re:model\.language_model\.layers\.\d+\.(self_attn\.(q|k|v|o)_proj|mlp\.(gate|up|down)_proj)"
@@ -62,6 +63,7 @@ FORCED_ALIGNER = Architecture(
         },
         min_coverage=0.5,
     ),
+    shape=SHAPE,
     parts={
         "audio": r"re:model\.audio_tower\..*",
         "projector": r"re:model\.multi_modal_projector\..*",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from sottovoce import Architecture, CardFacts, Layers, Runner, ScalePair, lazy
 from sottovoce.architecture import ExpertLayout
 from sottovoce_omni_moe.chinese import CHINESE
+from sottovoce_omni_moe.shape import SHAPE
 
 _THINKER = r"thinker\.model\.language_model\.layers\.\d+"
 _TALKER = r"talker\.model\.layers\.\d+"
@@ -103,6 +104,7 @@ OMNI_MOE = Architecture(
             pruned=False,
         ),
     ),
+    shape=SHAPE,
     parts={
         "thinker": r"re:thinker\.(model\.language_model|lm_head).*",
         "towers": r"re:thinker\.model\.(audio_tower|visual)\..*",

@@ -9,6 +9,7 @@ from sottovoce_paraformer.configuration import REGISTER
 from sottovoce_paraformer.sections import PUNCTUATION as PUNCTUATION_CLASSES
 from sottovoce_paraformer.sections import RECOGNIZERS
 from sottovoce_paraformer.sections import VOICE_ACTIVITY as VOICE_ACTIVITY_CLASSES
+from sottovoce_paraformer.shape import SHAPE
 
 _ATTENTION = r"self_attn\.linear_(q_k_v|out)"
 _CROSS_ATTENTION = r"src_attn\.linear_(q|k_v|out)"
@@ -68,6 +69,8 @@ PARAFORMER = Architecture(
         activation_strategy="tensor",
         min_coverage=0.6,
     ),
+    shape=SHAPE,
+    configuration=lazy("sottovoce_paraformer.shape:configuration"),
     parts={
         "encoder": r"re:encoder\..*",
         "decoder": r"re:decoder\..*",
@@ -96,6 +99,7 @@ PARAFORMER = Architecture(
     runner=Runner(
         forward=lazy("sottovoce_paraformer.recognition:forward"),
         predict=lazy("sottovoce_paraformer.recognition:predict"),
+        counted_logits=lazy("sottovoce_paraformer.recognition:counted_logits"),
         probe=lazy("sottovoce_paraformer.recognition:probe"),
         optimize_for_inference=lazy("sottovoce_paraformer.sanm:optimize_for_inference"),
     ),

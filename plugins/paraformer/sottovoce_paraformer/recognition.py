@@ -59,10 +59,21 @@ def forward(model: Model, sample: Sample) -> Tensor:
     With a text the number of tokens is the text's, as in training, so that two models are compared position by
     position; without one it is what the CIF predictor finds.
     """
+    return counted_logits(model, sample, None)
+
+
+def counted_logits(model: Model, sample: Sample, positions: int | None) -> Tensor:
+    """Return log-probabilities ``[tokens, vocabulary]`` at a number of tokens that another model found.
+
+    Args:
+        model: The model.
+        sample: A sample.
+        positions: The number of tokens; ``None`` for that of the text, or of the CIF predictor where there is none.
+    """
     module: Any = model.module
     speech, lengths = features(model, sample)
     encoded, encoded_lengths = module.encode(speech, lengths)
-    acoustic, count = _acoustic(model, sample, encoded, encoded_lengths)
+    acoustic, count = _acoustic(model, sample, encoded, encoded_lengths, positions)
     if count.max() < 1:
         return torch.zeros(0, module.vocab_size)
     scores: Tensor = _decode(module, encoded, encoded_lengths, acoustic, count)[0]
@@ -88,14 +99,17 @@ def probe(model: Model) -> Sample:
     return Sample(key="probe", audio=0.1 * noise * swell, text="一二三四五六七八")
 
 
-def _acoustic(model: Model, sample: Sample, encoded: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+def _acoustic(
+    model: Model, sample: Sample, encoded: Tensor, lengths: Tensor, positions: int | None
+) -> tuple[Tensor, Tensor]:
     module: Any = model.module
-    if sample.text is None:
+    if positions is None and sample.text is None:
         acoustic, count = module.calc_predictor(encoded, lengths)[:2]
         return acoustic, count.round().long()
-    tokens = len(model.processor["tokenizer"].encode(sample.text)) + module.predictor_bias
+    if positions is None:
+        positions = len(model.processor["tokenizer"].encode(sample.text)) + module.predictor_bias
     mask = (~make_pad_mask(lengths, maxlen=encoded.size(1))[:, None, :]).to(encoded.device)
-    count = torch.tensor([tokens], device=encoded.device)
+    count = torch.tensor([positions], device=encoded.device)
     acoustic = module.predictor(encoded, None, mask, ignore_id=module.ignore_id, target_label_length=count)[0]
     # Rounding may fire one token less than the text has; the decoder takes what there is.
     return acoustic, torch.full_like(count, acoustic.size(1))

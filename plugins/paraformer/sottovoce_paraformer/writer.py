@@ -35,6 +35,9 @@ def write(model: Model, directory: Path) -> Path:
         (directory / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source / name, directory / name)
     config = configuration.dense_config(source)
+    for key, value in model.settings.items():
+        section, _, name = key.rpartition(".")
+        (config.setdefault(section, {}) if section else config)[name] = value
     metas: dict[str, Any] = {"config": configuration.CONFIG, **configuration.nested(files)}
     if quantization is None:
         metas["init_param"] = WEIGHTS

@@ -20,12 +20,12 @@ from core.mixtures import Mixture, make_mixture
 from sottovoce import Model, Sample, Source
 from sottovoce.architecture import ExpertLayout
 from sottovoce.calibration.blocks import Block
+from sottovoce.calibration.held_out import held_out_keys
 from sottovoce.errors import CoverageError, PluginError, RecipeError, SamplesError, SourceError
 from sottovoce.experts.prune import PruneExpertsRunner
 from sottovoce.experts.saliency import Saliency, write_saliency
 from sottovoce.experts.selection import choose_experts
 from sottovoce.experts.step import PruneExperts
-from sottovoce.experts.tokens import held_out_keys
 
 LAYOUTS = (
     ExpertLayout(part="reader", experts=r"re:reader\.\d+\.mlp\.experts", count="reader_config.num_experts"),

@@ -34,11 +34,11 @@ from core.qwen3_moe import (
 )
 from core.toy import make_host
 from sottovoce import Model, Samples
+from sottovoce.calibration.held_out import held_out_keys
 from sottovoce.entrypoints.save import probe
 from sottovoce.errors import RecipeError, SamplesError, SourceError
 from sottovoce.experts.saliency import Saliency, read_saliency
 from sottovoce.experts.selection import ranking
-from sottovoce.experts.tokens import held_out_keys
 from sottovoce.runtime.experts import Experts
 from sottovoce.runtime.layers import QUANTIZED
 

@@ -1,0 +1,34 @@
+"""Samples that are held out of a fit or a choice, to measure what it did on others."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sottovoce.calibration.sample_threads import SampleThread
+
+
+def held_out_keys(keys: Sequence[str], share: float) -> frozenset[str]:
+    """Choose the samples on which the change is measured: evenly spread, at least one of two, none of a single one."""
+    count = max(1, round(share * len(keys))) if share > 0 and len(keys) > 1 else 0
+    return frozenset(keys[(2 * number + 1) * len(keys) // (2 * count)] for number in range(count))
+
+
+@dataclass(frozen=True)
+class SplitThreads:
+    """The sample threads of a block, parted; a single sample serves both purposes."""
+
+    fitted: Sequence[SampleThread]
+    held_out: Sequence[SampleThread]
+    is_held_out: bool
+    """If true, the two are different samples."""
+
+    @classmethod
+    def of(cls, threads: Sequence[SampleThread], share: float) -> SplitThreads:
+        """Part the threads; the same samples are held out at every block that all of them reach."""
+        keys = held_out_keys([thread.sample.key for thread in threads], share)
+        held = [thread for thread in threads if thread.sample.key in keys]
+        rest = [thread for thread in threads if thread.sample.key not in keys]
+        return cls(rest or held, held or rest, bool(held and rest))

@@ -1,0 +1,1 @@
+"""Structured pruning with error compensation, and pruning of single weights."""

@@ -1,0 +1,29 @@
+"""Plugin that applies the steps that prune."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sottovoce.plugins.hookspecs import hookimpl
+from sottovoce.pruning.step import PruneWidth
+from sottovoce.recipe.step import Step
+
+if TYPE_CHECKING:
+    from sottovoce.architecture import Architecture
+    from sottovoce.calibration.block_step import BlockStep
+    from sottovoce.calibration.calibration import Calibration
+    from sottovoce.model import Model
+    from sottovoce.report import StepReport
+
+
+@hookimpl
+def sottovoce_compress(
+    step: Step, model: Model, architecture: Architecture, calibration: Calibration
+) -> BlockStep | StepReport | None:
+    """Return the runner of a step that prunes, or the report of one; ``None`` for any other step."""
+    # The algorithms need torch, which describing them does not.
+    if isinstance(step, PruneWidth):
+        from sottovoce.pruning.width import PruneWidthRunner
+
+        return PruneWidthRunner(model, architecture, step)
+    return None

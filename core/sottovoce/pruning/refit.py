@@ -1,0 +1,131 @@
+"""Least squares between the inputs that a linear layer still has, and the outputs that it had with all of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from sottovoce.pruning.moments import Moments
+from sottovoce.pruning.obs import damped
+
+
+@dataclass(frozen=True)
+class Regression:
+    """Means over all rows of inputs ``x`` and the outputs ``y`` that a layer should give for them, in float64."""
+
+    rows: int
+    moments: Tensor
+    """Mean of ``x x^T`` ``[in, in]``."""
+    cross: Tensor
+    """Mean of ``y x^T`` ``[out, in]``; ``y`` is without the layer's bias."""
+    power: float
+    """Mean of ``|y|^2``."""
+    mean: Tensor
+    """Mean of ``x`` ``[in]``."""
+    target: Tensor
+    """Mean of ``y`` ``[out]``."""
+
+    @classmethod
+    def of_columns(cls, inputs: Moments, weight: Tensor, kept: Tensor) -> Regression:
+        """Return the regression of a layer's outputs on some of its inputs, which stay as they are.
+
+        Args:
+            inputs: Moments of all inputs.
+            weight: The layer's weight ``[out, in]``.
+            kept: Numbers of the inputs that stay ``[kept]``.
+        """
+        wide, moments, mean = weight.double(), inputs.second, inputs.mean
+        products = wide @ moments
+        return cls(
+            rows=inputs.rows,
+            moments=moments[kept][:, kept],
+            cross=products[:, kept],
+            power=float((products * wide).sum()),
+            mean=mean[kept],
+            target=wide @ mean,
+        )
+
+    def merged(self, other: Regression) -> Regression:
+        """Return the regression over the rows of both."""
+        share = self.rows / max(self.rows + other.rows, 1)
+
+        def mean(mine: Tensor, theirs: Tensor) -> Tensor:
+            return mine * share + theirs * (1 - share)
+
+        return Regression(
+            rows=self.rows + other.rows,
+            moments=mean(self.moments, other.moments),
+            cross=mean(self.cross, other.cross),
+            power=self.power * share + other.power * (1 - share),
+            mean=mean(self.mean, other.mean),
+            target=mean(self.target, other.target),
+        )
+
+    def fit(self, weight: Tensor, damp: float, has_bias: bool) -> tuple[Tensor, Tensor | None]:
+        """Fit a weight by ridge regression that is drawn to the given weight, not to zero.
+
+        Args:
+            weight: ``[out, in]``.
+            damp: Share of the mean second moment that is added to all of them.
+            has_bias: If true, means are taken out and left to the bias.
+
+        Returns:
+            The fitted weight ``[out, in]``, and what to add to the bias ``[out]``.
+        """
+        wide = weight.double()
+        if not has_bias:
+            moments, rest = self.moments, self.cross - wide @ self.moments
+            return wide + torch.linalg.solve(damped(moments, damp), rest, left=False), None
+        moments = self.moments - torch.outer(self.mean, self.mean)
+        rest = self.cross - torch.outer(self.target, self.mean) - wide @ moments
+        fitted = wide + torch.linalg.solve(damped(moments, damp), rest, left=False)
+        return fitted, self.target - fitted @ self.mean
+
+    def error(self, weight: Tensor, shift: Tensor | None = None) -> float:
+        """Return the mean squared error of a weight, with ``shift`` added to the bias, as a share of the power."""
+        if self.power <= 0:
+            return 0.0
+        wide = weight.double()
+        error = self.power - 2 * float((wide * self.cross).sum()) + float(((wide @ self.moments) * wide).sum())
+        if shift is not None:
+            error += float(shift @ (shift + 2 * (wide @ self.mean - self.target)))
+        return max(error, 0.0) / self.power
+
+
+class RegressionSums:
+    """Sums over rows of inputs and of the outputs that they should give, for inputs that pruning changes."""
+
+    def __init__(self) -> None:
+        self._moments = Moments()
+        self._cross: Tensor | None = None
+        self._power = 0.0
+        self._target: Tensor | None = None
+
+    def add(self, x: Tensor, y: Tensor) -> None:
+        """Count rows ``x`` ``[..., in]`` and ``y`` ``[..., out]``."""
+        x, y = (rows.detach().reshape(-1, rows.shape[-1]).float() for rows in (x, y))
+        self._moments.add("regression", x)
+        cross, target = (y.t() @ x).double(), y.sum(0, dtype=torch.float64)
+        self._cross = cross if self._cross is None else self._cross + cross
+        self._target = target if self._target is None else self._target + target
+        self._power += float(y.double().square().sum())
+
+    def regression(self) -> Regression:
+        """Return the means over all rows.
+
+        Raises:
+            ValueError: No rows were added.
+        """
+        if self._cross is None or self._target is None:
+            raise ValueError("no rows were added")
+        rows = self._moments.rows
+        return Regression(
+            rows=rows,
+            moments=self._moments.second,
+            cross=self._cross / rows,
+            power=self._power / rows,
+            mean=self._moments.mean,
+            target=self._target / rows,
+        )

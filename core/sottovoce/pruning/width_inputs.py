@@ -1,0 +1,96 @@
+"""Inputs of the layers that read hidden units, as moments over the calibration samples."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor, nn
+
+from sottovoce.calibration.blocks import Block
+from sottovoce.calibration.held_out import SplitThreads
+from sottovoce.calibration.routing import Routed, routed
+from sottovoce.pruning.moments import Moments
+from sottovoce.pruning.width_layer import WidthLayer
+
+if TYPE_CHECKING:
+    from sottovoce.calibration.sample_threads import SampleThread
+
+
+@dataclass(frozen=True)
+class LayerInputs:
+    """Hidden units of one layer on the samples, those of the fit and those held out."""
+
+    layer: WidthLayer
+    fitted: Moments = field(default_factory=Moments)
+    held_out: Moments = field(default_factory=Moments)
+
+
+def observe_layers(block: Block, layers: Sequence[WidthLayer], split: SplitThreads) -> Iterator[LayerInputs]:
+    """Run a block on its samples, and yield the inputs of one layer after another.
+
+    The experts of a mixture are run one by one on the tokens that are routed to them, each row times its gate value:
+    the error of an expert's output counts as much as the output does.
+    """
+    dense = [LayerInputs(layer) for layer in layers if not layer.is_expert]
+    if dense:
+        for threads, of in ((split.fitted, "fitted"), (split.held_out, "held_out")):
+            hooks = {inputs.layer.output: getattr(inputs, of) for inputs in dense}
+            run_with_hooks(block, threads, {name: _adding(name, moments) for name, moments in hooks.items()})
+        yield from dense
+    mixtures: dict[str, list[WidthLayer]] = {}
+    for layer in layers:
+        if layer.is_expert:
+            mixtures.setdefault(layer.name.rpartition(".")[0], []).append(layer)
+    for mixture, experts in mixtures.items():
+        yield from _observe_experts(block, mixture, experts, split)
+
+
+def run_with_hooks(block: Block, threads: Sequence[SampleThread], hooks: dict[str, Callable[[Tensor], None]]) -> None:
+    """Run a block on samples, calling a function with every input of some of its modules.
+
+    Args:
+        block: The block.
+        threads: The samples.
+        hooks: Functions by the name of the module in the model.
+    """
+    with ExitStack() as stack:
+        for name, function in hooks.items():
+            handle = block.root.get_submodule(name).register_forward_pre_hook(_hook(function))
+            stack.callback(handle.remove)
+        for _ in block.run(threads):
+            pass
+
+
+def _observe_experts(
+    block: Block, mixture: str, experts: Sequence[WidthLayer], split: SplitThreads
+) -> Iterator[LayerInputs]:
+    fitted = routed(block, mixture, sample_threads=split.fitted)
+    held_out = routed(block, mixture, sample_threads=split.held_out) if split.is_held_out else fitted
+    for layer in experts:
+        inputs = LayerInputs(layer)
+        for tokens, moments in ((fitted, inputs.fitted), (held_out, inputs.held_out)):
+            if tokens is not None:
+                _add_routed(block.root, layer, tokens, moments)
+        yield inputs
+
+
+def _add_routed(root: nn.Module, layer: WidthLayer, tokens: Routed, moments: Moments) -> None:
+    number = int(layer.name.rpartition(".")[2])
+    rows, slots = (tokens.index == number).nonzero(as_tuple=True)
+    if len(rows):
+        expert: Any = root.get_submodule(layer.name)
+        moments.add(layer.output, expert.hidden(tokens.hidden[rows]) * tokens.weight[rows, slots, None])
+
+
+def _adding(name: str, moments: Moments) -> Callable[[Tensor], None]:
+    return lambda x: moments.add(name, x)
+
+
+def _hook(function: Callable[[Tensor], None]) -> Callable[[nn.Module, tuple[Any, ...]], None]:
+    def hook(_: nn.Module, arguments: tuple[Any, ...]) -> None:
+        function(arguments[0])
+
+    return hook

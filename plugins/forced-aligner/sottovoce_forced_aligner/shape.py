@@ -1,0 +1,24 @@
+"""Structure of the forced aligner that may be pruned, and the settings by which transformers builds it."""
+
+from __future__ import annotations
+
+from sottovoce import Shape, Width
+
+SHAPE = Shape(
+    widths=(
+        Width(
+            part="audio",
+            modules=r"re:model\.audio_tower\.layers\.\d+",
+            inputs=("fc1",),
+            output="fc2",
+            keys=("audio_config.encoder_ffn_dim",),
+        ),
+        Width(
+            part="text",
+            modules=r"re:model\.language_model\.layers\.\d+\.mlp",
+            inputs=("gate_proj", "up_proj"),
+            output="down_proj",
+            keys=("text_config.intermediate_size",),
+        ),
+    ),
+)

@@ -1,0 +1,58 @@
+"""Structure of a Paraformer that may be pruned, and the settings by which FunASR builds it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sottovoce import Depth, Model, Shape, Width
+
+SHAPE = Shape(
+    widths=(
+        Width(
+            part="encoder",
+            modules=r"re:encoder\.encoders0?\.\d+\.feed_forward",
+            inputs=("w_1",),
+            output="w_2",
+            keys=("encoder_conf.linear_units",),
+        ),
+        Width(
+            part="decoder",
+            modules=r"re:decoder\.(decoders[23]?\.\d+|last_decoder)\.feed_forward",
+            inputs=("w_1",),
+            output="w_2",
+            norm="norm",
+            keys=("decoder_conf.linear_units",),
+        ),
+        Width(
+            part="hotword decoder",
+            modules=r"re:seaco_decoder\.(decoders[23]?\.\d+|last_decoder)\.feed_forward",
+            inputs=("w_1",),
+            output="w_2",
+            norm="norm",
+            keys=("seaco_decoder_conf.linear_units",),
+            # Speech without hotwords does not pass through it.
+            pruned=False,
+        ),
+    ),
+    depths=(
+        Depth(
+            part="encoder",
+            layers="encoder.encoders",
+            before="encoder.encoders0.0",
+            output="feed_forward.w_2",
+            keys=("encoder_conf.num_blocks",),
+        ),
+        Depth(
+            part="decoder",
+            layers="decoder.decoders",
+            output="src_attn.linear_out",
+            keys=("decoder_conf.att_layer_num", "decoder_conf.num_blocks"),
+            pruned=False,
+        ),
+    ),
+)
+
+
+def configuration(model: Model) -> Any:
+    """Return FunASR's keyword arguments, by which it built the model."""
+    return model.processor
