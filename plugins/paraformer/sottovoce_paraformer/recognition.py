@@ -17,6 +17,8 @@ from sottovoce import Model, Prediction, Sample, read_audio
 from sottovoce.errors import SamplesError
 from sottovoce.system.audio import FRAME
 
+_SURPLUS = 1e-3
+"""Part of a token by which the weights of the frames exceed the number of tokens."""
 _TOKEN = re.compile(r"[\u3400-\u9fff]|[^\s\u3400-\u9fff]+")
 
 
@@ -110,8 +112,10 @@ def _acoustic(
         positions = len(model.processor["tokenizer"].encode(sample.text)) + module.predictor_bias
     mask = (~make_pad_mask(lengths, maxlen=encoded.size(1))[:, None, :]).to(encoded.device)
     count = torch.tensor([positions], device=encoded.device)
-    acoustic = module.predictor(encoded, None, mask, ignore_id=module.ignore_id, target_label_length=count)[0]
-    # Rounding may fire one token less than the text has; the decoder takes what there is.
+    # The weights of the frames are scaled to this sum. Were it the number itself, rounding would decide whether the last
+    # token fires or is zero, and two models that are almost the same would differ in it.
+    total = count + _SURPLUS
+    acoustic = module.predictor(encoded, None, mask, ignore_id=module.ignore_id, target_label_length=total)[0]
     return acoustic, torch.full_like(count, acoustic.size(1))
 
 
