@@ -17,6 +17,7 @@ FLOORS = [
     ["__main__", "testing"],
     ["cli"],
     ["entrypoints"],
+    ["recipe_search"],
     ["quantization", "experts", "pruning", "metrics"],
     ["calibration"],
     ["formats"],

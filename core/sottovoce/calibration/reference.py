@@ -31,6 +31,13 @@ class DivergenceSums:
             self.nats[name] = self.nats.get(name, 0.0) + nats
             self.positions[name] = self.positions.get(name, 0) + positions
 
+    def __add__(self, other: DivergenceSums) -> DivergenceSums:
+        total = DivergenceSums(dict(self.nats), dict(self.positions))
+        for name, nats in other.nats.items():
+            total.nats[name] = total.nats.get(name, 0.0) + nats
+            total.positions[name] = total.positions.get(name, 0) + other.positions[name]
+        return total
+
     @property
     def means(self) -> dict[str, float]:
         """Mean divergence in nats per token: of all positions as ``all``, and by the samples' kind."""
@@ -69,12 +76,16 @@ class Reference:
 
     def divergence(self, model: Model) -> Mapping[str, float]:
         """Return the mean of KL(reference || model) in nats per token, of all as ``all`` and by the samples' kind."""
+        return self.sums(model).means
+
+    def sums(self, model: Model) -> DivergenceSums:
+        """Return the sums of KL(reference || model), which may be added to those of other samples."""
         sums = DivergenceSums()
         for sample, before, after in self._pairs(model):
             count = min(len(before), len(after))
             nats = (before[:count].exp() * (before[:count] - after[:count])).sum()
             sums.add(sample.modality if sample.messages else ALL, max(float(nats), 0.0), count)
-        return sums.means
+        return sums
 
     def _pairs(self, model: Model) -> Iterator[tuple[Sample, Tensor, Tensor]]:
         for sample, positions, before in self._samples:

@@ -93,6 +93,17 @@ class Gate:
         part_of = model.architecture.part_of
         return [step.with_restored(stored_bits, part_of, FLOAT_REASON) for step in steps], report
 
+    def require(self, model: Model) -> dict[str, float]:
+        """Return the values of the limited metrics for a compressed model, and change nothing.
+
+        Raises:
+            GateError: A limit does not hold.
+        """
+        values = self._measure(model)
+        if violations := self._violations(values):
+            raise GateError(f"within the budget {'; '.join(violations)}: allow a larger budget, or more steps")
+        return values
+
     def _measure(self, model: Model) -> dict[str, float]:
         metrics = measure(model, self.samples, self.before.run, {}, host=self.host).metrics
         values: dict[str, float] = {}

@@ -72,7 +72,7 @@ def compress(
         samples=samples,
         memory_bytes=max_memory,
         directory=Path(resume) if resume is not None else None,
-        key=_work_key(model, recipe, samples),
+        key=work_key(model, recipe.to_dict(), samples),
         float_backup=gate.float_backup if gate else None,
         progress=progress,
     )
@@ -180,8 +180,8 @@ def _open_gate(recipe: Recipe, model: Model, samples: Samples | None, host: Host
     return Gate.open(recipe.gate, model, samples, host, progress)
 
 
-def _work_key(model: Model, recipe: Recipe, samples: Samples | None) -> str:
-    """Return a digest of all that completed blocks depend on: the model's files, recipe, samples and version."""
+def work_key(model: Model, settings: Mapping[str, Any], samples: Samples | None) -> str:
+    """Return a digest of all that unfinished work depends on: the model's files, settings, samples and version."""
     directory = model.source.directory
     paths = [path for path in directory.glob("*") if path.is_file()]
     files = sorted((path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in paths)
@@ -192,7 +192,7 @@ def _work_key(model: Model, recipe: Recipe, samples: Samples | None) -> str:
         model.source.weights,
         files,
         dtype,
-        recipe.to_dict(),
+        settings,
         samples.identity if samples else None,
     ]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()

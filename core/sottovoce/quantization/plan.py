@@ -42,7 +42,7 @@ def prepare_quantize(model: Model, architecture: Architecture, step: Quantize, c
             the method has nothing to work on; the model is then unchanged.
         NotFiniteError: A weight is not finite.
     """
-    step = step.model_copy(update={"embeddings": _tables(model, architecture, step)})
+    step = step.model_copy(update={"embeddings": tables_setting(model, architecture, step)})
     selection = select_layers(model.module, architecture, step.targets, step.ignore, step.embeddings)
     _check_promise(selection, architecture, step)
     schemes = plan(selection, architecture, step, model.planned_inputs)
@@ -59,7 +59,7 @@ def prepare_quantize(model: Model, architecture: Architecture, step: Quantize, c
     return blocks
 
 
-def _tables(model: Model, architecture: Architecture, step: Quantize) -> str | None:
+def tables_setting(model: Model, architecture: Architecture, step: Quantize) -> str | None:
     """Return the setting for embedding tables in this model."""
     if step.embeddings != "auto":
         return step.embeddings
@@ -140,7 +140,8 @@ def _scheme(
         group_size = None
     elif group_size is None and override is None and weight_only and _may_have_groups(name, step):
         group_size = next((size for size in _AUTOMATIC[:2] if width % size == 0), None)
-    rounds_inputs = bits == 8 and not weight_only
+    is_float_input = weight_only or (override is not None and override.activations == "none")
+    rounds_inputs = bits == 8 and not group_size and not is_float_input
     return Scheme(
         bits=bits,
         type=step.type,

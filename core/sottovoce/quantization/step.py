@@ -36,6 +36,8 @@ class Override(BaseModel):
 
     bits: Literal[4, 8] = 8
     group_size: Literal[8, 16, 32, 64, 128] | None = None
+    activations: Literal["none"] | None = None
+    """``none`` leaves the inputs of these layers float; by default 8 bits without groups have the step's."""
 
 
 class Quantize(Step):

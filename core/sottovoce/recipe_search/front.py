@@ -1,0 +1,56 @@
+"""Sizes against divergences: the best recipes of many sizes, and uniform ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
+
+from sottovoce.recipe_search.choices import CHOICES, FLOAT, Choice
+from sottovoce.recipe_search.result import Point
+from sottovoce.recipe_search.solver import Problem, smallest, solve
+
+if TYPE_CHECKING:
+    from sottovoce.recipe_search.mix import Space, Table
+
+_POINTS = 12
+
+
+def front(problem: Problem, before: int) -> list[Point]:
+    """Return the best mixes of sizes between the least and the model's."""
+    least = problem.size_bytes(smallest(problem))
+    points: dict[int, Point] = {}
+    for number in range(_POINTS + 1):
+        # Closer together at small sizes, where a byte matters most.
+        limit = least * (before / least) ** (number / _POINTS)
+        if (choice := solve(problem, limit + 0.5)) is not None:
+            size = problem.size_bytes(choice)
+            points[size] = Point(name="mix", size_bytes=size, divergence=problem.cost(choice))
+    return [points[size] for size in sorted(points)]
+
+
+def uniform(space: Space, table: Table) -> list[Point]:
+    """Return the recipes that give all layers one choice, and where one does not fit, the next that changes less."""
+    return [
+        Point(name=choice.name, size_bytes=size, divergence=cost)
+        for choice, size, cost in _uniform(space, table)
+        if choice is not FLOAT
+    ]
+
+
+def _uniform(space: Space, table: Table) -> Iterator[tuple[Choice, int, float]]:
+    problem = space.problem(table)
+    for choice in CHOICES:
+        numbers: dict[str, int] = {}
+        for unit in space.units:
+            options = problem.groups[unit.name]
+            names = {option.name: number for number, option in reversed(list(enumerate(options)))}
+            numbers[unit.name] = names[nearest(choice, names)]
+        for group in space.groups:
+            numbers[group] = 0
+        yield choice, problem.size_bytes(numbers), problem.cost(numbers)
+
+
+def nearest(choice: Choice, names: Mapping[str, int]) -> str:
+    """Return the choice itself, or the next smaller group that is among the names, or else 8 bits or float."""
+    start = CHOICES.index(choice)
+    return next(CHOICES[number].name for number in range(start, -1, -1) if CHOICES[number].name in names)

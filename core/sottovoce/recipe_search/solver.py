@@ -1,0 +1,155 @@
+"""The best choices within a budget, as an integer program."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sottovoce.errors import SottovoceError
+
+_MISSING = "a search solves an integer program with SciPy, which is not installed: pip install 'sottovoce[search]'"
+_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class Option:
+    """One of the options of a group."""
+
+    name: str
+    cost: float
+    """What it loses; the sum is minimized."""
+    size_bytes: int
+    seconds: float = 0.0
+    needs: Mapping[str, str] = field(default_factory=dict)
+    """By name of another group, the option of that group without which this one cannot be."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Groups, of which each takes exactly one of its options.
+
+    Where an option needs another group's, every option of that group must be needed by one of this group's at least.
+    """
+
+    groups: Mapping[str, Sequence[Option]]
+    fixed_bytes: int = 0
+    fixed_seconds: float = 0.0
+
+    def cost(self, choice: Mapping[str, int]) -> float:
+        """Return the sum of the costs of a choice: by group, the number of its option."""
+        return sum(self.groups[group][number].cost for group, number in choice.items())
+
+    def size_bytes(self, choice: Mapping[str, int]) -> int:
+        """Return the size of a choice."""
+        return self.fixed_bytes + sum(self.groups[group][number].size_bytes for group, number in choice.items())
+
+    def seconds(self, choice: Mapping[str, int]) -> float:
+        """Return the time of a choice."""
+        return self.fixed_seconds + sum(self.groups[group][number].seconds for group, number in choice.items())
+
+
+def require_solver() -> None:
+    """Refuse to begin without SciPy.
+
+    Raises:
+        SottovoceError: It is not installed.
+    """
+    try:
+        import scipy.optimize  # noqa: F401
+    except ImportError:
+        raise SottovoceError(_MISSING) from None
+
+
+def solve(problem: Problem, size_bytes: float | None = None, seconds: float | None = None) -> dict[str, int] | None:
+    """Return the choice of the least cost within the limits: by group, the number of its option.
+
+    Returns:
+        ``None`` if nothing fits.
+
+    Raises:
+        SottovoceError: SciPy is not installed.
+    """
+    return _minimize(problem, [option.cost for option in _options(problem)], size_bytes, seconds)
+
+
+def smallest(problem: Problem) -> dict[str, int]:
+    """Return the choice of the least size."""
+    choice = _minimize(problem, [float(option.size_bytes) for option in _options(problem)], None, None)
+    assert choice is not None
+    return choice
+
+
+def fastest(problem: Problem) -> dict[str, int]:
+    """Return the choice of the least time."""
+    choice = _minimize(problem, [option.seconds for option in _options(problem)], None, None)
+    assert choice is not None
+    return choice
+
+
+def _options(problem: Problem) -> list[Option]:
+    return [option for options in problem.groups.values() for option in options]
+
+
+def _minimize(
+    problem: Problem, costs: Sequence[float], size_bytes: float | None, seconds: float | None
+) -> dict[str, int] | None:
+    require_solver()
+    import numpy as np
+    from scipy.optimize import Bounds, LinearConstraint, milp
+
+    options = _options(problem)
+    constraints: list[Any] = [LinearConstraint(*_structure(problem))]
+    for values, fixed, limit in (
+        ([float(option.size_bytes) for option in options], problem.fixed_bytes, size_bytes),
+        ([option.seconds for option in options], problem.fixed_seconds, seconds),
+    ):
+        if limit is not None:
+            # As shares of the limit: the solver's tolerances are absolute.
+            scale = abs(limit) or 1.0
+            constraints.append(LinearConstraint(np.array([values]) / scale, -np.inf, (limit - fixed) / scale))
+    weights = np.array(costs) / (max(map(abs, costs), default=0.0) or 1.0)
+    result = milp(
+        weights,
+        constraints=constraints,
+        integrality=np.ones(len(options)),
+        bounds=Bounds(0, 1),
+        options={"mip_rel_gap": 1e-6, "time_limit": _SECONDS},
+    )
+    return None if result.x is None else _chosen(problem, result.x)
+
+
+def _chosen(problem: Problem, values: Sequence[float]) -> dict[str, int]:
+    choice: dict[str, int] = {}
+    first = 0
+    for group, options in problem.groups.items():
+        part = list(values[first : first + len(options)])
+        choice[group] = part.index(max(part))
+        first += len(options)
+    return choice
+
+
+def _structure(problem: Problem) -> tuple[Any, Any, Any]:
+    """Return rows, lower and upper bounds: one option of each group, and those of other groups that these need."""
+    from scipy.sparse import csr_array
+
+    starts: dict[str, int] = {}
+    for group, options in problem.groups.items():
+        starts[group] = sum(map(len, list(problem.groups.values())[: len(starts)]))
+    entries: list[tuple[int, int, float]] = []
+    bounds: list[float] = []
+    for group, options in problem.groups.items():
+        entries.extend((len(bounds), starts[group] + number, 1.0) for number in range(len(options)))
+        bounds.append(1.0)
+        for other in dict.fromkeys(name for option in options for name in option.needs):
+            for place, needed in enumerate(problem.groups[other]):
+                entries.append((len(bounds), starts[other] + place, -1.0))
+                entries.extend(
+                    (len(bounds), starts[group] + number, 1.0)
+                    for number, option in enumerate(options)
+                    if option.needs.get(other) == needed.name
+                )
+                bounds.append(0.0)
+    rows, columns, values = zip(*entries, strict=True)
+    shape = (len(bounds), sum(map(len, problem.groups.values())))
+    return csr_array((values, (rows, columns)), shape=shape), bounds, bounds

@@ -1,0 +1,35 @@
+"""Few samples that stand for all: evenly spread over every kind."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from sottovoce.samples import Samples
+
+if TYPE_CHECKING:
+    from sottovoce.samples import Sample
+
+
+def spread(samples: Sequence[Sample], count: int) -> tuple[Sample, ...]:
+    """Choose about ``count`` samples in their order, evenly spread over each modality, and one of each at least."""
+    kinds: dict[str, list[Sample]] = {}
+    for sample in samples:
+        kinds.setdefault(sample.modality, []).append(sample)
+    chosen: set[str] = set()
+    for members in kinds.values():
+        share = max(1, round(count * len(members) / len(samples)))
+        share = min(share, len(members))
+        chosen |= {members[(2 * number + 1) * len(members) // (2 * share)].key for number in range(share)}
+    return tuple(sample for sample in samples if sample.key in chosen)
+
+
+def halves(samples: Samples) -> tuple[Samples, Samples]:
+    """Part samples into two sets with as many of each modality, one after another in turns."""
+    parts: tuple[list[Sample], list[Sample]] = ([], [])
+    turns: dict[str, int] = {}
+    for sample in samples:
+        turn = turns.get(sample.modality, 0)
+        parts[turn % 2].append(sample)
+        turns[sample.modality] = turn + 1
+    return Samples(tuple(parts[0])), Samples(tuple(parts[1]))

@@ -1,0 +1,83 @@
+"""Bytes that tensors take in a safetensors file, header included."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from sottovoce.recipe.scheme import Scheme
+from sottovoce.runtime.layers import empty
+
+if TYPE_CHECKING:
+    from sottovoce.model import Model
+    from sottovoce.recipe_search.units import Layer
+
+_DTYPES = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.int8: "I8", torch.int32: "I32"}
+_LENGTH = 8
+"""Bytes of the header's length, and what it is padded to."""
+
+
+def file_bytes(model: Model) -> int:
+    """Return the bytes of a model's weights as they are written; tensors that share memory count once."""
+    tensors = unique_tensors(model.module)
+    header = {}
+    first = 0
+    for name, tensor in tensors.items():
+        header[name] = _entry(tensor, first)
+        first += tensor.nbytes
+    length = len(json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode())
+    return _LENGTH + -(-length // _LENGTH) * _LENGTH + first
+
+
+def unique_tensors(module: nn.Module) -> dict[str, Tensor]:
+    """Return the tensors of a state dict by name, without further names of tensors that share memory."""
+    names: dict[int, str] = {}
+    tensors = module.state_dict(keep_vars=True)
+    for name, tensor in tensors.items():
+        names.setdefault(tensor.data_ptr() or id(tensor), name)
+    return {name: tensors[name] for name in names.values()}
+
+
+def entry_bytes(name: str, tensor: Tensor) -> int:
+    """Return the bytes of one tensor and of its entry in the header, where offsets have ten digits."""
+    text = json.dumps({name: _entry(tensor, 10**9)}, separators=(",", ":"), ensure_ascii=False)
+    return int(tensor.nbytes) + len(text.encode()) - 1
+
+
+def layer_bytes(layer: Layer, scheme: Scheme | None, dtype: torch.dtype) -> int:
+    """Return the bytes of a layer: stored by a scheme, or in float with ``None``."""
+    sizes = (layer.outputs, layer.inputs, layer.is_table, layer.has_bias)
+    data, names = _parts(sizes, scheme, dtype)
+    return data + names * len(layer.name.encode())
+
+
+@functools.cache
+def _parts(sizes: tuple[int, int, bool, bool], scheme: Scheme | None, dtype: torch.dtype) -> tuple[int, int]:
+    """Return the bytes of a layer without a name, and how many tensors repeat the name."""
+    rows, columns, is_table, has_bias = sizes
+    layer: nn.Module
+    if is_table:
+        layer = nn.Embedding(rows, columns, device="meta", dtype=dtype)
+    else:
+        layer = nn.Linear(columns, rows, has_bias, device="meta", dtype=dtype)
+    stored = layer if scheme is None else empty(layer, scheme)
+    assert stored is not None
+    tensors = stored.state_dict()
+    return sum(entry_bytes(f".{name}", tensor) for name, tensor in tensors.items()), len(tensors)
+
+
+def fixed_bytes(model: Model, layers: Mapping[str, Layer]) -> int:
+    """Return the bytes of all that no choice changes: other tensors, and the header around the entries."""
+    tensors = unique_tensors(model.module)
+    others = {name: tensor for name, tensor in tensors.items() if name.rpartition(".")[0] not in layers}
+    return 2 * _LENGTH + 2 + sum(entry_bytes(name, tensor) for name, tensor in others.items())
+
+
+def _entry(tensor: Tensor, first: int) -> dict[str, object]:
+    dtype = _DTYPES.get(tensor.dtype, "I64")
+    return {"dtype": dtype, "shape": list(tensor.shape), "data_offsets": [first, first + tensor.nbytes]}
