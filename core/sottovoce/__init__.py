@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from sottovoce.entrypoints.load import load as load
     from sottovoce.entrypoints.save import export as export
     from sottovoce.entrypoints.save import save as save
+    from sottovoce.entrypoints.search import search as search
     from sottovoce.errors import SottovoceError as SottovoceError
     from sottovoce.formats.format import Format as Format
     from sottovoce.metrics.kinds import MetricKind as MetricKind
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from sottovoce.quantization.step import Quantize as Quantize
     from sottovoce.recipe.recipe import Recipe as Recipe
     from sottovoce.recipe.step import Step as Step
+    from sottovoce.recipe_search.result import SearchResult as SearchResult
     from sottovoce.report import CompressionReport as CompressionReport
     from sottovoce.report import Coverage as Coverage
     from sottovoce.report import EvaluationReport as EvaluationReport
@@ -81,6 +83,7 @@ _MODULES = {
     "Samples": "samples",
     "ScalePair": "architecture",
     "Shape": "architecture",
+    "SearchResult": "recipe_search.result",
     "SottovoceError": "errors",
     "Source": "source",
     "Step": "recipe.step",
@@ -100,6 +103,7 @@ _MODULES = {
     "read_audio": "system.audio",
     "read_samples": "samples",
     "save": "entrypoints.save",
+    "search": "entrypoints.search",
 }
 """Public names with the modules that define them."""
 

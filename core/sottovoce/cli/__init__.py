@@ -9,7 +9,7 @@ import traceback
 import click
 
 import sottovoce
-from sottovoce.cli import about, compress, demo, evaluate, export, inspect, pull, push, streams
+from sottovoce.cli import about, compress, demo, evaluate, export, inspect, pull, push, search, streams
 from sottovoce.cli.failure import explain
 from sottovoce.cli.group import Commands
 from sottovoce.cli.signals import INTERRUPTED, Terminated, handle_signals, ignore_signals
@@ -28,6 +28,7 @@ def cli() -> None:
       sottovoce demo
       sottovoce inspect MODEL --recipe int8
       sottovoce compress MODEL --recipe int8 --output SMALL
+      sottovoce search MODEL --data calibration.jsonl --budget x0.2 --output recipe.yaml
       sottovoce evaluate SMALL --data test.jsonl --baseline MODEL
       sottovoce export MODEL --format onnx --output ONNX
       sottovoce push SMALL owner/name --dry-run
@@ -39,6 +40,7 @@ def cli() -> None:
 for _command in (
     demo.demo,
     inspect.inspect,
+    search.search,
     compress.compress,
     evaluate.evaluate,
     export.export,

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import copy
+import logging
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from sottovoce.calibration.calibration import check_samples
-from sottovoce.calibration.reference import ALL
 from sottovoce.entrypoints.accuracy_gate import Gate
 from sottovoce.entrypoints.compress import compress, work_key
+from sottovoce.entrypoints.pruned_parts import PrunedParts
 from sottovoce.errors import UsageError
 from sottovoce.model import Model
 from sottovoce.plugins.host import Host
@@ -19,15 +22,18 @@ from sottovoce.quantization.plan import tables_setting
 from sottovoce.quantization.step import Quantize
 from sottovoce.recipe.recipe import Recipe
 from sottovoce.recipe_search.analysis import Analysis
-from sottovoce.recipe_search.bounds import check_size
+from sottovoce.recipe_search.bounds import check_latency, check_size
 from sottovoce.recipe_search.budget import Budget
 from sottovoce.recipe_search.cache import Cache
+from sottovoce.recipe_search.choices import CHOICES
 from sottovoce.recipe_search.front import front, uniform
+from sottovoce.recipe_search.latency import Latencies, measure_latencies
 from sottovoce.recipe_search.mix import Mix, Space, Table
 from sottovoce.recipe_search.recipe import STEP, to_recipe
 from sottovoce.recipe_search.result import SearchResult
 from sottovoce.recipe_search.solver import Problem, smallest, solve
 from sottovoce.recipe_search.storage import file_bytes
+from sottovoce.recipe_search.structures import steps_of
 from sottovoce.recipe_search.trial import Outcome, Trial
 from sottovoce.recipe_search.units import layers_of, selected, units_of
 from sottovoce.runtime.layers import is_quantized
@@ -35,8 +41,6 @@ from sottovoce.samples import Samples
 from sottovoce.system.progress import Progress
 
 _EMBEDDINGS = "auto"
-_TRUSTED = 2.0
-"""Ratio of measured to predicted divergence up to which a mix is taken as it is."""
 
 
 class RecipeSearch:
@@ -67,35 +71,32 @@ class RecipeSearch:
         Args:
             limits: Bounds on metrics.
             directory: Directory for measurements; ``None`` keeps none.
+
+        Raises:
+            UsageError: The budget cannot be met, or the model meets it as it is.
+            RecipeError: A limit names no metric.
+            GateError: A limit does not hold.
         """
         sizes = self._space.problem(None)
         least = sizes.size_bytes(smallest(sizes))
         check_size(self._budget, self._before, least)
         gate = self._open_gate(limits)
-        cache = Cache(directory, self._key())
-        with self._timed("sensitivity"):
-            known = cache.read()
-            analysis = Analysis(
-                self._model, self._space.units, self._space.layers, self._samples, self._step, self._progress
-            )
-            analysis.run(known, cache.keep)
-        table = known.table(self._space.units, self._space.layers)
+        table = self._measure(Cache(directory, self._key()))
         with self._timed("solving"):
             problem = self._space.problem(table)
             mix = self._solve(problem)
             points = front(problem, self._before)
         with self._timed("trial"):
-            trial = Trial(self._model, self._samples, self._compressed)
-            recipe = self._recipe(mix)
-            outcome = trial.run(recipe)
+            recipe, outcome = self._try(mix, problem)
         return SearchResult(
             recipe=recipe,
             model=self._model.source.name,
             size_bytes={"before": self._before, "after": outcome.size_bytes, "least": least},
             divergence=outcome.divergence,
             predicted=mix.divergence,
+            latency=self._latency(mix),
             choices=mix.names,
-            sensitivity={unit: {name: entry.to_dict() for name, entry in row.items()} for unit, row in table.items()},
+            sensitivity=_forms(table, self._space),
             front=points,
             uniform=uniform(self._space, table),
             limits=self._hold(gate, recipe),
@@ -103,22 +104,67 @@ class RecipeSearch:
             notes=self._notes,
         )
 
+    def _measure(self, cache: Cache) -> Table:
+        """Measure what an earlier search has not; the space then knows the divergences of its states, and times."""
+        known, space = cache.read(), self._space
+        with self._timed("sensitivity"):
+            analysis = Analysis(self._model, space.units, space.layers, self._samples, self._step, self._progress)
+            analysis.run(known, cache.keep)
+        if self._parts.steps:
+            with self._timed("pruned parts"):
+                groups = self._parts.measured(space.groups, self._samples, known, cache.keep, self._progress)
+                self._space = replace(self._space, groups=groups)
+        if self._budget.latency_share is not None:
+            with self._timed("latency"):
+                self._space = replace(self._space, latencies=self._latencies())
+        return known.table(space.units, space.layers)
+
+    def _latencies(self) -> Latencies:
+        by_length = sorted(self._samples, key=lambda sample: sample.seconds)
+        shapes = list(self._space.shapes())
+        typical = by_length[len(by_length) // 2]
+        return measure_latencies(self._model, typical, self._space.layers, shapes, self._space.strategy, self._progress)
+
+    def _latency(self, mix: Mix) -> dict[str, float] | None:
+        latencies = self._space.latencies
+        return None if latencies is None else {"before": latencies.total_seconds, "after": mix.seconds}
+
+    def _try(self, mix: Mix, problem: Problem) -> tuple[Recipe, Outcome]:
+        trial = Trial(self._model, self._samples, self._compressed)
+        recipe = self._recipe(mix)
+        outcome = trial.run(recipe)
+        if not trial.is_held_out:
+            self._notes.append("the samples are too few to hold any out: the divergence is of those calibrated on")
+        return recipe, outcome
+
     def _whole_space(self) -> Space:
         embeddings = tables_setting(self._model, self._model.architecture, self._step)
         layers = layers_of(selected(self._model, embeddings), self._model.architecture)
-        return Space.of(self._model, units_of(self._model, layers), layers, {})
+        self._parts = PrunedParts(self._model, self._steps, embeddings, self._host)
+        return Space.of(self._model, units_of(self._model, layers), layers, self._parts.states(layers))
 
     def _solve(self, problem: Problem) -> Mix:
-        numbers = solve(problem, self._budget.bytes_of(self._before))
-        assert numbers is not None
+        latencies, share = self._space.latencies, self._budget.latency_share
+        seconds = share * latencies.total_seconds if latencies is not None and share is not None else None
+        if latencies is not None:
+            check_latency(self._budget, problem, latencies.total_seconds)
+        numbers = solve(problem, self._budget.bytes_of(self._before), seconds)
+        if numbers is None:
+            raise UsageError(
+                "no mix of choices meets size and time together: allow more of one, or more steps (--steps)"
+            )
         return Mix.of(self._space, problem, numbers)
 
     def _recipe(self, mix: Mix) -> Recipe:
-        return to_recipe(self._space.units, mix.layers, mix.choices, _EMBEDDINGS)
+        steps = steps_of(mix.states.values(), self._model.architecture)
+        return to_recipe(self._space.units, mix.layers, mix.choices, _EMBEDDINGS, steps)
 
     def _compressed(self, recipe: Recipe, samples: Samples) -> Model:
         model = copy.deepcopy(self._model)
-        compress(model, recipe, samples, host=self._host)
+        with _quiet():
+            report = compress(model, recipe, samples, host=self._host)
+        notes = [note for step in report.steps for note in step.notes]
+        self._notes.extend(note for note in notes if note not in self._notes)
         return model
 
     def _open_gate(self, limits: Mapping[str, float]) -> Gate | None:
@@ -139,7 +185,7 @@ class RecipeSearch:
 
     def _key(self) -> str:
         """Return a digest of all that the measurements depend on."""
-        settings = {"step": self._step.to_dict(), "embeddings": _EMBEDDINGS}
+        settings = {"step": self._step.to_dict(), "choices": [choice.name for choice in CHOICES]}
         return work_key(self._model, settings, self._samples)
 
     @contextmanager
@@ -149,6 +195,25 @@ class RecipeSearch:
             yield
         finally:
             self._seconds[what] = round(time.perf_counter() - begin, 3)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Hold back the messages of a trial; they stand in the result."""
+    logger = logging.getLogger("sottovoce")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+def _forms(table: Table, space: Space) -> dict[str, dict[str, Any]]:
+    forms = {unit: {name: entry.to_dict() for name, entry in row.items()} for unit, row in table.items()}
+    return forms | {
+        group: {state.name: state.divergence.to_dict() for state in states} for group, states in space.groups.items()
+    }
 
 
 def _require_float(model: Model) -> None:

@@ -10,12 +10,12 @@ from sottovoce.calibration.blocks import blocks_of
 from sottovoce.calibration.calibration import Calibration
 from sottovoce.calibration.runner import SequentialRunner
 from sottovoce.quantization.step import Quantize
-from sottovoce.samples import Samples
 from sottovoce.recipe_search.choices import anchors
 from sottovoce.recipe_search.measurement import Measurement
 from sottovoce.recipe_search.rounding import RoundUnits
 from sottovoce.recipe_search.sensitivity import Divergence, Sensitivity
 from sottovoce.recipe_search.spread import spread
+from sottovoce.samples import Samples
 from sottovoce.system.progress import Progress, silent
 
 if TYPE_CHECKING:
@@ -81,13 +81,16 @@ class Analysis:
         keep(known)
 
     def _refine(
-        self, known: Sensitivity, keep: Keep, rounded: Mapping[tuple[str, str], Mapping[str, nn.Module]], measurement: Measurement
+        self,
+        known: Sensitivity,
+        keep: Keep,
+        rounded: Mapping[tuple[str, str], Mapping[str, nn.Module]],
+        measurement: Measurement,
     ) -> None:
         """Repeat the measurements of those that lose most on more samples: they decide the mix."""
-        entries = [(entry, *key) for *key, entry in known.entries()]
-        entries.sort(key=lambda item: -item[0].total)
+        entries = sorted(known.entries(), key=lambda item: -item[2].total)
         again = entries[: math.ceil(_THOROUGH * len(entries))]
-        for number, (entry, unit, choice) in enumerate(again):
+        for number, (unit, choice, entry) in enumerate(again):
             if not entry.is_thorough:
                 nats = measurement.thorough(rounded[unit, choice], entry.nats)
                 known.measured[unit][choice] = Divergence(nats, is_thorough=True)

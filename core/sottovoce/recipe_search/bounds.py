@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from sottovoce.errors import UsageError
-from sottovoce.recipe_search.solver import Problem, fastest, smallest
+from sottovoce.recipe_search.solver import Problem, fastest
 from sottovoce.report.number_format import size
 
 if TYPE_CHECKING:
@@ -34,8 +33,8 @@ def check_size(budget: Budget, before: int, least: int) -> None:
         )
     if limit < least:
         raise UsageError(
-            f"the budget of {_exact(limit)} is below the least size, {_exact(least)} (x{least / before:.4f}): give that "
-            "or more, or allow more steps (--steps)"
+            f"the budget of {_exact(limit)} is below the least size, {_exact(least)} or x{least / before:.4f}: give "
+            "that or more, or allow more steps (--steps)"
         )
 
 
@@ -60,12 +59,3 @@ def check_latency(budget: Budget, problem: Problem, before: float) -> None:
 
 def _exact(count: int) -> str:
     return f"{size(count)} ({count:,} bytes)"
-
-
-def require_room(missing: Sequence[str]) -> None:
-    """Refuse limits that cannot hold together.
-
-    Raises:
-        UsageError: No mix holds all of them.
-    """
-    raise UsageError(f"no mix of choices meets {' and '.join(missing)} together: give more of one, or more steps")

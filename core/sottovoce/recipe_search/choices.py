@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sottovoce.quantization.step import Override
-from sottovoce.recipe.scheme import Scheme, Strategy
+from sottovoce.recipe.scheme import Activations, Scheme, Strategy
 
 _WEIGHT_ONLY_GROUPS = (64, 32)
 
@@ -65,10 +65,8 @@ class Choice:
         override = self.override(width, is_weight_only)
         if override is None:
             return None
-        activations = "none" if self.float_inputs else "dynamic"
-        return Scheme(
-            bits=override.bits, group_size=override.group_size, activations=activations, strategy=strategy
-        )
+        activations: Activations = "none" if self.float_inputs else "dynamic"
+        return Scheme(bits=override.bits, group_size=override.group_size, activations=activations, strategy=strategy)
 
 
 FLOAT = Choice("float", None)

@@ -4,27 +4,28 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
-from sottovoce.recipe.scheme import Strategy
-from sottovoce.runtime.layers import replace_
 from sottovoce.quantization.data_free import quantize_layer_
 from sottovoce.quantization.step import Quantize
+from sottovoce.recipe.scheme import Strategy
 from sottovoce.recipe_search.choices import FLOAT, Choice
+from sottovoce.system.progress import Progress, silent
 
 if TYPE_CHECKING:
     from sottovoce.model import Model
+    from sottovoce.recipe_search.units import Layer
     from sottovoce.samples import Sample
-    from sottovoce.recipe_search.units import Layer, Unit
 
-_ROUNDS = 7
-_STEP = {"bits": 8}
+_ROUNDS = 9
+_LEAST_SECONDS = 1e-3
+"""Time that a turn takes at least: shorter layers run several times."""
 
 
 @dataclass
@@ -39,27 +40,22 @@ class Latencies:
     rows: Mapping[str, tuple[int, ...]]
     """By layer, the rows that each of its calls is given."""
     times: dict[tuple[int, int, int, str], float] = field(default_factory=dict)
-    """Median seconds by outputs, inputs, rows and choice."""
-    float_seconds: float = 0.0
-    """Time of all layers in float, of the total."""
-
-    @property
-    def fixed_seconds(self) -> float:
-        """Time that no choice changes."""
-        return max(self.total_seconds - self.float_seconds, 0.0)
+    """Median seconds by outputs, inputs, rows and the choice's name."""
+    fixed_seconds: float = 0.0
+    """Time that no choice changes."""
 
     def seconds(self, layer: Layer, choice: Choice) -> float:
-        """Return the time of a layer on the sample."""
-        if layer.is_table:
-            return 0.0
-        return sum(
-            self.times.get((layer.outputs, layer.inputs, rows, choice.name), 0.0)
-            for rows in self.rows.get(layer.name, ())
-        )
+        """Return the time of a layer on the sample; 0 for tables, which are looked up."""
+        return sum(self.times[_key(layer, rows, choice)] for rows in self.rows.get(layer.name, ()))
 
 
 def measure_latencies(
-    model: Model, sample: Sample, shapes: Sequence[tuple[Layer, Choice]], strategy: Strategy
+    model: Model,
+    sample: Sample,
+    layers: Mapping[str, Layer],
+    shapes: Iterable[tuple[Layer, Choice]],
+    strategy: Strategy,
+    progress: Progress = silent,
 ) -> Latencies:
     """Measure the model on a sample, and every shape with every choice that it may get.
 
@@ -68,20 +64,86 @@ def measure_latencies(
     Args:
         model: The float model.
         sample: A typical sample.
+        layers: The model's layers as they are.
         shapes: Layers, as they are and as they would be pruned, with their choices.
         strategy: Range of rounded inputs.
+        progress: Called after every shape.
     """
-    names = {layer.name for layer, _ in shapes if not layer.is_table}
-    rows = _rows(model, sample, names)
-    latencies = Latencies(_median_of(lambda: model.architecture.runner.forward(model, sample)), rows)
-    tasks: dict[tuple[int, int, int], dict[str, nn.Module]] = {}
+
+    def run() -> None:
+        with torch.inference_mode():
+            model.architecture.runner.forward(model, sample)
+
+    latencies = Latencies(_take_turns({"": run})[""], _rows(model, run, layers))
+    dtype = next(model.module.parameters()).dtype
+    tasks: dict[tuple[int, int, int], dict[str, tuple[Layer, Choice]]] = {}
     for layer, choice in shapes:
-        for count in set(rows.get(layer.name, ())):
-            modules = tasks.setdefault((layer.outputs, layer.inputs, count), {})
-            if choice.name not in modules:
-                modules[choice.name] = _module(layer, choice, strategy, next(model.module.parameters()).dtype)
-    for (outputs, inputs, count), modules in tasks.items():
-        x = torch.randn(count, inputs, dtype=next(model.module.parameters()).dtype)
-        for name, seconds in _take_turns(modules, x).items():
-            latencies.times[outputs, inputs, count, name] = seconds
+        for rows in latencies.rows.get(layer.name, ()):
+            tasks.setdefault((layer.outputs, layer.inputs, rows), {}).setdefault(choice.name, (layer, choice))
+    for number, ((outputs, inputs, rows), choices) in enumerate(tasks.items()):
+        x = torch.randn(rows, inputs, dtype=dtype)
+        calls = {name: _call(_module(*pair, strategy, dtype), x) for name, pair in choices.items()}
+        for name, seconds in _take_turns(calls).items():
+            latencies.times[outputs, inputs, rows, name] = seconds
+        progress("latency", number + 1, len(tasks))
+    floats = sum(latencies.seconds(layer, FLOAT) for layer in layers.values())
+    latencies.fixed_seconds = max(latencies.total_seconds - floats, 0.0)
     return latencies
+
+
+def _key(layer: Layer, rows: int, choice: Choice) -> tuple[int, int, int, str]:
+    return layer.outputs, layer.inputs, rows, choice.name
+
+
+def _rows(model: Model, run: Callable[[], None], layers: Mapping[str, Layer]) -> dict[str, tuple[int, ...]]:
+    """Return the number of rows of every call of the linear layers in one run."""
+    rows: dict[str, tuple[int, ...]] = {}
+
+    def counter(name: str) -> Callable[[nn.Module, tuple[Any, ...]], None]:
+        def count(_: nn.Module, arguments: tuple[Any, ...]) -> None:
+            x = arguments[0]
+            rows[name] = (*rows.get(name, ()), x.numel() // x.shape[-1])
+
+        return count
+
+    with ExitStack() as stack:
+        for name, layer in layers.items():
+            if not layer.is_table:
+                stack.callback(model.module.get_submodule(name).register_forward_pre_hook(counter(name)).remove)
+        run()
+    return {name: tuple(count for count in counts if count) for name, counts in rows.items()}
+
+
+def _module(layer: Layer, choice: Choice, strategy: Strategy, dtype: torch.dtype) -> nn.Module:
+    linear = nn.Linear(layer.inputs, layer.outputs, layer.has_bias, dtype=dtype).requires_grad_(False)
+    holder = nn.ModuleDict({"layer": linear})
+    scheme = choice.scheme(layer.width, strategy, layer.is_weight_only)
+    if scheme is not None:
+        quantize_layer_(holder, "layer", scheme, Quantize())
+    return holder["layer"].eval()
+
+
+def _call(module: nn.Module, x: torch.Tensor) -> Callable[[], None]:
+    def call() -> None:
+        with torch.inference_mode():
+            module(x)
+
+    return call
+
+
+def _take_turns(calls: Mapping[str, Callable[[], None]]) -> dict[str, float]:
+    """Return the median seconds of every call, which take turns so that other work slows all alike."""
+    repeats: dict[str, int] = {}
+    for name, call in calls.items():
+        call()  # once, for what is prepared at the first run
+        begin = time.perf_counter()
+        call()
+        repeats[name] = max(1, round(_LEAST_SECONDS / max(time.perf_counter() - begin, 1e-7)))
+    turns: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in range(_ROUNDS):
+        for name, call in calls.items():
+            begin = time.perf_counter()
+            for _ in range(repeats[name]):
+                call()
+            turns[name].append((time.perf_counter() - begin) / repeats[name])
+    return {name: statistics.median(seconds) for name, seconds in turns.items()}

@@ -78,6 +78,15 @@ class Space:
             if not layers:
                 yield Option(REMOVED, 0.0, 0, 0.0, needs)
 
+    def shapes(self) -> Iterator[tuple[Layer, Choice]]:
+        """Yield every layer, as it is and as it would be pruned, with the choices that it may get."""
+        for unit in self.units:
+            affecting = [states for states in self.groups.values() if self._affects(states, unit)]
+            for states in product(*affecting):
+                layers = self.layers_after(unit, states)
+                for choice in unit.choices(layers) if layers else ():
+                    yield from ((layer, choice) for layer in layers.values())
+
     def _affects(self, states: Sequence[State], unit: Unit) -> bool:
         return any(state.layers.get(name) != self.layers[name] for state in states for name in unit.layers)
 

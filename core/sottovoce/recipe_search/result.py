@@ -35,7 +35,7 @@ class SearchResult:
     predicted: float
     """Sum of the divergences of the choices, each alone."""
     latency: Mapping[str, float] | None = None
-    """Seconds for a sample by the table of measured layers: ``before`` and ``after``; without a budget for it ``None``."""
+    """Seconds for a sample by the table of measured layers, ``before`` and ``after``, if the budget limits time."""
     choices: Mapping[str, str] = field(default_factory=dict)
     """Choice by layer, group of layers, or part."""
     sensitivity: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)

@@ -16,9 +16,9 @@ from sottovoce.quantization.data_free import LayerResult, quantize_layer_
 from sottovoce.quantization.experts import quantize_experts_
 from sottovoce.quantization.step import Quantize
 from sottovoce.recipe.scheme import Scheme
+from sottovoce.recipe_search.choices import FLOAT, Choice, anchors
 from sottovoce.report import StepReport
 from sottovoce.runtime.experts import Experts
-from sottovoce.recipe_search.choices import FLOAT, Choice, anchors
 
 if TYPE_CHECKING:
     from sottovoce.calibration.blocks import Block
@@ -74,7 +74,9 @@ class RoundUnits(BlockStep):
     def process_block(self, block: Block) -> dict[str, Any]:
         """Round the units of a block."""
         units = [unit for unit in self._units if all(f"{name}.".startswith(f"{block.name}.") for name in unit.layers)]
-        dense = [name for unit in units if not unit.is_mixture for name in unit.layers if not self._layers[name].is_table]
+        dense = [
+            name for unit in units if not unit.is_mixture for name in unit.layers if not self._layers[name].is_table
+        ]
         statistics: Mapping[str, InputStatistics] = {}
         if dense and block.sample_threads:
             statistics = observe(block, dense, layers_by_input(block, dense))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Any
 
 from sottovoce.errors import SottovoceError
@@ -133,9 +134,8 @@ def _structure(problem: Problem) -> tuple[Any, Any, Any]:
     """Return rows, lower and upper bounds: one option of each group, and those of other groups that these need."""
     from scipy.sparse import csr_array
 
-    starts: dict[str, int] = {}
-    for group, options in problem.groups.items():
-        starts[group] = sum(map(len, list(problem.groups.values())[: len(starts)]))
+    places = accumulate(map(len, problem.groups.values()), initial=0)
+    starts = dict(zip(problem.groups, places, strict=False))
     entries: list[tuple[int, int, float]] = []
     bounds: list[float] = []
     for group, options in problem.groups.items():

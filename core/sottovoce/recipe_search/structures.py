@@ -5,8 +5,8 @@ A step that prunes is declared here once, by its parts and by its form in a reci
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sottovoce.recipe_search.sensitivity import Divergence
@@ -26,44 +26,32 @@ class Structure:
     step: str
     """Name in recipes."""
     parts: Callable[[Architecture], Sequence[str]]
-    """Returns the parts that the step prunes by default."""
+    """Function that returns the parts that the step prunes by default."""
     shares: tuple[float, ...]
-    """Shares that may stay, the largest first."""
-    whole: Any = None
-    """Setting of a part that stays as it is; ``None`` leaves it out of the recipe."""
+    """Shares that may stay."""
     setting: Callable[[float], Any] = lambda share: share
-    """Returns the setting of a part of which a share stays."""
+    """Function that returns the recipe's setting for a part of which a share stays."""
 
     def form(self, architecture: Architecture, shares: Mapping[str, float]) -> dict[str, Any]:
         """Return the step in the form of a recipe file.
 
         Args:
             architecture: The family.
-            shares: By part, the share that stays; others stay whole.
+            shares: By part, the share that stays; others stay as they are.
         """
-        settings = {part: self.setting(shares[part]) if part in shares else self.whole for part in self.names(architecture)}
-        return {"step": self.step, **{part: value for part, value in settings.items() if value is not None}}
-
-    def names(self, architecture: Architecture) -> list[str]:
-        """Return the parts by name."""
-        return list(self.parts(architecture))
+        parts = self.parts(architecture)
+        return {"step": self.step, **{part: self.setting(shares[part]) if part in shares else False for part in parts}}
 
 
-def _pruned(records: Sequence[Any]) -> list[str]:
-    return [record.part for record in records if record.pruned]
+def _pruned(records: Iterable[Any]) -> list[str]:
+    return list(dict.fromkeys(record.part for record in records if record.pruned))
 
 
 STRUCTURES: Mapping[str, Structure] = {
     structure.step: structure
     for structure in (
+        Structure("prune_experts", lambda family: _pruned(family.experts), (0.75, 0.5), lambda share: {"keep": share}),
         Structure("prune_width", lambda family: _pruned(family.shape.widths), (0.75, 0.5)),
-        Structure(
-            "prune_experts",
-            lambda family: [layout.part for layout in family.experts],
-            (0.75, 0.5),
-            whole=False,
-            setting=lambda share: {"keep": share},
-        ),
     )
 }
 """Steps that prune, by name, in the order in which a recipe applies them."""
@@ -73,8 +61,10 @@ STRUCTURES: Mapping[str, Structure] = {
 class State:
     """A part of which a share stays."""
 
-    group: str
-    """The step and the part, such as ``prune_width encoder``."""
+    step: str
+    """Name of the step."""
+    part: str
+    """Name of the part."""
     share: float | None
     """Share that stays; ``None`` for all."""
     layers: Mapping[str, Layer]
@@ -83,10 +73,32 @@ class State:
     """Bytes of all other tensors then."""
     divergence: Divergence
     """Divergence of the pruned model, with every layer float."""
-    step: str = field(default="", compare=False)
-    part: str = field(default="", compare=False)
+
+    @property
+    def group(self) -> str:
+        """Step and part, such as ``prune_width encoder``."""
+        return group_name(self.step, self.part)
 
     @property
     def name(self) -> str:
         """Share as it stands in tables."""
-        return WHOLE if self.share is None else f"{self.share:g}"
+        return state_name(self.share)
+
+
+def group_name(step: str, part: str) -> str:
+    """Return the name of the choice for a part."""
+    return f"{step} {part}"
+
+
+def state_name(share: float | None) -> str:
+    """Return the name of a share."""
+    return WHOLE if share is None else f"keep {share:g}"
+
+
+def steps_of(states: Iterable[State], architecture: Architecture) -> list[dict[str, Any]]:
+    """Return the steps of a recipe that bring parts into their states, in the order of a recipe."""
+    shares: dict[str, dict[str, float]] = {}
+    for state in states:
+        if state.share is not None:
+            shares.setdefault(state.step, {})[state.part] = state.share
+    return [structure.form(architecture, shares[name]) for name, structure in STRUCTURES.items() if name in shares]

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sottovoce.calibration.targets import Selection, select_layers
 from sottovoce.recipe.pattern import matches
-from sottovoce.runtime.experts import experts_in
 from sottovoce.recipe_search.choices import CHOICES, Choice
+from sottovoce.runtime.experts import experts_in
 
 if TYPE_CHECKING:
     from torch import nn
@@ -67,13 +67,13 @@ def layers_of(selection: Selection, architecture: Architecture) -> dict[str, Lay
     return {name: _layer(name, layer, architecture) for name, layer in selection.layers.items()}
 
 
-def _layer(name: str, layer: nn.Module, architecture: Architecture) -> Layer:
-    rows, columns = layer.weight.shape  # type: ignore[union-attr]
+def _layer(name: str, layer: nn.Linear | nn.Embedding, architecture: Architecture) -> Layer:
+    rows, columns = layer.weight.shape
     patterns = architecture.layers.weight_only
     return Layer(
         name=name,
-        outputs=int(rows),  # type: ignore[arg-type]
-        inputs=int(columns),  # type: ignore[arg-type]
+        outputs=rows,
+        inputs=columns,
         is_table=not hasattr(layer, "in_features"),
         has_bias=getattr(layer, "bias", None) is not None,
         is_weight_only=any(matches(name, type(layer).__name__, pattern) for pattern in patterns),
@@ -95,8 +95,3 @@ def _fused(name: str, architecture: Architecture) -> str | None:
     if not any(parent.startswith(prefix) for prefix in architecture.layers.vllm_names):
         return None
     return next((f"{parent}.{'+'.join(names)}" for names in _FUSED if child in names), None)
-
-
-def kinds(units: list[Unit]) -> Iterator[str]:
-    """Yield a short name of each unit, for tables."""
-    yield from (unit.name for unit in units)

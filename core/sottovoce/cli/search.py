@@ -1,0 +1,103 @@
+"""Command ``sottovoce search``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from sottovoce.cli import options
+from sottovoce.cli.output import Output, verb
+from sottovoce.errors import UsageError
+
+_CACHE = ".sottovoce-search"
+
+
+@click.command()
+@click.argument("model")
+@click.option("--data", required=True, type=click.Path(path_type=Path), help="Calibration samples: a manifest.")
+@click.option(
+    "--budget",
+    "budgets",
+    required=True,
+    multiple=True,
+    help="Size of the weights on disk (2.4MB, or x0.3 of MODEL's) or time (latency=x0.5); may be repeated.",
+)
+@click.option(
+    "--limit", "limits", multiple=True, metavar="LIMIT=BOUND", help="Bound that holds too, as max_cer_increase=0.1."
+)
+@click.option(
+    "--steps", default="quantize", show_default=True, help="Steps to use: quantize, prune_width, prune_experts."
+)
+@click.option(
+    "--output", "-o", required=True, type=click.Path(path_type=Path), help="Recipe to write; other files lie beside it."
+)
+@click.option(
+    "--cache",
+    type=click.Path(path_type=Path),
+    help=f"Directory for measurements, for other budgets too; by default {_CACHE} beside the output.",
+)
+@options.device
+@options.hub
+@options.revision
+@options.weights
+@options.allow_unexpected
+@click.option("--overwrite", is_flag=True, help="Replace the recipe when it exists.")
+@verb
+def search(
+    out: Output,
+    model: str,
+    data: Path,
+    budgets: tuple[str, ...],
+    limits: tuple[str, ...],
+    steps: str,
+    output: Path,
+    cache: Path | None,
+    overwrite: bool,
+    **where: Any,
+) -> None:
+    """Search for the recipe of MODEL that loses least within a budget.
+
+    Writes an ordinary recipe for `sottovoce compress`, and sensitivity.json with all that was measured. An interrupted
+    search resumes when the same command is run again.
+    """
+    from sottovoce.entrypoints import load
+    from sottovoce.entrypoints import search as entrypoint
+    from sottovoce.recipe_search import files, table
+    from sottovoce.recipe_search.budget import parse_budget
+    from sottovoce.recipe_search.solver import require_solver
+    from sottovoce.samples import read_samples
+
+    # Errors in the arguments are reported before the model is read.
+    parse_budget(budgets)
+    bounds = dict(map(_limit, limits))
+    names = tuple(name.strip() for name in steps.split(",") if name.strip())
+    entrypoint.check_steps(names)
+    require_solver()
+    files.require_free(output, overwrite)
+    samples = read_samples(data)
+    loaded = load.load(model, **where)
+    with out.progress() as progress:
+        result = entrypoint.search(
+            loaded,
+            samples,
+            budgets,
+            limits=bounds,
+            steps=names,
+            cache=cache or output.parent / _CACHE,
+            progress=progress,
+        )
+    for note in (*result.notes, *files.write(result, output)):
+        out.note(f"note: {note}")
+    out.result(result.to_dict(), lambda: table.of_search(result, output))
+
+
+def _limit(text: str) -> tuple[str, float]:
+    name, equals, bound = text.partition("=")
+    try:
+        if not equals or not name.startswith(("max_", "min_")):
+            raise ValueError
+        return name.strip(), float(bound)
+    except ValueError:
+        raise UsageError(f"{text!r} is not a limit; write one such as max_cer_increase=0.1") from None

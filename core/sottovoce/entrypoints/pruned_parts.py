@@ -1,0 +1,101 @@
+"""Parts of a model, each pruned alone: their sizes then, and what that loses."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from sottovoce.calibration.calibration import Calibration
+from sottovoce.calibration.reference import ALL, Reference
+from sottovoce.checkpoint.weights import drop_data_
+from sottovoce.entrypoints.apply_steps import apply_steps
+from sottovoce.errors import UsageError
+from sottovoce.recipe.recipe import Recipe
+from sottovoce.recipe_search.analysis import ROUNDED, Keep
+from sottovoce.recipe_search.mix import Groups
+from sottovoce.recipe_search.sensitivity import Divergence, Sensitivity
+from sottovoce.recipe_search.spread import spread
+from sottovoce.recipe_search.storage import fixed_bytes
+from sottovoce.recipe_search.structures import STRUCTURES, State, Structure, group_name
+from sottovoce.recipe_search.units import Layer, layers_of, selected
+from sottovoce.samples import Samples
+from sottovoce.system.progress import Progress
+
+if TYPE_CHECKING:
+    from sottovoce.model import Model
+    from sottovoce.plugins.host import Host
+
+_MEASURED = 12
+"""Samples that a pruned model is measured on."""
+_NOTHING = Divergence({ALL: 0.0}, is_thorough=True)
+
+
+@dataclass(frozen=True)
+class PrunedParts:
+    """The parts that steps may prune, each by several shares."""
+
+    model: Model
+    steps: Sequence[str]
+    embeddings: str | None
+    host: Host
+
+    def states(self, layers: Mapping[str, Layer]) -> Groups:
+        """Return the states of every part with their sizes, from tensors without data; nothing is measured yet.
+
+        Raises:
+            UsageError: The family has nothing that a step could prune.
+        """
+        whole = fixed_bytes(self.model, layers)
+        groups: dict[str, list[State]] = {}
+        for structure in (STRUCTURES[step] for step in STRUCTURES if step in self.steps):
+            parts = structure.parts(self.model.architecture)
+            if not parts:
+                family = self.model.architecture.name
+                raise UsageError(f"{family} has nothing that {structure.step} could prune: leave the step out")
+            for part in parts:
+                states = [State(structure.step, part, None, layers, whole, _NOTHING)]
+                groups[group_name(structure.step, part)] = [
+                    *states,
+                    *(self._pruned(structure, part, share) for share in structure.shares),
+                ]
+        return groups
+
+    def measured(
+        self, groups: Groups, samples: Samples, known: Sensitivity, keep: Keep, progress: Progress
+    ) -> dict[str, list[State]]:
+        """Return the states with their divergences, and add to ``known`` what was not there."""
+        pending = [state for states in groups.values() for state in states if state.share is not None]
+        pending = [state for state in pending if state.name not in known.measured.get(state.group, {})]
+        if pending:
+            few = Samples(spread(samples, ROUNDED))
+            reference = Reference(self.model, spread(samples, _MEASURED))
+        for number, state in enumerate(pending):
+            model = copy.deepcopy(self.model)
+            apply_steps(_alone(state, self.model), model, Calibration(samples=few), self.host)
+            nats = dict(reference.divergence(model))
+            known.measured.setdefault(state.group, {})[state.name] = Divergence(nats, is_thorough=True)
+            keep(known)
+            progress("pruned parts", number + 1, len(pending))
+        return {
+            name: [
+                state if state.share is None else replace(state, divergence=known.measured[name][state.name])
+                for state in states
+            ]
+            for name, states in groups.items()
+        }
+
+    def _pruned(self, structure: Structure, part: str, share: float) -> State:
+        state = State(structure.step, part, share, {}, 0, _NOTHING)
+        model = copy.deepcopy(self.model)
+        drop_data_(model.module)
+        apply_steps(_alone(state, model), model, Calibration(), self.host)
+        layers = layers_of(selected(model, self.embeddings), model.architecture)
+        return replace(state, layers=layers, fixed_bytes=fixed_bytes(model, layers))
+
+
+def _alone(state: State, model: Model) -> Recipe:
+    assert state.share is not None
+    form = STRUCTURES[state.step].form(model.architecture, {state.part: state.share})
+    return Recipe.from_dict({"steps": [form]}, title=f"search of {state.step}")

@@ -1,0 +1,41 @@
+"""Table of a search for people."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+from rich.table import Table
+
+from sottovoce.calibration.reference import ALL
+from sottovoce.recipe_search.result import Point, SearchResult
+from sottovoce.report.number_format import number, size
+
+
+def of_search(result: SearchResult, path: Path) -> Table:
+    """Return the table: the recipe, uniform recipes, and the best mixes of other sizes."""
+    before, after = result.size_bytes["before"], result.size_bytes["after"]
+    title = f"{path}: {size(before)} -> {size(after)} (x {after / before:.3f})"
+    table = Table(title=title, title_justify="left")
+    table.add_column("recipe")
+    for name in ("size on disk", "divergence alone, summed", "measured on held-out samples"):
+        table.add_column(name, justify="right")
+    table.add_row("this one", size(after), number(result.predicted), number(result.divergence[ALL]))
+    table.add_section()
+    for point in (*result.uniform, *result.front):
+        table.add_row(f"{point.name} for all" if point.name != "mix" else "best mix", *_numbers(point))
+    counts = Counter(name for unit, name in result.choices.items())
+    lines = ["; ".join(f"{name}: {count}" for name, count in counts.items())]
+    kinds = {kind: nats for kind, nats in result.divergence.items() if kind != ALL}
+    if kinds:
+        lines.append("by kind: " + "; ".join(f"{kind} {number(nats)}" for kind, nats in kinds.items()))
+    lines += [f"{name}: {number(value)}" for name, value in result.limits.items()]
+    if result.latency is not None:
+        lines.append(f"time by the table of layers: x {result.latency['after'] / result.latency['before']:.3f}")
+    lines.append("divergence in nats per token; " + ", ".join(f"{k} {v:.1f} s" for k, v in result.seconds.items()))
+    table.caption, table.caption_justify = "\n".join(lines), "left"
+    return table
+
+
+def _numbers(point: Point) -> tuple[str, str, str]:
+    return size(point.size_bytes), number(point.divergence), ""
