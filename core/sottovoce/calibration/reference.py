@@ -74,6 +74,15 @@ class Reference:
         """Number of tokens that are compared."""
         return sum(len(logits) for _, _, logits in self._samples)
 
+    @property
+    def uncertainty(self) -> float:
+        """Sum over the tokens of ``1 - sum(p^2)``: 0 where the reference is certain of all.
+
+        To second order KL(p || q) is half the variance under ``p`` of the change of the logits, which is at most that
+        of their largest change times this number.
+        """
+        return sum(float((1 - logits.exp().square().sum(-1)).sum()) for _, _, logits in self._samples)
+
     def divergence(self, model: Model) -> Mapping[str, float]:
         """Return the mean of KL(reference || model) in nats per token, of all as ``all`` and by the samples' kind."""
         return self.sums(model).means

@@ -22,7 +22,7 @@ def front(problem: Problem, before: int) -> list[Point]:
     for number in range(_POINTS + 1):
         # Closer together at small sizes, where a byte matters most.
         limit = least * (before / least) ** (number / _POINTS)
-        if (choice := solve(problem, limit + 0.5)) is not None:
+        if (choice := solve(problem, limit)) is not None:
             size = problem.size_bytes(choice)
             points[size] = Point(name="mix", size_bytes=size, divergence=problem.cost(choice))
     return [points[size] for size in sorted(points)]

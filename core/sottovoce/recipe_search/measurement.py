@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from sottovoce.model import Model
     from sottovoce.samples import Sample
 
+CANDIDATES = 32
+"""Samples among which those are chosen of which the model is least certain: on them nearly all divergence arises."""
 FIRST, FURTHER = 2, 7
 """Samples that every choice is measured on, and more for those that lose most."""
 
@@ -30,12 +33,8 @@ class _Probe:
     positions: dict[str, int]
 
     @classmethod
-    def of(cls, model: Model, sample: Sample, blocks: Sequence[str]) -> _Probe | None:
-        """Run a sample; ``None`` if the model has no output for it."""
-        try:
-            reference = Reference(model, [sample])
-        except SamplesError:
-            return None
+    def of(cls, model: Model, reference: Reference, blocks: Sequence[str]) -> _Probe:
+        """Record the blocks on the sample of a reference."""
         replay = Replay(model.module, blocks)
         with replay.recorded():
             positions = reference.sums(model).positions
@@ -56,16 +55,19 @@ class Measurement:
             SamplesError: It has no output on any of them.
         """
         self._model = model
-        first = spread(samples, FIRST)
-        keys = {sample.key for sample in first}
-        rest = [sample for sample in samples if sample.key not in keys]
-        second = spread(rest, FURTHER) if rest else ()
-        probes = [[_Probe.of(model, sample, blocks) for sample in part] for part in (first, second)]
-        self._first, self._further = ([probe for probe in part if probe is not None] for part in probes)
-        if not self._first:
-            self._first, self._further = self._further, []
-        if not self._first:
+        kinds: dict[str, list[Reference]] = {}
+        for sample in spread(samples, CANDIDATES):
+            with contextlib.suppress(SamplesError):
+                kinds.setdefault(sample.modality, []).append(Reference(model, [sample]))
+        if not kinds:
             raise SamplesError(f"{model.source.name}: has no output on any of the samples; give others")
+        for references in kinds.values():
+            references.sort(key=lambda reference: -reference.uncertainty)
+        first, further = (max(1, round(count / len(kinds))) for count in (FIRST, FURTHER))
+        self._first, self._further = (
+            [_Probe.of(model, reference, blocks) for references in kinds.values() for reference in references[part]]
+            for part in (slice(first), slice(first, first + further))
+        )
 
     def first(self, layers: Mapping[str, nn.Module]) -> dict[str, float]:
         """Return the divergence on few samples of the model with some layers replaced; the model is as it was then."""

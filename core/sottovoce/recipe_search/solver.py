@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
@@ -11,6 +12,8 @@ from sottovoce.errors import SottovoceError
 
 _MISSING = "a search solves an integer program with SciPy, which is not installed: pip install 'sottovoce[search]'"
 _SECONDS = 60.0
+_SCALE = 1e6
+"""Largest cost as the solver sees it."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,13 @@ def solve(problem: Problem, size_bytes: float | None = None, seconds: float | No
     Raises:
         SottovoceError: SciPy is not installed.
     """
-    return _minimize(problem, [option.cost for option in _options(problem)], size_bytes, seconds)
+    costs = [option.cost for option in _options(problem)]
+    limit = size_bytes
+    while (choice := _minimize(problem, costs, limit, seconds)) is not None:
+        if limit is None or size_bytes is None or (excess := problem.size_bytes(choice) - size_bytes) <= 0:
+            return choice
+        limit -= excess  # of the solver's tolerance, a millionth of the limit
+    return None
 
 
 def smallest(problem: Problem) -> dict[str, int]:
@@ -102,14 +111,15 @@ def _minimize(
     options = _options(problem)
     constraints: list[Any] = [LinearConstraint(*_structure(problem))]
     for values, fixed, limit in (
-        ([float(option.size_bytes) for option in options], problem.fixed_bytes, size_bytes),
+        ([float(option.size_bytes) for option in options], problem.fixed_bytes, _half_above(size_bytes)),
         ([option.seconds for option in options], problem.fixed_seconds, seconds),
     ):
         if limit is not None:
             # As shares of the limit: the solver's tolerances are absolute.
             scale = abs(limit) or 1.0
             constraints.append(LinearConstraint(np.array([values]) / scale, -np.inf, (limit - fixed) / scale))
-    weights = np.array(costs) / (max(map(abs, costs), default=0.0) or 1.0)
+    # HiGHS stops a millionth before the best; the best is often a thousandth of the largest cost, or less.
+    weights = np.array(costs) * (_SCALE / (max(map(abs, costs), default=0.0) or 1.0))
     result = milp(
         weights,
         constraints=constraints,
@@ -118,6 +128,11 @@ def _minimize(
         options={"mip_rel_gap": 1e-6, "time_limit": _SECONDS},
     )
     return None if result.x is None else _chosen(problem, result.x)
+
+
+def _half_above(size_bytes: float | None) -> float | None:
+    """Return a limit between two whole numbers of bytes, which no rounding crosses."""
+    return None if size_bytes is None else math.floor(size_bytes) + 0.5
 
 
 def _chosen(problem: Problem, values: Sequence[float]) -> dict[str, int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from sottovoce.recipe_search.units import Layer
 
 _DTYPES = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.int8: "I8", torch.int32: "I32"}
+_METADATA = {"format": "pt"}
 _LENGTH = 8
 """Bytes of the header's length, and what it is padded to."""
 
@@ -25,9 +26,10 @@ _LENGTH = 8
 def file_bytes(model: Model) -> int:
     """Return the bytes of a model's weights as they are written; tensors that share memory count once."""
     tensors = unique_tensors(model.module)
-    header = {}
+    header: dict[str, Any] = {"__metadata__": _METADATA}
     first = 0
-    for name, tensor in tensors.items():
+    # The order in which safetensors writes them.
+    for name, tensor in sorted(tensors.items(), key=_place):
         header[name] = _entry(tensor, first)
         first += tensor.nbytes
     length = len(json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode())
@@ -75,7 +77,16 @@ def fixed_bytes(model: Model, layers: Mapping[str, Layer]) -> int:
     """Return the bytes of all that no choice changes: other tensors, and the header around the entries."""
     tensors = unique_tensors(model.module)
     others = {name: tensor for name, tensor in tensors.items() if name.rpartition(".")[0] not in layers}
-    return 2 * _LENGTH + 2 + sum(entry_bytes(name, tensor) for name, tensor in others.items())
+    return (
+        2 * _LENGTH
+        + len(json.dumps({"__metadata__": _METADATA}))
+        + sum(entry_bytes(name, tensor) for name, tensor in others.items())
+    )
+
+
+def _place(item: tuple[str, Tensor]) -> tuple[int, bool, str]:
+    name, tensor = item
+    return -tensor.itemsize, not tensor.is_floating_point(), name
 
 
 def _entry(tensor: Tensor, first: int) -> dict[str, object]:

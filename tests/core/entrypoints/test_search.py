@@ -1,0 +1,182 @@
+"""Search on a toy: the model stays as it is, the promise holds, and what cannot be is refused."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import sottovoce
+from core.toy import LETTERS, ToyPlugin, make_host, make_model
+from sottovoce import Model, Sample, Samples
+from sottovoce.calibration.reference import Reference
+from sottovoce.errors import GateError, RecipeError, UsageError
+from sottovoce.recipe_search import latency
+from sottovoce.recipe_search.measurement import Measurement
+from sottovoce.recipe_search.storage import file_bytes
+
+
+def samples(count: int, seed: int = 0) -> Samples:
+    torch.manual_seed(seed)
+    texts = ["".join(LETTERS[int(i)] for i in torch.randint(len(LETTERS), (24,))) for _ in range(count)]
+    return Samples(tuple(Sample(key=f"{seed}-{number}", text=text) for number, text in enumerate(texts)))
+
+
+HOST = make_host(ToyPlugin(inputs=("text",)))
+FITTED, OTHERS = samples(24), samples(24, seed=1)
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_model(tmp_path_factory.mktemp("search") / "toy", width=64, blocks=4)
+
+
+@pytest.fixture
+def model(source: Path) -> Model:
+    model = sottovoce.load(source, host=HOST)
+    # The later blocks hardly change anything, so a search must store them in fewer bits.
+    for number, block in enumerate(model.module.blocks):  # type: ignore[arg-type]
+        block.weight.data.mul_(0.01 if number > 1 else 3)
+    return model
+
+
+def search(model: Model, budget: Any, **options: Any) -> sottovoce.SearchResult:
+    return sottovoce.search(model, FITTED, budget, host=HOST, **options)
+
+
+def compressed(model: Model, recipe: Any) -> Model:
+    small = copy.deepcopy(model)
+    sottovoce.compress(small, recipe, FITTED, host=HOST)
+    return small
+
+
+def test_insensitive_layers_get_fewer_bits_and_the_model_is_left_as_it_was(model: Model) -> None:
+    before = {name: tensor.clone() for name, tensor in model.module.state_dict().items()}
+    result = search(model, 21_000)
+    bits = {name: choice.partition("-")[0] for name, choice in result.choices.items() if name.startswith("blocks")}
+    assert bits == {"blocks.0": "int8", "blocks.1": "int8", "blocks.2": "int4", "blocks.3": "int4"}
+    after = model.module.state_dict()
+    assert list(after) == list(before)
+    assert all(after[name].equal(tensor) for name, tensor in before.items())
+
+
+def test_the_promises_hold_on_other_samples(model: Model) -> None:
+    result = search(model, 16_500)
+    small = compressed(model, result.recipe)
+    assert result.size_bytes["after"] <= 16_500
+    assert file_bytes(small) == pytest.approx(result.size_bytes["after"], rel=0.01)
+    loss = Reference(model, OTHERS).divergence(small)["all"]
+    assert result.divergence["all"] == pytest.approx(loss, rel=0.5)
+
+
+def test_the_mix_loses_less_than_uniform_recipes_that_are_no_smaller(model: Model) -> None:
+    reference = Reference(model, OTHERS)
+    step = {"step": "quantize", "bits": 4, "method": "gptq", "weight_range": "mse", "embeddings": "auto"}
+    other = compressed(model, {"steps": [step | {"group_size": 8}]})
+    mix = compressed(model, search(model, file_bytes(other)).recipe)
+    assert file_bytes(mix) <= file_bytes(other)
+    assert reference.divergence(mix)["all"] < 0.7 * reference.divergence(other)["all"]
+
+
+def test_the_front_falls_with_size_and_the_recipe_is_on_it(model: Model) -> None:
+    result = search(model, 21_000)
+    divergences = [point.divergence for point in result.front]
+    assert len(divergences) >= 6
+    assert divergences == sorted(divergences, reverse=True)
+    better = [point for point in result.front if point.size_bytes <= 21_000 and point.divergence < result.predicted]
+    assert not better
+
+
+def test_a_recipe_that_was_written_is_read_again(model: Model, tmp_path: Path) -> None:
+    result = search(model, 21_000)
+    path = tmp_path / "recipe.yaml"
+    path.write_text(result.recipe.to_yaml(), encoding="utf-8")
+    assert sottovoce.Recipe.read(path).to_dict() == result.recipe.to_dict()
+
+
+def test_a_second_budget_measures_nothing(model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = search(model, 21_000, cache=tmp_path)
+    monkeypatch.setattr(Measurement, "__init__", lambda *_: pytest.fail("measured again"))
+    second = search(model, 24_000, cache=tmp_path)
+    assert second.sensitivity == first.sensitivity
+    assert second.predicted < first.predicted
+
+
+def test_an_interrupted_search_resumes(model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = search(model, 21_000)
+    measured: list[str] = []
+    measure = Measurement.first
+
+    def interrupted(self: Measurement, layers: Any) -> Any:
+        if len(measured) == 5:
+            raise KeyboardInterrupt
+        measured.append(next(iter(layers)))
+        return measure(self, layers)
+
+    monkeypatch.setattr(Measurement, "first", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        search(model, 21_000, cache=tmp_path)
+    done = list(measured)
+    measured.clear()
+    monkeypatch.setattr(Measurement, "first", lambda self, layers: (measured.extend(layers), measure(self, layers))[1])
+    assert search(model, 21_000, cache=tmp_path).choices == whole.choices
+    assert len(done) == 5
+    assert len(measured) == 2 * 4 + 1 - 5  # two of four layers and the table
+
+
+def test_other_samples_or_a_damaged_cache_are_measured_anew(model: Model, tmp_path: Path) -> None:
+    first = search(model, 21_000, cache=tmp_path)
+    (path,) = tmp_path.iterdir()
+    path.write_text("{", encoding="utf-8")
+    assert search(model, 21_000, cache=tmp_path).sensitivity == first.sensitivity
+    sottovoce.search(model, OTHERS, 21_000, host=HOST, cache=tmp_path)
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_limit_that_holds_is_reported_and_one_that_does_not_is_refused(model: Model) -> None:
+    result = search(model, 21_000, limits={"max_cer_increase": 100})
+    assert set(result.limits) == {"max_cer_increase"}
+    with pytest.raises(GateError, match="within the budget min_token_agreement is .*: allow a larger budget"):
+        search(model, 21_000, limits={"min_token_agreement": 101})
+
+
+def test_a_budget_of_time_takes_faster_choices(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    seconds = {"": 1.0, "float": 0.2, "int8": 0.05}  # of the whole model, and of a layer of any shape
+    monkeypatch.setattr(latency, "_take_turns", lambda calls: {name: seconds.get(name, 0.3) for name in calls})
+    result = search(model, "latency=x0.8")
+    assert result.latency == {"before": 1.0, "after": pytest.approx(0.7)}
+    assert sorted(result.choices.values()) == ["float", "float", "float", "int8", "int8"]
+    with pytest.raises(UsageError, match=r"latency=x0\.3 is below the least time that the choices reach here, x0\.400"):
+        search(model, "latency=x0.3")
+    with pytest.raises(UsageError, match="no mix of choices meets size and time together"):
+        search(model, ["latency=x0.5", 15_600])
+
+
+@pytest.mark.parametrize(
+    ("budget", "options", "kind", "message"),
+    [
+        ("1kB", {}, UsageError, r"below the least size, 1[0-9.]+ kB \(1[0-9,]+ bytes\)"),
+        ("9MB", {}, UsageError, "is not below the model's size of .* nothing was written"),
+        ("x1.0", {}, UsageError, "is not below the model's size"),
+        ("much", {}, UsageError, "'much' is not a budget"),
+        ("latency=x1", {}, UsageError, "is not below the model's own time"),
+        (21_000, {"steps": ("quantize", "shrink")}, UsageError, "'shrink' is no step of a search; the steps are: quan"),
+        (21_000, {"steps": ()}, UsageError, "a search needs steps"),
+        (21_000, {"steps": ("prune_width",)}, UsageError, "toy has nothing that prune_width could prune"),
+        (21_000, {"limits": {"max_beauty": 1}}, RecipeError, "'max_beauty' names no metric of toy"),
+    ],
+)
+def test_what_cannot_be_is_one_line(
+    budget: Any, options: dict[str, Any], kind: type[Exception], message: str, model: Model
+) -> None:
+    with pytest.raises(kind, match=message):
+        search(model, budget, **options)
+
+
+def test_a_compressed_model_is_refused(model: Model) -> None:
+    small = compressed(model, "int8")
+    with pytest.raises(UsageError, match="is compressed already; search from the float model"):
+        search(small, 20_000)
