@@ -76,6 +76,6 @@ def check_steps(steps: Sequence[str]) -> None:
 
     known = (QUANTIZE, *STRUCTURES)
     if unknown := [step for step in steps if step not in known]:
-        raise UsageError(f"{unknown[0]!r} is no step of a search; the steps are: {', '.join(known)}")
+        raise UsageError(f"{unknown[0]!r} is not a step of a search; the steps are: {', '.join(known)}")
     if not steps:
         raise UsageError(f"a search needs steps; they are: {', '.join(known)}")

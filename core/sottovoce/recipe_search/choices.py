@@ -23,7 +23,7 @@ class Choice:
     """Bits of a stored weight; ``None`` leaves it float."""
     group_size: int | None = None
     """Inputs that share a scale."""
-    float_inputs: bool = True
+    keeps_inputs: bool = True
     """If true, the product is computed in float."""
 
     def fits(self, width: int | None, is_weight_only: bool = False) -> bool:
@@ -37,7 +37,7 @@ class Choice:
             return self in (FLOAT, INT8)
         if self.group_size is not None:
             return width % self.group_size == 0
-        return self.float_inputs or not is_weight_only
+        return self.keeps_inputs or not is_weight_only
 
     def override(self, width: int, is_weight_only: bool = False) -> Override | None:
         """Return the recipe's setting for a linear layer of ``width`` inputs; ``None`` for one that stays float."""
@@ -47,7 +47,7 @@ class Choice:
         if is_weight_only and self.bits == 8:
             # As the step itself stores such a layer.
             group_size = next((size for size in _WEIGHT_ONLY_GROUPS if width % size == 0), None)
-        leaves_inputs = self.bits == 8 and self.float_inputs
+        leaves_inputs = self.bits == 8 and self.keeps_inputs
         return Override.model_validate(
             {"bits": self.bits, "group_size": group_size, "activations": "none" if leaves_inputs else None}
         )
@@ -65,12 +65,12 @@ class Choice:
         override = self.override(width, is_weight_only)
         if override is None:
             return None
-        activations: Activations = "none" if self.float_inputs else "dynamic"
+        activations: Activations = "none" if self.keeps_inputs else "dynamic"
         return Scheme(bits=override.bits, group_size=override.group_size, activations=activations, strategy=strategy)
 
 
 FLOAT = Choice("float", None)
-INT8 = Choice("int8", 8, float_inputs=False)
+INT8 = Choice("int8", 8, keeps_inputs=False)
 INT8_WEIGHT = Choice("int8-weight", 8)
 INT4 = tuple(Choice(f"int4-g{size}", 4, size) for size in (128, 64, 32, 16, 8))
 

@@ -17,7 +17,7 @@ def require_free(path: Path, overwrite: bool) -> None:
     """Check that the recipe may be written, before any work is done.
 
     Raises:
-        UsageError: It is no YAML file, or exists, or its directory does not.
+        UsageError: It has another suffix than YAML files, or exists, or its directory does not.
     """
     if path.suffix not in _SUFFIXES:
         raise UsageError(f"{path}: a recipe is written as YAML: give a name such as recipe.yaml")

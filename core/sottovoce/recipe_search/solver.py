@@ -22,7 +22,7 @@ class Option:
 
     name: str
     cost: float
-    """What it loses; the sum is minimized."""
+    """Loss by this option; the sum is minimized."""
     size_bytes: int
     seconds: float = 0.0
     needs: Mapping[str, str] = field(default_factory=dict)

@@ -62,7 +62,7 @@ def test_files_lie_beside_the_recipe_and_compress_takes_it(
         ({"--budget": "tiny"}, 2, ["'tiny' is not a budget"]),
         ({"--limit": "cer=1"}, 2, ["'cer=1' is not a limit", "max_cer_increase=0.1"]),
         ({"--limit": "max_beauty=1"}, 2, ["'max_beauty' names no metric of toy"]),
-        ({"--steps": "quantise"}, 2, ["'quantise' is no step of a search"]),
+        ({"--steps": "quantise"}, 2, ["'quantise' is not a step of a search"]),
         ({"--steps": ","}, 2, ["a search needs steps"]),
         ({"-o": "recipe.txt"}, 2, ["give a name such as recipe.yaml"]),
         ({"-o": "nowhere/recipe.yaml"}, 2, ["no such directory"]),
