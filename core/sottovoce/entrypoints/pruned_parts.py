@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -11,12 +11,12 @@ from sottovoce.calibration.calibration import Calibration
 from sottovoce.calibration.reference import ALL, Reference
 from sottovoce.checkpoint.weights import drop_data_
 from sottovoce.entrypoints.apply_steps import apply_steps
-from sottovoce.errors import UsageError
+from sottovoce.errors import SamplesError, UsageError
 from sottovoce.recipe.recipe import Recipe
-from sottovoce.recipe_search.analysis import ROUNDED, Keep
+from sottovoce.recipe_search.analysis import Keep
 from sottovoce.recipe_search.mix import Groups
 from sottovoce.recipe_search.sensitivity import Divergence, Sensitivity
-from sottovoce.recipe_search.spread import spread
+from sottovoce.recipe_search.spread import held_out
 from sottovoce.recipe_search.storage import fixed_bytes
 from sottovoce.recipe_search.structures import STRUCTURES, State, Structure, group_name
 from sottovoce.recipe_search.units import Layer, layers_of, selected
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from sottovoce.model import Model
     from sottovoce.plugins.host import Host
 
-_MEASURED = 12
-"""Samples that a pruned model is measured on."""
 _NOTHING = Divergence({ALL: 0.0}, is_thorough=True)
 
 
@@ -64,27 +62,28 @@ class PrunedParts:
 
     def measured(
         self, groups: Groups, samples: Samples, known: Sensitivity, keep: Keep, progress: Progress
-    ) -> dict[str, list[State]]:
-        """Return the states with their divergences, and add to ``known`` what was not there."""
-        pending = [state for states in groups.values() for state in states if state.share is not None]
-        pending = [state for state in pending if state.name not in known.measured.get(state.group, {})]
-        if pending:
-            few = Samples(spread(samples, ROUNDED))
-            reference = Reference(self.model, spread(samples, _MEASURED))
+    ) -> tuple[Groups, list[str]]:
+        """Return the states with their divergences, and add to ``known`` what was not there.
+
+        Returns:
+            The states, and a note for each that the samples are too few for: it is left out.
+        """
+        pending = [state for states in groups.values() for state in states if _is_pending(state, known)]
+        reference = Reference(self.model, held_out(samples)) if pending else None
+        notes = []
         for number, state in enumerate(pending):
+            assert reference is not None
             model = copy.deepcopy(self.model)
-            apply_steps(_alone(state, self.model), model, Calibration(samples=few), self.host)
+            try:
+                apply_steps(_alone(state, self.model), model, Calibration(samples=samples), self.host)
+            except SamplesError as problem:
+                notes.append(f"{state.group}, {state.name}: left out of the search: {problem}")
+                continue
             nats = dict(reference.divergence(model))
             known.measured.setdefault(state.group, {})[state.name] = Divergence(nats, is_thorough=True)
             keep(known)
             progress("pruned parts", number + 1, len(pending))
-        return {
-            name: [
-                state if state.share is None else replace(state, divergence=known.measured[name][state.name])
-                for state in states
-            ]
-            for name, states in groups.items()
-        }
+        return {name: [*_known(states, known)] for name, states in groups.items()}, notes
 
     def _pruned(self, structure: Structure, part: str, share: float) -> State:
         state = State(structure.step, part, share, {}, 0, _NOTHING)
@@ -93,6 +92,18 @@ class PrunedParts:
         apply_steps(_alone(state, model), model, Calibration(), self.host)
         layers = layers_of(selected(model, self.embeddings), model.architecture)
         return replace(state, layers=layers, fixed_bytes=fixed_bytes(model, layers))
+
+
+def _is_pending(state: State, known: Sensitivity) -> bool:
+    return state.share is not None and state.name not in known.measured.get(state.group, {})
+
+
+def _known(states: Sequence[State], known: Sensitivity) -> Iterator[State]:
+    for state in states:
+        if state.share is None:
+            yield state
+        elif not _is_pending(state, known):
+            yield replace(state, divergence=known.measured[state.group][state.name])
 
 
 def _alone(state: State, model: Model) -> Recipe:

@@ -77,9 +77,7 @@ class RecipeSearch:
             RecipeError: A limit names no metric.
             GateError: A limit does not hold.
         """
-        sizes = self._space.problem(None)
-        least = sizes.size_bytes(smallest(sizes))
-        check_size(self._budget, self._before, least)
+        self._least = self._check_size()
         gate = self._open_gate(limits)
         table = self._measure(Cache(directory, self._key()))
         with self._timed("solving"):
@@ -91,7 +89,7 @@ class RecipeSearch:
         return SearchResult(
             recipe=recipe,
             model=self._model.source.name,
-            size_bytes={"before": self._before, "after": outcome.size_bytes, "least": least},
+            size_bytes={"before": self._before, "after": outcome.size_bytes, "least": self._least},
             divergence=outcome.divergence,
             predicted=mix.divergence,
             latency=self._latency(mix),
@@ -104,6 +102,13 @@ class RecipeSearch:
             notes=self._notes,
         )
 
+    def _check_size(self) -> int:
+        """Return the least size that can be chosen, if the budget is not below."""
+        sizes = self._space.problem(None)
+        least = sizes.size_bytes(smallest(sizes))
+        check_size(self._budget, self._before, least)
+        return least
+
     def _measure(self, cache: Cache) -> Table:
         """Measure what an earlier search has not; the space then knows the divergences of its states, and times."""
         known, space = cache.read(), self._space
@@ -112,8 +117,10 @@ class RecipeSearch:
             analysis.run(known, cache.keep)
         if self._parts.steps:
             with self._timed("pruned parts"):
-                groups = self._parts.measured(space.groups, self._samples, known, cache.keep, self._progress)
+                groups, notes = self._parts.measured(space.groups, self._samples, known, cache.keep, self._progress)
                 self._space = replace(self._space, groups=groups)
+                self._notes.extend(notes)
+            self._least = self._check_size()
         if self._budget.latency_share is not None:
             with self._timed("latency"):
                 self._space = replace(self._space, latencies=self._latencies())
@@ -134,7 +141,10 @@ class RecipeSearch:
         recipe = self._recipe(mix)
         outcome = trial.run(recipe)
         if not trial.is_held_out:
-            self._notes.append("the samples are too few to hold any out: the divergence is of those calibrated on")
+            self._notes.append(
+                "the samples are too few to calibrate on half of them: the divergence is of samples that the weights "
+                "were rounded on"
+            )
         return recipe, outcome
 
     def _whole_space(self) -> Space:

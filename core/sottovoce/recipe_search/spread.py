@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from sottovoce.calibration.held_out import held_out_keys
 from sottovoce.samples import Samples
 
 if TYPE_CHECKING:
     from sottovoce.samples import Sample
+
+_HELD_OUT = 0.2
+"""Share that such a step holds out, unless a recipe says otherwise."""
 
 
 def spread(samples: Sequence[Sample], count: int) -> tuple[Sample, ...]:
@@ -22,6 +26,12 @@ def spread(samples: Sequence[Sample], count: int) -> tuple[Sample, ...]:
         share = min(share, len(members))
         chosen |= {members[(2 * number + 1) * len(members) // (2 * share)].key for number in range(share)}
     return tuple(sample for sample in samples if sample.key in chosen)
+
+
+def held_out(samples: Sequence[Sample]) -> tuple[Sample, ...]:
+    """Choose the samples that a step which prunes does not fit on."""
+    keys = held_out_keys([sample.key for sample in samples], _HELD_OUT)
+    return tuple(sample for sample in samples if sample.key in keys) or tuple(samples)
 
 
 def halves(samples: Samples) -> tuple[Samples, Samples]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sottovoce.calibration.calibration import LEAST_SECONDS
 from sottovoce.calibration.reference import DivergenceSums, Reference
-from sottovoce.recipe_search.spread import halves
+from sottovoce.errors import SamplesError
+from sottovoce.recipe_search.spread import halves, held_out
 from sottovoce.recipe_search.storage import file_bytes
 from sottovoce.samples import Samples
 
@@ -40,16 +41,23 @@ class Trial:
             SamplesError: It has no output on any of them.
         """
         parts = halves(samples)
-        is_parted = all(_is_enough(part, model) for part in parts)
-        pairs = [parts, parts[::-1]] if is_parted else [(samples, samples)]
-        self.is_held_out = is_parted
-        self._compressed = compressed
+        self.is_held_out = all(_is_enough(part, model) for part in parts)
+        self._model, self._samples, self._compressed = model, samples, compressed
+        pairs = [parts, parts[::-1]] if self.is_held_out else []
         self._pairs = [(fitted, Reference(model, list(others))) for fitted, others in pairs]
 
     def run(self, recipe: Recipe) -> Outcome:
         """Compress copies and measure them."""
+        if self.is_held_out:
+            try:
+                return self._run(recipe, self._pairs)
+            except SamplesError:  # Half of them are too few to fit what a step leaves; all of them may do.
+                self.is_held_out = False
+        return self._run(recipe, [(self._samples, Reference(self._model, held_out(self._samples)))])
+
+    def _run(self, recipe: Recipe, pairs: Sequence[tuple[Samples, Reference]]) -> Outcome:
         sums, sizes = DivergenceSums(), []
-        for fitted, reference in self._pairs:
+        for fitted, reference in pairs:
             model = self._compressed(recipe, fitted)
             sizes.append(file_bytes(model))
             sums = sums + reference.sums(model)

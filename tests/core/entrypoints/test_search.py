@@ -163,7 +163,12 @@ def test_a_budget_of_time_takes_faster_choices(model: Model, monkeypatch: pytest
         ("x1.0", {}, UsageError, "is not below the model's size"),
         ("much", {}, UsageError, "'much' is not a budget"),
         ("latency=x1", {}, UsageError, "is not below the model's own time"),
-        (21_000, {"steps": ("quantize", "shrink")}, UsageError, "'shrink' is not a step of a search; the steps are: quan"),
+        (
+            21_000,
+            {"steps": ("quantize", "shrink")},
+            UsageError,
+            "'shrink' is not a step of a search; the steps are: quan",
+        ),
         (21_000, {"steps": ()}, UsageError, "a search needs steps"),
         (21_000, {"steps": ("prune_width",)}, UsageError, "toy has nothing that prune_width could prune"),
         (21_000, {"limits": {"max_beauty": 1}}, RecipeError, "'max_beauty' names no metric of toy"),
