@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from sottovoce.model import Model
 
 _LAYERS, _NOTES = "layers", "notes"
+_LEAST_ROWS = 0.25
+"""Rows for a unit that stays, below which a fit is refused."""
 
 
 class PruneWidthRunner(BlockStep):
@@ -51,6 +53,7 @@ class PruneWidthRunner(BlockStep):
         self._removed: dict[str, int] = {}
         self._notes: list[str] = []
         self._not_refitted: list[str] = []
+        self._few_rows: list[str] = []
         self._seconds = {"running blocks": 0.0, "fitting layers": 0.0}
 
     @property
@@ -90,6 +93,7 @@ class PruneWidthRunner(BlockStep):
             layers = [layer for layer in self._layers.values() if layer.width is width]
             scale_settings_(self._model, width.keys, layers[0].units, layers[0].keep)
             parts[width.part] = PartCounts(before=layers[0].units, kept=layers[0].keep, layers=len(layers))
+        self._notes.extend(self._few_rows[:1])
         if self._not_refitted:
             self._notes.append(
                 f"{len(self._not_refitted)} layers such as {self._not_refitted[0]!r} keep their weights as they were: "
@@ -130,7 +134,8 @@ class PruneWidthRunner(BlockStep):
                 self._prune_unseen(layer)
                 poor.append(layer.name)
             else:
-                _check_rows(inputs, len(block.sample_threads), split.is_held_out)
+                if note := _check_rows(inputs, len(block.sample_threads), split.is_held_out):
+                    self._few_rows.append(note)
                 self._fit(block, inputs, split)
             self._seconds["fitting layers"] += time.perf_counter() - begin
             begin = time.perf_counter()
@@ -182,14 +187,22 @@ def _best_damp(fitted: Regression, held_out: Regression, weight: Tensor, has_bia
     return best if errors[best] < held_out.error(weight) else None
 
 
-def _check_rows(inputs: LayerInputs, samples: int, is_held_out: bool) -> None:
-    """Refuse a fit of more units than there are rows."""
+def _check_rows(inputs: LayerInputs, samples: int, is_held_out: bool) -> str | None:
+    """Check that there are enough rows for the fit, and return a note if there are few.
+
+    With fewer rows than units the least squares have many solutions, of which the damping takes the one nearest to the
+    weights before; with a quarter, that is hardly a fit.
+    """
     rows, layer = inputs.fitted.rows + (inputs.held_out.rows if is_held_out else 0), inputs.layer
     if not rows:
         raise SamplesError(f"no sample reaches the layer {layer.output!r}; give samples that do")
-    if rows < layer.keep:
-        needed = -(-samples * layer.keep // rows)
+    if rows >= layer.keep:
+        return None
+    needed = -(-samples * layer.keep // rows)
+    advice = f"give at least {layer.keep} rows, which is about {needed} samples like these"
+    if rows < _LEAST_ROWS * layer.keep:
         raise SamplesError(
             f"{layer.output}: {rows} rows of calibration data are too few to fit {layer.keep} units by least squares; "
-            f"give at least {layer.keep} rows, which is about {needed} samples like these"
+            f"{advice}"
         )
+    return f"{layer.output}: {rows} rows of calibration data are few to fit {layer.keep} units; {advice}"
