@@ -63,7 +63,7 @@ class SequentialRunner:
 
     @property
     def _runs_original(self) -> bool:
-        """Whether the samples run through the unchanged model too: that takes all of it, and room for activations."""
+        """True if the samples run through the unchanged model too, which takes all of it, and room for activations."""
         in_memory = self._model.stream is None and self._calibration.memory_bytes is None
         return in_memory and any(step.uses_original_outputs for step in self._steps)
 

@@ -29,7 +29,7 @@ class Part(Protocol):
 
     @property
     def pruned(self) -> bool:
-        """Whether it is pruned by default."""
+        """True if it is pruned by default."""
 
 
 PartType = TypeVar("PartType", bound=Part)
@@ -107,7 +107,7 @@ def scale_settings_(model: Model, keys: Iterable[str], before: int, after: int) 
     for key in keys:
         value = setting(model, key)
         if not isinstance(value, int) or value * after % before:
-            raise PluginError(f"{model.architecture.name}: {key} is {value}, of which {after}/{before} is no number")
+            raise PluginError(f"{model.architecture.name}: {key} is {value}, which cannot be multiplied by {after}/{before}")
         set_setting_(model, key, value * after // before)
 
 
