@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from sottovoce.plugins.hookspecs import hookimpl
 from sottovoce.pruning.step import PruneWidth
+from sottovoce.pruning.weights_step import PruneWeights
 from sottovoce.recipe.step import Step
 
 if TYPE_CHECKING:
@@ -26,4 +27,8 @@ def sottovoce_compress(
         from sottovoce.pruning.width import PruneWidthRunner
 
         return PruneWidthRunner(model, architecture, step)
+    if isinstance(step, PruneWeights):
+        from sottovoce.pruning.weights import PruneWeightsRunner
+
+        return PruneWeightsRunner(model, architecture, step)
     return None
