@@ -30,7 +30,7 @@ def zeros_in_layer(scores: Tensor, zero: Tensor, share: float) -> Tensor:
 def zeros_in_rows(scores: Tensor, zero: Tensor, share: float) -> Tensor:
     """Return a mask of the weights that become zero, the same share of every row; arguments as above."""
     count = round(share * scores.shape[1])
-    order = scores.masked_fill(zero, -1).argsort(1, stable=True)[:, :count]
+    order = scores.masked_fill(zero, -1).argsort(dim=1, stable=True)[:, :count]
     return torch.zeros_like(zero).scatter_(1, order, True) | zero
 
 
