@@ -15,10 +15,9 @@ from sottovoce.calibration.routing import Routed, routed
 from sottovoce.calibration.targets import select_layers
 from sottovoce.errors import CoverageError
 from sottovoce.pruning.parts import float_linear
-from sottovoce.pruning.weights_layer import ZeroResult, expected_zeros, prune_layers_
+from sottovoce.pruning.weights_layer import ZeroResult, check_finite, expected_zeros, prune_layers_
 from sottovoce.pruning.weights_step import PruneWeights
 from sottovoce.pruning.zeros import GROUP
-from sottovoce.quantization.calibrated import check_finite
 from sottovoce.report import Coverage, StepReport, Target
 from sottovoce.runtime.experts import KERNEL_ROWS, Expert, Experts, assigned, experts_in, in_kernel_sizes
 
