@@ -33,6 +33,7 @@ def inverse_factor(moments: Tensor, damp: float) -> Tensor:
         damped.diagonal().add_(damp * mean)
         lower, failed = torch.linalg.cholesky_ex(damped)
         if not failed.item():
+            upper: Tensor
             upper, failed = torch.linalg.cholesky_ex(torch.cholesky_inverse(lower), upper=True)
             if not failed.item():
                 return upper
@@ -61,10 +62,11 @@ def sparsegpt(weight: Tensor, factor: Tensor, share: float | None, block_size: i
 
 def _new_zeros(zero: Tensor, share: float | None, block_size: int) -> list[int | None]:
     """Return how many weights of each block are zero in the end; the new ones are as many of the others in each."""
-    before = [int(part.sum()) for part in zero.split(block_size, 1)]
+    parts = [zero[:, start : start + block_size] for start in range(0, zero.shape[1], block_size)]
+    before = [int(part.sum()) for part in parts]
     if share is None:
         return [None] * len(before)
-    free = [part.numel() - count for part, count in zip(zero.split(block_size, 1), before, strict=True)]
+    free = [part.numel() - count for part, count in zip(parts, before, strict=True)]
     new, total = max(round(share * zero.numel()) - sum(before), 0), max(sum(free), 1)
     ends = [new * sum(free[: number + 1]) // total for number in range(len(free))]
     return [count + end - begin for count, end, begin in zip(before, ends, [0, *ends], strict=False)]

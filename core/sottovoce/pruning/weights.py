@@ -37,7 +37,7 @@ class PruneWeightsRunner(BlockStep):
         """Choose the layers without changing the model.
 
         Raises:
-            CoverageError: A target is no float linear layer, there is none, or four do not divide its inputs.
+            CoverageError: A target is not a float linear layer, nothing is a target, or four do not divide its inputs.
             NotFiniteError: A weight is not finite.
         """
         self.name = step.name
