@@ -107,7 +107,9 @@ def scale_settings_(model: Model, keys: Iterable[str], before: int, after: int) 
     for key in keys:
         value = setting(model, key)
         if not isinstance(value, int) or value * after % before:
-            raise PluginError(f"{model.architecture.name}: {key} is {value}, which cannot be multiplied by {after}/{before}")
+            raise PluginError(
+                f"{model.architecture.name}: {key} is {value}, which cannot be multiplied by {after}/{before}"
+            )
         set_setting_(model, key, value * after // before)
 
 
