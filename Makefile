@@ -36,6 +36,7 @@ docs: $(VENV)/installed-dev
 	$(BIN)/python docs/generate.py --write
 	$(BIN)/python benchmarks/bundled_table.py --write
 	$(BIN)/python benchmarks/omni_table.py --write
+	$(BIN)/python benchmarks/large_tables.py --write
 	$(BIN)/python benchmarks/attacks_table.py --write
 
 bench: $(VENV)/installed

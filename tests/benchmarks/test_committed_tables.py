@@ -25,6 +25,10 @@ def scripts(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
         ("bundled_table", "summary", "bundled.json", "README.md", "summary"),
         ("bundled_table", "table", "bundled.json", "docs/benchmarks.md", "bundled"),
         ("omni_table", "table", "omni.json", "docs/benchmarks.md", "omni"),
+        ("large_tables", "speed", "paraformer_large.json", "README.md", "speed"),
+        ("large_tables", "paraformer", "paraformer_large.json", "docs/benchmarks.md", "paraformer_large"),
+        ("large_tables", "aligner", "forced_aligner.json", "docs/benchmarks.md", "forced_aligner"),
+        ("large_tables", "omni", "omni_moe.json", "docs/benchmarks.md", "omni_moe"),
         ("attacks_table", "table", "attacks.json", "docs/explanation/attacks.md", "attacks"),
     ],
 )
