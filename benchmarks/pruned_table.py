@@ -1,8 +1,8 @@
 """Prunes the bundled models by many recipes, and writes the tables of docs/benchmarks.md.
 
-`python benchmarks/pruned_table.py` measures, keeps the figures as JSON, and writes the tables from it; with `--write` it
-writes the tables from the JSON that is there. `--recipes "TITLE;TITLE"` measures these alone, and the page says which
-were not measured.
+`python benchmarks/pruned_table.py` measures, keeps the figures as JSON, and writes the tables from it; with `--write`
+it writes the tables from the JSON that is there. `--recipes "TITLE;TITLE"` measures these alone, and the page says
+which were not measured.
 """
 
 from __future__ import annotations
@@ -22,51 +22,17 @@ from tqdm import tqdm
 
 import sottovoce
 from markdown_tables import format_table, write_section
-from sottovoce.recipe.presets import PRESETS
+from pruned_recipes import ALIGNER, OMNI, PARAFORMER, RECIPES, TITLES
 from sottovoce.system.machine import describe_machine
 
 ROOT = Path(__file__).parents[1]
 MODELS, DATA = ROOT / "examples" / "models", ROOT / "examples" / "data"
 BENCHMARKS = ROOT / "docs" / "benchmarks.md"
 FIGURES = ROOT / "benchmarks" / "results-committed" / "pruned.json"
-PARAFORMER, ALIGNER, OMNI = "tiny-paraformer", "tiny-aligner", "tiny-omni"
 BASE = "as it is"
 KINDS = ("text", "audio", "image", "video")
 DATA_OF = {PARAFORMER: "mandarin-commands", ALIGNER: "mandarin-commands", OMNI: "omni-tasks"}
 SPLITS = {PARAFORMER: ("test", "dev"), ALIGNER: ("test",), OMNI: ("test",)}
-
-
-def _width(keep: float, score: str = "obs") -> dict[str, Any]:
-    # Magnitude is what is pruned by where nothing is fitted.
-    return {"step": "prune_width", "keep": keep, "score": score, "refit": score != "magnitude"}
-
-
-def _without_two_layers(absorb: bool) -> dict[str, Any]:
-    return {"step": "prune_layers", "layers": ["encoder.encoders.2", "encoder.encoders.3"], "absorb": absorb}
-
-
-RECIPES: dict[str, dict[str, list[dict[str, Any]]]] = {
-    PARAFORMER: {
-        "half of the hidden units": [_width(0.5)],
-        "half by `activation`": [_width(0.5, "activation")],
-        "half by `magnitude`, no refit": [_width(0.5, "magnitude")],
-        "30 % of the hidden units": [_width(0.3)],
-        "30 % by `activation`": [_width(0.3, "activation")],
-        "30 % by `magnitude`, no refit": [_width(0.3, "magnitude")],
-        "without encoder layers 2 and 3, absorbed": [_without_two_layers(absorb=True)],
-        "without encoder layers 2 and 3": [_without_two_layers(absorb=False)],
-        "half of the heads": [{"step": "prune_heads", "keep": 0.5}],
-        "half of the hidden units, without two layers, `int4`": [
-            _width(0.5),
-            _without_two_layers(absorb=True),
-            *PRESETS["int4"].to_dict()["steps"],
-        ],
-    },
-    ALIGNER: {"half of the hidden units of tower and text": [_width(0.5)]},
-    OMNI: {"half of the hidden units of every expert": [{"step": "prune_width", "thinker": 0.5}]},
-}
-"""Steps that are measured, by the model and the name of their row."""
-TITLES = [title for recipes in RECIPES.values() for title in recipes]
 
 
 def measure(titles: Collection[str]) -> dict[str, Any]:

@@ -29,6 +29,8 @@ def scripts(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
         ("large_tables", "paraformer", "paraformer_large.json", "docs/benchmarks.md", "paraformer_large"),
         ("large_tables", "aligner", "forced_aligner.json", "docs/benchmarks.md", "forced_aligner"),
         ("large_tables", "omni", "omni_moe.json", "docs/benchmarks.md", "omni_moe"),
+        ("large_tables", "pruned", "pruned_large.json", "docs/benchmarks.md", "pruned_large"),
+        ("pruned_table", "table", "pruned.json", "docs/benchmarks.md", "pruned"),
         ("attacks_table", "table", "attacks.json", "docs/explanation/attacks.md", "attacks"),
     ],
 )
