@@ -47,6 +47,7 @@ class PruneWidthRunner(BlockStep):
         self._results: dict[str, LayerErrors] = {}
         self._removed: dict[str, int] = {}
         self._notes: list[str] = []
+        self._not_refitted: list[str] = []
         self._seconds = {"running blocks": 0.0, "fitting layers": 0.0}
 
     @property
@@ -86,6 +87,11 @@ class PruneWidthRunner(BlockStep):
             layers = [layer for layer in self._layers.values() if layer.width is width]
             scale_settings_(self._model, width.keys, layers[0].units, layers[0].keep)
             parts[width.part] = PartCounts(before=layers[0].units, kept=layers[0].keep, layers=len(layers))
+        if self._not_refitted:
+            self._notes.append(
+                f"{len(self._not_refitted)} layers such as {self._not_refitted[0]!r} keep their weights as they were: "
+                "a fit would have raised the error on held-out samples"
+            )
         for layer in self._layers.values():
             self._model.planned_inputs.pop(layer.output, None)
         return step_report(
@@ -139,13 +145,19 @@ class PruneWidthRunner(BlockStep):
         removed = layer.slice_(root, kept.tolist())
         output = layer.linear(root, layer.width.output)
         plain, has_bias = output.weight.detach(), output.bias is not None
-        fit_error = error = before = held_out.error(plain)
-        if step.refit:
-            weight, shift = fitted.fit(plain, step.damp, has_bias)
-            fit_error, error = fitted.error(weight, shift), held_out.error(weight, shift)
-            # What is stored is fitted on all samples.
-            both = fitted.merged(held_out) if split.is_held_out else fitted
-            set_weight_(output, *both.fit(plain, step.damp, has_bias))
+        before = held_out.error(plain)
+        fit_error, error = fitted.error(plain), before
+        for damp in (step.damp, 10 * step.damp, 100 * step.damp) if step.refit else ():
+            weight, shift = fitted.fit(plain, damp, has_bias)
+            if (fit_to_others := held_out.error(weight, shift)) < before:
+                fit_error, error = fitted.error(weight, shift), fit_to_others
+                # What is stored is fitted on all samples.
+                both = fitted.merged(held_out) if split.is_held_out else fitted
+                set_weight_(output, *both.fit(plain, damp, has_bias))
+                break
+        else:
+            if step.refit:
+                self._not_refitted.append(layer.name)
         self._removed[layer.name] = removed
         self._results[layer.name] = LayerErrors(
             before=layer.units,
