@@ -144,13 +144,22 @@ SECTIONS: tuple[tuple[Path, str, str, Callable[[dict[str, Any]], str]], ...] = (
 """Page, section, results and the function that makes the section of them."""
 
 
+def content(results: str, section: Callable[[dict[str, Any]], str]) -> str:
+    """Return a section, or a sentence that says that its results are missing."""
+    path = RESULTS / results
+    if not path.is_file():
+        script = f"{path.stem}.py"
+        return f"Not measured yet: run `python benchmarks/{script} --json benchmarks/results-committed/{results}`."
+    return section(json.loads(path.read_text(encoding="utf-8")))
+
+
 def main() -> int:
     """Print or write the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--write", action="store_true", help="write the tables into the pages")
     is_written = parser.parse_args().write
     for page, name, results, section in SECTIONS:
-        text = section(json.loads((RESULTS / results).read_text(encoding="utf-8")))
+        text = content(results, section)
         if not is_written:
             print(f"{text}\n")
             continue
