@@ -38,10 +38,7 @@ def speed(figures: dict[str, Any]) -> str:
     """Return README's sentence on Paraformer-large."""
     runs = figures["inputs"]["20 s"]
     int8, full = (milliseconds(runs[path]["seconds"]) for path in ("Sottovoce int8", "FunASR float32"))
-    return (
-        f"Paraformer-large's real configuration takes {int8} for 20 s of audio in `int8`, and {full} in float32\n"
-        f"({figures['machine']['threads']} threads of {figures['machine']['processor']})."
-    )
+    return f"Paraformer-large's real configuration takes {int8} for 20 s of audio in `int8`, and {full} in float32."
 
 
 def paraformer(figures: dict[str, Any]) -> str:

@@ -37,7 +37,7 @@ SPLITS = {PARAFORMER: ("test", "dev"), ALIGNER: ("test",), OMNI: ("test",)}
 
 def measure(titles: Collection[str]) -> dict[str, Any]:
     """Return the figures of every model as it is, and under its recipes among ``titles``."""
-    figures: dict[str, Any] = {"machine": describe_machine(), "models": {}}
+    models: dict[str, Any] = {}
     for name, recipes in RECIPES.items():
         chosen = {title: {"steps": recipes[title]} for title in recipes if title in titles}
         if not chosen:
@@ -48,8 +48,8 @@ def measure(titles: Collection[str]) -> dict[str, Any]:
         rows = {BASE: row}
         for title, recipe in tqdm(chosen.items(), name):
             rows[title] = _measure_recipe(name, base, recipe)
-        figures["models"][name] = rows
-    return figures
+        models[name] = rows
+    return {"machine": describe_machine(), "models": models}
 
 
 def _measure_recipe(name: str, base: sottovoce.Model, recipe: dict[str, Any]) -> dict[str, Any]:
@@ -116,7 +116,7 @@ def _rows(rows: dict[str, Any], cells: Callable[[dict[str, Any], dict[str, Any]]
 def _changed(row: dict[str, Any], base: dict[str, Any], split: str, metric: str, form: str) -> str:
     """Format a value, with its change from the model as it is."""
     value, before = row[split][metric]["value"], base[split][metric]["value"]
-    return form.format(value) if row is base else f"{form.format(value)} ({value - before:+.3g})"
+    return form.format(value) if row is base else f"{form.format(value)} ({value - before:+.2f})"
 
 
 def _heard(row: dict[str, Any], base: dict[str, Any]) -> list[str]:
