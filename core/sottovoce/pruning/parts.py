@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 MULTIPLES = (64, 32, 16, 8, 4, 2)
 """Numbers of units that kernels and groups of 4-bit weights divide best, the largest first."""
-_LEAST_MULTIPLES = 10
+_LEAST_MULTIPLES = 16
 """Multiples of that number that a layer must have, so that a share is kept nearly as it was asked for."""
 
 
