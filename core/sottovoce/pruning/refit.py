@@ -58,7 +58,7 @@ class Regression:
         """Return the regression over the rows of both."""
         share = self.rows / max(self.rows + other.rows, 1)
 
-        def mean(first: Tensor, another: Tensor) -> Tensor:
+        def mean(first: Tensor, second: Tensor) -> Tensor:
             return first * share + second * (1 - share)
 
         return Regression(
