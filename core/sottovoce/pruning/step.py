@@ -94,7 +94,7 @@ class PruneWidth(ByPart, Step):
     damp: Annotated[float, Field(gt=0, le=1)] = 0.02
     """Share of the mean second moment that is added to all of them, against overfitting: at least this, and up to ten
     times as much where that errs less on held-out samples."""
-    held_out: HeldOut = 0.1
+    held_out: HeldOut = 0.2
     """Share of the samples that is not used for the fit, and on which its error is measured."""
 
     @property
@@ -134,7 +134,7 @@ class PruneHeads(ByPart, Step):
     """If true, the output projection is fitted by least squares to the outputs before."""
     damp: Annotated[float, Field(gt=0, le=1)] = 0.02
     """Share of the mean second moment that is added to all of them, against overfitting."""
-    held_out: HeldOut = 0.1
+    held_out: HeldOut = 0.2
     """Share of the samples that is not used for the fit, and on which its error is measured."""
 
     @property
@@ -174,7 +174,7 @@ class PruneLayers(ByPart, Step):
     """If false, layers are removed and nothing is fitted."""
     damp: Annotated[float, Field(gt=0, le=1)] = 0.02
     """Share of the mean second moment that is added to all of them, against overfitting."""
-    held_out: HeldOut = 0.1
+    held_out: HeldOut = 0.2
     """Share of the samples that is not used for the choice and the fit, and on which the change is measured."""
 
     @model_validator(mode="after")
