@@ -83,7 +83,7 @@ def expected_zeros(layer: nn.Linear, step: PruneWeights) -> ZeroResult:
     return _sizes(layer, zeros)
 
 
-def check_finite(name: str, layer: nn.Linear) -> None:
+def check_finite(name: str, layer: nn.Linear | nn.Embedding) -> None:
     """Refuse a layer with a weight that is not finite.
 
     Raises:
