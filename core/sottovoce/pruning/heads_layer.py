@@ -89,16 +89,16 @@ def _layer(model: Model, heads: Heads, name: str, amount: int | float) -> HeadsL
     for row_name in heads.rows:
         rows = float_linear(model.module, f"{name}.{row_name}").out_features
         if rows % groups:
-            raise PluginError(f"{name}: {row_name} has {rows} outputs, which are no {groups} groups of one size")
+            raise PluginError(f"{name}: {row_name} has {rows} outputs, which do not divide into {groups} groups")
     if output.in_features % groups:
-        raise PluginError(f"{name}: {heads.output} has {output.in_features} inputs, which are no {groups} groups")
+        raise PluginError(f"{name}: {heads.output} has {output.in_features} inputs, which do not divide into {groups}")
     size = output.in_features // groups
     groups = model.planned_inputs.get(f"{name}.{heads.output}", output.in_features) // size
     return HeadsLayer(name, heads, groups, kept_number(amount, groups, f"prune_heads, {heads.part}"), size)
 
 
 def _check_settings(model: Model, layer: HeadsLayer) -> None:
-    """Refuse a number of groups by which a setting that counts something coarser is no whole number."""
+    """Refuse a number of groups that a setting which counts something coarser cannot express."""
     groups = layer.heads.groups(model.module.get_submodule(layer.name))
     for key in layer.heads.keys:
         value = setting(model, key)

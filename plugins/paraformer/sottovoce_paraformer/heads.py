@@ -110,7 +110,9 @@ def prepare_(module: nn.Module, kept_heads: Any, where: str) -> None:
     }
     for name, kept in kept_heads.items():
         if name not in attentions:
-            raise SourceError(f"{where}: {KEPT_HEADS} names {one_line(repr(name), 60)}, which is no attention")
+            raise SourceError(
+                f"{where}: {KEPT_HEADS} names {one_line(repr(name), 60)}, which is not an attention with heads"
+            )
         if not _are_heads(kept, attentions[name].h):
             shown = one_line(repr(kept), 60)
             raise SourceError(f"{where}: {KEPT_HEADS}.{name} is {shown}, not rising numbers below {attentions[name].h}")

@@ -148,9 +148,9 @@ def test_finished_blocks_are_read_back(source: Path, tmp_path: Path) -> None:
     ("kept_heads", "message"),
     [
         (["encoder"], "kept_heads must be a mapping, not list"),
-        ({"encoder.after_norm": [0]}, "names 'encoder.after_norm', which is no attention"),
-        ({"encoder.encoders.9.self_attn": [0]}, "which is no attention"),
-        ({"decoder.decoders.0.self_attn": [0]}, "which is no attention"),
+        ({"encoder.after_norm": [0]}, "names 'encoder.after_norm', which is not an attention"),
+        ({"encoder.encoders.9.self_attn": [0]}, "which is not an attention"),
+        ({"decoder.decoders.0.self_attn": [0]}, "which is not an attention"),
         ({"encoder.encoders.0.self_attn": []}, r"is \[\], not rising numbers below 4"),
         ({"encoder.encoders.0.self_attn": [1, 1]}, "not rising numbers below 4"),
         ({"encoder.encoders.0.self_attn": [2, 1]}, "not rising numbers below 4"),
