@@ -17,7 +17,7 @@ import yaml
 import sottovoce
 from plugins.paraformer.tiny import KINDS, make_model
 from sottovoce import Model
-from sottovoce.errors import CheckpointError, SourceError
+from sottovoce.errors import CheckpointError, RecipeError, SourceError
 from sottovoce_paraformer.heads import describe
 
 ROOT = Path(__file__).parents[3]
@@ -107,6 +107,11 @@ def test_report_says_that_funasr_needs_the_import(source: Path) -> None:
 
 def test_only_the_encoder_is_pruned_by_default(source: Path) -> None:
     assert {name.partition(".")[0] for name in describe(pruned(source).module)} == {"encoder"}
+
+
+def test_part_that_this_class_lacks_is_refused(source: Path) -> None:
+    with pytest.raises(RecipeError, match="this model has no 'hotword decoder'; leave it out"):
+        pruned(source, **{"hotword decoder": 2})
 
 
 @pytest.mark.parametrize("more", [{"bits": 8}, {"bits": 4, "method": "gptq"}], ids=["int8", "gptq"])
