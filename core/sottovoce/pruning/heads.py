@@ -10,7 +10,7 @@ from sottovoce.calibration.block_step import BlockStep
 from sottovoce.calibration.blocks import Block
 from sottovoce.calibration.held_out import SplitThreads
 from sottovoce.errors import SamplesError
-from sottovoce.pruning.compensation import check_rows, compensate_, notes_on_fits
+from sottovoce.pruning.compensation import Regressions, check_rows, compensate_, notes_on_fits
 from sottovoce.pruning.description import LayerErrors, PartCounts
 from sottovoce.pruning.heads_choice import choose_groups, observe_outputs
 from sottovoce.pruning.heads_layer import HeadsLayer, plan_layers
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from sottovoce.architecture import Architecture
     from sottovoce.model import Model
 
-_LAYERS = "layers"
+_LAYERS, _NOTES = "layers", "notes"
 
 
 class PruneHeadsRunner(BlockStep):
@@ -49,6 +49,7 @@ class PruneHeadsRunner(BlockStep):
             model.planned_inputs[layer.output_name] = layer.keep * layer.size
         self._results: dict[str, LayerErrors] = {}
         self._removed: dict[str, int] = {}
+        self._few_rows: list[str] = []
         self._seconds = {"running blocks": 0.0, "fitting layers": 0.0}
 
     @property
@@ -64,16 +65,18 @@ class PruneHeadsRunner(BlockStep):
             NotFiniteError: An input is not finite.
         """
         names = [name for name in self._layers if f"{name}.".startswith(f"{block.name}.")]
-        layers = [self._layers[name] for name in names]
+        layers, first_note = [self._layers[name] for name in names], len(self._few_rows)
         if not self._step.needs_samples or next(block.module.parameters()).is_meta:
             for layer in layers:
                 self._prune_unseen(layer)
         else:
             self._prune_on_samples(block, layers)
-        return {_LAYERS: {name: self._results[name].model_dump() | {"removed": self._removed[name]} for name in names}}
+        facts = {name: self._results[name].model_dump() for name in names}
+        return {_LAYERS: facts, _NOTES: self._few_rows[first_note:]}
 
     def restore_block(self, block: str, facts: Mapping[str, Any]) -> None:
         """Remove the heads that :meth:`process_block` removed."""
+        self._few_rows.extend(facts[_NOTES])
         for name, fact in facts[_LAYERS].items():
             self._results[name] = LayerErrors.model_validate(fact)
             self._removed[name] = self._layers[name].slice_(self._model, self._results[name].kept)
@@ -97,7 +100,7 @@ class PruneHeadsRunner(BlockStep):
             self._removed,
             parts,
             self._results,
-            (*notes, *notes_on_fits(self._step, self._results)),
+            (*notes, *self._few_rows[:1], *notes_on_fits(self._step, self._results)),
             {task: round(spent, 2) for task, spent in self._seconds.items()} if self._step.needs_samples else {},
         )
 
@@ -120,8 +123,10 @@ class PruneHeadsRunner(BlockStep):
         self._seconds["running blocks"] += time.perf_counter() - begin
         begin = time.perf_counter()
         for layer in layers:
+            rows = fitted[layer.name].rows + (held_out[layer.name].rows if held_out else 0)
             inputs = layer.keep * layer.size if self._step.refit else 1
-            check_rows(layer.output_name, fitted[layer.name].rows, inputs, len(split.fitted), "inputs")
+            if note := check_rows(layer.output_name, rows, inputs, len(block.sample_threads), "inputs"):
+                self._few_rows.append(note)
             self._fit(layer, fitted[layer.name], held_out.get(layer.name))
         self._seconds["fitting layers"] += time.perf_counter() - begin
 
@@ -135,4 +140,6 @@ class PruneHeadsRunner(BlockStep):
         regression = Regression.of_columns(fitted, weight, columns)
         others = Regression.of_columns(held_out, weight, columns) if held_out is not None and held_out.rows else None
         self._removed[layer.name] = layer.slice_(self._model, kept)
-        self._results[layer.name] = compensate_(layer.output(root), step, layer.groups, kept, regression, others)
+        both = regression if others is None else regression.merged(others)
+        regressions = Regressions(regression, others, both)
+        self._results[layer.name] = compensate_(layer.output(root), step, layer.groups, kept, regressions)

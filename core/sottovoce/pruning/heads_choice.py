@@ -25,7 +25,8 @@ def observe_outputs(block: Block, layers: Sequence[HeadsLayer], threads: Sequenc
     hooks: dict[str, Callable[[Tensor], None]] = {
         layer.output_name: partial(moments[layer.name].add, layer.output_name) for layer in layers
     }
-    run_with_hooks(block, threads, hooks)
+    for _ in run_with_hooks(block, threads, hooks):
+        pass
     return moments
 
 

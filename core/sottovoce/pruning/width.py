@@ -10,7 +10,7 @@ from sottovoce.calibration.block_step import BlockStep
 from sottovoce.calibration.blocks import Block
 from sottovoce.calibration.held_out import SplitThreads
 from sottovoce.errors import SamplesError
-from sottovoce.pruning.compensation import check_rows, compensate_, notes_on_fits
+from sottovoce.pruning.compensation import Regressions, check_rows, compensate_, notes_on_fits
 from sottovoce.pruning.description import LayerErrors, PartCounts
 from sottovoce.pruning.layer_report import step_report
 from sottovoce.pruning.parts import scale_settings_
@@ -38,7 +38,7 @@ class PruneWidthRunner(BlockStep):
             CoverageError: A layer is quantized already, or nothing would be removed.
             PluginError: The family's shape does not fit the model.
         """
-        self.name = step.name
+        self.name, self.uses_original_outputs = step.name, step.refit
         self._model, self._architecture, self._step = model, architecture, step
         self._parameters = {name: parameter.numel() for name, parameter in model.module.named_parameters()}
         self._layers = {layer.name: layer for layer in plan_layers(model, architecture, step)}
@@ -47,6 +47,7 @@ class PruneWidthRunner(BlockStep):
         self._results: dict[str, LayerErrors] = {}
         self._removed: dict[str, int] = {}
         self._notes: list[str] = []
+        self._few_rows: list[str] = []
         self._seconds = {"running blocks": 0.0, "fitting layers": 0.0}
 
     @property
@@ -95,7 +96,7 @@ class PruneWidthRunner(BlockStep):
             self._removed,
             parts,
             self._results,
-            (*self._notes, *notes_on_fits(self._step, self._results)),
+            (*self._notes, *self._few_rows[:1], *notes_on_fits(self._step, self._results)),
             {task: round(spent, 2) for task, spent in self._seconds.items()} if self._step.needs_samples else {},
         )
 
@@ -121,7 +122,9 @@ class PruneWidthRunner(BlockStep):
                 self._prune_unseen(layer)
                 poor.append(layer.name)
             else:
-                check_rows(layer.output, inputs.fitted.rows, layer.keep, len(split.fitted), "units")
+                rows = inputs.fitted.rows + (inputs.held_out.rows if split.is_held_out else 0)
+                if note := check_rows(layer.output, rows, layer.keep, len(block.sample_threads), "units"):
+                    self._few_rows.append(note)
                 self._fit(block, inputs, split)
             self._seconds["fitting layers"] += time.perf_counter() - begin
             begin = time.perf_counter()
@@ -139,5 +142,9 @@ class PruneWidthRunner(BlockStep):
         removed = layer.slice_(root, kept.tolist())
         output = layer.linear(root, layer.width.output)
         self._removed[layer.name] = removed
-        others = held_out if split.is_held_out else None
-        self._results[layer.name] = compensate_(output, step, layer.units, kept.tolist(), fitted, others)
+        # What is stored is fitted on all samples, and makes up for what earlier layers changed.
+        drifting = fitted.with_drift(inputs.fitted_drift, kept)
+        if split.is_held_out:
+            drifting = drifting.merged(held_out.with_drift(inputs.held_out_drift, kept))
+        regressions_of = Regressions(fitted, held_out if split.is_held_out else None, drifting)
+        self._results[layer.name] = compensate_(output, step, layer.units, kept.tolist(), regressions_of)
