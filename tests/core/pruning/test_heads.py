@@ -282,8 +282,15 @@ def test_family_without_heads_is_refused(decoder: Path) -> None:
 
 
 def test_too_few_rows_are_refused_with_the_number_that_is_needed(source: Path) -> None:
-    with pytest.raises(SamplesError, match=r"10 rows .* too few to fit 16 inputs .* at least 16 rows, .* 4 samples"):
-        pruned(source, make_samples(2, 5), held_out=0.0)
+    with pytest.raises(SamplesError, match=r"3 rows .* too few to fit 16 inputs .* at least 16 rows, .* 6 samples"):
+        pruned(source, make_samples(1, 3))
+
+
+def test_few_rows_are_said_once_with_the_number_that_would_do(source: Path) -> None:
+    _, report = pruned(source, make_samples(2, 5))
+    few = [note for note in report.notes if "10 rows of calibration data are few to fit 16 inputs" in note]
+    assert len(few) == 1
+    assert "about 4 samples" in few[0]
 
 
 def test_missing_samples_are_refused_before_the_work(source: Path) -> None:
