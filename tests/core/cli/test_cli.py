@@ -222,7 +222,7 @@ def test_name_with_a_line_break_gives_a_one_line_error(run: Runner) -> None:
     ("arguments", "problem"),
     [
         (["compress"], "Missing argument 'MODEL'"),
-        (["compress", "toy"], "Missing option '--recipe'"),
+        (["compress", "toy"], "give either --recipe, or --for"),
         (["squeeze"], "No such command 'squeeze'"),
         (["inspect", "toy", "--fast"], "No such option"),
         (["inspect", "toy", "--hub", "mine"], "Invalid value for '--hub'"),
