@@ -31,7 +31,7 @@ def test_half_of_the_encoders_heads_cost_no_more_than_a_tenth_of_a_point(pruned:
     layers = pruned.report.steps[0].details["layers"].values() if pruned.report else ()
     assert [(layer["before"], len(layer["kept"])) for layer in layers] == [(4, 2)] * 6
     assert all(layer["error"] < layer["error_before_fit"] for layer in layers)
-    # Measured: 2.61 % against 2.92 %.
+    # Measured: 2.84 % against 2.92 %.
     assert error_rate(pruned) <= error_rate(sottovoce.load(TRAINED)) + 0.1
 
 
