@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from sottovoce.plugins.hookspecs import hookimpl
 from sottovoce.pruning.step import PruneHeads, PruneWidth
+from sottovoce.pruning.weights_step import PruneWeights
 from sottovoce.recipe.step import Step
 
 if TYPE_CHECKING:
@@ -30,4 +31,8 @@ def sottovoce_compress(
         from sottovoce.pruning.heads import PruneHeadsRunner
 
         return PruneHeadsRunner(model, architecture, step)
+    if isinstance(step, PruneWeights):
+        from sottovoce.pruning.weights import PruneWeightsRunner
+
+        return PruneWeightsRunner(model, architecture, step)
     return None
