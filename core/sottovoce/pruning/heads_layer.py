@@ -76,7 +76,10 @@ def plan_layers(model: Model, architecture: Architecture, step: PruneHeads) -> l
             _check_settings(model, layer)
         layers |= {layer.name: layer for layer in of_part}
     if not layers:
-        raise RecipeError(f"{step.name}: no attention of {architecture.name} is left to prune")
+        parts = ", ".join(part.part for part in architecture.shape.heads)
+        raise RecipeError(
+            f"{step.name}: no attention of {architecture.name} is left to prune; name a part with an amount: {parts}"
+        )
     if all(layer.keep == layer.groups for layer in layers.values()):
         raise RecipeError(f"{step.name}: all heads would stay; keep fewer, or leave the step out")
     order = [name for name, _ in model.module.named_modules() if name in layers]

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from sottovoce.model import Model
 
 _LAYERS, _NOTES = "layers", "notes"
+_FEW = " are few to fit "
+"""Words of the note on few rows, which is given once."""
 
 
 class PruneWidthRunner(BlockStep):
@@ -47,7 +49,6 @@ class PruneWidthRunner(BlockStep):
         self._results: dict[str, LayerErrors] = {}
         self._removed: dict[str, int] = {}
         self._notes: list[str] = []
-        self._few_rows: list[str] = []
         self._seconds = {"running blocks": 0.0, "fitting layers": 0.0}
 
     @property
@@ -96,7 +97,7 @@ class PruneWidthRunner(BlockStep):
             self._removed,
             parts,
             self._results,
-            (*self._notes, *self._few_rows[:1], *notes_on_fits(self._step, self._results)),
+            (*self._notes, *notes_on_fits(self._step, self._results)),
             {task: round(spent, 2) for task, spent in self._seconds.items()} if self._step.needs_samples else {},
         )
 
@@ -123,8 +124,9 @@ class PruneWidthRunner(BlockStep):
                 poor.append(layer.name)
             else:
                 rows = inputs.fitted.rows + (inputs.held_out.rows if split.is_held_out else 0)
-                if note := check_rows(layer.output, rows, layer.keep, len(block.sample_threads), "units"):
-                    self._few_rows.append(note)
+                note = check_rows(layer.output, rows, layer.keep, len(block.sample_threads), "units")
+                if note and not any(_FEW in other for other in self._notes):
+                    self._notes.append(note)
                 self._fit(block, inputs, split)
             self._seconds["fitting layers"] += time.perf_counter() - begin
             begin = time.perf_counter()

@@ -59,6 +59,8 @@ SHAPE = Shape(
             output="o_proj",
             groups=key_value_heads,
             keys=("thinker_config.text_config.num_attention_heads", "thinker_config.text_config.num_key_value_heads"),
+            # What it does to answers is for those who measure it.
+            pruned=False,
         ),
         Heads(
             part="talker",

@@ -19,7 +19,7 @@ DATA = ROOT / "examples" / "data" / "mandarin-commands"
 
 def pruned(*more: dict[str, Any], **settings: Any) -> Model:
     model = sottovoce.load(TRAINED)
-    recipe = {"steps": [{"step": "prune_heads", **settings}, *more]}
+    recipe = {"steps": [{"step": "prune_heads", "text": 0.5, **settings}, *more]}
     sottovoce.compress(model, recipe, Samples(read_samples(DATA / "calibration.jsonl")[:32]))
     return model
 

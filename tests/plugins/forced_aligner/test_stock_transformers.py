@@ -37,7 +37,7 @@ MIXED = {
 }
 ASYMMETRIC = {"steps": [{"step": "quantize", "bits": 8, "symmetric": False}]}
 GROUPS = {"steps": [{"step": "quantize", "bits": 4, "symmetric": False, "group_size": 32}]}
-HEADS = {"steps": [{"step": "prune_heads", "score": "magnitude", "refit": False}]}
+HEADS = {"steps": [{"step": "prune_heads", "text": 0.5, "score": "magnitude", "refit": False}]}
 RECIPES: dict[str, Any] = {
     "int8": "int8",
     "int8-weight": "int8-weight",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 
 import sottovoce
@@ -22,8 +23,10 @@ def pruned(**settings: Any) -> Model:
     return model
 
 
-def test_talker_keeps_its_heads_by_default() -> None:
-    config = pruned().native.config
+def test_heads_are_pruned_only_where_a_recipe_names_the_part() -> None:
+    with pytest.raises(RecipeError, match="name a part with an amount: thinker, talker"):
+        pruned(keep=0.5)
+    config = pruned(thinker=0.5).native.config
     thinker, talker = config.thinker_config.text_config, config.talker_config.text_config
     assert (thinker.num_attention_heads, thinker.num_key_value_heads) == (2, 1)
     assert (talker.num_attention_heads, talker.num_key_value_heads) == (4, 2)
