@@ -11,6 +11,7 @@ import torch
 import sottovoce
 from environments import ROOT
 from sottovoce import Model, read_samples
+from sottovoce.errors import RecipeError
 
 TRAINED = ROOT / "examples" / "models" / "tiny-omni"
 DATA = ROOT / "examples" / "data" / "omni-tasks"
