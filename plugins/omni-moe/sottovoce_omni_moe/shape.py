@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
-from sottovoce import Shape, Width
+from typing import Any
+
+from sottovoce import Heads, Shape, Width
 
 _GATED = ("gate_proj", "up_proj")
+
+
+def key_value_heads(attention: Any) -> int:
+    """Return the number of heads of keys and values, each of which goes with the query heads that share it."""
+    return int(attention.k_proj.out_features) // int(attention.head_dim)
+
 
 SHAPE = Shape(
     widths=(
@@ -30,6 +38,7 @@ SHAPE = Shape(
             inputs=("fc1",),
             output="fc2",
             keys=("thinker_config.audio_config.encoder_ffn_dim",),
+            is_last=True,
             pruned=False,
         ),
         Width(
@@ -38,6 +47,29 @@ SHAPE = Shape(
             inputs=("linear_fc1",),
             output="linear_fc2",
             keys=("thinker_config.vision_config.intermediate_size",),
+            is_last=True,
+            pruned=False,
+        ),
+    ),
+    heads=(
+        Heads(
+            part="thinker",
+            modules=r"re:thinker\.model\.language_model\.layers\.\d+\.self_attn",
+            rows=("q_proj", "k_proj", "v_proj"),
+            output="o_proj",
+            groups=key_value_heads,
+            keys=("thinker_config.text_config.num_attention_heads", "thinker_config.text_config.num_key_value_heads"),
+            # What it does to answers is for those who measure it.
+            pruned=False,
+        ),
+        Heads(
+            part="talker",
+            modules=r"re:talker\.model\.layers\.\d+\.self_attn",
+            rows=("q_proj", "k_proj", "v_proj"),
+            output="o_proj",
+            groups=key_value_heads,
+            keys=("talker_config.text_config.num_attention_heads", "talker_config.text_config.num_key_value_heads"),
+            # What it does to speech is for those who measure it.
             pruned=False,
         ),
     ),

@@ -215,8 +215,13 @@ def test_family_without_widths_is_refused(mixture: Path) -> None:
 
 
 def test_too_few_rows_are_refused_with_the_number_that_is_needed(source: Path) -> None:
-    with pytest.raises(SamplesError, match=r"24 rows .* too few to fit 40 units .* at least 40 rows, .* 4 samples"):
-        pruned(source, make_samples(2, 12), held_out=0.0)
+    with pytest.raises(SamplesError, match=r"8 rows .* too few to fit 40 units .* at least 40 rows, .* 10 samples"):
+        pruned(source, make_samples(2, 4), held_out=0.0)
+
+
+def test_few_rows_are_said_with_the_number_that_would_do(source: Path) -> None:
+    _, report = pruned(source, make_samples(2, 12), held_out=0.0)
+    assert any("24 rows of calibration data are few to fit 40 units" in note for note in report.notes)
 
 
 def test_missing_samples_are_refused_before_the_work(source: Path) -> None:
