@@ -112,8 +112,8 @@ def _acoustic(
         positions = len(model.processor["tokenizer"].encode(sample.text)) + module.predictor_bias
     mask = (~make_pad_mask(lengths, maxlen=encoded.size(1))[:, None, :]).to(encoded.device)
     count = torch.tensor([positions], device=encoded.device)
-    # The weights of the frames are scaled to this sum. Were it the number itself, rounding would decide whether the last
-    # token fires or is zero, and two models that are almost the same would differ in it.
+    # The weights of the frames are scaled to this sum. Were it the number itself, rounding would decide whether the
+    # last token fires or is zero, and two models that are almost the same would differ in it.
     total = count + _SURPLUS
     acoustic = module.predictor(encoded, None, mask, ignore_id=module.ignore_id, target_label_length=total)[0]
     return acoustic, torch.full_like(count, acoustic.size(1))
