@@ -83,7 +83,8 @@ class RecipeSearch:
         with self._timed("solving"):
             problem = self._space.problem(table)
             mix = self._solve(problem)
-            points = front(problem, self._before)
+            same = uniform(self._space, table)
+            points = front(problem, max(point.size_bytes for point in same), self._before)
         with self._timed("trial"):
             recipe, outcome = self._try(mix, problem)
         return SearchResult(
@@ -96,7 +97,7 @@ class RecipeSearch:
             choices=mix.names,
             sensitivity=_forms(table, self._space),
             front=points,
-            uniform=uniform(self._space, table),
+            uniform=same,
             limits=self._hold(gate, recipe),
             seconds=self._seconds,
             notes=self._notes,

@@ -41,7 +41,7 @@ def search(
         budget: Size of the weights on disk (``2.4MB``, a number of bytes, or ``x0.3`` of the model's), time
             (``latency=x0.5`` of the model's), or several of them, which must all hold.
         limits: Bounds on metrics that the result must hold as well, such as ``{"max_cer_increase": 0.1}``.
-        steps: Steps that the recipe may have: ``quantize``, ``prune_width``, ``prune_experts``.
+        steps: Steps that the recipe may have: ``quantize``, ``prune_experts``, ``prune_heads``, ``prune_width``.
         cache: Directory in which measurements are kept, for an interrupted search and for further budgets.
         host: The plugins; by default the process's own.
         progress: Called after every measurement.

@@ -12,20 +12,31 @@ from sottovoce.recipe_search.solver import Problem, smallest, solve
 if TYPE_CHECKING:
     from sottovoce.recipe_search.mix import Space, Table
 
-_POINTS = 12
+_BELOW, _ABOVE = 10, 3
+"""Points below the largest uniform recipe, and above it."""
 
 
-def front(problem: Problem, before: int) -> list[Point]:
-    """Return the best mixes of sizes between the least and the model's."""
+def front(problem: Problem, middle: int, before: int) -> list[Point]:
+    """Return the best mixes of sizes between the least and the model's.
+
+    Args:
+        problem: The integer program.
+        middle: Size of the largest uniform recipe: most of the points are below, where a byte matters most.
+        before: Size of the model.
+    """
     least = problem.size_bytes(smallest(problem))
+    middle = min(max(middle, least), before)
+    limits = [*_between(least, middle, _BELOW), *_between(middle, before, _ABOVE), before]
     points: dict[int, Point] = {}
-    for number in range(_POINTS + 1):
-        # Closer together at small sizes, where a byte matters most.
-        limit = least * (before / least) ** (number / _POINTS)
+    for limit in limits:
         if (choice := solve(problem, limit)) is not None:
             size = problem.size_bytes(choice)
             points[size] = Point(name="mix", size_bytes=size, divergence=problem.cost(choice))
     return [points[size] for size in sorted(points)]
+
+
+def _between(first: int, last: int, count: int) -> list[float]:
+    return [first * (last / first) ** (number / count) for number in range(count)]
 
 
 def uniform(space: Space, table: Table) -> list[Point]:

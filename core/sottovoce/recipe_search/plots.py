@@ -50,7 +50,7 @@ def front(result: SearchResult, path: Path) -> None:
         OutputError: The file system refused.
         SottovoceError: matplotlib is not installed.
     """
-    figure = _figure(6.0, 4.0)
+    figure = _figure(7.0, 4.5)
     panel = figure.subplots()
     mixes = [(point.size_bytes / 1e6, max(point.divergence, _LEAST)) for point in result.front]
     panel.plot(*zip(*mixes, strict=True), "o-", markersize=3, label="best mixes")
@@ -60,6 +60,10 @@ def front(result: SearchResult, path: Path) -> None:
         panel.annotate(point.name, place, fontsize=7, xytext=(3, 3), textcoords="offset points")
     panel.plot(result.size_bytes["after"] / 1e6, max(result.predicted, _LEAST), "r*", markersize=11, label="the recipe")
     panel.set_yscale("log")
+    panel.set_xscale("log")
+    panel.xaxis.set_major_formatter("{x:g}")
+    panel.xaxis.set_minor_formatter("{x:g}")
+    panel.tick_params(which="both", labelsize=7)
     panel.set_xlabel("MB on disk")
     panel.set_ylabel("sum of divergences, nats per token")
     panel.legend(fontsize=8)

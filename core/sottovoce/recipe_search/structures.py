@@ -51,6 +51,7 @@ STRUCTURES: Mapping[str, Structure] = {
     structure.step: structure
     for structure in (
         Structure("prune_experts", lambda family: _pruned(family.experts), (0.75, 0.5), lambda share: {"keep": share}),
+        Structure("prune_heads", lambda family: _pruned(family.shape.heads), (0.75, 0.5)),
         Structure("prune_width", lambda family: _pruned(family.shape.widths), (0.75, 0.5)),
     )
 }

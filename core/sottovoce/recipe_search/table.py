@@ -9,7 +9,8 @@ from rich.table import Table
 
 from sottovoce.calibration.reference import ALL
 from sottovoce.recipe_search.result import Point, SearchResult
-from sottovoce.report.number_format import number, size
+from sottovoce.recipe_search.structures import STRUCTURES
+from sottovoce.report.number_format import count, number, size
 
 
 def of_search(result: SearchResult, path: Path) -> Table:
@@ -20,12 +21,13 @@ def of_search(result: SearchResult, path: Path) -> Table:
     table.add_column("recipe")
     for name in ("size on disk", "divergence alone, summed", "measured on held-out samples"):
         table.add_column(name, justify="right")
-    table.add_row("this one", size(after), number(result.predicted), number(result.divergence[ALL]))
+    table.add_row("this one", _size(after), number(result.predicted), number(result.divergence[ALL]))
     table.add_section()
     for point in (*result.uniform, *result.front):
         table.add_row(f"{point.name} for all" if point.name != "mix" else "best mix", *_numbers(point))
-    counts = Counter(name for unit, name in result.choices.items())
-    lines = ["; ".join(f"{name}: {count}" for name, count in counts.items())]
+    parts = [f"{name}: {state}" for name, state in result.choices.items() if name.split()[0] in STRUCTURES]
+    choices = Counter(name for unit, name in result.choices.items() if unit.split()[0] not in STRUCTURES)
+    lines = ["; ".join([*parts, *(f"{name}: {layers} layers" for name, layers in choices.items())])]
     kinds = {kind: nats for kind, nats in result.divergence.items() if kind != ALL}
     if kinds:
         lines.append("by kind: " + "; ".join(f"{kind} {number(nats)}" for kind, nats in kinds.items()))
@@ -37,5 +39,9 @@ def of_search(result: SearchResult, path: Path) -> Table:
     return table
 
 
+def _size(size_bytes: int) -> str:
+    return f"{count(round(size_bytes / 1000))} kB"
+
+
 def _numbers(point: Point) -> tuple[str, str, str]:
-    return size(point.size_bytes), number(point.divergence), ""
+    return _size(point.size_bytes), number(point.divergence), ""
