@@ -28,7 +28,10 @@ _CACHE = ".sottovoce-search"
     "--limit", "limits", multiple=True, metavar="LIMIT=BOUND", help="Bound that holds too, as max_cer_increase=0.1."
 )
 @click.option(
-    "--steps", default="quantize", show_default=True, help="Steps to use: quantize, prune_experts, prune_heads, prune_width."
+    "--steps",
+    default="quantize",
+    show_default=True,
+    help="Steps to use: quantize, prune_experts, prune_heads, prune_width.",
 )
 @click.option(
     "--output", "-o", required=True, type=click.Path(path_type=Path), help="Recipe to write; other files lie beside it."

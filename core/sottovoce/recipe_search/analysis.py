@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from sottovoce.model import Model
     from sottovoce.recipe_search.units import Layer, Unit
 
-ROUNDED = 16
+ROUNDED = 12
 """Samples on whose inputs the layers are rounded."""
 _THOROUGH = 1 / 3
 """Share of the measurements that are repeated on more samples: those that lose most."""

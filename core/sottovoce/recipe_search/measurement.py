@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 CANDIDATES = 32
 """Samples among which those are chosen of which the model is least certain: on them nearly all divergence arises."""
-FIRST, FURTHER = 2, 7
+FIRST, FURTHER = 2, 6
 """Samples that every choice is measured on, and more for those that lose most."""
 
 

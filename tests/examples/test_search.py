@@ -1,0 +1,37 @@
+"""A searched recipe of the bundled Paraformer against uniform ones of at least its size."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import sottovoce
+from sottovoce.calibration.reference import Reference
+from sottovoce.recipe_search.storage import file_bytes
+
+ROOT = Path(__file__).parents[2]
+SOURCE = ROOT / "examples" / "models" / "tiny-paraformer"
+DATA = ROOT / "examples" / "data" / "mandarin-commands"
+UNIFORM = {"step": "quantize", "bits": 4, "method": "gptq", "weight_range": "mse", "embeddings": "auto"}
+
+
+def compressed(recipe: Any) -> sottovoce.Model:
+    model = sottovoce.load(SOURCE)
+    sottovoce.compress(model, recipe, DATA / "calibration.jsonl")
+    return model
+
+
+@pytest.mark.slow
+def test_a_searched_recipe_loses_a_third_less_than_a_uniform_one_of_its_size(tmp_path: Path) -> None:
+    model = sottovoce.load(SOURCE)
+    uniform = compressed({"steps": [UNIFORM | {"group_size": 16}]})
+    result = sottovoce.search(model, DATA / "calibration.jsonl", file_bytes(uniform))
+    searched = compressed(result.recipe)
+    path = sottovoce.save(searched, tmp_path / "searched") / "model.safetensors"
+    assert path.stat().st_size <= file_bytes(uniform)
+    assert path.stat().st_size == pytest.approx(result.size_bytes["after"], rel=0.01)
+    for name in ("test", "dev"):
+        reference = Reference(model, sottovoce.read_samples(DATA / f"{name}.jsonl"))
+        assert reference.divergence(searched)["all"] < 0.7 * reference.divergence(uniform)["all"], name
