@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from sottovoce.calibration.calibration import check_samples
+from sottovoce.calibration.reference import ALL
 from sottovoce.entrypoints.accuracy_gate import Gate
 from sottovoce.entrypoints.compress import compress, work_key
 from sottovoce.entrypoints.pruned_parts import PrunedParts
@@ -41,6 +42,8 @@ from sottovoce.samples import Samples
 from sottovoce.system.progress import Progress
 
 _EMBEDDINGS = "auto"
+_TRUSTED = 1.25
+"""Ratio of the measured divergence to the predicted one up to which a mix with pruned parts is taken as it is."""
 
 
 class RecipeSearch:
@@ -86,7 +89,8 @@ class RecipeSearch:
             same = uniform(self._space, table)
             points = front(problem, max(point.size_bytes for point in same), self._before)
         with self._timed("trial"):
-            recipe, outcome = self._try(mix, problem)
+            mix, outcome = self._try(mix, problem)
+        recipe = self._recipe(mix)
         return SearchResult(
             recipe=recipe,
             model=self._model.source.name,
@@ -137,16 +141,35 @@ class RecipeSearch:
         latencies = self._space.latencies
         return None if latencies is None else {"before": latencies.total_seconds, "after": mix.seconds}
 
-    def _try(self, mix: Mix, problem: Problem) -> tuple[Recipe, Outcome]:
+    def _try(self, mix: Mix, problem: Problem) -> tuple[Mix, Outcome]:
+        """Compress by a mix and measure what that loses; where it is not as predicted, solve and try once more."""
         trial = Trial(self._model, self._samples, self._compressed)
-        recipe = self._recipe(mix)
-        outcome = trial.run(recipe)
+        outcome = trial.run(self._recipe(mix))
+        limit = self._budget.bytes_of(self._before) or self._before
+        other = self._repaired(mix, problem, outcome, limit)
+        if other is not None:
+            again = trial.run(self._recipe(other))
+            fits, is_better = again.size_bytes <= limit, again.divergence[ALL] < outcome.divergence[ALL]
+            if fits and (is_better or outcome.size_bytes > limit):
+                mix, outcome = other, again
+                self._notes.append("the first mix was not as predicted when it was tried: this is the second")
         if not trial.is_held_out:
             self._notes.append(
                 "the samples are too few to calibrate on half of them: the divergence is of samples that the weights "
                 "were rounded on"
             )
-        return recipe, outcome
+        return mix, outcome
+
+    def _repaired(self, mix: Mix, problem: Problem, outcome: Outcome, limit: int) -> Mix | None:
+        """Return another mix if one is larger than the limit, or if parts lose more than they did alone."""
+        if outcome.size_bytes > limit:
+            return self._solve(problem, 2 * limit - outcome.size_bytes)
+        is_pruned = any(state.share is not None for state in mix.states.values())
+        if not is_pruned or not mix.divergence or outcome.divergence[ALL] < _TRUSTED * mix.divergence:
+            return None
+        ratio = outcome.divergence[ALL] / mix.divergence
+        other = self._solve(problem.scaled(self._space.groups, ratio))
+        return other if other.names != mix.names else None
 
     def _whole_space(self) -> Space:
         embeddings = tables_setting(self._model, self._model.architecture, self._step)
@@ -154,12 +177,13 @@ class RecipeSearch:
         self._parts = PrunedParts(self._model, self._steps, embeddings, self._host)
         return Space.of(self._model, units_of(self._model, layers), layers, self._parts.states(layers))
 
-    def _solve(self, problem: Problem) -> Mix:
+    def _solve(self, problem: Problem, size_bytes: int | None = None) -> Mix:
         latencies, share = self._space.latencies, self._budget.latency_share
         seconds = share * latencies.total_seconds if latencies is not None and share is not None else None
         if latencies is not None:
             check_latency(self._budget, problem, latencies.total_seconds)
-        numbers = solve(problem, self._budget.bytes_of(self._before), seconds)
+        limit = self._budget.bytes_of(self._before) if size_bytes is None else size_bytes
+        numbers = solve(problem, limit, seconds)
         if numbers is None:
             raise UsageError(
                 "no mix of choices meets size and time together: allow more of one, or more steps (--steps)"

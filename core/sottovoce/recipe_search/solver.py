@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import accumulate
 from typing import Any
 
@@ -43,6 +43,14 @@ class Problem:
     def cost(self, choice: Mapping[str, int]) -> float:
         """Return the sum of the costs of a choice: by group, the number of its option."""
         return sum(self.groups[group][number].cost for group, number in choice.items())
+
+    def scaled(self, groups: Collection[str], ratio: float) -> Problem:
+        """Return the problem with other costs in some groups."""
+        options = {
+            name: [replace(option, cost=option.cost * ratio) for option in options] if name in groups else options
+            for name, options in self.groups.items()
+        }
+        return replace(self, groups=options)
 
     def size_bytes(self, choice: Mapping[str, int]) -> int:
         """Return the size of a choice."""

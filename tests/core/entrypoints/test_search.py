@@ -17,6 +17,7 @@ from sottovoce.errors import GateError, RecipeError, UsageError
 from sottovoce.recipe_search import latency
 from sottovoce.recipe_search.measurement import Measurement
 from sottovoce.recipe_search.storage import file_bytes
+from sottovoce.recipe_search.trial import Outcome, Trial
 
 
 def samples(count: int, seed: int = 0) -> Samples:
@@ -153,6 +154,23 @@ def test_a_budget_of_time_takes_faster_choices(model: Model, monkeypatch: pytest
         search(model, "latency=x0.3")
     with pytest.raises(UsageError, match="no mix of choices meets size and time together"):
         search(model, ["latency=x0.5", 15_600])
+
+
+def test_a_mix_that_is_larger_than_predicted_is_repaired_once(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    limit = search(model, 17_000).size_bytes["after"]
+    sizes = iter([limit + 300, limit - 100])
+    runs: list[Any] = []
+
+    def tried(self: Trial, recipe: Any) -> Outcome:
+        runs.append(recipe.to_dict())
+        return Outcome(next(sizes), {"all": 1e-3})
+
+    monkeypatch.setattr(Trial, "run", tried)
+    result = search(model, limit)
+    assert len(runs) == 2
+    assert runs[0] != runs[1] == result.recipe.to_dict()
+    assert result.size_bytes["after"] == limit - 100
+    assert "this is the second" in result.notes[-1]
 
 
 @pytest.mark.parametrize(
