@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sottovoce.plugins.hookspecs import hookimpl
-from sottovoce.pruning.step import PruneWidth
+from sottovoce.pruning.step import PruneLayers, PruneWidth
 from sottovoce.recipe.step import Step
 
 if TYPE_CHECKING:
@@ -26,4 +26,8 @@ def sottovoce_compress(
         from sottovoce.pruning.width import PruneWidthRunner
 
         return PruneWidthRunner(model, architecture, step)
+    if isinstance(step, PruneLayers):
+        from sottovoce.pruning.layers import prune_layers_
+
+        return prune_layers_(model, architecture, step, calibration)
     return None

@@ -201,8 +201,8 @@ class PruneLayers(ByPart, Step):
         return ("pruned", "structured-pruning", "layer-pruning")
 
     def tables(self, report: StepReport) -> tuple[Table, ...]:
-        """Return the error of every layer before and after it absorbed others."""
-        return description.tabulate(report)
+        """Return the divergence after each removal, and the errors of the layers that absorbed others."""
+        return (*description.tabulate_removals(report), *description.tabulate(report))
 
 
 def _flat(step: PruneWidth | PruneHeads | PruneLayers) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sottovoce import Shape, Width
+from sottovoce import Depth, Shape, Width
 
 SHAPE = Shape(
     widths=(
@@ -19,6 +19,22 @@ SHAPE = Shape(
             inputs=("gate_proj", "up_proj"),
             output="down_proj",
             keys=("text_config.intermediate_size",),
+        ),
+    ),
+    depths=(
+        Depth(
+            part="audio",
+            layers="model.audio_tower.layers",
+            output="fc2",
+            keys=("audio_config.encoder_layers",),
+        ),
+        Depth(
+            part="text",
+            layers="model.language_model.layers",
+            output="mlp.down_proj",
+            keys=("text_config.num_hidden_layers",),
+            lists=("text_config.layer_types",),
+            number_attributes=("layer_idx",),
         ),
     ),
 )

@@ -49,6 +49,13 @@ SHAPE = Shape(
             keys=("decoder_conf.att_layer_num", "decoder_conf.num_blocks"),
             pruned=False,
         ),
+        Depth(
+            part="hotword decoder",
+            layers="seaco_decoder.decoders",
+            output="src_attn.linear_out",
+            keys=("seaco_decoder_conf.att_layer_num", "seaco_decoder_conf.num_blocks"),
+            pruned=False,
+        ),
     ),
 )
 
