@@ -141,8 +141,8 @@ def _refuse_disagreement(steps: Sequence[StepReport]) -> None:
         if names := step.disagreeing:
             more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
             raise GateError(
-                f"the gate cannot vouch for {step.name}: on held-out samples it errs far more than on those of the fit, "
-                f"at {', '.join(names[:_NAMED])}{more}; give more calibration samples, keep more, or leave the gate out "
+                f"the gate cannot vouch for {step.name}: what it fitted errs far more on held-out samples, at "
+                f"{', '.join(names[:_NAMED])}{more}; give more calibration samples, keep more, or leave the gate out "
                 "and evaluate on other samples"
             )
 

@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     from sottovoce.samples import Sample
 
 MEASURED_SAMPLES = 16
-"""Samples at most on which a removal is tried; of more, as many evenly spread ones."""
+"""Samples at most on which the divergence is measured; of more, as many evenly spread ones."""
+_TRIAL_SAMPLES = 48
+"""Samples at most that a removal is fitted on when it is tried."""
 MEASURED_LAYERS = 5
 """Layers at most whose removal is tried before one goes; of more, those that are absorbed best."""
 _ESTIMATE_ROWS = 512
@@ -56,8 +58,12 @@ class LayerChooser:
             SamplesError: The model has no output on any of the samples.
         """
         self._model, self._step = model, step
-        self._samples = evenly(split.fitted, MEASURED_SAMPLES)
-        self.reference = Reference(model, self._samples)
+        measured = evenly(split.fitted, MEASURED_SAMPLES)
+        # A fit says nothing about the samples that it was fitted on: there are nearly as many inputs as rows.
+        keys = {sample.key for sample in measured}
+        others = [sample for sample in split.fitted if sample.key not in keys]
+        self._samples = evenly(others or measured, _TRIAL_SAMPLES)
+        self.reference = Reference(model, measured)
         self.held_out = Reference(model, evenly(split.held_out, MEASURED_SAMPLES)) if split.held_out else None
         self.removed: list[str] = []
         self.removals: list[LayerRemoval] = []
