@@ -77,6 +77,9 @@ class Width:
     keys: tuple[str, ...]
     """Settings of the configuration that hold the number of units, as paths such as ``text_config.intermediate_size``.
     The family's own class has one number for all layers of the part, so all keep as many units."""
+    is_last: bool = False
+    """If true, what the output layer gives is added to the hidden states last in a block. Then it is also fitted to
+    make up for what earlier layers changed."""
     pruned: bool = True
     """If true, a recipe that does not name the part prunes it too."""
 

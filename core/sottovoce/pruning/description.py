@@ -22,7 +22,7 @@ LAYERS = Text(en="layers", zh="层")
 
 
 class PartCounts(BaseModel):
-    """What stays of one part of the model."""
+    """Numbers of one part of the model, before and after."""
 
     before: Count
     kept: Count
@@ -30,7 +30,7 @@ class PartCounts(BaseModel):
 
 
 class LayerErrors(BaseModel):
-    """What stays of one layer, and the relative error of its output."""
+    """Remainder of one layer, and the relative error of its output."""
 
     before: Count
     kept: tuple[Count, ...] = ()

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 MULTIPLES = (64, 32, 16, 8, 4, 2)
 """Numbers of units that kernels and groups of 4-bit weights divide best, the largest first."""
-_LEAST_MULTIPLES = 10
+_LEAST_MULTIPLES = 16
 """Multiples of that number that a layer must have, so that a share is kept nearly as it was asked for."""
 
 
@@ -29,7 +29,7 @@ class Part(Protocol):
 
     @property
     def pruned(self) -> bool:
-        """Whether it is pruned by default."""
+        """True if it is pruned by default."""
 
 
 PartType = TypeVar("PartType", bound=Part)
@@ -114,7 +114,9 @@ def scale_settings_(model: Model, keys: Iterable[str], before: int, after: int) 
     for key in keys:
         value = setting(model, key)
         if not isinstance(value, int) or value * after % before:
-            raise PluginError(f"{model.architecture.name}: {key} is {value}, of which {after}/{before} is no number")
+            raise PluginError(
+                f"{model.architecture.name}: {key} is {value}, which cannot be multiplied by {after}/{before}"
+            )
         set_setting_(model, key, value * after // before)
 
 

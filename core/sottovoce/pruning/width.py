@@ -13,6 +13,7 @@ from sottovoce.errors import SamplesError
 from sottovoce.pruning.description import LayerErrors, PartCounts
 from sottovoce.pruning.layer_report import step_report
 from sottovoce.pruning.parts import scale_settings_
+from sottovoce.pruning.refit import Regression
 from sottovoce.pruning.slicing import set_weight_
 from sottovoce.pruning.step import PruneWidth
 from sottovoce.pruning.width_fit import choose_units, regressions
@@ -21,10 +22,14 @@ from sottovoce.pruning.width_layer import WidthLayer, plan_layers
 from sottovoce.report import StepReport
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from sottovoce.architecture import Architecture
     from sottovoce.model import Model
 
 _LAYERS, _NOTES = "layers", "notes"
+_LEAST_ROWS = 0.25
+"""Rows for a unit that stays, below which a fit is refused."""
 
 
 class PruneWidthRunner(BlockStep):
@@ -38,7 +43,7 @@ class PruneWidthRunner(BlockStep):
             CoverageError: A layer is quantized already, or nothing would be removed.
             PluginError: The family's shape does not fit the model.
         """
-        self.name = step.name
+        self.name, self.uses_original_outputs = step.name, step.refit
         self._model, self._architecture, self._step = model, architecture, step
         self._parameters = {name: parameter.numel() for name, parameter in model.module.named_parameters()}
         self._layers = {layer.name: layer for layer in plan_layers(model, architecture, step)}
@@ -47,6 +52,8 @@ class PruneWidthRunner(BlockStep):
         self._results: dict[str, LayerErrors] = {}
         self._removed: dict[str, int] = {}
         self._notes: list[str] = []
+        self._not_refitted: list[str] = []
+        self._few_rows: list[str] = []
         self._seconds = {"running blocks": 0.0, "fitting layers": 0.0}
 
     @property
@@ -86,6 +93,12 @@ class PruneWidthRunner(BlockStep):
             layers = [layer for layer in self._layers.values() if layer.width is width]
             scale_settings_(self._model, width.keys, layers[0].units, layers[0].keep)
             parts[width.part] = PartCounts(before=layers[0].units, kept=layers[0].keep, layers=len(layers))
+        self._notes.extend(self._few_rows[:1])
+        if self._not_refitted:
+            self._notes.append(
+                f"{len(self._not_refitted)} layers such as {self._not_refitted[0]!r} keep their weights as they were: "
+                "a fit would have raised the error on held-out samples"
+            )
         for layer in self._layers.values():
             self._model.planned_inputs.pop(layer.output, None)
         return step_report(
@@ -121,7 +134,8 @@ class PruneWidthRunner(BlockStep):
                 self._prune_unseen(layer)
                 poor.append(layer.name)
             else:
-                _check_rows(inputs, len(split.fitted))
+                if note := _check_rows(inputs, len(block.sample_threads), split.is_held_out):
+                    self._few_rows.append(note)
                 self._fit(block, inputs, split)
             self._seconds["fitting layers"] += time.perf_counter() - begin
             begin = time.perf_counter()
@@ -139,13 +153,19 @@ class PruneWidthRunner(BlockStep):
         removed = layer.slice_(root, kept.tolist())
         output = layer.linear(root, layer.width.output)
         plain, has_bias = output.weight.detach(), output.bias is not None
-        fit_error = error = before = held_out.error(plain)
-        if step.refit:
-            weight, shift = fitted.fit(plain, step.damp, has_bias)
+        before = held_out.error(plain)
+        fit_error, error = fitted.error(plain), before
+        # What is stored is fitted on all samples, and makes up for what earlier layers changed.
+        drifting = fitted.with_drift(inputs.fitted_drift, kept)
+        if split.is_held_out:
+            drifting = drifting.merged(held_out.with_drift(inputs.held_out_drift, kept))
+        damp = _best_damp(fitted, held_out, plain, has_bias, step.damp) if step.refit else None
+        if damp is not None:
+            weight, shift = fitted.fit(plain, damp, has_bias)
             fit_error, error = fitted.error(weight, shift), held_out.error(weight, shift)
-            # What is stored is fitted on all samples.
-            both = fitted.merged(held_out) if split.is_held_out else fitted
-            set_weight_(output, *both.fit(plain, step.damp, has_bias))
+            set_weight_(output, *drifting.fit(plain, damp, has_bias))
+        elif step.refit:
+            self._not_refitted.append(layer.name)
         self._removed[layer.name] = removed
         self._results[layer.name] = LayerErrors(
             before=layer.units,
@@ -157,14 +177,32 @@ class PruneWidthRunner(BlockStep):
         )
 
 
-def _check_rows(inputs: LayerInputs, samples: int) -> None:
-    """Refuse a fit of more units than there are rows."""
-    rows, layer = inputs.fitted.rows, inputs.layer
+def _best_damp(fitted: Regression, held_out: Regression, weight: Tensor, has_bias: bool, least: float) -> float | None:
+    """Return the damping of the fit that errs least on held-out samples; ``None`` if it errs less without a fit.
+
+    Where rows are few, more damping than the step's own keeps the fit from following them.
+    """
+    errors = {damp: held_out.error(*fitted.fit(weight, damp, has_bias)) for damp in (least, 3 * least, 10 * least)}
+    best = min(errors, key=errors.__getitem__)
+    return best if errors[best] < held_out.error(weight) else None
+
+
+def _check_rows(inputs: LayerInputs, samples: int, is_held_out: bool) -> str | None:
+    """Check that there are enough rows for the fit, and return a note if there are few.
+
+    With fewer rows than units the least squares have many solutions, of which the damping takes the one nearest to the
+    weights before; with a quarter, that is hardly a fit.
+    """
+    rows, layer = inputs.fitted.rows + (inputs.held_out.rows if is_held_out else 0), inputs.layer
     if not rows:
         raise SamplesError(f"no sample reaches the layer {layer.output!r}; give samples that do")
-    if rows < layer.keep:
-        needed = -(-samples * layer.keep // rows)
+    if rows >= layer.keep:
+        return None
+    needed = -(-samples * layer.keep // rows)
+    advice = f"give at least {layer.keep} rows, which is about {needed} samples like these"
+    if rows < _LEAST_ROWS * layer.keep:
         raise SamplesError(
             f"{layer.output}: {rows} rows of calibration data are too few to fit {layer.keep} units by least squares; "
-            f"give at least {layer.keep} rows, which is about {needed} samples like these"
+            f"{advice}"
         )
+    return f"{layer.output}: {rows} rows of calibration data are few to fit {layer.keep} units; {advice}"

@@ -12,6 +12,7 @@ SHAPE = Shape(
             inputs=("fc1",),
             output="fc2",
             keys=("audio_config.encoder_ffn_dim",),
+            is_last=True,
         ),
         Width(
             part="text",
@@ -19,6 +20,7 @@ SHAPE = Shape(
             inputs=("gate_proj", "up_proj"),
             output="down_proj",
             keys=("text_config.intermediate_size",),
+            is_last=True,
         ),
     ),
     depths=(

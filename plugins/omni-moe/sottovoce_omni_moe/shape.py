@@ -45,6 +45,7 @@ SHAPE = Shape(
             inputs=("fc1",),
             output="fc2",
             keys=("thinker_config.audio_config.encoder_ffn_dim",),
+            is_last=True,
             pruned=False,
         ),
         Width(
@@ -53,6 +54,7 @@ SHAPE = Shape(
             inputs=("linear_fc1",),
             output="linear_fc2",
             keys=("thinker_config.vision_config.intermediate_size",),
+            is_last=True,
             pruned=False,
         ),
     ),

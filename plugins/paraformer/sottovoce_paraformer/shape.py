@@ -14,6 +14,7 @@ SHAPE = Shape(
             inputs=("w_1",),
             output="w_2",
             keys=("encoder_conf.linear_units",),
+            is_last=True,
         ),
         Width(
             part="decoder",
