@@ -59,7 +59,7 @@ class Regression:
         share = self.rows / max(self.rows + other.rows, 1)
 
         def mean(first: Tensor, another: Tensor) -> Tensor:
-            return first * share + second * (1 - share)
+            return first * share + another * (1 - share)
 
         return Regression(
             rows=self.rows + other.rows,
