@@ -58,8 +58,8 @@ class Regression:
         """Return the regression over the rows of both."""
         share = self.rows / max(self.rows + other.rows, 1)
 
-        def mean(first: Tensor, another: Tensor) -> Tensor:
-            return first * share + another * (1 - share)
+        def mean(first: Tensor, second: Tensor) -> Tensor:
+            return first * share + second * (1 - share)
 
         return Regression(
             rows=self.rows + other.rows,

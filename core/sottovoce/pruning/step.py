@@ -91,9 +91,10 @@ class PruneWidth(ByPart, Step):
     what a unit adds to the output, ``magnitude`` by its weights alone."""
     refit: bool = True
     """If true, the remaining weights are fitted by least squares to the outputs before."""
-    damp: Annotated[float, Field(gt=0, le=1)] = 0.01
-    """Share of the mean second moment that is added to all of them, against overfitting."""
-    held_out: HeldOut = 0.2
+    damp: Annotated[float, Field(gt=0, le=1)] = 0.02
+    """Share of the mean second moment that is added to all of them, against overfitting: at least this, and up to ten
+    times as much where that errs less on held-out samples."""
+    held_out: HeldOut = 0.1
     """Share of the samples that is not used for the fit, and on which its error is measured."""
 
     @property
@@ -131,9 +132,9 @@ class PruneHeads(ByPart, Step):
     """Order in which heads are removed, as in ``prune_width``."""
     refit: bool = True
     """If true, the output projection is fitted by least squares to the outputs before."""
-    damp: Annotated[float, Field(gt=0, le=1)] = 0.01
+    damp: Annotated[float, Field(gt=0, le=1)] = 0.02
     """Share of the mean second moment that is added to all of them, against overfitting."""
-    held_out: HeldOut = 0.2
+    held_out: HeldOut = 0.1
     """Share of the samples that is not used for the fit, and on which its error is measured."""
 
     @property
@@ -171,9 +172,9 @@ class PruneLayers(ByPart, Step):
     """Names or patterns of the layers to remove; by default the least important of each part are, by measurement."""
     absorb: bool = True
     """If false, layers are removed and nothing is fitted."""
-    damp: Annotated[float, Field(gt=0, le=1)] = 0.01
+    damp: Annotated[float, Field(gt=0, le=1)] = 0.02
     """Share of the mean second moment that is added to all of them, against overfitting."""
-    held_out: HeldOut = 0.2
+    held_out: HeldOut = 0.1
     """Share of the samples that is not used for the choice and the fit, and on which the change is measured."""
 
     @model_validator(mode="after")

@@ -234,7 +234,7 @@ def test_fit_that_does_not_hold_on_held_out_samples_is_said_and_a_gate_refuses(s
     assert set(report.disagreeing) & {"first", "encoder.layers.1", *encoder(0, 2, 3)}
     assert any("held-out samples" in note for note in report.notes)
     model = sottovoce.load(source, host=HOST)
-    gated = {**recipe(**settings), "gate": {"min_token_agreement": 0.0}}
+    gated = {**recipe(**settings), "gate": {"max_size_bytes": 1e6}}
     with pytest.raises(
         sottovoce.errors.GateError, match="cannot vouch for prune_layers.*give more calibration samples"
     ):
@@ -243,7 +243,7 @@ def test_fit_that_does_not_hold_on_held_out_samples_is_said_and_a_gate_refuses(s
 
 def test_gate_lets_fits_pass_that_hold_on_held_out_samples(source: Path) -> None:
     model = sottovoce.load(source, host=HOST)
-    gated = {**recipe(keep=5), "gate": {"min_token_agreement": 0.5}}
+    gated = {**recipe(keep=5), "gate": {"max_size_bytes": 1e6}}
     report = sottovoce.compress(model, gated, SAMPLES, host=HOST)
     assert report.gate is not None
     assert report.steps[0].disagreeing == ()
