@@ -1,4 +1,4 @@
-"""The fit of the layers that absorb others, once it is known which layers go."""
+"""The fit of the layers that absorb others and of those that follow, once it is known which layers go."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
+from sottovoce.calibration.activation_cache import ActivationCache
+from sottovoce.calibration.blocks import Block, room_for_activations, run_blocks
 from sottovoce.errors import SamplesError
 from sottovoce.pruning.absorb import AbsorptionSums, Projection
 from sottovoce.pruning.description import LayerErrors
 from sottovoce.pruning.layer_choice import SampleSplit
-from sottovoce.pruning.layer_plan import LayerRun
-from sottovoce.pruning.layer_states import record_states, without_layers
+from sottovoce.pruning.layer_states import StateHooks, record_states, without_layers
 from sottovoce.pruning.parts import float_linear
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from sottovoce.model import Model
+    from sottovoce.pruning.layer_plan import LayerFit
 
 Targets = Mapping[str, Mapping[str, Tensor]]
-"""By the key of a sample and the name of a run's last layer, the hidden states that left it."""
+"""By the key of a sample and the name of a layer, the hidden states that left it in the model before."""
 
 
 @dataclass
@@ -42,100 +42,108 @@ class _StateErrors:
 
 
 @dataclass
-class _Fit:
-    run: LayerRun
-    layer: nn.Linear
+class _Result:
     plain: Projection
     merged: Projection
     """Fitted on all samples: what is stored."""
     rows: int
     before: float
-    fit_error: _StateErrors = field(default_factory=_StateErrors)
-    held_out_error: _StateErrors = field(default_factory=_StateErrors)
+    on_fit: _StateErrors = field(default_factory=_StateErrors)
+    on_held_out: _StateErrors = field(default_factory=_StateErrors)
 
 
 class Absorption:
-    """Fits of the layers before removed ones, from the first to the last: later ones see what earlier ones became."""
+    """Fits of layers in the order in which they run: later ones see what earlier ones became."""
 
-    def __init__(self, model: Model, runs: Sequence[LayerRun], split: SampleSplit, damp: float) -> None:
-        self._model, self._runs, self._split, self._damp = model, runs, split, damp
+    def __init__(self, model: Model, fits: Sequence[LayerFit], split: SampleSplit, damp: float) -> None:
+        self._model, self._split, self._damp = model, split, damp
+        self._fits = {fit.layer: fit for fit in fits}
+        self._held_out = {sample.key for sample in split.held_out}
+        self._samples = [*split.fitted, *split.held_out]
+        self._results: dict[str, _Result] = {}
+        self._targets: Targets = {}
         self.notes: list[str] = []
 
-    def fit_(self) -> dict[str, LayerErrors]:
+    def fit_(self, removed: Sequence[str], memory_bytes: int | None) -> dict[str, LayerErrors]:
         """Fit the layers in place; return the errors of the hidden states by the name of the layer.
+
+        Args:
+            removed: Names of the layers that go.
+            memory_bytes: Bytes that the process may take.
 
         Raises:
             SamplesError: No sample reaches a layer.
+            MemoryLimitError: The work does not fit the limit.
         """
-        last = [run.layers[-1] for run in self._runs]
-        samples = [*self._split.fitted, *self._split.held_out]
-        targets = {sample.key: record_states(self._model, sample, (), last).left for sample in samples}
-        with without_layers(self._model.module, [name for run in self._runs for name in run.layers]):
-            fits = [self._fit_run_(run, targets) for run in self._runs]
-            self._measure(fits, targets)
-        return {str(fit.run.into): self._keep_(fit) for fit in fits}
+        last = [fit.target for fit in self._fits.values()]
+        self._targets = {sample.key: record_states(self._model, sample, (), last).left for sample in self._samples}
+        cache = ActivationCache(room_for_activations(self._model, list(self._fits), memory_bytes))
+        with without_layers(self._model.module, removed):
+            unreached = run_blocks(
+                self._model, self._samples, list(self._fits), self._fit_layer_, cache=cache
+            ).unreached
+            if unreached:
+                raise SamplesError(f"no sample reaches the layer {unreached[0]!r}; give samples that do")
+            self._measure()
+        return {name: self._keep_(name, result) for name, result in self._results.items()}
 
-    def _fit_run_(self, run: LayerRun, targets: Targets) -> _Fit:
+    def _fit_layer_(self, block: Block) -> None:
         """Fit one layer on the samples that are not held out."""
-        layer = float_linear(self._model.module, run.output)
-        fitted, held_out = AbsorptionSums(layer), AbsorptionSums(layer)
-        for sums, samples in ((fitted, self._split.fitted), (held_out, self._split.held_out)):
-            for sample in samples:
-                states = record_states(self._model, sample, {run.output, run.layers[0]}, ())
-                target = targets[sample.key].get(run.layers[-1])
-                state = states.entered.get(run.layers[0])
+        fit = self._fits[block.name]
+        layer = float_linear(block.root, fit.output)
+        sums = {is_held_out: AbsorptionSums(layer) for is_held_out in (False, True)}
+        with StateHooks(block.root, [fit.output], [fit.layer]) as hooks:
+            for thread, _ in zip(block.sample_threads, block.run(), strict=True):
+                states = hooks.take()
+                target = self._targets[thread.sample.key].get(fit.target)
+                state = states.left[fit.layer]
                 # Once earlier layers have changed, a sample may have another number of tokens.
-                if target is not None and state is not None and target.shape == state.shape:
-                    sums.add(states.entered[run.output], state, target)
+                if target is not None and target.shape == state.shape:
+                    sums[thread.sample.key in self._held_out].add(states.entered[fit.output], state, target)
+        fitted, held_out = sums[False], sums[True]
         if not fitted.rows:
-            raise SamplesError(f"no sample reaches the layer {run.layers[0]!r}; give samples that do")
-        plain = Projection.of(layer)
-        regression = fitted.regression()
+            raise SamplesError(f"no sample of the fit reaches the layer {fit.layer!r}; give samples that do")
+        plain, regression = Projection.of(layer), fitted.regression()
         everything = regression.merged(held_out.regression()) if held_out.rows else regression
-        fit = _Fit(
-            run,
-            layer,
+        self._results[fit.layer] = _Result(
             plain,
             plain.fitted(everything, self._damp),
             fitted.rows,
             held_out.error_before if held_out.rows else fitted.error_before,
         )
         plain.fitted(regression, self._damp).set_(layer)
-        self._note_few(run, layer, fitted.rows)
-        return fit
+        self._note_few(fit, fitted.rows, layer.in_features)
 
-    def _measure(self, fits: Sequence[_Fit], targets: Targets) -> None:
+    def _measure(self) -> None:
         """Measure what all fits together did to the hidden states: a projection may not be the last of its layer."""
-        for samples, of in ((self._split.fitted, "fit_error"), (self._split.held_out, "held_out_error")):
-            for sample in samples:
-                states = record_states(self._model, sample, [fit.run.layers[0] for fit in fits], ())
-                for fit in fits:
-                    target, state = targets[sample.key].get(fit.run.layers[-1]), states.entered.get(fit.run.layers[0])
-                    if target is not None and state is not None and target.shape == state.shape:
-                        getattr(fit, of).add(state, target)
+        for sample in self._samples:
+            states = record_states(self._model, sample, (), list(self._fits)).left
+            for name, result in self._results.items():
+                target, state = self._targets[sample.key].get(self._fits[name].target), states.get(name)
+                if target is not None and state is not None and target.shape == state.shape:
+                    errors = result.on_held_out if sample.key in self._held_out else result.on_fit
+                    errors.add(state, target)
 
-    def _keep_(self, fit: _Fit) -> LayerErrors:
+    def _keep_(self, name: str, result: _Result) -> LayerErrors:
         """Give a layer the weights that were fitted on all samples, or its own if those are better."""
-        error = fit.held_out_error.share if fit.held_out_error.power else fit.fit_error.share
-        is_better = error < fit.before
-        (fit.merged if is_better else fit.plain).set_(fit.layer)
+        error = result.on_held_out.share if result.on_held_out.power else result.on_fit.share
+        is_better = error < result.before
+        (result.merged if is_better else result.plain).set_(float_linear(self._model.module, self._fits[name].output))
         if not is_better:
-            self.notes.append(
-                f"{fit.run.into}: absorbs nothing, since the fit would not bring the hidden states nearer"
-            )
+            self.notes.append(f"{name}: stays as it was, since the fit would not bring the hidden states nearer")
         return LayerErrors(
-            before=len(fit.run.layers) + 1,
+            before=self._fits[name].count,
             kept=(0,),
-            rows=fit.rows,
-            error_before_fit=fit.before,
-            error=error if is_better else fit.before,
-            fit_error=fit.fit_error.share if is_better and fit.held_out_error.power else None,
+            rows=result.rows,
+            error_before_fit=result.before,
+            error=error if is_better else result.before,
+            fit_error=result.on_fit.share if is_better and result.on_held_out.power else None,
         )
 
-    def _note_few(self, run: LayerRun, layer: nn.Linear, rows: int) -> None:
-        if rows < layer.in_features:
-            needed = -(-len(self._split.fitted) * layer.in_features // rows)
+    def _note_few(self, fit: LayerFit, rows: int, inputs: int) -> None:
+        if rows < inputs:
+            needed = -(-len(self._split.fitted) * inputs // rows)
             self.notes.append(
-                f"{run.output}: fitted on {rows} rows for {layer.in_features} inputs; about {needed} "
-                "samples like these would be as many rows"
+                f"{fit.output}: fitted on {rows} rows for {inputs} inputs; about {needed} samples like these would be "
+                "as many rows"
             )

@@ -45,33 +45,39 @@ class LayerPart:
         before = [other for other in self.chain[: self.chain.index(name)] if other not in removed]
         return before[-1] if before else None
 
-    def runs(self, removed: Collection[str]) -> list[LayerRun]:
-        """Return the runs of adjacent removed layers, in order."""
-        runs: list[LayerRun] = []
-        for name in self.layers:
-            if name not in removed:
-                continue
-            into = self.previous(name, removed)
-            if runs and runs[-1].into == into:
-                runs[-1] = LayerRun((*runs[-1].layers, name), into, self.depth.output)
-            else:
-                runs.append(LayerRun((name,), into, self.depth.output))
-        return runs
+    def fits(self, removed: Collection[str]) -> list[LayerFit]:
+        """Return what is fitted once some layers are removed, in the order in which the layers run."""
+        fits: list[LayerFit] = []
+        following = 0
+        for name in self.chain:
+            if name in removed:
+                following = FOLLOWING
+                before = self.previous(name, removed)
+                if before is not None and fits and fits[-1].layer == before:
+                    fits[-1] = LayerFit(before, name, fits[-1].output, fits[-1].count + 1)
+                elif before is not None:
+                    fits.append(LayerFit(before, name, f"{before}.{self.depth.output}", 2))
+            elif following:
+                following -= 1
+                fits.append(LayerFit(name, name, f"{name}.{self.depth.output}", 1))
+        return fits
+
+
+FOLLOWING = 4
+"""Layers after a removed one that are fitted to the hidden states that left them: each takes away some of the error."""
 
 
 @dataclass(frozen=True)
-class LayerRun:
-    """Adjacent layers that are removed, and the layer before them."""
+class LayerFit:
+    """A layer whose output projection is fitted."""
 
-    layers: tuple[str, ...]
-    into: str | None
-    """Name of the layer that absorbs them; ``None`` if there is none."""
-    output_name: str
-
-    @property
-    def output(self) -> str:
-        """Name of the output projection of the layer that absorbs them."""
-        return f"{self.into}.{self.output_name}"
+    layer: str
+    target: str
+    """Name of the layer whose hidden states it should give: the last removed one after it, or itself."""
+    output: str
+    """Name of the output projection."""
+    count: int
+    """Number of layers that it stands for."""
 
 
 def plan_parts(model: Model, architecture: Architecture, step: PruneLayers) -> list[LayerPart]:

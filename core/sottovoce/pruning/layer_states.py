@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -39,21 +39,43 @@ class States:
     left: Mapping[str, Tensor]
 
 
+class StateHooks:
+    """Hooks that record what enters some modules and what leaves some."""
+
+    def __init__(self, root: nn.Module, entered: Collection[str], left: Collection[str]) -> None:
+        """Name the modules in ``root``."""
+        self._root, self._entered, self._left = root, set(entered), set(left)
+        self._inputs: dict[str, list[Tensor]] = {}
+        self._outputs: dict[str, list[Tensor]] = {}
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        for name in self._entered:
+            hook = _adding_input(self._inputs, name)
+            handle = self._root.get_submodule(name).register_forward_pre_hook(hook, with_kwargs=True)
+            self._stack.callback(handle.remove)
+        for name in self._left:
+            handle = self._root.get_submodule(name).register_forward_hook(_adding_output(self._outputs, name))
+            self._stack.callback(handle.remove)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def take(self) -> States:
+        """Return what was recorded since the last call."""
+        states = States(*({name: torch.cat(rows) for name, rows in of.items()} for of in (self._inputs, self._outputs)))
+        self._inputs.clear()
+        self._outputs.clear()
+        return states
+
+
 @torch.no_grad()
 def record_states(model: Model, sample: Sample, entered: Collection[str], left: Collection[str]) -> States:
     """Run a sample, and return what enters some modules and what leaves some."""
-    inputs: dict[str, list[Tensor]] = {}
-    outputs: dict[str, list[Tensor]] = {}
-    root = model.module
-    with ExitStack() as stack:
-        for name in entered:
-            handle = root.get_submodule(name).register_forward_pre_hook(_adding_input(inputs, name), with_kwargs=True)
-            stack.callback(handle.remove)
-        for name in left:
-            handle = root.get_submodule(name).register_forward_hook(_adding_output(outputs, name))
-            stack.callback(handle.remove)
+    with StateHooks(model.module, entered, left) as hooks:
         model.architecture.runner.forward(model, sample)
-    return States(*({name: torch.cat(rows) for name, rows in record.items()} for record in (inputs, outputs)))
+        return hooks.take()
 
 
 def _adding_input(records: dict[str, list[Tensor]], name: str) -> Callable[..., None]:

@@ -79,9 +79,9 @@ def _remove_on_samples(
     removal.last = lambda: chooser.measure(chooser.removed[-1])
     if step.absorb:
         begin = time.perf_counter()
-        runs = [run for part in parts for run in part.runs(chooser.removed)]
-        absorption = Absorption(model, runs, split, step.damp)
-        removal.errors = absorption.fit_()
+        fits = [fit for part in parts for fit in part.fits(chooser.removed)]
+        absorption = Absorption(model, fits, split, step.damp)
+        removal.errors = absorption.fit_(chooser.removed, calibration.memory_bytes)
         removal.notes.extend(absorption.notes)
         removal.timing["fitting layers"] = round(time.perf_counter() - begin, 2)
     return removal

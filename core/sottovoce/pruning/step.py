@@ -163,7 +163,7 @@ class PruneLayers(ByPart, Step):
     """Remove whole layers, and let the layers before them absorb what they added.
 
     The output projection of the layer before is fitted by ridge least squares, so that the hidden states equal those
-    that left the last removed layer as well as they can.
+    that left the last removed layer as well as they can; those of the next layers are fitted to what left these.
     """
 
     effect: ClassVar[Text | None] = _REMOVED
@@ -172,9 +172,9 @@ class PruneLayers(ByPart, Step):
     """Names or patterns of the layers to remove; by default the least important of each part are, by measurement."""
     absorb: bool = True
     """If false, layers are removed and nothing is fitted."""
-    damp: Annotated[float, Field(gt=0, le=1)] = 0.02
+    damp: Annotated[float, Field(gt=0, le=1)] = 0.01
     """Share of the mean second moment that is added to all of them, against overfitting."""
-    held_out: HeldOut = 0.1
+    held_out: HeldOut = 0.2
     """Share of the samples that is not used for the choice and the fit, and on which the change is measured."""
 
     @model_validator(mode="after")

@@ -73,8 +73,8 @@ def test_absorption_is_ridge_regression_of_the_states_that_left_the_last_removed
     weight, bias = ridge(dense.encoder.layers[2], x, ran(x, *dense.encoder.layers[2:5]), 0.02)
     model, _ = pruned(source, layers=encoder(3, 4), damp=0.02)
     layer: Any = model.module.get_submodule("encoder.layers.2")
-    torch.testing.assert_close(layer.w_2.weight.double(), weight, rtol=0, atol=1e-4)
-    torch.testing.assert_close(layer.w_2.bias.double(), bias, rtol=0, atol=1e-4)
+    torch.testing.assert_close(layer.w_2.weight.double(), weight, rtol=1e-3, atol=5e-4)
+    torch.testing.assert_close(layer.w_2.bias.double(), bias, rtol=1e-3, atol=5e-4)
     assert (layer.w_2.weight - dense.encoder.layers[2].w_2.weight).abs().max() > 0.01
 
 
@@ -82,15 +82,27 @@ def test_absorption_is_ridge_regression_of_the_states_that_left_the_last_removed
 def test_runs_in_several_places_are_absorbed_one_after_another(source: Path) -> None:
     """The first of the runs stands after the layer that is never removed; the second sees what the first became."""
     dense: Any = sottovoce.load(source, host=HOST).module
-    model, report = pruned(source, layers=encoder(0, 1, 3), held_out=0.0)
+    model, report = pruned(source, layers=encoder(0, 1, 3), damp=0.01, held_out=0.0)
     module: Any = model.module
-    assert list(report.details["layers"]) == ["first", "encoder.layers.2"]
+    assert list(report.details["layers"]) == ["first", *encoder(2, 4, 5)]
     x = rows(dense)
     weight, _ = ridge(dense.first, x, ran(x, dense.first, *dense.encoder.layers[:2]), 0.01)
-    torch.testing.assert_close(module.first.w_2.weight.double(), weight, rtol=0, atol=1e-4)
+    torch.testing.assert_close(module.first.w_2.weight.double(), weight, rtol=1e-3, atol=5e-4)
     target = ran(x, dense.first, *dense.encoder.layers[:4])
     weight, _ = ridge(dense.encoder.layers[2], ran(x, module.first), target, 0.01)
-    torch.testing.assert_close(module.encoder.layers[0].w_2.weight.double(), weight, rtol=0, atol=1e-4)
+    torch.testing.assert_close(module.encoder.layers[0].w_2.weight.double(), weight, rtol=1e-3, atol=5e-4)
+
+
+@torch.no_grad()
+def test_next_layers_are_fitted_to_the_states_that_left_them(source: Path) -> None:
+    dense: Any = sottovoce.load(source, host=HOST).module
+    model, report = pruned(source, layers=encoder(2), held_out=0.0)
+    module: Any = model.module
+    assert list(report.details["layers"]) == encoder(1, 3, 4, 5)
+    x, target = rows(dense), ran(rows(dense), dense.first, *dense.encoder.layers[:4])
+    weight, bias = ridge(dense.encoder.layers[3], ran(x, module.first, *module.encoder.layers[:2]), target, 0.01)
+    torch.testing.assert_close(module.encoder.layers[2].w_2.weight.double(), weight, rtol=1e-3, atol=5e-4)
+    torch.testing.assert_close(module.encoder.layers[2].w_2.bias.double(), bias, rtol=1e-3, atol=5e-4)
 
 
 def test_absorption_without_a_bias_brings_the_states_nearer(source: Path) -> None:
@@ -195,7 +207,7 @@ def test_settings_that_cannot_be_are_refused_in_one_line(source: Path, settings:
 
 
 def test_missing_samples_are_refused_before_the_work(source: Path) -> None:
-    with pytest.raises(SamplesError, match="calibration samples"):
+    with pytest.raises(SamplesError, match="calibrates on real samples"):
         pruned(source, None, keep=5)
 
 
