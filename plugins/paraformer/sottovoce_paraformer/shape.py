@@ -42,6 +42,8 @@ SHAPE = Shape(
             before="encoder.encoders0.0",
             output="feed_forward.w_2",
             keys=("encoder_conf.num_blocks",),
+            # Without it, fewer tokens or more are counted in voices that no calibration set has.
+            keep={-1: "the predictor counts the tokens by what leaves it"},
         ),
         Depth(
             part="decoder",
