@@ -63,7 +63,7 @@ def compress(
     # Errors in the arguments are reported before the model is read, and those of recipe and model before the work.
     with reserved(output, overwrite):
         if (recipe is None) == (kind is None):
-            raise UsageError("give either --recipe, or --for and a kind of machine")
+            raise UsageError("give either --recipe, or --for and a kind of machine; see sottovoce compress --help")
         chosen = default_host().recipe(recipe) if recipe is not None else None
         if count and not data:
             raise UsageError("--samples is a number of samples of --data: give --data too")

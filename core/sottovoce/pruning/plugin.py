@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sottovoce.plugins.hookspecs import hookimpl
-from sottovoce.pruning.step import PruneLayers, PruneWidth
+from sottovoce.pruning.step import PruneHeads, PruneLayers, PruneWidth
+from sottovoce.pruning.weights_step import PruneWeights
 from sottovoce.recipe.step import Step
 
 if TYPE_CHECKING:
@@ -30,4 +31,12 @@ def sottovoce_compress(
         from sottovoce.pruning.layers import prune_layers_
 
         return prune_layers_(model, architecture, step, calibration)
+    if isinstance(step, PruneHeads):
+        from sottovoce.pruning.heads import PruneHeadsRunner
+
+        return PruneHeadsRunner(model, architecture, step)
+    if isinstance(step, PruneWeights):
+        from sottovoce.pruning.weights import PruneWeightsRunner
+
+        return PruneWeightsRunner(model, architecture, step)
     return None

@@ -94,7 +94,7 @@ class PruneWidth(ByPart, Step):
     damp: Annotated[float, Field(gt=0, le=1)] = 0.02
     """Share of the mean second moment that is added to all of them, against overfitting: at least this, and up to ten
     times as much where that errs less on held-out samples."""
-    held_out: HeldOut = 0.1
+    held_out: HeldOut = 0.2
     """Share of the samples that is not used for the fit, and on which its error is measured."""
 
     @property
@@ -122,19 +122,20 @@ class PruneWidth(ByPart, Step):
 class PruneHeads(ByPart, Step):
     """Remove attention heads, and refit the output projections.
 
-    Where several query heads share keys and values, they are removed together with these.
+    Where several query heads share keys and values, they are removed together with these, and count as one.
     """
 
     by_block: ClassVar[bool] = True
     effect: ClassVar[Text | None] = _REMOVED
 
     score: Literal["obs", "activation", "magnitude"] = "obs"
-    """Order in which heads are removed, as in ``prune_width``."""
+    """Order in which heads are removed: ``obs`` by the error that the best refit leaves, ``activation`` by the power of
+    what a head adds to the output, ``magnitude`` by its columns of the output projection alone."""
     refit: bool = True
     """If true, the output projection is fitted by least squares to the outputs before."""
     damp: Annotated[float, Field(gt=0, le=1)] = 0.02
-    """Share of the mean second moment that is added to all of them, against overfitting."""
-    held_out: HeldOut = 0.1
+    """Share of the mean second moment that is added to all of them, against overfitting, as in ``prune_width``."""
+    held_out: HeldOut = 0.2
     """Share of the samples that is not used for the fit, and on which its error is measured."""
 
     @property

@@ -10,11 +10,10 @@ from sottovoce.calibration.block_step import BlockStep
 from sottovoce.calibration.blocks import Block
 from sottovoce.calibration.held_out import SplitThreads
 from sottovoce.errors import SamplesError
+from sottovoce.pruning.compensation import Regressions, check_rows, compensate_, notes_on_fits
 from sottovoce.pruning.description import LayerErrors, PartCounts
 from sottovoce.pruning.layer_report import step_report
 from sottovoce.pruning.parts import scale_settings_
-from sottovoce.pruning.refit import Regression
-from sottovoce.pruning.slicing import set_weight_
 from sottovoce.pruning.step import PruneWidth
 from sottovoce.pruning.width_fit import choose_units, regressions
 from sottovoce.pruning.width_inputs import LayerInputs, observe_layers
@@ -22,14 +21,12 @@ from sottovoce.pruning.width_layer import WidthLayer, plan_layers
 from sottovoce.report import StepReport
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from sottovoce.architecture import Architecture
     from sottovoce.model import Model
 
 _LAYERS, _NOTES = "layers", "notes"
-_LEAST_ROWS = 0.25
-"""Rows for a unit that stays, below which a fit is refused."""
+_FEW = " are few to fit "
+"""Words of the note on few rows, which is given once."""
 
 
 class PruneWidthRunner(BlockStep):
@@ -52,8 +49,6 @@ class PruneWidthRunner(BlockStep):
         self._results: dict[str, LayerErrors] = {}
         self._removed: dict[str, int] = {}
         self._notes: list[str] = []
-        self._not_refitted: list[str] = []
-        self._few_rows: list[str] = []
         self._seconds = {"running blocks": 0.0, "fitting layers": 0.0}
 
     @property
@@ -93,12 +88,6 @@ class PruneWidthRunner(BlockStep):
             layers = [layer for layer in self._layers.values() if layer.width is width]
             scale_settings_(self._model, width.keys, layers[0].units, layers[0].keep)
             parts[width.part] = PartCounts(before=layers[0].units, kept=layers[0].keep, layers=len(layers))
-        self._notes.extend(self._few_rows[:1])
-        if self._not_refitted:
-            self._notes.append(
-                f"{len(self._not_refitted)} layers such as {self._not_refitted[0]!r} keep their weights as they were: "
-                "a fit would have raised the error on held-out samples"
-            )
         for layer in self._layers.values():
             self._model.planned_inputs.pop(layer.output, None)
         return step_report(
@@ -108,7 +97,7 @@ class PruneWidthRunner(BlockStep):
             self._removed,
             parts,
             self._results,
-            self._notes,
+            (*self._notes, *notes_on_fits(self._step, self._results)),
             {task: round(spent, 2) for task, spent in self._seconds.items()} if self._step.needs_samples else {},
         )
 
@@ -134,8 +123,10 @@ class PruneWidthRunner(BlockStep):
                 self._prune_unseen(layer)
                 poor.append(layer.name)
             else:
-                if note := _check_rows(inputs, len(block.sample_threads), split.is_held_out):
-                    self._few_rows.append(note)
+                rows = inputs.fitted.rows + (inputs.held_out.rows if split.is_held_out else 0)
+                note = check_rows(layer.output, rows, layer.keep, len(block.sample_threads), "units")
+                if note and not any(_FEW in other for other in self._notes):
+                    self._notes.append(note)
                 self._fit(block, inputs, split)
             self._seconds["fitting layers"] += time.perf_counter() - begin
             begin = time.perf_counter()
@@ -152,57 +143,10 @@ class PruneWidthRunner(BlockStep):
         fitted, held_out = regressions(block, inputs, kept, split)
         removed = layer.slice_(root, kept.tolist())
         output = layer.linear(root, layer.width.output)
-        plain, has_bias = output.weight.detach(), output.bias is not None
-        before = held_out.error(plain)
-        fit_error, error = fitted.error(plain), before
+        self._removed[layer.name] = removed
         # What is stored is fitted on all samples, and makes up for what earlier layers changed.
         drifting = fitted.with_drift(inputs.fitted_drift, kept)
         if split.is_held_out:
             drifting = drifting.merged(held_out.with_drift(inputs.held_out_drift, kept))
-        damp = _best_damp(fitted, held_out, plain, has_bias, step.damp) if step.refit else None
-        if damp is not None:
-            weight, shift = fitted.fit(plain, damp, has_bias)
-            fit_error, error = fitted.error(weight, shift), held_out.error(weight, shift)
-            set_weight_(output, *drifting.fit(plain, damp, has_bias))
-        elif step.refit:
-            self._not_refitted.append(layer.name)
-        self._removed[layer.name] = removed
-        self._results[layer.name] = LayerErrors(
-            before=layer.units,
-            kept=tuple(kept.tolist()),
-            rows=fitted.rows,
-            error_before_fit=before,
-            error=error,
-            fit_error=fit_error if step.refit and split.is_held_out else None,
-        )
-
-
-def _best_damp(fitted: Regression, held_out: Regression, weight: Tensor, has_bias: bool, least: float) -> float | None:
-    """Return the damping of the fit that errs least on held-out samples; ``None`` if it errs less without a fit.
-
-    Where rows are few, more damping than the step's own keeps the fit from following them.
-    """
-    errors = {damp: held_out.error(*fitted.fit(weight, damp, has_bias)) for damp in (least, 3 * least, 10 * least)}
-    best = min(errors, key=errors.__getitem__)
-    return best if errors[best] < held_out.error(weight) else None
-
-
-def _check_rows(inputs: LayerInputs, samples: int, is_held_out: bool) -> str | None:
-    """Check that there are enough rows for the fit, and return a note if there are few.
-
-    With fewer rows than units the least squares have many solutions, of which the damping takes the one nearest to the
-    weights before; with a quarter, that is hardly a fit.
-    """
-    rows, layer = inputs.fitted.rows + (inputs.held_out.rows if is_held_out else 0), inputs.layer
-    if not rows:
-        raise SamplesError(f"no sample reaches the layer {layer.output!r}; give samples that do")
-    if rows >= layer.keep:
-        return None
-    needed = -(-samples * layer.keep // rows)
-    advice = f"give at least {layer.keep} rows, which is about {needed} samples like these"
-    if rows < _LEAST_ROWS * layer.keep:
-        raise SamplesError(
-            f"{layer.output}: {rows} rows of calibration data are too few to fit {layer.keep} units by least squares; "
-            f"{advice}"
-        )
-    return f"{layer.output}: {rows} rows of calibration data are few to fit {layer.keep} units; {advice}"
+        regressions_of = Regressions(fitted, held_out if split.is_held_out else None, drifting)
+        self._results[layer.name] = compensate_(output, step, layer.units, kept.tolist(), regressions_of)

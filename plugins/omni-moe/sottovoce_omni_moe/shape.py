@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
-from sottovoce import Depth, Model, Shape, Width
+from sottovoce import Depth, Heads, Model, Shape, Width
 
 _GATED = ("gate_proj", "up_proj")
 
@@ -19,6 +20,11 @@ def _vision_layers(model: Model) -> Mapping[int, str]:
     """Return the layers of the vision tower whose output the thinker reads."""
     levels = model.native.config.thinker_config.vision_config.deepstack_visual_indexes
     return dict.fromkeys(levels, "the thinker reads what leaves it")
+
+
+def key_value_heads(attention: Any) -> int:
+    """Return the number of heads of keys and values, each of which goes with the query heads that share it."""
+    return int(attention.k_proj.out_features) // int(attention.head_dim)
 
 
 SHAPE = Shape(
@@ -84,6 +90,28 @@ SHAPE = Shape(
             keys=("thinker_config.vision_config.depth",),
             positions=("thinker_config.vision_config.deepstack_visual_indexes",),
             keep=_vision_layers,
+            pruned=False,
+        ),
+    ),
+    heads=(
+        Heads(
+            part="thinker",
+            modules=r"re:thinker\.model\.language_model\.layers\.\d+\.self_attn",
+            rows=("q_proj", "k_proj", "v_proj"),
+            output="o_proj",
+            groups=key_value_heads,
+            keys=("thinker_config.text_config.num_attention_heads", "thinker_config.text_config.num_key_value_heads"),
+            # What it does to answers is for those who measure it.
+            pruned=False,
+        ),
+        Heads(
+            part="talker",
+            modules=r"re:talker\.model\.layers\.\d+\.self_attn",
+            rows=("q_proj", "k_proj", "v_proj"),
+            output="o_proj",
+            groups=key_value_heads,
+            keys=("talker_config.text_config.num_attention_heads", "talker_config.text_config.num_key_value_heads"),
+            # What it does to speech is for those who measure it.
             pruned=False,
         ),
     ),

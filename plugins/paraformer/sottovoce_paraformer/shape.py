@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from sottovoce import Depth, Model, Shape, Width
+from sottovoce import Depth, Heads, Model, Shape, Width, lazy
+
+_COUNT = lazy("sottovoce_paraformer.heads:count")
+_REMOVE = lazy("sottovoce_paraformer.heads:remove")
+_OWN_CLASS = (
+    "FunASR's own classes have no attention with fewer heads, so FunASR loads the result after `import "
+    "sottovoce_paraformer.register`"
+)
 
 SHAPE = Shape(
     widths=(
@@ -31,6 +38,35 @@ SHAPE = Shape(
             output="w_2",
             norm="norm",
             keys=("seaco_decoder_conf.linear_units",),
+            # Speech without hotwords does not pass through it.
+            pruned=False,
+        ),
+    ),
+    heads=(
+        Heads(
+            part="encoder",
+            modules=r"re:encoder\.encoders0?\.\d+\.self_attn",
+            output="linear_out",
+            groups=_COUNT,
+            remove=_REMOVE,
+            own_class=_OWN_CLASS,
+        ),
+        Heads(
+            part="decoder",
+            modules=r"re:decoder\.(decoders[23]?\.\d+|last_decoder)\.src_attn",
+            output="linear_out",
+            groups=_COUNT,
+            remove=_REMOVE,
+            own_class=_OWN_CLASS,
+            pruned=False,
+        ),
+        Heads(
+            part="hotword decoder",
+            modules=r"re:seaco_decoder\.(decoders[23]?\.\d+|last_decoder)\.src_attn",
+            output="linear_out",
+            groups=_COUNT,
+            remove=_REMOVE,
+            own_class=_OWN_CLASS,
             # Speech without hotwords does not pass through it.
             pruned=False,
         ),
