@@ -95,9 +95,9 @@ def estimated_error(x: Tensor, change: Tensor, target: Tensor, damp: float) -> f
     power = float(target.double().square().sum())
     if not power:
         return 0.0
-    centred, wanted = (rows.double() - rows.double().mean(0) for rows in (x, change))
+    centred, aim = (rows.double() - rows.double().mean(0) for rows in (x, change))
     gram = centred @ centred.t()
     ridge = damp * float(gram.diagonal().sum()) / max(x.shape[1], 1) + 1e-12
     inverse = torch.linalg.inv(gram + ridge * torch.eye(len(gram), dtype=gram.dtype, device=gram.device))
-    residual = (inverse @ wanted) / inverse.diagonal()[:, None]
+    residual = (inverse @ aim) / inverse.diagonal()[:, None]
     return min(float(residual.square().sum()), float(change.double().square().sum())) / power

@@ -141,11 +141,11 @@ class LayerChooser:
 
     def _estimates(self, part: LayerPart, candidates: Sequence[str]) -> dict[str, float]:
         """Return the error that removing each candidate would leave in the hidden states, by one pass."""
-        each = max(1, _ESTIMATE_ROWS // len(self._samples))
+        per_sample = max(1, _ESTIMATE_ROWS // len(self._samples))
         chosen: dict[str, list[tuple[Tensor, Tensor, Tensor]]] = {name: [] for name in candidates}
         for rows in self._states(part, candidates):
             for name, (x, state, target) in rows.items():
-                take = torch.linspace(0, len(x) - 1, min(each, len(x))).round().long()
+                take = torch.linspace(0, len(x) - 1, min(per_sample, len(x))).round().long()
                 chosen[name].append((x[take], target[take] - state[take], target[take]))
         return {name: self._estimate(pieces) for name, pieces in chosen.items() if pieces}
 

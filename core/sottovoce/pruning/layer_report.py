@@ -112,10 +112,13 @@ def layers_report(
 ) -> StepReport:
     """Return the report of a step that removes whole layers; see :func:`step_report`."""
     report = step_report(step, architecture, parameters, removed, parts, removal.errors, removal.notes, removal.timing)
-    details: dict[str, Any] = {**report.details, "removals": [one.model_dump() for one in removal.removals]}
+    details: dict[str, Any] = {**report.details, "removals": [after.model_dump() for after in removal.removals]}
     notes = list(report.notes)
-    if diverging := [one for one in removal.removals if _diverges(one)]:
-        details[HELD_OUT_DISAGREEMENT] = [*details.get(HELD_OUT_DISAGREEMENT, ()), *(one.layer for one in diverging)]
+    if diverging := [after for after in removal.removals if _diverges(after)]:
+        details[HELD_OUT_DISAGREEMENT] = [
+            *details.get(HELD_OUT_DISAGREEMENT, ()),
+            *(after.layer for after in diverging),
+        ]
         last = diverging[-1]
         notes.append(
             f"{last.layer}: once it is removed, the model diverges by {last.held_out:.3f} nats per token on held-out "
