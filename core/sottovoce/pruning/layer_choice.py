@@ -104,16 +104,8 @@ class LayerChooser:
                 plain.set_(layer)
 
     def _try(self, part: LayerPart, name: str, fits: Mapping[str, Projection]) -> float:
-        """Return the importance of a layer: the divergence once it is removed, the mean with and without absorption.
-
-        On samples unlike those of the fit, part of what was absorbed does not hold. A layer that does little harm even
-        when nothing absorbs it is the safer one to remove.
-        """
-        divergences = []
-        for projections in (fits, {}) if fits else (fits,):
-            with self._removal(part, name, projections):
-                divergences.append(self.reference.divergence(self._model).get(ALL, float("inf")))
-        return sum(divergences) / len(divergences)
+        with self._removal(part, name, fits):
+            return self.reference.divergence(self._model).get(ALL, float("inf"))
 
     def measure(self, name: str) -> LayerRemoval:
         """Return the divergence of the model as it is now, once a layer is removed."""
