@@ -91,7 +91,7 @@ class PruneWidth(ByPart, Step):
     what a unit adds to the output, ``magnitude`` by its weights alone."""
     refit: bool = True
     """If true, the remaining weights are fitted by least squares to the outputs before."""
-    damp: Annotated[float, Field(gt=0, le=1)] = 0.02
+    damp: Annotated[float, Field(gt=0, le=1)] = 0.03
     """Share of the mean second moment that is added to all of them, against overfitting: at least this, and up to ten
     times as much where that errs less on held-out samples."""
     held_out: HeldOut = 0.2
