@@ -30,14 +30,13 @@ def step(**settings: Any) -> dict[str, Any]:
 @pytest.mark.parametrize("kind", KINDS)
 def test_model_with_fewer_layers_is_the_same_in_funasr(kind: str, tmp_path: Path) -> None:
     model = sottovoce.load(make_model(tmp_path / "dense", kind, seed=1, **MORE_LAYERS))
-    # Random weights of the class with a bias decoder give other last digits once its decoder is read back.
-    parts = {"encoder": 3} if kind == "ContextualParaformer" else {"encoder": 3, "decoder": 2}
+    parts = {"encoder": 3, "decoder": 2}
     sottovoce.compress(model, step(**parts), CALIBRATION)
     sottovoce.save(model, tmp_path / "pruned")
     config = yaml.safe_load((tmp_path / "pruned" / "config.yaml").read_text())
     assert config["encoder_conf"]["num_blocks"] == 3
     removed = 4 - config["decoder_conf"]["num_blocks"]
-    assert removed == 4 - config["decoder_conf"]["att_layer_num"] == (2 if "decoder" in parts else 0)
+    assert removed == 4 - config["decoder_conf"]["att_layer_num"] == 2
     stock: Any = load(tmp_path / "pruned")
     assert len(stock.model.encoder.encoders) == 2
     ours = model.module.state_dict()
