@@ -33,6 +33,7 @@ class Part(Protocol):
 
 
 PartType = TypeVar("PartType", bound=Part)
+Item = TypeVar("Item")
 
 
 def parts_to_prune(
@@ -71,6 +72,12 @@ def kept_number(amount: int | float, count: int, what: str, *, is_rounded: bool 
     if amount > count:
         raise RecipeError(f"{what}: {amount} are to stay, and there are {count}")
     return amount
+
+
+def evenly(items: Sequence[Item], count: int) -> list[Item]:
+    """Return ``count`` of the items, evenly spread; all of them if there are fewer."""
+    count = min(count, len(items))
+    return [items[(2 * number + 1) * len(items) // (2 * count)] for number in range(count)]
 
 
 def float_linear(module: nn.Module, name: str) -> nn.Linear:
@@ -134,7 +141,11 @@ def set_setting_(model: Model, key: str, value: Any) -> None:
     model.settings[key] = value
     *path, last = key.split(".")
     section = _section(model, path)
-    if isinstance(section, dict):
+    before = setting(model, key)
+    if isinstance(before, list) and isinstance(value, list):
+        # A module may hold the same list.
+        before[:] = value
+    elif isinstance(section, dict):
         section[last] = value
     else:
         setattr(section, last, value)

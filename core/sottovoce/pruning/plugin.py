@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sottovoce.plugins.hookspecs import hookimpl
-from sottovoce.pruning.step import PruneHeads, PruneWidth
+from sottovoce.pruning.step import PruneHeads, PruneLayers, PruneWidth
 from sottovoce.pruning.weights_step import PruneWeights
 from sottovoce.recipe.step import Step
 
@@ -27,6 +27,10 @@ def sottovoce_compress(
         from sottovoce.pruning.width import PruneWidthRunner
 
         return PruneWidthRunner(model, architecture, step)
+    if isinstance(step, PruneLayers):
+        from sottovoce.pruning.layers import prune_layers_
+
+        return prune_layers_(model, architecture, step, calibration)
     if isinstance(step, PruneHeads):
         from sottovoce.pruning.heads import PruneHeadsRunner
 

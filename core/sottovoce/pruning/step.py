@@ -91,7 +91,7 @@ class PruneWidth(ByPart, Step):
     what a unit adds to the output, ``magnitude`` by its weights alone."""
     refit: bool = True
     """If true, the remaining weights are fitted by least squares to the outputs before."""
-    damp: Annotated[float, Field(gt=0, le=1)] = 0.02
+    damp: Annotated[float, Field(gt=0, le=1)] = 0.03
     """Share of the mean second moment that is added to all of them, against overfitting: at least this, and up to ten
     times as much where that errs less on held-out samples."""
     held_out: HeldOut = 0.2
@@ -164,7 +164,7 @@ class PruneLayers(ByPart, Step):
     """Remove whole layers, and let the layers before them absorb what they added.
 
     The output projection of the layer before is fitted by ridge least squares, so that the hidden states equal those
-    that left the last removed layer as well as they can.
+    that left the last removed layer as well as they can; those of the next layers are fitted to what left these.
     """
 
     effect: ClassVar[Text | None] = _REMOVED
@@ -173,7 +173,7 @@ class PruneLayers(ByPart, Step):
     """Names or patterns of the layers to remove; by default the least important of each part are, by measurement."""
     absorb: bool = True
     """If false, layers are removed and nothing is fitted."""
-    damp: Annotated[float, Field(gt=0, le=1)] = 0.02
+    damp: Annotated[float, Field(gt=0, le=1)] = 0.01
     """Share of the mean second moment that is added to all of them, against overfitting."""
     held_out: HeldOut = 0.2
     """Share of the samples that is not used for the choice and the fit, and on which the change is measured."""
@@ -203,8 +203,8 @@ class PruneLayers(ByPart, Step):
         return ("pruned", "structured-pruning", "layer-pruning")
 
     def tables(self, report: StepReport) -> tuple[Table, ...]:
-        """Return the error of every layer before and after it absorbed others."""
-        return description.tabulate(report)
+        """Return the divergence after each removal, and the errors of the layers that absorbed others."""
+        return (*description.tabulate_removals(report), *description.tabulate(report))
 
 
 def _flat(step: PruneWidth | PruneHeads | PruneLayers) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sottovoce import Heads, Shape, Width
+from sottovoce import Depth, Heads, Shape, Width
 
 
 def key_value_heads(attention: Any) -> int:
@@ -29,6 +29,22 @@ SHAPE = Shape(
             output="down_proj",
             keys=("text_config.intermediate_size",),
             is_last=True,
+        ),
+    ),
+    depths=(
+        Depth(
+            part="audio",
+            layers="model.audio_tower.layers",
+            output="fc2",
+            keys=("audio_config.encoder_layers",),
+        ),
+        Depth(
+            part="text",
+            layers="model.language_model.layers",
+            output="mlp.down_proj",
+            keys=("text_config.num_hidden_layers",),
+            lists=("text_config.layer_types",),
+            number_attributes=("layer_idx",),
         ),
     ),
     heads=(

@@ -78,12 +78,21 @@ SHAPE = Shape(
             before="encoder.encoders0.0",
             output="feed_forward.w_2",
             keys=("encoder_conf.num_blocks",),
+            # Without it, fewer tokens or more are counted in voices that no calibration set has.
+            keep={-1: "the predictor counts the tokens by what leaves it"},
         ),
         Depth(
             part="decoder",
             layers="decoder.decoders",
             output="src_attn.linear_out",
             keys=("decoder_conf.att_layer_num", "decoder_conf.num_blocks"),
+            pruned=False,
+        ),
+        Depth(
+            part="hotword decoder",
+            layers="seaco_decoder.decoders",
+            output="src_attn.linear_out",
+            keys=("seaco_decoder_conf.att_layer_num", "seaco_decoder_conf.num_blocks"),
             pruned=False,
         ),
     ),
