@@ -32,6 +32,7 @@ from sottovoce.entrypoints import compress, evaluate, inspect, load, save
 from sottovoce.errors import CoverageError, SourceError, UsageError
 from sottovoce.model import Model
 from sottovoce.plugins.host import Host
+from sottovoce.pruning.parts import modules_of
 from sottovoce.quantization.step import Quantize
 from sottovoce.recipe.presets import PRESETS
 from sottovoce.recipe.recipe import Recipe
@@ -179,6 +180,33 @@ class Conformance:
 
     def _calibrates(self, recipe: Recipe) -> bool:
         return any(isinstance(step, Quantize) and step.needs_samples for step in recipe.steps)
+
+    @pytest.mark.parametrize("step", ["prune_width", "prune_heads"])
+    def test_what_its_shape_states_can_be_pruned(
+        self, host: Host, source: Path, facts: Architecture, step: str, tmp_path: Path
+    ) -> None:
+        """Check that half of the units and heads can go, as the dry run says, and that the files reload exactly."""
+        model = load.load(source, host=host)
+        parts = [width.part for width in facts.shape.widths if modules_of(model.module, width.modules)]
+        if step == "prune_heads":
+            parts = [
+                heads.part
+                for heads in facts.shape.heads
+                if any(
+                    heads.groups(model.module.get_submodule(name)) > 1
+                    for name in modules_of(model.module, heads.modules)
+                )
+            ]
+        if not parts:
+            pytest.skip("the tiny model has none that the family states")
+        form = {"step": step, "score": "magnitude", "refit": False, **dict.fromkeys(parts, 0.5)}
+        recipe = Recipe.from_dict({"steps": [form]})
+        estimate = inspect.inspect(source, recipe, host=host)["estimate"]["size_bytes"]
+        before = model.size_bytes
+        compress.compress(model, recipe, host=host)
+        assert estimate == model.size_bytes < before
+        saved = save.save(model, tmp_path / "saved", host=host)
+        assert save.probe(load.load(saved, host=host)).equal(save.probe(model))
 
     def test_smoothing_keeps_the_function(self, host: Host, source: Path, facts: Architecture) -> None:
         """Check that scaling the family's scale pairs does not change the float model's outputs."""
