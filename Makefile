@@ -36,11 +36,17 @@ docs: $(VENV)/installed-dev
 	$(BIN)/python docs/generate.py --write
 	$(BIN)/python benchmarks/bundled_table.py --write
 	$(BIN)/python benchmarks/omni_table.py --write
+	$(BIN)/python benchmarks/pruned_table.py --write
+	$(BIN)/python benchmarks/large_tables.py --write
 	$(BIN)/python benchmarks/attacks_table.py --write
 
+# Models of real size, with the tables of them; omni_moe.py, which writes tens of GB, is run by itself.
+RESULTS := benchmarks/results-committed
 bench: $(VENV)/installed
-	$(BIN)/python benchmarks/paraformer_large.py
-	$(BIN)/python benchmarks/forced_aligner.py
+	$(BIN)/python benchmarks/paraformer_large.py --json $(RESULTS)/paraformer_large.json
+	$(BIN)/python benchmarks/forced_aligner.py --json $(RESULTS)/forced_aligner.json
+	$(BIN)/python benchmarks/pruned_large.py --json $(RESULTS)/pruned_large.json
+	$(BIN)/python benchmarks/large_tables.py --write
 
 clean:
 	rm -rf $(VENV) .venv-* outputs

@@ -12,14 +12,13 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import statistics
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
-from workers import HERE, PAUSE, Worker, machine, measured, megabytes, note, ratio
+from clips import write_clips
+from workers import HERE, Worker, machine, measured, megabytes, note, take_turns
 
 PEER = "transformers bf16"
 RECIPES: dict[str, dict[str, Any] | str] = {
@@ -35,38 +34,13 @@ LIBRARIES = ("sottovoce", "torch", "transformers")
 CLIP_SECONDS = 20.0
 
 
-def calibration(directory: Path, clips: int) -> Path:
-    """Clips of 20 s, joined from the bundled calibration speech, with their manifest."""
-    import numpy
-    import soundfile
-
-    bundled = HERE.parent / "examples" / "data" / "mandarin-commands"
-    rows = [json.loads(line) for line in (bundled / "calibration.jsonl").read_text(encoding="utf-8").splitlines()]
-    directory.mkdir(parents=True, exist_ok=True)
-    lines, number = [], 0
-    for clip in range(clips):
-        parts: list[Any] = []
-        text = ""
-        while sum(len(part) for part in parts) < CLIP_SECONDS * 16000:
-            row = rows[number % len(rows)]
-            parts.append(soundfile.read(bundled / row["source"], dtype="float32")[0])
-            text += row["target"]
-            number += 1
-        audio = numpy.concatenate(parts)[: round(CLIP_SECONDS * 16000)]
-        soundfile.write(directory / f"{clip}.wav", audio, 16000)
-        lines.append({"key": str(clip), "source": f"{clip}.wav", "target": text, "language": "Chinese"})
-    path = directory / "calibration.jsonl"
-    path.write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines), encoding="utf-8")
-    return path
-
-
 def prepare(work: Path, names: list[str], clips: int, threads: int) -> dict[str, Any]:
     """Write the model and compress it by every recipe; what is in ``work`` already is not made again."""
     large = work / "large"
     if not (large / "model.safetensors").is_file():
         note("writing the model")
         measured([sys.executable, str(HERE / "large_aligner.py"), str(large)], threads)
-    data = calibration(work / "speech", clips)
+    data = write_clips(work / "speech", clips, CLIP_SECONDS)
     costs: dict[str, Any] = {}
     for name in names:
         small = directory_of(work, name)
@@ -98,32 +72,14 @@ def directory_of(work: Path, name: str) -> Path:
     return work / name.replace(", ", "-").replace(" ", "-")
 
 
-def compare(workers: dict[str, Worker], rounds: int) -> dict[str, Any]:
-    """Let the paths take turns; the first round is not counted."""
-    answers: dict[str, list[dict[str, Any]]] = {path: [] for path in workers}
-    for number in range(rounds + 1):
-        note(f"round {number} of {rounds}")
-        for path, worker in workers.items():
-            time.sleep(PAUSE)
-            answers[path].append(worker.run(**REQUEST))
-    return {
-        path: {
-            "seconds": statistics.median(answer["seconds"] for answer in runs[1:]),
-            "fastest_seconds": min(answer["seconds"] for answer in runs[1:]),
-            "ratio": ratio(runs[1:], answers[PEER][1:]),
-            "peak_memory_bytes": runs[-1]["peak_memory_bytes"],
-        }
-        for path, runs in answers.items()
-    }
-
-
 def run(work: Path, names: list[str], clips: int, threads: int, rounds: int) -> dict[str, Any]:
     """Measure everything, and return the object that ``--json`` writes."""
     costs = prepare(work, names, clips, threads)
     workers = {PEER: Worker("aligner_paths.py", "transformers", work / "large", threads)}
     workers |= {name: Worker("aligner_paths.py", "sottovoce", directory_of(work, name), threads) for name in names}
     load = [os.getloadavg()[0]]
-    times = compare(workers, rounds)
+    note(f"running {rounds} rounds")
+    times = take_turns(workers, PEER, rounds, REQUEST)
     load.append(os.getloadavg()[0])
     for worker in workers.values():
         worker.close()

@@ -164,6 +164,7 @@ def run(work: Path, depths: list[int], threads: int, samples: int) -> dict[str, 
     data = calibration(work / "data", samples)
     free = {"steps": [{"step": "prune_experts", "keep": 0.5, "scores": ""}, {"step": "quantize", "bits": 4}]}
     results: dict[str, Any] = {}
+    load = [os.getloadavg()[0]]
     tokens = 0
     for layers in depths:
         model, output = work / f"omni-{layers}", work / f"omni-{layers}-int4"
@@ -186,9 +187,10 @@ def run(work: Path, depths: list[int], threads: int, samples: int) -> dict[str, 
         )
         runs["model_bytes"] = sum(path.stat().st_size for path in model.glob("*.safetensors"))
         results[str(layers)] = runs
+    load.append(os.getloadavg()[0])
     found_rates = rates()
     return {
-        "machine": machine(threads, LIBRARIES),
+        "machine": {**machine(threads, LIBRARIES), "load_average": load},
         "tokens": tokens,
         "layers": results,
         "rates": found_rates,

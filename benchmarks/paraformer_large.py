@@ -12,14 +12,12 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import statistics
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
-from workers import HERE, PAUSE, Worker, machine, measured, megabytes, note, ratio
+from workers import HERE, Worker, machine, measured, megabytes, note, take_turns
 
 PEER, INT8 = "FunASR ONNX int8", "Sottovoce int8"
 RAGGED = (10.0, 9.5, 9.0, 8.5, 8.0, 7.5, 7.0, 6.5)
@@ -61,34 +59,11 @@ def prepare(work: Path, threads: int) -> tuple[dict[str, Path], dict[str, Any]]:
 
 
 def compare(workers: dict[str, Worker], quick: bool) -> dict[str, dict[str, Any]]:
-    """Let the paths take turns on every input.
-
-    Returns:
-        For every input and path: median seconds, the ratio to the peer (the median of the rounds' ratios), and peak
-        memory of the process until then.
-    """
+    """Let the paths take turns on every input, and return the times of every path by input."""
     results: dict[str, dict[str, Any]] = {}
     for name, (seconds, repetitions) in INPUTS.items():
         note(f"running {name}")
-        answers: dict[str, list[dict[str, Any]]] = {
-            path: [worker.run(seconds=seconds)] for path, worker in workers.items()
-        }
-        for _ in range(3 if quick else repetitions):
-            for path, worker in workers.items():
-                time.sleep(PAUSE)
-                answers[path].append(worker.run(seconds=seconds))
-        # The first run of an input is not counted: memory is taken and kernels are made in it.
-        medians = {path: statistics.median(answer["seconds"] for answer in runs[1:]) for path, runs in answers.items()}
-        results[name] = {
-            path: {
-                "seconds": medians[path],
-                "fastest_seconds": min(answer["seconds"] for answer in runs),
-                "ratio": ratio(runs[1:], answers[PEER][1:]),
-                "tokens": runs[-1]["tokens"],
-                "peak_memory_bytes": runs[-1]["peak_memory_bytes"],
-            }
-            for path, runs in answers.items()
-        }
+        results[name] = take_turns(workers, PEER, 3 if quick else repetitions, {"seconds": seconds})
     return results
 
 

@@ -60,9 +60,36 @@ class Worker:
         return json.loads(line)  # type: ignore[no-any-return]
 
 
-def ratio(runs: list[dict[str, Any]], peers: list[dict[str, Any]]) -> float:
-    """Median of the rounds' ratios: the two times of a round lie together, so the machine's drift is out of them."""
-    return statistics.median(run["seconds"] / peer["seconds"] for run, peer in zip(runs, peers, strict=True))
+def summarized(runs: list[dict[str, Any]], peers: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the times of a path in all rounds, and their ratios to the peer's.
+
+    The two times of a round lie together, so the machine's drift is out of their ratio.
+
+    Returns:
+        The last answer, with ``seconds``, the median; ``fastest_seconds``; ``ratios`` of every round, and their median
+        ``ratio``.
+    """
+    ratios = [run["seconds"] / peer["seconds"] for run, peer in zip(runs, peers, strict=True)]
+    return {
+        **runs[-1],
+        "seconds": statistics.median(run["seconds"] for run in runs),
+        "fastest_seconds": min(run["seconds"] for run in runs),
+        "ratio": statistics.median(ratios),
+        "ratios": ratios,
+    }
+
+
+def take_turns(workers: dict[str, Worker], peer: str, rounds: int, request: dict[str, Any]) -> dict[str, Any]:
+    """Let the paths take turns on one request, and return what :func:`summarized` says of every path.
+
+    The first round is not counted: memory is taken and kernels are made in it.
+    """
+    answers: dict[str, list[dict[str, Any]]] = {path: [] for path in workers}
+    for _ in range(rounds + 1):
+        for path, worker in workers.items():
+            time.sleep(PAUSE)
+            answers[path].append(worker.run(**request))
+    return {path: summarized(runs[1:], answers[peer][1:]) for path, runs in answers.items()}
 
 
 def measured(command: list[str], threads: int) -> dict[str, float]:

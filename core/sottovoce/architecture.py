@@ -77,6 +77,9 @@ class Width:
     keys: tuple[str, ...]
     """Settings of the configuration that hold the number of units, as paths such as ``text_config.intermediate_size``.
     The family's own class has one number for all layers of the part, so all keep as many units."""
+    is_last: bool = False
+    """If true, what the output layer gives is added to the hidden states last in a block. Then it is also fitted to
+    make up for what earlier layers changed."""
     pruned: bool = True
     """If true, a recipe that does not name the part prunes it too."""
 
@@ -137,16 +140,21 @@ class Depth:
     layers: str
     """Name of the module that holds the layers in order, such as ``encoder.layers``."""
     output: str
-    """Name, in a layer, of the linear layer whose output is added last to the hidden states: in the layer before a
-    removed one it is fitted to what the removed layer gave."""
+    """Name, in a layer, of a linear layer whose output is added to the hidden states, best the last one: in the layer
+    before a removed one it is fitted to what the removed layer gave."""
     before: str | None = None
     """Name of the layer that runs before the first of them, if there is one; it is never removed."""
     keys: tuple[str, ...]
     """Settings of the configuration that count the layers; all fall by the number of removed ones."""
     lists: tuple[str, ...] = ()
     """Settings that are a list with an item for each layer."""
-    keep: Mapping[int, str] = field(default_factory=dict)
-    """By number of a layer (``-1`` is the last), the reason why it is never removed."""
+    positions: tuple[str, ...] = ()
+    """Settings that are the number of a layer, or a list of such; each falls by the removed layers before it."""
+    number_attributes: tuple[str, ...] = ()
+    """Attributes of the modules in a layer that hold its number, such as ``layer_idx``."""
+    keep: Mapping[int, str] | Callable[..., Mapping[int, str]] = field(default_factory=dict)
+    """By number of a layer (``-1`` is the last), the reason why it is never removed; or a function ``keep(model)`` that
+    returns this."""
     pruned: bool = True
     """If true, a recipe that does not name the part prunes it too."""
 
@@ -154,9 +162,10 @@ class Depth:
         """Refuse a string in place of several names.
 
         Raises:
-            TypeError: The keys are a string.
+            TypeError: The keys, lists, positions or attributes are a string.
         """
-        _check_tuple("Depth.keys", self.keys)
+        for name in ("keys", "lists", "positions", "number_attributes"):
+            _check_tuple(f"Depth.{name}", getattr(self, name))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -26,6 +26,7 @@ def scripts(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
         ("bundled_table", "table", "bundled.json", "docs/benchmarks.md", "bundled"),
         ("aligner_fidelity", "table", "aligner_fidelity.json", "docs/benchmarks.md", "fidelity"),
         ("omni_table", "table", "omni.json", "docs/benchmarks.md", "omni"),
+        ("pruned_table", "table", "pruned.json", "docs/benchmarks.md", "pruned"),
         ("attacks_table", "table", "attacks.json", "docs/explanation/attacks.md", "attacks"),
     ],
 )
@@ -37,3 +38,11 @@ def test_table_is_what_its_script_writes(
     text = (ROOT / page).read_text(encoding="utf-8")
     assert table
     assert scripts.replace_section(text, name, table) == text
+
+
+def test_tables_of_models_of_real_size_are_what_their_script_writes(scripts: ModuleType) -> None:
+    large = importlib.import_module("large_tables")
+    assert len(large.SECTIONS) == 5
+    for page, name, results, section in large.SECTIONS:
+        text = page.read_text(encoding="utf-8")
+        assert scripts.replace_section(text, name, large.content(results, section)) == text, name

@@ -22,6 +22,8 @@ class BlockStep(Protocol):
     """The step's name, for progress and errors."""
     rescales_weights: bool = False
     """If true, layers that stay float change too, so a gate cannot restore them from a block that is resumed."""
+    uses_original_outputs: bool = False
+    """If true, a block has its outputs in the model before any change too, where that is in memory."""
     only_observes: bool = False
     """If true, nothing is changed: blocks are not kept for resuming, and the pass is shared with such steps alone."""
 

@@ -9,9 +9,9 @@ blocks are held.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from sottovoce.calibration.activation_cache import ActivationCache
@@ -22,7 +22,7 @@ from sottovoce.report.number_format import size
 from sottovoce.system.machine import release_memory, resident_memory
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
     from sottovoce.model import Model
     from sottovoce.samples import Sample
@@ -39,6 +39,9 @@ class Block:
     name: str
     root: nn.Module
     sample_threads: Sequence[SampleThread]
+    original_outputs: Mapping[str, Tensor] = field(default_factory=dict)
+    """By the key of a sample, the hidden states that the block gives in the model before any change, where a step asked
+    for them."""
 
     @property
     def module(self) -> nn.Module:
@@ -83,6 +86,7 @@ def run_blocks(
     cache: ActivationCache | None = None,
     offload: Callable[[str], None] | None = None,
     keeps_first_output: bool = False,
+    runs_original: bool = False,
     hold_weights: Callable[[nn.Module], AbstractContextManager[None]] | None = None,
 ) -> BlockPass:
     """Process the blocks in the order in which the samples reach them.
@@ -95,6 +99,8 @@ def run_blocks(
         cache: Holder of the inputs that wait.
         offload: Called when a block's outputs are computed and it is not run again.
         keeps_first_output: If true, the result has the model's output for the first sample.
+        runs_original: If true, the samples run through the model before its changes as well, one block ahead, and every
+            block has its outputs there. The model must be in memory.
         hold_weights: Context in which a block's outputs are computed, for weights that need not be unpacked for every
             sample.
 
@@ -103,12 +109,13 @@ def run_blocks(
     """
     cache = cache or ActivationCache()
     threads = [SampleThread(model, sample, cache) for sample in samples]
+    originals = [SampleThread(model, sample, cache) for sample in samples] if runs_original else []
     visited: list[str] = []
     for thread in threads[:1]:
         thread.keeps_result = keeps_first_output
     with intercept_blocks(model.module, blocks, visited):
         try:
-            for thread in threads:
+            for thread in (*threads, *originals):
                 thread.advance()
                 # Every thread's allocator keeps freed memory, of which nothing goes back by itself.
                 release_memory()
@@ -116,7 +123,9 @@ def run_blocks(
                 model.stream.release_pages()
             while waiting := [thread for thread in threads if thread.at is not None]:
                 name = min((thread.at for thread in waiting if thread.at), key=blocks.index)
-                block = Block(name, model.module, [thread for thread in waiting if thread.at == name])
+                original_outputs = _advance_originals(model.module.get_submodule(name), name, originals)
+                at_block = [thread for thread in waiting if thread.at == name]
+                block = Block(name, model.module, at_block, original_outputs)
                 process(block)
                 visited.append(name)
                 release_memory()  # of the step, before computing the outputs takes its own
@@ -127,10 +136,30 @@ def run_blocks(
                 release_memory()
             first_output = threads[0].result if keeps_first_output and threads else None
         finally:
-            for thread in threads:
+            for thread in (*threads, *originals):
                 thread.abandon()
             cache.close()
     return BlockPass(tuple(name for name in blocks if name not in visited), first_output)
+
+
+def _advance_originals(module: nn.Module, name: str, threads: Sequence[SampleThread]) -> dict[str, Tensor]:
+    """Let the threads of the unchanged model pass a block that is not changed yet; return its hidden states."""
+    outputs: dict[str, Tensor] = {}
+    for thread in [thread for thread in threads if thread.at == name]:
+        with thread.computed(module) as output:
+            if (states := hidden_states(output)) is not None:
+                # A copy: the model may write to what it passes on.
+                outputs[thread.sample.key] = states.clone()
+        thread.advance(output)
+    return outputs
+
+
+def hidden_states(output: Any) -> Tensor | None:
+    """Return the hidden states among the outputs of a block: the tensor itself, or the first of several outputs."""
+    from torch import Tensor
+
+    first = output[0] if isinstance(output, tuple | list) and output else output
+    return first if isinstance(first, Tensor) and first.is_floating_point() else None
 
 
 def _advance(block: Block) -> None:

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
 ALL = "all"
 """Name of the mean over all tokens."""
-_KINDS = ("video", "image", "audio", "text")
 
 
 @dataclass
@@ -74,7 +73,7 @@ class Reference:
         for sample, before, after in self._pairs(model):
             count = min(len(before), len(after))
             nats = (before[:count].exp() * (before[:count] - after[:count])).sum()
-            sums.add(_kind(sample), max(float(nats), 0.0), count)
+            sums.add(sample.modality if sample.messages else ALL, max(float(nats), 0.0), count)
         return sums.means
 
     def _pairs(self, model: Model) -> Iterator[tuple[Sample, Tensor, Tensor]]:
@@ -97,10 +96,3 @@ def _logits(model: Model, sample: Sample, positions: int | None) -> Tensor | Non
         else:
             logits = runner.forward(model, sample)
     return None if logits is None else logits.float().cpu()
-
-
-def _kind(sample: Sample) -> str:
-    """Return the kind of a sample: its modality, or else the richest of its inputs, for conversations alone."""
-    if not sample.messages:
-        return ALL
-    return sample.modality or next((kind for kind in _KINDS if kind in sample.modalities), ALL)

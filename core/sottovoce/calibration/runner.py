@@ -61,6 +61,12 @@ class SequentialRunner:
         self._to_change: list[str] = []
         self._done = 0
 
+    @property
+    def _runs_original(self) -> bool:
+        """True if the samples run through the unchanged model too, which takes all of it, and room for activations."""
+        in_memory = self._model.stream is None and self._calibration.memory_bytes is None
+        return in_memory and any(step.uses_original_outputs for step in self._steps)
+
     def run(self) -> SequentialRun:
         """Run all blocks.
 
@@ -87,6 +93,7 @@ class SequentialRunner:
             cache=ActivationCache(room_for_activations(model, blocks, self._calibration.memory_bytes)),
             offload=self._storage.offload,
             keeps_first_output=model.stream is not None,
+            runs_original=self._runs_original,
             hold_weights=float_weights_held,
         )
         for name in pass_.unreached:

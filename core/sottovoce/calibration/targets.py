@@ -57,10 +57,10 @@ class Selection:
         for name, count in sizes.items():
             owner = name.rpartition(".")[0]
             counts[owner] = counts.get(owner, 0) + count
-        layers = {name: size for name, size in self.sizes.items() if name in changed}
+        layers = {name: _current_size(module, name, size) for name, size in self.sizes.items() if name in changed}
         weights = {f"{name}.weight" for name in self.sizes}
         parameters = {
-            name: count if name in weights else sizes.get(name, count)
+            name: layers.get(name.removesuffix(".weight"), count) if name in weights else sizes.get(name, count)
             for name, count in self.parameters.items()
             if name.rpartition(".")[0] in now
         }
@@ -103,6 +103,13 @@ def select_layers(
     selected = tuple(Target(name=name, parameters=size) for name, size in sizes.items())
     coverage = Coverage.of(architecture.part_of, parameters, selected)
     return Selection(layers, _kept(module, layers, reasons), coverage, parameters, sizes)
+
+
+def _current_size(module: nn.Module, name: str, before: int) -> int:
+    """Return the elements of a layer's weight, quantized or not, which may have lost rows or columns."""
+    layer = module.get_submodule(name)
+    inputs, outputs = getattr(layer, "in_features", None), getattr(layer, "out_features", None)
+    return inputs * outputs if isinstance(inputs, int) and isinstance(outputs, int) else before
 
 
 def _match_layers(

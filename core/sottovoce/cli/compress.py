@@ -11,12 +11,16 @@ import click
 from sottovoce.cli import options
 from sottovoce.cli.output import Output, verb
 from sottovoce.cli.size import SIZE
+from sottovoce.entrypoints.device_recipe import devices, recipe_for
 from sottovoce.errors import UsageError
 
 
 @click.command()
 @click.argument("model")
-@click.option("--recipe", "-r", required=True, help="A recipe's name (see `sottovoce recipes`) or a YAML or JSON file.")
+@click.option("--recipe", "-r", help="A recipe's name (see `sottovoce recipes`) or a YAML or JSON file.")
+@click.option(
+    "--for", "kind", type=click.Choice(devices()), help="In place of a recipe, the kind of machine it is to run on."
+)
 @options.output
 @click.option("--data", type=click.Path(path_type=Path), help="Calibration samples, for recipes that need them.")
 @click.option(
@@ -35,7 +39,8 @@ from sottovoce.errors import UsageError
 def compress(
     out: Output,
     model: str,
-    recipe: str,
+    recipe: str | None,
+    kind: str | None,
     output: Path,
     data: Path | None,
     count: int | None,
@@ -57,15 +62,23 @@ def compress(
 
     # Errors in the arguments are reported before the model is read, and those of recipe and model before the work.
     with reserved(output, overwrite):
-        chosen = default_host().recipe(recipe)
+        if (recipe is None) == (kind is None):
+            raise UsageError("give either --recipe, or --for and a kind of machine; see sottovoce compress --help")
+        chosen = default_host().recipe(recipe) if recipe is not None else None
         if count and not data:
             raise UsageError("--samples is a number of samples of --data: give --data too")
         samples = read_samples(data) if data else None
         if samples and count:
             samples = samples.choose(count, seed)
         gate_samples = read_samples(gate_data) if gate_data else None
-        compress.require_samples(chosen, samples)
+        if chosen is not None:
+            compress.require_samples(chosen, samples)
         loaded = load.load(model, max_memory=max_memory, **where)
+        if chosen is None:
+            fitting = recipe_for(kind or "", loaded.architecture)
+            out.note(f"recipe {fitting.recipe}: {fitting.reason}")
+            chosen = default_host().recipe(fitting.recipe)
+            compress.require_samples(chosen, samples)
         save.refuse_source(loaded, output)
         resume = output.with_name(f".{output.name}.unfinished")
         with out.progress() as progress:

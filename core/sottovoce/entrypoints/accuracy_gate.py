@@ -19,6 +19,9 @@ FLOAT_REASON = "restored to floating point, for the gate"
 _SHARES = (0.125, 0.25, 0.5, 1.0)
 """Shares of the layers that are restored after each round, the most sensitive first."""
 
+_NAMED = 3
+"""Layers that an error names."""
+
 
 @dataclass
 class Gate:
@@ -61,8 +64,10 @@ class Gate:
             The steps' reports, revised, and the gate's.
 
         Raises:
-            GateError: A limit does not hold even with all linear layers float.
+            GateError: A limit does not hold even with all linear layers float, or what a step fitted to the calibration
+                samples does not hold on those held out: then limits that hold on some samples say too little.
         """
+        _refuse_disagreement(steps)
         # The algorithms need torch, which importing this module does not.
         from sottovoce.quantization.data_free import restore_precision_
 
@@ -128,6 +133,18 @@ class Gate:
                     break
                 yield names[done:end], bits
                 done = end
+
+
+def _refuse_disagreement(steps: Sequence[StepReport]) -> None:
+    """Refuse what was fitted to the calibration samples alone: layers that are removed cannot be restored."""
+    for step in steps:
+        if names := step.disagreeing:
+            more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+            raise GateError(
+                f"the gate cannot vouch for {step.name}: what it fitted errs far more on held-out samples, at "
+                f"{', '.join(names[:_NAMED])}{more}; give more calibration samples, keep more, or leave the gate out "
+                "and evaluate on other samples"
+            )
 
 
 def measured_names(model: Model, samples: Samples, before: Measurement, host: Host) -> list[str]:

@@ -17,7 +17,7 @@ import pluggy
 from sottovoce.architecture import Architecture
 from sottovoce.errors import PluginError, RecipeError, UnknownModelError
 from sottovoce.plugins import hookspecs, published
-from sottovoce.recipe.presets import EXPERT_PRESETS, PRESETS
+from sottovoce.recipe.presets import EXPERT_PRESETS, HEAD_PRESETS, PRESETS, WIDTH_PRESETS
 from sottovoce.recipe.recipe import Recipe
 from sottovoce.system.registry import undone_on_error
 from sottovoce.text.plain_text import one_line
@@ -210,7 +210,12 @@ class Host:
             PluginError: Two owners have a recipe of the same name.
         """
         presets = dict(PRESETS)
-        if any(architecture.experts for architecture, _ in self._architectures().values()):
+        families = [architecture for architecture, _ in self._architectures().values()]
+        if any(width.pruned for family in families for width in family.shape.widths):
+            presets |= WIDTH_PRESETS
+        if any(heads.pruned for family in families for heads in family.shape.heads):
+            presets |= HEAD_PRESETS
+        if any(family.experts for family in families):
             presets |= EXPERT_PRESETS
         for architecture, plugin in self._architectures().values():
             for name, form in architecture.presets.items():

@@ -22,7 +22,7 @@ LAYERS = Text(en="layers", zh="层")
 
 
 class PartCounts(BaseModel):
-    """What stays of one part of the model."""
+    """Numbers of one part of the model, before and after."""
 
     before: Count
     kept: Count
@@ -30,7 +30,7 @@ class PartCounts(BaseModel):
 
 
 class LayerErrors(BaseModel):
-    """What stays of one layer, and the relative error of its output."""
+    """Remainder of one layer, and the relative error of its output."""
 
     before: Count
     kept: tuple[Count, ...] = ()
@@ -43,11 +43,22 @@ class LayerErrors(BaseModel):
     """On the samples of the fit."""
 
 
+class LayerRemoval(BaseModel):
+    """One layer that was removed, and the divergence from the model before, in nats per token."""
+
+    layer: str
+    divergence: Measured = None
+    """On samples of the choice and the fit."""
+    held_out: Measured = None
+    """On samples that are held out."""
+
+
 class Pruned(BaseModel):
     """Details of the report of a step that prunes."""
 
     parts: Mapping[str, PartCounts] = {}
     layers: Mapping[str, LayerErrors] = {}
+    removals: tuple[LayerRemoval, ...] = ()
 
 
 def summarize(report: StepReport, what: Text) -> Text:
@@ -70,6 +81,26 @@ def tabulate(report: StepReport) -> tuple[Table, ...]:
         pattern = name if number is None else f"{name[: number.start()]}*{name[number.end() :]}"
         groups[pattern][name if number is None else number[0]] = layer
     return tuple(_tabulate(pattern, layers) for pattern, layers in groups.items())
+
+
+def tabulate_removals(report: StepReport) -> tuple[Table, ...]:
+    """Return the divergence after each removal of a layer."""
+    removals = Pruned.model_validate(report.details).removals
+    if not removals:
+        return ()
+    table = Table(
+        title=Text(
+            en="Divergence from the model before, in nats per token, after one layer after another was removed",
+            zh="逐层移除后与原模型的散度（奈特/词元）",
+        ),
+        columns=(
+            Column(label=Text(en="layer", zh="层"), format="name"),
+            Column(label=Text(en="on the samples of the fit", zh="在拟合样本上"), format="number"),
+            Column(label=Text(en="on held-out samples", zh="在留出样本上"), format="number"),
+        ),
+        rows=tuple((removal.layer, removal.divergence, removal.held_out) for removal in removals),
+    )
+    return (table,)
 
 
 def _tabulate(pattern: str, layers: Mapping[str, LayerErrors]) -> Table:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 MULTIPLES = (64, 32, 16, 8, 4, 2)
 """Numbers of units that kernels and groups of 4-bit weights divide best, the largest first."""
-_LEAST_MULTIPLES = 10
+_LEAST_MULTIPLES = 16
 """Multiples of that number that a layer must have, so that a share is kept nearly as it was asked for."""
 
 
@@ -29,10 +29,11 @@ class Part(Protocol):
 
     @property
     def pruned(self) -> bool:
-        """Whether it is pruned by default."""
+        """True if it is pruned by default."""
 
 
 PartType = TypeVar("PartType", bound=Part)
+Item = TypeVar("Item")
 
 
 def parts_to_prune(
@@ -73,6 +74,12 @@ def kept_number(amount: int | float, count: int, what: str, *, is_rounded: bool 
     return amount
 
 
+def evenly(items: Sequence[Item], count: int) -> list[Item]:
+    """Return ``count`` of the items, evenly spread; all of them if there are fewer."""
+    count = min(count, len(items))
+    return [items[(2 * number + 1) * len(items) // (2 * count)] for number in range(count)]
+
+
 def float_linear(module: nn.Module, name: str) -> nn.Linear:
     """Return a linear layer whose weight can be changed.
 
@@ -107,7 +114,9 @@ def scale_settings_(model: Model, keys: Iterable[str], before: int, after: int) 
     for key in keys:
         value = setting(model, key)
         if not isinstance(value, int) or value * after % before:
-            raise PluginError(f"{model.architecture.name}: {key} is {value}, of which {after}/{before} is no number")
+            raise PluginError(
+                f"{model.architecture.name}: {key} is {value}, which cannot be multiplied by {after}/{before}"
+            )
         set_setting_(model, key, value * after // before)
 
 
@@ -132,7 +141,11 @@ def set_setting_(model: Model, key: str, value: Any) -> None:
     model.settings[key] = value
     *path, last = key.split(".")
     section = _section(model, path)
-    if isinstance(section, dict):
+    before = setting(model, key)
+    if isinstance(before, list) and isinstance(value, list):
+        # A module may hold the same list.
+        before[:] = value
+    elif isinstance(section, dict):
         section[last] = value
     else:
         setattr(section, last, value)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sottovoce.plugins.hookspecs import hookimpl
-from sottovoce.pruning.step import PruneWidth
+from sottovoce.pruning.step import PruneHeads, PruneLayers, PruneWidth
+from sottovoce.pruning.weights_step import PruneWeights
 from sottovoce.recipe.step import Step
 
 if TYPE_CHECKING:
@@ -26,4 +27,16 @@ def sottovoce_compress(
         from sottovoce.pruning.width import PruneWidthRunner
 
         return PruneWidthRunner(model, architecture, step)
+    if isinstance(step, PruneLayers):
+        from sottovoce.pruning.layers import prune_layers_
+
+        return prune_layers_(model, architecture, step, calibration)
+    if isinstance(step, PruneHeads):
+        from sottovoce.pruning.heads import PruneHeadsRunner
+
+        return PruneHeadsRunner(model, architecture, step)
+    if isinstance(step, PruneWeights):
+        from sottovoce.pruning.weights import PruneWeightsRunner
+
+        return PruneWeightsRunner(model, architecture, step)
     return None

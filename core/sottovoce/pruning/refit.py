@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -47,12 +47,19 @@ class Regression:
             target=wide @ mean,
         )
 
+    def with_drift(self, drift: Drift | None, kept: Tensor) -> Regression:
+        """Return the regression on outputs that also make up for a drift of the hidden states."""
+        if drift is None or not drift.rows:
+            return self
+        cross, mean = drift.cross[:, kept] / drift.rows, drift.total / drift.rows
+        return replace(self, cross=self.cross + cross, target=self.target + mean)
+
     def merged(self, other: Regression) -> Regression:
         """Return the regression over the rows of both."""
         share = self.rows / max(self.rows + other.rows, 1)
 
-        def mean(mine: Tensor, theirs: Tensor) -> Tensor:
-            return mine * share + theirs * (1 - share)
+        def mean(first: Tensor, second: Tensor) -> Tensor:
+            return first * share + second * (1 - share)
 
         return Regression(
             rows=self.rows + other.rows,
@@ -92,6 +99,37 @@ class Regression:
         if shift is not None:
             error += float(shift @ (shift + 2 * (wide @ self.mean - self.target)))
         return max(error, 0.0) / self.power
+
+
+class Drift:
+    """Sums over what hidden states lack of those of the unchanged model, against the inputs of a layer.
+
+    A fit that is drawn to them stops errors from adding up from layer to layer, as in GPTAQ (arXiv 2504.02692).
+    """
+
+    def __init__(self) -> None:
+        self.rows = 0
+        self._cross: Tensor | None = None
+        self._total: Tensor | None = None
+
+    def add(self, drift: Tensor, x: Tensor) -> None:
+        """Count rows of a drift ``[rows, out]`` and of the layer's inputs ``[rows, in]``."""
+        cross, total = (drift.t() @ x).double(), drift.sum(0, dtype=torch.float64)
+        self._cross = cross if self._cross is None else self._cross + cross
+        self._total = total if self._total is None else self._total + total
+        self.rows += len(x)
+
+    @property
+    def cross(self) -> Tensor:
+        """Sum of the products ``[out, in]``."""
+        assert self._cross is not None
+        return self._cross
+
+    @property
+    def total(self) -> Tensor:
+        """Sum of the drifts ``[out]``."""
+        assert self._total is not None
+        return self._total
 
 
 class RegressionSums:

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from sottovoce.pruning.obs import columns_of
+
 
 @torch.no_grad()
 def keep_rows_(layer: nn.Linear, kept: Sequence[int]) -> None:
@@ -22,6 +24,16 @@ def keep_columns_(layer: nn.Linear, kept: Sequence[int]) -> None:
     """Remove all inputs of a linear layer but those of the numbers ``kept``."""
     layer.weight = _parameter(layer.weight, layer.weight.detach()[:, _index(layer.weight, kept)])
     layer.in_features = len(kept)
+
+
+def keep_groups_of_rows_(layer: nn.Linear, kept: Sequence[int], groups: int) -> None:
+    """Remove all outputs of a linear layer but those of some of its groups, which are of one size and adjacent."""
+    keep_rows_(layer, columns_of(kept, layer.out_features // groups).tolist())
+
+
+def keep_groups_of_columns_(layer: nn.Linear, kept: Sequence[int], groups: int) -> None:
+    """Remove all inputs of a linear layer but those of some of its groups, which are of one size and adjacent."""
+    keep_columns_(layer, columns_of(kept, layer.in_features // groups).tolist())
 
 
 @torch.no_grad()

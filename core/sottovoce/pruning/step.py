@@ -91,8 +91,9 @@ class PruneWidth(ByPart, Step):
     what a unit adds to the output, ``magnitude`` by its weights alone."""
     refit: bool = True
     """If true, the remaining weights are fitted by least squares to the outputs before."""
-    damp: Annotated[float, Field(gt=0, le=1)] = 0.01
-    """Share of the mean second moment that is added to all of them, against overfitting."""
+    damp: Annotated[float, Field(gt=0, le=1)] = 0.03
+    """Share of the mean second moment that is added to all of them, against overfitting: at least this, and up to ten
+    times as much where that errs less on held-out samples."""
     held_out: HeldOut = 0.2
     """Share of the samples that is not used for the fit, and on which its error is measured."""
 
@@ -121,18 +122,19 @@ class PruneWidth(ByPart, Step):
 class PruneHeads(ByPart, Step):
     """Remove attention heads, and refit the output projections.
 
-    Where several query heads share keys and values, they are removed together with these.
+    Where several query heads share keys and values, they are removed together with these, and count as one.
     """
 
     by_block: ClassVar[bool] = True
     effect: ClassVar[Text | None] = _REMOVED
 
     score: Literal["obs", "activation", "magnitude"] = "obs"
-    """Order in which heads are removed, as in ``prune_width``."""
+    """Order in which heads are removed: ``obs`` by the error that the best refit leaves, ``activation`` by the power of
+    what a head adds to the output, ``magnitude`` by its columns of the output projection alone."""
     refit: bool = True
     """If true, the output projection is fitted by least squares to the outputs before."""
-    damp: Annotated[float, Field(gt=0, le=1)] = 0.01
-    """Share of the mean second moment that is added to all of them, against overfitting."""
+    damp: Annotated[float, Field(gt=0, le=1)] = 0.02
+    """Share of the mean second moment that is added to all of them, against overfitting, as in ``prune_width``."""
     held_out: HeldOut = 0.2
     """Share of the samples that is not used for the fit, and on which its error is measured."""
 
@@ -162,7 +164,7 @@ class PruneLayers(ByPart, Step):
     """Remove whole layers, and let the layers before them absorb what they added.
 
     The output projection of the layer before is fitted by ridge least squares, so that the hidden states equal those
-    that left the last removed layer as well as they can.
+    that left the last removed layer as well as they can; those of the next layers are fitted to what left these.
     """
 
     effect: ClassVar[Text | None] = _REMOVED
@@ -201,8 +203,8 @@ class PruneLayers(ByPart, Step):
         return ("pruned", "structured-pruning", "layer-pruning")
 
     def tables(self, report: StepReport) -> tuple[Table, ...]:
-        """Return the error of every layer before and after it absorbed others."""
-        return description.tabulate(report)
+        """Return the divergence after each removal, and the errors of the layers that absorbed others."""
+        return (*description.tabulate_removals(report), *description.tabulate(report))
 
 
 def _flat(step: PruneWidth | PruneHeads | PruneLayers) -> dict[str, Any]:

@@ -10,10 +10,10 @@ from sottovoce.calibration.block_step import BlockStep
 from sottovoce.calibration.blocks import Block
 from sottovoce.calibration.held_out import SplitThreads
 from sottovoce.errors import SamplesError
+from sottovoce.pruning.compensation import Regressions, check_rows, compensate_, notes_on_fits
 from sottovoce.pruning.description import LayerErrors, PartCounts
 from sottovoce.pruning.layer_report import step_report
 from sottovoce.pruning.parts import scale_settings_
-from sottovoce.pruning.slicing import set_weight_
 from sottovoce.pruning.step import PruneWidth
 from sottovoce.pruning.width_fit import choose_units, regressions
 from sottovoce.pruning.width_inputs import LayerInputs, observe_layers
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from sottovoce.model import Model
 
 _LAYERS, _NOTES = "layers", "notes"
+_FEW = " are few to fit "
+"""Words of the note on few rows, which is given once."""
 
 
 class PruneWidthRunner(BlockStep):
@@ -38,7 +40,7 @@ class PruneWidthRunner(BlockStep):
             CoverageError: A layer is quantized already, or nothing would be removed.
             PluginError: The family's shape does not fit the model.
         """
-        self.name = step.name
+        self.name, self.uses_original_outputs = step.name, step.refit
         self._model, self._architecture, self._step = model, architecture, step
         self._parameters = {name: parameter.numel() for name, parameter in model.module.named_parameters()}
         self._layers = {layer.name: layer for layer in plan_layers(model, architecture, step)}
@@ -95,7 +97,7 @@ class PruneWidthRunner(BlockStep):
             self._removed,
             parts,
             self._results,
-            self._notes,
+            (*self._notes, *notes_on_fits(self._step, self._results)),
             {task: round(spent, 2) for task, spent in self._seconds.items()} if self._step.needs_samples else {},
         )
 
@@ -121,7 +123,10 @@ class PruneWidthRunner(BlockStep):
                 self._prune_unseen(layer)
                 poor.append(layer.name)
             else:
-                _check_rows(inputs, len(split.fitted))
+                rows = inputs.fitted.rows + (inputs.held_out.rows if split.is_held_out else 0)
+                note = check_rows(layer.output, rows, layer.keep, len(block.sample_threads), "units")
+                if note and not any(_FEW in other for other in self._notes):
+                    self._notes.append(note)
                 self._fit(block, inputs, split)
             self._seconds["fitting layers"] += time.perf_counter() - begin
             begin = time.perf_counter()
@@ -138,33 +143,10 @@ class PruneWidthRunner(BlockStep):
         fitted, held_out = regressions(block, inputs, kept, split)
         removed = layer.slice_(root, kept.tolist())
         output = layer.linear(root, layer.width.output)
-        plain, has_bias = output.weight.detach(), output.bias is not None
-        fit_error = error = before = held_out.error(plain)
-        if step.refit:
-            weight, shift = fitted.fit(plain, step.damp, has_bias)
-            fit_error, error = fitted.error(weight, shift), held_out.error(weight, shift)
-            # What is stored is fitted on all samples.
-            both = fitted.merged(held_out) if split.is_held_out else fitted
-            set_weight_(output, *both.fit(plain, step.damp, has_bias))
         self._removed[layer.name] = removed
-        self._results[layer.name] = LayerErrors(
-            before=layer.units,
-            kept=tuple(kept.tolist()),
-            rows=fitted.rows,
-            error_before_fit=before,
-            error=error,
-            fit_error=fit_error if step.refit and split.is_held_out else None,
-        )
-
-
-def _check_rows(inputs: LayerInputs, samples: int) -> None:
-    """Refuse a fit of more units than there are rows."""
-    rows, layer = inputs.fitted.rows, inputs.layer
-    if not rows:
-        raise SamplesError(f"no sample reaches the layer {layer.output!r}; give samples that do")
-    if rows < layer.keep:
-        needed = -(-samples * layer.keep // rows)
-        raise SamplesError(
-            f"{layer.output}: {rows} rows of calibration data are too few to fit {layer.keep} units by least squares; "
-            f"give at least {layer.keep} rows, which is about {needed} samples like these"
-        )
+        # What is stored is fitted on all samples, and makes up for what earlier layers changed.
+        drifting = fitted.with_drift(inputs.fitted_drift, kept)
+        if split.is_held_out:
+            drifting = drifting.merged(held_out.with_drift(inputs.held_out_drift, kept))
+        regressions_of = Regressions(fitted, held_out if split.is_held_out else None, drifting)
+        self._results[layer.name] = compensate_(output, step, layer.units, kept.tolist(), regressions_of)

@@ -61,7 +61,9 @@ def regressions(block: Block, inputs: LayerInputs, kept: Tensor, split: SplitThr
     sums = []
     for threads in (split.fitted, split.held_out):
         both = RegressionSums()
-        run_with_hooks(block, threads, {norm: _pairing(both, block.root.get_submodule(norm), weight, kept)})
+        hooks = {norm: _pairing(both, block.root.get_submodule(norm), weight, kept)}
+        for _ in run_with_hooks(block, threads, hooks):
+            pass
         sums.append(both.regression())
     return sums[0], sums[1]
 

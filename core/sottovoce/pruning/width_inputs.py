@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
-from sottovoce.calibration.blocks import Block
+from sottovoce.calibration.blocks import Block, hidden_states
 from sottovoce.calibration.held_out import SplitThreads
 from sottovoce.calibration.routing import Routed, routed
 from sottovoce.pruning.moments import Moments
+from sottovoce.pruning.refit import Drift
 from sottovoce.pruning.width_layer import WidthLayer
 
 if TYPE_CHECKING:
@@ -26,6 +28,8 @@ class LayerInputs:
     layer: WidthLayer
     fitted: Moments = field(default_factory=Moments)
     held_out: Moments = field(default_factory=Moments)
+    fitted_drift: Drift = field(default_factory=Drift)
+    held_out_drift: Drift = field(default_factory=Drift)
 
 
 def observe_layers(block: Block, layers: Sequence[WidthLayer], split: SplitThreads) -> Iterator[LayerInputs]:
@@ -37,8 +41,7 @@ def observe_layers(block: Block, layers: Sequence[WidthLayer], split: SplitThrea
     dense = [LayerInputs(layer) for layer in layers if not layer.is_expert]
     if dense:
         for threads, of in ((split.fitted, "fitted"), (split.held_out, "held_out")):
-            hooks = {inputs.layer.output: getattr(inputs, of) for inputs in dense}
-            run_with_hooks(block, threads, {name: _adding(name, moments) for name, moments in hooks.items()})
+            _observe_dense(block, dense, threads, of)
         yield from dense
     mixtures: dict[str, list[WidthLayer]] = {}
     for layer in layers:
@@ -48,7 +51,28 @@ def observe_layers(block: Block, layers: Sequence[WidthLayer], split: SplitThrea
         yield from _observe_experts(block, mixture, experts, split)
 
 
-def run_with_hooks(block: Block, threads: Sequence[SampleThread], hooks: dict[str, Callable[[Tensor], None]]) -> None:
+def _observe_dense(block: Block, layers: Sequence[LayerInputs], threads: Sequence[SampleThread], of: str) -> None:
+    rows: dict[str, Tensor] = {}
+
+    def add(inputs: LayerInputs, x: Tensor) -> None:
+        getattr(inputs, of).add(inputs.layer.output, x)
+        rows[inputs.layer.name] = x.reshape(-1, x.shape[-1]).float()
+
+    hooks = {inputs.layer.output: functools.partial(add, inputs) for inputs in layers}
+    for thread, output in run_with_hooks(block, threads, hooks):
+        original, states = block.original_outputs.get(thread.sample.key), hidden_states(output)
+        if original is None or states is None or original.shape != states.shape:
+            continue
+        drift = (original - states).reshape(-1, states.shape[-1]).float()
+        for inputs in layers:
+            if inputs.layer.width.is_last and len(rows.get(inputs.layer.name, ())) == len(drift):
+                getattr(inputs, f"{of}_drift").add(drift, rows[inputs.layer.name])
+        rows.clear()
+
+
+def run_with_hooks(
+    block: Block, threads: Sequence[SampleThread], hooks: Mapping[str, Callable[[Tensor], None]]
+) -> Iterator[tuple[SampleThread, Any]]:
     """Run a block on samples, calling a function with every input of some of its modules.
 
     Args:
@@ -60,8 +84,7 @@ def run_with_hooks(block: Block, threads: Sequence[SampleThread], hooks: dict[st
         for name, function in hooks.items():
             handle = block.root.get_submodule(name).register_forward_pre_hook(_hook(function))
             stack.callback(handle.remove)
-        for _ in block.run(threads):
-            pass
+        yield from zip(threads, block.run(threads), strict=True)
 
 
 def _observe_experts(
@@ -83,10 +106,6 @@ def _add_routed(root: nn.Module, layer: WidthLayer, tokens: Routed, moments: Mom
     if len(rows):
         expert: Any = root.get_submodule(layer.name)
         moments.add(layer.output, expert.hidden(tokens.hidden[rows]) * tokens.weight[rows, slots, None])
-
-
-def _adding(name: str, moments: Moments) -> Callable[[Tensor], None]:
-    return lambda x: moments.add(name, x)
 
 
 def _hook(function: Callable[[Tensor], None]) -> Callable[[nn.Module, tuple[Any, ...]], None]:

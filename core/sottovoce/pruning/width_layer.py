@@ -79,7 +79,10 @@ def plan_layers(model: Model, architecture: Architecture, step: PruneWidth) -> l
         if len(units) > 1:
             raise PluginError(f"{architecture.name}: the layers of {width.part!r} have {sorted(units)} units")
     if not layers:
-        raise RecipeError(f"{step.name}: no layer of {architecture.name} is left to prune")
+        parts = ", ".join(part.part for part in architecture.shape.widths)
+        raise RecipeError(
+            f"{step.name}: no layer of {architecture.name} is left to prune; name a part with an amount: {parts}"
+        )
     if all(layer.keep == layer.units for layer in layers.values()):
         raise RecipeError(f"{step.name}: all units would stay; keep fewer, or leave the step out")
     order = [name for name, _ in model.module.named_modules() if name in layers]

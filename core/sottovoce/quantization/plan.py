@@ -45,7 +45,7 @@ def prepare_quantize(model: Model, architecture: Architecture, step: Quantize, c
     step = step.model_copy(update={"embeddings": _tables(model, architecture, step)})
     selection = select_layers(model.module, architecture, step.targets, step.ignore, step.embeddings)
     _check_promise(selection, architecture, step)
-    schemes = plan(selection, architecture, step)
+    schemes = plan(selection, architecture, step, model.planned_inputs)
     _check_method(model, architecture, step, schemes, selection)
     is_meta = next(model.module.parameters()).is_meta
     if model.stream is None and not is_meta:
@@ -67,13 +67,25 @@ def _tables(model: Model, architecture: Architecture, step: Quantize) -> str | N
     return None if is_mixture and architecture.card.library_name == "transformers" else "int8"
 
 
-def plan(selection: Selection, architecture: Architecture, step: Quantize) -> dict[str, Scheme]:
+def plan(
+    selection: Selection, architecture: Architecture, step: Quantize, planned: Mapping[str, int] | None = None
+) -> dict[str, Scheme]:
     """Return the scheme of every layer of a selection, in its order.
+
+    Args:
+        selection: The layers.
+        architecture: Their family.
+        step: How to quantize.
+        planned: By name, the inputs of layers that earlier steps of the same pass will prune.
 
     Raises:
         CoverageError: A group size does not divide the inputs of layers; names them.
     """
-    linear = {name: int(layer.in_features) for name, layer in selection.layers.items() if hasattr(layer, "in_features")}  # type: ignore[arg-type]
+    linear = {
+        name: (planned or {}).get(name, int(layer.in_features))  # type: ignore[arg-type]
+        for name, layer in selection.layers.items()
+        if hasattr(layer, "in_features")
+    }
     misfits: dict[tuple[int, int], list[str]] = {}
     for name, width in linear.items():
         if isinstance(size := _group_size(name, selection.layers[name], step), int) and width % size:
@@ -86,7 +98,7 @@ def plan(selection: Selection, architecture: Architecture, step: Quantize) -> di
     experts = {width for name, width in linear.items() if EXPERT.search(name)}
     others = {width for name, width in linear.items() if not EXPERT.search(name)} if alike else set()
     return {
-        name: _scheme(name, layer, architecture, step, experts if EXPERT.search(name) else others)
+        name: _scheme(name, layer, linear.get(name), architecture, step, experts if EXPERT.search(name) else others)
         for name, layer in selection.layers.items()
     }
 
@@ -102,11 +114,22 @@ def _override(name: str, layer: nn.Module, step: Quantize) -> Override | None:
     return next((override for pattern, override in step.overrides.items() if matches(name, kind, pattern)), None)
 
 
-def _scheme(name: str, layer: nn.Module, architecture: Architecture, step: Quantize, alike: set[int]) -> Scheme:
-    """Return a layer's scheme; ``alike`` are the widths of the layers that should share its group size."""
-    if not hasattr(layer, "in_features"):
+def _scheme(
+    name: str, layer: nn.Module, width: int | None, architecture: Architecture, step: Quantize, alike: set[int]
+) -> Scheme:
+    """Return a layer's scheme.
+
+    Args:
+        name: The layer's name.
+        layer: The layer.
+        width: Number of its inputs; ``None`` for a table.
+        architecture: Its family.
+        step: How to quantize.
+        alike: Widths of the layers that should share its group size.
+    """
+    if width is None:
         return Scheme(bits=8)
-    kind, width = type(layer).__name__, int(layer.in_features)  # type: ignore[arg-type]
+    kind = type(layer).__name__
     override, group_size = _override(name, layer, step), _group_size(name, layer, step)
     weight_only = any(matches(name, kind, pattern) for pattern in architecture.layers.weight_only)
     bits = step.bits if override is None else override.bits

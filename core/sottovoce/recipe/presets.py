@@ -28,6 +28,25 @@ PRESETS: Mapping[str, Recipe] = {
 }
 """Core's recipes, for every family; a plugin adds its own by ``Architecture.presets``."""
 
+WIDTH_PRESETS: Mapping[str, Recipe] = {
+    recipe.title or "": recipe
+    for recipe in (
+        _preset("edge", {"step": "prune_width", "keep": 0.5}, {"step": "quantize", "method": "squant"}),
+        _preset(
+            "mobile",
+            {"step": "prune_width", "keep": 0.75},
+            {"step": "quantize", "method": "squant", "activations": "static"},
+        ),
+    )
+}
+"""Core's recipes for families that state hidden units to prune."""
+
+HEAD_PRESETS: Mapping[str, Recipe] = {
+    recipe.title or "": recipe
+    for recipe in (_preset("joint", {"step": "prune_heads", "keep": 0.5}, {"step": "quantize", "method": "squant"}),)
+}
+"""Core's recipes for families that state attention heads to prune."""
+
 EXPERT_PRESETS: Mapping[str, Recipe] = {
     recipe.title or "": recipe
     for recipe in (

@@ -14,7 +14,12 @@ from sottovoce.report import Figure, StepReport, Table
 from sottovoce.system.registry import new_registry
 from sottovoce.text.translations import Text
 
-BUILTIN = ("sottovoce.quantization.step", "sottovoce.experts.step", "sottovoce.pruning.step")
+BUILTIN = (
+    "sottovoce.quantization.step",
+    "sottovoce.experts.step",
+    "sottovoce.pruning.step",
+    "sottovoce.pruning.weights_step",
+)
 """Modules of core that define steps; plugins define more when they are imported."""
 
 _STEPS: dict[str, type[Step]] = new_registry()

@@ -18,10 +18,21 @@ from sottovoce.report.facts import (
 from sottovoce.report.fields import Record, to_form, to_json
 from sottovoce.report.gate import GateReport, RestoredLayer
 from sottovoce.report.metric import Metric, Spread, Turns
-from sottovoce.report.step import Column, Coverage, Figure, Kept, Part, StepReport, Table, Target
+from sottovoce.report.step import (
+    HELD_OUT_DISAGREEMENT,
+    Column,
+    Coverage,
+    Figure,
+    Kept,
+    Part,
+    StepReport,
+    Table,
+    Target,
+)
 
 __all__ = [
     "COMPRESSION_FILE",
+    "HELD_OUT_DISAGREEMENT",
     "REPOSITORY",
     "SCHEMA_VERSION",
     "BaseModel",

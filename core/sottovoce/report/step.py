@@ -11,6 +11,9 @@ from pydantic import PlainValidator
 from sottovoce.report.fields import Count, Facts, Measured, Number, Record, number_or_none, to_form
 from sottovoce.text.translations import Text
 
+HELD_OUT_DISAGREEMENT = "held_out_disagreement"
+"""Key of a step's details: names of the layers whose fit does not hold on samples that were held out of it."""
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Kept(Record):
@@ -164,6 +167,12 @@ class StepReport(Record):
     def name(self) -> str:
         """Name of the step in a recipe."""
         return str(self.step.get("step", ""))
+
+    @property
+    def disagreeing(self) -> tuple[str, ...]:
+        """Names of the layers whose fit does not hold on samples that were held out of it."""
+        names = self.details.get(HELD_OUT_DISAGREEMENT, ())
+        return tuple(map(str, names)) if isinstance(names, list | tuple) else ()
 
     @property
     def by_width(self) -> dict[int, list[Target]]:

@@ -138,10 +138,12 @@ def agreement(times: Sequence[Times], before: Sequence[Times]) -> list[Metric]:
     shifts = _shifts(times, before)
     identical = int((shifts < SAME).sum())
     share = mean = largest = None
+    details: dict[str, Any] = {"identical": identical, "boundaries": len(shifts)}
     if count := len(shifts):
+        details["within_80_ms"] = _rounded(100 * float((shifts <= TOLERANCE + SAME).mean()))
         share, mean, largest = 100 * identical / count, 1000 * float(shifts.mean()), 1000 * float(shifts.max())
     return [
-        BOUNDARY_AGREEMENT.measured(share, details={"identical": identical, "boundaries": count}),
+        BOUNDARY_AGREEMENT.measured(share, details=details),
         SHIFT_FROM_BASELINE.measured(mean),
         LARGEST_SHIFT.measured(largest),
     ]

@@ -25,8 +25,9 @@ from sottovoce.checkpoint.budget import BuildingBudget
 from sottovoce.checkpoint.download import fetch
 from sottovoce.errors import SourceError, as_source_error
 from sottovoce.formats import compressed_tensors
-from sottovoce_paraformer import configuration
+from sottovoce_paraformer import configuration, heads
 from sottovoce_paraformer.aliases import BUILT_IN, find
+from sottovoce_paraformer.configuration_keys import KEPT_HEADS
 from sottovoce_paraformer.lora import merged
 
 _DRAWING = frozenset(
@@ -60,7 +61,7 @@ class AutoModel(funasr.AutoModel):  # type: ignore[misc]  # FunASR is not typed
         tensors = merged(read_tensors(described.weights), described.low_rank, str(described.weights))
         module, kwargs = _build(settings, directory, tensors)
         with as_source_error(directory, "its weights cannot be put into the model"):
-            restore_(module, tensors, str(described.weights), config.get("quantization_config"), allow)
+            restore_(module, tensors, str(described.weights), config, allow)
         return module.to(kwargs["device"]).eval(), kwargs
 
 
@@ -68,15 +69,20 @@ def restore_(
     module: torch.nn.Module,
     tensors: Mapping[str, torch.Tensor],
     where: str,
-    quantization_config: Any = None,
+    config: Mapping[str, Any],
     allow: tuple[str, ...] = (),
 ) -> None:
-    """Load the weights of a module that was built without, quantize where the configuration says, and make it fast.
+    """Load the weights of a module that was built without, as its configuration says that it was compressed.
+
+    Attention heads are removed first, then layers are quantized; quantized layers are made fast.
 
     Raises:
-        SourceError: The description of quantized layers does not fit the module.
+        SourceError: The description of heads or of quantized layers does not fit the module.
         CheckpointError: A tensor is missing, unexpected or misshapen.
     """
+    quantization_config = config.get("quantization_config")
+    if kept_heads := config.get(KEPT_HEADS):
+        heads.prepare_(module, kept_heads, where)
     if quantization_config:
         compressed_tensors.prepare_(module, quantization_config, where)
     load_strictly_(module, tensors, where, allow)

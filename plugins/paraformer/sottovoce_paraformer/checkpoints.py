@@ -9,6 +9,7 @@ from typing import Any
 from sottovoce.checkpoint import contained_path
 from sottovoce.checkpoint.choice import requested_weights, weight_names
 from sottovoce.errors import SourceError
+from sottovoce_paraformer.configuration_keys import KEPT_HEADS
 from sottovoce_paraformer.sections import stays_inside
 
 WEIGHTS = "model.safetensors"
@@ -45,7 +46,7 @@ def choose_weights(directory: Path, config: dict[str, Any], described: str | Non
     named = [] if described is None else [described]
     if isinstance(written, str) and stays_inside(written):
         named.append(written)
-    usual = (WEIGHTS, *NAMES) if config.get("quantization_config") else NAMES
+    usual = (WEIGHTS, *NAMES) if any(map(config.get, ("quantization_config", KEPT_HEADS))) else NAMES
     places = [contained_path(directory, name, "init_param") for name in (*named, *usual)]
     chosen = next((path for path in places if path.is_file()), None)
     if chosen is None and len(present) > 1:

@@ -14,7 +14,7 @@ from sottovoce.errors import SourceError
 from sottovoce.text.plain_text import one_line
 from sottovoce_paraformer import sections
 from sottovoce_paraformer.checkpoints import choose_weights
-from sottovoce_paraformer.configuration_keys import FILES
+from sottovoce_paraformer.configuration_keys import FILES, KEPT_HEADS
 from sottovoce_paraformer.limits import check_statistics, check_tokens, check_values
 from sottovoce_paraformer.lora import LowRank, take_settings
 
@@ -100,7 +100,8 @@ def dense_config(directory: Path) -> dict[str, Any]:
     name = original_name(written.get("model"))
     config, _ = sections.split(written, name)
     config["model"] = name
-    config.pop("quantization_config", None)
+    for key in ("quantization_config", KEPT_HEADS):
+        config.pop(key, None)
     take_settings(config)
     for keys in FILES:
         # ``configuration.json`` names them.

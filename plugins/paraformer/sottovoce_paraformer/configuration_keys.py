@@ -98,6 +98,9 @@ RECOGNITION = (
 )
 """Keys that FunASR honors while it recognizes."""
 
+KEPT_HEADS = "kept_heads"
+"""Key of the attention heads that stay after pruning: lists of numbers by the name of the attention."""
+
 USED = frozenset(
     (
         *MODULES,
@@ -106,6 +109,7 @@ USED = frozenset(
         *RECOGNITION,
         "jieba_usr_dict",
         "quantization_config",
+        KEPT_HEADS,
     )
 )
 """The keys of the classes that this plugin describes."""

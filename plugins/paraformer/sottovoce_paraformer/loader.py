@@ -12,13 +12,13 @@ from sottovoce.errors import UsageError
 from sottovoce.system.process_state import stdout_to
 from sottovoce_paraformer.aliases import BUILT_IN
 from sottovoce_paraformer.architectures import ARCHITECTURES
-from sottovoce_paraformer.configuration_keys import FILES, USED
+from sottovoce_paraformer.configuration_keys import FILES, KEPT_HEADS, USED
 
 _COMPANIONS = ("vad", "punc")
 
 _ACCEPTED = frozenset(
     (
-        *USED - {"model", "quantization_config"},
+        *USED - {"model", "quantization_config", KEPT_HEADS},
         *FILES[-1],
         "lm_file",
         "output_dir",

@@ -15,6 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from sottovoce_paraformer.heads import PrunedSelfAttention, projected_widths, value_columns
+
 _MASKED = -1e9
 
 
@@ -94,17 +96,23 @@ class Memory(nn.Module):
 class SelfAttention(nn.Module):
     """The encoder's attention: every frame to every frame, plus the memory of the values."""
 
+    value_columns: Tensor | None
+
     def __init__(self, attention: Any) -> None:
         super().__init__()
         self.linear_q_k_v = as_float(attention.linear_q_k_v)
         self.linear_out = as_float(attention.linear_out)
         self.memory = Memory(attention)
         self.attention = Attention(attention.h, attention.d_k)
+        self.widths = projected_widths(attention)
+        pruned = isinstance(attention, PrunedSelfAttention)
+        self.register_buffer("value_columns", value_columns(attention) if pruned else None, persistent=False)
 
     def forward(self, x: Tensor, mask: Mask) -> Tensor:
         """Attend within ``x`` ``[batch, time, width]``."""
-        query, key, value = self.attention.parts(self.linear_q_k_v(x))
-        return self.linear_out(self.attention(query, key, value, mask.scores)) + self.memory(value, mask.frames)
+        query, key, value = torch.split(self.linear_q_k_v(x), self.widths, dim=-1)
+        read = value if self.value_columns is None else value.index_select(-1, self.value_columns)
+        return self.linear_out(self.attention(query, key, read, mask.scores)) + self.memory(value, mask.frames)
 
 
 class CrossAttention(nn.Module):

@@ -27,40 +27,40 @@ from sottovoce_paraformer.checkpoints import WEIGHTS
 
 
 class Restored:
-    """A model that loads its quantized weights, strictly, from FunASR's directory."""
+    """A model that loads its compressed weights, strictly, from FunASR's directory."""
 
     def __init__(self, **options: Any) -> None:
         with without_initialization():
             super().__init__(**options)
         weights = Path(options["model_path"]) / WEIGHTS
-        restore_(self, read_tensors(weights), str(weights), options["quantization_config"])  # type: ignore[arg-type]
+        restore_(self, read_tensors(weights), str(weights), options)  # type: ignore[arg-type]
 
 
 @tables.register("model_classes", f"{__name__}.Paraformer")
 class Paraformer(Restored, paraformer.Paraformer):  # type: ignore[misc]
-    """A quantized :class:`funasr.models.paraformer.model.Paraformer`."""
+    """A compressed :class:`funasr.models.paraformer.model.Paraformer`."""
 
 
 @tables.register("model_classes", f"{__name__}.BiCifParaformer")
 class BiCifParaformer(Restored, bicif_paraformer.BiCifParaformer):  # type: ignore[misc]
-    """A quantized :class:`funasr.models.bicif_paraformer.model.BiCifParaformer`."""
+    """A compressed :class:`funasr.models.bicif_paraformer.model.BiCifParaformer`."""
 
 
 @tables.register("model_classes", f"{__name__}.SeacoParaformer")
 class SeacoParaformer(Restored, seaco_paraformer.SeacoParaformer):  # type: ignore[misc]
-    """A quantized :class:`funasr.models.seaco_paraformer.model.SeacoParaformer`."""
+    """A compressed :class:`funasr.models.seaco_paraformer.model.SeacoParaformer`."""
 
 
 @tables.register("model_classes", f"{__name__}.ContextualParaformer")
 class ContextualParaformer(Restored, contextual_paraformer.ContextualParaformer):  # type: ignore[misc]
-    """A quantized :class:`funasr.models.contextual_paraformer.model.ContextualParaformer`."""
+    """A compressed :class:`funasr.models.contextual_paraformer.model.ContextualParaformer`."""
 
 
 @tables.register("model_classes", f"{__name__}.FsmnVADStreaming")
 class FsmnVADStreaming(Restored, fsmn_vad.FsmnVADStreaming):  # type: ignore[misc]
-    """A quantized :class:`funasr.models.fsmn_vad_streaming.model.FsmnVADStreaming`."""
+    """A compressed :class:`funasr.models.fsmn_vad_streaming.model.FsmnVADStreaming`."""
 
 
 @tables.register("model_classes", f"{__name__}.CTTransformer")
 class CTTransformer(Restored, ct_transformer.CTTransformer):  # type: ignore[misc]
-    """A quantized :class:`funasr.models.ct_transformer.model.CTTransformer`."""
+    """A compressed :class:`funasr.models.ct_transformer.model.CTTransformer`."""

@@ -26,6 +26,7 @@ from torch.nn import functional
 
 from sottovoce.runtime.backends import instructions, onednn
 from sottovoce.runtime.int8_linear import Int8Linear
+from sottovoce_paraformer.heads import PrunedSelfAttention, projected_widths, value_columns
 
 _WHOLE, _BLOCK = 512, 256
 """Queries that are attended at once, and in blocks of which longer inputs are: their scores then stay in the cache."""
@@ -115,6 +116,9 @@ class FusedEncoderLayer:
         """Pack the weights of ``layer``, which :meth:`fits`."""
         self.layer, attention = layer, layer.self_attn
         self.heads, self.width = attention.h, attention.h * attention.d_k
+        self.widths = projected_widths(attention)
+        pruned = isinstance(attention, PrunedSelfAttention)
+        self.value_columns = value_columns(attention) if pruned else None
         self.project = _scale_queries(_packed(attention.linear_q_k_v), self.width, attention.d_k)
         self.out = _packed(attention.linear_out)
         self.memory = Memory(attention)
@@ -129,7 +133,7 @@ class FusedEncoderLayer:
         return (
             layer.normalize_before
             and not layer.concat_after
-            and type(attention) is MultiHeadedAttentionSANM
+            and type(attention) in (MultiHeadedAttentionSANM, PrunedSelfAttention)
             and type(feed_forward) is PositionwiseFeedForward
             and isinstance(feed_forward.activation, nn.ReLU)
             and _are_int8(attention.linear_q_k_v, attention.linear_out, feed_forward.w_1, feed_forward.w_2)
@@ -138,10 +142,12 @@ class FusedEncoderLayer:
     def __call__(self, x: Tensor, layout: Layout) -> Tensor:
         """Run the layer on float32 ``[rows, in]``, return new float32 ``[rows, width]``."""
         projected = onednn.linear(self.round_project(self.layer.norm1(x)), self.project, dtype=attention_dtype())
-        query, key, value = projected.tensor_split(3, dim=1)
+        query, key, value = torch.split(projected, self.widths, dim=1)
         total = self.memory(value, layout)
         if self.layer.in_size == self.layer.size:
             total += x
+        if self.value_columns is not None:
+            value = value.index_select(1, self.value_columns)
         context = attend(query, key, value, self.heads, layout, layout)
         onednn.linear_add_(total, self.round_out(context), self.out)
         hidden = onednn.linear(self.round_expand(self.layer.norm2(total)), self.expand, relu=True)

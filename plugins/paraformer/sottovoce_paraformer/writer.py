@@ -12,8 +12,9 @@ import yaml
 from sottovoce import Model
 from sottovoce.checkpoint import write_tensors
 from sottovoce.formats import compressed_tensors
-from sottovoce_paraformer import configuration
+from sottovoce_paraformer import configuration, heads
 from sottovoce_paraformer.checkpoints import WEIGHTS
+from sottovoce_paraformer.configuration_keys import KEPT_HEADS
 
 _DESCRIPTION = {"framework": "pytorch", "model": {"type": "funasr"}, "pipeline": {"type": "funasr-pipeline"}}
 """Words by which ModelScope finds FunASR, where the source does not say them."""
@@ -25,11 +26,16 @@ _TASKS = {"transcription": "auto-speech-recognition"}
 def write(model: Model, directory: Path) -> Path:
     """Write ``config.yaml``, ``configuration.json``, ``model.safetensors`` and the files beside them.
 
-    A dense model is read by unmodified FunASR. A quantized one names a class that ``sottovoce_paraformer.register``
-    adds to FunASR, and no ``init_param``, since FunASR's own reading of weights would not notice a misfit.
+    A dense model with all its heads is read by unmodified FunASR. Any other names a class that
+    ``sottovoce_paraformer.register`` adds to FunASR, and no ``init_param``, since FunASR's own reading of weights would
+    not notice a misfit.
     """
     source = model.source.directory
-    quantization = compressed_tensors.describe(model.module)
+    compression = {
+        "quantization_config": compressed_tensors.describe(model.module),
+        KEPT_HEADS: heads.describe(model.module),
+    }
+    compression = {key: value for key, value in compression.items() if value}
     files = configuration.model_files(source)
     for name in dict.fromkeys(files.values()):
         (directory / name).parent.mkdir(parents=True, exist_ok=True)
@@ -39,11 +45,11 @@ def write(model: Model, directory: Path) -> Path:
         section, _, name = key.rpartition(".")
         (config.setdefault(section, {}) if section else config)[name] = value
     metas: dict[str, Any] = {"config": configuration.CONFIG, **configuration.nested(files)}
-    if quantization is None:
-        metas["init_param"] = WEIGHTS
-    else:
+    if compression:
         config["model"] = f"{configuration.REGISTER}.{config['model']}"
-        config["quantization_config"] = quantization
+        config |= compression
+    else:
+        metas["init_param"] = WEIGHTS
     text = yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
     (directory / configuration.CONFIG).write_text(text, encoding="utf-8")
     description = {**_DESCRIPTION, **configuration.description(source), "file_path_metas": metas}

@@ -13,8 +13,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import sottovoce
 from core.drawn import normal
-from core.toy import LETTERS
+from core.toy import LETTERS, make_host, make_model
 from sottovoce import Architecture, Layers, Model, Prediction, Runner, Sample, Source
 from sottovoce.calibration.activation_cache import ActivationCache
 from sottovoce.calibration.blocks import Block, blocks_of, room_for_activations, run_blocks
@@ -430,3 +431,33 @@ def test_run_blocks_takes_a_plain_function() -> None:
     visit: Callable[[Block], None] = visits.append
     run_blocks(make(), SAMPLES[:1], BLOCKS[:1], visit)
     assert [(block.name, len(block.sample_threads)) for block in visits] == [("encoder.0", 1)]
+
+
+def test_original_outputs_are_those_of_the_model_before_any_block_was_changed(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    model = sottovoce.load(make_model(tmp_path_factory.mktemp("toy"), blocks=3), host=make_host())
+    samples = [Sample(key="a", text="abc"), Sample(key="b", text="hgfe")]
+    blocks = [f"blocks.{number}" for number in range(3)]
+    expected: dict[str, list[Tensor]] = {}
+    run_blocks(model, samples, blocks, lambda block: expected.update({block.name: [x.clone() for x in block.run()]}))
+    originals: dict[str, list[Tensor]] = {}
+
+    def change(block: Block) -> None:
+        originals[block.name] = [block.original_outputs[thread.sample.key] for thread in block.sample_threads]
+        with torch.no_grad():
+            block.module.weight.mul_(2)  # type: ignore[operator, arg-type]
+
+    run_blocks(model, samples, blocks, change, runs_original=True)
+    assert originals.keys() == expected.keys()
+    for name, tensors in expected.items():
+        assert all(map(torch.equal, originals[name], tensors)), name
+
+
+def test_original_outputs_are_missing_where_nobody_asks(tmp_path_factory: pytest.TempPathFactory) -> None:
+    model = sottovoce.load(make_model(tmp_path_factory.mktemp("toy")), host=make_host())
+    seen: list[int] = []
+    run_blocks(
+        model, [Sample(key="a", text="abc")], ["blocks.0"], lambda block: seen.append(len(block.original_outputs))
+    )
+    assert seen == [0]

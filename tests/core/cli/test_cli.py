@@ -222,7 +222,10 @@ def test_name_with_a_line_break_gives_a_one_line_error(run: Runner) -> None:
     ("arguments", "problem"),
     [
         (["compress"], "Missing argument 'MODEL'"),
-        (["compress", "toy"], "Missing option '--recipe'"),
+        (["compress", "toy"], "Missing option '--output'"),
+        (["compress", "toy", "-o", "out"], "give either --recipe, or --for"),
+        (["compress", "toy", "-o", "out", "--recipe", "int8", "--for", "cpu"], "give either --recipe, or --for"),
+        (["compress", "toy", "-o", "out", "--for", "moon"], "'moon' is not one of 'cpu', 'gpu', 'mobile', 'edge'"),
         (["squeeze"], "No such command 'squeeze'"),
         (["inspect", "toy", "--fast"], "No such option"),
         (["inspect", "toy", "--hub", "mine"], "Invalid value for '--hub'"),

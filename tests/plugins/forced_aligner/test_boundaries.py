@@ -68,7 +68,7 @@ def test_against_a_baseline() -> None:
     before, after = run_of([(0.0, 0.4), (0.4, 0.8)]), run_of([(0.0, 0.48), (0.4, 2.4)])
     found = measure(samples_of(None), after, before)
     assert found["boundary_agreement"].value == 50.0
-    assert found["boundary_agreement"].details == {"identical": 2, "boundaries": 4}
+    assert found["boundary_agreement"].details == {"identical": 2, "boundaries": 4, "within_80_ms": 75.0}
     assert found["boundary_shift_from_baseline_ms"].value == pytest.approx((80 + 1600) / 4)
     assert found["boundary_shift_max_ms"].value == pytest.approx(1600)
     assert found["words_off_by_1s"].value == 1

@@ -37,6 +37,7 @@ MIXED = {
 }
 ASYMMETRIC = {"steps": [{"step": "quantize", "bits": 8, "symmetric": False}]}
 GROUPS = {"steps": [{"step": "quantize", "bits": 4, "symmetric": False, "group_size": 32}]}
+HEADS = {"steps": [{"step": "prune_heads", "text": 0.5, "score": "magnitude", "refit": False}]}
 RECIPES: dict[str, Any] = {
     "int8": "int8",
     "int8-weight": "int8-weight",
@@ -45,6 +46,7 @@ RECIPES: dict[str, Any] = {
     "mixed": MIXED,
     "asymmetric": ASYMMETRIC,
     "asymmetric groups": GROUPS,
+    "fewer heads": HEADS,
 }
 ROUNDED = ("int8", "asymmetric groups")
 """Inputs, or weights: transformers brings packed weights with zero points to the dtype of their scales first."""

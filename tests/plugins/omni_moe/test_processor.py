@@ -6,9 +6,12 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pytest
 
+import sottovoce
 from plugins.omni_moe.conversations import picture
-from plugins.omni_moe.tiny import MELS, PATCH, make_processor
+from plugins.omni_moe.tiny import MELS, PATCH, make_model, make_processor
+from sottovoce.errors import SourceError
 from sottovoce_omni_moe.processor import Qwen3OmniMoeProcessor, load_processor
 
 PROMPT = "<|vision_start|><|video_pad|><|vision_end|>"
@@ -76,3 +79,22 @@ def test_the_layout_of_the_published_models(tmp_path: Path) -> None:
     assert again.video_processor.patch_size == again.image_processor.patch_size == PATCH
     assert again.chat_template == "{{ messages }}"
     assert again.image_processor(picture())["pixel_values"].shape[1] == 3 * 2 * PATCH**2
+
+
+def test_model_without_a_talker_loads_with_the_talker_settings_of_its_class(tmp_path: Path) -> None:
+    make_model(tmp_path, talker=False)
+    path = tmp_path / "config.json"
+    config = json.loads(path.read_text(encoding="utf-8"))
+    del config["talker_config"]
+    path.write_text(json.dumps(config), encoding="utf-8")
+    assert sottovoce.load(tmp_path).processor is not None
+
+
+def test_audio_token_that_is_another_in_every_part_is_refused(tmp_path: Path) -> None:
+    make_model(tmp_path, talker=False)
+    path = tmp_path / "config.json"
+    config = json.loads(path.read_text(encoding="utf-8"))
+    del config["talker_config"], config["thinker_config"]["audio_token_id"]
+    path.write_text(json.dumps(config), encoding="utf-8")
+    with pytest.raises(SourceError, match="audio_token_id"):
+        sottovoce.load(tmp_path)

@@ -116,18 +116,29 @@ def _check_tokens(processor: Any, settings: Any, directory: Path) -> None:
     tokenizer = getattr(processor, "tokenizer", processor)
     if not hasattr(tokenizer, "convert_tokens_to_ids"):
         return
-    numbers = [(str(key), value) for _, key, value in entries(settings.to_dict()) if type(value) is int]
-    rows = max((value for key, value in numbers if key == "vocab_size"), default=None)
+    numbers = [(place, str(key), value) for place, key, value in entries(settings.to_dict()) if type(value) is int]
+    rows = max((value for _, key, value in numbers if key == "vocab_size"), default=None)
     if rows is not None and len(tokenizer) > rows:
         raise SourceError(
             f"{directory}: the tokenizer has {len(tokenizer)} tokens, the model {rows}; they are not of one model"
         )
-    for key, number in numbers:
+    for place, key, number in numbers:
         name = key.removesuffix("_id")
         if not key.endswith("_token_id") or name.removesuffix("_token") in _STANDARD:
             continue
         token = getattr(processor, name, None) or getattr(tokenizer, name, None)
-        if isinstance(token, str) and tokenizer.convert_tokens_to_ids(token) != number:
+        expected = tokenizer.convert_tokens_to_ids(token) if isinstance(token, str) else number
+        # A part that a model lacks has the numbers of its class; those of the part that is there are right.
+        is_right_elsewhere = any(other == key and value == expected for _, other, value in numbers)
+        if number != expected and not (is_right_elsewhere and _default(settings, place) == number):
             raise SourceError(
                 f"{directory}: the tokenizer's {one_line(token, 40)} is not the configuration's {key} ({number})"
             )
+
+
+def _default(settings: Any, place: str) -> Any:
+    """Return the number that the class of a part of a configuration has for a setting."""
+    *path, key = place.split(".")
+    for name in path:
+        settings = getattr(settings, name, None)
+    return getattr(type(settings)(), key, None) if settings is not None else None
