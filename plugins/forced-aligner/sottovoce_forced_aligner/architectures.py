@@ -44,8 +44,9 @@ FORCED_ALIGNER = Architecture(
             "model.audio_tower.conv_out": "all audio passes it, and its inputs have a wide range: rounded, they move "
             "as many boundaries as all other layers together, nearly",
             _PROJECTOR: "all audio passes it",
-            r"re:model\.language_model\.layers\.[01]\.(self_attn\.o_proj|mlp\.down_proj)": "first text layers: their "
-            "inputs have a wide range, and what is rounded in them passes through all others",
+            # Their gate and up projections round: two fifths of a layer's products, and among the least sensitive.
+            r"re:model\.language_model\.layers\.[01]\.(self_attn\.(q|k|v|o)_proj|mlp\.down_proj)": "first text "
+            "layers: their inputs have a wide range, and what is rounded in them passes through all others",
         },
         blocks=(_AUDIO_LAYER, _TEXT_LAYER),
         scale_pairs={

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from core.drawn import MULTIPLIED, linear, name_of, normal, rounded
 from sottovoce.recipe.scheme import Scheme
-from sottovoce.runtime.backends import int8_engine, onednn
+from sottovoce.runtime.backends import instructions, int8_engine, onednn
 from sottovoce.runtime.backends.int8_kernels import InputRange
 from sottovoce.runtime.int8_linear import Int8Linear
 from sottovoce.runtime.layers import empty
@@ -99,6 +99,26 @@ def test_by_rows_a_row_does_not_depend_on_the_others(by_onednn: None) -> None:
         x[0] *= 1000
         assert layer(x)[2:3].equal(alone)
         assert not make(BY_TENSOR)(x)[2:3].equal(make(BY_TENSOR)(x[2:3]))
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("vnni", [True, False])
+def test_by_rows_pytorchs_product_rounds_between_the_least_and_the_largest_value(
+    vnni: bool, bias: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if vnni and not instructions.vnni() or not int8_engine._ENGINES["linear_dynamic"]():
+        pytest.skip("it does not run here")
+    monkeypatch.setattr(instructions, "vnni", lambda: vnni)
+    monkeypatch.setenv("SOTTOVOCE_INT8_ENGINE", "linear_dynamic")
+    layer, x = make(BY_ROW, bias), (normal(20, 64) + 3) * torch.logspace(-1, 1, 20)[:, None]
+    low, high = x.double().aminmax(dim=1, keepdim=True)
+    step = (high - low) / (255 if vnni else 127)
+    plain = layer.dequantize().double()
+    with torch.no_grad():
+        difference = layer(x) - plain(((x - low) / step).round() * step + low)
+        allowed = 1e-4 * plain(x.double()).abs().amax()
+    # A value half way between two quantized values may fall either way.
+    assert float((difference.abs() <= allowed).double().mean()) > 0.97
 
 
 def test_a_calibrated_range_clips_what_lies_outside(by_onednn: None) -> None:

@@ -109,18 +109,31 @@ def _int_mm(weight: int_mm.Weight, quantize: Callable[[Tensor], int_mm.Quantized
 def dynamic_kernel(weight: Tensor, scale: Tensor, bias: Tensor | None, *, by_row: bool, otherwise: Kernel) -> Kernel:
     """Return PyTorch's own dynamic product; ``otherwise`` serves inputs that are not finite.
 
-    It takes the range of the whole tensor: where each row has a range, the rows are brought to one size first.
+    It takes the range of the whole tensor: where each row has a range, every row is moved and brought to 0 to 1 first.
+    So all its steps serve the values between the least and the largest of a row, and none is lost on the other sign.
     """
-    product = linear_dynamic(weight, scale, None if by_row else bias)
+    if by_row:
+        return _dynamic_rows(weight, scale, bias, otherwise)
+    product = linear_dynamic(weight, scale, bias)
 
     def kernel(x: Tensor) -> Tensor:
-        largest = x.abs().amax(-1, keepdim=True).float()
-        if not bool(torch.isfinite(largest).all()):
+        return product(x) if bool(torch.isfinite(x.abs().amax())) else otherwise(x)
+
+    return kernel
+
+
+def _dynamic_rows(weight: Tensor, scale: Tensor, bias: Tensor | None, otherwise: Kernel) -> Kernel:
+    product = linear_dynamic(weight, scale, None)
+    # What a row of ones gives, exactly: a row that was moved by a number has its product moved by so many of them.
+    ones = weight.sum(1, dtype=torch.int32).float() * scale.flatten().float()
+
+    def kernel(x: Tensor) -> Tensor:
+        lowest = x.amin(-1, keepdim=True).float()
+        extent = x.amax(-1, keepdim=True).float() - lowest
+        if not bool(torch.isfinite(extent).all()):
             return otherwise(x)
-        if not by_row:
-            return product(x)
-        largest.clamp_(min=torch.finfo(torch.float32).tiny)
-        total = product(x / largest) * largest
+        extent.clamp_(min=torch.finfo(torch.float32).tiny)
+        total = product((x - lowest) / extent).mul_(extent).addcmul_(lowest, ones)
         return total if bias is None else total + bias
 
     return kernel
