@@ -14,6 +14,10 @@ def _width(keep: float, score: str = "obs") -> dict[str, Any]:
     return {"step": "prune_width", "keep": keep, "score": score, "refit": score != "magnitude"}
 
 
+def _weights(method: str) -> dict[str, Any]:
+    return {"step": "prune_weights", "method": method, "sparsity": 0.5}
+
+
 def _without_two_layers(absorb: bool) -> dict[str, Any]:
     return {"step": "prune_layers", "layers": ["encoder.encoders.2", "encoder.encoders.3"], "absorb": absorb}
 
@@ -29,11 +33,14 @@ RECIPES: dict[str, dict[str, list[dict[str, Any]]]] = {
         "without encoder layers 2 and 3, absorbed": [_without_two_layers(absorb=True)],
         "without encoder layers 2 and 3": [_without_two_layers(absorb=False)],
         "half of the heads": [{"step": "prune_heads", "keep": 0.5}],
-        "half of the hidden units, without two layers, `int4`": [
-            _width(0.5),
+        "without two layers, half of the hidden units, `int4`": [
             _without_two_layers(absorb=True),
+            _width(0.5),
             *PRESETS["int4"].to_dict()["steps"],
         ],
+        "half of the single weights by `sparsegpt`": [_weights("sparsegpt")],
+        "half of the single weights by `wanda`": [_weights("wanda")],
+        "half of the single weights by `magnitude`": [_weights("magnitude")],
     },
     ALIGNER: {"half of the hidden units of tower and text": [_width(0.5)]},
     OMNI: {"half of the hidden units of every expert": [{"step": "prune_width", "thinker": 0.5}]},
