@@ -117,7 +117,9 @@ def _further_layers(figures: dict[str, Any]) -> str:
     seconds = figures["per_layer"]["reap50-int4"]
     size = growth(depths[fewest]["model_bytes"], depths[most]["model_bytes"])
     small = growth(depths[fewest]["reap50-int4"]["size_bytes"], runs["size_bytes"])
-    memory = growth(depths[fewest]["reap50-int4"]["peak_memory_bytes"], runs["peak_memory_bytes"])
+    peaks = [depth["reap50-int4"]["peak_memory_bytes"] for depth in depths.values()]
+    # Layers are streamed, so what grows with them is little, and may be less than what differs from run to run.
+    memory = max(0.0, growth(depths[fewest]["reap50-int4"]["peak_memory_bytes"], runs["peak_memory_bytes"]))
     further = REAL_LAYERS - int(most)
     least = bound["arithmetic"] + bound["disk"]
     return (
@@ -126,7 +128,7 @@ def _further_layers(figures: dict[str, Any]) -> str:
         f"least, and reading and writing it {bound['disk']:.1f} s: the run reaches {100 * least / seconds:.0f} % of "
         f"the possible speed. Calculated from these and not measured, the {REAL_LAYERS} layers of the real model take "
         f"{(runs['seconds'] + further * seconds) / 60:.0f} minutes in "
-        f"{gigabytes(runs['peak_memory_bytes'] + further * memory)} of memory, and become "
+        f"{gigabytes(max(peaks) + further * memory)} of memory, and become "
         f"{gigabytes(runs['size_bytes'] + further * small)} with towers and embeddings."
     )
 
