@@ -70,7 +70,7 @@ def kept_number(amount: int | float, count: int, what: str, *, is_rounded: bool 
         multiple = next(steps, 1) if is_rounded else 1
         amount = max(multiple, round(amount * count / multiple) * multiple)
     if amount > count:
-        raise RecipeError(f"{what}: {amount} are to stay, and there are {count}")
+        raise RecipeError(f"{what}: {amount} are to stay, and there are {count}; keep fewer, or leave the part out")
     return amount
 
 
@@ -95,7 +95,8 @@ def float_linear(module: nn.Module, name: str) -> nn.Linear:
         raise PluginError(f"there is no layer {name!r}, which the family's shape names") from None
     if not isinstance(layer, nn.Linear) or not layer.weight.is_floating_point():
         raise CoverageError(
-            f"{name!r} is of the class {type(layer).__name__}, not a float linear layer; prune before quantizing"
+            f"{name!r} is of the class {type(layer).__name__}, not a float linear layer; is the model quantized? prune "
+            "before quantizing, from the float model"
         )
     return layer
 

@@ -14,7 +14,7 @@ from sottovoce.recipe.step import Step
 from sottovoce.report import StepReport, Table
 from sottovoce.text.translations import Text
 
-_AMOUNT: LiteralString = "must be a whole number, or a share between 0 and 1"
+_AMOUNT: LiteralString = "must be a whole number from 1, or a share between 0 and 1"
 _REMOVED = Text(en="removed", zh="已移除")
 
 

@@ -63,5 +63,7 @@ def _parsed(text: str) -> tuple[str, int | float]:
             return ("latency_share" if is_latency else "size_share"), share
         if not is_latency and (match := _SIZE.fullmatch(amount.strip())):
             base = 1024 if match[3] else 1000
+            if not match[2] and "." in match[1]:
+                raise UsageError(f"the budget {text!r} has no unit; write x{match[1]} or {match[1]}MB")
             return "size_bytes", int(float(match[1]) * base ** _POWERS[match[2].upper()])
     raise UsageError(f"{shortened(repr(text), 60)} is not a budget: {_FORMS}")

@@ -176,7 +176,13 @@ def _accuracy(targets: Sequence[Target]) -> Iterator[tuple[str, str]]:
         least, worst = min(ratios)
         median = statistics.median(ratio for ratio, _ in ratios)
         yield "signal-to-noise ratio", f"median {median:.1f} dB, least {least:.1f} dB ({worst})"
-    errors = [(error, target.rounded_output_error or 0) for target in targets if (error := target.output_error)]
+    # Pruned layers have no error of rounding, and one that is of another size.
+    errors = [error for target in targets if target.bits is None and (error := target.output_error)]
     if errors:
-        mean, rounded = (statistics.mean(side) for side in zip(*errors, strict=True))
+        yield "output error, pruned", f"mean {statistics.mean(errors):.3%} of a layer's output power"
+    pairs = [
+        (error, target.rounded_output_error or 0) for target in targets if target.bits if (error := target.output_error)
+    ]
+    if pairs:
+        mean, rounded = (statistics.mean(side) for side in zip(*pairs, strict=True))
         yield "output error", f"mean {mean:.3%} of a layer's output power; rounded to nearest {rounded:.3%}"

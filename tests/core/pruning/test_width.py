@@ -197,7 +197,7 @@ def test_fit_that_does_not_hold_on_held_out_samples_is_said(source: Path) -> Non
         ({"keep": 80}, "all units would stay"),
         ({"plain": False, "normed": False}, "no layer of net is left to prune"),
         ({"keep": 0}, "keep: must be a whole number"),
-        ({"keep": 1.0}, "must be a whole number, or a share between 0 and 1"),
+        ({"keep": 1.0}, "must be a whole number from 1, or a share between 0 and 1"),
         ({"kepe": "half"}, "unknown key 'kepe'"),
         ({"score": "best"}, "score"),
     ],
@@ -232,7 +232,7 @@ def test_missing_samples_are_refused_before_the_work(source: Path) -> None:
 def test_quantized_model_is_refused(source: Path) -> None:
     model = sottovoce.load(source, host=HOST)
     sottovoce.compress(model, {"steps": [{"step": "quantize"}]}, host=HOST)
-    with pytest.raises(CoverageError, match="prune before quantizing"):
+    with pytest.raises(CoverageError, match="before quantizing"):
         sottovoce.compress(model, step(), SAMPLES, host=HOST)
 
 

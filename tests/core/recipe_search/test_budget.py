@@ -38,3 +38,8 @@ def test_the_smaller_of_two_sizes_counts() -> None:
     assert Budget(size_bytes=500, size_share=0.4).bytes_of(1000) == 400
     assert Budget(size_bytes=300, size_share=0.4).bytes_of(1000) == 300
     assert Budget(latency_share=0.5).bytes_of(1000) is None
+
+
+def test_share_without_an_x_is_refused_with_both_ways_to_write_it() -> None:
+    with pytest.raises(UsageError, match=r"'0.1' has no unit; write x0.1 or 0.1MB"):
+        parse_budget("0.1")
