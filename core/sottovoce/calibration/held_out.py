@@ -4,16 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     from sottovoce.calibration.sample_threads import SampleThread
+
+Item = TypeVar("Item")
 
 
 def held_out_keys(keys: Sequence[str], share: float) -> frozenset[str]:
     """Choose the samples on which the change is measured: evenly spread, at least one of two, none of a single one."""
     count = max(1, round(share * len(keys))) if share > 0 and len(keys) > 1 else 0
-    return frozenset(keys[(2 * number + 1) * len(keys) // (2 * count)] for number in range(count))
+    return frozenset(evenly(keys, count))
+
+
+def evenly(items: Sequence[Item], count: int) -> list[Item]:
+    """Return ``count`` of the items, evenly spread; all of them if there are fewer."""
+    count = min(count, len(items))
+    return [items[(2 * number + 1) * len(items) // (2 * count)] for number in range(count)]
 
 
 @dataclass(frozen=True)

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from sottovoce.calibration.held_out import held_out_keys
+from sottovoce.calibration.held_out import evenly, held_out_keys
 from sottovoce.calibration.reference import ALL, Reference
 from sottovoce.pruning.absorb import AbsorptionSums, Projection, estimated_error
 from sottovoce.pruning.description import LayerRemoval
 from sottovoce.pruning.layer_plan import LayerPart
 from sottovoce.pruning.layer_states import record_states, without_layers
-from sottovoce.pruning.parts import evenly, float_linear
+from sottovoce.pruning.parts import float_linear
 
 if TYPE_CHECKING:
     from sottovoce.model import Model

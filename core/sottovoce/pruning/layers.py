@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from sottovoce.calibration.calibration import check_samples
+from sottovoce.calibration.held_out import evenly
 from sottovoce.errors import MemoryLimitError, SamplesError
 from sottovoce.pruning.description import PartCounts
 from sottovoce.pruning.layer_absorption import Absorption
@@ -14,7 +15,6 @@ from sottovoce.pruning.layer_choice import LayerChooser, SampleSplit
 from sottovoce.pruning.layer_plan import LayerPart, plan_parts
 from sottovoce.pruning.layer_removal import remove_layers_
 from sottovoce.pruning.layer_report import Removal, layers_report
-from sottovoce.pruning.parts import evenly
 
 if TYPE_CHECKING:
     from sottovoce.architecture import Architecture

@@ -13,7 +13,7 @@ _ROWS = 2048
 
 
 class Moments:
-    """Sums over rows ``x`` ``[rows, in]``, and over what should come out for them ``y`` ``[rows, out]``."""
+    """Sums over the rows of a layer's inputs."""
 
     def __init__(self) -> None:
         self.rows = 0

@@ -33,7 +33,6 @@ class Part(Protocol):
 
 
 PartType = TypeVar("PartType", bound=Part)
-Item = TypeVar("Item")
 
 
 def parts_to_prune(
@@ -72,12 +71,6 @@ def kept_number(amount: int | float, count: int, what: str, *, is_rounded: bool 
     if amount > count:
         raise RecipeError(f"{what}: {amount} are to stay, and there are {count}; keep fewer, or leave the part out")
     return amount
-
-
-def evenly(items: Sequence[Item], count: int) -> list[Item]:
-    """Return ``count`` of the items, evenly spread; all of them if there are fewer."""
-    count = min(count, len(items))
-    return [items[(2 * number + 1) * len(items) // (2 * count)] for number in range(count)]
 
 
 def float_linear(module: nn.Module, name: str) -> nn.Linear:

@@ -47,9 +47,9 @@ class Regression:
             target=wide @ mean,
         )
 
-    def with_drift(self, drift: Drift | None, kept: Tensor) -> Regression:
+    def with_drift(self, drift: Drift, kept: Tensor) -> Regression:
         """Return the regression on outputs that also make up for a drift of the hidden states."""
-        if drift is None or not drift.rows:
+        if not drift.rows:
             return self
         cross, mean = drift.cross[:, kept] / drift.rows, drift.total / drift.rows
         return replace(self, cross=self.cross + cross, target=self.target + mean)

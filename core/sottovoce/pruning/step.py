@@ -42,6 +42,7 @@ class ByPart(BaseModel):
     part that stays as it is.
     """
 
+    name: ClassVar[str] = ""
     keep: Amount | None = None
     """Number that stays in each layer, or a share of it between 0 and 1. By default half, in all parts that the family
     prunes by default."""
@@ -58,6 +59,11 @@ class ByPart(BaseModel):
         if isinstance(parts, Mapping):
             known["parts"] = {**parts, **{key: value for key, value in fields.items() if key not in known}}
         return known
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the form of a YAML recipe, with the parts as keys."""
+        form = {"step": self.name, **self.model_dump(mode="json", exclude={"parts"}, exclude_none=True)}
+        return form | {part: False if amount is None else amount for part, amount in self.parts.items()}
 
     def amount_of(self, part: str, by_default: bool) -> int | float | None:
         """Return the amount that stays in a part; ``None`` for one that stays as it is.
@@ -102,10 +108,6 @@ class PruneWidth(ByPart, Step):
         """If true, the step needs calibration samples."""
         return self.refit or self.score != "magnitude"
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the form of a YAML recipe, with the parts as keys."""
-        return _flat(self)
-
     def summary(self, report: StepReport) -> Text:
         """Return how many units stay."""
         return description.summarize(report, description.UNITS)
@@ -142,10 +144,6 @@ class PruneHeads(ByPart, Step):
     def needs_samples(self) -> bool:
         """If true, the step needs calibration samples."""
         return self.refit or self.score != "magnitude"
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the form of a YAML recipe, with the parts as keys."""
-        return _flat(self)
 
     def summary(self, report: StepReport) -> Text:
         """Return how many heads stay."""
@@ -190,10 +188,6 @@ class PruneLayers(ByPart, Step):
         """If true, the step needs calibration samples."""
         return self.absorb or self.layers is None
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the form of a YAML recipe, with the parts as keys."""
-        return _flat(self)
-
     def summary(self, report: StepReport) -> Text:
         """Return how many layers stay."""
         return description.summarize(report, description.LAYERS)
@@ -205,8 +199,3 @@ class PruneLayers(ByPart, Step):
     def tables(self, report: StepReport) -> tuple[Table, ...]:
         """Return the divergence after each removal, and the errors of the layers that absorbed others."""
         return (*description.tabulate_removals(report), *description.tabulate(report))
-
-
-def _flat(step: PruneWidth | PruneHeads | PruneLayers) -> dict[str, Any]:
-    form = {"step": step.name, **step.model_dump(mode="json", exclude={"parts"}, exclude_none=True)}
-    return form | {part: False if amount is None else amount for part, amount in step.parts.items()}

@@ -13,9 +13,10 @@ from sottovoce.calibration.input_statistics import InputStatistics
 from sottovoce.calibration.observers import layers_by_input, observe
 from sottovoce.calibration.routing import Routed, routed
 from sottovoce.calibration.targets import select_layers
+from sottovoce.checkpoint.finite import refuse_infinite
 from sottovoce.errors import CoverageError
 from sottovoce.pruning.parts import float_linear
-from sottovoce.pruning.weights_layer import ZeroResult, check_finite, expected_zeros, prune_layers_
+from sottovoce.pruning.weights_layer import ZeroResult, expected_zeros, prune_layers_
 from sottovoce.pruning.weights_step import PruneWeights
 from sottovoce.pruning.zeros import GROUP
 from sottovoce.report import Coverage, StepReport, Target
@@ -53,7 +54,7 @@ class PruneWeightsRunner(BlockStep):
                     f"{step.name}: four do not divide the {width} inputs of {name!r}, as 2:4 needs; name it in ignore"
                 )
             if model.stream is None and not layer.weight.is_meta:
-                check_finite(name, layer)
+                refuse_infinite([(f"{name}.weight", layer.weight)])
         self._results: dict[str, ZeroResult] = {}
         self._notes: list[str] = []
         self._seconds = {"running blocks": 0.0, "pruning layers": 0.0}
@@ -77,7 +78,7 @@ class PruneWeightsRunner(BlockStep):
         for name in names:
             layer = float_linear(self._model.module, name)
             if self._model.stream is not None and not layer.weight.is_meta:
-                check_finite(name, layer)
+                refuse_infinite([(f"{name}.weight", layer.weight)])
         if block.sample_threads:
             self._has_samples = True
             self._prune_on_samples(block, names)

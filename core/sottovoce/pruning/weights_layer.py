@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from sottovoce.calibration.input_statistics import InputStatistics
+from sottovoce.calibration.output_error import output_error
 from sottovoce.errors import NotFiniteError
 from sottovoce.pruning.sparsegpt import inverse_factor, sparsegpt
 from sottovoce.pruning.wanda import wanda
@@ -58,7 +59,7 @@ def prune_layers_(
             except ArithmeticError as problem:
                 raise NotFiniteError(f"{name}: {problem}") from None
         _set_(layer, _pruned(weight, step, moments[key], factors.get(key)))
-        error = _output_error(weight, layer.weight.detach().float(), moments[key])
+        error = output_error(weight, layer.weight.detach().float(), moments[key])
         results[name] = _result(layer, float(f"{error:.4g}"))
     return results
 
@@ -81,23 +82,6 @@ def expected_zeros(layer: nn.Linear, step: PruneWeights) -> ZeroResult:
     rows, width = layer.weight.shape
     zeros = rows * round(share * width) if step.method == "wanda" else round(share * rows * width)
     return _sizes(layer, zeros)
-
-
-def check_finite(name: str, layer: nn.Linear | nn.Embedding) -> None:
-    """Refuse a layer with a weight that is not finite.
-
-    Raises:
-        NotFiniteError: There is one; names the layer.
-    """
-    low, high = torch.aminmax(layer.weight.detach())
-    if not (low.isfinite() and high.isfinite()):
-        raise NotFiniteError(f"the weight of the layer {name!r} is not finite; the model is damaged")
-
-
-def _output_error(before: Tensor, after: Tensor, moments: Tensor) -> float:
-    """Return the squared error of the output as a share of its power."""
-    power, lost = (float(((values @ moments) * values).sum()) for values in (before, after - before))
-    return max(lost, 0.0) / power if power > 0 else 0.0
 
 
 def _pruned(weight: Tensor, step: PruneWeights, moments: Tensor, factor: Tensor | None) -> Tensor:

@@ -71,7 +71,7 @@ class PruneWidthRunner(BlockStep):
                 self._prune_unseen(layer)
         else:
             self._prune_on_samples(block, layers)
-        facts = {name: self._results[name].model_dump() | {"removed": self._removed[name]} for name in names}
+        facts = {name: self._results[name].model_dump() for name in names}
         return {_LAYERS: facts, _NOTES: self._notes[first_note:]}
 
     def restore_block(self, block: str, facts: Mapping[str, Any]) -> None:
@@ -124,7 +124,8 @@ class PruneWidthRunner(BlockStep):
                 poor.append(layer.name)
             else:
                 rows = inputs.fitted.rows + (inputs.held_out.rows if split.is_held_out else 0)
-                note = check_rows(layer.output, rows, layer.keep, len(block.sample_threads), "units")
+                needed = layer.keep if self._step.refit else 1
+                note = check_rows(layer.output, rows, needed, len(block.sample_threads), "units")
                 if note and not any(_FEW in other for other in self._notes):
                     self._notes.append(note)
                 self._fit(block, inputs, split)

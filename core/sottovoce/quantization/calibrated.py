@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
 from sottovoce.calibration.input_statistics import InputStatistics
+from sottovoce.calibration.output_error import output_error, output_power, signal_to_noise_db
 from sottovoce.errors import NotFiniteError
 from sottovoce.quantization import checked
 from sottovoce.quantization.activation_range import choose_range
 from sottovoce.quantization.data_free import LayerResult, stored_bits
-from sottovoce.quantization.error import output_error, output_power, signal_to_noise_db
 from sottovoce.quantization.step import Quantize
 from sottovoce.recipe.scheme import Scheme
 from sottovoce.runtime.layers import from_quantized, replace_
 from sottovoce.runtime.qparams import QuantizationParams, compute_qparams
-from sottovoce.system.machine import release_pages
 
 
 def quantize_layer_calibrated_(
@@ -77,16 +75,3 @@ def quantize_layer_calibrated_(
         rounded_output_error=float(f"{nearest_error if unscaled_error is None else unscaled_error:.4g}"),
     )
     return result, notes
-
-
-def check_finite(name: str, layer: nn.Module) -> None:
-    """Refuse a layer with a weight that is not finite.
-
-    Raises:
-        NotFiniteError: There is one; names the layer.
-    """
-    # Both ends of the range: one pass, and neither hides a value that is not a number.
-    low, high = torch.aminmax(layer.weight)  # type: ignore[arg-type]
-    if not (low.isfinite() and high.isfinite()):
-        raise NotFiniteError(f"the weight of the layer {name!r} is not finite; the model is damaged")
-    release_pages(layer.weight)  # type: ignore[arg-type]

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from sottovoce.calibration.output_error import signal_to_noise_db
 from sottovoce.checkpoint.float_backup import FloatBackup
 from sottovoce.quantization import checked
-from sottovoce.quantization.error import signal_to_noise_db
 from sottovoce.quantization.step import Quantize
 from sottovoce.recipe.scheme import Scheme
 from sottovoce.runtime.int8_embedding import Int8Embedding

@@ -12,11 +12,11 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
+from sottovoce.calibration.output_error import squares
 from sottovoce.calibration.routing import Routed
 from sottovoce.errors import NotFiniteError
 from sottovoce.quantization import checked
 from sottovoce.quantization.data_free import LayerResult, quantize_layer_, quantize_weight, stored_bits
-from sottovoce.quantization.error import squares
 from sottovoce.quantization.step import Quantize
 from sottovoce.recipe.scheme import Scheme
 from sottovoce.runtime.backends.onednn_float import matmul_transposed

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 from sottovoce.architecture import Architecture
 from sottovoce.calibration.targets import Selection, select_layers
+from sottovoce.checkpoint.finite import refuse_infinite
 from sottovoce.errors import CoverageError
 from sottovoce.formats.stock_transformers import EXPERT
-from sottovoce.quantization.calibrated import check_finite
 from sottovoce.quantization.quantize import QuantizeRunner
 from sottovoce.quantization.smooth import has_pairs
 from sottovoce.quantization.step import Override, Quantize
@@ -50,7 +50,7 @@ def prepare_quantize(model: Model, architecture: Architecture, step: Quantize, c
     is_meta = next(model.module.parameters()).is_meta
     if model.stream is None and not is_meta:
         for name, layer in selection.layers.items():
-            check_finite(name, layer)
+            refuse_infinite([(f"{name}.weight", layer.weight)])
     blocks = QuantizeRunner(model, architecture, step, calibration, selection, schemes)
     blocks.notes.extend(_notes(selection, schemes, step, architecture))
     if not is_meta:

@@ -14,9 +14,10 @@ from sottovoce.calibration.blocks import Block
 from sottovoce.calibration.observers import Order, layers_by_input, observe
 from sottovoce.calibration.routing import routed
 from sottovoce.calibration.targets import Selection
+from sottovoce.checkpoint.finite import refuse_infinite
 from sottovoce.errors import CoverageError
 from sottovoce.formats.stock_transformers import Stored, limits
-from sottovoce.quantization.calibrated import check_finite, quantize_layer_calibrated_
+from sottovoce.quantization.calibrated import quantize_layer_calibrated_
 from sottovoce.quantization.data_free import LayerResult, quantize_layer_
 from sottovoce.quantization.experts import nearest_errors, quantize_experts_
 from sottovoce.quantization.smooth import scale_inputs_
@@ -82,7 +83,8 @@ class QuantizeRunner(BlockStep):
         first_note = len(self.notes)
         if self.model.stream is not None:
             for name in layers:
-                check_finite(name, self.module.get_submodule(name))
+                layer = self.module.get_submodule(name)
+                refuse_infinite((f"{name}.{key}", tensor) for key, tensor in layer.named_parameters())
         if not block.sample_threads:
             for name in layers:
                 self._quantize_unseen(name)

@@ -13,11 +13,11 @@ from sottovoce.calibration.block_step import BlockStep
 from sottovoce.calibration.blocks import Block
 from sottovoce.calibration.input_statistics import InputStatistics
 from sottovoce.calibration.observers import Order, observe
+from sottovoce.calibration.output_error import output_error
 from sottovoce.calibration.routing import Routed, routed
 from sottovoce.errors import CoverageError
 from sottovoce.model import Model
 from sottovoce.quantization import checked
-from sottovoce.quantization.error import output_error
 from sottovoce.quantization.experts import LEAST_TOKENS
 from sottovoce.quantization.method import Method
 from sottovoce.quantization.scale_pairs import ModulePair, pairs_in

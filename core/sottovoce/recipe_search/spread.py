@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from sottovoce.calibration.held_out import held_out_keys
+from sottovoce.calibration.held_out import evenly, held_out_keys
 from sottovoce.samples import Samples
 
 if TYPE_CHECKING:
@@ -23,8 +23,7 @@ def spread(samples: Sequence[Sample], count: int) -> tuple[Sample, ...]:
     chosen: set[str] = set()
     for members in kinds.values():
         share = max(1, round(count * len(members) / len(samples)))
-        share = min(share, len(members))
-        chosen |= {members[(2 * number + 1) * len(members) // (2 * share)].key for number in range(share)}
+        chosen |= {sample.key for sample in evenly(members, share)}
     return tuple(sample for sample in samples if sample.key in chosen)
 
 

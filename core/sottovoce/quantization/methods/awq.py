@@ -78,7 +78,7 @@ def search_factors(
     Returns:
         The factors ``[in]`` that the weights are multiplied by, and the power.
     """
-    from sottovoce.quantization.error import squared_error
+    from sottovoce.calibration.output_error import squared_error
     from sottovoce.runtime.qparams import compute_qparams
 
     best: tuple[float, Tensor, float] | None = None

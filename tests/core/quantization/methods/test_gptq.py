@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from core.drawn import correlated, moments, normal
-from sottovoce.quantization.error import squared_error
+from sottovoce.calibration.output_error import squared_error
 from sottovoce.quantization.methods.gptq import GPTQ, gptq, unit_factor
 from sottovoce.recipe.scheme import Scheme
 from sottovoce.runtime.qparams import QuantizationParams, compute_qparams

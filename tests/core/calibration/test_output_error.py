@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.drawn import correlated, moments, normal
-from sottovoce.quantization.error import output_error, signal_to_noise_db, squared_error
+from sottovoce.calibration.output_error import output_error, signal_to_noise_db, squared_error
 
 
 @given(seed=st.integers(0, 99), noise=st.floats(1e-3, 1))
