@@ -11,9 +11,12 @@ if TYPE_CHECKING:
     from sottovoce.architecture import Depth as Depth
     from sottovoce.architecture import Heads as Heads
     from sottovoce.architecture import Layers as Layers
+    from sottovoce.architecture import Match as Match
     from sottovoce.architecture import Runner as Runner
     from sottovoce.architecture import ScalePair as ScalePair
     from sottovoce.architecture import Shape as Shape
+    from sottovoce.architecture import Training as Training
+    from sottovoce.architecture import TrainingOutputs as TrainingOutputs
     from sottovoce.architecture import Width as Width
     from sottovoce.architecture import lazy as lazy
     from sottovoce.calibration.block_step import BlockStep as BlockStep
@@ -68,6 +71,7 @@ _MODULES = {
     "Heads": "architecture",
     "Kept": "report",
     "Layers": "architecture",
+    "Match": "architecture",
     "LoadOptions": "source",
     "Method": "quantization.method",
     "Metric": "report",
@@ -90,6 +94,8 @@ _MODULES = {
     "StepReport": "report",
     "Target": "report",
     "Text": "text.translations",
+    "Training": "architecture",
+    "TrainingOutputs": "architecture",
     "Width": "architecture",
     "compress": "entrypoints.compress",
     "evaluate": "entrypoints.evaluate",
