@@ -15,7 +15,7 @@ from torch.nn.utils.rnn import pad_sequence
 from tqdm import tqdm
 from transformers import Qwen3ASRProcessor
 
-from speech_augmentation import SAMPLE_RATE, Condition, Samples, change_speed, degrade, draw_condition
+from sottovoce.training.augmentation import SAMPLE_RATE, Condition, Waveform, change_speed, degrade, draw_condition
 from speech_features import Row, read_manifest, read_speech
 
 LONGEST = 12.0  # seconds of a clip
@@ -45,7 +45,7 @@ class Clip:
         return self.frames // CHUNK * CHUNK_TOKENS + -(-(self.frames % CHUNK) // 8)
 
 
-def extract(processor: Qwen3ASRProcessor, samples: Samples) -> tuple[npt.NDArray[np.float16], int]:
+def extract(processor: Qwen3ASRProcessor, samples: Waveform) -> tuple[npt.NDArray[np.float16], int]:
     """Return the processor's features of a clip and the number of frames that hold audio."""
     inputs = processor.feature_extractor(samples, sampling_rate=SAMPLE_RATE, padding=True, return_attention_mask=True)
     return inputs["input_features"][0].numpy().astype(np.float16), int(inputs["attention_mask"].sum())
@@ -67,20 +67,20 @@ class ClipMaker:
         self.processor, self.seed = processor, seed
         self.number = {character: index for index, character in enumerate(characters)}
 
-    def single(self, row: Row, clean: Samples) -> Clip:
+    def single(self, row: Row, clean: Waveform) -> Clip:
         """Make a clip of one utterance in its own recording condition, at normal speed."""
         generator = np.random.default_rng([self.seed, zlib.crc32(row["key"].encode())])
         return self.record([(row, clean, 100)], [0.0], draw_condition(generator), generator)
 
     def record(
         self,
-        parts: list[tuple[Row, Samples, int]],
+        parts: list[tuple[Row, Waveform, int]],
         pauses: list[float],
         condition: Condition,
         generator: np.random.Generator,
     ) -> Clip:
         """Join utterances, each at a speed in percent and after a pause in seconds, and records them together."""
-        pieces: list[Samples] = []
+        pieces: list[Waveform] = []
         words: list[int] = []
         times: list[float] = []
         for (row, clean, percent), pause in zip(parts, pauses, strict=True):

@@ -21,7 +21,7 @@ from scipy.signal import resample_poly
 from tqdm import tqdm
 
 from mandarin_commands import pinyin, sentences
-from speech_augmentation import SAMPLE_RATE, Samples, degrade, draw_condition, power
+from sottovoce.training.augmentation import SAMPLE_RATE, Waveform, degrade, draw_condition, power
 from word_times import add_words, loud_part
 
 TEST_VOICES = ("f3", "Annie", "linda", "belinda", "m4", "Michael", "pablo", "robert")
@@ -94,13 +94,13 @@ def plan(split: str, voices: tuple[str, ...], count: int, held_out: bool, seed: 
     return utterances
 
 
-def trim(speech: Samples, key: str) -> Samples:
+def trim(speech: Waveform, key: str) -> Waveform:
     """Cuts the silence around speech to a random 0.1 to 0.3 seconds, faded to nothing."""
     first, last, before, after = loud_part(speech, key)
     return np.concatenate((np.zeros(before, np.float32), speech[first:last], np.zeros(after, np.float32)))
 
 
-def speak(utterance: Utterance) -> Samples:
+def speak(utterance: Utterance) -> Waveform:
     """Speaks one utterance with espeak-ng, at 16 kHz and a level of -23 dB of full scale."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "speech.wav"
@@ -114,7 +114,7 @@ def speak(utterance: Utterance) -> Samples:
     return speech / max(1.0, float(np.abs(speech).max()) / 0.97)
 
 
-def spoken(utterances: list[Utterance], label: str) -> Iterator[tuple[Utterance, Samples]]:
+def spoken(utterances: list[Utterance], label: str) -> Iterator[tuple[Utterance, Waveform]]:
     """Speaks utterances, in order, with a progress bar."""
     with ThreadPoolExecutor() as executor:
         yield from tqdm(
@@ -133,7 +133,7 @@ def describe(utterance: Utterance, source: str) -> dict[str, object]:
     return row | {"voice": utterance.voice, "rate": utterance.rate, "pitch": utterance.pitch}
 
 
-def write_voice(path: Path, speech: list[Samples]) -> None:
+def write_voice(path: Path, speech: list[Waveform]) -> None:
     """Write the utterances of a voice one after the other into one Ogg Opus file."""
     with soundfile.SoundFile(
         path, "w", SAMPLE_RATE, 1, "OPUS", format="OGG", compression_level=OPUS_COMPRESSION
@@ -142,10 +142,10 @@ def write_voice(path: Path, speech: list[Samples]) -> None:
             file.write(samples)
 
 
-def make_clean(folder: Path, split: str, utterances: list[Utterance]) -> list[Samples]:
+def make_clean(folder: Path, split: str, utterances: list[Utterance]) -> list[Waveform]:
     """Make the clean speech of a split, one file a voice, and a manifest with offsets in seconds."""
     (folder / split).mkdir(parents=True, exist_ok=True)
-    by_voice: dict[str, list[Samples]] = {}
+    by_voice: dict[str, list[Waveform]] = {}
     rows: list[dict[str, object]] = []
     for utterance, speech in spoken(utterances, split):
         earlier = by_voice.setdefault(utterance.voice, [])
@@ -159,7 +159,7 @@ def make_clean(folder: Path, split: str, utterances: list[Utterance]) -> list[Sa
     return [np.concatenate(speeches) for speeches in by_voice.values()]
 
 
-def make_degraded(folder: Path, split: str, utterances: list[Utterance], talkers: list[Samples], seed: int) -> None:
+def make_degraded(folder: Path, split: str, utterances: list[Utterance], talkers: list[Waveform], seed: int) -> None:
     """Make a split with noise and reverberation baked in, one FLAC file an utterance."""
     (folder / split).mkdir(parents=True, exist_ok=True)
     rows = []

@@ -14,7 +14,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from omni_tasks import MODALITIES, Task, make_task
-from speech_augmentation import SAMPLE_RATE
+from sottovoce.training.augmentation import SAMPLE_RATE
 
 CALIBRATION = {"text": 28, "audio": 12, "image": 12, "video": 12}  # more text than anything else, as in most real data
 TEST = {"text": 100, "audio": 80, "image": 80, "video": 80}

@@ -19,7 +19,7 @@ import soundfile
 from scipy.signal import resample_poly
 
 from make_speech import TEST_VOICES, TRAIN_VOICES, trim
-from speech_augmentation import SAMPLE_RATE, Samples, power
+from sottovoce.training.augmentation import SAMPLE_RATE, Waveform, power
 
 Picture = npt.NDArray[np.uint8]
 MODALITIES = ("text", "audio", "image", "video")
@@ -63,7 +63,7 @@ class Task:
         modality: What the question is about.
         question: The words of the question.
         target: The answer.
-        speech: Samples at 16 kHz, for audio.
+        speech: Waveform at 16 kHz, for audio.
         frames: Pictures `[height, width, 3]`: one for an image, several for a video.
         origin: How it was made.
     """
@@ -72,7 +72,7 @@ class Task:
     modality: str
     question: str
     target: str
-    speech: Samples | None = None
+    speech: Waveform | None = None
     frames: list[Picture] = field(default_factory=list)
     origin: dict[str, Any] = field(default_factory=dict)
 
@@ -157,7 +157,7 @@ def video_task(key: str, source: random.Random) -> Task:
     return Task(key, "video", QUESTIONS["video"], f"{colour} {direction}", frames=frames)
 
 
-def speak(digits: str, voice: str, rate: int, pitch: int, key: str) -> Samples:
+def speak(digits: str, voice: str, rate: int, pitch: int, key: str) -> Waveform:
     """Speaks digits in English with espeak-ng, at 16 kHz and a level of -23 dB of full scale."""
     words = " ".join(DIGIT_WORDS[int(digit)] for digit in digits)
     with tempfile.TemporaryDirectory() as folder:

@@ -20,7 +20,7 @@ from funasr.frontends.wav_frontend import WavFrontend
 from torch.nn.utils.rnn import pad_sequence
 from tqdm import tqdm
 
-from speech_augmentation import SAMPLE_RATE, Samples, change_speed, degrade, draw_condition
+from sottovoce.training.augmentation import SAMPLE_RATE, Waveform, change_speed, degrade, draw_condition
 
 Row = dict[str, Any]
 # Half precision halves the memory of several copies; the log energies lie within 30, where it is exact to 0.02.
@@ -42,7 +42,7 @@ def read_manifest(path: Path) -> list[Row]:
 
 
 @lru_cache
-def read_speech(manifest: Path) -> list[Samples]:
+def read_speech(manifest: Path) -> list[Waveform]:
     """Cuts the utterances of a manifest out of the files of their voices; read once in every process."""
     rows, files = read_manifest(manifest), {}
     for source in sorted({row["source"] for row in rows}):
@@ -52,7 +52,7 @@ def read_speech(manifest: Path) -> list[Samples]:
     return [files[row["source"]][round(row["start"] * SAMPLE_RATE) : round(row["end"] * SAMPLE_RATE)] for row in rows]
 
 
-def extract(frontend: WavFrontend, samples: Samples) -> Features:
+def extract(frontend: WavFrontend, samples: Waveform) -> Features:
     """Extract FunASR's stacked filterbank features of one utterance, without normalisation."""
     features, _ = frontend(torch.from_numpy(samples)[None], [samples.size])
     half: Features = features[0].numpy().astype(np.float16)

@@ -20,7 +20,7 @@ from transformers import AutoProcessor, Qwen3ASRForTokenClassification
 
 from aligner_clips import TOKEN, Clip, ClipMaker, Collator, batches
 from aligner_model import make_model, make_processor
-from speech_augmentation import SAMPLE_RATE
+from sottovoce.training.augmentation import SAMPLE_RATE
 from speech_features import read_manifest
 
 HERE = Path(__file__).parent

@@ -19,7 +19,7 @@ from scipy.signal import resample_poly
 from tqdm import tqdm
 
 from mandarin_commands import pinyin
-from speech_augmentation import SAMPLE_RATE, Samples
+from sottovoce.training.augmentation import SAMPLE_RATE, Waveform
 
 Row = dict[str, Any]
 # Names and numbers of espeak-ng's speak_lib.h.
@@ -55,7 +55,7 @@ Callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes
 class Spoken(NamedTuple):
     """Speech of espeak-ng: samples in -1 to 1, their rate, and the first and last sample of every word."""
 
-    samples: Samples
+    samples: Waveform
     rate: int
     words: list[tuple[int, int]]
 
@@ -127,7 +127,7 @@ def speak(arguments: tuple[str, str, int, int]) -> Spoken:
     return Spoken(np.concatenate(blocks).astype(np.float32) / np.float32(32768), rate, word_spans(events))
 
 
-def loud_part(speech: Samples, key: str) -> tuple[int, int, int, int]:
+def loud_part(speech: Waveform, key: str) -> tuple[int, int, int, int]:
     """Find the samples at which an utterance of the corpus is cut.
 
     Args:
@@ -149,7 +149,7 @@ def words_of(row: Row, spoken: Spoken, samples: int) -> list[Row]:
     Args:
         row: The line of the manifest.
         spoken: Its sentence, as espeak-ng speaks it here.
-        samples: Samples that the utterance has in the corpus.
+        samples: Waveform that the utterance has in the corpus.
 
     Raises:
         ValueError: This espeak-ng speaks the sentence otherwise than the one that made the corpus.

@@ -18,7 +18,7 @@ FLOORS = [
     ["cli"],
     ["entrypoints"],
     ["recipe_search"],
-    ["quantization", "experts", "pruning", "metrics"],
+    ["quantization", "experts", "pruning", "training", "metrics"],
     ["calibration"],
     ["formats"],
     ["plugins", "reports"],

@@ -9,9 +9,11 @@ from sottovoce.architecture.fields import lazy
 from sottovoce.architecture.layers import Layers, ScalePair
 from sottovoce.architecture.runner import Runner
 from sottovoce.architecture.shape import Depth, Heads, Shape, Width
-from sottovoce.architecture.training import Match, Training, TrainingOutputs
+from sottovoce.architecture.training import LOGITS, UNLABELED, Match, Training, TrainingOutputs
 
 __all__ = (
+    "LOGITS",
+    "UNLABELED",
     "Architecture",
     "CardFacts",
     "Depth",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
     from sottovoce.architecture import Architecture
     from sottovoce.checkpoint.float_backup import FloatBackup
+    from sottovoce.model import Model
 
 LEAST_SECONDS = 10.0
 """Seconds of audio that a calibration set must have: with less, most statistics are of a few frames."""
@@ -38,6 +40,12 @@ class Calibration:
     """Digest of all that completed blocks depend on: the model, the recipe and the samples."""
     float_backup: FloatBackup | None = None
     """Keeper of the float layers, for a recipe with a gate."""
+    training_samples: Samples | None = None
+    """Samples for steps that train, where they are not those of the calibration."""
+    load_teacher: Callable[[str | None], Model] | None = None
+    """Function that loads the model of a name, or, for ``None``, the one that the recipe began with."""
+    log: Path | None = None
+    """Directory for TensorBoard's log of training."""
     progress: Progress = silent
 
     def __bool__(self) -> bool:

@@ -24,7 +24,7 @@ from sottovoce.model import Model, require_model
 from sottovoce.plugins.host import Host, default_host
 from sottovoce.recipe.recipe import Recipe
 from sottovoce.report import CompressionReport, GateReport, ParameterBits, SampleSet, Sizes, StepReport
-from sottovoce.samples import Samples, read_samples
+from sottovoce.samples import Samples, SampleSketch, read_samples
 from sottovoce.system.machine import peak_gpu_memory, peak_memory, reset_peak_memory, versions
 from sottovoce.system.progress import Progress, silent
 
@@ -34,9 +34,11 @@ def compress(
     recipe: Recipe | str | os.PathLike[str] | Mapping[str, Any],
     samples: Samples | str | os.PathLike[str] | None = None,
     *,
+    training_samples: Samples | str | os.PathLike[str] | None = None,
     gate_samples: Samples | str | os.PathLike[str] | None = None,
     max_memory: int | None = None,
     resume: str | os.PathLike[str] | None = None,
+    log: str | os.PathLike[str] | None = None,
     host: Host | None = None,
     progress: Progress = silent,
 ) -> CompressionReport:
@@ -46,9 +48,11 @@ def compress(
         model: The model; after an error its weights may be partly changed, so load it again.
         recipe: A preset's name, a recipe file, or a recipe.
         samples: Calibration samples or their manifest, for recipes that need them.
+        training_samples: Samples or their manifest for steps that train; by default those of ``samples``.
         gate_samples: Samples that the recipe's gate is measured on; by default the calibration samples.
         max_memory: Bytes that the process may take while it calibrates: activations that do not fit go to disk.
         resume: A directory for completed blocks, from which interrupted work resumes; remove it when all is done.
+        log: A directory for TensorBoard's log of training.
         host: The plugins; by default the process's own.
         progress: Called before every step.
 
@@ -62,8 +66,9 @@ def compress(
         NotFiniteError: A weight is infinite or not a number; the model is unchanged.
     """
     model, host = require_model(model, "sottovoce.compress"), host or default_host()
-    recipe, samples = host.recipe(recipe), _read(samples)
-    require_samples(recipe, samples)
+    recipe, samples, training_samples = host.recipe(recipe), _read(samples), _read(training_samples)
+    require_samples(recipe, samples, training_samples)
+    _refuse_shared(training_samples, _read(gate_samples))
     require_finite(model.module)
     reset_peak_memory()
     start = _Start(time.perf_counter(), model.size_bytes, parameters_by_bits(model))
@@ -73,6 +78,9 @@ def compress(
         memory_bytes=max_memory,
         directory=Path(resume) if resume is not None else None,
         key=work_key(model, recipe.to_dict(), samples),
+        training_samples=training_samples,
+        load_teacher=lambda name: _load_teacher(model, name, host),
+        log=Path(log) if log is not None else None,
         float_backup=gate.float_backup if gate else None,
         progress=progress,
     )
@@ -158,14 +166,38 @@ def parameters_by_bits(model: Model) -> dict[str, int]:
     return layers.parameters_by_bits(model.module)
 
 
-def require_samples(recipe: Recipe, samples: Samples | None) -> None:
+def require_samples(recipe: Recipe, samples: Samples | None, training_samples: Samples | None = None) -> None:
     """Check that there are samples if a recipe needs them.
 
     Raises:
-        SamplesError: The recipe calibrates, and there are no samples.
+        SamplesError: The recipe calibrates or trains, and there are no samples.
     """
-    if samples is None and recipe.needs_samples:
-        raise SamplesError(f"the recipe {recipe.title or 'given'} calibrates on real samples: give them (--data)")
+    given = samples, training_samples or samples
+    needed = recipe.needs_calibration, recipe.needs_training_samples
+    for is_needed, has, what in zip(needed, given, ("calibrates", "trains"), strict=True):
+        if is_needed and has is None:
+            option = "--data" if what == "calibrates" else "--train-data"
+            raise SamplesError(f"the recipe {recipe.title or 'given'} {what} on real samples: give them ({option})")
+
+
+def _refuse_shared(training_samples: Samples | None, gate_samples: Samples | None) -> None:
+    """Refuse to measure the gate on samples that the model was trained on."""
+    if training_samples is None or gate_samples is None:
+        return
+    if shared := SampleSketch.of(training_samples).shared(gate_samples):
+        raise SamplesError(
+            f"{gate_samples.path or 'the gate'}: {len(shared)} samples are among those to train on too, such as "
+            f"{shared[0]!r}; measure on others"
+        )
+
+
+def _load_teacher(student: Model, name: str | None, host: Host) -> Model:
+    """Load a model by name, or the student's own files, in the student's dtype and on its device."""
+    parameter = next(student.module.parameters())
+    options: dict[str, Any] = {"device": str(parameter.device)}
+    if student.source.weights is not None and name is None:
+        options["weights"] = student.source.weights
+    return load(name or student.source.directory, host=host, **options)
 
 
 def _read(samples: Samples | str | os.PathLike[str] | None) -> Samples | None:

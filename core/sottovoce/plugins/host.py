@@ -33,6 +33,7 @@ BUILTIN = (
     "sottovoce.quantization.plugin",
     "sottovoce.experts.plugin",
     "sottovoce.pruning.plugin",
+    "sottovoce.training.plugin",
     "sottovoce.formats.plugin",
     "sottovoce.formats.transformers.loader",
     "sottovoce.formats.transformers.writer",

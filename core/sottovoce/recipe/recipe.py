@@ -33,8 +33,18 @@ class Recipe(BaseModel):
 
     @property
     def needs_samples(self) -> bool:
+        """If true, one of the steps needs samples, to calibrate or to train on."""
+        return self.needs_calibration or self.needs_training_samples
+
+    @property
+    def needs_calibration(self) -> bool:
         """If true, one of the steps needs calibration samples."""
         return any(step.needs_samples for step in self.steps)
+
+    @property
+    def needs_training_samples(self) -> bool:
+        """If true, one of the steps needs samples to train on."""
+        return any(step.needs_training_samples for step in self.steps)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the form that a YAML or JSON recipe has."""

@@ -19,6 +19,7 @@ BUILTIN = (
     "sottovoce.experts.step",
     "sottovoce.pruning.step",
     "sottovoce.pruning.weights_step",
+    "sottovoce.training.step",
 )
 """Modules of core that define steps; plugins define more when they are imported."""
 
@@ -51,6 +52,11 @@ class Step(BaseModel):
     @property
     def needs_samples(self) -> bool:
         """If true, the step needs calibration samples."""
+        return False
+
+    @property
+    def needs_training_samples(self) -> bool:
+        """If true, the step needs samples to train on; those of the calibration will do."""
         return False
 
     def to_dict(self) -> dict[str, Any]:

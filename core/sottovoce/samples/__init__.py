@@ -1,5 +1,6 @@
 """Samples, and the files that they are read from: JSON Lines and Kaldi directories."""
 
 from sottovoce.samples.samples import Prediction, Run, Sample, Samples, check_audio, read_samples
+from sottovoce.samples.sketch import SampleSketch
 
-__all__ = ["Prediction", "Run", "Sample", "Samples", "check_audio", "read_samples"]
+__all__ = ["Prediction", "Run", "Sample", "SampleSketch", "Samples", "check_audio", "read_samples"]

@@ -226,6 +226,24 @@ def _digest(items: Sequence[Sample]) -> str:
     return digest.hexdigest()
 
 
+def content_digest(sample: Sample, known: dict[Path, str]) -> str:
+    """Return the digest (sha256) of what is heard, seen and said in a sample, whatever its key.
+
+    Args:
+        sample: The sample.
+        known: Digests of recordings that several segments are parts of; new ones are added.
+    """
+    digest = hashlib.sha256(f"{[_identified(message) for message in sample.messages]}\0".encode())
+    if isinstance(sample.audio, AudioSegment):
+        times = (sample.audio.start, sample.audio.end)
+        digest.update(f"{_file_digest(sample.audio.path, known)}\0{times}".encode())
+    elif sample.audio is not None:
+        digest.update(_bytes(sample.audio))
+    if sample.audio is None:
+        digest.update(str(sample.text).encode())
+    return digest.hexdigest()
+
+
 def _file_digest(path: Path, known: dict[Path, str]) -> str:
     """Return the digest of a recording, which is computed once for all its segments."""
     if path not in known:

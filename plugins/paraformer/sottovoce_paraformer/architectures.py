@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sottovoce import Architecture, CardFacts, Layers, Runner, ScalePair, lazy
+from sottovoce import Architecture, CardFacts, Layers, Match, Runner, ScalePair, Training, lazy
 from sottovoce_paraformer.aliases import resolve
 from sottovoce_paraformer.chinese import CHINESE
 from sottovoce_paraformer.configuration import REGISTER
@@ -70,6 +70,18 @@ PARAFORMER = Architecture(
         min_coverage=0.6,
     ),
     shape=SHAPE,
+    training=Training(
+        collate=lazy("sottovoce_paraformer.training:collate"),
+        forward=lazy("sottovoce_paraformer.training:forward"),
+        spectrogram=lazy("sottovoce_paraformer.training:spectrogram"),
+        matches={
+            "logits": Match(distance="kl"),
+            "encoder": Match(distance="squared"),
+            "alphas": Match(distance="absolute"),
+        },
+        losses={"quantity": 1.0},
+        labels="text",
+    ),
     configuration=lazy("sottovoce_paraformer.shape:configuration"),
     parts={
         "encoder": r"re:encoder\..*",

@@ -17,7 +17,7 @@ from sottovoce import Model, Prediction, Sample, read_audio
 from sottovoce.errors import SamplesError
 from sottovoce.system.audio import FRAME
 
-_SURPLUS = 1e-3
+SURPLUS = 1e-3
 """Part of a token by which the weights of the frames exceed the number of tokens."""
 _TOKEN = re.compile(r"[\u3400-\u9fff]|[^\s\u3400-\u9fff]+")
 
@@ -78,7 +78,7 @@ def counted_logits(model: Model, sample: Sample, positions: int | None) -> Tenso
     acoustic, count = _acoustic(model, sample, encoded, encoded_lengths, positions)
     if count.max() < 1:
         return torch.zeros(0, module.vocab_size)
-    scores: Tensor = _decode(module, encoded, encoded_lengths, acoustic, count)[0]
+    scores: Tensor = decode(module, encoded, encoded_lengths, acoustic, count)[0]
     return scores.float()
 
 
@@ -114,12 +114,13 @@ def _acoustic(
     count = torch.tensor([positions], device=encoded.device)
     # The weights of the frames are scaled to this sum. Were it the number itself, rounding would decide whether the
     # last token fires or is zero, and two models that are almost the same would differ in it.
-    total = count + _SURPLUS
+    total = count + SURPLUS
     acoustic = module.predictor(encoded, None, mask, ignore_id=module.ignore_id, target_label_length=total)[0]
     return acoustic, torch.full_like(count, acoustic.size(1))
 
 
-def _decode(module: Any, encoded: Tensor, lengths: Tensor, acoustic: Tensor, count: Tensor) -> Tensor:
+def decode(module: Any, encoded: Tensor, lengths: Tensor, acoustic: Tensor, count: Tensor) -> Tensor:
+    """Return log-probabilities ``[batch, tokens, vocabulary]`` of what the predictor gathered, without hotwords."""
     if hasattr(module, "_seaco_decode_with_ASF"):
         scores: Tensor = module._seaco_decode_with_ASF(encoded, lengths, acoustic, count, hw_list=None)
         return scores

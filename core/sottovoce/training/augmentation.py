@@ -1,4 +1,4 @@
-"""Noise, reverberation and speed changes for speech at 16 kHz, drawn from a seeded generator."""
+"""Noise, reverberation and speed changes for speech at 16 kHz, drawn from a seeded generator; SpecAugment."""
 
 from __future__ import annotations
 
@@ -10,32 +10,29 @@ from scipy.signal import fftconvolve, resample_poly
 
 SAMPLE_RATE = 16000
 NOISE_KINDS = ("white", "pink", "babble")
-Samples = npt.NDArray[np.float32]
+Waveform = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class Condition:
-    """Recording condition of an utterance.
-
-    Attributes:
-        level_db: Root mean square level of the speech, in dB of full scale.
-        floor: Standard deviation of the microphone's own noise, in steps of 16 bit samples.
-        noise: Kind of the added noise, or None for a quiet room.
-        snr_db: Speech to noise ratio of the added noise, or None.
-        rt60: Seconds in which the room's echo falls by 60 dB, or None for no echo.
-        direct_db: Energy of the direct sound over that of the echo, in dB.
-    """
+    """Recording condition of an utterance."""
 
     level_db: float
+    """Root mean square level of the speech, in dB of full scale."""
     floor: float
+    """Standard deviation of the microphone's own noise, in units of the last bit of 16."""
     noise: str | None = None
+    """Kind of the added noise; ``None`` for a quiet room."""
     snr_db: float | None = None
+    """Speech to noise ratio of the added noise."""
     rt60: float | None = None
+    """Seconds in which the room's echo falls by 60 dB; ``None`` for no echo."""
     direct_db: float = 6.0
+    """Energy of the direct sound over that of the echo, in dB."""
 
 
 def draw_condition(generator: np.random.Generator, snr_db: tuple[float, float] = (10.0, 25.0)) -> Condition:
-    """Draws a condition: noise on half of the utterances and an echo on a third of them."""
+    """Draw a condition: noise on half of the utterances and an echo on a third of them."""
     noisy, echoing = generator.random() < 1 / 2, generator.random() < 1 / 3
     return Condition(
         level_db=round(generator.uniform(-30, -18), 1),
@@ -47,20 +44,20 @@ def draw_condition(generator: np.random.Generator, snr_db: tuple[float, float] =
     )
 
 
-def power(samples: Samples) -> float:
-    """Mean power of a signal, never zero."""
+def power(samples: Waveform) -> float:
+    """Compute the mean power of a signal, never zero."""
     return float(np.mean(np.square(samples, dtype=np.float64))) + 1e-12
 
 
-def pink_noise(length: int, generator: np.random.Generator) -> Samples:
-    """Noise whose power falls with the frequency."""
+def pink_noise(length: int, generator: np.random.Generator) -> Waveform:
+    """Return noise whose power falls with the frequency."""
     spectrum = np.fft.rfft(generator.standard_normal(length))
     spectrum /= np.sqrt(np.maximum(np.arange(spectrum.size), 1))
     return np.fft.irfft(spectrum, length).astype(np.float32)
 
 
-def babble(length: int, talkers: list[Samples], generator: np.random.Generator) -> Samples:
-    """Five people talking at once, cut from the talkers' speech."""
+def babble(length: int, talkers: list[Waveform], generator: np.random.Generator) -> Waveform:
+    """Return five people talking at once, cut from the talkers' speech."""
     mixture = np.zeros(length, np.float32)
     for talker in generator.choice(len(talkers), size=5):
         speech = talkers[talker]
@@ -70,8 +67,8 @@ def babble(length: int, talkers: list[Samples], generator: np.random.Generator) 
 
 
 def add_noise(
-    speech: Samples, kind: str, snr_db: float, talkers: list[Samples], generator: np.random.Generator
-) -> Samples:
+    speech: Waveform, kind: str, snr_db: float, talkers: list[Waveform], generator: np.random.Generator
+) -> Waveform:
     """Add noise of one kind at a speech to noise ratio in dB."""
     if kind == "babble":
         noise = babble(speech.size, talkers, generator)
@@ -83,22 +80,24 @@ def add_noise(
     return speech + noise * np.float32(scale)
 
 
-def reverberate(speech: Samples, rt60: float, direct_db: float, generator: np.random.Generator) -> Samples:
-    """Convolves speech with a direct sound followed by exponentially decaying noise."""
+def reverberate(speech: Waveform, rt60: float, direct_db: float, generator: np.random.Generator) -> Waveform:
+    """Convolve speech with a direct sound followed by exponentially decaying noise."""
     time = np.arange(1, int(rt60 * SAMPLE_RATE)) / SAMPLE_RATE
     tail = generator.standard_normal(time.size) * 10 ** (-3 * time / rt60)
     tail *= np.sqrt(10 ** (-direct_db / 10) / np.sum(tail**2))
     response = np.concatenate(([1.0], tail)).astype(np.float32)
-    echoing: Samples = fftconvolve(speech, response)[: speech.size].astype(np.float32)
+    echoing: Waveform = fftconvolve(speech, response)[: speech.size].astype(np.float32)
     return echoing
 
 
-def change_speed(speech: Samples, percent: int) -> Samples:
-    """Plays speech at a speed in percent, which also moves its pitch, as a tape does."""
+def change_speed(speech: Waveform, percent: int) -> Waveform:
+    """Play speech at a speed in percent, which also moves its pitch, as a tape does."""
     return speech if percent == 100 else resample_poly(speech, 100, percent).astype(np.float32)
 
 
-def degrade(speech: Samples, condition: Condition, talkers: list[Samples], generator: np.random.Generator) -> Samples:
+def degrade(
+    speech: Waveform, condition: Condition, talkers: list[Waveform], generator: np.random.Generator
+) -> Waveform:
     """Put clean speech into a recording condition.
 
     Args:
@@ -108,7 +107,7 @@ def degrade(speech: Samples, condition: Condition, talkers: list[Samples], gener
         generator: Source of the noise.
 
     Returns:
-        Samples within full scale.
+        Waveform within full scale.
     """
     speech = speech * np.float32(10 ** (condition.level_db / 20) / np.sqrt(power(speech)))
     if condition.rt60 is not None:
