@@ -6,13 +6,11 @@ What is random is drawn from the seed and the number of the update, so a resumed
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import (
@@ -114,7 +112,7 @@ def write(directory: Path, key: str, checkpoint: Checkpoint) -> None:
     save_file(tensors, directory / name)
     unfinished = directory / f"{_FACTS}.unfinished"
     unfinished.write_text(json.dumps({**facts, "tensors": name}), encoding="utf-8")
-    os.replace(unfinished, directory / _FACTS)
+    unfinished.replace(directory / _FACTS)
     for other in directory.glob(f"*-{_TENSORS}"):
         if other.name != name:
             other.unlink()

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 from sottovoce.calibration.calibration import check_samples
 from sottovoce.errors import MemoryLimitError, RecipeError, SamplesError, SottovoceError
 from sottovoce.report import Coverage, StepReport, Target
-from sottovoce.samples import SampleSketch, Samples
+from sottovoce.samples import Samples, SampleSketch
 from sottovoce.system import distributed
 from sottovoce.training.batches import TrainingSet
 from sottovoce.training.description import Trained
 from sottovoce.training.step import Distill, TrainingStep
 
 if TYPE_CHECKING:
-    from sottovoce.architecture import Architecture, Training
+    from sottovoce.architecture import Architecture
     from sottovoce.calibration.calibration import Calibration
     from sottovoce.model import Model
     from sottovoce.training.loop import Outcome
