@@ -23,7 +23,8 @@ class MovingAverage:
         self._updates += 1
         decay = min(self._decay, (1 + self._updates) / (10 + self._updates))
         current = [tensor.detach() for tensor in _trained(module).values()]
-        get_ema_multi_avg_fn(decay)(list(self.state.values()), current, None)
+        average = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
+        average(list(self.state.values()), current, None)
 
     def load_(self, state: dict[str, Tensor]) -> None:
         """Take the averages of a checkpoint, with the number of updates that they have had."""

@@ -122,8 +122,8 @@ def _forget() -> None:
     """Forget the settings of an earlier step: accelerate keeps them for the process."""
     from accelerate.state import AcceleratorState, GradientState
 
-    AcceleratorState._reset_state(reset_partial_state=True)  # type: ignore[no-untyped-call]
-    GradientState._reset_state()  # type: ignore[no-untyped-call]
+    AcceleratorState._reset_state(reset_partial_state=True)
+    GradientState._reset_state()
 
 
 def _groups(module: nn.Module, extra: nn.Module, step: TrainingStep) -> list[dict[str, Any]]:

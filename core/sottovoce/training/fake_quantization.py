@@ -29,6 +29,10 @@ class FakeQuantizedLinear(nn.Module):
         bias: Float ``[out]`` or ``None``.
     """
 
+    scale: Tensor
+    zero_point: Tensor | None
+    bias: nn.Parameter | None
+
     def __init__(self, layer: Int8Linear | PackedLinear) -> None:
         """Take the weights of a quantized layer."""
         super().__init__()
@@ -43,9 +47,6 @@ class FakeQuantizedLinear(nn.Module):
         self.log_scale = nn.Parameter(torch.zeros_like(qparams.scale))
         bias = None if layer.bias is None else nn.Parameter(layer.bias.detach().clone())
         self.register_parameter("bias", bias)
-
-    scale: Tensor
-    zero_point: Tensor | None
 
     def qparams(self) -> QuantizationParams:
         """Return the scales as they are stored, and the zero points."""

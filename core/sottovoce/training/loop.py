@@ -247,7 +247,8 @@ class TrainingLoop:
         self, student: TrainingOutputs, teacher: TrainingOutputs | None, samples: Sequence[Sample]
     ) -> dict[str, Term]:
         weights = [self._step.kinds.get(sample.modality if sample.messages else "audio", 1.0) for sample in samples]
-        return self._loss(student, teacher, weights)
+        terms: dict[str, Term] = self._loss(student, teacher, weights)
+        return terms
 
     def _evaluate(self, sums: _Sums) -> float:
         """Score the held-out samples, and record it."""

@@ -32,7 +32,8 @@ def collate(model: Model, samples: Sequence[Sample]) -> Mapping[str, Any]:
     texts = [sample.text for sample in samples]
     if all(text is not None for text in texts):
         encode = model.processor["tokenizer"].encode
-        bias = model.module.predictor_bias
+        module: Any = model.module
+        bias = int(module.predictor_bias)
         tokens = [torch.tensor([*encode(text), *[_END] * bias]) for text in texts]
         batch["tokens"] = pad_sequence(tokens, batch_first=True, padding_value=UNLABELED)
         batch["counts"] = torch.tensor([len(item) for item in tokens])
@@ -70,7 +71,7 @@ def spectrogram(model: Model, batch: Mapping[str, Any]) -> Tensor:
     """Return the view ``[batch, time, frames of one step, bins]`` of the stacked filter banks."""
     stacked = int(getattr(model.processor["frontend"], "lfr_m", 1) or 1)
     speech: Tensor = batch["speech"]
-    return speech.unflatten(-1, (stacked, -1))
+    return speech.view(*speech.shape[:-1], stacked, -1)
 
 
 def _counts(
