@@ -42,7 +42,7 @@ class TrainingOutputs:
     """Other quantities by name ``[items, ...]``, without those of padding. A student has as many items as its
     teacher."""
     losses: Mapping[str, Tensor] = field(default_factory=dict)
-    """Losses that the family adds by itself, by name ``[items]``, such as of the number of tokens."""
+    """Losses that the family adds to that of the labels, by name ``[items]``, such as of the number of tokens."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +59,7 @@ class Training:
     matches: Mapping[str, Match] = field(default_factory=lambda: {LOGITS: Match(distance="kl")})
     """What a student matches of its teacher, by the name that recipes have for its weight."""
     losses: Mapping[str, float] = field(default_factory=dict)
-    """Weights of the family's own losses by name, unless a recipe has others."""
+    """Weights of the losses that the family adds to that of the labels, by name, unless a recipe has others."""
     spectrogram: Callable[..., Tensor] | None = None
     """Function ``spectrogram(model, batch)`` that returns a view ``[batch, time, ..., bins]`` of the features in a
     batch, for SpecAugment to mask in place."""

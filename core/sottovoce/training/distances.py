@@ -34,8 +34,8 @@ def earth_mover(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
 
 
 def squared(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
-    """Compute the mean squared difference of each item."""
-    return (student - teacher).square().flatten(1).mean(-1)
+    """Compute the mean squared difference of each item, which may be a number."""
+    return (student - teacher).square().reshape(len(student), -1).mean(-1)
 
 
 def absolute(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:

@@ -19,6 +19,9 @@ from sottovoce.runtime.layers import from_quantized, replace_
 from sottovoce.runtime.packed_linear import PackedLinear
 from sottovoce.runtime.qparams import QuantizationParams, stored_scale
 
+_MARGIN = 0.25
+"""Share of a quantization step between a weight and the place where it would be rounded to another value."""
+
 
 class FakeQuantizedLinear(nn.Module):
     """A linear layer in training whose weight, and input where it is quantized, is rounded in every forward pass.
@@ -33,8 +36,15 @@ class FakeQuantizedLinear(nn.Module):
     zero_point: Tensor | None
     bias: nn.Parameter | None
 
-    def __init__(self, layer: Int8Linear | PackedLinear) -> None:
-        """Take the weights of a quantized layer."""
+    def __init__(self, layer: Int8Linear | PackedLinear, float_weight: Tensor | None = None) -> None:
+        """Take the weights of a quantized layer.
+
+        Args:
+            layer: The quantized layer.
+            float_weight: The weight ``[out, in]`` that it was quantized from, where it is known. Training begins as
+                near to it as rounding to the layer's values allows: so those weights change their value first that
+                lie between two.
+        """
         super().__init__()
         self.in_features, self.out_features, self.scheme = layer.in_features, layer.out_features, layer.scheme
         qparams = _qparams(layer)
@@ -43,7 +53,11 @@ class FakeQuantizedLinear(nn.Module):
         self.register_buffer("scale", qparams.scale.clone(), persistent=False)
         zero_point = None if qparams.zero_point is None else qparams.zero_point.clone()
         self.register_buffer("zero_point", zero_point, persistent=False)
-        self.weight = nn.Parameter(layer.float_weight(torch.float32).clone())
+        weight = layer.float_weight(torch.float32).clone()
+        if float_weight is not None:
+            half = (0.5 - _MARGIN) * qparams.scale.repeat_interleave(weight.shape[1] // qparams.scale.shape[1], 1)
+            weight = float_weight.detach().to(weight).clamp(weight - half, weight + half)
+        self.weight = nn.Parameter(weight)
         self.log_scale = nn.Parameter(torch.zeros_like(qparams.scale))
         bias = None if layer.bias is None else nn.Parameter(layer.bias.detach().clone())
         self.register_parameter("bias", bias)
@@ -102,17 +116,32 @@ class FakeQuantizedLinear(nn.Module):
 
 
 @contextmanager
-def fake_quantized(module: nn.Module) -> Iterator[None]:
-    """Put layers that can be trained in place of the quantized ones, and store what they learned at the end."""
+def fake_quantized(module: nn.Module, original: nn.Module | None = None) -> Iterator[None]:
+    """Put layers that can be trained in place of the quantized ones, and store what they learned at the end.
+
+    Args:
+        module: The module, changed in place.
+        original: The module before it was quantized, if it is at hand.
+    """
     for name, layer in list(module.named_modules()):
         if isinstance(layer, Int8Linear | PackedLinear):
-            replace_(module, name, FakeQuantizedLinear(layer))
+            replace_(module, name, FakeQuantizedLinear(layer, _weight_of(original, name, layer)))
     try:
         yield
     finally:
         for name, layer in list(module.named_modules()):
             if isinstance(layer, FakeQuantizedLinear):
                 replace_(module, name, layer.quantized())
+
+
+def _weight_of(original: nn.Module | None, name: str, layer: Int8Linear | PackedLinear) -> Tensor | None:
+    """Return the weight of the layer of the same name, where it has the same size."""
+    try:
+        linear = None if original is None else original.get_submodule(name)
+    except AttributeError:
+        return None
+    is_same = isinstance(linear, nn.Linear) and linear.weight.shape == (layer.out_features, layer.in_features)
+    return linear.weight if is_same else None  # type: ignore[union-attr, return-value]
 
 
 def layer_with_weight(parameter: str) -> str:

@@ -1,4 +1,4 @@
-"""The loss of a batch: what the student matches of its teacher, the labels, and the family's own losses."""
+"""The loss of a batch: what the student matches of its teacher, the labels, and the family's own losses of these."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ class Term:
 class Loss(nn.Module):
     """The loss of a step, as the classic formula has it: ``alpha * soft * T^2 + (1 - alpha) * hard``, and more terms.
 
-    ``soft`` is the divergence from the teacher's logits, ``hard`` the cross entropy of the labels. States and the
-    family's own losses are added with their weights.
+    ``soft`` is the divergence from the teacher's logits, ``hard`` the cross entropy of the labels, with the losses that
+    the family adds to it. States are added with their weights.
     """
 
     def __init__(self, training: Training, step: TrainingStep) -> None:
@@ -127,8 +127,8 @@ class Loss(nn.Module):
             )
             terms[LABELS] = _term(hard, None if weights is None else weights[labeled], 1.0 - self._soft)
         for name, items in student.losses.items():
-            if weight := self._own.get(name, 0.0):
-                terms[name] = _term(items, None, weight)
+            if weight := (1.0 - self._soft) * self._own.get(name, 0.0):
+                terms[f"{LABELS} {name}"] = _term(items, None, weight)
         return terms
 
     def _weight(self, name: str, default: float) -> float:

@@ -36,11 +36,19 @@ class TrainedModule(nn.Module):
 
 
 @contextmanager
-def prepared_for_training(model: Model, training: Training, step: TrainingStep) -> Iterator[list[str]]:
+def prepared_for_training(
+    model: Model, training: Training, step: TrainingStep, original: nn.Module | None = None
+) -> Iterator[list[str]]:
     """Make a model trainable in place: float32 weights, gradients where they are learned; and undo this at the end.
 
     Quantized layers train the float weights behind their values, which are rounded as the engine does whenever the
     layer runs; in the end just these rounded values are stored.
+
+    Args:
+        model: The model, changed in place.
+        training: The family's facts.
+        step: Settings.
+        original: The teacher's module, whose weights the quantized layers were made from.
 
     Yields:
         The names of the parameters that are trained.
@@ -52,7 +60,7 @@ def prepared_for_training(model: Model, training: Training, step: TrainingStep) 
     dtype = next(module.parameters()).dtype
     flags = {name: parameter.requires_grad for name, parameter in module.named_parameters()}
     _renew_(module)
-    with fake_quantized(module):
+    with fake_quantized(module, original):
         if dtype in (torch.float16, torch.bfloat16):
             module.float()
         trained = _choose(module, training, step)

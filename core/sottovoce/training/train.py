@@ -57,7 +57,7 @@ def train_(model: Model, architecture: Architecture, step: TrainingStep, calibra
     notes = check_samples(samples, architecture)
     parts = TrainingSet.of(tuple(samples), step.held_out)
     teacher = _teacher(model, step, calibration)
-    with prepared_for_training(model, training, step) as trained:
+    with prepared_for_training(model, training, step, teacher.module if teacher else None) as trained:
         loop = TrainingLoop(
             Work(
                 student=model,

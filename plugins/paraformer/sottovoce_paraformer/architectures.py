@@ -77,7 +77,8 @@ PARAFORMER = Architecture(
         matches={
             "logits": Match(distance="kl"),
             "encoder": Match(distance="squared"),
-            "alphas": Match(distance="absolute"),
+            "alphas": Match(distance="squared", weight=20.0),
+            "quantity": Match(distance="squared", weight=5.0),
         },
         losses={"quantity": 1.0},
         labels="text",

@@ -62,7 +62,11 @@ def forward(model: Model, batch: Mapping[str, Any], reference: TrainingOutputs |
         logits=scores[is_token],
         targets=None if targets is None else targets[:, : scores.size(1)][is_token],
         counts=tuple(counts.tolist()),
-        states={"encoder": encoded[is_frame], "alphas": alphas[:, : encoded.size(1)][is_frame]},
+        states={
+            "encoder": encoded[is_frame],
+            "alphas": alphas[:, : encoded.size(1)][is_frame],
+            "quantity": summed / counts,
+        },
         losses={"quantity": (summed - counts).abs() / counts},
     )
 
