@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from sottovoce.architecture import Architecture
     from sottovoce.checkpoint.stream import Stream
     from sottovoce.report import CompressionReport
-    from sottovoce.samples import Sample
+    from sottovoce.samples import Sample, SampleSketch
 
 
 @dataclass(kw_only=True, repr=False)
@@ -51,6 +51,8 @@ class Model:
     """By name of a linear layer, the number of inputs that it will have after steps that are planned already: the steps
     of one pass are planned before any of them is applied."""
 
+    trained_samples: SampleSketch | None = None
+    """Sketch of the samples that the model was trained on here; ``None`` if it was not."""
     attachments: dict[str, Callable[[Path], None]] = field(default_factory=dict)
     """Writers of further files that are saved with the weights, by the file's name."""
 

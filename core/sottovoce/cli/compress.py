@@ -23,6 +23,8 @@ from sottovoce.errors import UsageError
 )
 @options.output
 @click.option("--data", type=click.Path(path_type=Path), help="Calibration samples, for recipes that need them.")
+@click.option("--train-data", type=click.Path(path_type=Path), help="Samples for recipes that train; by default DATA.")
+@click.option("--train-log", type=click.Path(path_type=Path), help="Directory for TensorBoard's log of training.")
 @click.option(
     "--samples", "count", type=click.IntRange(min=1), help="Number of samples of DATA to calibrate on; by default all."
 )
@@ -43,6 +45,8 @@ def compress(
     kind: str | None,
     output: Path,
     data: Path | None,
+    train_data: Path | None,
+    train_log: Path | None,
     count: int | None,
     seed: int,
     gate_data: Path | None,
@@ -52,7 +56,8 @@ def compress(
 ) -> None:
     """Compress MODEL by a recipe and write it to a directory.
 
-    An interrupted recipe with calibration resumes after the last finished block when the same command is run again.
+    An interrupted recipe with calibration resumes after the last finished block when the same command is run again, and
+    training after the last time that its held-out samples were scored.
     """
     from sottovoce.checkpoint.directory import reserved
     from sottovoce.entrypoints import compress, load, save
@@ -71,14 +76,15 @@ def compress(
         if samples and count:
             samples = samples.choose(count, seed)
         gate_samples = read_samples(gate_data) if gate_data else None
+        training_samples = read_samples(train_data) if train_data else None
         if chosen is not None:
-            compress.require_samples(chosen, samples)
+            compress.require_samples(chosen, samples, training_samples)
         loaded = load.load(model, max_memory=max_memory, **where)
         if chosen is None:
             fitting = recipe_for(kind or "", loaded.architecture)
             out.note(f"recipe {fitting.recipe}: {fitting.reason}")
             chosen = default_host().recipe(fitting.recipe)
-            compress.require_samples(chosen, samples)
+            compress.require_samples(chosen, samples, training_samples)
         save.refuse_source(loaded, output)
         resume = output.with_name(f".{output.name}.unfinished")
         with out.progress() as progress:
@@ -86,9 +92,11 @@ def compress(
                 loaded,
                 chosen,
                 samples,
+                training_samples=training_samples,
                 gate_samples=gate_samples,
+                log=train_log,
                 max_memory=max_memory,
-                resume=resume if samples or loaded.stream else None,
+                resume=resume if samples or training_samples or loaded.stream else None,
                 progress=progress,
             )
             save.save(loaded, output, overwrite=overwrite)

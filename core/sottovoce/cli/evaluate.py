@@ -56,6 +56,10 @@ def evaluate(
         if busy := report.machine.get("busy"):
             consequence = "; the times are not recorded" if record else ""
             out.note(f"warning: {busy}{consequence}; measure again on an idle machine")
+        if report.trained_on and not record:
+            out.note(
+                f"warning: {report.trained_on} of the {report.samples.count} samples were trained on; measure on others"
+            )
         if record:
             records.record(report, model)
         form = report.to_dict()

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sottovoce.errors import UsageError
+from sottovoce.plugins.host import can_be_a_student
 
 if TYPE_CHECKING:
     from sottovoce.architecture import Architecture
@@ -24,7 +25,7 @@ def recipe_for(device: str, architecture: Architecture) -> DeviceRecipe:
     """Choose the preset for a kind of device.
 
     Args:
-        device: ``cpu``, ``gpu``, ``mobile`` or ``edge``.
+        device: ``cpu``, ``gpu``, ``mobile``, ``edge`` or ``cloud``.
         architecture: The model's family.
 
     Raises:
@@ -66,9 +67,18 @@ def _pruned(architecture: Architecture, recipe: str, reason: str) -> DeviceRecip
     return DeviceRecipe("int8", f"{architecture.name} has no hidden units that may be pruned, so it is only quantized")
 
 
+def _cloud(architecture: Architecture) -> DeviceRecipe:
+    if architecture.experts:
+        return DeviceRecipe("three-stage", "fewer experts, distilled from all of them, in 4 bits")
+    if can_be_a_student(architecture):
+        return DeviceRecipe("cloud", "a student with half of the layers and of their width, distilled from the model")
+    return DeviceRecipe("int8-weight", f"{architecture.name} states no smaller student, so it is only quantized")
+
+
 _CHOICES: dict[str, Callable[[Architecture], DeviceRecipe]] = {
     "cpu": _cpu,
     "gpu": _gpu,
     "mobile": _mobile,
     "edge": _edge,
+    "cloud": _cloud,
 }

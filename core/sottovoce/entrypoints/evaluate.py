@@ -80,6 +80,7 @@ def _report(measurement: Measurement, samples: Samples, reference: Measurement |
         baseline=reference.model if reference else None,
         baseline_fingerprint=reference.fingerprint if reference else None,
         date=datetime.date.today().isoformat(),
+        trained_on=measurement.trained_on,
     )
 
 

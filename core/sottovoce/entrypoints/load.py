@@ -18,6 +18,7 @@ from sottovoce.errors import PluginError, SourceError, as_source_error
 from sottovoce.model import Model
 from sottovoce.plugins.host import Host, default_host
 from sottovoce.report import COMPRESSION_FILE, CompressionReport
+from sottovoce.samples import trained_samples
 from sottovoce.source import LoadOptions, Repository, Source
 from sottovoce.system.device import check_device
 from sottovoce.system.process_state import exclusive
@@ -68,6 +69,7 @@ def load_with(name: str, options: LoadOptions, host: Host) -> Model:
             f"no plugin loads {architecture.name} from {source.directory}; its own plugin must implement sottovoce_load"
         )
     model.report = report
+    model.trained_samples = trained_samples(source.directory)
     return model
 
 

@@ -37,6 +37,8 @@ class Measurement:
     machine: Machine
     fingerprint: str | None
     """Digest that identifies the model's weights."""
+    trained_on: int = 0
+    """Number of the samples that the model was trained on, as far as is known."""
 
 
 def measure(
@@ -88,6 +90,7 @@ def measure(
         run=run,
         machine=Machine(**describe_machine()),
         fingerprint=fingerprint(model.source.directory),
+        trained_on=len(model.trained_samples.shared(samples)) if model.trained_samples is not None else 0,
     )
 
 

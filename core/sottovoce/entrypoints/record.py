@@ -52,11 +52,17 @@ def record(evaluation: EvaluationReport, directory: str | os.PathLike[str]) -> N
         directory: A directory that ``compress`` wrote.
 
     Raises:
-        UsageError: Sottovoce did not write the directory, or the baseline is not the model that was compressed.
+        UsageError: Sottovoce did not write the directory, the baseline is not the model that was compressed, or the
+            model was trained on some of the samples.
         OutputError: The file system refused; the file is unchanged.
         SourceError: The file is damaged.
     """
     require_recordable(directory)
+    if evaluation.trained_on:
+        raise UsageError(
+            f"{directory}: {evaluation.trained_on} of the {evaluation.samples.count} samples were trained on; "
+            "measure on others"
+        )
     path = Path(directory) / COMPRESSION_FILE
     try:
         source = read_report(Path(directory)).source

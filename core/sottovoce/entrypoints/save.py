@@ -35,7 +35,7 @@ from sottovoce.report import (
     StepReport,
     to_json,
 )
-from sottovoce.samples import Sample, Samples
+from sottovoce.samples import TRAINED_SAMPLES_FILE, Sample, Samples
 from sottovoce.source import LoadOptions
 from sottovoce.system.machine import versions
 
@@ -71,6 +71,8 @@ def save(model: Model, directory: str | os.PathLike[str], *, overwrite: bool = F
     require_finite(model.module)
     with new_directory(path, overwrite) as temporary:
         _write(model, NATIVE, temporary, host)
+        if model.trained_samples is not None:
+            model.trained_samples.write(temporary / TRAINED_SAMPLES_FILE)
         for name, write in model.attachments.items():
             if not is_file_name(name) or name == COMPRESSION_FILE or (temporary / name).exists():
                 raise PluginError(f"the attachment {name!r}, which a step added, is not the name of a further file")

@@ -17,7 +17,7 @@ import pluggy
 from sottovoce.architecture import Architecture
 from sottovoce.errors import PluginError, RecipeError, UnknownModelError
 from sottovoce.plugins import hookspecs, published
-from sottovoce.recipe.presets import EXPERT_PRESETS, HEAD_PRESETS, PRESETS, WIDTH_PRESETS
+from sottovoce.recipe.presets import EXPERT_PRESETS, HEAD_PRESETS, PRESETS, STUDENT_PRESETS, WIDTH_PRESETS
 from sottovoce.recipe.recipe import Recipe
 from sottovoce.system.registry import undone_on_error
 from sottovoce.text.plain_text import one_line
@@ -214,6 +214,8 @@ class Host:
         families = [architecture for architecture, _ in self._architectures().values()]
         if any(width.pruned for family in families for width in family.shape.widths):
             presets |= WIDTH_PRESETS
+        if any(can_be_a_student(family) for family in families):
+            presets |= STUDENT_PRESETS
         if any(heads.pruned for family in families for heads in family.shape.heads):
             presets |= HEAD_PRESETS
         if any(family.experts for family in families):
@@ -254,6 +256,13 @@ class Host:
             return caller(architecture=architecture, **arguments)
         except SystemExit as error:
             raise PluginError(f"a plugin's {verb} ended the process ({_line(error)}); see --debug for which") from error
+
+
+def can_be_a_student(family: Architecture) -> bool:
+    """Return whether a smaller model of a family can be made and trained here."""
+    shape = family.shape
+    is_smaller = any(width.pruned for width in shape.widths) and any(depth.pruned for depth in shape.depths)
+    return family.training is not None and is_smaller
 
 
 @functools.cache

@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from sottovoce.calibration.held_out import evenly
 from sottovoce.errors import RecipeError
 from sottovoce.pruning.parts import float_linear, kept_number, parts_to_prune
 from sottovoce.recipe.pattern import matches
@@ -135,7 +136,8 @@ def _by_amount(model: Model, step: PruneLayers, depth: Depth, amount: int | floa
             f"{step.name}, {depth.part}: {remove} of {count} layers would go, and only {len(part.removable)} may "
             f"({kept}); keep at least {count - len(part.removable)}"
         )
-    return LayerPart(depth, layers, fixed, None, remove)
+    named = tuple(evenly(part.removable, remove)) if step.choice == "even" else None
+    return LayerPart(depth, layers, fixed, named, remove)
 
 
 def _by_name(model: Model, architecture: Architecture, step: PruneLayers) -> list[LayerPart]:

@@ -169,6 +169,9 @@ class PruneLayers(ByPart, Step):
 
     layers: Annotated[tuple[Pattern, ...], Field(min_length=1)] | None = None
     """Names or patterns of the layers to remove; by default the least important of each part are, by measurement."""
+    choice: Literal["divergence", "even"] = "divergence"
+    """Way to choose the layers: ``divergence`` removes those whose absence changes the outputs least, ``even`` those
+    that are evenly spread, which takes no measurement."""
     absorb: bool = True
     """If false, layers are removed and nothing is fitted."""
     damp: Annotated[float, Field(gt=0, le=1)] = 0.01
@@ -186,7 +189,7 @@ class PruneLayers(ByPart, Step):
     @property
     def needs_samples(self) -> bool:
         """If true, the step needs calibration samples."""
-        return self.absorb or self.layers is None
+        return self.absorb or (self.layers is None and self.choice == "divergence")
 
     def summary(self, report: StepReport) -> Text:
         """Return how many layers stay."""

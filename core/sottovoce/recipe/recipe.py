@@ -113,7 +113,8 @@ def _steps(form: Any, problems: list[str]) -> Iterable[Step]:
             problems.append(f"{where}: unknown step {_shown(item['step'])} (known: {', '.join(sorted(known))})")
             continue
         try:
-            yield kind.model_validate({key: value for key, value in item.items() if key != "step"})
+            step = kind.model_validate({key: value for key, value in item.items() if key != "step"})
+            yield from step.expand()
         except ValidationError as error:
             problems.extend(f"{where} ({kind.name}): {_problem(details)}" for details in error.errors())
 

@@ -19,6 +19,7 @@ BUILTIN = (
     "sottovoce.experts.step",
     "sottovoce.pruning.step",
     "sottovoce.pruning.weights_step",
+    "sottovoce.pruning.shrink_step",
     "sottovoce.training.step",
 )
 """Modules of core that define steps; plugins define more when they are imported."""
@@ -58,6 +59,10 @@ class Step(BaseModel):
     def needs_training_samples(self) -> bool:
         """If true, the step needs samples to train on; those of the calibration will do."""
         return False
+
+    def expand(self) -> tuple[Step, ...]:
+        """Return the steps that the step stands for, in a recipe that is read; by default itself."""
+        return (self,)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the form that a YAML recipe has, with defaults and without what is unset."""

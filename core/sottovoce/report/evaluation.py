@@ -10,7 +10,7 @@ from pydantic import BeforeValidator
 
 from sottovoce.report import number_format
 from sottovoce.report.facts import Dataset, Machine, SampleSet
-from sottovoce.report.fields import Record
+from sottovoce.report.fields import Count, Record
 from sottovoce.report.metric import Metric
 from sottovoce.report.plain_table import PlainTable
 from sottovoce.text.plain_text import one_line
@@ -48,6 +48,8 @@ class EvaluationReport(Record):
     """Name of the data on a hub."""
     date: str = ""
     """Day of the measurement, ISO 8601."""
+    trained_on: Count = 0
+    """Number of the samples that the model was trained on, as far as is known: they measure nothing."""
 
     def table(self) -> PlainTable:
         """Return the table that printing the report shows."""

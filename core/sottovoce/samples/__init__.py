@@ -1,6 +1,16 @@
 """Samples, and the files that they are read from: JSON Lines and Kaldi directories."""
 
 from sottovoce.samples.samples import Prediction, Run, Sample, Samples, check_audio, read_samples
-from sottovoce.samples.sketch import SampleSketch
+from sottovoce.samples.sketch import TRAINED_SAMPLES_FILE, SampleSketch, trained_samples
 
-__all__ = ["Prediction", "Run", "Sample", "SampleSketch", "Samples", "check_audio", "read_samples"]
+__all__ = [
+    "TRAINED_SAMPLES_FILE",
+    "Prediction",
+    "Run",
+    "Sample",
+    "SampleSketch",
+    "Samples",
+    "check_audio",
+    "read_samples",
+    "trained_samples",
+]

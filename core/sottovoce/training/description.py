@@ -34,6 +34,7 @@ class Trained(BaseModel):
     held_out_samples: Count = 0
     audio_seconds: Measured = None
     hours: Measured = None
+    trained_parameters: Count = 0
     processes: Count = 1
     score_before: Measured = None
     """Score of the held-out samples before training."""

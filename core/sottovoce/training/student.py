@@ -63,7 +63,7 @@ def prepared_for_training(
     with fake_quantized(module, original):
         if dtype in (torch.float16, torch.bfloat16):
             module.float()
-        trained = _choose(module, training, step)
+        trained = parameters_to_train(module, training, step)
         for name, parameter in module.named_parameters():
             parameter.requires_grad_(name in trained)
         module.train(step.dropout)
@@ -79,8 +79,12 @@ def prepared_for_training(
         parameter.requires_grad_(flags.get(name, False))
 
 
-def _choose(module: nn.Module, training: Training, step: TrainingStep) -> list[str]:
-    """Return the names of the parameters to train; those that rounding hides go by their layer's name too."""
+def parameters_to_train(module: nn.Module, training: Training, step: TrainingStep) -> list[str]:
+    """Return the names of the parameters that a step trains.
+
+    Raises:
+        RecipeError: The step names no parameter of the model, or leaves none.
+    """
     names = [name for name, parameter in module.named_parameters() if parameter.is_floating_point()]
 
     def named(patterns: tuple[str, ...]) -> set[str]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from sottovoce.calibration.calibration import check_samples
 from sottovoce.errors import MemoryLimitError, RecipeError, SamplesError, SottovoceError
-from sottovoce.report import Coverage, StepReport, Target
+from sottovoce.report import StepReport
 from sottovoce.samples import Samples, SampleSketch
 from sottovoce.system import distributed
 from sottovoce.training.batches import TrainingSet
@@ -22,9 +22,6 @@ if TYPE_CHECKING:
     from sottovoce.model import Model
     from sottovoce.training.loop import Outcome
 
-TRAINED_SAMPLES_FILE = "trained_samples.json"
-"""File beside the weights that tells samples of the training set again."""
-
 
 def train_(model: Model, architecture: Architecture, step: TrainingStep, calibration: Calibration) -> StepReport:
     """Train a model in place, as the step says.
@@ -36,9 +33,11 @@ def train_(model: Model, architecture: Architecture, step: TrainingStep, calibra
         SottovoceError: A package is missing, or the student must improve and did not.
     """
     samples = calibration.training_samples or calibration.samples
+    training = architecture.training
     if step.optional and calibration.training_samples is None:
         return _skipped(step, "no samples for training were given (--train-data)")
-    training = architecture.training
+    if step.optional and training is None:
+        return _skipped(step, f"{architecture.name} states no training")
     if training is None:
         raise RecipeError(f"{step.name}: {architecture.name} states no training; leave the step out")
     if model.stream is not None:
@@ -46,13 +45,17 @@ def train_(model: Model, architecture: Architecture, step: TrainingStep, calibra
             f"{step.name}: the blocks of {model.source.name} are read from disk one by one, and training needs all of "
             "them; load it whole, with more memory, or use distill_blocks"
         )
-    if samples is None:
-        raise SamplesError(f"{step.name} trains on samples: give them (--train-data)")
-    if any(parameter.is_meta for parameter in model.module.parameters()):
-        return StepReport(step=step.to_dict())
     # They need torch, which describing the steps does not.
     from sottovoce.training.loop import TrainingLoop, Work
-    from sottovoce.training.student import prepared_for_training
+    from sottovoce.training.losses import Loss
+    from sottovoce.training.student import parameters_to_train, prepared_for_training
+
+    Loss(training, step)
+    parameters_to_train(model.module, training, step)
+    if any(parameter.is_meta for parameter in model.module.parameters()):
+        return StepReport(step=step.to_dict())
+    if samples is None:
+        raise SamplesError(f"{step.name} trains on samples: give them (--train-data)")
 
     notes = check_samples(samples, architecture)
     parts = TrainingSet.of(tuple(samples), step.held_out)
@@ -79,9 +82,8 @@ def train_(model: Model, architecture: Architecture, step: TrainingStep, calibra
             f"({outcome.stopped or 'no evaluation was better than the start'}), and this recipe refuses an untrained "
             "student; give more samples (--train-data) or more steps"
         )
-    sketch = SampleSketch.of(samples)
-    model.attachments[TRAINED_SAMPLES_FILE] = lambda path: _write(path, sketch)
-    return _report(architecture, step, samples, parts, teacher, outcome, {name: sizes[name] for name in trained}, notes)
+    model.trained_samples = _with(model.trained_samples, SampleSketch.of(samples))
+    return _report(step, samples, parts, teacher, outcome, sum(sizes[name] for name in trained), notes)
 
 
 def _teacher(model: Model, step: TrainingStep, calibration: Calibration) -> Model | None:
@@ -118,8 +120,8 @@ def _key(calibration: Calibration, step: TrainingStep, samples: Samples) -> str:
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 
-def _write(path: Path, sketch: SampleSketch) -> None:
-    path.write_text(json.dumps(sketch.to_dict()) + "\n", encoding="utf-8")
+def _with(known: SampleSketch | None, more: SampleSketch) -> SampleSketch:
+    return more if known is None else known | more
 
 
 def _skipped(step: TrainingStep, reason: str) -> StepReport:
@@ -129,13 +131,12 @@ def _skipped(step: TrainingStep, reason: str) -> StepReport:
 
 
 def _report(
-    architecture: Architecture,
     step: TrainingStep,
     samples: Samples,
     parts: TrainingSet,
     teacher: Model | None,
     outcome: Outcome,
-    trained: dict[str, int],
+    trained: int,
     notes: tuple[str, ...],
 ) -> StepReport:
     details = Trained(
@@ -145,6 +146,7 @@ def _report(
         held_out_samples=len(parts.held_out),
         audio_seconds=round(sum(sample.seconds for sample in samples), 3),
         hours=round(outcome.seconds / 3600, 4),
+        trained_parameters=trained,
         processes=distributed.world_size(),
         score_before=outcome.score_before,
         score_after=outcome.best_score,
@@ -156,10 +158,8 @@ def _report(
         notes = (*notes, f"training ended after {outcome.steps} updates: {outcome.stopped}")
     if not outcome.best_step:
         notes = (*notes, "no evaluation was better than the start, so the weights are those before training")
-    targets = [Target(name=name, parameters=count) for name, count in trained.items()]
     return StepReport(
         step=step.to_dict(),
-        coverage=Coverage.of(architecture.part_of, trained, targets),
         seconds=round(outcome.seconds, 3),
         notes=notes,
         details=details.model_dump(mode="json"),
