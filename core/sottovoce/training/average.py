@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+from sottovoce.training.checkpoints import like, whole
+
 
 class MovingAverage:
     """Averages of the parameters that are trained, by name."""
@@ -30,12 +32,12 @@ class MovingAverage:
         """Take the averages of a checkpoint, with the number of updates that they have had."""
         self._updates = int(state["updates"].item())
         for name, tensor in self.state.items():
-            tensor.copy_(state[name])
+            tensor.copy_(like(tensor, state[name]))
 
     def whole(self) -> dict[str, Tensor]:
         """Return the averages and the number of updates, for a checkpoint."""
-        whole = {name: _whole(tensor) for name, tensor in self.state.items()}
-        return {**whole, "updates": torch.tensor(self._updates)}
+        averages = {name: whole(tensor) for name, tensor in self.state.items()}
+        return {**averages, "updates": torch.tensor(self._updates)}
 
     @contextmanager
     def in_place(self, module: nn.Module) -> Iterator[None]:
@@ -55,8 +57,3 @@ class MovingAverage:
 
 def _trained(module: nn.Module) -> dict[str, Tensor]:
     return {name: parameter for name, parameter in module.named_parameters() if parameter.requires_grad}
-
-
-def _whole(tensor: Tensor) -> Tensor:
-    full = getattr(tensor, "full_tensor", None)
-    return (full() if full is not None else tensor).detach().cpu().clone()

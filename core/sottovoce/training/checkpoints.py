@@ -11,23 +11,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from torch.distributed.checkpoint.state_dict import (
-    StateDictOptions,
-    get_model_state_dict,
-    get_optimizer_state_dict,
-    set_model_state_dict,
-    set_optimizer_state_dict,
-)
+from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict, set_model_state_dict
 from torch.distributed.fsdp import FSDPModule
+from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.optim import Optimizer
 
 from sottovoce.system import distributed
 
-_FULL = StateDictOptions(full_state_dict=True, cpu_offload=True, flatten_optimizer_state_dict=True)
+_FULL = StateDictOptions(full_state_dict=True, cpu_offload=True)
 _TENSORS, _FACTS = "training.safetensors", "training.json"
-_WEIGHTS, _OPTIMIZER, _AVERAGE, _BEST = "weights", "optimizer", "average", "best"
+
+_GROUPS = ("weights", "optimizer", "projections", "average", "best")
 
 Weights = dict[str, Tensor]
 """Tensors of a model by name, whole, on the CPU."""
@@ -38,8 +35,10 @@ class Checkpoint:
     """State of unfinished training."""
 
     weights: Weights
-    optimizer: dict[str, Any]
-    """State of the optimizer, flat: tensors and numbers by name."""
+    optimizer: Weights
+    """State of the optimizer, as ``name/key``."""
+    projections: Weights
+    """Weights of the loss, where teacher and student have different widths."""
     average: Weights
     """Moving average of the weights; empty without one."""
     best: Weights
@@ -52,7 +51,6 @@ def _spread() -> StateDictOptions:
     """Return the options for tensors that the main process alone has."""
     return StateDictOptions(
         full_state_dict=True,
-        flatten_optimizer_state_dict=True,
         broadcast_from_rank0=distributed.world_size() > 1,
     )
 
@@ -76,14 +74,41 @@ def _reshard(module: nn.Module) -> None:
         module.reshard()
 
 
-def optimizer_state(module: nn.Module, optimizer: Optimizer) -> dict[str, Any]:
-    """Return the state of an optimizer, whole and by the names of the parameters."""
-    return dict(get_optimizer_state_dict(module, optimizer, options=_FULL))
+def optimizer_state(named: Mapping[str, nn.Parameter], optimizer: Optimizer) -> Weights:
+    """Return the state of an optimizer, whole, as ``name/key``.
+
+    Args:
+        named: The parameters that it changes, by name.
+        optimizer: The optimizer.
+    """
+    return {
+        f"{name}/{key}": whole(value)
+        for name, parameter in named.items()
+        for key, value in optimizer.state.get(parameter, {}).items()
+    }
 
 
-def load_optimizer_(module: nn.Module, optimizer: Optimizer, state: Mapping[str, Any]) -> None:
-    """Give an optimizer the state of :func:`optimizer_state`."""
-    set_optimizer_state_dict(module, optimizer, dict(state), options=_spread())
+def load_optimizer_(named: Mapping[str, nn.Parameter], optimizer: Optimizer, state: Weights) -> None:
+    """Give an optimizer the state of :func:`optimizer_state`, which every process has read."""
+    for place, value in state.items():
+        name, _, key = place.rpartition("/")
+        parameter = named[name]
+        optimizer.state[parameter][key] = like(parameter, value)
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """Return a copy of a tensor on the CPU, also of one that is divided among processes."""
+    joined = tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+    return joined.detach().cpu().clone()
+
+
+def like(parameter: Tensor, value: Tensor) -> Tensor:
+    """Return a value divided among the processes as a parameter is; numbers are not."""
+    if not value.dim():
+        return value
+    if isinstance(parameter, DTensor):
+        return distribute_tensor(value.to(parameter.device), parameter.device_mesh, parameter.placements)
+    return value.to(parameter.device)
 
 
 def write(directory: Path, key: str, checkpoint: Checkpoint) -> None:
@@ -96,22 +121,17 @@ def write(directory: Path, key: str, checkpoint: Checkpoint) -> None:
     """
     if not distributed.is_main():
         return
-    tensors: dict[str, Tensor] = {}
-    numbers: dict[str, Any] = {}
-    groups = (_WEIGHTS, checkpoint.weights), (_AVERAGE, checkpoint.average), (_BEST, checkpoint.best)
-    for group, state in (*groups, (_OPTIMIZER, checkpoint.optimizer)):
-        for name, value in state.items():
-            if isinstance(value, Tensor):
-                tensors[f"{group}/{name}"] = value.contiguous()
-            else:
-                numbers[f"{group}/{name}"] = value
+    tensors = {
+        f"{group}/{name}": tensor.contiguous()
+        for group in _GROUPS
+        for name, tensor in getattr(checkpoint, group).items()
+    }
     directory.mkdir(parents=True, exist_ok=True)
-    facts = {"key": key, "facts": checkpoint.facts, "numbers": numbers}
     # The facts name the file of tensors, so a run that is cut off between the two leaves the pair before.
     name = f"{checkpoint.facts['step']}-{_TENSORS}"
     save_file(tensors, directory / name)
     unfinished = directory / f"{_FACTS}.unfinished"
-    unfinished.write_text(json.dumps({**facts, "tensors": name}), encoding="utf-8")
+    unfinished.write_text(json.dumps({"key": key, "facts": checkpoint.facts, "tensors": name}), encoding="utf-8")
     unfinished.replace(directory / _FACTS)
     for other in directory.glob(f"*-{_TENSORS}"):
         if other.name != name:
@@ -127,16 +147,10 @@ def read(directory: Path | None, key: str) -> Checkpoint | None:
         if form.get("key") != key:
             return None
         tensors = load_file(directory / Path(form["tensors"]).name)
-    except (OSError, ValueError, KeyError, AttributeError):
+        groups: dict[str, Weights] = {group: {} for group in _GROUPS}
+        for place, value in tensors.items():
+            group, _, name = place.partition("/")
+            groups[group][name] = value
+        return Checkpoint(**groups, facts=dict(form["facts"]))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError):
         return None
-    groups: dict[str, dict[str, Any]] = {group: {} for group in (_WEIGHTS, _OPTIMIZER, _AVERAGE, _BEST)}
-    for name, value in {**tensors, **form["numbers"]}.items():
-        group, _, rest = name.partition("/")
-        groups[group][rest] = value
-    return Checkpoint(
-        weights=groups[_WEIGHTS],
-        optimizer=groups[_OPTIMIZER],
-        average=groups[_AVERAGE],
-        best=groups[_BEST],
-        facts=form["facts"],
-    )

@@ -131,7 +131,8 @@ class TrainingLoop:
         found = checkpoints.read(self._work.directory, self._work.key)
         if found is not None:
             checkpoints.load_weights_(self._module, found.weights)
-            checkpoints.load_optimizer_(self._module, self._engine.optimizer, found.optimizer)
+            checkpoints.load_optimizer_(self._named, self._engine.optimizer, found.optimizer)
+            self._loss.projections.load_state_dict(found.projections)
             if self._average is not None:
                 self._average.load_(found.average)
             facts = dict(found.facts)
@@ -150,12 +151,24 @@ class TrainingLoop:
         facts = {**outcome, "evaluations": [point.model_dump() for point in self.outcome.evaluations]}
         checkpoint = checkpoints.Checkpoint(
             weights=checkpoints.weights_of(self._module),
-            optimizer=checkpoints.optimizer_state(self._module, self._engine.optimizer),
+            optimizer=checkpoints.optimizer_state(self._named, self._engine.optimizer),
+            projections={name: tensor.cpu() for name, tensor in self._loss.projections.state_dict().items()},
             average=self._average.whole() if self._average is not None else {},
             best=best,
             facts={"step": self.outcome.steps, **facts},
         )
         checkpoints.write(self._work.directory, self._work.key, checkpoint)
+
+    @property
+    def _named(self) -> dict[str, nn.Parameter]:
+        """Parameters that the optimizer changes, by name."""
+        parts = (("", self._module), ("projections.", self._loss.projections))
+        return {
+            f"{prefix}{name}": parameter
+            for prefix, part in parts
+            for name, parameter in part.named_parameters()
+            if parameter.requires_grad
+        }
 
     def _weights(self) -> checkpoints.Weights:
         if self._average is None:

@@ -30,7 +30,7 @@ class Term:
     @property
     def mean(self) -> Tensor:
         """Mean of the items; 0 without any."""
-        return self.total / self.count.clamp_min(1e-12)
+        return self.total / self.count.clamp_min(1e-12).to(self.total.dtype)
 
 
 class Loss(nn.Module):
