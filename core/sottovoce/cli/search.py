@@ -34,6 +34,11 @@ _CACHE = ".sottovoce-search"
     help="Steps to use: quantize, prune_experts, prune_heads, prune_width.",
 )
 @click.option(
+    "--held-out",
+    type=click.Path(path_type=Path),
+    help="Samples to measure the recipe on: a manifest; by default each half of --data by the other.",
+)
+@click.option(
     "--output", "-o", required=True, type=click.Path(path_type=Path), help="Recipe to write; other files lie beside it."
 )
 @click.option(
@@ -55,6 +60,7 @@ def search(
     budgets: tuple[str, ...],
     limits: tuple[str, ...],
     steps: str,
+    held_out: Path | None,
     output: Path,
     cache: Path | None,
     overwrite: bool,
@@ -80,6 +86,7 @@ def search(
     require_solver()
     files.require_free(output, overwrite)
     samples = read_samples(data)
+    others = read_samples(held_out) if held_out is not None else None
     loaded = load.load(model, **where)
     with out.progress() as progress:
         result = entrypoint.search(
@@ -88,6 +95,7 @@ def search(
             budgets,
             limits=bounds,
             steps=names,
+            held_out=others,
             cache=cache or output.parent / _CACHE,
             progress=progress,
         )

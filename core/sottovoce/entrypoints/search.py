@@ -26,6 +26,7 @@ def search(
     *,
     limits: Mapping[str, float] | None = None,
     steps: Sequence[str] = (QUANTIZE,),
+    held_out: Samples | str | os.PathLike[str] | None = None,
     cache: str | os.PathLike[str] | None = None,
     host: Host | None = None,
     progress: Progress = silent,
@@ -33,7 +34,7 @@ def search(
     """Search for the recipe that loses least within a budget, by measurement; the model is left as it is.
 
     What the model loses by each choice alone is the divergence of its outputs from those of the float model. An integer
-    program then picks the mix, and the mix is really compressed and measured, by each half of the samples on the other.
+    program then picks the mix, and the mix is really compressed and measured, on samples that it was not calibrated on.
 
     Args:
         model: A float model, or its directory, alias or hub id.
@@ -42,6 +43,8 @@ def search(
             (``latency=x0.5`` of the model's), or several of them, which must all hold.
         limits: Bounds on metrics that the result must hold as well, such as ``{"max_cer_increase": 0.1}``.
         steps: Steps that the recipe may have: ``quantize``, ``prune_experts``, ``prune_heads``, ``prune_width``.
+        held_out: Samples on which the mix is measured, or their manifest; they need no texts. By default each half of
+            the calibration samples is measured by what was calibrated on the other half.
         cache: Directory in which measurements are kept, for an interrupted search and for further budgets.
         host: The plugins; by default the process's own.
         progress: Called after every measurement.
@@ -59,11 +62,13 @@ def search(
     require_solver()
     check_steps(steps)
     samples = samples if isinstance(samples, Samples) else read_samples(samples)
+    others = held_out if held_out is None or isinstance(held_out, Samples) else read_samples(held_out)
     if not isinstance(model, str | os.PathLike):
         require_model(model, "sottovoce.search")
     loaded = model if isinstance(model, Model) else load(model, host=host)
     directory = Path(cache) if cache is not None else None
-    return RecipeSearch(loaded, samples, budgets, tuple(steps), host, progress).run(limits or {}, directory)
+    work = RecipeSearch(loaded, samples, budgets, tuple(steps), host, progress, others)
+    return work.run(limits or {}, directory)
 
 
 def check_steps(steps: Sequence[str]) -> None:

@@ -10,19 +10,20 @@ from sottovoce.recipe_search.result import Point
 from sottovoce.recipe_search.solver import Problem, smallest, solve
 
 if TYPE_CHECKING:
-    from sottovoce.recipe_search.mix import Space, Table
+    from sottovoce.recipe_search.mix import Space
 
 _BELOW, _ABOVE = 10, 3
 """Points below the largest uniform recipe, and above it."""
 
 
-def front(problem: Problem, middle: int, before: int) -> list[Point]:
+def front(problem: Problem, middle: int, before: int, ratio: float) -> list[Point]:
     """Return the best mixes of sizes between the least and the model's.
 
     Args:
         problem: The integer program.
         middle: Size of the largest uniform recipe: most of the points are below, where a byte matters most.
         before: Size of the model.
+        ratio: Measured divergence of a mix as a multiple of its sum; it hardly depends on the size.
     """
     least = problem.size_bytes(smallest(problem))
     middle = min(max(middle, least), before)
@@ -31,7 +32,8 @@ def front(problem: Problem, middle: int, before: int) -> list[Point]:
     for limit in limits:
         if (choice := solve(problem, limit)) is not None:
             size = problem.size_bytes(choice)
-            points[size] = Point(name="mix", size_bytes=size, divergence=problem.cost(choice))
+            cost = problem.cost(choice)
+            points[size] = Point(name="mix", size_bytes=size, divergence=cost, expected=ratio * cost)
     return [points[size] for size in sorted(points)]
 
 
@@ -39,17 +41,22 @@ def _between(first: int, last: int, count: int) -> list[float]:
     return [first * (last / first) ** (number / count) for number in range(count)]
 
 
-def uniform(space: Space, table: Table) -> list[Point]:
-    """Return the recipes that give all layers one choice, and where one does not fit, the next that changes less."""
+def uniform(space: Space, problem: Problem, ratio: float) -> list[Point]:
+    """Return the recipes that give all layers one choice, and where one does not fit, the next that changes less.
+
+    Args:
+        space: What can be chosen.
+        problem: The integer program.
+        ratio: As for :func:`front`.
+    """
     return [
-        Point(name=choice.name, size_bytes=size, divergence=cost)
-        for choice, size, cost in _uniform(space, table)
+        Point(name=choice.name, size_bytes=size, divergence=cost, expected=ratio * cost)
+        for choice, size, cost in _uniform(space, problem)
         if choice is not FLOAT
     ]
 
 
-def _uniform(space: Space, table: Table) -> Iterator[tuple[Choice, int, float]]:
-    problem = space.problem(table)
+def _uniform(space: Space, problem: Problem) -> Iterator[tuple[Choice, int, float]]:
     for choice in CHOICES:
         numbers: dict[str, int] = {}
         for unit in space.units:

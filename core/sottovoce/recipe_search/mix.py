@@ -128,6 +128,8 @@ class Mix:
     """Sum of the divergences of all that was chosen."""
     size_bytes: int
     seconds: float
+    numbers: Mapping[str, int]
+    """By unit or group, the number of its option."""
 
     @classmethod
     def of(cls, space: Space, problem: Problem, numbers: Mapping[str, int]) -> Mix:
@@ -144,6 +146,7 @@ class Mix:
             divergence=problem.cost(numbers),
             size_bytes=problem.size_bytes(numbers),
             seconds=problem.seconds(numbers),
+            numbers=numbers,
         )
 
     @property

@@ -18,6 +18,8 @@ class Point:
     """Bytes of the weights on disk."""
     divergence: float
     """Sum of the divergences of its choices, in nats per token: it ranks recipes, and promises nothing."""
+    expected: float | None = None
+    """Divergence that a trial would measure: the sum by the ratio that the recipe's own trial has."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +34,8 @@ class SearchResult:
     divergence: Mapping[str, float]
     """Divergence from the float model in nats per token, by kind of sample: measured on samples that the recipe was not
     calibrated on."""
+    interval: tuple[float, float]
+    """Bounds within which nine tenths of such measurements lie, by drawing the samples again."""
     predicted: float
     """Sum of the divergences of the choices, each alone."""
     latency: Mapping[str, float] | None = None
