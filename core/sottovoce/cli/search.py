@@ -31,7 +31,7 @@ _CACHE = ".sottovoce-search"
     "--steps",
     default="quantize",
     show_default=True,
-    help="Steps to use: quantize, prune_experts, prune_heads, prune_width.",
+    help="Steps to use: quantize, prune_layers, prune_experts, prune_heads, prune_width; prune_layers=PART for a part.",
 )
 @click.option(
     "--held-out",
@@ -76,13 +76,14 @@ def search(
     from sottovoce.recipe_search import files, table
     from sottovoce.recipe_search.budget import parse_budget
     from sottovoce.recipe_search.solver import require_solver
+    from sottovoce.recipe_search.structures import parse_steps
     from sottovoce.samples import read_samples
 
     # Errors in the arguments are reported before the model is read.
     parse_budget(budgets)
     bounds = dict(map(_limit, limits))
     names = tuple(name.strip() for name in steps.split(",") if name.strip())
-    entrypoint.check_steps(names)
+    parse_steps(names)
     require_solver()
     files.require_free(output, overwrite)
     samples = read_samples(data)

@@ -12,13 +12,14 @@ from sottovoce.calibration.reference import ALL, Reference
 from sottovoce.checkpoint.weights import drop_data_
 from sottovoce.entrypoints.apply_steps import apply_steps
 from sottovoce.errors import SamplesError, UsageError
+from sottovoce.pruning.layer_plan import removable_layers
 from sottovoce.recipe.recipe import Recipe
 from sottovoce.recipe_search.analysis import Keep
 from sottovoce.recipe_search.mix import Groups
 from sottovoce.recipe_search.sensitivity import Divergence, Sensitivity
 from sottovoce.recipe_search.spread import held_out
 from sottovoce.recipe_search.storage import fixed_bytes
-from sottovoce.recipe_search.structures import STRUCTURES, State, Structure, group_name
+from sottovoce.recipe_search.structures import STRUCTURES, State, Structure
 from sottovoce.recipe_search.units import Layer, layers_of, selected
 from sottovoce.samples import Samples
 from sottovoce.system.progress import Progress
@@ -35,7 +36,8 @@ class PrunedParts:
     """The parts that steps may prune, each by several shares."""
 
     model: Model
-    steps: Sequence[str]
+    steps: Mapping[str, Sequence[str]]
+    """By step, the parts that are named; none if it prunes those of its default."""
     embeddings: str | None
     host: Host
 
@@ -45,19 +47,20 @@ class PrunedParts:
         Raises:
             UsageError: The family has nothing that a step could prune.
         """
+        states = [
+            state
+            for structure in STRUCTURES.values()
+            if structure.step in self.steps
+            for part in structure.parts(self.model.architecture, self.steps[structure.step])
+            for state in (
+                self._by_layer(structure, part, layers) if structure.by_layer else self._by_share(structure, part)
+            )
+        ]
         whole = fixed_bytes(self.model, layers)
         groups: dict[str, list[State]] = {}
-        for structure in (STRUCTURES[step] for step in STRUCTURES if step in self.steps):
-            parts = structure.parts(self.model.architecture)
-            if not parts:
-                family = self.model.architecture.name
-                raise UsageError(f"{family} has nothing that {structure.step} could prune: leave the step out")
-            for part in parts:
-                states = [State(structure.step, part, None, layers, whole, _NOTHING)]
-                groups[group_name(structure.step, part)] = [
-                    *states,
-                    *(self._pruned(structure, part, share) for share in structure.shares),
-                ]
+        for state in states:
+            first = State(state.step, state.part, None, layers, whole, _NOTHING)
+            groups.setdefault(state.group, [first]).append(state)
         return groups
 
     def measured(
@@ -85,13 +88,23 @@ class PrunedParts:
             progress("pruned parts", number + 1, len(pending))
         return {name: [*_known(states, known)] for name, states in groups.items()}, notes
 
-    def _pruned(self, structure: Structure, part: str, share: float) -> State:
-        state = State(structure.step, part, share, {}, 0, _NOTHING)
-        model = copy.deepcopy(self.model)
-        drop_data_(model.module)
-        apply_steps(_alone(state, model), model, Calibration(), self.host)
-        layers = layers_of(selected(model, self.embeddings), model.architecture)
-        return replace(state, layers=layers, fixed_bytes=fixed_bytes(model, layers))
+    def _by_share(self, structure: Structure, part: str) -> Iterator[State]:
+        for share in structure.shares:
+            state = State(structure.step, part, share, {}, 0, _NOTHING)
+            model = copy.deepcopy(self.model)
+            drop_data_(model.module)
+            apply_steps(_alone(state, model), model, Calibration(), self.host)
+            layers = layers_of(selected(model, self.embeddings), model.architecture)
+            yield replace(state, layers=layers, fixed_bytes=fixed_bytes(model, layers))
+
+    def _by_layer(self, structure: Structure, part: str, layers: Mapping[str, Layer]) -> Iterator[State]:
+        depths = [depth for depth in self.model.architecture.shape.depths if depth.part == part]
+        names = [name for depth in depths for name in removable_layers(self.model, depth)]
+        if not names:
+            raise UsageError(f"{self.model.source.name}: no layer of its {part} may be removed: leave the part out")
+        for name in names:
+            left = {layer: size for layer, size in layers.items() if not layer.startswith(f"{name}.")}
+            yield State(structure.step, name, 0.0, left, fixed_bytes(self.model, layers, removed=name), _NOTHING)
 
 
 def _is_pending(state: State, known: Sensitivity) -> bool:

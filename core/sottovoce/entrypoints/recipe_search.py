@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -31,11 +31,12 @@ from sottovoce.recipe_search.front import front, uniform
 from sottovoce.recipe_search.latency import Latencies, measure_latencies
 from sottovoce.recipe_search.mix import Mix, Space, Table
 from sottovoce.recipe_search.recipe import STEP, to_recipe
+from sottovoce.recipe_search.removal import renumbered, renumbered_units
 from sottovoce.recipe_search.result import SearchResult
 from sottovoce.recipe_search.sensitivity import Sensitivity
 from sottovoce.recipe_search.solver import Problem, smallest, solve
 from sottovoce.recipe_search.storage import file_bytes
-from sottovoce.recipe_search.structures import steps_of
+from sottovoce.recipe_search.structures import REMOVED, steps_of
 from sottovoce.recipe_search.trial import Trial
 from sottovoce.recipe_search.units import layers_of, selected, units_of
 from sottovoce.runtime.layers import is_quantized
@@ -53,7 +54,7 @@ class RecipeSearch:
         model: Model,
         samples: Samples,
         budget: Budget,
-        steps: tuple[str, ...],
+        steps: Mapping[str, Sequence[str]],
         host: Host,
         progress: Progress,
         held_out: Samples | None = None,
@@ -195,7 +196,10 @@ class RecipeSearch:
 
     def _recipe(self, mix: Mix) -> Recipe:
         steps = steps_of(mix.states.values(), self._model.architecture)
-        return to_recipe(self._space.units, mix.layers, mix.choices, _EMBEDDINGS, steps)
+        removed = [state.part for state in mix.states.values() if state.name == REMOVED]
+        units, layers = renumbered_units(self._space.units, mix.layers, removed)
+        choices = {renumbered(name, removed): choice for name, choice in mix.choices.items()}
+        return to_recipe(units, layers, choices, _EMBEDDINGS, steps)
 
     def _compressed(self, recipe: Recipe, samples: Samples) -> Model:
         model = copy.deepcopy(self._model)
