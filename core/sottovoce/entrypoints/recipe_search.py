@@ -99,10 +99,10 @@ class RecipeSearch:
             problem = self._space.problem(table)
             mix = self._solve(problem)
         with self._timed("trial"):
-            tried = self._try(mix, problem, known, cache)
+            tried, expected = self._try(mix, problem, known, cache)
         with self._timed("other sizes"):
-            same = uniform(self._space, tried.problem, tried.ratio)
-            points = front(tried.problem, max(point.size_bytes for point in same), self._before, tried.ratio)
+            same = uniform(self._space, problem, expected)
+            points = front(problem, expected, max(point.size_bytes for point in same), self._before)
         mix, outcome, recipe = tried.mix, tried.outcome, self._recipe(tried.mix)
         return SearchResult(
             recipe=recipe,
@@ -161,12 +161,13 @@ class RecipeSearch:
         self._parts = PrunedParts(self._model, self._steps, embeddings, self._host)
         return Space.of(self._model, units_of(self._model, layers), layers, self._parts.states(layers))
 
-    def _try(self, mix: Mix, problem: Problem, known: Sensitivity, cache: Cache) -> Tried:
+    def _try(self, mix: Mix, problem: Problem, known: Sensitivity, cache: Cache) -> tuple[Tried, Problem]:
         others = self._held_out
         trial = Trial(self._model, self._samples, others, self._compressed)
         identity = others.identity if others is not None else ""
         trials = Trials(trial, identity, known, cache.keep, self._recipe, self._solved)
-        tried = trials.run(self._space, problem, mix, self._budget.bytes_of(self._before) or self._before)
+        limit = self._budget.bytes_of(self._before) or self._before
+        tried, expected = trials.run(self._space, problem, mix, limit)
         self._notes.extend(note for note in tried.outcome.notes if note not in self._notes)
         if tried.mix.names != mix.names:
             self._notes.append("the first mix was not as predicted when it was tried: this is another")
@@ -175,7 +176,7 @@ class RecipeSearch:
                 "the samples are too few to calibrate on half of them: the divergence is of samples that the weights "
                 "were rounded on; give others with held_out (--held-out)"
             )
-        return tried
+        return tried, expected
 
     def _solve(self, problem: Problem) -> Mix:
         if self._space.latencies is not None:

@@ -15,6 +15,7 @@ from sottovoce.recipe_search.solver import require_solver
 from sottovoce.samples import Samples, read_samples
 from sottovoce.system.progress import Progress, silent
 
+
 def search(
     model: Model | str | os.PathLike[str],
     samples: Samples | str | os.PathLike[str],

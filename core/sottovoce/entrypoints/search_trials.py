@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from sottovoce.calibration.reference import ALL
@@ -14,35 +15,29 @@ from sottovoce.recipe_search.analysis import Keep
 from sottovoce.recipe_search.bounds import exact
 from sottovoce.recipe_search.mix import Mix, Space
 from sottovoce.recipe_search.sensitivity import Sensitivity
-from sottovoce.recipe_search.solver import Problem
+from sottovoce.recipe_search.solver import Problem, smallest
 from sottovoce.recipe_search.trial import Outcome, Trial
 
 _TRUSTED = 1.25
 """Ratio of the measured divergence to the predicted one up to which a mix with pruned parts is taken as it is."""
 _TRIALS = 4
-"""Mixes that are tried at most."""
+"""Mixes that are tried at most, and one more without pruned parts."""
 
 Solve = Callable[[Problem, int | None], Mix | None]
-"""Function that returns the best mix within the budget; of fewer bytes if a number is given."""
+"""Function that returns the best mix within the budget; within another number of bytes if one is given."""
 
 
 @dataclass(frozen=True)
 class Tried:
-    """A mix, the problem that it solves, and what it really does."""
+    """A mix, and what it really does."""
 
     mix: Mix
-    problem: Problem
     outcome: Outcome
 
     @property
     def loss(self) -> float:
         """Measured divergence of all samples."""
         return self.outcome.divergence[ALL]
-
-    @property
-    def ratio(self) -> float:
-        """Measured divergence as a multiple of the predicted one."""
-        return self.loss / self.mix.divergence if self.mix.divergence else 1.0
 
 
 @dataclass(frozen=True)
@@ -57,7 +52,7 @@ class Trials:
     recipe: Callable[[Mix], Recipe]
     solve: Solve
 
-    def run(self, space: Space, problem: Problem, mix: Mix, limit: int) -> Tried:
+    def run(self, space: Space, problem: Problem, mix: Mix, limit: int) -> tuple[Tried, Problem]:
         """Try a mix; where it is not as predicted, solve and try again.
 
         Args:
@@ -66,42 +61,84 @@ class Trials:
             mix: The first mix.
             limit: Bytes that the result may take.
 
+        Returns:
+            The best that was tried, and the problem with the costs that the trials suggest.
+
         Raises:
             UsageError: All that were tried are larger than the limit.
         """
-        tried = [self._try(mix, problem)]
-        while len(tried) < _TRIALS and (other := self._next(space, tried, limit)) is not None:
-            tried.append(other)
-        fitting = [one for one in tried if one.outcome.size_bytes <= limit]
-        if not fitting:
-            least = min(one.outcome.size_bytes for one in tried)
-            raise UsageError(
-                f"the smallest mix that was tried takes {exact(least)}, the budget is {exact(limit)}: give that or more"
-            )
-        return min(fitting, key=lambda one: one.loss)
+        tried = [self._try(mix)]
+        raised = problem
+        while len(tried) < _TRIALS:
+            raised, other = self._next(space, problem, raised, tried, limit)
+            if other is None or any(other.names == one.mix.names for one in tried):
+                break
+            tried.append(self._try(other))
+        plain = self._without_pruning(space, problem, tried, limit)
+        return _best([*tried, *([plain] if plain else [])], limit), _expected(space, problem, tried, plain)
 
-    def _try(self, mix: Mix, problem: Problem) -> Tried:
+    def _try(self, mix: Mix) -> Tried:
         recipe = self.recipe(mix)
         facts = json.dumps([recipe.to_dict(), self.identity], sort_keys=True)
         key = hashlib.sha256(facts.encode()).hexdigest()[:32]
         if key not in self.known.trials:
             self.known.trials[key] = self.trial.run(recipe).to_dict()
             self.keep(self.known)
-        return Tried(mix, problem, Outcome.from_dict(self.known.trials[key]))
+        return Tried(mix, Outcome.from_dict(self.known.trials[key]))
 
-    def _next(self, space: Space, tried: list[Tried], limit: int) -> Tried | None:
-        """Try another mix if the last is larger than the limit, or if parts lose more together than alone."""
+    def _next(
+        self, space: Space, problem: Problem, raised: Problem, tried: list[Tried], limit: int
+    ) -> tuple[Problem, Mix | None]:
+        """Return another mix if the last is larger than the limit, or if parts lose more together than alone."""
         last = tried[-1]
         if last.outcome.size_bytes > limit:
-            problem, size = last.problem, 2 * limit - last.outcome.size_bytes
-        else:
-            cost = last.problem.cost({group: last.mix.numbers[group] for group in space.groups})
-            if not cost or last.ratio < _TRUSTED:
-                return None
-            # All that was not predicted is blamed on the pruned parts: they change most, and each other's inputs.
-            ratio = (last.loss - (last.mix.divergence - cost)) / cost
-            problem, size = last.problem.scaled(space.groups, ratio), None
-        mix = self.solve(problem, size)
-        if mix is None or any(mix.names == one.mix.names for one in tried):
-            return None
-        return self._try(mix, problem)
+            return raised, self.solve(raised, 2 * limit - last.outcome.size_bytes)
+        layers, parts = _costs(space, problem, last.mix)
+        if not parts or last.loss < _TRUSTED * (layers + parts):
+            return raised, None
+        # All that was not predicted is blamed on the pruned parts, which change each other's inputs: on those of this
+        # mix in full, and in part on the others, which were not tried together.
+        ratio = (last.loss - layers) / _costs(space, raised, last.mix)[1]
+        chosen = {group: last.mix.numbers[group] for group in space.groups}
+        share = math.sqrt(max(ratio, 1.0))
+        raised = raised.scaled(space.groups, share).raised(chosen, max(ratio, 1.0) / share)
+        return raised, self.solve(raised, None)
+
+    def _without_pruning(self, space: Space, problem: Problem, tried: list[Tried], limit: int) -> Tried | None:
+        """Try the best mix without pruned parts, if the others have some: what rounding loses by itself."""
+        if not all(_costs(space, problem, one.mix)[1] for one in tried):
+            return next((one for one in tried if not _costs(space, problem, one.mix)[1]), None)
+        rest = problem.without(space.groups)
+        mix = self.solve(rest, max(limit, rest.size_bytes(smallest(rest))))
+        return None if mix is None else self._try(mix)
+
+
+def _costs(space: Space, problem: Problem, mix: Mix) -> tuple[float, float]:
+    """Return the sums of the divergences alone: of layers that are rounded, and of parts that are pruned."""
+    parts = problem.cost({group: mix.numbers[group] for group in space.groups})
+    return problem.cost(mix.numbers) - parts, parts
+
+
+def _best(tried: Sequence[Tried], limit: int) -> Tried:
+    fitting = [one for one in tried if one.outcome.size_bytes <= limit]
+    if not fitting:
+        least = min(one.outcome.size_bytes for one in tried)
+        raise UsageError(
+            f"the smallest mix that was tried takes {exact(least)}, the budget is {exact(limit)}: give that or more"
+        )
+    return min(fitting, key=lambda one: one.loss)
+
+
+def _expected(space: Space, problem: Problem, tried: Sequence[Tried], plain: Tried | None) -> Problem:
+    """Return the problem with costs as the trials measured them: one ratio for layers, and one for parts."""
+    ratio = 1.0
+    if plain is not None and (alone := _costs(space, problem, plain.mix)[0]):
+        ratio = plain.loss / alone
+    pruned = [one for one in tried if _costs(space, problem, one.mix)[1]]
+    ratio_of_parts = ratio
+    if pruned:
+        one = min(pruned, key=lambda one: one.loss)
+        layers, parts = _costs(space, problem, one.mix)
+        ratio_of_parts = max((one.loss - ratio * layers) / parts, 1.0)
+    units = [name for name in problem.groups if name not in space.groups]
+    return problem.scaled(units, ratio).scaled(space.groups, ratio_of_parts)

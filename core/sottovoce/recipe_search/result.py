@@ -9,7 +9,7 @@ from typing import Any
 from sottovoce.recipe.recipe import Recipe
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Point:
     """A recipe by its size and divergence."""
 
@@ -19,7 +19,7 @@ class Point:
     divergence: float
     """Sum of the divergences of its choices, in nats per token: it ranks recipes, and promises nothing."""
     expected: float | None = None
-    """Divergence that a trial would measure: the sum by the ratio that the recipe's own trial has."""
+    """Divergence that a trial would measure: the sum by the ratios of trials that were made, of layers and of parts."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -52,6 +52,34 @@ class Problem:
         }
         return replace(self, groups=options)
 
+    def raised(self, choice: Mapping[str, int], ratio: float) -> Problem:
+        """Return the problem with another cost of the options of a choice, which may be of some groups only."""
+        options = {
+            name: [
+                replace(option, cost=option.cost * ratio) if choice.get(name) == number else option
+                for number, option in enumerate(options)
+            ]
+            for name, options in self.groups.items()
+        }
+        return replace(self, groups=options)
+
+    def without(self, groups: Collection[str]) -> Problem:
+        """Return the problem in which some groups have only their first option, and others what it allows.
+
+        In a search the first options allow the first ones of all others, so the numbers of the options stay the same.
+        """
+        first = {name: self.groups[name][0].name for name in groups}
+        options = {
+            name: [
+                option
+                for number, option in enumerate(options)
+                if not (name in first and number)
+                and all(first.get(other, needed) == needed for other, needed in option.needs.items())
+            ]
+            for name, options in self.groups.items()
+        }
+        return replace(self, groups=options)
+
     def size_bytes(self, choice: Mapping[str, int]) -> int:
         """Return the size of a choice."""
         return self.fixed_bytes + sum(self.groups[group][number].size_bytes for group, number in choice.items())
