@@ -8,20 +8,18 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from sottovoce.calibration.calibration import Calibration
-from sottovoce.calibration.reference import ALL, Reference
+from sottovoce.calibration.reference import ALL
 from sottovoce.checkpoint.weights import drop_data_
 from sottovoce.entrypoints.apply_steps import apply_steps
 from sottovoce.errors import SamplesError, UsageError
 from sottovoce.pruning.layer_plan import removable_layers
 from sottovoce.recipe.recipe import Recipe
-from sottovoce.recipe_search.analysis import Keep
 from sottovoce.recipe_search.mix import Groups
-from sottovoce.recipe_search.sensitivity import Divergence, Sensitivity
-from sottovoce.recipe_search.spread import held_out
+from sottovoce.recipe_search.sensitivity import Divergence
 from sottovoce.recipe_search.storage import fixed_bytes
 from sottovoce.recipe_search.structures import STRUCTURES, State, Structure
+from sottovoce.recipe_search.trial import KeptTrial
 from sottovoce.recipe_search.units import Layer, layers_of, selected
-from sottovoce.samples import Samples
 from sottovoce.system.progress import Progress
 
 if TYPE_CHECKING:
@@ -63,30 +61,23 @@ class PrunedParts:
             groups.setdefault(state.group, [first]).append(state)
         return groups
 
-    def measured(
-        self, groups: Groups, samples: Samples, known: Sensitivity, keep: Keep, progress: Progress
-    ) -> tuple[Groups, list[str]]:
-        """Return the states with their divergences, and add to ``known`` what was not there.
+    def measured(self, groups: Groups, trial: KeptTrial, progress: Progress) -> tuple[Groups, list[str]]:
+        """Return the states with their divergences.
 
         Returns:
             The states, and a note for each that the samples are too few for: it is left out.
         """
-        pending = [state for states in groups.values() for state in states if _is_pending(state, known)]
-        reference = Reference(self.model, held_out(samples)) if pending else None
+        pending = [state for states in groups.values() for state in states if state.share is not None]
+        measured = {name: [state for state in states if state.share is None] for name, states in groups.items()}
         notes = []
         for number, state in enumerate(pending):
-            assert reference is not None
-            model = copy.deepcopy(self.model)
             try:
-                apply_steps(_alone(state, self.model), model, Calibration(samples=samples), self.host)
+                nats = trial.run(_alone(state, self.model)).divergence
+                measured[state.group].append(replace(state, divergence=Divergence(nats, is_thorough=True)))
             except SamplesError as problem:
                 notes.append(f"{state.group}, {state.name}: left out of the search: {problem}")
-                continue
-            nats = dict(reference.divergence(model))
-            known.measured.setdefault(state.group, {})[state.name] = Divergence(nats, is_thorough=True)
-            keep(known)
             progress("pruned parts", number + 1, len(pending))
-        return {name: [*_known(states, known)] for name, states in groups.items()}, notes
+        return measured, notes
 
     def _by_share(self, structure: Structure, part: str) -> Iterator[State]:
         for share in structure.shares:
@@ -105,18 +96,6 @@ class PrunedParts:
         for name in names:
             left = {layer: size for layer, size in layers.items() if not layer.startswith(f"{name}.")}
             yield State(structure.step, name, 0.0, left, fixed_bytes(self.model, layers, removed=name), _NOTHING)
-
-
-def _is_pending(state: State, known: Sensitivity) -> bool:
-    return state.share is not None and state.name not in known.measured.get(state.group, {})
-
-
-def _known(states: Sequence[State], known: Sensitivity) -> Iterator[State]:
-    for state in states:
-        if state.share is None:
-            yield state
-        elif not _is_pending(state, known):
-            yield replace(state, divergence=known.measured[state.group][state.name])
 
 
 def _alone(state: State, model: Model) -> Recipe:

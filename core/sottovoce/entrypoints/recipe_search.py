@@ -37,7 +37,7 @@ from sottovoce.recipe_search.sensitivity import Sensitivity
 from sottovoce.recipe_search.solver import Problem, smallest, solve
 from sottovoce.recipe_search.storage import file_bytes
 from sottovoce.recipe_search.structures import REMOVED, steps_of
-from sottovoce.recipe_search.trial import Trial
+from sottovoce.recipe_search.trial import KeptTrial, Trial
 from sottovoce.recipe_search.units import layers_of, selected, units_of
 from sottovoce.runtime.layers import is_quantized
 from sottovoce.samples import Samples
@@ -94,12 +94,13 @@ class RecipeSearch:
         gate = self._open_gate(limits)
         cache = Cache(directory, self._key())
         known = cache.read()
-        table = self._measure(known, cache)
+        trial = self._trial(known, cache)
+        table = self._measure(known, cache, trial)
         with self._timed("solving"):
             problem = self._space.problem(table)
             mix = self._solve(problem)
         with self._timed("trial"):
-            tried, expected = self._try(mix, problem, known, cache)
+            tried, expected = self._try(mix, problem, trial)
         with self._timed("other sizes"):
             same = uniform(self._space, problem, expected)
             points = front(problem, expected, max(point.size_bytes for point in same), self._before)
@@ -128,7 +129,7 @@ class RecipeSearch:
         check_size(self._budget, self._before, least)
         return least
 
-    def _measure(self, known: Sensitivity, cache: Cache) -> Table:
+    def _measure(self, known: Sensitivity, cache: Cache, trial: KeptTrial) -> Table:
         """Measure what an earlier search has not; the space then knows the divergences of its states, and times."""
         space = self._space
         with self._timed("sensitivity"):
@@ -136,7 +137,7 @@ class RecipeSearch:
             analysis.run(known, cache.keep)
         if self._parts.steps:
             with self._timed("pruned parts"):
-                groups, notes = self._parts.measured(space.groups, self._samples, known, cache.keep, self._progress)
+                groups, notes = self._parts.measured(space.groups, trial, self._progress)
                 self._space = replace(self._space, groups=groups)
                 self._notes.extend(notes)
             self._least = self._check_size()
@@ -161,11 +162,13 @@ class RecipeSearch:
         self._parts = PrunedParts(self._model, self._steps, embeddings, self._host)
         return Space.of(self._model, units_of(self._model, layers), layers, self._parts.states(layers))
 
-    def _try(self, mix: Mix, problem: Problem, known: Sensitivity, cache: Cache) -> tuple[Tried, Problem]:
+    def _trial(self, known: Sensitivity, cache: Cache) -> KeptTrial:
         others = self._held_out
         trial = Trial(self._model, self._samples, others, self._compressed)
-        identity = others.identity if others is not None else ""
-        trials = Trials(trial, identity, known, cache.keep, self._recipe, self._solved)
+        return KeptTrial(trial, others.identity if others is not None else "", known, cache.keep)
+
+    def _try(self, mix: Mix, problem: Problem, trial: KeptTrial) -> tuple[Tried, Problem]:
+        trials = Trials(trial, self._recipe, self._solved)
         limit = self._budget.bytes_of(self._before) or self._before
         tried, expected = trials.run(self._space, problem, mix, limit)
         self._notes.extend(note for note in tried.outcome.notes if note not in self._notes)

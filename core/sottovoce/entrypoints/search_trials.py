@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,12 +9,10 @@ from dataclasses import dataclass
 from sottovoce.calibration.reference import ALL
 from sottovoce.errors import UsageError
 from sottovoce.recipe.recipe import Recipe
-from sottovoce.recipe_search.analysis import Keep
 from sottovoce.recipe_search.bounds import exact
 from sottovoce.recipe_search.mix import Mix, Space
-from sottovoce.recipe_search.sensitivity import Sensitivity
 from sottovoce.recipe_search.solver import Problem, smallest
-from sottovoce.recipe_search.trial import Outcome, Trial
+from sottovoce.recipe_search.trial import KeptTrial, Outcome
 
 _TRUSTED = 1.25
 """Ratio of the measured divergence to the predicted one up to which a mix with pruned parts is taken as it is."""
@@ -42,13 +38,9 @@ class Tried:
 
 @dataclass(frozen=True)
 class Trials:
-    """Trials that are kept, so that an interrupted search does not repeat them."""
+    """Mixes that are tried, and those that follow from what was measured."""
 
-    trial: Trial
-    identity: str
-    """Digest of the samples that the trial measures on."""
-    known: Sensitivity
-    keep: Keep
+    trial: KeptTrial
     recipe: Callable[[Mix], Recipe]
     solve: Solve
 
@@ -78,13 +70,7 @@ class Trials:
         return _best([*tried, *([plain] if plain else [])], limit), _expected(space, problem, tried, plain)
 
     def _try(self, mix: Mix) -> Tried:
-        recipe = self.recipe(mix)
-        facts = json.dumps([recipe.to_dict(), self.identity], sort_keys=True)
-        key = hashlib.sha256(facts.encode()).hexdigest()[:32]
-        if key not in self.known.trials:
-            self.known.trials[key] = self.trial.run(recipe).to_dict()
-            self.keep(self.known)
-        return Tried(mix, Outcome.from_dict(self.known.trials[key]))
+        return Tried(mix, self.trial.run(self.recipe(mix)))
 
     def _next(
         self, space: Space, problem: Problem, raised: Problem, tried: list[Tried], limit: int

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -18,6 +20,7 @@ from sottovoce.samples import Samples
 if TYPE_CHECKING:
     from sottovoce.model import Model
     from sottovoce.recipe.recipe import Recipe
+    from sottovoce.recipe_search.sensitivity import Sensitivity
 
 Compressed = Callable[["Recipe", Samples], "Model"]
 """Function that compresses a copy of the model by a recipe that is calibrated on samples."""
@@ -105,6 +108,30 @@ class Trial:
             notes |= dict.fromkeys(note for step in model.report.steps for note in step.notes) if model.report else {}
         total = sum(every, start=DivergenceSums())
         return Outcome(max(sizes), total.means, interval(every), is_held_out, tuple(notes))
+
+
+@dataclass(frozen=True)
+class KeptTrial:
+    """A trial that keeps its outcomes: an interrupted search, and one for another budget, do not repeat them."""
+
+    trial: Trial
+    identity: str
+    """Digest of the samples that are held out."""
+    known: Sensitivity
+    keep: Callable[[Sensitivity], None]
+
+    def run(self, recipe: Recipe) -> Outcome:
+        """Return the outcome of a recipe.
+
+        Raises:
+            SamplesError: The samples cannot be calibrated on, or the model has no output on any of them.
+        """
+        facts = json.dumps([recipe.to_dict(), self.identity], sort_keys=True)
+        key = hashlib.sha256(facts.encode()).hexdigest()[:32]
+        if key not in self.known.trials:
+            self.known.trials[key] = self.trial.run(recipe).to_dict()
+            self.keep(self.known)
+        return Outcome.from_dict(self.known.trials[key])
 
 
 def _is_enough(samples: Samples, model: Model) -> bool:

@@ -16,6 +16,7 @@ from sottovoce.calibration.reference import Reference
 from sottovoce.errors import UsageError
 from sottovoce.recipe_search.removal import renumbered
 from sottovoce.recipe_search.storage import file_bytes
+from sottovoce.recipe_search.trial import Trial
 
 STEPS = ("quantize", "prune_layers")
 
@@ -83,8 +84,12 @@ def test_removals_are_measured_once_for_all_budgets(
     model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = search(model, "x0.3", cache=tmp_path)
-    monkeypatch.setattr("sottovoce.entrypoints.pruned_parts._alone", lambda *_: pytest.fail("measured again"))
+    runs: list[Any] = []
+    run = Trial.run
+    monkeypatch.setattr(Trial, "run", lambda self, recipe: (runs.append(recipe), run(self, recipe))[1])
     second = search(model, "x0.4", cache=tmp_path)
+    assert all("quantize" in [step.name for step in recipe.steps] for recipe in runs)
+    assert len(runs) <= 5
     assert second.sensitivity == first.sensitivity
     assert second.predicted < first.predicted
 
