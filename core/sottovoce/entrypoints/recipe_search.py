@@ -28,7 +28,7 @@ from sottovoce.recipe_search.budget import Budget
 from sottovoce.recipe_search.cache import Cache
 from sottovoce.recipe_search.choices import CHOICES
 from sottovoce.recipe_search.front import front, uniform
-from sottovoce.recipe_search.latency import Latencies, measure_latencies
+from sottovoce.recipe_search.latency import Latencies, measure_latencies, seconds_of
 from sottovoce.recipe_search.mix import Mix, Space, Table
 from sottovoce.recipe_search.recipe import STEP, to_recipe
 from sottovoce.recipe_search.removal import renumbered, renumbered_units
@@ -40,10 +40,12 @@ from sottovoce.recipe_search.structures import REMOVED, steps_of
 from sottovoce.recipe_search.trial import KeptTrial, Trial
 from sottovoce.recipe_search.units import layers_of, selected, units_of
 from sottovoce.runtime.layers import is_quantized
-from sottovoce.samples import Samples
+from sottovoce.samples import Sample, Samples
 from sottovoce.system.progress import Progress
 
 _EMBEDDINGS = "auto"
+_SLOWER = 1.05
+"""Measured time as a multiple of the budget from which a note says so: what is below is noise."""
 
 
 class RecipeSearch:
@@ -112,7 +114,7 @@ class RecipeSearch:
             divergence=outcome.divergence,
             interval=outcome.interval,
             predicted=problem.cost(mix.numbers),
-            latency=self._latency(mix),
+            latency=self._latency(mix, recipe),
             choices=mix.names,
             sensitivity=_forms(table, self._space),
             front=points,
@@ -131,6 +133,10 @@ class RecipeSearch:
 
     def _measure(self, known: Sensitivity, cache: Cache, trial: KeptTrial) -> Table:
         """Measure what an earlier search has not; the space then knows the divergences of its states, and times."""
+        if self._budget.latency_share is not None:
+            with self._timed("latency"):  # first: a time that cannot be reached is known before all else is measured
+                self._space = replace(self._space, latencies=self._latencies())
+            self._check_latency()
         space = self._space
         with self._timed("sensitivity"):
             analysis = Analysis(self._model, space.units, space.layers, self._samples, self._step, self._progress)
@@ -141,20 +147,40 @@ class RecipeSearch:
                 self._space = replace(self._space, groups=groups)
                 self._notes.extend(notes)
             self._least = self._check_size()
-        if self._budget.latency_share is not None:
-            with self._timed("latency"):
-                self._space = replace(self._space, latencies=self._latencies())
+            self._check_latency()
         return known.table(space.units, space.layers)
 
-    def _latencies(self) -> Latencies:
-        by_length = sorted(self._samples, key=lambda sample: sample.seconds)
-        shapes = list(self._space.shapes())
-        typical = by_length[len(by_length) // 2]
-        return measure_latencies(self._model, typical, self._space.layers, shapes, self._space.strategy, self._progress)
+    def _check_latency(self) -> None:
+        if self._space.latencies is not None:
+            check_latency(self._budget, self._space.problem(None), self._space.latencies.total_seconds)
 
-    def _latency(self, mix: Mix) -> dict[str, float] | None:
+    def _latencies(self) -> Latencies:
+        space = self._space
+        removable = [state.part for states in space.groups.values() for state in states if state.name == REMOVED]
+        shapes = list(space.shapes())
+        return measure_latencies(
+            self._model, self._typical, space.layers, shapes, space.strategy, removable, self._progress
+        )
+
+    @property
+    def _typical(self) -> Sample:
+        return sorted(self._samples, key=lambda sample: sample.seconds)[len(self._samples) // 2]
+
+    def _latency(self, mix: Mix, recipe: Recipe) -> dict[str, float] | None:
+        """Return the times before and after by the table, and that of a compressed copy beside the float model."""
         latencies = self._space.latencies
-        return None if latencies is None else {"before": latencies.total_seconds, "after": mix.seconds}
+        if latencies is None:
+            return None
+        with self._timed("latency of the recipe"):
+            small = self._compressed(recipe, self._samples)
+            times = seconds_of({"before": self._model, "after": small}, self._typical)
+        share = times["after"] / times["before"]
+        if self._budget.latency_share is not None and share > self._budget.latency_share * _SLOWER:
+            self._notes.append(
+                f"the recipe takes x{share:.3f} of the model's time when it runs, and x"
+                f"{mix.seconds / latencies.total_seconds:.3f} by the table of layers"
+            )
+        return {"before": latencies.total_seconds, "after": mix.seconds, "measured": share * latencies.total_seconds}
 
     def _whole_space(self) -> Space:
         embeddings = tables_setting(self._model, self._model.architecture, self._step)
@@ -182,8 +208,6 @@ class RecipeSearch:
         return tried, expected
 
     def _solve(self, problem: Problem) -> Mix:
-        if self._space.latencies is not None:
-            check_latency(self._budget, problem, self._space.latencies.total_seconds)
         mix = self._solved(problem, None)
         if mix is None:
             raise UsageError(

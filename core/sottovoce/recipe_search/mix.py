@@ -58,7 +58,12 @@ class Space:
         groups = {unit.name: list(self._options(unit, table, kind)) for unit in self.units}
         for name, states in self.groups.items():
             groups[name] = [
-                Option(state.name, state.divergence.nats.get(kind, 0.0), state.fixed_bytes - self.fixed_bytes)
+                Option(
+                    state.name,
+                    state.divergence.nats.get(kind, 0.0),
+                    state.fixed_bytes - self.fixed_bytes,
+                    -self.latencies.others[state.part] if self.latencies and state.name == REMOVED else 0.0,
+                )
                 for state in states
             ]
         seconds = self.latencies.fixed_seconds if self.latencies else 0.0

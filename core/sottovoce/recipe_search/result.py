@@ -39,7 +39,8 @@ class SearchResult:
     predicted: float
     """Sum of the divergences of the choices, each alone."""
     latency: Mapping[str, float] | None = None
-    """Seconds for a sample by the table of measured layers, ``before`` and ``after``, if the budget limits time."""
+    """Seconds for a sample if the budget limits time: ``before`` and ``after`` by the table of measured layers, and
+    ``measured`` of the compressed model itself, which the table may miss."""
     choices: Mapping[str, str] = field(default_factory=dict)
     """Choice by layer, group of layers, or part."""
     sensitivity: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+import os
+import sys
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import accumulate
 from typing import Any
@@ -156,14 +159,34 @@ def _minimize(
             constraints.append(LinearConstraint(np.array([values]) / scale, -np.inf, (limit - fixed) / scale))
     # HiGHS stops a millionth before the best; the best is often a thousandth of the largest cost, or less.
     weights = np.array(costs) * (_SCALE / (max(map(abs, costs), default=0.0) or 1.0))
-    result = milp(
-        weights,
-        constraints=constraints,
-        integrality=np.ones(len(options)),
-        bounds=Bounds(0, 1),
-        options={"mip_rel_gap": 1e-6, "time_limit": _SECONDS},
-    )
+    with _output_dropped():
+        result = milp(
+            weights,
+            constraints=constraints,
+            integrality=np.ones(len(options)),
+            bounds=Bounds(0, 1),
+            options={"mip_rel_gap": 1e-6, "time_limit": _SECONDS},
+        )
     return None if result.x is None else _chosen(problem, result.x)
+
+
+@contextmanager
+def _output_dropped() -> Iterator[None]:
+    """Drop what is written to the standard output past Python: HiGHS has a message that no option holds back."""
+    try:
+        kept = os.dup(1)
+    except OSError:  # There is none.
+        yield
+        return
+    null = os.open(os.devnull, os.O_WRONLY)
+    try:
+        sys.stdout.flush()
+        os.dup2(null, 1)
+        yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
+        os.close(null)
 
 
 def _half_above(size_bytes: float | None) -> float | None:

@@ -35,7 +35,8 @@ def of_search(result: SearchResult, path: Path) -> Table:
         lines.append("by kind: " + "; ".join(f"{kind} {number(nats)}" for kind, nats in kinds.items()))
     lines += [f"{name}: {number(value)}" for name, value in result.limits.items()]
     if result.latency is not None:
-        lines.append(f"time by the table of layers: x {result.latency['after'] / result.latency['before']:.3f}")
+        shares = {name: seconds / result.latency["before"] for name, seconds in result.latency.items()}
+        lines.append(f"time: x {shares['after']:.3f} by the table of layers, x {shares['measured']:.3f} when it runs")
     lines.append("divergence in nats per token; " + ", ".join(f"{k} {v:.1f} s" for k, v in result.seconds.items()))
     table.caption, table.caption_justify = "\n".join(lines), "left"
     return table

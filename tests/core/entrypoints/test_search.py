@@ -234,12 +234,21 @@ def test_a_limit_that_holds_is_reported_and_one_that_does_not_is_refused(model: 
 
 def test_a_budget_of_time_takes_faster_choices(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     seconds = {"": 1.0, "float": 0.2, "int8": 0.05}  # of the whole model, and of a layer of any shape
-    monkeypatch.setattr(latency, "_take_turns", lambda calls: {name: seconds.get(name, 0.3) for name in calls})
+    models = {"before": 2.0, "after": 1.8}
+    times = seconds | models
+    monkeypatch.setattr(latency, "_take_turns", lambda calls, *_: {name: times.get(name, 0.3) for name in calls})
     result = search(model, "latency=x0.8")
-    assert result.latency == {"before": 1.0, "after": pytest.approx(0.7)}
+    assert result.latency == {"before": 1.0, "after": pytest.approx(0.7), "measured": pytest.approx(0.9)}
+    assert "the recipe takes x0.900 of the model's time when it runs, and x0.700 by the table" in result.notes[-1]
     assert sorted(result.choices.values()) == ["float", "float", "float", "int8", "int8"]
+    monkeypatch.setattr(Measurement, "__init__", lambda *_: pytest.fail("measured for nothing"))
     with pytest.raises(UsageError, match=r"latency=x0\.3 is below the least time that the choices reach here, x0\.400"):
         search(model, "latency=x0.3")
+
+
+def test_size_and_time_that_no_mix_meets_together_are_one_line(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    seconds = {"": 1.0, "float": 0.2, "int8": 0.05}
+    monkeypatch.setattr(latency, "_take_turns", lambda calls, *_: {name: seconds.get(name, 0.3) for name in calls})
     with pytest.raises(UsageError, match="no mix of choices meets size and time together"):
         search(model, ["latency=x0.5", 15_600])
 

@@ -14,9 +14,12 @@ from core.toy import make_model as make_toy
 from sottovoce import Model
 from sottovoce.calibration.reference import Reference
 from sottovoce.errors import UsageError
+from sottovoce.recipe_search import latency
+from sottovoce.recipe_search.choices import FLOAT
 from sottovoce.recipe_search.removal import renumbered
 from sottovoce.recipe_search.storage import file_bytes
 from sottovoce.recipe_search.trial import Trial
+from sottovoce.recipe_search.units import layers_of, selected
 
 STEPS = ("quantize", "prune_layers")
 
@@ -92,6 +95,32 @@ def test_removals_are_measured_once_for_all_budgets(
     assert len(runs) <= 5
     assert second.sensitivity == first.sensitivity
     assert second.predicted < first.predicted
+
+
+def test_a_budget_of_time_removes_layers_with_all_that_is_in_them(
+    model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A layer takes 0.1 of the time, of which its two linear layers take half; rounding makes nothing faster.
+    monkeypatch.setattr(
+        latency, "_take_turns", lambda calls, *_: {name: 1.0 if name == "" else 0.025 for name in calls}
+    )
+    monkeypatch.setattr(latency, "_module_seconds", lambda _, __, names: dict.fromkeys(names, 0.1))
+    result = search(model, "latency=x0.8")
+    removed = {name.split()[1] for name, state in result.choices.items() if state == "removed"}
+    assert removed == {"encoder.layers.1", "encoder.layers.4"}
+    assert result.latency is not None
+    assert result.latency["after"] == pytest.approx(0.8)
+    with pytest.raises(UsageError, match=r"below the least time that the choices reach here, x0\.500"):
+        search(model, "latency=x0.4")
+
+
+def test_times_of_layers_that_may_be_removed_are_measured(model: Model) -> None:
+    layers = layers_of(selected(model, None), model.architecture)
+    names = ["encoder.layers.0", "encoder.layers.1"]
+    shapes = [(layer, FLOAT) for layer in layers.values()]
+    times = latency.measure_latencies(model, SAMPLES[0], layers, shapes, "token", names)
+    assert set(times.others) == set(names)
+    assert all(0 <= seconds < times.total_seconds for seconds in times.others.values())
 
 
 @pytest.mark.parametrize(

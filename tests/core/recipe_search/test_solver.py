@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import builtins
 import itertools
+import os
 import random
 from typing import Any
 
 import pytest
+import scipy.optimize
 
 from sottovoce.errors import SottovoceError
 from sottovoce.recipe_search.solver import Option, Problem, fastest, smallest, solve
@@ -85,6 +87,16 @@ def test_least_size_and_least_time_are_those_of_brute_force(with_needs: bool) ->
 def test_nothing_fits_below_the_least_size() -> None:
     problem = random_problem(1)
     assert solve(problem, problem.size_bytes(smallest(problem)) - 1) is None
+
+
+def test_what_the_solver_prints_is_not_in_the_output(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    milp = scipy.optimize.milp
+    monkeypatch.setattr(scipy.optimize, "milp", lambda *a, **b: (os.write(1, b"a message"), milp(*a, **b))[1])
+    assert solve(random_problem(1)) is not None
+    print("printed")
+    assert capfd.readouterr().out == "printed\n"
 
 
 def test_missing_scipy_is_one_line_with_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
