@@ -59,12 +59,12 @@ def search(
 
     budgets, host = parse_budget(budget), host or default_host()
     require_solver()
-    wanted = parse_steps(steps)
+    parts = parse_steps(steps)
     samples = samples if isinstance(samples, Samples) else read_samples(samples)
     others = held_out if held_out is None or isinstance(held_out, Samples) else read_samples(held_out)
     if not isinstance(model, str | os.PathLike):
         require_model(model, "sottovoce.search")
     loaded = model if isinstance(model, Model) else load(model, host=host)
     directory = Path(cache) if cache is not None else None
-    work = RecipeSearch(loaded, samples, budgets, wanted, host, progress, others)
+    work = RecipeSearch(loaded, samples, budgets, parts, host, progress, others)
     return work.run(limits or {}, directory)

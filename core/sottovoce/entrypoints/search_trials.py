@@ -35,6 +35,11 @@ class Tried:
         """Measured divergence of all samples."""
         return self.outcome.divergence[ALL]
 
+    @property
+    def is_pruned(self) -> bool:
+        """Return true if some part does not stay as it is."""
+        return any(state.share is not None for state in self.mix.states.values())
+
 
 @dataclass(frozen=True)
 class Trials:
@@ -60,26 +65,25 @@ class Trials:
             UsageError: All that were tried are larger than the limit.
         """
         tried = [self._try(mix)]
-        raised = problem
+        plain = self._without_pruning(space, problem, tried[0], limit)
+        raised = expected = _expected(space, problem, [], plain)
         while len(tried) < _TRIALS:
-            raised, other = self._next(space, problem, raised, tried, limit)
-            if other is None or any(other.names == one.mix.names for one in tried):
+            raised, other = self._next(space, expected, raised, tried[-1], limit)
+            if other is None or any(other.names == trial.mix.names for trial in tried):
                 break
             tried.append(self._try(other))
-        plain = self._without_pruning(space, problem, tried, limit)
         return _best([*tried, *([plain] if plain else [])], limit), _expected(space, problem, tried, plain)
 
     def _try(self, mix: Mix) -> Tried:
         return Tried(mix, self.trial.run(self.recipe(mix)))
 
     def _next(
-        self, space: Space, problem: Problem, raised: Problem, tried: list[Tried], limit: int
+        self, space: Space, expected: Problem, raised: Problem, last: Tried, limit: int
     ) -> tuple[Problem, Mix | None]:
         """Return another mix if the last is larger than the limit, or if parts lose more together than alone."""
-        last = tried[-1]
         if last.outcome.size_bytes > limit:
             return raised, self.solve(raised, 2 * limit - last.outcome.size_bytes)
-        layers, parts = _costs(space, problem, last.mix)
+        layers, parts = _costs(space, expected, last.mix)
         if not parts or last.loss < _TRUSTED * (layers + parts):
             return raised, None
         # All that was not predicted is blamed on the pruned parts, which change each other's inputs: on those of this
@@ -90,10 +94,10 @@ class Trials:
         raised = raised.scaled(space.groups, share).raised(chosen, max(ratio, 1.0) / share)
         return raised, self.solve(raised, None)
 
-    def _without_pruning(self, space: Space, problem: Problem, tried: list[Tried], limit: int) -> Tried | None:
-        """Try the best mix without pruned parts, if the others have some: what rounding loses by itself."""
-        if not all(_costs(space, problem, one.mix)[1] for one in tried):
-            return next((one for one in tried if not _costs(space, problem, one.mix)[1]), None)
+    def _without_pruning(self, space: Space, problem: Problem, first: Tried, limit: int) -> Tried | None:
+        """Try the best mix without pruned parts, if the first has some: what rounding loses by itself."""
+        if not first.is_pruned:
+            return first
         rest = problem.without(space.groups)
         mix = self.solve(rest, max(limit, rest.size_bytes(smallest(rest))))
         return None if mix is None else self._try(mix)
@@ -106,13 +110,13 @@ def _costs(space: Space, problem: Problem, mix: Mix) -> tuple[float, float]:
 
 
 def _best(tried: Sequence[Tried], limit: int) -> Tried:
-    fitting = [one for one in tried if one.outcome.size_bytes <= limit]
+    fitting = [trial for trial in tried if trial.outcome.size_bytes <= limit]
     if not fitting:
-        least = min(one.outcome.size_bytes for one in tried)
+        least = min(trial.outcome.size_bytes for trial in tried)
         raise UsageError(
             f"the smallest mix that was tried takes {exact(least)}, the budget is {exact(limit)}: give that or more"
         )
-    return min(fitting, key=lambda one: one.loss)
+    return min(fitting, key=lambda trial: trial.loss)
 
 
 def _expected(space: Space, problem: Problem, tried: Sequence[Tried], plain: Tried | None) -> Problem:
@@ -120,11 +124,11 @@ def _expected(space: Space, problem: Problem, tried: Sequence[Tried], plain: Tri
     ratio = 1.0
     if plain is not None and (alone := _costs(space, problem, plain.mix)[0]):
         ratio = plain.loss / alone
-    pruned = [one for one in tried if _costs(space, problem, one.mix)[1]]
-    ratio_of_parts = ratio
+    pruned = [trial for trial in tried if _costs(space, problem, trial.mix)[1]]
+    ratio_of_parts = 1.0 if space.groups else ratio
     if pruned:
-        one = min(pruned, key=lambda one: one.loss)
-        layers, parts = _costs(space, problem, one.mix)
-        ratio_of_parts = max((one.loss - ratio * layers) / parts, 1.0)
+        best = min(pruned, key=lambda trial: trial.loss)
+        layers, parts = _costs(space, problem, best.mix)
+        ratio_of_parts = max((best.loss - ratio * layers) / parts, 1.0)
     units = [name for name in problem.groups if name not in space.groups]
     return problem.scaled(units, ratio).scaled(space.groups, ratio_of_parts)

@@ -103,16 +103,16 @@ class Analysis:
 
     def _round(self, pairs: Sequence[tuple[str, str]], known: Sensitivity) -> None:
         """Round what is to be measured, and note how much the other choices err where that is not known yet."""
-        wanted: dict[str, tuple[Choice, ...]] = {}
+        choices_of: dict[str, tuple[Choice, ...]] = {}
         for unit in self._units:
             names = [choice for name, choice in pairs if name == unit.name]
             choices = unit.choices(self._layers)
             if names:
                 is_known = unit.name in known.errors
-                wanted[unit.name] = tuple(choice for choice in choices if choice.name in names or not is_known)
-        units = [unit for unit in self._units if unit.name in wanted]
+                choices_of[unit.name] = tuple(choice for choice in choices if choice.name in names or not is_known)
+        units = [unit for unit in self._units if unit.name in choices_of]
         layers = {name: self._layers[name] for unit in units for name in unit.layers}
-        observer = RoundUnits(self._model, units, layers, wanted, self._step)
+        observer = RoundUnits(self._model, units, layers, choices_of, self._step)
         few = Samples(spread(self._samples, ROUNDED))
         SequentialRunner(self._model, [observer], Calibration(samples=few, progress=self._progress)).run()
         known.errors = observer.errors | known.errors

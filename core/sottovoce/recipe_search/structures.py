@@ -47,13 +47,13 @@ class Structure:
         records = self.records(architecture)
         every = list(dict.fromkeys(record.part for record in records))
         if unknown := [part for part in named if part not in every]:
-            parts = f"it has: {', '.join(every)}" if every else "it has none"
+            others = f"it has: {', '.join(every)}" if every else "it has none"
             name = shortened(repr(unknown[0]), 60)
-            raise UsageError(f"{architecture.name} has no part {name} that {self.step} could prune; {parts}")
-        parts = list(named) or [part for part in every if any(one.pruned for one in records if one.part == part)]
-        if not parts:
+            raise UsageError(f"{architecture.name} has no part {name} that {self.step} could prune; {others}")
+        chosen = list(named) or list(dict.fromkeys(record.part for record in records if record.pruned))
+        if not chosen:
             raise UsageError(f"{architecture.name} has nothing that {self.step} could prune: leave the step out")
-        return parts
+        return chosen
 
     def form(self, architecture: Architecture, shares: Mapping[str, float]) -> dict[str, Any]:
         """Return the step in the form of a recipe file.

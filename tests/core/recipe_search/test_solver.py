@@ -84,6 +84,25 @@ def test_least_size_and_least_time_are_those_of_brute_force(with_needs: bool) ->
     assert problem.seconds(fastest(problem)) == pytest.approx(min(map(problem.seconds, every)))
 
 
+def test_without_a_group_its_first_option_is_taken_and_numbers_stay() -> None:
+    problem = random_problem(5, with_needs=True)
+    rest = problem.without(["part"])
+    choice = smallest(rest)
+    assert is_allowed(problem, choice)
+    assert choice["part"] == 0
+    every = [choice for choice in mixes(problem) if choice["part"] == 0]
+    assert problem.size_bytes(choice) == rest.size_bytes(choice) == min(map(problem.size_bytes, every))
+
+
+def test_raised_costs_are_those_of_the_choice_alone() -> None:
+    problem = random_problem(5)
+    choice = smallest(problem)
+    other = {group: (number + 1) % 3 for group, number in choice.items()}
+    raised = problem.raised(choice, 7)
+    assert raised.cost(choice) == pytest.approx(7 * problem.cost(choice))
+    assert raised.cost(other) == problem.cost(other)
+
+
 def test_nothing_fits_below_the_least_size() -> None:
     problem = random_problem(1)
     assert solve(problem, problem.size_bytes(smallest(problem)) - 1) is None
