@@ -30,6 +30,8 @@ class Option:
     seconds: float = 0.0
     needs: Mapping[str, str] = field(default_factory=dict)
     """By name of another group, the option of that group without which this one cannot be."""
+    is_allowed: bool = True
+    """If false, it is not taken."""
 
 
 @dataclass(frozen=True)
@@ -67,17 +69,10 @@ class Problem:
         return replace(self, groups=options)
 
     def without(self, groups: Collection[str]) -> Problem:
-        """Return the problem in which some groups have only their first option, and others what it allows.
-
-        In a search the first options allow the first ones of all others, so the numbers of the options stay the same.
-        """
-        first = {name: self.groups[name][0].name for name in groups}
+        """Return the problem in which some groups may only take their first option."""
         options = {
             name: [
-                option
-                for number, option in enumerate(options)
-                if not (name in first and number)
-                and all(first.get(other, needed) == needed for other, needed in option.needs.items())
+                replace(option, is_allowed=name not in groups or not number) for number, option in enumerate(options)
             ]
             for name, options in self.groups.items()
         }
@@ -164,7 +159,7 @@ def _minimize(
             weights,
             constraints=constraints,
             integrality=np.ones(len(options)),
-            bounds=Bounds(0, 1),
+            bounds=Bounds(0, [float(option.is_allowed) for option in options]),
             options={"mip_rel_gap": 1e-6, "time_limit": _SECONDS},
         )
     return None if result.x is None else _chosen(problem, result.x)
