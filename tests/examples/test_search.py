@@ -35,3 +35,19 @@ def test_a_searched_recipe_loses_a_third_less_than_a_uniform_one_of_its_size(tmp
     for name in ("test", "dev"):
         reference = Reference(model, sottovoce.read_samples(DATA / f"{name}.jsonl"))
         assert reference.divergence(searched)["all"] < 0.7 * reference.divergence(uniform)["all"], name
+
+
+@pytest.mark.slow
+def test_divergences_of_other_sizes_are_within_a_quarter_of_what_a_trial_lets_expect(tmp_path: Path) -> None:
+    def searched(budget: str) -> sottovoce.SearchResult:
+        data, others = DATA / "calibration.jsonl", DATA / "dev.jsonl"
+        return sottovoce.search(SOURCE, data, budget, held_out=others, cache=tmp_path)
+
+    first = searched("2.31MB")
+    ratio = first.divergence["all"] / first.predicted
+    small = compressed(first.recipe)
+    reference = Reference(sottovoce.load(SOURCE), list(sottovoce.read_samples(DATA / "dev.jsonl")))
+    assert first.divergence["all"] == pytest.approx(reference.divergence(small)["all"], rel=1e-3)
+    for budget in ("2.45MB", "2.8MB"):
+        other = searched(budget)
+        assert other.divergence["all"] == pytest.approx(ratio * other.predicted, rel=0.25), budget

@@ -89,12 +89,18 @@ class Reference:
 
     def sums(self, model: Model) -> DivergenceSums:
         """Return the sums of KL(reference || model), which may be added to those of other samples."""
-        sums = DivergenceSums()
+        return sum(self.sums_by_sample(model), start=DivergenceSums())
+
+    def sums_by_sample(self, model: Model) -> list[DivergenceSums]:
+        """Return the sums of KL(reference || model) of every sample alone."""
+        every: list[DivergenceSums] = []
         for sample, before, after in self._pairs(model):
             count = min(len(before), len(after))
             nats = (before[:count].exp() * (before[:count] - after[:count])).sum()
+            sums = DivergenceSums()
             sums.add(sample.modality if sample.messages else ALL, max(float(nats), 0.0), count)
-        return sums
+            every.append(sums)
+        return every
 
     def _pairs(self, model: Model) -> Iterator[tuple[Sample, Tensor, Tensor]]:
         for sample, positions, before in self._samples:

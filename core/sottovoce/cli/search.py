@@ -31,7 +31,12 @@ _CACHE = ".sottovoce-search"
     "--steps",
     default="quantize",
     show_default=True,
-    help="Steps to use: quantize, prune_experts, prune_heads, prune_width.",
+    help="Steps to use: quantize, prune_layers, prune_experts, prune_heads, prune_width; prune_layers=PART for a part.",
+)
+@click.option(
+    "--held-out",
+    type=click.Path(path_type=Path),
+    help="Samples to measure the recipe on: a manifest; by default each half of --data by the other.",
 )
 @click.option(
     "--output", "-o", required=True, type=click.Path(path_type=Path), help="Recipe to write; other files lie beside it."
@@ -55,6 +60,7 @@ def search(
     budgets: tuple[str, ...],
     limits: tuple[str, ...],
     steps: str,
+    held_out: Path | None,
     output: Path,
     cache: Path | None,
     overwrite: bool,
@@ -70,16 +76,18 @@ def search(
     from sottovoce.recipe_search import files, table
     from sottovoce.recipe_search.budget import parse_budget
     from sottovoce.recipe_search.solver import require_solver
+    from sottovoce.recipe_search.structures import parse_steps
     from sottovoce.samples import read_samples
 
     # Errors in the arguments are reported before the model is read.
     parse_budget(budgets)
     bounds = dict(map(_limit, limits))
     names = tuple(name.strip() for name in steps.split(",") if name.strip())
-    entrypoint.check_steps(names)
+    parse_steps(names)
     require_solver()
     files.require_free(output, overwrite)
     samples = read_samples(data)
+    others = read_samples(held_out) if held_out is not None else None
     loaded = load.load(model, **where)
     with out.progress() as progress:
         result = entrypoint.search(
@@ -88,6 +96,7 @@ def search(
             budgets,
             limits=bounds,
             steps=names,
+            held_out=others,
             cache=cache or output.parent / _CACHE,
             progress=progress,
         )

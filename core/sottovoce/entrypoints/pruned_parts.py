@@ -8,19 +8,18 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from sottovoce.calibration.calibration import Calibration
-from sottovoce.calibration.reference import ALL, Reference
+from sottovoce.calibration.reference import ALL
 from sottovoce.checkpoint.weights import drop_data_
 from sottovoce.entrypoints.apply_steps import apply_steps
 from sottovoce.errors import SamplesError, UsageError
+from sottovoce.pruning.layer_plan import removable_layers
 from sottovoce.recipe.recipe import Recipe
-from sottovoce.recipe_search.analysis import Keep
 from sottovoce.recipe_search.mix import Groups
-from sottovoce.recipe_search.sensitivity import Divergence, Sensitivity
-from sottovoce.recipe_search.spread import held_out
+from sottovoce.recipe_search.sensitivity import Divergence
 from sottovoce.recipe_search.storage import fixed_bytes
-from sottovoce.recipe_search.structures import STRUCTURES, State, Structure, group_name
+from sottovoce.recipe_search.structures import STRUCTURES, State, Structure
+from sottovoce.recipe_search.trial import KeptTrial
 from sottovoce.recipe_search.units import Layer, layers_of, selected
-from sottovoce.samples import Samples
 from sottovoce.system.progress import Progress
 
 if TYPE_CHECKING:
@@ -35,7 +34,8 @@ class PrunedParts:
     """The parts that steps may prune, each by several shares."""
 
     model: Model
-    steps: Sequence[str]
+    steps: Mapping[str, Sequence[str]]
+    """By step, the parts that are named; none if it prunes those of its default."""
     embeddings: str | None
     host: Host
 
@@ -45,65 +45,57 @@ class PrunedParts:
         Raises:
             UsageError: The family has nothing that a step could prune.
         """
+        states = [
+            state
+            for structure in STRUCTURES.values()
+            if structure.step in self.steps
+            for part in structure.parts(self.model.architecture, self.steps[structure.step])
+            for state in (
+                self._by_layer(structure, part, layers) if structure.by_layer else self._by_share(structure, part)
+            )
+        ]
         whole = fixed_bytes(self.model, layers)
         groups: dict[str, list[State]] = {}
-        for structure in (STRUCTURES[step] for step in STRUCTURES if step in self.steps):
-            parts = structure.parts(self.model.architecture)
-            if not parts:
-                family = self.model.architecture.name
-                raise UsageError(f"{family} has nothing that {structure.step} could prune: leave the step out")
-            for part in parts:
-                states = [State(structure.step, part, None, layers, whole, _NOTHING)]
-                groups[group_name(structure.step, part)] = [
-                    *states,
-                    *(self._pruned(structure, part, share) for share in structure.shares),
-                ]
+        for state in states:
+            first = State(state.step, state.part, None, layers, whole, _NOTHING)
+            groups.setdefault(state.group, [first]).append(state)
         return groups
 
-    def measured(
-        self, groups: Groups, samples: Samples, known: Sensitivity, keep: Keep, progress: Progress
-    ) -> tuple[Groups, list[str]]:
-        """Return the states with their divergences, and add to ``known`` what was not there.
+    def measured(self, groups: Groups, trial: KeptTrial, progress: Progress) -> tuple[Groups, list[str]]:
+        """Return the states with their divergences.
 
         Returns:
             The states, and a note for each that the samples are too few for: it is left out.
         """
-        pending = [state for states in groups.values() for state in states if _is_pending(state, known)]
-        reference = Reference(self.model, held_out(samples)) if pending else None
+        pending = [state for states in groups.values() for state in states if state.share is not None]
+        measured = {name: [state for state in states if state.share is None] for name, states in groups.items()}
         notes = []
         for number, state in enumerate(pending):
-            assert reference is not None
-            model = copy.deepcopy(self.model)
             try:
-                apply_steps(_alone(state, self.model), model, Calibration(samples=samples), self.host)
+                nats = trial.run(_alone(state, self.model)).divergence
+                measured[state.group].append(replace(state, divergence=Divergence(nats, is_thorough=True)))
             except SamplesError as problem:
                 notes.append(f"{state.group}, {state.name}: left out of the search: {problem}")
-                continue
-            nats = dict(reference.divergence(model))
-            known.measured.setdefault(state.group, {})[state.name] = Divergence(nats, is_thorough=True)
-            keep(known)
             progress("pruned parts", number + 1, len(pending))
-        return {name: [*_known(states, known)] for name, states in groups.items()}, notes
+        return measured, notes
 
-    def _pruned(self, structure: Structure, part: str, share: float) -> State:
-        state = State(structure.step, part, share, {}, 0, _NOTHING)
-        model = copy.deepcopy(self.model)
-        drop_data_(model.module)
-        apply_steps(_alone(state, model), model, Calibration(), self.host)
-        layers = layers_of(selected(model, self.embeddings), model.architecture)
-        return replace(state, layers=layers, fixed_bytes=fixed_bytes(model, layers))
+    def _by_share(self, structure: Structure, part: str) -> Iterator[State]:
+        for share in structure.shares:
+            state = State(structure.step, part, share, {}, 0, _NOTHING)
+            model = copy.deepcopy(self.model)
+            drop_data_(model.module)
+            apply_steps(_alone(state, model), model, Calibration(), self.host)
+            layers = layers_of(selected(model, self.embeddings), model.architecture)
+            yield replace(state, layers=layers, fixed_bytes=fixed_bytes(model, layers))
 
-
-def _is_pending(state: State, known: Sensitivity) -> bool:
-    return state.share is not None and state.name not in known.measured.get(state.group, {})
-
-
-def _known(states: Sequence[State], known: Sensitivity) -> Iterator[State]:
-    for state in states:
-        if state.share is None:
-            yield state
-        elif not _is_pending(state, known):
-            yield replace(state, divergence=known.measured[state.group][state.name])
+    def _by_layer(self, structure: Structure, part: str, layers: Mapping[str, Layer]) -> Iterator[State]:
+        depths = [depth for depth in self.model.architecture.shape.depths if depth.part == part]
+        names = [name for depth in depths for name in removable_layers(self.model, depth)]
+        if not names:
+            raise UsageError(f"{self.model.source.name}: no layer of its {part} may be removed: leave the part out")
+        for name in names:
+            left = {layer: size for layer, size in layers.items() if not layer.startswith(f"{name}.")}
+            yield State(structure.step, name, 0.0, left, fixed_bytes(self.model, layers, removed=name), _NOTHING)
 
 
 def _alone(state: State, model: Model) -> Recipe:

@@ -5,17 +5,17 @@ from __future__ import annotations
 import copy
 import logging
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from sottovoce.calibration.calibration import check_samples
-from sottovoce.calibration.reference import ALL
 from sottovoce.entrypoints.accuracy_gate import Gate
 from sottovoce.entrypoints.compress import compress, work_key
 from sottovoce.entrypoints.pruned_parts import PrunedParts
+from sottovoce.entrypoints.search_trials import Trials, Tried
 from sottovoce.errors import UsageError
 from sottovoce.model import Model
 from sottovoce.plugins.host import Host
@@ -28,39 +28,51 @@ from sottovoce.recipe_search.budget import Budget
 from sottovoce.recipe_search.cache import Cache
 from sottovoce.recipe_search.choices import CHOICES
 from sottovoce.recipe_search.front import front, uniform
-from sottovoce.recipe_search.latency import Latencies, measure_latencies
+from sottovoce.recipe_search.latency import Latencies, measure_latencies, seconds_of
 from sottovoce.recipe_search.mix import Mix, Space, Table
 from sottovoce.recipe_search.recipe import STEP, to_recipe
+from sottovoce.recipe_search.removal import renumbered, renumbered_units
 from sottovoce.recipe_search.result import SearchResult
+from sottovoce.recipe_search.sensitivity import Sensitivity
 from sottovoce.recipe_search.solver import Problem, smallest, solve
 from sottovoce.recipe_search.storage import file_bytes
-from sottovoce.recipe_search.structures import steps_of
-from sottovoce.recipe_search.trial import Outcome, Trial
+from sottovoce.recipe_search.structures import REMOVED, steps_of
+from sottovoce.recipe_search.trial import KeptTrial, Trial
 from sottovoce.recipe_search.units import layers_of, selected, units_of
 from sottovoce.runtime.layers import is_quantized
-from sottovoce.samples import Samples
+from sottovoce.samples import Sample, Samples
 from sottovoce.system.progress import Progress
 
 _EMBEDDINGS = "auto"
-_TRUSTED = 1.25
-"""Ratio of the measured divergence to the predicted one up to which a mix with pruned parts is taken as it is."""
+_SLOWER = 1.05
+"""Measured time as a multiple of the budget from which a note says so: what is below is noise."""
 
 
 class RecipeSearch:
     """One search: a model, samples, a budget, and the steps that a recipe may have."""
 
     def __init__(
-        self, model: Model, samples: Samples, budget: Budget, steps: tuple[str, ...], host: Host, progress: Progress
+        self,
+        model: Model,
+        samples: Samples,
+        budget: Budget,
+        steps: Mapping[str, Sequence[str]],
+        host: Host,
+        progress: Progress,
+        held_out: Samples | None = None,
     ) -> None:
         """Check model and samples; nothing runs yet.
 
         Raises:
-            UsageError: The model is compressed already, or its blocks are on disk.
+            UsageError: The model is compressed already, or its blocks are on disk; or the same samples are held out.
             SamplesError: The samples cannot be calibrated on.
         """
         _require_float(model)
+        if held_out is not None and held_out.identity == samples.identity:
+            raise UsageError("the held-out samples are those that are calibrated on: give others, or leave them out")
         self._notes = list(check_samples(samples, model.architecture))
         self._model, self._samples, self._budget = model, samples, budget
+        self._held_out = held_out
         self._steps, self._host, self._progress = steps, host, progress
         self._before = file_bytes(model)
         self._seconds: dict[str, float] = {}
@@ -82,22 +94,27 @@ class RecipeSearch:
         """
         self._least = self._check_size()
         gate = self._open_gate(limits)
-        table = self._measure(Cache(directory, self._key()))
+        cache = Cache(directory, self._key())
+        known = cache.read()
+        trial = self._trial(known, cache)
+        table = self._measure(known, cache, trial)
         with self._timed("solving"):
             problem = self._space.problem(table)
             mix = self._solve(problem)
-            same = uniform(self._space, table)
-            points = front(problem, max(point.size_bytes for point in same), self._before)
         with self._timed("trial"):
-            mix, outcome = self._try(mix, problem)
-        recipe = self._recipe(mix)
+            tried, expected = self._try(mix, problem, trial)
+        with self._timed("other sizes"):
+            same = uniform(self._space, problem, expected)
+            points = front(problem, expected, max(point.size_bytes for point in same), self._before)
+        mix, outcome, recipe = tried.mix, tried.outcome, self._recipe(tried.mix)
         return SearchResult(
             recipe=recipe,
             model=self._model.source.name,
             size_bytes={"before": self._before, "after": outcome.size_bytes, "least": self._least},
             divergence=outcome.divergence,
-            predicted=mix.divergence,
-            latency=self._latency(mix),
+            interval=outcome.interval,
+            predicted=problem.cost(mix.numbers),
+            latency=self._latency(mix, recipe),
             choices=mix.names,
             sensitivity=_forms(table, self._space),
             front=points,
@@ -114,62 +131,56 @@ class RecipeSearch:
         check_size(self._budget, self._before, least)
         return least
 
-    def _measure(self, cache: Cache) -> Table:
+    def _measure(self, known: Sensitivity, cache: Cache, trial: KeptTrial) -> Table:
         """Measure what an earlier search has not; the space then knows the divergences of its states, and times."""
-        known, space = cache.read(), self._space
+        if self._budget.latency_share is not None:
+            with self._timed("latency"):  # first: a time that cannot be reached is known before all else is measured
+                self._space = replace(self._space, latencies=self._latencies())
+            self._check_latency()
+        space = self._space
         with self._timed("sensitivity"):
             analysis = Analysis(self._model, space.units, space.layers, self._samples, self._step, self._progress)
             analysis.run(known, cache.keep)
         if self._parts.steps:
             with self._timed("pruned parts"):
-                groups, notes = self._parts.measured(space.groups, self._samples, known, cache.keep, self._progress)
+                groups, notes = self._parts.measured(space.groups, trial, self._progress)
                 self._space = replace(self._space, groups=groups)
                 self._notes.extend(notes)
             self._least = self._check_size()
-        if self._budget.latency_share is not None:
-            with self._timed("latency"):
-                self._space = replace(self._space, latencies=self._latencies())
+            self._check_latency()
         return known.table(space.units, space.layers)
 
+    def _check_latency(self) -> None:
+        if self._space.latencies is not None:
+            check_latency(self._budget, self._space.problem(None), self._space.latencies.total_seconds)
+
     def _latencies(self) -> Latencies:
-        by_length = sorted(self._samples, key=lambda sample: sample.seconds)
-        shapes = list(self._space.shapes())
-        typical = by_length[len(by_length) // 2]
-        return measure_latencies(self._model, typical, self._space.layers, shapes, self._space.strategy, self._progress)
+        space = self._space
+        removable = [state.part for states in space.groups.values() for state in states if state.name == REMOVED]
+        shapes = list(space.shapes())
+        return measure_latencies(
+            self._model, self._typical, space.layers, shapes, space.strategy, removable, self._progress
+        )
 
-    def _latency(self, mix: Mix) -> dict[str, float] | None:
+    @property
+    def _typical(self) -> Sample:
+        return sorted(self._samples, key=lambda sample: sample.seconds)[len(self._samples) // 2]
+
+    def _latency(self, mix: Mix, recipe: Recipe) -> dict[str, float] | None:
+        """Return the times before and after by the table, and that of a compressed copy beside the float model."""
         latencies = self._space.latencies
-        return None if latencies is None else {"before": latencies.total_seconds, "after": mix.seconds}
-
-    def _try(self, mix: Mix, problem: Problem) -> tuple[Mix, Outcome]:
-        """Compress by a mix and measure what that loses; where it is not as predicted, solve and try once more."""
-        trial = Trial(self._model, self._samples, self._compressed)
-        outcome = trial.run(self._recipe(mix))
-        limit = self._budget.bytes_of(self._before) or self._before
-        other = self._repaired(mix, problem, outcome, limit)
-        if other is not None:
-            again = trial.run(self._recipe(other))
-            fits, is_better = again.size_bytes <= limit, again.divergence[ALL] < outcome.divergence[ALL]
-            if fits and (is_better or outcome.size_bytes > limit):
-                mix, outcome = other, again
-                self._notes.append("the first mix was not as predicted when it was tried: this is the second")
-        if not trial.is_held_out:
-            self._notes.append(
-                "the samples are too few to calibrate on half of them: the divergence is of samples that the weights "
-                "were rounded on"
-            )
-        return mix, outcome
-
-    def _repaired(self, mix: Mix, problem: Problem, outcome: Outcome, limit: int) -> Mix | None:
-        """Return another mix if one is larger than the limit, or if parts lose more than they did alone."""
-        if outcome.size_bytes > limit:
-            return self._solve(problem, 2 * limit - outcome.size_bytes)
-        is_pruned = any(state.share is not None for state in mix.states.values())
-        if not is_pruned or not mix.divergence or outcome.divergence[ALL] < _TRUSTED * mix.divergence:
+        if latencies is None:
             return None
-        ratio = outcome.divergence[ALL] / mix.divergence
-        other = self._solve(problem.scaled(self._space.groups, ratio))
-        return other if other.names != mix.names else None
+        with self._timed("latency of the recipe"):
+            small = self._compressed(recipe, self._samples)
+            times = seconds_of({"before": self._model, "after": small}, self._typical)
+        share = times["after"] / times["before"]
+        if self._budget.latency_share is not None and share > self._budget.latency_share * _SLOWER:
+            self._notes.append(
+                f"the recipe takes x{share:.3f} of the model's time when it runs, and x"
+                f"{mix.seconds / latencies.total_seconds:.3f} by the table of layers"
+            )
+        return {"before": latencies.total_seconds, "after": mix.seconds, "measured": share * latencies.total_seconds}
 
     def _whole_space(self) -> Space:
         embeddings = tables_setting(self._model, self._model.architecture, self._step)
@@ -177,29 +188,51 @@ class RecipeSearch:
         self._parts = PrunedParts(self._model, self._steps, embeddings, self._host)
         return Space.of(self._model, units_of(self._model, layers), layers, self._parts.states(layers))
 
-    def _solve(self, problem: Problem, size_bytes: int | None = None) -> Mix:
-        latencies, share = self._space.latencies, self._budget.latency_share
-        seconds = share * latencies.total_seconds if latencies is not None and share is not None else None
-        if latencies is not None:
-            check_latency(self._budget, problem, latencies.total_seconds)
-        limit = self._budget.bytes_of(self._before) if size_bytes is None else size_bytes
-        numbers = solve(problem, limit, seconds)
-        if numbers is None:
+    def _trial(self, known: Sensitivity, cache: Cache) -> KeptTrial:
+        others = self._held_out
+        trial = Trial(self._model, self._samples, others, self._compressed)
+        return KeptTrial(trial, others.identity if others is not None else "", known, cache.keep)
+
+    def _try(self, mix: Mix, problem: Problem, trial: KeptTrial) -> tuple[Tried, Problem]:
+        trials = Trials(trial, self._recipe, self._solved)
+        limit = self._budget.bytes_of(self._before) or self._before
+        tried, expected = trials.run(self._space, problem, mix, limit)
+        self._notes.extend(note for note in tried.outcome.notes if note not in self._notes)
+        if tried.mix.names != mix.names:
+            self._notes.append("the first mix was not as predicted when it was tried: this is another")
+        if not tried.outcome.is_held_out:
+            self._notes.append(
+                "the samples are too few to calibrate on half of them: the divergence is of samples that the weights "
+                "were rounded on; give others with held_out (--held-out)"
+            )
+        return tried, expected
+
+    def _solve(self, problem: Problem) -> Mix:
+        mix = self._solved(problem, None)
+        if mix is None:
             raise UsageError(
                 "no mix of choices meets size and time together: allow more of one, or more steps (--steps)"
             )
-        return Mix.of(self._space, problem, numbers)
+        return mix
+
+    def _solved(self, problem: Problem, size_bytes: int | None) -> Mix | None:
+        latencies, share = self._space.latencies, self._budget.latency_share
+        seconds = share * latencies.total_seconds if latencies is not None and share is not None else None
+        limit = self._budget.bytes_of(self._before) if size_bytes is None else size_bytes
+        numbers = solve(problem, limit, seconds)
+        return None if numbers is None else Mix.of(self._space, problem, numbers)
 
     def _recipe(self, mix: Mix) -> Recipe:
         steps = steps_of(mix.states.values(), self._model.architecture)
-        return to_recipe(self._space.units, mix.layers, mix.choices, _EMBEDDINGS, steps)
+        removed = [state.part for state in mix.states.values() if state.name == REMOVED]
+        units, layers = renumbered_units(self._space.units, mix.layers, removed)
+        choices = {renumbered(name, removed): choice for name, choice in mix.choices.items()}
+        return to_recipe(units, layers, choices, _EMBEDDINGS, steps)
 
     def _compressed(self, recipe: Recipe, samples: Samples) -> Model:
         model = copy.deepcopy(self._model)
         with _quiet():
-            report = compress(model, recipe, samples, host=self._host)
-        notes = [note for step in report.steps for note in step.notes]
-        self._notes.extend(note for note in notes if note not in self._notes)
+            compress(model, recipe, samples, host=self._host)
         return model
 
     def _open_gate(self, limits: Mapping[str, float]) -> Gate | None:

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from sottovoce.entrypoints.load import load
-from sottovoce.errors import UsageError
 from sottovoce.model import Model, require_model
 from sottovoce.plugins.host import Host, default_host
 from sottovoce.recipe_search.budget import parse_budget
@@ -16,8 +15,6 @@ from sottovoce.recipe_search.solver import require_solver
 from sottovoce.samples import Samples, read_samples
 from sottovoce.system.progress import Progress, silent
 
-QUANTIZE = "quantize"
-
 
 def search(
     model: Model | str | os.PathLike[str],
@@ -25,7 +22,8 @@ def search(
     budget: str | int | Sequence[str | int],
     *,
     limits: Mapping[str, float] | None = None,
-    steps: Sequence[str] = (QUANTIZE,),
+    steps: Sequence[str] = ("quantize",),
+    held_out: Samples | str | os.PathLike[str] | None = None,
     cache: str | os.PathLike[str] | None = None,
     host: Host | None = None,
     progress: Progress = silent,
@@ -33,7 +31,7 @@ def search(
     """Search for the recipe that loses least within a budget, by measurement; the model is left as it is.
 
     What the model loses by each choice alone is the divergence of its outputs from those of the float model. An integer
-    program then picks the mix, and the mix is really compressed and measured, by each half of the samples on the other.
+    program then picks the mix, and the mix is really compressed and measured, on samples that it was not calibrated on.
 
     Args:
         model: A float model, or its directory, alias or hub id.
@@ -41,41 +39,32 @@ def search(
         budget: Size of the weights on disk (``2.4MB``, a number of bytes, or ``x0.3`` of the model's), time
             (``latency=x0.5`` of the model's), or several of them, which must all hold.
         limits: Bounds on metrics that the result must hold as well, such as ``{"max_cer_increase": 0.1}``.
-        steps: Steps that the recipe may have: ``quantize``, ``prune_experts``, ``prune_heads``, ``prune_width``.
+        steps: Steps that the recipe may have: ``quantize``, ``prune_layers``, ``prune_experts``, ``prune_heads``,
+            ``prune_width``. A step prunes the parts of its default, or those that are named: ``prune_layers=decoder``.
+        held_out: Samples on which the mix is measured, or their manifest; they need no texts. By default each half of
+            the calibration samples is measured by what was calibrated on the other half.
         cache: Directory in which measurements are kept, for an interrupted search and for further budgets.
         host: The plugins; by default the process's own.
         progress: Called after every measurement.
 
     Raises:
-        UsageError: The budget is not one, or above the model, or below all that the steps can reach; or a step or a
-            metric is unknown; or the model is compressed already.
+        UsageError: The budget is not one, or above the model, or below all that the steps can reach; or a step, a part
+            or a metric is unknown; or the model is compressed already.
         SamplesError: The samples cannot be calibrated on.
         GateError: The best recipe within the budget does not hold a limit.
         SottovoceError: SciPy is not installed.
     """
     from sottovoce.entrypoints.recipe_search import RecipeSearch
+    from sottovoce.recipe_search.structures import parse_steps
 
     budgets, host = parse_budget(budget), host or default_host()
     require_solver()
-    check_steps(steps)
+    parts = parse_steps(steps)
     samples = samples if isinstance(samples, Samples) else read_samples(samples)
+    others = held_out if held_out is None or isinstance(held_out, Samples) else read_samples(held_out)
     if not isinstance(model, str | os.PathLike):
         require_model(model, "sottovoce.search")
     loaded = model if isinstance(model, Model) else load(model, host=host)
     directory = Path(cache) if cache is not None else None
-    return RecipeSearch(loaded, samples, budgets, tuple(steps), host, progress).run(limits or {}, directory)
-
-
-def check_steps(steps: Sequence[str]) -> None:
-    """Check the names of the steps that a recipe may have.
-
-    Raises:
-        UsageError: There is no such step in a search, or none at all.
-    """
-    from sottovoce.recipe_search.structures import STRUCTURES
-
-    known = (QUANTIZE, *STRUCTURES)
-    if unknown := [step for step in steps if step not in known]:
-        raise UsageError(f"{unknown[0]!r} is not a step of a search; the steps are: {', '.join(known)}")
-    if not steps:
-        raise UsageError(f"a search needs steps; they are: {', '.join(known)}")
+    work = RecipeSearch(loaded, samples, budgets, parts, host, progress, others)
+    return work.run(limits or {}, directory)

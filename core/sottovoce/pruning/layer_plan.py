@@ -108,6 +108,13 @@ def plan_parts(model: Model, architecture: Architecture, step: PruneLayers) -> l
     return parts
 
 
+def removable_layers(model: Model, depth: Depth) -> tuple[str, ...]:
+    """Return the layers of a part that may be removed, each alone and all together, and be absorbed."""
+    layers = _layer_names(model, depth)
+    part = LayerPart(depth, layers, _fixed(model, depth, layers), (), 0)
+    return tuple(name for name in part.removable if name != part.chain[0])
+
+
 def _layer_names(model: Model, depth: Depth) -> tuple[str, ...]:
     try:
         layers = model.module.get_submodule(depth.layers)

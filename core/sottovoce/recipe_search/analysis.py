@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from sottovoce.calibration.blocks import blocks_of
 from sottovoce.calibration.calibration import Calibration
 from sottovoce.calibration.runner import SequentialRunner
 from sottovoce.quantization.step import Quantize
-from sottovoce.recipe_search.choices import anchors
+from sottovoce.recipe_search.choices import Choice, anchors
 from sottovoce.recipe_search.measurement import Measurement
 from sottovoce.recipe_search.rounding import RoundUnits
 from sottovoce.recipe_search.sensitivity import Divergence, Sensitivity
@@ -57,6 +58,7 @@ class Analysis:
         """
         self._model, self._units, self._layers = model, units, layers
         self._samples, self._step, self._progress = samples, step, progress
+        self._rounded: dict[tuple[str, str], Mapping[str, nn.Module]] = {}
 
     def run(self, known: Sensitivity, keep: Keep) -> None:
         """Add what is not known yet to ``known``.
@@ -64,44 +66,54 @@ class Analysis:
         Raises:
             SamplesError: The model has no output on any of the samples.
         """
-        if known.is_complete:
-            return
-        rounded = self._round(known)
-        blocks = blocks_of(self._model, list(self._layers))
-        measurement = Measurement(self._model, self._samples, blocks)
-        pairs = [(unit, choice) for unit in self._units for choice in anchors(unit.choices(self._layers))]
-        for number, (unit, choice) in enumerate(pairs):
-            entries = known.measured.setdefault(unit.name, {})
-            if choice.name not in entries:
-                entries[choice.name] = Divergence(measurement.first(rounded[unit.name, choice.name]))
-                keep(known)
-            self._progress("sensitivity", number + 1, len(pairs))
-        self._refine(known, keep, rounded, measurement)
-        known.is_complete = True
-        keep(known)
+        left = [pair for pair in self._pairs if pair[1] not in known.measured.get(pair[0], {})]
+        if left:
+            self._round(left, known)
+            keep(known)
+        for number, (unit, choice) in enumerate(left):
+            nats = self._measurement.first(self._rounded[unit, choice])
+            known.measured.setdefault(unit, {})[choice] = Divergence(nats)
+            keep(known)
+            self._progress("sensitivity", len(self._pairs) - len(left) + number + 1, len(self._pairs))
+        if known.again is None:
+            ranked = sorted(self._pairs, key=lambda pair: -known.measured[pair[0]][pair[1]].total)
+            known.again = ranked[: math.ceil(_THOROUGH * len(ranked))]
+            keep(known)
+        self._refine(known.again, known, keep)
 
-    def _refine(
-        self,
-        known: Sensitivity,
-        keep: Keep,
-        rounded: Mapping[tuple[str, str], Mapping[str, nn.Module]],
-        measurement: Measurement,
-    ) -> None:
+    def _refine(self, again: Sequence[tuple[str, str]], known: Sensitivity, keep: Keep) -> None:
         """Repeat the measurements of those that lose most on more samples: they decide the mix."""
-        entries = sorted(known.entries(), key=lambda item: -item[2].total)
-        again = entries[: math.ceil(_THOROUGH * len(entries))]
-        for number, (unit, choice, entry) in enumerate(again):
-            if not entry.is_thorough:
-                nats = measurement.thorough(rounded[unit, choice], entry.nats)
-                known.measured[unit][choice] = Divergence(nats, is_thorough=True)
-                keep(known)
-            self._progress("sensitivity of the most sensitive", number + 1, len(again))
+        left = [(unit, choice) for unit, choice in again if not known.measured[unit][choice].is_thorough]
+        if missing := [pair for pair in left if pair not in self._rounded]:
+            self._round(missing, known)
+        for number, (unit, choice) in enumerate(left):
+            nats = self._measurement.thorough(self._rounded[unit, choice], known.measured[unit][choice].nats)
+            known.measured[unit][choice] = Divergence(nats, is_thorough=True)
+            keep(known)
+            self._progress("sensitivity of the most sensitive", len(again) - len(left) + number + 1, len(again))
 
-    def _round(self, known: Sensitivity) -> dict[tuple[str, str], Mapping[str, nn.Module]]:
-        """Return the quantized layers by unit and choice, and note how much the others err."""
-        choices = {unit.name: unit.choices(self._layers) for unit in self._units}
-        observer = RoundUnits(self._model, self._units, self._layers, choices, self._step)
+    @cached_property
+    def _measurement(self) -> Measurement:
+        return Measurement(self._model, self._samples, blocks_of(self._model, list(self._layers)))
+
+    @property
+    def _pairs(self) -> list[tuple[str, str]]:
+        """Units and choices that are measured, by name."""
+        return [(unit.name, choice.name) for unit in self._units for choice in anchors(unit.choices(self._layers))]
+
+    def _round(self, pairs: Sequence[tuple[str, str]], known: Sensitivity) -> None:
+        """Round what is to be measured, and note how much the other choices err where that is not known yet."""
+        choices_of: dict[str, tuple[Choice, ...]] = {}
+        for unit in self._units:
+            names = [choice for name, choice in pairs if name == unit.name]
+            choices = unit.choices(self._layers)
+            if names:
+                is_known = unit.name in known.errors
+                choices_of[unit.name] = tuple(choice for choice in choices if choice.name in names or not is_known)
+        units = [unit for unit in self._units if unit.name in choices_of]
+        layers = {name: self._layers[name] for unit in units for name in unit.layers}
+        observer = RoundUnits(self._model, units, layers, choices_of, self._step)
         few = Samples(spread(self._samples, ROUNDED))
         SequentialRunner(self._model, [observer], Calibration(samples=few, progress=self._progress)).run()
-        known.errors = observer.errors
-        return observer.rounded
+        known.errors = observer.errors | known.errors
+        self._rounded |= observer.rounded

@@ -28,12 +28,12 @@ def check_size(budget: Budget, before: int, least: int) -> None:
         return
     if limit >= before:
         raise UsageError(
-            f"the budget of {_exact(limit)} is not below the model's size of {_exact(before)}: there is nothing to "
+            f"the budget of {exact(limit)} is not below the model's size of {exact(before)}: there is nothing to "
             "search, and nothing was written"
         )
     if limit < least:
         raise UsageError(
-            f"the budget of {_exact(limit)} is below the least size, {_exact(least)} or x{least / before:.4f}: give "
+            f"the budget of {exact(limit)} is below the least size, {exact(least)} or x{least / before:.4f}: give "
             "that or more, or allow more steps (--steps)"
         )
 
@@ -57,5 +57,6 @@ def check_latency(budget: Budget, problem: Problem, before: float) -> None:
         )
 
 
-def _exact(count: int) -> str:
+def exact(count: int) -> str:
+    """Return a size for people, and in bytes."""
     return f"{size(count)} ({count:,} bytes)"

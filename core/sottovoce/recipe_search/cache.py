@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from sottovoce.errors import OutputError
 from sottovoce.recipe_search.sensitivity import Sensitivity
 from sottovoce.system.atomic_write import write_atomically
 
-_VERSION = 1
+_VERSION = 2
 
 
 class Cache:
@@ -22,6 +23,8 @@ class Cache:
         """Return what was measured; nothing if there is no file, or none that can be read."""
         if self._path is None:
             return Sensitivity()
+        for rest in self._path.parent.glob(f"{self._path.name}.*.part"):
+            rest.unlink(missing_ok=True)  # of a search that was killed while it wrote
         try:
             form = json.loads(self._path.read_text(encoding="utf-8"))
             return Sensitivity.from_dict(form["sensitivity"]) if form["version"] == _VERSION else Sensitivity()
@@ -33,9 +36,13 @@ class Cache:
         """Write what is measured so far, completely or not at all.
 
         Raises:
-            OSError: The file system refused.
+            OutputError: The file system refused.
         """
-        if self._path is not None:
+        if self._path is None:
+            return
+        text = json.dumps({"version": _VERSION, "sensitivity": sensitivity.to_dict()})
+        try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            text = json.dumps({"version": _VERSION, "sensitivity": sensitivity.to_dict()})
             write_atomically(self._path, text)
+        except OSError as error:
+            raise OutputError(f"{self._path.parent}: measurements could not be kept ({error})") from error

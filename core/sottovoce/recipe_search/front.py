@@ -10,28 +10,29 @@ from sottovoce.recipe_search.result import Point
 from sottovoce.recipe_search.solver import Problem, smallest, solve
 
 if TYPE_CHECKING:
-    from sottovoce.recipe_search.mix import Space, Table
+    from sottovoce.recipe_search.mix import Space
 
 _BELOW, _ABOVE = 10, 3
 """Points below the largest uniform recipe, and above it."""
 
 
-def front(problem: Problem, middle: int, before: int) -> list[Point]:
+def front(alone: Problem, expected: Problem, middle: int, before: int) -> list[Point]:
     """Return the best mixes of sizes between the least and the model's.
 
     Args:
-        problem: The integer program.
+        alone: The integer program, with the divergence of every choice alone.
+        expected: The same with costs as a trial would measure them; these are minimized.
         middle: Size of the largest uniform recipe: most of the points are below, where a byte matters most.
         before: Size of the model.
     """
-    least = problem.size_bytes(smallest(problem))
+    least = alone.size_bytes(smallest(alone))
     middle = min(max(middle, least), before)
     limits = [*_between(least, middle, _BELOW), *_between(middle, before, _ABOVE), before]
     points: dict[int, Point] = {}
     for limit in limits:
-        if (choice := solve(problem, limit)) is not None:
-            size = problem.size_bytes(choice)
-            points[size] = Point(name="mix", size_bytes=size, divergence=problem.cost(choice))
+        if (choice := solve(expected, limit)) is not None:
+            size = alone.size_bytes(choice)
+            points[size] = Point("mix", size, alone.cost(choice), expected.cost(choice))
     return [points[size] for size in sorted(points)]
 
 
@@ -39,17 +40,22 @@ def _between(first: int, last: int, count: int) -> list[float]:
     return [first * (last / first) ** (number / count) for number in range(count)]
 
 
-def uniform(space: Space, table: Table) -> list[Point]:
-    """Return the recipes that give all layers one choice, and where one does not fit, the next that changes less."""
+def uniform(space: Space, alone: Problem, expected: Problem) -> list[Point]:
+    """Return the recipes that give all layers one choice, and where one does not fit, the next that changes less.
+
+    Args:
+        space: What can be chosen.
+        alone: As for :func:`front`.
+        expected: As for :func:`front`.
+    """
     return [
-        Point(name=choice.name, size_bytes=size, divergence=cost)
-        for choice, size, cost in _uniform(space, table)
+        Point(choice.name, alone.size_bytes(numbers), alone.cost(numbers), expected.cost(numbers))
+        for choice, numbers in _uniform(space, alone)
         if choice is not FLOAT
     ]
 
 
-def _uniform(space: Space, table: Table) -> Iterator[tuple[Choice, int, float]]:
-    problem = space.problem(table)
+def _uniform(space: Space, problem: Problem) -> Iterator[tuple[Choice, dict[str, int]]]:
     for choice in CHOICES:
         numbers: dict[str, int] = {}
         for unit in space.units:
@@ -58,7 +64,7 @@ def _uniform(space: Space, table: Table) -> Iterator[tuple[Choice, int, float]]:
             numbers[unit.name] = names[nearest(choice, names)]
         for group in space.groups:
             numbers[group] = 0
-        yield choice, problem.size_bytes(numbers), problem.cost(numbers)
+        yield choice, numbers
 
 
 def nearest(choice: Choice, names: Mapping[str, int]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from sottovoce.samples import Sample
 
 _ROUNDS = 9
+_MODEL_ROUNDS = 31
+"""Turns of whole models, whose times are compared with a budget."""
 _LEAST_SECONDS = 1e-3
 """Time that a turn takes at least: shorter layers run several times."""
 
@@ -42,7 +44,9 @@ class Latencies:
     times: dict[tuple[int, int, int, str], float] = field(default_factory=dict)
     """Median seconds by outputs, inputs, rows and the choice's name."""
     fixed_seconds: float = 0.0
-    """Time that no choice changes."""
+    """Time that no choice of a layer changes."""
+    others: dict[str, float] = field(default_factory=dict)
+    """Seconds of a module that may be removed, without its linear layers: attention and norms, for instance."""
 
     def seconds(self, layer: Layer, choice: Choice) -> float:
         """Return the time of a layer on the sample; 0 for tables, which are looked up."""
@@ -55,6 +59,7 @@ def measure_latencies(
     layers: Mapping[str, Layer],
     shapes: Iterable[tuple[Layer, Choice]],
     strategy: Strategy,
+    removable: Sequence[str] = (),
     progress: Progress = silent,
 ) -> Latencies:
     """Measure the model on a sample, and every shape with every choice that it may get.
@@ -67,6 +72,7 @@ def measure_latencies(
         layers: The model's layers as they are.
         shapes: Layers, as they are and as they would be pruned, with their choices.
         strategy: Range of rounded inputs.
+        removable: Modules that may be removed.
         progress: Called after every shape.
     """
 
@@ -88,11 +94,53 @@ def measure_latencies(
         progress("latency", number + 1, len(tasks))
     floats = sum(latencies.seconds(layer, FLOAT) for layer in layers.values())
     latencies.fixed_seconds = max(latencies.total_seconds - floats, 0.0)
+    for name, seconds in _module_seconds(model, run, removable).items():
+        inner = [layer for layer in layers.values() if layer.name.startswith(f"{name}.")]
+        latencies.others[name] = max(seconds - sum(latencies.seconds(layer, FLOAT) for layer in inner), 0.0)
     return latencies
+
+
+def seconds_of(models: Mapping[str, Model], sample: Sample) -> dict[str, float]:
+    """Return the median seconds of models on a sample, which they run in turns."""
+
+    def call(model: Model) -> Callable[[], None]:
+        def run() -> None:
+            with torch.inference_mode():
+                model.architecture.runner.forward(model, sample)
+
+        return run
+
+    return _take_turns({name: call(model) for name, model in models.items()}, _MODEL_ROUNDS)
 
 
 def _key(layer: Layer, rows: int, choice: Choice) -> tuple[int, int, int, str]:
     return layer.outputs, layer.inputs, rows, choice.name
+
+
+def _module_seconds(model: Model, run: Callable[[], None], names: Sequence[str]) -> dict[str, float]:
+    """Return the median seconds that modules take in a run."""
+    begins: dict[str, float] = {}
+    times: dict[str, list[float]] = {name: [] for name in names}
+
+    def starter(name: str) -> Callable[..., None]:
+        return lambda *_: begins.update({name: time.perf_counter()})
+
+    def stopper(name: str) -> Callable[..., None]:
+        def stop(*_: Any) -> None:
+            times[name][-1] += time.perf_counter() - begins[name]
+
+        return stop
+
+    with ExitStack() as stack:
+        for name in names:
+            module = model.module.get_submodule(name)
+            stack.callback(module.register_forward_pre_hook(starter(name)).remove)
+            stack.callback(module.register_forward_hook(stopper(name)).remove)
+        for _ in range(_ROUNDS if names else 0):
+            for seconds in times.values():
+                seconds.append(0.0)
+            run()
+    return {name: statistics.median(seconds) for name, seconds in times.items()}
 
 
 def _rows(model: Model, run: Callable[[], None], layers: Mapping[str, Layer]) -> dict[str, tuple[int, ...]]:
@@ -131,7 +179,7 @@ def _call(module: nn.Module, x: torch.Tensor) -> Callable[[], None]:
     return call
 
 
-def _take_turns(calls: Mapping[str, Callable[[], None]]) -> dict[str, float]:
+def _take_turns(calls: Mapping[str, Callable[[], None]], rounds: int = _ROUNDS) -> dict[str, float]:
     """Return the median seconds of every call, which take turns so that other work slows all alike."""
     repeats: dict[str, int] = {}
     for name, call in calls.items():
@@ -140,7 +188,7 @@ def _take_turns(calls: Mapping[str, Callable[[], None]]) -> dict[str, float]:
         call()
         repeats[name] = max(1, round(_LEAST_SECONDS / max(time.perf_counter() - begin, 1e-7)))
     turns: dict[str, list[float]] = {name: [] for name in calls}
-    for _ in range(_ROUNDS):
+    for _ in range(rounds):
         for name, call in calls.items():
             begin = time.perf_counter()
             for _ in range(repeats[name]):

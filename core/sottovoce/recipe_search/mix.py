@@ -8,9 +8,10 @@ from itertools import product
 from typing import TYPE_CHECKING
 
 from sottovoce.calibration.reference import ALL
-from sottovoce.recipe_search.choices import FLOAT, Choice, choice_of
+from sottovoce.recipe_search.choices import Choice, choice_of
 from sottovoce.recipe_search.solver import Option, Problem
 from sottovoce.recipe_search.storage import fixed_bytes, layer_bytes
+from sottovoce.recipe_search.structures import REMOVED
 
 if TYPE_CHECKING:
     import torch
@@ -26,8 +27,6 @@ Table = Mapping[str, Mapping[str, "Divergence"]]
 """Divergences by the names of unit and choice."""
 Groups = Mapping[str, Sequence["State"]]
 """States of the parts that may be pruned, by group; the first of each is the whole part."""
-REMOVED = "removed"
-"""Name of the only option of a unit that an earlier step removes."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +58,12 @@ class Space:
         groups = {unit.name: list(self._options(unit, table, kind)) for unit in self.units}
         for name, states in self.groups.items():
             groups[name] = [
-                Option(state.name, state.divergence.nats.get(kind, 0.0), state.fixed_bytes - self.fixed_bytes)
+                Option(
+                    state.name,
+                    state.divergence.nats.get(kind, 0.0),
+                    state.fixed_bytes - self.fixed_bytes,
+                    -self.latencies.others[state.part] if self.latencies and state.name == REMOVED else 0.0,
+                )
                 for state in states
             ]
         seconds = self.latencies.fixed_seconds if self.latencies else 0.0
@@ -119,7 +123,7 @@ class Mix:
     """A solution: a choice for every unit, a state for every part."""
 
     choices: Mapping[str, Choice]
-    """Choice by unit's name."""
+    """Choice by unit's name; a unit that is removed has none."""
     states: Mapping[str, State]
     """State by group."""
     layers: Mapping[str, Layer]
@@ -128,6 +132,8 @@ class Mix:
     """Sum of the divergences of all that was chosen."""
     size_bytes: int
     seconds: float
+    numbers: Mapping[str, int]
+    """By unit or group, the number of its option."""
 
     @classmethod
     def of(cls, space: Space, problem: Problem, numbers: Mapping[str, int]) -> Mix:
@@ -138,12 +144,13 @@ class Mix:
         for unit in space.units:
             layers |= space.layers_after(unit, list(states.values()))
         return cls(
-            choices={unit: FLOAT if name == REMOVED else choice_of(name) for unit, name in names.items()},
+            choices={unit: choice_of(name) for unit, name in names.items() if name != REMOVED},
             states=states,
             layers=layers,
             divergence=problem.cost(numbers),
             size_bytes=problem.size_bytes(numbers),
             seconds=problem.seconds(numbers),
+            numbers=numbers,
         )
 
     @property

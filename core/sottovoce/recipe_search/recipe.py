@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -27,7 +26,7 @@ def to_recipe(
     Args:
         units: Units of the model.
         layers: Sizes of their layers once the steps before were applied; a layer that is not here was removed.
-        chosen: By unit's name, its choice.
+        chosen: By unit's name, its choice; a unit without one was removed.
         embeddings: Setting for embedding tables.
         steps: Steps before the one that quantizes, in the form of a recipe file.
     """
@@ -36,8 +35,8 @@ def to_recipe(
     rounds_inputs = any(choice is INT8 for choice in chosen.values())
     for unit in units:
         names = [name for name in unit.layers if name in layers]
-        choice = chosen[unit.name]
-        if not names:
+        choice = chosen.get(unit.name)
+        if not names or choice is None:
             continue
         if choice is FLOAT:
             ignore.append(_pattern(unit, names))
@@ -50,11 +49,6 @@ def to_recipe(
     is_quantized = any(choice is not FLOAT for choice in chosen.values())
     form = [*map(dict, steps), *([quantize | {"min_coverage": 0.0}] if is_quantized else [])]
     return Recipe.from_dict({"steps": form}, title="search")
-
-
-def counts(chosen: Mapping[str, Choice]) -> dict[str, int]:
-    """Return how many units have each choice."""
-    return dict(Counter(choice.name for choice in chosen.values()))
 
 
 def _is_common(layer: Layer, choice: Choice, rounds_inputs: bool) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 from sottovoce.recipe.recipe import Recipe
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Point:
     """A recipe by its size and divergence."""
 
@@ -18,6 +18,8 @@ class Point:
     """Bytes of the weights on disk."""
     divergence: float
     """Sum of the divergences of its choices, in nats per token: it ranks recipes, and promises nothing."""
+    expected: float | None = None
+    """Divergence that a trial would measure: the sum by the ratios of trials that were made, of layers and of parts."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,10 +34,13 @@ class SearchResult:
     divergence: Mapping[str, float]
     """Divergence from the float model in nats per token, by kind of sample: measured on samples that the recipe was not
     calibrated on."""
+    interval: tuple[float, float]
+    """Bounds within which nine tenths of such measurements lie, by drawing the samples again."""
     predicted: float
     """Sum of the divergences of the choices, each alone."""
     latency: Mapping[str, float] | None = None
-    """Seconds for a sample by the table of measured layers, ``before`` and ``after``, if the budget limits time."""
+    """Seconds for a sample if the budget limits time: ``before`` and ``after`` by the table of measured layers, and
+    ``measured`` of the compressed model itself, which the table may miss."""
     choices: Mapping[str, str] = field(default_factory=dict)
     """Choice by layer, group of layers, or part."""
     sensitivity: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -47,14 +47,10 @@ class Sensitivity:
     """Divergences that were measured."""
     errors: dict[str, dict[str, float]] = field(default_factory=dict)
     """Squared errors of the layers' outputs when rounded to nearest, as shares of their power."""
-    is_complete: bool = False
-    """If true, nothing is left to measure."""
-
-    def entries(self) -> Iterator[tuple[str, str, Divergence]]:
-        """Yield unit, choice and divergence of all that is measured."""
-        for unit, entries in self.measured.items():
-            for choice, entry in entries.items():
-                yield unit, choice, entry
+    again: list[tuple[str, str]] | None = None
+    """Units and choices that are measured on more samples; ``None`` until all are measured on few."""
+    trials: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Outcomes of recipes that were tried, in the form of JSON, by the digest of recipe and samples."""
 
     def divergence(self, unit: Unit, choice: Choice, layers: Mapping[str, Layer]) -> Divergence:
         """Return the divergence of a choice, measured or scaled from the one that stands for it."""
@@ -81,7 +77,7 @@ class Sensitivity:
         measured = {
             unit: {name: entry.to_dict() for name, entry in entries.items()} for unit, entries in self.measured.items()
         }
-        return {"complete": self.is_complete, "measured": measured, "errors": self.errors}
+        return {"measured": measured, "errors": self.errors, "again": self.again, "trials": self.trials}
 
     @classmethod
     def from_dict(cls, form: Mapping[str, Any]) -> Sensitivity:
@@ -91,4 +87,5 @@ class Sensitivity:
             for unit, entries in form["measured"].items()
         }
         errors = {unit: dict(errors) for unit, errors in form["errors"].items()}
-        return cls(measured, errors, bool(form["complete"]))
+        again = None if form["again"] is None else [(str(unit), str(choice)) for unit, choice in form["again"]]
+        return cls(measured, errors, again, {key: dict(outcome) for key, outcome in form["trials"].items()})

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+import os
+import sys
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import accumulate
 from typing import Any
@@ -27,6 +30,8 @@ class Option:
     seconds: float = 0.0
     needs: Mapping[str, str] = field(default_factory=dict)
     """By name of another group, the option of that group without which this one cannot be."""
+    is_allowed: bool = True
+    """If false, it is not taken."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +53,27 @@ class Problem:
         """Return the problem with other costs in some groups."""
         options = {
             name: [replace(option, cost=option.cost * ratio) for option in options] if name in groups else options
+            for name, options in self.groups.items()
+        }
+        return replace(self, groups=options)
+
+    def raised(self, choice: Mapping[str, int], ratio: float) -> Problem:
+        """Return the problem with another cost of the options of a choice, which may be of some groups only."""
+        options = {
+            name: [
+                replace(option, cost=option.cost * ratio) if choice.get(name) == number else option
+                for number, option in enumerate(options)
+            ]
+            for name, options in self.groups.items()
+        }
+        return replace(self, groups=options)
+
+    def without(self, groups: Collection[str]) -> Problem:
+        """Return the problem in which some groups may only take their first option."""
+        options = {
+            name: [
+                replace(option, is_allowed=name not in groups or not number) for number, option in enumerate(options)
+            ]
             for name, options in self.groups.items()
         }
         return replace(self, groups=options)
@@ -128,14 +154,34 @@ def _minimize(
             constraints.append(LinearConstraint(np.array([values]) / scale, -np.inf, (limit - fixed) / scale))
     # HiGHS stops a millionth before the best; the best is often a thousandth of the largest cost, or less.
     weights = np.array(costs) * (_SCALE / (max(map(abs, costs), default=0.0) or 1.0))
-    result = milp(
-        weights,
-        constraints=constraints,
-        integrality=np.ones(len(options)),
-        bounds=Bounds(0, 1),
-        options={"mip_rel_gap": 1e-6, "time_limit": _SECONDS},
-    )
+    with _output_dropped():
+        result = milp(
+            weights,
+            constraints=constraints,
+            integrality=np.ones(len(options)),
+            bounds=Bounds(0, [float(option.is_allowed) for option in options]),
+            options={"mip_rel_gap": 1e-6, "time_limit": _SECONDS},
+        )
     return None if result.x is None else _chosen(problem, result.x)
+
+
+@contextmanager
+def _output_dropped() -> Iterator[None]:
+    """Drop what is written to the standard output past Python: HiGHS has a message that no option holds back."""
+    try:
+        kept = os.dup(1)
+    except OSError:  # There is none.
+        yield
+        return
+    null = os.open(os.devnull, os.O_WRONLY)
+    try:
+        sys.stdout.flush()
+        os.dup2(null, 1)
+        yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
+        os.close(null)
 
 
 def _half_above(size_bytes: float | None) -> float | None:

@@ -73,10 +73,18 @@ def _parts(sizes: tuple[int, int, bool, bool], scheme: Scheme | None, dtype: tor
     return sum(entry_bytes(f".{name}", tensor) for name, tensor in tensors.items()), len(tensors)
 
 
-def fixed_bytes(model: Model, layers: Mapping[str, Layer]) -> int:
-    """Return the bytes of all that no choice changes: other tensors, and the header around the entries."""
+def fixed_bytes(model: Model, layers: Mapping[str, Layer], removed: str | None = None) -> int:
+    """Return the bytes of all that no choice changes: other tensors, and the header around the entries.
+
+    Args:
+        model: The model.
+        layers: The layers that choices change.
+        removed: Name of a module whose tensors do not count.
+    """
     tensors = unique_tensors(model.module)
     others = {name: tensor for name, tensor in tensors.items() if name.rpartition(".")[0] not in layers}
+    if removed is not None:
+        others = {name: tensor for name, tensor in others.items() if not name.startswith(f"{removed}.")}
     return (
         2 * _LENGTH
         + len(json.dumps({"__metadata__": _METADATA}))

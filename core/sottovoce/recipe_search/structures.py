@@ -9,7 +9,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from sottovoce.errors import UsageError
 from sottovoce.recipe_search.sensitivity import Divergence
+from sottovoce.text.plain_text import shortened
 
 if TYPE_CHECKING:
     from sottovoce.architecture import Architecture
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
 
 WHOLE = "all"
 """Name of the state of a part that stays as it is."""
+REMOVED = "removed"
+"""Name of the state of a layer that is removed, and of what is left to choose for all that is in it."""
 
 
 @dataclass(frozen=True)
@@ -25,37 +29,83 @@ class Structure:
 
     step: str
     """Name in recipes."""
-    parts: Callable[[Architecture], Sequence[str]]
-    """Function that returns the parts that the step prunes by default."""
+    records: Callable[[Architecture], Sequence[Any]]
+    """Function that returns the family's records of parts that the step may prune."""
     shares: tuple[float, ...]
     """Shares that may stay."""
     setting: Callable[[float], Any] = lambda share: share
     """Function that returns the recipe's setting for a part of which a share stays."""
+    by_layer: bool = False
+    """If true, each layer of a part is a choice of its own: it stays, or it is removed."""
+
+    def parts(self, architecture: Architecture, named: Sequence[str] = ()) -> list[str]:
+        """Return the parts that were named, or else those that the step prunes by default.
+
+        Raises:
+            UsageError: The family has no such part, or none at all.
+        """
+        records = self.records(architecture)
+        every = list(dict.fromkeys(record.part for record in records))
+        if unknown := [part for part in named if part not in every]:
+            others = f"it has: {', '.join(every)}" if every else "it has none"
+            name = shortened(repr(unknown[0]), 60)
+            raise UsageError(f"{architecture.name} has no part {name} that {self.step} could prune; {others}")
+        chosen = list(named) or list(dict.fromkeys(record.part for record in records if record.pruned))
+        if not chosen:
+            raise UsageError(f"{architecture.name} has nothing that {self.step} could prune: leave the step out")
+        return chosen
 
     def form(self, architecture: Architecture, shares: Mapping[str, float]) -> dict[str, Any]:
         """Return the step in the form of a recipe file.
 
         Args:
             architecture: The family.
-            shares: By part, the share that stays; others stay as they are.
+            shares: By part, the share that stays; others stay as they are. By layer, if each is a choice of its own.
         """
-        parts = self.parts(architecture)
+        if self.by_layer:
+            return {"step": self.step, "layers": list(shares)}
+        parts = dict.fromkeys(
+            record.part for record in self.records(architecture) if record.pruned or record.part in shares
+        )
         return {"step": self.step, **{part: self.setting(shares[part]) if part in shares else False for part in parts}}
-
-
-def _pruned(records: Iterable[Any]) -> list[str]:
-    return list(dict.fromkeys(record.part for record in records if record.pruned))
 
 
 STRUCTURES: Mapping[str, Structure] = {
     structure.step: structure
     for structure in (
-        Structure("prune_experts", lambda family: _pruned(family.experts), (0.75, 0.5), lambda share: {"keep": share}),
-        Structure("prune_heads", lambda family: _pruned(family.shape.heads), (0.75, 0.5)),
-        Structure("prune_width", lambda family: _pruned(family.shape.widths), (0.75, 0.5)),
+        Structure("prune_layers", lambda family: family.shape.depths, (0.0,), by_layer=True),
+        Structure("prune_experts", lambda family: family.experts, (0.75, 0.5), lambda share: {"keep": share}),
+        Structure("prune_heads", lambda family: family.shape.heads, (0.75, 0.5)),
+        Structure("prune_width", lambda family: family.shape.widths, (0.75, 0.5)),
     )
 }
 """Steps that prune, by name, in the order in which a recipe applies them."""
+QUANTIZE = "quantize"
+
+
+def parse_steps(steps: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """Read the steps that a recipe may have, such as ``quantize``, ``prune_width`` or ``prune_layers=decoder``.
+
+    Returns:
+        By step, the parts that are named; none if it prunes those of its default.
+
+    Raises:
+        UsageError: There is no such step in a search, or none at all, or a part of a step that has none.
+    """
+    known = (QUANTIZE, *STRUCTURES)
+    named: dict[str, tuple[str, ...]] = {}
+    for text in steps:
+        step, equals, part = (piece.strip() for piece in text.partition("="))
+        if step not in known:
+            raise UsageError(
+                f"{shortened(repr(step), 60)} is not a step of a search; the steps are: {', '.join(known)}"
+            )
+        if equals and (step == QUANTIZE or not part):
+            raise UsageError(f"{shortened(repr(text), 60)} names no part; write prune_width or prune_width=PART")
+        named[step] = (*named.get(step, ()), *([part] if part else []))
+    if not named:
+        raise UsageError(f"a search needs steps; they are: {', '.join(known)}")
+    return named
 
 
 @dataclass(frozen=True)
@@ -65,9 +115,9 @@ class State:
     step: str
     """Name of the step."""
     part: str
-    """Name of the part."""
+    """Name of the part, or of a layer that may be removed."""
     share: float | None
-    """Share that stays; ``None`` for all."""
+    """Share that stays: ``None`` for all, 0 for a layer that is removed."""
     layers: Mapping[str, Layer]
     """Sizes of the layers then; a removed one is not here."""
     fixed_bytes: int
@@ -93,7 +143,9 @@ def group_name(step: str, part: str) -> str:
 
 def state_name(share: float | None) -> str:
     """Return the name of a share."""
-    return WHOLE if share is None else f"keep {share:g}"
+    if share is None:
+        return WHOLE
+    return f"keep {share:g}" if share else REMOVED
 
 
 def steps_of(states: Iterable[State], architecture: Architecture) -> list[dict[str, Any]]:

@@ -66,6 +66,9 @@ def test_files_lie_beside_the_recipe_and_compress_takes_it(
         ({"--steps": ","}, 2, ["a search needs steps"]),
         ({"-o": "recipe.txt"}, 2, ["give a name such as recipe.yaml"]),
         ({"-o": "nowhere/recipe.yaml"}, 2, ["no such directory"]),
+        ({"--held-out": "gone.jsonl"}, 1, ["gone.jsonl: no such manifest"]),
+        ({"--held-out": "data.jsonl"}, 2, ["the held-out samples are those that are calibrated on"]),
+        ({"--steps": "prune_layers=tail"}, 2, ["toy has no part 'tail' that prune_layers could prune"]),
         ({"--data": "gone.jsonl"}, 1, ["gone.jsonl: no such manifest"]),
     ],
 )

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import copy
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +17,7 @@ import sottovoce
 from core.toy import LETTERS, ToyPlugin, make_host, make_model
 from sottovoce import Model, Sample, Samples
 from sottovoce.calibration.reference import Reference
-from sottovoce.errors import GateError, RecipeError, UsageError
+from sottovoce.errors import GateError, OutputError, RecipeError, UsageError
 from sottovoce.recipe_search import latency
 from sottovoce.recipe_search.measurement import Measurement
 from sottovoce.recipe_search.storage import file_bytes
@@ -37,6 +41,10 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def model(source: Path) -> Model:
+    return make(source)
+
+
+def make(source: Path) -> Model:
     model = sottovoce.load(source, host=HOST)
     # The later blocks hardly change anything, so a search must store them in fewer bits.
     for number, block in enumerate(model.module.blocks):  # type: ignore[arg-type]
@@ -106,26 +114,106 @@ def test_a_second_budget_measures_nothing(model: Model, tmp_path: Path, monkeypa
     assert second.predicted < first.predicted
 
 
-def test_an_interrupted_search_resumes(model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = search(model, 21_000)
-    measured: list[str] = []
-    measure = Measurement.first
+class Counted:
+    """Measurements as they are made; the search is interrupted before the one of a number."""
 
-    def interrupted(self: Measurement, layers: Any) -> Any:
-        if len(measured) == 5:
-            raise KeyboardInterrupt
-        measured.append(next(iter(layers)))
-        return measure(self, layers)
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, last: int | None = None) -> None:
+        self.first, self.thorough, self.trials = 0, 0, 0
+        self._last = last
+        for owner, name, counted in (
+            (Measurement, "first", "first"),
+            (Measurement, "thorough", "thorough"),
+            (Trial, "_run", "trials"),
+        ):
+            monkeypatch.setattr(owner, name, self._counter(getattr(owner, name), counted))
 
-    monkeypatch.setattr(Measurement, "first", interrupted)
-    with pytest.raises(KeyboardInterrupt):
+    @property
+    def all(self) -> int:
+        return self.first + self.thorough + self.trials
+
+    def _counter(self, function: Any, name: str) -> Any:
+        def count(*arguments: Any, **options: Any) -> Any:
+            if self.all == self._last:
+                raise KeyboardInterrupt
+            setattr(self, name, getattr(self, name) + 1)
+            return function(*arguments, **options)
+
+        return count
+
+
+@pytest.mark.parametrize("last", [0, 5, 8, 9, 10, 12])
+def test_an_interrupted_search_measures_only_the_rest_and_finds_the_same(
+    last: int, model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        counted = Counted(patch)
+        whole = search(model, 21_000)
+    # Two choices of four layers and one of the table; a third of them again; one trial.
+    assert (counted.first, counted.thorough, counted.trials) == (9, 3, 1)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        Counted(patch, last)
         search(model, 21_000, cache=tmp_path)
-    done = list(measured)
-    measured.clear()
-    monkeypatch.setattr(Measurement, "first", lambda self, layers: (measured.extend(layers), measure(self, layers))[1])
-    assert search(model, 21_000, cache=tmp_path).choices == whole.choices
-    assert len(done) == 5
-    assert len(measured) == 2 * 4 + 1 - 5  # two of four layers and the table
+    with monkeypatch.context() as patch:
+        counted = Counted(patch)
+        resumed = search(model, 21_000, cache=tmp_path)
+        assert counted.all == 13 - last
+        again = search(model, 21_000, cache=tmp_path)
+        assert counted.all == 13 - last
+    for result in (resumed, again):
+        forms = [result.to_dict() for result in (result, whole)]
+        assert all(form.pop("seconds") for form in forms)
+        assert forms[0] == forms[1]
+
+
+def test_a_killed_search_loses_one_measurement(
+    model: Model, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = f"""
+import os, signal
+from core.entrypoints.test_search import *
+measure, done = Measurement.first, []
+def first(self, layers):
+    done.append(measure(self, layers))
+    if len(done) == 6:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return done[-1]
+Measurement.first = first
+search(make(Path({str(source)!r})), 21_000, cache={str(tmp_path)!r})
+"""
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    killed = subprocess.run([sys.executable, "-c", code], env=environment, stderr=subprocess.PIPE, check=False)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    with monkeypatch.context() as patch:
+        counted = Counted(patch)
+        resumed = search(model, 21_000, cache=tmp_path)
+    assert counted.first == 9 - 5
+    assert resumed.recipe.to_dict() == search(model, 21_000).recipe.to_dict()
+
+
+def test_measurements_that_cannot_be_kept_are_one_line(model: Model, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match="file: measurements could not be kept"):
+        search(model, 21_000, cache=tmp_path / "file")
+
+
+def test_the_mix_is_measured_on_the_samples_that_are_held_out(model: Model, tmp_path: Path) -> None:
+    halves = search(model, 16_500, cache=tmp_path)
+    result = search(model, 16_500, cache=tmp_path, held_out=OTHERS)
+    small = compressed(model, result.recipe)
+    assert result.divergence["all"] == pytest.approx(Reference(model, OTHERS).divergence(small)["all"], rel=1e-6)
+    assert result.divergence != halves.divergence
+    low, high = result.interval
+    assert low < result.divergence["all"] < high
+    with pytest.raises(UsageError, match="the held-out samples are those that are calibrated on"):
+        search(model, 16_500, held_out=FITTED)
+
+
+def test_other_sizes_are_expected_to_lose_what_their_trials_measure(model: Model, tmp_path: Path) -> None:
+    first = search(model, 16_500, cache=tmp_path, held_out=OTHERS)
+    other = search(model, 18_000, cache=tmp_path, held_out=OTHERS)
+    ratio = first.divergence["all"] / first.predicted
+    assert other.divergence["all"] == pytest.approx(ratio * other.predicted, rel=0.5)
+    assert all(point.expected == pytest.approx(ratio * point.divergence) for point in first.front)
 
 
 def test_other_samples_or_a_damaged_cache_are_measured_anew(model: Model, tmp_path: Path) -> None:
@@ -146,12 +234,21 @@ def test_a_limit_that_holds_is_reported_and_one_that_does_not_is_refused(model: 
 
 def test_a_budget_of_time_takes_faster_choices(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     seconds = {"": 1.0, "float": 0.2, "int8": 0.05}  # of the whole model, and of a layer of any shape
-    monkeypatch.setattr(latency, "_take_turns", lambda calls: {name: seconds.get(name, 0.3) for name in calls})
+    models = {"before": 2.0, "after": 1.8}
+    times = seconds | models
+    monkeypatch.setattr(latency, "_take_turns", lambda calls, *_: {name: times.get(name, 0.3) for name in calls})
     result = search(model, "latency=x0.8")
-    assert result.latency == {"before": 1.0, "after": pytest.approx(0.7)}
+    assert result.latency == {"before": 1.0, "after": pytest.approx(0.7), "measured": pytest.approx(0.9)}
+    assert "the recipe takes x0.900 of the model's time when it runs, and x0.700 by the table" in result.notes[-1]
     assert sorted(result.choices.values()) == ["float", "float", "float", "int8", "int8"]
+    monkeypatch.setattr(Measurement, "__init__", lambda *_: pytest.fail("measured for nothing"))
     with pytest.raises(UsageError, match=r"latency=x0\.3 is below the least time that the choices reach here, x0\.400"):
         search(model, "latency=x0.3")
+
+
+def test_size_and_time_that_no_mix_meets_together_are_one_line(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    seconds = {"": 1.0, "float": 0.2, "int8": 0.05}
+    monkeypatch.setattr(latency, "_take_turns", lambda calls, *_: {name: seconds.get(name, 0.3) for name in calls})
     with pytest.raises(UsageError, match="no mix of choices meets size and time together"):
         search(model, ["latency=x0.5", 15_600])
 
@@ -170,7 +267,7 @@ def test_a_mix_that_is_larger_than_predicted_is_repaired_once(model: Model, monk
     assert len(runs) == 2
     assert runs[0] != runs[1] == result.recipe.to_dict()
     assert result.size_bytes["after"] == limit - 100
-    assert "this is the second" in result.notes[-1]
+    assert "this is another" in result.notes[-1]
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ RESULT = SearchResult(
     model="a/model",
     size_bytes={"before": 9_000_000, "after": 3_000_000, "least": 2_000_000},
     divergence={"all": 2e-5, "text": 2e-5},
+    interval=(1e-5, 3e-5),
     predicted=1e-5,
     choices={"blocks.0": "int8", "blocks.1": "float", "prune_width encoder": "keep 0.5"},
     sensitivity={
@@ -27,7 +28,7 @@ RESULT = SearchResult(
         "blocks.1": {"float": ENTRY, "int8": {**ENTRY, "nats": {"all": 0.0}}},
         "prune_width encoder": {"all": ENTRY, "keep 0.5": ENTRY},
     },
-    front=[Point(name="mix", size_bytes=2_000_000, divergence=1e-3)],
+    front=[Point(name="mix", size_bytes=2_000_000, divergence=1e-3, expected=2e-3)],
     uniform=[Point(name="int8", size_bytes=3_100_000, divergence=2e-5)],
     limits={"max_cer_increase": 0.05},
 )
@@ -68,6 +69,8 @@ def test_a_directory_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
 
 
 def test_the_table_says_what_was_chosen(tmp_path: Path) -> None:
-    caption = str(table.of_search(RESULT, tmp_path / "recipe.yaml").caption)
+    made = table.of_search(RESULT, tmp_path / "recipe.yaml")
+    assert list(made.columns[-1].cells) == ["2.00e-05 (1.00e-05 to 3.00e-05)", "", "0.00200"]
+    caption = str(made.caption)
     for text in ("prune_width encoder: keep 0.5", "int8: 1 layers", "float: 1 layers", "max_cer_increase", "text"):
         assert text in caption

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import builtins
 import itertools
+import os
 import random
 from typing import Any
 
 import pytest
+import scipy.optimize
 
 from sottovoce.errors import SottovoceError
 from sottovoce.recipe_search.solver import Option, Problem, fastest, smallest, solve
@@ -82,9 +84,38 @@ def test_least_size_and_least_time_are_those_of_brute_force(with_needs: bool) ->
     assert problem.seconds(fastest(problem)) == pytest.approx(min(map(problem.seconds, every)))
 
 
+def test_without_a_group_its_first_option_is_taken_and_numbers_stay() -> None:
+    problem = random_problem(5, with_needs=True)
+    rest = problem.without(["part"])
+    choice = smallest(rest)
+    assert is_allowed(problem, choice)
+    assert choice["part"] == 0
+    every = [choice for choice in mixes(problem) if choice["part"] == 0]
+    assert problem.size_bytes(choice) == rest.size_bytes(choice) == min(map(problem.size_bytes, every))
+
+
+def test_raised_costs_are_those_of_the_choice_alone() -> None:
+    problem = random_problem(5)
+    choice = smallest(problem)
+    other = {group: (number + 1) % 3 for group, number in choice.items()}
+    raised = problem.raised(choice, 7)
+    assert raised.cost(choice) == pytest.approx(7 * problem.cost(choice))
+    assert raised.cost(other) == problem.cost(other)
+
+
 def test_nothing_fits_below_the_least_size() -> None:
     problem = random_problem(1)
     assert solve(problem, problem.size_bytes(smallest(problem)) - 1) is None
+
+
+def test_what_the_solver_prints_is_not_in_the_output(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    milp = scipy.optimize.milp
+    monkeypatch.setattr(scipy.optimize, "milp", lambda *a, **b: (os.write(1, b"a message"), milp(*a, **b))[1])
+    assert solve(random_problem(1)) is not None
+    print("printed")
+    assert capfd.readouterr().out == "printed\n"
 
 
 def test_missing_scipy_is_one_line_with_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
