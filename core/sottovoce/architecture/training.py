@@ -57,7 +57,7 @@ class Training:
     are the outputs of the teacher on the same samples, or ``None``: where a family finds out by itself how many tokens
     there are, the student takes the teacher's number."""
     matches: Mapping[str, Match] = field(default_factory=lambda: {LOGITS: Match(distance="kl")})
-    """What a student matches of its teacher, by the name that recipes have for its weight."""
+    """Quantities that a student matches of its teacher, by the name that recipes have for their weight."""
     losses: Mapping[str, float] = field(default_factory=dict)
     """Weights of the losses that the family adds to that of the labels, by name, unless a recipe has others."""
     spectrogram: Callable[..., Tensor] | None = None
@@ -66,7 +66,7 @@ class Training:
     freeze: Mapping[str, str] = field(default_factory=dict)
     """Patterns of the parameters that are not trained unless a recipe names them, each with the reason."""
     labels: str = ""
-    """What a sample needs for training on labels, such as ``text``; empty if the family has no labels."""
+    """Field that a sample needs for training on labels, such as ``text``; empty if the family has no labels."""
 
     def __post_init__(self) -> None:
         """Refuse values of another type, which would be misread.

@@ -1,4 +1,4 @@
-"""Sketch of a set of samples: digests of its content, by which another set is told to share samples with it."""
+"""Sketch of a set of samples: digests of its content, by which samples that another set shares are recognized."""
 
 from __future__ import annotations
 

@@ -128,18 +128,18 @@ class TrainingLoop:
 
     def _start(self) -> checkpoints.Weights:
         """Go to where interrupted training was, or measure the start; return the best weights so far."""
-        found = checkpoints.read(self._work.directory, self._work.key)
-        if found is not None:
-            checkpoints.load_weights_(self._module, found.weights)
-            checkpoints.load_optimizer_(self._named, self._engine.optimizer, found.optimizer)
-            self._loss.projections.load_state_dict(found.projections)
+        checkpoint = checkpoints.read(self._work.directory, self._work.key)
+        if checkpoint is not None:
+            checkpoints.load_weights_(self._module, checkpoint.weights)
+            checkpoints.load_optimizer_(self._named, self._engine.optimizer, checkpoint.optimizer)
+            self._loss.projections.load_state_dict(checkpoint.projections)
             if self._average is not None:
-                self._average.load_(found.average)
-            facts = dict(found.facts)
+                self._average.load_(checkpoint.average)
+            facts = dict(checkpoint.facts)
             facts.pop("step")
             facts["evaluations"] = [Evaluation.model_validate(form) for form in facts["evaluations"]]
             self.outcome = Outcome(**facts)
-            return found.best
+            return checkpoint.best
         self._evaluate(_Sums())
         self.outcome.best_score = self.outcome.score_before
         return self._weights()
@@ -177,7 +177,7 @@ class TrainingLoop:
             return checkpoints.weights_of(self._module)
 
     def _is_sound(self, loss: float) -> bool:
-        """Return false, with the reason, once the loss is no number or grows without bound."""
+        """Return false, with the reason, once the loss is not finite or grows without bound."""
         first = self.outcome.evaluations[1].training if len(self.outcome.evaluations) > 1 else None
         if math.isfinite(loss) and (first is None or loss < _DIVERGED * max(first, 0.1)):
             return True

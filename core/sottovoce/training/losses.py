@@ -52,7 +52,7 @@ class Loss(nn.Module):
         known = {*matches, *training.losses}
         if unknown := sorted(set(step.terms) - known):
             raise RecipeError(
-                f"{step.name}: {unknown[0]!r} is no term of the loss; terms are {', '.join(sorted(known)) or 'none'}"
+                f"{step.name}: {unknown[0]!r} is not a term of the loss; terms are {', '.join(sorted(known)) or 'none'}"
             )
         self._matches = {name: match for name, match in matches.items() if self._weight(name, match.weight)}
         self._own = {name: step.terms.get(name, weight) for name, weight in training.losses.items()}

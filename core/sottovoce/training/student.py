@@ -88,10 +88,10 @@ def parameters_to_train(module: nn.Module, training: Training, step: TrainingSte
     names = [name for name, parameter in module.named_parameters() if parameter.is_floating_point()]
 
     def named(patterns: tuple[str, ...]) -> set[str]:
-        found = {pattern: {name for name in names if _matches(name, pattern)} for pattern in patterns}
-        if lacking := [pattern for pattern, matched in found.items() if not matched]:
+        named_by = {pattern: {name for name in names if _matches(name, pattern)} for pattern in patterns}
+        if lacking := [pattern for pattern, matched in named_by.items() if not matched]:
             raise RecipeError(f"{step.name}: {lacking[0]!r} names no parameter of this model")
-        return set().union(*found.values())
+        return set().union(*named_by.values())
 
     if step.train is not None:
         chosen = named(step.train)

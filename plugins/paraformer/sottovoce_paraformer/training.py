@@ -87,8 +87,8 @@ def _counts(
     if "counts" in batch:
         counts: Tensor = batch["counts"]
         return counts
-    found: Tensor = module.calc_predictor(encoded, lengths)[1]
-    return found.round().long().clamp_min(1)
+    summed: Tensor = module.calc_predictor(encoded, lengths)[1]
+    return summed.round().long().clamp_min(1)
 
 
 def _predict(module: Any, encoded: Tensor, mask: Tensor, counts: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -72,7 +72,9 @@ def test_terms_without_weight_are_left_out() -> None:
 
 
 def test_unknown_term_is_refused_with_those_there_are() -> None:
-    with pytest.raises(RecipeError, match=r"distill: 'encoder' is no term of the loss; terms are hidden, logits, size"):
+    with pytest.raises(
+        RecipeError, match=r"distill: 'encoder' is not a term of the loss; terms are hidden, logits, size"
+    ):
         Loss(training(), Distill(terms={"encoder": 1.0}))
 
 

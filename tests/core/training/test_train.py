@@ -135,7 +135,7 @@ def test_samples_of_the_calibration_train_where_no_others_are_given(source: Path
     [
         ({"train": ["no_such"]}, RecipeError, "'no_such' names no parameter"),
         ({"freeze": ["re:.*"]}, RecipeError, "no parameter is left to train"),
-        ({"terms": {"other": 1}}, RecipeError, "'other' is no term of the loss"),
+        ({"terms": {"other": 1}}, RecipeError, "'other' is not a term of the loss"),
         ({"alpha": 0}, RecipeError, "use the step fine_tune"),
         ({"steps": 0}, RecipeError, "steps"),
         ({"precision": "int8"}, RecipeError, "precision"),
