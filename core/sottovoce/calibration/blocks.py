@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from sottovoce.calibration.activation_cache import ActivationCache
+from sottovoce.calibration.kept_outputs import KeptOutputs
 from sottovoce.calibration.sample_threads import SampleThread, intercept_blocks
 from sottovoce.errors import MemoryLimitError
 from sottovoce.recipe.pattern import matches
@@ -42,6 +43,9 @@ class Block:
     original_outputs: Mapping[str, Tensor] = field(default_factory=dict)
     """By the key of a sample, the hidden states that the block gives in the model before any change, where a step asked
     for them."""
+
+    outputs_before: KeptOutputs | None = None
+    """Outputs of the block before the steps changed it, where a step asked for them."""
 
     @property
     def module(self) -> nn.Module:

@@ -16,6 +16,7 @@ from sottovoce.calibration.activation_cache import ActivationCache
 from sottovoce.calibration.block_storage import BlockStorage
 from sottovoce.calibration.blocks import Block, blocks_of, room_for_activations, run_blocks
 from sottovoce.calibration.calibration import check_samples
+from sottovoce.calibration.kept_outputs import KeptOutputs
 from sottovoce.errors import PluginError
 from sottovoce.report import StepReport
 
@@ -111,12 +112,26 @@ class SequentialRunner:
             self._storage.load(block.name)
             if block.name not in self._to_change:
                 return
-            facts = [self._timed(number, block) for number in range(len(self._steps))]
+            with self._outputs_before(block) as ready:
+                facts = [self._timed(number, ready) for number in range(len(self._steps))]
             if self._only_observes:
                 return
             self._storage.keep(block.name, {_STEPS: facts})
         self._done += 1
         self._report_progress()
+
+    @contextmanager
+    def _outputs_before(self, block: Block) -> Iterator[Block]:
+        """Give a block its outputs before any change, where a step asks for them."""
+        if not block.sample_threads or not any(step.uses_outputs_before for step in self._steps):
+            yield block
+            return
+        kept = KeptOutputs(on_disk=self._calibration.memory_bytes is not None)
+        try:
+            kept.keep(block)
+            yield replace(block, outputs_before=kept)
+        finally:
+            kept.close()
 
     def _restore(self, block: str, facts: Mapping[str, Any]) -> None:
         for step, step_facts in zip(self._steps, facts[_STEPS], strict=True):

@@ -54,18 +54,24 @@ class SampleThread(threading.Thread):
             self._cache.hold(self._inputs, output)
 
     @contextmanager
+    def inputs(self) -> Iterator[tuple[tuple[Any, ...], dict[str, Any]]]:
+        """Have the inputs that wait in memory: positional arguments, and those with names."""
+        arguments, named = self._cache.borrow(self._inputs)
+        try:
+            yield arguments, named
+        finally:
+            self._cache.give_back(self._inputs)
+
+    @contextmanager
     def computed(self, module: nn.Module) -> Iterator[Any]:
         """Compute the block's output for the inputs that wait; these are readable meanwhile."""
         from torch import inference_mode
 
-        arguments, named = self._cache.borrow(self._inputs)
-        try:
+        with self.inputs() as (arguments, named):
             with inference_mode():
                 # Outside of a sample thread a block is not intercepted.
                 output = module(*arguments, **named)
             yield output
-        finally:
-            self._cache.give_back(self._inputs)
 
     def stop_at(self, name: str, arguments: tuple[Any, ...], named: dict[str, Any]) -> Any:
         """Wait for the block's output; called in this thread, when its pass reaches the block."""

@@ -21,6 +21,7 @@ BUILTIN = (
     "sottovoce.pruning.weights_step",
     "sottovoce.pruning.shrink_step",
     "sottovoce.training.step",
+    "sottovoce.training.blocks_step",
 )
 """Modules of core that define steps; plugins define more when they are imported."""
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from sottovoce.errors import SottovoceError
 from sottovoce.system import distributed
 from sottovoce.training.sharding import Sharding
+from sottovoce.training.zeros import Zeros
 
 if TYPE_CHECKING:
     from sottovoce.model import Model
@@ -53,6 +54,7 @@ class Engine:
             _groups(module, extra, step), lr=step.learning_rate, betas=(0.9, 0.98), eps=_EPSILON
         )
         self._prepared = self._accelerator.prepare_optimizer(self.optimizer)
+        self._zeros = Zeros(parameter for group in self.optimizer.param_groups for parameter in group["params"])
 
     @contextmanager
     def computing(self, is_last: bool) -> Iterator[None]:
@@ -80,6 +82,7 @@ class Engine:
             group["lr"] = rate
         self._prepared.step()
         self._prepared.zero_grad()
+        self._zeros.restore_()
 
     def log(self, values: Mapping[str, float], step: int) -> None:
         """Write values for TensorBoard, where it was asked for."""

@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING
 
 from sottovoce.plugins.hookspecs import hookimpl
 from sottovoce.recipe.step import Step
+from sottovoce.training.blocks_step import DistillBlocks
 from sottovoce.training.step import TrainingStep
 
 if TYPE_CHECKING:
     from sottovoce.architecture import Architecture
+    from sottovoce.calibration.block_step import BlockStep
     from sottovoce.calibration.calibration import Calibration
     from sottovoce.model import Model
     from sottovoce.report import StepReport
@@ -18,11 +20,15 @@ if TYPE_CHECKING:
 @hookimpl
 def sottovoce_compress(
     step: Step, model: Model, architecture: Architecture, calibration: Calibration
-) -> StepReport | None:
-    """Return the report of a step that trains; ``None`` for any other step."""
+) -> BlockStep | StepReport | None:
+    """Return the report of a step that trains, or the runner of one; ``None`` for any other step."""
+    # The algorithms need torch, which describing them does not.
+    if isinstance(step, DistillBlocks):
+        from sottovoce.training.blocks import DistillBlocksRunner
+
+        return DistillBlocksRunner(model, architecture, step)
     if not isinstance(step, TrainingStep):
         return None
-    # It needs torch, which describing it does not.
     from sottovoce.training.train import train_
 
     return train_(model, architecture, step, calibration)

@@ -89,6 +89,20 @@ def test_parameters_that_the_family_freezes_stay(source: Path) -> None:
     assert all(parameter.requires_grad for parameter in model.module.parameters())
 
 
+def test_zeros_of_pruning_stay_zeros(source: Path) -> None:
+    model = sottovoce.load(source, host=HOST)
+    steps = [
+        {"step": "prune_weights", "method": "magnitude", "sparsity": 0.5},
+        {"step": "distill", "steps": 40, "batch": 8, "evaluations": 2, "learning_rate": 1e-3},
+        {"step": "prune_weights", "method": "magnitude", "sparsity": 0.75},
+        {"step": "fine_tune", "steps": 10, "batch": 8, "evaluations": 1, "learning_rate": 1e-3},
+    ]
+    report = sottovoce.compress(model, {"steps": steps}, SAMPLES, host=HOST)
+    assert report.steps[1].details["score_after"] < report.steps[1].details["score_before"]
+    for block in model.module.blocks:
+        assert float((block.weight == 0).float().mean()) == pytest.approx(0.75, abs=0.01)
+
+
 def test_dtype_is_that_of_before(source: Path, tmp_path: Path) -> None:
     model = damaged(source)
     model.module.to(torch.bfloat16)

@@ -1,0 +1,34 @@
+"""Single weights that pruning set to zero, which training leaves at zero."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+_LEAST = 0.1
+"""Share of a matrix that must be zero for its zeros to be meant."""
+
+
+class Zeros:
+    """Places of the zeros of pruned matrices."""
+
+    def __init__(self, parameters: Iterable[Tensor]) -> None:
+        """Find the matrices with many zeros."""
+        self._places: list[tuple[Tensor, Tensor]] = []
+        for parameter in parameters:
+            if parameter.dim() < 2:
+                continue
+            places = parameter.detach() == 0
+            if float(places.sum()) >= _LEAST * parameter.numel():
+                self._places.append((parameter, places))
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    @torch.no_grad()
+    def restore_(self) -> None:
+        """Set the weights at these places to zero again."""
+        for parameter, places in self._places:
+            parameter.masked_fill_(places, 0.0)
