@@ -26,3 +26,4 @@ RECIPES: dict[str, dict[str, list[dict[str, Any]]]] = {
     },
 }
 """Steps that are measured, by the model and the name of their row."""
+TITLES = [title for recipes in RECIPES.values() for title in recipes]

@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,10 +35,22 @@ DATA_OF = {PARAFORMER: "mandarin-commands", ALIGNER: "mandarin-commands", OMNI: 
 SPLITS = {PARAFORMER: ("test", "dev"), ALIGNER: ("test",), OMNI: ("test",)}
 
 
-def measure(titles: Collection[str]) -> dict[str, Any]:
-    """Return the figures of every model as it is, and under its recipes among ``titles``."""
+Recipes = Mapping[str, Mapping[str, list[dict[str, Any]]]]
+"""Steps by the model and the name of their row."""
+
+
+def measure(
+    titles: Collection[str], recipes_of: Recipes = RECIPES, training: Mapping[str, Path] | None = None
+) -> dict[str, Any]:
+    """Return the figures of every model as it is, and under its recipes among ``titles``.
+
+    Args:
+        titles: Names of rows.
+        recipes_of: The recipes.
+        training: Manifests of samples for steps that train, by model.
+    """
     models: dict[str, Any] = {}
-    for name, recipes in RECIPES.items():
+    for name, recipes in recipes_of.items():
         chosen = {title: {"steps": recipes[title]} for title in recipes if title in titles}
         if not chosen:
             continue
@@ -47,22 +59,28 @@ def measure(titles: Collection[str]) -> dict[str, Any]:
         row = {"parameters": parameters, "size_bytes": _size(MODELS / name), **_evaluate(name, base, None)}
         rows = {BASE: row}
         for title, recipe in tqdm(chosen.items(), name):
-            rows[title] = _measure_recipe(name, base, recipe)
+            rows[title] = _measure_recipe(name, base, recipe, (training or {}).get(name))
         models[name] = rows
     return {"machine": describe_machine(), "models": models}
 
 
-def _measure_recipe(name: str, base: sottovoce.Model, recipe: dict[str, Any]) -> dict[str, Any]:
-    """Prune a model, save it, and measure what was saved."""
+def _measure_recipe(name: str, base: sottovoce.Model, recipe: dict[str, Any], training: Path | None) -> dict[str, Any]:
+    """Compress a model, save it, and measure what was saved."""
     model = sottovoce.load(MODELS / name)
-    begin = time.perf_counter()
-    report = sottovoce.compress(model, recipe, _samples(name, "calibration"))
-    seconds = time.perf_counter() - begin
+    begin, begin_cpu = time.perf_counter(), time.process_time()
+    report = sottovoce.compress(model, recipe, _samples(name, "calibration"), training_samples=training)
+    seconds, cpu_seconds = time.perf_counter() - begin, time.process_time() - begin_cpu
     with tempfile.TemporaryDirectory() as folder:
         size = _size(sottovoce.save(model, Path(folder) / "pruned"))
     assert report.parameter_bits is not None
     parameters = sum(report.parameter_bits.after.values())
-    return {"parameters": parameters, "size_bytes": size, "seconds": seconds, **_evaluate(name, model, base)}
+    return {
+        "parameters": parameters,
+        "size_bytes": size,
+        "seconds": seconds,
+        "cpu_seconds": cpu_seconds,
+        **_evaluate(name, model, base),
+    }
 
 
 def _evaluate(name: str, model: sottovoce.Model, base: sottovoce.Model | None) -> dict[str, Any]:
@@ -85,7 +103,7 @@ def _size(directory: Path) -> int:
     return sum(path.stat().st_size for path in directory.glob("*.safetensors"))
 
 
-def table(figures: dict[str, Any]) -> str:
+def table(figures: dict[str, Any], script: str = "pruned_table", titles: Collection[str] = TITLES) -> str:
     """Return the Markdown of a table for every model, and under them what they were measured on."""
     tables = [
         format_table([title, "parameters", "on disk", *columns], _rows(figures["models"][name], cells))
@@ -93,10 +111,10 @@ def table(figures: dict[str, Any]) -> str:
         if name in figures["models"]
     ]
     measured = {title for rows in figures["models"].values() for title in rows}
-    missing = [title for title in TITLES if title not in measured]
+    missing = [title for title in titles if title not in measured]
     machine, versions = figures["machine"], figures["machine"]["versions"]
     caption = (
-        f"In parentheses is the change. Measured by `python benchmarks/pruned_table.py` on {machine['processor']}, "
+        f"In parentheses is the change. Measured by `python benchmarks/{script}.py` on {machine['processor']}, "
         f"{machine['threads']} of {machine['cores']} cores, torch {versions['torch']}, FunASR {versions['funasr']}, "
         f"transformers {versions['transformers']}."
     )

@@ -1,0 +1,61 @@
+"""Distills the bundled models, and writes the tables of docs/benchmarks.md.
+
+`python benchmarks/distilled_table.py` measures, keeps the figures as JSON, and writes the tables from it; `--write` only
+writes them from the JSON that is there. `--recipes "TITLE;TITLE"` measures these and keeps the other rows.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import sys
+import warnings
+from typing import Any
+
+from distilled_recipes import ALIGNER, PARAFORMER, RECIPES, TITLES
+from markdown_tables import write_section
+from pruned_table import BASE, BENCHMARKS, DATA, ROOT, measure
+from pruned_table import table as pruned_table
+
+FIGURES = ROOT / "benchmarks" / "results-committed" / "distilled.json"
+TRAIN = DATA / "mandarin-commands" / "train.jsonl"
+
+
+def table(figures: dict[str, Any]) -> str:
+    """Return the Markdown of a table for every model, and under them what they were measured on."""
+    return pruned_table(figures, "distilled_table", TITLES)
+
+
+def merged(known: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
+    """Return the figures with new rows in place of old ones, in the order of the recipes."""
+    models: dict[str, Any] = {}
+    for name, recipes in RECIPES.items():
+        rows = {**known.get("models", {}).get(name, {}), **new["models"].get(name, {})}
+        if rows:
+            models[name] = {title: rows[title] for title in (BASE, *recipes) if title in rows}
+    return {"machine": new["machine"], "models": models}
+
+
+def main() -> int:
+    """Measure where it was not said otherwise, and write the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--write", action="store_true", help="write the tables from the figures that are there")
+    parser.add_argument("--recipes", default=";".join(TITLES), help="titles of rows to measure, with ; between them")
+    given = parser.parse_args()
+    titles = given.recipes.split(";")
+    if unknown := [title for title in titles if title not in TITLES]:
+        parser.error(f"there is no recipe {unknown[0]!r}; there are: {'; '.join(TITLES)}")
+    if not given.write:
+        warnings.simplefilter("ignore")
+        logging.getLogger("sottovoce").setLevel(logging.ERROR)
+        known = json.loads(FIGURES.read_text(encoding="utf-8")) if FIGURES.exists() else {}
+        figures = merged(known, measure(titles, RECIPES, {PARAFORMER: TRAIN, ALIGNER: TRAIN}))
+        FIGURES.write_text(json.dumps(figures, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    is_changed = write_section(BENCHMARKS, "distilled", table(json.loads(FIGURES.read_text(encoding="utf-8"))))
+    print(f"docs/benchmarks.md: {'written' if is_changed else 'as it was'}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
