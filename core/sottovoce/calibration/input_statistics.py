@@ -9,6 +9,7 @@ from torch import Tensor
 
 from sottovoce.errors import NotFiniteError
 from sottovoce.runtime.backends.onednn_float import matmul_transposed
+from sottovoce.system import distributed
 
 _KEPT_PER_CALL = 4096
 """Number of input values kept of one call, to choose a range by; the extremes are always among them."""
@@ -65,6 +66,15 @@ class InputStatistics:
         while math.gcd(stride, x.shape[1]) > 1:
             stride += 1  # or the same few features would be sampled in every row
         self._values.append(torch.cat((x.flatten()[::stride], x.aminmax().min[None], x.aminmax().max[None])).cpu())
+
+    def sum_over_processes(self) -> None:
+        """Complete the statistics with those of the other processes; no rows are added after that."""
+        self.rows = sum(distributed.gather(self.rows))
+        sums = (self.magnitude,) if (second := self.second) is None else (self.magnitude, second)
+        distributed.sum_(*sums)
+        distributed.max_(self.largest)
+        parts = distributed.gather(torch.cat(self._values) if self._values else None)
+        self._values = [values for values in parts if values is not None]
 
     @property
     def second(self) -> Tensor | None:

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from sottovoce.errors import NotFiniteError
 from sottovoce.runtime.backends.onednn_float import matmul_transposed
+from sottovoce.system import distributed
 
 _ROWS = 2048
 """Rows that are collected before they are multiplied."""
@@ -41,6 +42,12 @@ class Moments:
         self._waiting.append(x.t().clone(memory_format=torch.contiguous_format))
         if sum(columns.shape[1] for columns in self._waiting) >= _ROWS:
             self._multiply()
+
+    def sum_over_processes(self) -> None:
+        """Complete the sums with those of the other processes; no rows are added after that."""
+        self._multiply()
+        self.rows = sum(distributed.gather(self.rows))
+        self._total, self._second = distributed.summed(self._total), distributed.summed(self._second)
 
     @property
     def mean(self) -> Tensor:
