@@ -250,10 +250,11 @@ _PRINTED = 100_000_000
 _LEAST_ROOM = 200_000_000
 """Bytes that running a block takes, with the activations of two samples."""
 _COPIES = 5
-"""Matrices of the size of one layer's second moments that quantizing it takes: the moments, their factor and more."""
+"""Float32 matrices of the size of one layer's second moments that quantizing it takes: their mean, its factor and more;
+the sums themselves are float64."""
 
 
 def _moments(module: nn.Module, name: str) -> int:
     widths = [int(getattr(child, "in_features", 0)) for child in module.get_submodule(name).modules()]
     squares = {width: 4 * width * width for width in widths}
-    return sum(squares.values()) + _COPIES * max(squares.values(), default=0)
+    return 2 * sum(squares.values()) + _COPIES * max(squares.values(), default=0)
