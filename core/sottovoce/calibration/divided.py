@@ -74,7 +74,7 @@ def exchange_tokens(samples: Sequence[SampleTokens], count: int) -> list[SampleT
     for number in range(count):
         own = torch.cat([sample.tensors[number] for sample in samples]) if samples else None
         parts = distributed.gather_tensors(own)
-        columns.append(torch.cat(parts).split(lengths) if parts else ())
+        columns.append(torch.split(torch.cat(parts), lengths) if parts else ())
     everywhere = [
         SampleTokens(place, tensors, kinds)
         for (place, _, kinds), *tensors_ in zip((fact for part in facts for fact in part), *columns, strict=True)

@@ -11,8 +11,8 @@ from typing import Any, cast
 
 from sottovoce.entrypoints import paired_timing
 from sottovoce.entrypoints.load import load
-from sottovoce.entrypoints.processes import check_evaluation
 from sottovoce.entrypoints.measurement import Measurement, Subject, measure, run_samples
+from sottovoce.entrypoints.processes import check_evaluation
 from sottovoce.metrics import cost
 from sottovoce.model import Model, require_model
 from sottovoce.plugins.host import Host, default_host

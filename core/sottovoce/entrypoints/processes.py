@@ -19,9 +19,7 @@ if TYPE_CHECKING:
     from sottovoce.samples import Samples
 
 
-def check_processes(
-    model: Model, recipe: Recipe, samples: dict[str, Samples | None], max_memory: int | None
-) -> None:
+def check_processes(model: Model, recipe: Recipe, samples: dict[str, Samples | None], max_memory: int | None) -> None:
     """Check that several processes can compress the model together, and were given the same; one always can.
 
     Args:

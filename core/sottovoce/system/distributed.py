@@ -17,7 +17,7 @@ from sottovoce.errors import SottovoceError
 
 if TYPE_CHECKING:
     from torch import Tensor
-    from torch.distributed import Store
+    from torch.distributed.distributed_c10d import Store
 
 Item = TypeVar("Item")
 
@@ -53,6 +53,7 @@ def join() -> None:
         return
     import torch
     import torch.distributed as dist
+    from torch.distributed.distributed_c10d import PrefixStore
 
     if dist.is_initialized():
         return
@@ -61,7 +62,7 @@ def join() -> None:
         torch.cuda.set_device(local_rank())
     dist.init_process_group(
         "cpu:gloo,cuda:nccl" if has_gpus else "gloo",
-        store=dist.PrefixStore("sottovoce", _store()),
+        store=PrefixStore("sottovoce", _store()),
         rank=rank(),
         world_size=world_size(),
         timeout=_PATIENCE,
@@ -72,9 +73,9 @@ def join() -> None:
 @functools.cache
 def _store() -> Store:
     """Return the store that ``torchrun`` keeps for its processes."""
-    import torch.distributed as dist
+    from torch.distributed.rendezvous import rendezvous
 
-    store: Store = next(dist.rendezvous("env://", timeout=_PATIENCE))[0]
+    store: Store = next(rendezvous("env://", timeout=_PATIENCE))[0]
     return store
 
 
