@@ -1,4 +1,4 @@
-"""Computes the memory that distilling Qwen3-Omni-30B-A3B takes, and writes the table of docs/how-to/several-processes.md.
+"""Computes the memory that distilling Qwen3-Omni-30B-A3B takes: the table of docs/how-to/several-processes.md.
 
 ``python benchmarks/distillation_memory.py`` counts the parameters of the published configuration, without weights.
 Nothing is measured here.

@@ -50,7 +50,7 @@ def next_block(threads: Sequence[SampleThread], order: Mapping[str, int], is_div
 
 @dataclass(frozen=True)
 class SampleTokens:
-    """What reaches the experts of a layer for one sample."""
+    """Inputs of the experts of a layer for one sample."""
 
     place: int
     """Place of the sample among all that reach the block."""
@@ -67,17 +67,16 @@ def exchange_tokens(samples: Sequence[SampleTokens], count: int) -> list[SampleT
         samples: Those of this process.
         count: Number of tensors of a sample.
     """
-    facts = [[(sample.place, len(sample.kinds), list(sample.kinds)) for sample in samples]]
-    facts = distributed.gather(facts[0])
-    lengths = [length for part in facts for _, length, _ in part]
+    facts = distributed.gather([(sample.place, tuple(sample.kinds)) for sample in samples])
+    everywhere = [fact for of_process in facts for fact in of_process]
+    lengths = [len(kinds) for _, kinds in everywhere]
     columns: list[Sequence[Tensor]] = []
     for number in range(count):
-        own = torch.cat([sample.tensors[number] for sample in samples]) if samples else None
-        parts = distributed.gather_tensors(own)
+        here = torch.cat([sample.tensors[number] for sample in samples]) if samples else None
+        parts = distributed.gather_tensors(here)
         columns.append(torch.split(torch.cat(parts), lengths) if parts else ())
-    everywhere = [
+    tokens = [
         SampleTokens(place, tensors, kinds)
-        for (place, _, kinds), *tensors_ in zip((fact for part in facts for fact in part), *columns, strict=True)
-        for tensors in (tuple(tensors_),)
+        for (place, kinds), tensors in zip(everywhere, zip(*columns, strict=True), strict=True)
     ]
-    return sorted(everywhere, key=lambda sample: sample.place)
+    return sorted(tokens, key=lambda sample: sample.place)

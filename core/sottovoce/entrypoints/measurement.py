@@ -117,12 +117,13 @@ def _run_together(model: Model, samples: Samples, progress: Progress, is_compare
     """Run a model on samples; of several processes each runs a share, and the main one gets the run on all."""
     if distributed.world_size() == 1:
         return run_samples(model, samples, progress, is_compared=is_compared)
-    own = run_samples(model, Samples(tuple(distributed.share(samples))), progress, is_compared=is_compared)
-    runs = distributed.gather_to_main(own)
+    share = Samples(tuple(distributed.share(samples)))
+    run_on_share = run_samples(model, share, progress, is_compared=is_compared)
+    runs = distributed.gather_to_main(run_on_share)
     if runs is None:
-        return own
+        return run_on_share
     return replace(
-        own,
+        run_on_share,
         predictions=distributed.interleaved([run.predictions for run in runs]),
         seconds=distributed.interleaved([run.seconds for run in runs]),
         audio_seconds=distributed.interleaved([run.audio_seconds for run in runs]),
