@@ -26,6 +26,9 @@ class BlockStep(Protocol):
     """If true, a block has its outputs in the model before any change too, where that is in memory."""
     uses_outputs_before: bool = False
     """If true, a block has the outputs that it gave before the steps of the pass changed it, for the same inputs."""
+    divides_samples: bool = False
+    """If true, the step works where a process has a part of the samples: it exchanges its sums with the other processes
+    before it decides anything. Otherwise every process runs all samples."""
     only_observes: bool = False
     """If true, nothing is changed: blocks are not kept for resuming, and the pass is shared with such steps alone."""
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from sottovoce.calibration.activation_cache import ActivationCache
+from sottovoce.calibration.divided import next_block
 from sottovoce.calibration.kept_outputs import KeptOutputs
 from sottovoce.calibration.sample_threads import SampleThread, intercept_blocks
 from sottovoce.errors import MemoryLimitError
@@ -43,9 +44,26 @@ class Block:
     original_outputs: Mapping[str, Tensor] = field(default_factory=dict)
     """By the key of a sample, the hidden states that the block gives in the model before any change, where a step asked
     for them."""
-
     outputs_before: KeptOutputs | None = None
     """Outputs of the block before the steps changed it, where a step asked for them."""
+    all_keys: tuple[str, ...] | None = None
+    """Keys of the samples that wait at it in all processes, in the order of the samples, if the samples are divided
+    among processes; a process may have none of them, and takes part in every exchange."""
+
+    @property
+    def is_divided(self) -> bool:
+        """True if each process has a part of the samples, so that sums are not finished before they are exchanged."""
+        return self.all_keys is not None
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Keys of all samples that wait at the block, whichever process has them."""
+        return tuple(thread.sample.key for thread in self.sample_threads) if self.all_keys is None else self.all_keys
+
+    @property
+    def is_reached(self) -> bool:
+        """True if a sample waits at the block, in any process."""
+        return bool(self.sample_threads if self.all_keys is None else self.all_keys)
 
     @property
     def module(self) -> nn.Module:
@@ -92,6 +110,7 @@ def run_blocks(
     keeps_first_output: bool = False,
     runs_original: bool = False,
     hold_weights: Callable[[nn.Module], AbstractContextManager[None]] | None = None,
+    is_divided: bool = False,
 ) -> BlockPass:
     """Process the blocks in the order in which the samples reach them.
 
@@ -107,6 +126,8 @@ def run_blocks(
             block has its outputs there. The model must be in memory.
         hold_weights: Context in which a block's outputs are computed, for weights that need not be unpacked for every
             sample.
+        is_divided: If true, the samples are this process's share (:func:`~sottovoce.system.distributed.share`); every
+            process visits the same blocks in the same order.
 
     Raises:
         SourceError: The model does not run on a sample; names it.
@@ -115,6 +136,7 @@ def run_blocks(
     threads = [SampleThread(model, sample, cache) for sample in samples]
     originals = [SampleThread(model, sample, cache) for sample in samples] if runs_original else []
     visited: list[str] = []
+    order = {name: place for place, name in enumerate(blocks)}
     for thread in threads[:1]:
         thread.keeps_result = keeps_first_output
     with intercept_blocks(model.module, blocks, visited):
@@ -125,11 +147,12 @@ def run_blocks(
                 release_memory()
             if model.stream is not None:
                 model.stream.release_pages()
-            while waiting := [thread for thread in threads if thread.at is not None]:
-                name = min((thread.at for thread in waiting if thread.at), key=blocks.index)
+            while (upcoming := next_block(threads, order, is_divided)) is not None:
+                name = upcoming.name
                 original_outputs = _advance_originals(model.module.get_submodule(name), name, originals)
-                at_block = [thread for thread in waiting if thread.at == name]
-                block = Block(name, model.module, at_block, original_outputs)
+                at_block = [thread for thread in threads if thread.at == name]
+                all_keys = upcoming.keys if is_divided else None
+                block = Block(name, model.module, at_block, original_outputs, all_keys=all_keys)
                 process(block)
                 visited.append(name)
                 release_memory()  # of the step, before computing the outputs takes its own
@@ -227,10 +250,11 @@ _PRINTED = 100_000_000
 _LEAST_ROOM = 200_000_000
 """Bytes that running a block takes, with the activations of two samples."""
 _COPIES = 5
-"""Matrices of the size of one layer's second moments that quantizing it takes: the moments, their factor and more."""
+"""Float32 matrices of the size of one layer's second moments that quantizing it takes: their mean, its factor and more;
+the sums themselves are float64."""
 
 
 def _moments(module: nn.Module, name: str) -> int:
     widths = [int(getattr(child, "in_features", 0)) for child in module.get_submodule(name).modules()]
     squares = {width: 4 * width * width for width in widths}
-    return sum(squares.values()) + _COPIES * max(squares.values(), default=0)
+    return 2 * sum(squares.values()) + _COPIES * max(squares.values(), default=0)

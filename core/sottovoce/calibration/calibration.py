@@ -47,6 +47,8 @@ class Calibration:
     log: Path | None = None
     """Directory for TensorBoard's log of training."""
     progress: Progress = silent
+    is_divided: bool = False
+    """If true, every process of the run has the same samples, and each works on a share of them."""
 
     def __bool__(self) -> bool:
         return self.samples is not None

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
+    from collections.abc import Set
+
+    from sottovoce.calibration.blocks import Block
     from sottovoce.calibration.sample_threads import SampleThread
 
 Item = TypeVar("Item")
@@ -26,7 +29,10 @@ def evenly(items: Sequence[Item], count: int) -> list[Item]:
 
 @dataclass(frozen=True)
 class SplitThreads:
-    """The sample threads of a block, parted; a single sample serves both purposes."""
+    """The sample threads of a block, parted; a single sample serves both purposes.
+
+    Of samples that are divided among processes a process may have none in a part; all of them agree on the parts.
+    """
 
     fitted: Sequence[SampleThread]
     held_out: Sequence[SampleThread]
@@ -34,9 +40,16 @@ class SplitThreads:
     """If true, the two are different samples."""
 
     @classmethod
-    def of(cls, threads: Sequence[SampleThread], share: float) -> SplitThreads:
+    def of(cls, block: Block, share: float) -> SplitThreads:
         """Part the threads; the same samples are held out at every block that all of them reach."""
-        keys = held_out_keys([thread.sample.key for thread in threads], share)
-        held = [thread for thread in threads if thread.sample.key in keys]
-        rest = [thread for thread in threads if thread.sample.key not in keys]
-        return cls(rest or held, held or rest, bool(held and rest))
+        return cls.by_keys(block, held_out_keys(block.keys, share))
+
+    @classmethod
+    def by_keys(cls, block: Block, keys: Set[str]) -> SplitThreads:
+        """Part the threads, holding out the samples with ``keys``."""
+        count = sum(key in keys for key in block.keys)
+        if count in (0, len(block.keys)):
+            return cls(block.sample_threads, block.sample_threads, False)
+        held = [thread for thread in block.sample_threads if thread.sample.key in keys]
+        rest = [thread for thread in block.sample_threads if thread.sample.key not in keys]
+        return cls(rest, held, True)

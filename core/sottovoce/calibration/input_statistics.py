@@ -7,13 +7,12 @@ import math
 import torch
 from torch import Tensor
 
+from sottovoce.calibration.second_moments import add_second_moments_, mean_of
 from sottovoce.errors import NotFiniteError
-from sottovoce.runtime.backends.onednn_float import matmul_transposed
+from sottovoce.system import distributed
 
 _KEPT_PER_CALL = 4096
 """Number of input values kept of one call, to choose a range by; the extremes are always among them."""
-_ROWS = 2048
-"""Rows collected before they are multiplied: adding to the moments takes as long as multiplying a few hundred rows."""
 
 
 class InputStatistics:
@@ -29,12 +28,11 @@ class InputStatistics:
         Args:
             features: Size of an input.
             device: Device of the sums.
-            moments: If true, second moments are kept; they are ``features`` squared floats.
+            moments: If true, second moments are kept; they are ``features`` squared floats of eight bytes.
         """
         self.rows = 0
-        self._second = torch.zeros(features, features, device=device) if moments else None
-        self._waiting: list[Tensor] = []
-        self.magnitude = torch.zeros(features, device=device)
+        self._second = torch.zeros(features, features, dtype=torch.float64, device=device) if moments else None
+        self.magnitude = torch.zeros(features, dtype=torch.float64, device=device)
         self.largest = torch.zeros(features, device=device)
         self._values: list[Tensor] = []
 
@@ -57,39 +55,32 @@ class InputStatistics:
         self.magnitude += magnitudes.sum(0)
         torch.maximum(self.largest, largest, out=self.largest)
         if self._second is not None:
-            # A copy: the tensor is the model's, which may write to it.
-            self._waiting.append(x.t().clone(memory_format=torch.contiguous_format))
-            if sum(columns.shape[1] for columns in self._waiting) >= _ROWS:
-                self._multiply()
+            add_second_moments_(self._second, x)
         stride = -(-x.numel() // _KEPT_PER_CALL)
         while math.gcd(stride, x.shape[1]) > 1:
             stride += 1  # or the same few features would be sampled in every row
         self._values.append(torch.cat((x.flatten()[::stride], x.aminmax().min[None], x.aminmax().max[None])).cpu())
 
-    @property
-    def second(self) -> Tensor | None:
-        """Sum of the second moments ``[in, in]``, if they are kept."""
-        self._multiply()
-        return self._second
-
-    def _multiply(self) -> None:
-        if self._second is not None and self._waiting:
-            across = torch.cat(self._waiting, 1)
-            self._waiting.clear()
-            self._second += matmul_transposed(across, across)
+    def sum_over_processes(self) -> None:
+        """Complete the statistics with those of the other processes; no rows are added after that."""
+        self.rows = sum(distributed.gather(self.rows))
+        sums = (self.magnitude,) if self._second is None else (self.magnitude, self._second)
+        distributed.sum_(*sums)
+        distributed.max_(self.largest)
+        parts = distributed.gather(torch.cat(self._values) if self._values else None)
+        self._values = [values for values in parts if values is not None]
 
     @property
     def hessian(self) -> Tensor:
-        """Mean second moments of the inputs ``[in, in]``: half the Hessian of the layer's squared output error."""
-        second = self.second
-        if second is None:
+        """Mean second moments of the inputs ``[in, in]``, float32: half the Hessian of the layer's squared error."""
+        if self._second is None:
             raise ValueError("second moments were not kept")
-        return second / max(self.rows, 1)
+        return mean_of(self._second, self.rows).float()
 
     @property
     def mean_magnitude(self) -> Tensor:
         """Mean absolute value of every input ``[in]``."""
-        return self.magnitude / max(self.rows, 1)
+        return (self.magnitude / max(self.rows, 1)).float()
 
     @property
     def values(self) -> Tensor:
@@ -98,7 +89,7 @@ class InputStatistics:
 
     def rescale(self, factors: Tensor) -> None:
         """Change the statistics to those of the same inputs divided by ``factors`` ``[in]``."""
-        if (second := self.second) is not None:
-            second /= factors[:, None] * factors[None, :]
+        if self._second is not None:
+            self._second /= factors[:, None] * factors[None, :]
         self.magnitude /= factors
         self.largest /= factors

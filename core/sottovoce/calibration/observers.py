@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from sottovoce.calibration.blocks import Block, StopPassError
 from sottovoce.calibration.input_statistics import InputStatistics
+from sottovoce.system import distributed
 
 _END = object()
 
@@ -50,7 +51,11 @@ def layers_by_input(block: Block, names: Sequence[str]) -> Order:
         next(block.run(), None)
     seen = {name for group in groups for name in group}
     unseen = [[name] for name in names if name not in seen]
-    return Order(groups + unseen, once and not unseen)
+    order = Order(groups + unseen, once and not unseen)
+    if not block.is_divided:
+        return order
+    first = block.keys.index(block.sample_threads[0].sample.key) if block.sample_threads else len(block.keys)
+    return min(distributed.gather((first, order)), key=lambda given: given[0])[1]
 
 
 def observe(block: Block, names: Iterable[str], order: Order, *, moments: bool = True) -> dict[str, InputStatistics]:
@@ -81,7 +86,11 @@ def observe(block: Block, names: Iterable[str], order: Order, *, moments: bool =
         while True:
             left |= counting.keys()
             if next(outputs, _END) is _END:
-                return statistics
+                break
+    if block.is_divided:
+        for counts in counting.values():
+            counts.sum_over_processes()
+    return statistics
 
 
 def _is_same(x: Tensor, other: Tensor) -> bool:

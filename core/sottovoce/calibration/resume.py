@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from sottovoce.checkpoint.block_file import BlockFile, DamagedError
 from sottovoce.errors import OutputError, PluginError
+from sottovoce.system import distributed
 from sottovoce.system.atomic_write import write_atomically
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ class CompletedBlocks:
         self._rename = rename or (lambda name: name)
         self.digests: dict[str, str] = {}
         """SHA-256 of the file of every block that was kept or restored, as it was then."""
-        if directory is None:
+        if directory is None or not distributed.is_main():
             return
         path = directory / _KEY
         if not path.is_file() or path.read_bytes() != self._key.encode():
@@ -52,12 +53,12 @@ class CompletedBlocks:
             path.unlink(missing_ok=True)
 
     def keep(self, module: nn.Module, name: str, facts: Mapping[str, Any]) -> None:
-        """Write the block ``name`` of ``module``, with facts about its layers.
+        """Write the block ``name`` of ``module``, with facts about its layers; of several processes the main one does.
 
         Raises:
             OutputError: The file system refused, a full disk for instance.
         """
-        if self._directory is None:
+        if self._directory is None or not distributed.is_main():
             return
         state = module.get_submodule(name).state_dict()
         tensors = {self._rename(f"{name}.{key}"): tensor.contiguous() for key, tensor in state.items()}
@@ -87,14 +88,13 @@ class CompletedBlocks:
         Raises:
             OutputError: The block is whole, but not of this model.
         """
-        if self._directory is None or not (file := BlockFile(self.path(name), self._key)).is_finished:
+        if self._directory is None:
             return None
-        try:
-            digest, facts, stored = file.read()
-        except DamagedError:
-            file.remove()
-            _log.warning("%s: the completed block %s is damaged; it is processed again", self._directory, name)
+        kept = self._read(name)
+        # A process on another machine may not see the file; then all process the block again.
+        if not all(distributed.gather(kept is not None)) or kept is None:
             return None
+        digest, facts, stored = kept
         device = _device(module.get_submodule(name))
         prepare(facts)
         child = module.get_submodule(name)
@@ -106,6 +106,17 @@ class CompletedBlocks:
         child.load_state_dict(tensors, strict=True, assign=True)
         self.digests[name] = digest
         return facts
+
+    def _read(self, name: str) -> tuple[str, dict[str, Any], dict[str, torch.Tensor]] | None:
+        file = BlockFile(self.path(name), self._key)
+        if not file.is_finished:
+            return None
+        try:
+            return file.read()
+        except DamagedError:
+            file.remove()
+            _log.warning("%s: the completed block %s is damaged; it is processed again", self._directory, name)
+            return None
 
     def path(self, name: str) -> Path:
         """Return the file of a block."""

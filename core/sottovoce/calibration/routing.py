@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from sottovoce.calibration.blocks import StopPassError
+from sottovoce.calibration.divided import SampleTokens, exchange_tokens
 from sottovoce.errors import NotFiniteError, SottovoceError
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ class Routed:
     """Kind of each token, an index into ``modalities``, int64 ``[tokens]``."""
     modalities: tuple[str, ...]
     """Names of the kinds."""
+    is_shared: bool = False
+    """If true, all processes have these same tokens, and may divide the experts."""
 
     def __len__(self) -> int:
         return len(self.hidden)
@@ -56,30 +59,40 @@ def routed(
         sample_threads: The threads to run, a subset of the block's; by default all.
 
     Returns:
-        The tokens of the samples, one after another; ``None`` when no sample reaches the experts.
+        The tokens of the samples, one after another, those of other processes too; ``None`` when no sample reaches the
+        experts.
 
     Raises:
         NotFiniteError: An input of the experts is infinite or not a number.
     """
     sample_threads = block.sample_threads if sample_threads is None else sample_threads
     inputs: list[tuple[Tensor, Tensor, Tensor]] = []
-    kinds: list[str] = []
+    samples: list[SampleTokens] = []
     with _collecting(block.root.get_submodule(experts), inputs):
         outputs = block.run(sample_threads)
-        for sample_thread in sample_threads:
+        for number, sample_thread in enumerate(sample_threads):
             before = len(inputs)
             next(outputs)
             if len(inputs) > before:
-                kinds.extend(_kinds(sample_thread, len(inputs[-1][0]), modalities_of))
-    if not inputs:
+                place = block.keys.index(sample_thread.sample.key) if block.is_divided else number
+                kinds = _kinds(sample_thread, len(inputs[-1][0]), modalities_of)
+                samples.append(SampleTokens(place, inputs[-1], kinds))
+    if block.is_divided:
+        samples = exchange_tokens(samples, 3)
+    return _together(samples, experts, block.is_divided)
+
+
+def _together(samples: Sequence[SampleTokens], experts: str, is_shared: bool) -> Routed | None:
+    if not samples:
         return None
-    hidden, index, weight = (torch.cat(parts) for parts in zip(*inputs, strict=True))
+    hidden, index, weight = (torch.cat(parts) for parts in zip(*(sample.tensors for sample in samples), strict=True))
+    kinds = [kind for sample in samples for kind in sample.kinds]
     if not bool(hidden.isfinite().all()):
         raise NotFiniteError(f"the inputs of the experts {experts!r} are not finite; is a sample or the model damaged?")
     names = tuple(dict.fromkeys(kinds))
     numbers = {name: number for number, name in enumerate(names)}
     modality = torch.tensor([numbers[kind] for kind in kinds], device=hidden.device)
-    return Routed(hidden, index, weight, modality, names)
+    return Routed(hidden, index, weight, modality, names, is_shared)
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from sottovoce.calibration.calibration import check_samples
 from sottovoce.calibration.kept_outputs import KeptOutputs
 from sottovoce.errors import PluginError
 from sottovoce.report import StepReport
+from sottovoce.system import distributed
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -52,7 +53,9 @@ class SequentialRunner:
             SamplesError: The samples cannot be calibrated on.
         """
         self._model, self._steps, self._calibration = model, steps, calibration
-        self._samples: Sequence[Sample] = calibration.samples or ()
+        samples = calibration.samples or ()
+        self._is_divided = calibration.is_divided and all(step.divides_samples for step in steps)
+        self._samples: Sequence[Sample] = distributed.share(samples) if self._is_divided else samples
         self._only_observes = bool(steps) and all(step.only_observes for step in steps)
         self._sample_notes: tuple[str, ...] = ()
         if calibration.samples is not None and steps:
@@ -76,10 +79,10 @@ class SequentialRunner:
         """
         for step in self._steps:
             step.on_start()
-        model = self._model
+        model, calibration = self._model, self._calibration
         self._to_change = blocks_of(model, [layer for step in self._steps for layer in _layers_of(step)])
         blocks = self._to_change
-        if model.stream is not None and self._samples:
+        if model.stream is not None and calibration:
             # Blocks that nothing changes must be in memory too while the samples pass through them.
             blocks = blocks_of(model, [*blocks, *model.stream.blocks])
         # It needs torch, which importing this module does not.
@@ -91,11 +94,12 @@ class SequentialRunner:
             self._samples,
             blocks,
             self._process,
-            cache=ActivationCache(room_for_activations(model, blocks, self._calibration.memory_bytes)),
+            cache=ActivationCache(room_for_activations(model, blocks, calibration.memory_bytes)),
             offload=self._storage.offload,
             keeps_first_output=model.stream is not None,
             runs_original=self._runs_original,
             hold_weights=float_weights_held,
+            is_divided=self._is_divided,
         )
         for name in pass_.unreached:
             if name in self._to_change:
@@ -164,7 +168,7 @@ class SequentialRunner:
         ]
         if not reports:
             return []
-        if self._samples:
+        if self._calibration:
             last = reports[-1]
             timing = {**last.timing, "running blocks": round(last.timing.get("running blocks", 0) + running, 2)}
             reports[-1] = replace(last, timing=timing, seconds=round(last.seconds + running, 3))

@@ -15,7 +15,7 @@ from sottovoce.cli.group import Commands
 from sottovoce.cli.signals import INTERRUPTED, Terminated, handle_signals, ignore_signals
 from sottovoce.errors import SottovoceError
 from sottovoce.network.attended import is_anything_left
-from sottovoce.system import telemetry
+from sottovoce.system import distributed, telemetry
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -117,6 +117,8 @@ def _command_line(context: click.Context | None) -> str:
 
 
 def _fail(message: str, code: int, debug: bool) -> int:
+    if not distributed.is_first_to_fail():
+        return code
     if debug:
         traceback.print_exc()
     # One line, whatever a file's name or a library's error contains.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from sottovoce.cli.output import Output, verb
 from sottovoce.cli.size import SIZE
 from sottovoce.entrypoints.device_recipe import devices, recipe_for
 from sottovoce.errors import UsageError
+from sottovoce.system import distributed
 
 
 @click.command()
@@ -58,6 +60,8 @@ def compress(
 
     An interrupted recipe with calibration resumes after the last finished block when the same command is run again, and
     training after the last time that its held-out samples were scored.
+
+    Several processes divide the samples: torchrun --nproc_per_node 2 -m sottovoce compress MODEL ...
     """
     from sottovoce.checkpoint.directory import reserved
     from sottovoce.entrypoints import compress, load, save
@@ -66,7 +70,7 @@ def compress(
     from sottovoce.samples import read_samples
 
     # Errors in the arguments are reported before the model is read, and those of recipe and model before the work.
-    with reserved(output, overwrite):
+    with reserved(output, overwrite) if distributed.is_main() else contextlib.nullcontext():
         if (recipe is None) == (kind is None):
             raise UsageError("give either --recipe, or --for and a kind of machine; see sottovoce compress --help")
         chosen = default_host().recipe(recipe) if recipe is not None else None
@@ -100,5 +104,6 @@ def compress(
                 progress=progress,
             )
             save.save(loaded, output, overwrite=overwrite)
-        shutil.rmtree(resume, ignore_errors=True)
+        if distributed.is_main():
+            shutil.rmtree(resume, ignore_errors=True)
     out.result(report.to_dict(), lambda: tables.of_report(report))

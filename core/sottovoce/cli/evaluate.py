@@ -11,6 +11,7 @@ import click
 
 from sottovoce.cli import options
 from sottovoce.cli.output import Output, verb
+from sottovoce.system import distributed
 
 
 @click.command()
@@ -38,7 +39,10 @@ def evaluate(
     overwrite: bool,
     **where: Any,
 ) -> None:
-    """Measure MODEL on DATA: error rates, speed, size, memory, next to those of a baseline if one is given."""
+    """Measure MODEL on DATA: error rates, speed, size, memory, next to those of a baseline if one is given.
+
+    Several processes divide the samples: torchrun --nproc_per_node 2 -m sottovoce evaluate MODEL ...
+    """
     from sottovoce.checkpoint.directory import new_directory, reserved
     from sottovoce.checkpoint.ownership import EVALUATION_FILE
     from sottovoce.entrypoints import evaluate
@@ -49,21 +53,23 @@ def evaluate(
     if record:
         records.require_recordable(model)
     named = records.read_dataset(dataset) if dataset else None
-    with reserved(output, overwrite, _is_evaluation) if output is not None else contextlib.nullcontext():
+    writes = output is not None and distributed.is_main()
+    with reserved(output, overwrite, _is_evaluation) if output and writes else contextlib.nullcontext():
         with out.progress() as progress:
             report = evaluate.evaluate(model, data, baseline, progress=progress, **where)
         report = dataclasses.replace(report, dataset=named)
         if busy := report.machine.get("busy"):
             consequence = "; the times are not recorded" if record else ""
-            out.note(f"warning: {busy}{consequence}; measure again on an idle machine")
+            how = "on an idle machine" if report.machine.processes == 1 else "in one process"
+            out.note(f"warning: {busy}{consequence}; measure times again {how}")
         if report.trained_on and not record:
             out.note(
                 f"warning: {report.trained_on} of the {report.samples.count} samples were trained on; measure on others"
             )
-        if record:
+        if record and distributed.is_main():
             records.record(report, model)
         form = report.to_dict()
-        if output is not None:
+        if output and writes:
             with new_directory(output, overwrite, _is_evaluation) as temporary:
                 text = to_json(form, indent=1) + "\n"
                 (temporary / EVALUATION_FILE).write_text(text, encoding="utf-8")

@@ -17,6 +17,7 @@ import click
 from sottovoce.cli.signals import INTERRUPTED, Terminated, end_if_requested
 from sottovoce.cli.streams import printing
 from sottovoce.errors import UsageError
+from sottovoce.system import distributed
 from sottovoce.text.plain_text import plain
 
 if TYPE_CHECKING:
@@ -24,8 +25,12 @@ if TYPE_CHECKING:
     from rich.segment import Segment
 
 
+_SHARED = ("compress", "evaluate")
+"""Commands that several processes, as ``torchrun`` starts them, share the work of."""
+
+
 class Output:
-    """Writer of results to standard output, and of progress and messages to standard error."""
+    """Writer of results to standard output, and of progress and messages to standard error; in the main process."""
 
     def __init__(self, as_json: bool, quiet: bool) -> None:
         self.as_json, self.quiet = as_json, quiet
@@ -61,6 +66,8 @@ class Output:
         self._print(text if text.endswith("\n") else f"{text}\n")
 
     def _print(self, text: str) -> None:
+        if not distributed.is_main():
+            return
         with printing():
             self._stdout.write(text)
             self._stdout.flush()
@@ -113,7 +120,9 @@ def verb(function: Callable[..., None]) -> Callable[..., None]:
     @click.option("--debug", is_flag=True, help="Show the traceback of an error and the libraries' own messages.")
     @functools.wraps(function)
     def run(as_json: bool, quiet: bool, debug: bool, **options: Any) -> None:
-        out = Output(as_json, quiet)
+        if distributed.world_size() > 1 and function.__name__ not in _SHARED:
+            raise UsageError(f"sottovoce {function.__name__} runs in one process; start it without torchrun")
+        out = Output(as_json, quiet or not distributed.is_main())
         _require_working_directory()
         try:
             with contextlib.redirect_stdout(sys.stderr), _library_noise(out, debug):

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from sottovoce.checkpoint.float_backup import FloatBackup
-from sottovoce.entrypoints.measurement import Measurement, by_name, measure
+from sottovoce.entrypoints.measurement import Measurement, measure, metrics_of
 from sottovoce.errors import GateError, RecipeError
 from sottovoce.model import Model
 from sottovoce.plugins.host import Host
@@ -160,11 +160,7 @@ def _refuse_disagreement(steps: Sequence[StepReport]) -> None:
 
 def measured_names(model: Model, samples: Samples, before: Measurement, host: Host) -> list[str]:
     """Return the names of the metrics that the family has when it is compared with a baseline."""
-    again = replace(before.run)
-    answers = host.call(
-        "sottovoce_evaluate", model.architecture, model=model, samples=samples, run=again, baseline=before.run
-    )
-    return list(by_name(answers))
+    return list(metrics_of(host, model, samples, replace(before.run), before.run))
 
 
 def _sensitivity(target: Target) -> float:

@@ -18,6 +18,7 @@ from sottovoce.entrypoints.accuracy_gate import Gate
 from sottovoce.entrypoints.apply_steps import apply_steps
 from sottovoce.entrypoints.describe import describe_step
 from sottovoce.entrypoints.load import load
+from sottovoce.entrypoints.processes import check_processes
 from sottovoce.entrypoints.save import provenance, widest_coverage
 from sottovoce.errors import SamplesError, UsageError
 from sottovoce.model import Model, require_model
@@ -25,6 +26,7 @@ from sottovoce.plugins.host import Host, default_host
 from sottovoce.recipe.recipe import Recipe
 from sottovoce.report import CompressionReport, GateReport, ParameterBits, SampleSet, Sizes, StepReport
 from sottovoce.samples import Samples, SampleSketch, read_samples
+from sottovoce.system import distributed
 from sottovoce.system.machine import peak_gpu_memory, peak_memory, reset_peak_memory, versions
 from sottovoce.system.progress import Progress, silent
 
@@ -43,6 +45,8 @@ def compress(
     progress: Progress = silent,
 ) -> CompressionReport:
     """Apply a recipe to a model, in place.
+
+    Several processes that ``torchrun`` started divide the samples and get the same model; all of them must call this.
 
     Args:
         model: The model; after an error its weights may be partly changed, so load it again.
@@ -64,15 +68,19 @@ def compress(
         MemoryLimitError: The work does not fit ``max_memory``.
         GateError: The gate's bounds cannot be met.
         NotFiniteError: A weight is infinite or not a number; the model is unchanged.
+        SottovoceError: Of several processes one was given another model, recipe or samples.
     """
     model, host = require_model(model, "sottovoce.compress"), host or default_host()
     recipe, samples, training_samples = host.recipe(recipe), _read(samples), _read(training_samples)
+    gate_samples = _read(gate_samples)
     require_samples(recipe, samples, training_samples)
-    _refuse_shared(training_samples, _read(gate_samples))
+    given = {"samples": samples, "samples to train on": training_samples, "samples of the gate": gate_samples}
+    check_processes(model, recipe, given, max_memory)
+    _refuse_shared(training_samples, gate_samples)
     require_finite(model.module)
     reset_peak_memory()
     start = _Start(time.perf_counter(), model.size_bytes, parameters_by_bits(model))
-    gate = _open_gate(recipe, model, _read(gate_samples) or samples, host, progress)
+    gate = _open_gate(recipe, model, gate_samples or samples, host, progress)
     calibration = Calibration(
         samples=samples,
         memory_bytes=max_memory,
@@ -83,6 +91,7 @@ def compress(
         log=Path(log) if log is not None else None,
         float_backup=gate.float_backup if gate else None,
         progress=progress,
+        is_divided=distributed.world_size() > 1,
     )
     steps, gate_report = _apply(recipe, model, calibration, gate, host)
     bits = ParameterBits(before=start.parameter_bits, after=parameters_by_bits(model))

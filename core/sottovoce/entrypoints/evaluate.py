@@ -12,11 +12,13 @@ from typing import Any, cast
 from sottovoce.entrypoints import paired_timing
 from sottovoce.entrypoints.load import load
 from sottovoce.entrypoints.measurement import Measurement, Subject, measure, run_samples
+from sottovoce.entrypoints.processes import check_evaluation
 from sottovoce.metrics import cost
 from sottovoce.model import Model, require_model
 from sottovoce.plugins.host import Host, default_host
 from sottovoce.report import EvaluationReport, Metric, SampleSet
 from sottovoce.samples import Run, Samples, check_audio, read_samples
+from sottovoce.system import distributed
 from sottovoce.system.isolation import run_isolated
 from sottovoce.system.progress import Progress, silent
 
@@ -36,6 +38,7 @@ def evaluate(
     """Measure a model on samples, and a baseline to compare it with if one is given.
 
     A model given by name is loaded and run in a process of its own, so that its peak memory counts nothing else.
+    Several processes that ``torchrun`` started divide the samples, and times say nothing; all of them must call this.
 
     Args:
         model: The model, or its directory, alias or hub id.
@@ -49,11 +52,13 @@ def evaluate(
         SamplesError: The manifest is broken, has no references, or names audio that cannot be read.
         UsageError: The model is another library's object.
         PluginError: Two plugins give a metric of the same name.
+        SottovoceError: Of several processes one was given another model or other samples.
     """
     for subject in filter(None, (model, baseline)):
         if not isinstance(subject, str | os.PathLike):
             require_model(subject, "sottovoce.evaluate")
     samples = samples if isinstance(samples, Samples) else read_samples(samples)
+    check_evaluation({"model": model, "baseline": baseline}, samples)
     check_audio(samples, progress)
     evaluation = _Evaluation(samples, host, progress)
     if baseline is None:
@@ -65,9 +70,9 @@ def evaluate(
     values = {name: metric.value for name, metric in reference.metrics.items()}
     metrics = {name: replace(metric, baseline=values.get(name)) for name, metric in measurement.metrics.items()}
     measurement = replace(measurement, metrics=metrics)
-    return _report(
-        evaluation.time_by_turns((baseline, base_options), (model, options), measurement), samples, reference
-    )
+    if distributed.world_size() == 1:
+        measurement = evaluation.time_by_turns((baseline, base_options), (model, options), measurement)
+    return _report(measurement, samples, reference)
 
 
 def _report(measurement: Measurement, samples: Samples, reference: Measurement | None = None) -> EvaluationReport:
@@ -95,8 +100,8 @@ class _Evaluation:
     def measure(
         self, subject: Subject, options: Mapping[str, Any], baseline: Run | None = None, is_baseline: bool = False
     ) -> Measurement:
-        """Measure a model in this process, or in a new one if it is given by name."""
-        if isinstance(subject, Model) or self.host is not None:
+        """Measure a model in this process, or in a new one if it is given by name and this is the only process."""
+        if isinstance(subject, Model) or self.host is not None or distributed.world_size() > 1:
             return measure(
                 subject, self.samples, baseline, options, is_baseline, host=self.host, progress=self.progress
             )

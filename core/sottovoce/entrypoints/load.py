@@ -20,6 +20,7 @@ from sottovoce.plugins.host import Host, default_host
 from sottovoce.report import COMPRESSION_FILE, CompressionReport
 from sottovoce.samples import trained_samples
 from sottovoce.source import LoadOptions, Repository, Source
+from sottovoce.system import distributed
 from sottovoce.system.device import check_device
 from sottovoce.system.process_state import exclusive
 
@@ -48,6 +49,7 @@ def load(source: str | os.PathLike[str], *, host: Host | None = None, **options:
 
 def load_with(name: str, options: LoadOptions, host: Host) -> Model:
     """Load a model by name, as :func:`load` does, with options that were read."""
+    options = replace(options, device=distributed.own_device(options.device))
     check_device(options.device)
     source = _locate(name, options, host)
     check_files(source.directory)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sottovoce.checkpoint.model_card import fingerprint
@@ -18,6 +18,7 @@ from sottovoce.plugins.host import Host, default_host
 from sottovoce.report import Machine, Metric
 from sottovoce.report.problems import problem_of
 from sottovoce.samples import Prediction, Run, Sample, Samples
+from sottovoce.system import distributed
 from sottovoce.system.machine import describe_machine, peak_gpu_memory, peak_memory, reset_peak_memory
 from sottovoce.system.progress import Progress, silent
 from sottovoce.text.plain_text import one_line
@@ -53,6 +54,8 @@ def measure(
 ) -> Measurement:
     """Load, run and measure one model in this process.
 
+    Several processes divide the samples, and the main one computes the metrics of all.
+
     Args:
         subject: The model.
         samples: The samples to run it on.
@@ -74,24 +77,63 @@ def measure(
             f"{model.source.name}: takes {model.size_bytes / 1e9:.1f} GB, more than there is; "
             "it can be compressed here, but not run"
         )
-    run = run_samples(model, samples, progress, is_compared=is_baseline or baseline is not None)
-    results = host.call(
-        "sottovoce_evaluate",
-        model.architecture,
-        model=model,
-        samples=samples,
-        run=run,
-        baseline=run if is_baseline else baseline,
-    )
+    run = _run_together(model, samples, progress, is_baseline or baseline is not None)
+    metrics = metrics_of(host, model, samples, run, run if is_baseline else baseline)
     return Measurement(
         model=model.source.name,
         architecture=model.architecture.name,
-        metrics=by_name(results),
+        metrics=metrics,
         run=run,
-        machine=Machine(**describe_machine()),
+        machine=_describe_machine(),
         fingerprint=fingerprint(model.source.directory),
         trained_on=len(model.trained_samples.shared(samples)) if model.trained_samples is not None else 0,
     )
+
+
+def metrics_of(host: Host, model: Model, samples: Samples, run: Run, baseline: Run | None) -> dict[str, Metric]:
+    """Return the metrics of a run by name; of several processes the main one computes them.
+
+    Raises:
+        PluginError: Two plugins give a metric of the same name.
+    """
+    metrics: dict[str, Metric] = {}
+    if distributed.is_main():
+        results = host.call(
+            "sottovoce_evaluate", model.architecture, model=model, samples=samples, run=run, baseline=baseline
+        )
+        metrics = by_name(results)
+    return distributed.broadcast(metrics)
+
+
+def _describe_machine() -> Machine:
+    count = distributed.world_size()
+    if count == 1:
+        return Machine(**describe_machine())
+    busy = f"{count} processes shared the work, so the times say nothing of one"
+    return Machine(**describe_machine(), processes=count, busy=busy)
+
+
+def _run_together(model: Model, samples: Samples, progress: Progress, is_compared: bool) -> Run:
+    """Run a model on samples; of several processes each runs a share, and the main one gets the run on all."""
+    if distributed.world_size() == 1:
+        return run_samples(model, samples, progress, is_compared=is_compared)
+    share = Samples(tuple(distributed.share(samples)))
+    run_on_share = run_samples(model, share, progress, is_compared=is_compared)
+    runs = distributed.gather_to_main(run_on_share)
+    if runs is None:
+        return run_on_share
+    return replace(
+        run_on_share,
+        predictions=distributed.interleaved([run.predictions for run in runs]),
+        seconds=distributed.interleaved([run.seconds for run in runs]),
+        audio_seconds=distributed.interleaved([run.audio_seconds for run in runs]),
+        peak_memory_bytes=_largest(run.peak_memory_bytes for run in runs),
+        peak_gpu_memory_bytes=_largest(run.peak_gpu_memory_bytes for run in runs),
+    )
+
+
+def _largest(values: Iterable[int | None]) -> int | None:
+    return max((value for value in values if value is not None), default=None)
 
 
 def by_name(results: Iterable[Iterable[Metric]]) -> dict[str, Metric]:
@@ -136,7 +178,8 @@ def run_samples(model: Model, samples: Samples, progress: Progress = silent, *, 
 
     predictions, seconds = [], []
     with torch.inference_mode():
-        _predict(model, samples[0])
+        for sample in samples[:1]:
+            _predict(model, sample)
     with torch.inference_mode(), collecting(model, samples, is_compared) as finishes:
         for number, sample in enumerate(samples):
             prediction, spent = _predict(model, sample)

@@ -37,6 +37,7 @@ from sottovoce.report import (
 )
 from sottovoce.samples import TRAINED_SAMPLES_FILE, Sample, Samples
 from sottovoce.source import LoadOptions
+from sottovoce.system import distributed
 from sottovoce.system.machine import versions
 
 if TYPE_CHECKING:
@@ -49,6 +50,8 @@ _log = logging.getLogger("sottovoce")
 
 def save(model: Model, directory: str | os.PathLike[str], *, overwrite: bool = False, host: Host | None = None) -> Path:
     """Write a model in its own library's format, and check that it reloads to the same outputs.
+
+    Of several processes that ``torchrun`` started the main one writes, and the others wait; all of them must call this.
 
     Args:
         model: The model.
@@ -67,6 +70,13 @@ def save(model: Model, directory: str | os.PathLike[str], *, overwrite: bool = F
         SourceError: A file of the model contains a path of this machine; nothing is written.
     """
     model, host, path = require_model(model, "sottovoce.save"), host or default_host(), Path(directory)
+    if distributed.is_main():
+        _save(model, path, overwrite, host)
+    distributed.barrier()
+    return path
+
+
+def _save(model: Model, path: Path, overwrite: bool, host: Host) -> None:
     refuse_source(model, path)
     require_finite(model.module)
     with new_directory(path, overwrite) as temporary:
@@ -88,7 +98,6 @@ def save(model: Model, directory: str | os.PathLike[str], *, overwrite: bool = F
         (temporary / COMPRESSION_FILE).write_text(to_json(form, indent=1), encoding="utf-8")
         _refuse_paths(model, temporary)
         _check_reload(model, temporary, host)
-    return path
 
 
 def _card_facts(architecture: Architecture) -> Family:

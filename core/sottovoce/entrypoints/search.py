@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from sottovoce.entrypoints.load import load
+from sottovoce.entrypoints.processes import require_one_process
 from sottovoce.model import Model, require_model
 from sottovoce.plugins.host import Host, default_host
 from sottovoce.recipe_search.budget import parse_budget
@@ -57,6 +58,7 @@ def search(
     from sottovoce.entrypoints.recipe_search import RecipeSearch
     from sottovoce.recipe_search.structures import parse_steps
 
+    require_one_process("a search")
     budgets, host = parse_budget(budget), host or default_host()
     require_solver()
     parts = parse_steps(steps)

@@ -39,6 +39,8 @@ _LAYERS = "layers"
 class PruneExpertsRunner(BlockStep):
     """Runner of one pruning step, block by block."""
 
+    divides_samples = True
+
     def __init__(
         self, model: Model, architecture: Architecture, step: PruneExperts, calibration: Calibration | None = None
     ) -> None:

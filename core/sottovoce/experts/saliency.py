@@ -20,12 +20,15 @@ from sottovoce.calibration.routing import Routed
 from sottovoce.errors import NotFiniteError, OutputError, RecipeError, SourceError
 from sottovoce.experts.step import SaliencyMetric
 from sottovoce.runtime.experts import Experts, assigned
+from sottovoce.system import distributed
 from sottovoce.system.atomic_write import write_atomically
 
 FILE_FORMAT = "sottovoce-saliency-1"
 _SUMS = ("count", "gate", "norm", "gated_norm")
 _TOKENS = 4096
 """Tokens that an expert runs on at a time."""
+Assigned = tuple[int, Tensor, Tensor]
+"""An expert, with the rows and slots of its tokens."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,6 +116,8 @@ class Saliency:
 def measure(experts: Experts, routed: Routed) -> Saliency:
     """Run every expert on the tokens that are routed to it, one expert after another, and sum up its saliency.
 
+    Processes that share the tokens divide the experts among them.
+
     Args:
         experts: The experts of a layer.
         routed: The tokens, and their experts.
@@ -122,7 +127,7 @@ def measure(experts: Experts, routed: Routed) -> Saliency:
     """
     sums = {name: torch.zeros(len(routed.modalities), len(experts), dtype=torch.float64) for name in _SUMS}
     largest = torch.zeros(len(experts), dtype=torch.float64)
-    for number, rows, slots in assigned(routed.index):
+    for number, rows, slots in _own(list(assigned(routed.index)), routed.is_shared):
         for start in range(0, len(rows), _TOKENS):
             token, slot = (places[start : start + _TOKENS] for places in (rows, slots))
             output = experts[number](routed.hidden[token]).float()
@@ -137,7 +142,14 @@ def measure(experts: Experts, routed: Routed) -> Saliency:
             for name, values in added.items():
                 sums[name][:, number].index_add_(0, modality, values)
             largest[number] = max(float(largest[number]), float(output.abs().max()))
+    if routed.is_shared:
+        distributed.sum_(*sums.values(), largest)
     return Saliency(routed.modalities, **sums, largest=largest)
+
+
+def _own(experts: list[Assigned], is_shared: bool) -> list[Assigned]:
+    """Return the experts that this process runs: of several with the same tokens, each runs some."""
+    return distributed.share(experts) if is_shared else experts
 
 
 def write_saliency(path: Path, layers: Mapping[str, Saliency], **facts: Any) -> None:

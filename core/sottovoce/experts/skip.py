@@ -34,6 +34,8 @@ Counts = dict[str, tuple[int, int]]
 class SkipExpertsRunner(BlockStep):
     """Runner of one skipping step, block by block."""
 
+    divides_samples = True
+
     def __init__(self, model: Model, architecture: Architecture, step: SkipExperts) -> None:
         """Plan the work without changing the model.
 
@@ -89,7 +91,7 @@ class SkipExpertsRunner(BlockStep):
 
     def _skip(self, block: Block, name: str) -> dict[str, Any]:
         experts = self._experts(name)
-        tokens = routed(block, name, self._kinds_of(name)) if block.sample_threads else None
+        tokens = routed(block, name, self._kinds_of(name)) if block.is_reached else None
         # An earlier step may have turned skipping on; the error is against the layer with all experts.
         experts.skipping = None
         before = _output(experts, tokens) if tokens else None

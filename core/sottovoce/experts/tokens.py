@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sottovoce.calibration.blocks import Block
-from sottovoce.calibration.held_out import held_out_keys
+from sottovoce.calibration.held_out import SplitThreads, held_out_keys
 from sottovoce.calibration.routing import Routed, routed
 
 if TYPE_CHECKING:
@@ -46,20 +46,16 @@ class TokenCollector:
         """Run the block on its samples up to the experts of ``layer``, and return the tokens that reach them."""
         part = layer.layout.part
         if part not in self._held_out:
-            keys = [sample_thread.sample.key for sample_thread in block.sample_threads]
-            self._held_out[part] = held_out_keys(keys, self._share)
-        held: list[SampleThread] = []
-        rest: list[SampleThread] = []
-        for sample_thread in block.sample_threads:
-            (held if sample_thread.sample.key in self._held_out[part] else rest).append(sample_thread)
-        calibration = self._run(block, layer, rest or held)
-        if held and rest:
-            return LayerTokens(calibration, self._run(block, layer, held), held_out=True)
+            self._held_out[part] = held_out_keys(block.keys, self._share)
+        if not block.is_reached:
+            return LayerTokens()
+        split = SplitThreads.by_keys(block, self._held_out[part])
+        calibration = self._run(block, layer, split.fitted)
+        if split.is_held_out:
+            return LayerTokens(calibration, self._run(block, layer, split.held_out), held_out=True)
         return LayerTokens(calibration, calibration if self._share else None)
 
     def _run(self, block: Block, layer: ExpertLayer, sample_threads: Sequence[SampleThread]) -> Routed | None:
-        if not sample_threads:
-            return None
         begin = time.perf_counter()
         kinds = None if self._model.architecture.runner.modalities is None else functools.partial(self._kinds_in, layer)
         tokens = routed(block, layer.name, kinds, sample_threads)

@@ -47,6 +47,7 @@ class _Counts(BlockStep):
 
     name = "count the use of experts in"
     only_observes = True
+    divides_samples = True
 
     def __init__(self, layers: Mapping[str, int]) -> None:
         self._experts = dict(layers)
@@ -61,7 +62,7 @@ class _Counts(BlockStep):
 
     def process_block(self, block: Block) -> dict[str, Any]:
         for name in names_in_block(self._experts, block.name):
-            if block.sample_threads and (tokens := routed(block, name)) is not None:
+            if block.is_reached and (tokens := routed(block, name)) is not None:
                 self.counts[name] = torch.bincount(tokens.index.flatten().cpu(), minlength=self._experts[name])
         return {}
 

@@ -87,7 +87,8 @@ def collect_expert_runs(model: Model, samples: Samples, is_compared: bool) -> It
     from sottovoce.runtime.expert_skipping import counting_expert_runs
 
     with counting_expert_runs(model.module) as counts:
-        yield lambda run: dataclasses.replace(run, expert_runs=counts.per_token)
+        # Of several processes each has run its share of the samples.
+        yield lambda run: dataclasses.replace(run, expert_runs=counts.summed().per_token)
 
 
 @hookimpl(trylast=True)

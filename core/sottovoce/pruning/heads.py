@@ -32,6 +32,8 @@ _LAYERS, _NOTES = "layers", "notes"
 class PruneHeadsRunner(BlockStep):
     """Runner of the step ``prune_heads``."""
 
+    divides_samples = True
+
     def __init__(self, model: Model, architecture: Architecture, step: PruneHeads) -> None:
         """Plan the work without changing the model.
 
@@ -114,9 +116,9 @@ class PruneHeadsRunner(BlockStep):
         self._results[layer.name] = LayerErrors(before=layer.groups, kept=tuple(kept))
 
     def _prune_on_samples(self, block: Block, layers: Sequence[HeadsLayer]) -> None:
-        if not block.sample_threads:
+        if not block.is_reached:
             raise SamplesError(f"no sample reaches the block {block.name!r}; give samples that do")
-        split = SplitThreads.of(block.sample_threads, self._step.held_out)
+        split = SplitThreads.of(block, self._step.held_out)
         begin = time.perf_counter()
         fitted = observe_outputs(block, layers, split.fitted)
         held_out = observe_outputs(block, layers, split.held_out) if split.is_held_out else {}
@@ -125,7 +127,7 @@ class PruneHeadsRunner(BlockStep):
         for layer in layers:
             rows = fitted[layer.name].rows + (held_out[layer.name].rows if held_out else 0)
             inputs = layer.keep * layer.size if self._step.refit else 1
-            if note := check_rows(layer.output_name, rows, inputs, len(block.sample_threads), "inputs"):
+            if note := check_rows(layer.output_name, rows, inputs, len(block.keys), "inputs"):
                 self._few_rows.append(note)
             self._fit(layer, fitted[layer.name], held_out.get(layer.name))
         self._seconds["fitting layers"] += time.perf_counter() - begin

@@ -27,6 +27,9 @@ def observe_outputs(block: Block, layers: Sequence[HeadsLayer], threads: Sequenc
     }
     for _ in run_with_hooks(block, threads, hooks):
         pass
+    if block.is_divided:
+        for inputs in moments.values():
+            inputs.sum_over_processes()
     return moments
 
 

@@ -5,11 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from sottovoce.calibration.second_moments import add_second_moments_, mean_of
 from sottovoce.errors import NotFiniteError
-from sottovoce.runtime.backends.onednn_float import matmul_transposed
-
-_ROWS = 2048
-"""Rows that are collected before they are multiplied."""
+from sottovoce.system import distributed
 
 
 class Moments:
@@ -19,7 +17,6 @@ class Moments:
         self.rows = 0
         self._second: Tensor | None = None
         self._total: Tensor | None = None
-        self._waiting: list[Tensor] = []
 
     def add(self, name: str, x: Tensor) -> None:
         """Count the rows of ``x`` ``[..., in]``.
@@ -37,10 +34,14 @@ class Moments:
         self.rows += len(x)
         total = x.sum(0, dtype=torch.float64)
         self._total = total if self._total is None else self._total + total
-        # A copy: the tensor is the model's, which may write to it.
-        self._waiting.append(x.t().clone(memory_format=torch.contiguous_format))
-        if sum(columns.shape[1] for columns in self._waiting) >= _ROWS:
-            self._multiply()
+        if self._second is None:
+            self._second = torch.zeros(x.shape[1], x.shape[1], dtype=torch.float64, device=x.device)
+        add_second_moments_(self._second, x)
+
+    def sum_over_processes(self) -> None:
+        """Complete the sums with those of the other processes; no rows are added after that."""
+        self.rows = sum(distributed.gather(self.rows))
+        self._total, self._second = distributed.summed(self._total), distributed.summed(self._second)
 
     @property
     def mean(self) -> Tensor:
@@ -52,14 +53,6 @@ class Moments:
     @property
     def second(self) -> Tensor:
         """Mean second moments ``[in, in]``, float64."""
-        self._multiply()
         if self._second is None:
             raise ValueError("no rows were added")
-        return self._second / self.rows
-
-    def _multiply(self) -> None:
-        if self._waiting:
-            across = torch.cat(self._waiting, 1)
-            self._waiting.clear()
-            product = matmul_transposed(across, across).double()
-            self._second = product if self._second is None else self._second + product
+        return mean_of(self._second, self.rows)

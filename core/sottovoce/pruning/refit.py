@@ -9,6 +9,7 @@ from torch import Tensor
 
 from sottovoce.pruning.moments import Moments
 from sottovoce.pruning.obs import damped
+from sottovoce.system import distributed
 
 
 @dataclass(frozen=True)
@@ -119,6 +120,11 @@ class Drift:
         self._total = total if self._total is None else self._total + total
         self.rows += len(x)
 
+    def sum_over_processes(self) -> None:
+        """Complete the sums with those of the other processes."""
+        self.rows = sum(distributed.gather(self.rows))
+        self._cross, self._total = distributed.summed(self._cross), distributed.summed(self._total)
+
     @property
     def cross(self) -> Tensor:
         """Sum of the products ``[out, in]``."""
@@ -149,6 +155,12 @@ class RegressionSums:
         self._cross = cross if self._cross is None else self._cross + cross
         self._target = target if self._target is None else self._target + target
         self._power += float(y.double().square().sum())
+
+    def sum_over_processes(self) -> None:
+        """Complete the sums with those of the other processes."""
+        self._moments.sum_over_processes()
+        self._cross, self._target = distributed.summed(self._cross), distributed.summed(self._target)
+        self._power = sum(distributed.gather(self._power))
 
     def regression(self) -> Regression:
         """Return the means over all rows.

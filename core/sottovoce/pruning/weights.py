@@ -34,6 +34,8 @@ LEAST_TOKENS = KERNEL_ROWS
 class PruneWeightsRunner(BlockStep):
     """Runner of the step ``prune_weights``."""
 
+    divides_samples = True
+
     def __init__(self, model: Model, architecture: Architecture, step: PruneWeights) -> None:
         """Choose the layers without changing the model.
 
@@ -79,7 +81,7 @@ class PruneWeightsRunner(BlockStep):
             layer = float_linear(self._model.module, name)
             if self._model.stream is not None and not layer.weight.is_meta:
                 refuse_infinite([(f"{name}.weight", layer.weight)])
-        if block.sample_threads:
+        if block.is_reached:
             self._has_samples = True
             self._prune_on_samples(block, names)
         else:

@@ -32,6 +32,8 @@ _FEW = " are few to fit "
 class PruneWidthRunner(BlockStep):
     """Runner of the step ``prune_width``."""
 
+    divides_samples = True
+
     def __init__(self, model: Model, architecture: Architecture, step: PruneWidth) -> None:
         """Plan the work without changing the model.
 
@@ -110,9 +112,9 @@ class PruneWidthRunner(BlockStep):
         self._results[layer.name] = LayerErrors(before=layer.units, kept=tuple(kept))
 
     def _prune_on_samples(self, block: Block, layers: Sequence[WidthLayer]) -> None:
-        if not block.sample_threads:
+        if not block.is_reached:
             raise SamplesError(f"no sample reaches the block {block.name!r}; give samples that do")
-        split = SplitThreads.of(block.sample_threads, self._step.held_out)
+        split = SplitThreads.of(block, self._step.held_out)
         poor: list[str] = []
         begin = time.perf_counter()
         for inputs in observe_layers(block, layers, split):
@@ -125,7 +127,7 @@ class PruneWidthRunner(BlockStep):
             else:
                 rows = inputs.fitted.rows + (inputs.held_out.rows if split.is_held_out else 0)
                 needed = layer.keep if self._step.refit else 1
-                note = check_rows(layer.output, rows, needed, len(block.sample_threads), "units")
+                note = check_rows(layer.output, rows, needed, len(block.keys), "units")
                 if note and not any(_FEW in other for other in self._notes):
                     self._notes.append(note)
                 self._fit(block, inputs, split)

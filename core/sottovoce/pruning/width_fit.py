@@ -64,6 +64,8 @@ def regressions(block: Block, inputs: LayerInputs, kept: Tensor, split: SplitThr
         hooks = {norm: _pairing(both, block.root.get_submodule(norm), weight, kept)}
         for _ in run_with_hooks(block, threads, hooks):
             pass
+        if block.is_divided:
+            both.sum_over_processes()
         sums.append(both.regression())
     return sums[0], sums[1]
 

@@ -68,6 +68,10 @@ def _observe_dense(block: Block, layers: Sequence[LayerInputs], threads: Sequenc
             if inputs.layer.width.is_last and len(rows.get(inputs.layer.name, ())) == len(drift):
                 getattr(inputs, f"{of}_drift").add(drift, rows[inputs.layer.name])
         rows.clear()
+    if block.is_divided:
+        for inputs in layers:
+            getattr(inputs, of).sum_over_processes()
+            getattr(inputs, f"{of}_drift").sum_over_processes()
 
 
 def run_with_hooks(

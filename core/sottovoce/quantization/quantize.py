@@ -39,6 +39,8 @@ _SCHEME, _NOTES = "scheme", "notes"
 class QuantizeRunner(BlockStep):
     """Runner of the step ``quantize``."""
 
+    divides_samples = True
+
     def __init__(
         self,
         model: Model,
@@ -85,7 +87,7 @@ class QuantizeRunner(BlockStep):
             for name in layers:
                 layer = self.module.get_submodule(name)
                 refuse_infinite((f"{name}.{key}", tensor) for key, tensor in layer.named_parameters())
-        if not block.sample_threads:
+        if not block.is_reached:
             for name in layers:
                 self._quantize_unseen(name)
         else:

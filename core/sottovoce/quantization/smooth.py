@@ -62,6 +62,8 @@ def _rounds_inputs(pair: ModulePair, architecture: Architecture) -> bool:
 class SmoothRunner(BlockStep):
     """Runner of the step ``smooth``."""
 
+    divides_samples = True
+
     def __init__(self, model: Model, architecture: Architecture, step: Smooth) -> None:
         """Prepare the work; nothing is changed yet."""
         self.name, self.step, self.architecture = step.name, step, architecture
@@ -83,7 +85,7 @@ class SmoothRunner(BlockStep):
     def process_block(self, block: Block) -> dict[str, Any]:
         """Scale what the family says can be scaled."""
         count = 0
-        self._calibrated |= bool(block.sample_threads)
+        self._calibrated |= block.is_reached
         for pair, statistics in self._pairs(block):
             weights = [consumer.weight for consumer in pair.layers.values()]
             pair.scale_(smoothing_factors(statistics.largest, weights, self.step.alpha))
@@ -93,7 +95,7 @@ class SmoothRunner(BlockStep):
         return facts
 
     def _pairs(self, block: Block) -> Iterator[tuple[ModulePair, InputStatistics]]:
-        if not block.sample_threads:
+        if not block.is_reached:
             return
         inputs = _Inputs(block)
         for pair in pairs_in(self.architecture, block.name, block.module):

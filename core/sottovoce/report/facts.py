@@ -116,11 +116,13 @@ class Machine(Record):
     """Cores that other processes used meanwhile."""
     busy: str | None = None
     """Reason why times say nothing."""
+    processes: Count = 1
+    """Processes that shared the work."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the JSON form, without what was not looked at."""
-        optional = ("other_work_cores", "busy")
-        return {key: value for key, value in super().to_dict().items() if key not in optional or value is not None}
+        """Return the JSON form, without what was not looked at or is as usual."""
+        usual = {"other_work_cores": None, "busy": None, "processes": 1}
+        return {key: value for key, value in super().to_dict().items() if key not in usual or value != usual[key]}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from sottovoce.system import distributed
+
 NOT_RUN = -1
 """Expert number that stands for none: the token takes no expert there."""
 
@@ -61,6 +63,10 @@ class ExpertRuns:
         """Count what one layer was given at once."""
         self.tokens += tokens
         self.runs += runs
+
+    def summed(self) -> ExpertRuns:
+        """Return the counts of all processes."""
+        return ExpertRuns(sum(distributed.gather(self.tokens)), sum(distributed.gather(self.runs)))
 
     @property
     def per_token(self) -> float | None:
