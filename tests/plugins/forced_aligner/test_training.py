@@ -114,8 +114,8 @@ def test_spectrogram_is_a_view_of_time_and_bins(trained: Model, samples: list[Sa
 
 def test_a_pruned_student_comes_closer_and_is_saved_exactly(tmp_path: Path) -> None:
     model = sottovoce.load(TRAINED)
-    distill = {"step": "distill", "steps": 6, "batch": 4, "evaluations": 2, "held_out": 0.2}
-    recipe = {"steps": [{"step": "prune_width", "text": 0.5}, distill | {"must_improve": True, "spec_augment": True}]}
+    distill = {"step": "distill", "steps": 6, "batch": 4, "evaluations": 2, "held_out": 0.2, "must_improve": True}
+    recipe = {"steps": [{"step": "prune_layers", "text": 0.5}, distill | {"spec_augment": True, "degrade": 0.5}]}
     sottovoce.compress(model, recipe, Samples(read_samples(DATA / "calibration.jsonl")[:24]))
     assert model.report is not None
     details = model.report.steps[1].details
