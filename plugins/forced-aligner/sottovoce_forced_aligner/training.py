@@ -86,6 +86,6 @@ def _targets(model: Model, sample: Sample, words: Sequence[str], seconds: float)
             "give one of each, or no times"
         )
     times = torch.tensor([float(time) for pair in pairs for time in pair if time is not None], dtype=torch.float64)
-    bins = (times * 1000 / model.processor.timestamp_segment_time).round().long()
+    bins: Tensor = (times * 1000 / model.processor.timestamp_segment_time).round().long()
     # What was cut off is not heard.
-    return bins.clamp(0, model.native.config.num_labels - 1).where(times <= seconds, UNLABELED)
+    return bins.clamp(0, int(model.native.config.num_labels) - 1).where(times <= seconds, UNLABELED)

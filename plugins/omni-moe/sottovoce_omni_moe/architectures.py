@@ -111,11 +111,11 @@ OMNI_MOE = Architecture(
         spectrogram=lazy("sottovoce_omni_moe.training:spectrogram"),
         matches={"logits": Match(distance="kl"), "media": Match(distance="squared", weight=0.5)},
         freeze={
-            r"re:thinker\..*\.mlp\.gate": "router: without the loss that deals tokens evenly, few experts would get all",
-            r"re:thinker\.model\.(audio_tower|visual)(\..*)?": "audio and vision towers: they are not pruned, and their "
-            "samples are few",
-            r"re:thinker\..*embed_tokens": "embedding table: the talker reads it too, and tokens that do not occur would "
-            "only decay",
+            r"re:thinker\..*\.mlp\.gate": "router: without a loss that deals tokens evenly, few experts get all",
+            r"re:thinker\.model\.(audio_tower|visual)(\..*)?": "audio and vision towers: they are not pruned, and "
+            "what reads them is fitted to them",
+            r"re:thinker\..*embed_tokens": "embedding table: the talker reads it too, and tokens that do not "
+            "occur would only decay",
             r"re:talker\..*": "talker: it does not run in training",
             r"re:code2wav\..*": "vocoder: it does not run in training",
         },

@@ -78,14 +78,14 @@ def test_gradients_are_where_parameters_are_trained_and_nowhere_else() -> None:
     unfuse_(model.module, model.architecture.experts)
     with prepared_for_training(model, training(model), Distill()) as names:
         batch = training(model).collate(model, MIXED)
-        training(model).forward(model, batch, None).logits.square().mean().backward()
+        training(model).forward(model, batch, None).logits.square().mean().backward()  # type: ignore[no-untyped-call]
         found = {name: parameter.grad for name, parameter in model.module.named_parameters()}
     frozen = ("talker.", "code2wav.", "thinker.model.audio_tower.", "thinker.model.visual.")
     for name, gradient in found.items():
         is_frozen = name.startswith(frozen) or name.endswith(("mlp.gate.weight", "embed_tokens.weight"))
         assert (gradient is None) == is_frozen, name
         assert (name in names) == (not is_frozen), name
-        assert is_frozen or bool(gradient.abs().max() > 0), name
+        assert gradient is None or bool(gradient.abs().max() > 0), name
     assert sum(".mlp.experts." in name for name in names) == 2 * 4 * 3
 
 
