@@ -89,6 +89,17 @@ def test_gradients_are_where_parameters_are_trained_and_nowhere_else() -> None:
     assert sum(".mlp.experts." in name for name in names) == 2 * 4 * 3
 
 
+def test_gradients_are_the_same_with_activations_computed_again() -> None:
+    found = []
+    for again in (False, True):
+        model = in_memory()
+        with prepared_for_training(model, training(model), Distill(gradient_checkpointing=again)) as names:
+            batch = training(model).collate(model, MIXED)
+            training(model).forward(model, batch, None).logits.square().mean().backward()  # type: ignore[no-untyped-call]
+            found.append({name: model.module.get_parameter(name).grad for name in names})
+    torch.testing.assert_close(*found)
+
+
 def test_spectrogram_is_a_view_of_time_and_bins() -> None:
     model = in_memory()
     spectrogram: Any = training(model).spectrogram
