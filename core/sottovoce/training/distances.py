@@ -35,12 +35,17 @@ def earth_mover(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
 
 def squared(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
     """Compute the mean squared difference of each item, which may be a number."""
-    return (student - teacher).square().reshape(len(student), -1).mean(-1)
+    return _mean_of_items((student - teacher).square())
 
 
 def absolute(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
     """Compute the mean absolute difference of each item, which may be a number."""
-    return (student - teacher).abs().reshape(len(student), -1).mean(-1)
+    return _mean_of_items((student - teacher).abs())
+
+
+def _mean_of_items(values: Tensor) -> Tensor:
+    """Return ``[items]`` of ``[items, ...]``; there may be no items."""
+    return values.flatten(1).mean(-1) if values.dim() > 1 else values
 
 
 DISTANCES: dict[str, Distance] = {function.__name__: function for function in (kl, earth_mover, squared, absolute)}

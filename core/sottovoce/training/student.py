@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from sottovoce.model import Model
     from sottovoce.training.step import TrainingStep
 
+_HALVES = (torch.float16, torch.bfloat16)
+
 
 class TrainedModule(nn.Module):
     """A model whose forward pass is that of its family's training, for the wrappers of several processes."""
@@ -57,12 +59,12 @@ def prepared_for_training(
         RecipeError: The step names no parameter of the model.
     """
     module = model.module
-    dtype = next(module.parameters()).dtype
     flags = {name: parameter.requires_grad for name, parameter in module.named_parameters()}
     _renew_(module)
     with fake_quantized(module, original):
-        if dtype in (torch.float16, torch.bfloat16):
-            module.float()
+        # Others stay as they are: a model in bfloat16 has float32 tables, which would not be the same afterwards.
+        halves = {name: tensor.dtype for name, tensor in _tensors(module) if tensor.dtype in _HALVES}
+        _convert_(module, dict.fromkeys(halves, torch.float32))
         trained = parameters_to_train(module, training, step)
         for name, parameter in module.named_parameters():
             parameter.requires_grad_(name in trained)
@@ -72,11 +74,21 @@ def prepared_for_training(
                 yield trained
         finally:
             module.eval()
-            if dtype in (torch.float16, torch.bfloat16):
-                module.to(dtype)
+            _convert_(module, halves)
     for name, parameter in module.named_parameters():
         parameter.grad = None
         parameter.requires_grad_(flags.get(name, False))
+
+
+def _tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    yield from module.named_parameters()
+    yield from module.named_buffers()
+
+
+def _convert_(module: nn.Module, dtypes: Mapping[str, torch.dtype]) -> None:
+    for name, tensor in _tensors(module):
+        if name in dtypes:
+            tensor.data = tensor.data.to(dtypes[name])
 
 
 def parameters_to_train(module: nn.Module, training: Training, step: TrainingStep) -> list[str]:

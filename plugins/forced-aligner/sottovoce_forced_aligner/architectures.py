@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sottovoce import Architecture, CardFacts, Layers, Runner, ScalePair, lazy
+from sottovoce import Architecture, CardFacts, Layers, Match, Runner, ScalePair, Training, lazy
 from sottovoce_forced_aligner.chinese import CHINESE
 from sottovoce_forced_aligner.languages import LANGUAGES
 from sottovoce_forced_aligner.shape import SHAPE
@@ -65,6 +65,19 @@ FORCED_ALIGNER = Architecture(
         min_coverage=0.5,
     ),
     shape=SHAPE,
+    training=Training(
+        collate=lazy("sottovoce_forced_aligner.training:collate"),
+        forward=lazy("sottovoce_forced_aligner.training:forward"),
+        spectrogram=lazy("sottovoce_forced_aligner.training:spectrogram"),
+        matches={
+            "logits": Match(distance="kl"),
+            # A divergence is as large for the next bin as for the last one; a near tie should move one bin, not many.
+            "order": Match(distance="earth_mover", of="logits", weight=0.1),
+            "audio": Match(distance="squared"),
+        },
+        freeze={r"re:.*embed_tokens": "embedding table: most tokens do not occur in the samples, and would only decay"},
+        labels="words",
+    ),
     parts={
         "audio": r"re:model\.audio_tower\..*",
         "projector": r"re:model\.multi_modal_projector\..*",

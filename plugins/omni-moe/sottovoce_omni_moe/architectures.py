@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sottovoce import Architecture, CardFacts, Layers, Runner, ScalePair, lazy
+from sottovoce import Architecture, CardFacts, Layers, Match, Runner, ScalePair, Training, lazy
 from sottovoce.architecture import ExpertLayout
 from sottovoce_omni_moe.chinese import CHINESE
 from sottovoce_omni_moe.shape import SHAPE
@@ -105,6 +105,22 @@ OMNI_MOE = Architecture(
         ),
     ),
     shape=SHAPE,
+    training=Training(
+        collate=lazy("sottovoce_omni_moe.training:collate"),
+        forward=lazy("sottovoce_omni_moe.training:forward"),
+        spectrogram=lazy("sottovoce_omni_moe.training:spectrogram"),
+        matches={"logits": Match(distance="kl"), "media": Match(distance="squared", weight=0.5)},
+        freeze={
+            r"re:thinker\..*\.mlp\.gate": "router: without a loss that deals tokens evenly, few experts get all",
+            r"re:thinker\.model\.(audio_tower|visual)(\..*)?": "audio and vision towers: they are not pruned, and "
+            "what reads them is fitted to them",
+            r"re:thinker\..*embed_tokens": "embedding table: the talker reads it too, and tokens that do not "
+            "occur would only decay",
+            r"re:talker\..*": "talker: it does not run in training",
+            r"re:code2wav\..*": "vocoder: it does not run in training",
+        },
+        labels="an answer",
+    ),
     parts={
         "thinker": r"re:thinker\.(model\.language_model|lm_head).*",
         "towers": r"re:thinker\.model\.(audio_tower|visual)\..*",

@@ -32,6 +32,12 @@ def inputs(model: Model, sample: Sample, *, answered: bool = False) -> dict[str,
     Raises:
         SamplesError: There are no messages, or their media cannot be read; names the sample.
     """
+    device = model.native.thinker.get_input_embeddings().weight.device
+    return {name: tensor.to(device) for name, tensor in processed(model, sample, answered=answered).items()}
+
+
+def processed(model: Model, sample: Sample, *, answered: bool = False) -> dict[str, Tensor]:
+    """Return what :func:`inputs` does, on the CPU."""
     context = f"sample {sample.key!r}"
     if not (messages := _question(sample)):
         raise SamplesError(f"{context}: has no 'messages' to answer")
@@ -39,8 +45,7 @@ def inputs(model: Model, sample: Sample, *, answered: bool = False) -> dict[str,
     said = torch.tensor([answer_ids(model, sample) if answered else []], dtype=torch.long)
     batch["input_ids"] = torch.cat((batch["input_ids"], said), dim=1)
     batch["attention_mask"] = torch.ones_like(batch["input_ids"])
-    device = model.native.thinker.get_input_embeddings().weight.device
-    return {name: tensor.to(device) for name, tensor in batch.items()}
+    return batch
 
 
 def answer_of(sample: Sample) -> str | None:

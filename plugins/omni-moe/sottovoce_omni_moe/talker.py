@@ -43,6 +43,14 @@ def speaks(native: Any) -> bool:
     return bool(native.has_talker and native.config.talker_config.speaker_id)
 
 
+def accepted_layer(native: Any) -> Any:
+    """Return the layer of the thinker whose output the talker is given."""
+    language = native.thinker.model.language_model
+    # The last hidden states are those after the norm.
+    layers = [*language.layers[:-1], language.norm]
+    return layers[native.config.talker_config.accept_hidden_layer - 1]
+
+
 @contextmanager
 def listening(native: Any, prompt: Tensor) -> Iterator[list[Tensor]]:
     """Keep what the talker wants of the thinker's first pass: its states of the user's media ``[media tokens, width]``.
@@ -64,10 +72,7 @@ def listening(native: Any, prompt: Tensor) -> Iterator[list[Tensor]]:
             states = output[0] if isinstance(output, tuple) else output
             heard.append(states[0, : len(media)][media.to(states.device)])
 
-    language = native.thinker.model.language_model
-    # The last hidden states are those after the norm.
-    layers = [*language.layers[:-1], language.norm]
-    handle = layers[native.config.talker_config.accept_hidden_layer - 1].register_forward_hook(keep)
+    handle = accepted_layer(native).register_forward_hook(keep)
     try:
         yield heard
     finally:
@@ -121,7 +126,7 @@ def open_speech(native: Any, batch: Mapping[str, Tensor], length: int, heard: li
     spoken[HEADER:] += codec[: len(spoken) - HEADER]
     return Opening(
         embeds=torch.cat((rows, spoken)),
-        places=_places(native, batch, talker_ids(config, ids, length)),
+        places=places(native, batch, talker_ids(config, ids, length)),
         trailing=torch.cat((said[1:], end)),
         silence=silence,
     )
@@ -150,7 +155,8 @@ def _frames(native: Any, opening: Opening, codes: Tensor) -> Tensor:
     return rows + torch.cat((text, opening.silence.expand(len(codes) - len(text), -1)))
 
 
-def _places(native: Any, batch: Mapping[str, Tensor], ids: Tensor) -> Tensor:
+def places(native: Any, batch: Mapping[str, Tensor], ids: Tensor) -> Tensor:
+    """Return the places in time, height and width ``[3, 1, tokens]`` of tokens ``[tokens]``, for a batch's media."""
     # The talker's own count fails for audio with pictures (transformers 5.23); the thinker's is the same.
     mask = batch.get("feature_attention_mask")
     places: Tensor = native.thinker.get_rope_index(

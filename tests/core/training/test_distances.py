@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sottovoce.training.distances import DISTANCES, absolute, earth_mover, kl, squared
+from sottovoce.training.distances import DISTANCES, Distance, absolute, earth_mover, kl, squared
 
 
 @given(st.integers(0, 1000), st.floats(0.5, 8.0))
@@ -56,3 +56,8 @@ def test_differences_are_means_over_each_item() -> None:
 def test_distance_of_equal_outputs_is_zero(name: str) -> None:
     same = torch.randn(4, 6, generator=torch.Generator().manual_seed(0))
     assert torch.allclose(DISTANCES[name](same, same, 2.0), torch.zeros(4), atol=1e-6)
+
+
+@pytest.mark.parametrize("distance", DISTANCES.values(), ids=DISTANCES)
+def test_no_items_have_no_distances(distance: Distance) -> None:
+    assert distance(torch.zeros(0, 4), torch.zeros(0, 4), 1.0).shape == (0,)
