@@ -1,6 +1,6 @@
 """Distills the bundled models, and writes the tables of docs/benchmarks.md.
 
-`python benchmarks/distilled_table.py` measures, keeps the figures as JSON, and writes the tables from it; `--write` only
+`python benchmarks/distilled_table.py` measures, keeps the figures as JSON, and writes the tables from it; `--write`
 writes them from the JSON that is there. `--recipes "TITLE;TITLE"` measures these and keeps the other rows.
 """
 

@@ -71,9 +71,7 @@ class DistillBlocksRunner(BlockStep):
         before = block.outputs_before
         if before is None:
             raise SamplesError(f"{self.name}: no sample reaches {block.name}; give samples of every kind")
-        threads = SplitThreads.of(
-            [thread for thread in block.sample_threads if thread.sample.key in before], self._step.held_out
-        )
+        threads = SplitThreads.of(block, self._step.held_out)
         error = _error(block.module, threads.held_out, before)
         if not threads.fitted or error == 0.0:
             return self._record(block, BlockErrors(before=error, after=error))
