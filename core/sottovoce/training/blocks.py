@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -71,9 +72,8 @@ class DistillBlocksRunner(BlockStep):
         before = block.outputs_before
         if before is None:
             raise SamplesError(f"{self.name}: no sample reaches {block.name}; give samples of every kind")
-        threads = SplitThreads.of(
-            [thread for thread in block.sample_threads if thread.sample.key in before], self._step.held_out
-        )
+        known = [thread for thread in block.sample_threads if thread.sample.key in before]
+        threads = SplitThreads.of(replace(block, sample_threads=known), self._step.held_out)
         error = _error(block.module, threads.held_out, before)
         if not threads.fitted or error == 0.0:
             return self._record(block, BlockErrors(before=error, after=error))
