@@ -51,6 +51,11 @@ class EvaluationReport(Record):
     trained_on: Count = 0
     """Number of the samples that the model was trained on, as far as is known: they measure nothing."""
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON form, without ``trained_on`` where no sample was."""
+        form = super().to_dict()
+        return form if self.trained_on else {key: value for key, value in form.items() if key != "trained_on"}
+
     def table(self) -> PlainTable:
         """Return the table that printing the report shows."""
         return _tabulate(self)

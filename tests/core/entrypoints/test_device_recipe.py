@@ -18,11 +18,21 @@ MIXTURE = toy.architecture(experts=(ExpertLayout(part="decoder", experts="re:x",
 @pytest.mark.parametrize(
     ("family", "recipes"),
     [
-        (architecture(), {"cpu": "int8", "gpu": "int8-weight", "mobile": "mobile", "edge": "edge"}),
-        (architecture(shape=Shape()), {"cpu": "int8", "gpu": "int8-weight", "mobile": "int8", "edge": "int8"}),
-        (MIXTURE, {"cpu": "int4", "gpu": "int4", "mobile": "int8", "edge": "int8"}),
+        (
+            architecture(),
+            {"cpu": "int8", "gpu": "int8-weight", "mobile": "mobile", "edge": "edge", "cloud": "int8-weight"},
+        ),
+        (
+            architecture(shape=Shape()),
+            {"cpu": "int8", "gpu": "int8-weight", "mobile": "int8", "edge": "int8", "cloud": "int8-weight"},
+        ),
+        (
+            default_host().architectures["paraformer"],
+            {"cpu": "int8", "gpu": "int8-weight", "mobile": "mobile", "edge": "edge", "cloud": "cloud"},
+        ),
+        (MIXTURE, {"cpu": "int4", "gpu": "int4", "mobile": "int8", "edge": "int8", "cloud": "three-stage"}),
     ],
-    ids=["with widths", "without", "mixture"],
+    ids=["with widths", "without", "trained", "mixture"],
 )
 def test_every_kind_of_device_has_a_recipe_and_a_reason(family: Architecture, recipes: dict[str, str]) -> None:
     chosen = {device: recipe_for(device, family) for device in devices()}
