@@ -10,7 +10,11 @@ PARAFORMER, ALIGNER, OMNI = "tiny-paraformer", "tiny-aligner", "tiny-omni"
 
 _HALF_ENCODER = {"step": "prune_layers", "layers": ["re:encoder.encoders.[012]"]}
 _SMALL = ({"step": "prune_layers", "encoder": 0.5}, {"step": "prune_width", "keep": 0.3})
-_TRAINED = {"steps": 600, "degrade": 0.8, "learning_rate": 5e-4, "average": 0.99, "evaluations": 4}
+_SMALL_ALIGNER = (
+    {"step": "prune_width", "text": 0.5},
+    {"step": "prune_layers", "text": 3, "audio": 3},
+)
+_TRAINED = {"steps": 700, "degrade": 0.8, "learning_rate": 1e-3, "average": 0.99, "evaluations": 3}
 
 RECIPES: dict[str, dict[str, list[dict[str, Any]]]] = {
     PARAFORMER: {
@@ -18,10 +22,17 @@ RECIPES: dict[str, dict[str, list[dict[str, Any]]]] = {
         "the same, distilled": [_HALF_ENCODER, {"step": "distill", **_TRAINED}],
         "the same, trained on labels alone": [_HALF_ENCODER, {"step": "fine_tune", **_TRAINED}],
         "half of the encoder's layers, 30 % of the hidden units": [*_SMALL],
-        "the same student, distilled": [*_SMALL, {"step": "distill", **_TRAINED, "learning_rate": 1e-3}],
+        "the same student, distilled": [*_SMALL, {"step": "distill", **_TRAINED}],
         "`int4`, distilled": [
             *PRESETS["int4"].to_dict()["steps"],
             {"step": "distill", **_TRAINED, "learning_rate": 5e-5, "steps": 300},
+        ],
+    },
+    ALIGNER: {
+        "half of the text's hidden units, a layer less in tower and text": [*_SMALL_ALIGNER],
+        "the same aligner, distilled": [
+            *_SMALL_ALIGNER,
+            {"step": "distill", **_TRAINED, "steps": 220, "batch": 8, "learning_rate": 4e-4, "average": 0.0},
         ],
     },
 }

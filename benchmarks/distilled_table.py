@@ -49,8 +49,9 @@ def main() -> int:
     if not given.write:
         warnings.simplefilter("ignore")
         logging.getLogger("sottovoce").setLevel(logging.ERROR)
-        known = json.loads(FIGURES.read_text(encoding="utf-8")) if FIGURES.exists() else {}
-        figures = merged(known, measure(titles, RECIPES, {PARAFORMER: TRAIN, ALIGNER: TRAIN}))
+        new = measure(titles, RECIPES, {PARAFORMER: TRAIN, ALIGNER: TRAIN})
+        # Read late: another run may have measured other rows meanwhile.
+        figures = merged(json.loads(FIGURES.read_text(encoding="utf-8")) if FIGURES.exists() else {}, new)
         FIGURES.write_text(json.dumps(figures, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     is_changed = write_section(BENCHMARKS, "distilled", table(json.loads(FIGURES.read_text(encoding="utf-8"))))
     print(f"docs/benchmarks.md: {'written' if is_changed else 'as it was'}")

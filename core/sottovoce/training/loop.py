@@ -99,7 +99,7 @@ class TrainingLoop:
     def run(self) -> Outcome:
         """Train, and leave the model with the weights of the best score."""
         begin, best = time.perf_counter(), self._start()
-        outcome, every = self.outcome, max(1, self.total // self._step.evaluations)
+        outcome, evaluations = self.outcome, min(self._step.evaluations, self.total)
         waited, sums = 0, _Sums()
         self._batches = Prefetcher(self._prepare, outcome.steps * self._step.accumulate)
         done_before = outcome.seconds
@@ -109,7 +109,7 @@ class TrainingLoop:
                 break
             outcome.steps += 1
             self._work.progress(f"{self._step.name} updates", outcome.steps, self.total)
-            if outcome.steps % every and outcome.steps < self.total:
+            if outcome.steps * evaluations // self.total == (outcome.steps - 1) * evaluations // self.total:
                 continue
             score = self._evaluate(sums)
             sums = _Sums()
