@@ -37,6 +37,7 @@ docs: $(VENV)/installed-dev
 	$(BIN)/python benchmarks/bundled_table.py --write
 	$(BIN)/python benchmarks/omni_table.py --write
 	$(BIN)/python benchmarks/pruned_table.py --write
+	$(BIN)/python benchmarks/distilled_table.py --write
 	$(BIN)/python benchmarks/large_tables.py --write
 	$(BIN)/python benchmarks/attacks_table.py --write
 

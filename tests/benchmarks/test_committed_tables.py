@@ -27,6 +27,7 @@ def scripts(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
         ("aligner_fidelity", "table", "aligner_fidelity.json", "docs/benchmarks.md", "fidelity"),
         ("omni_table", "table", "omni.json", "docs/benchmarks.md", "omni"),
         ("pruned_table", "table", "pruned.json", "docs/benchmarks.md", "pruned"),
+        ("distilled_table", "table", "distilled.json", "docs/benchmarks.md", "distilled"),
         ("attacks_table", "table", "attacks.json", "docs/explanation/attacks.md", "attacks"),
     ],
 )
