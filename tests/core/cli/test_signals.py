@@ -43,7 +43,9 @@ def shell(command: str, folder: Path) -> tuple[int, str, str]:
 
 @pytest.mark.parametrize("verb", ["recipes", "recipes --json", "--help", "env"])
 def test_reader_that_stops_early_is_not_an_error(verb: str, tmp_path: Path) -> None:
-    assert shell(f"$S {verb} | true; exit ${{PIPESTATUS[0]}}", tmp_path) == (0, "", "")
+    code, out, err = shell(f"$S {verb} | true; exit ${{PIPESTATUS[0]}}", tmp_path)
+    # `env` warns on processors that have no instructions for int8.
+    assert (code, out, [line for line in err.splitlines() if "VNNI" not in line]) == (0, "", [])
 
 
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
