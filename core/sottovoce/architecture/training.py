@@ -66,7 +66,7 @@ class Training:
     freeze: Mapping[str, str] = field(default_factory=dict)
     """Patterns of the parameters that are not trained unless a recipe names them, each with the reason."""
     labels: str = ""
-    """Field that a sample needs for training on labels, such as ``text``; empty if the family has no labels."""
+    """Name of what a sample needs for training on labels, as errors say it; empty if the family has no labels."""
 
     def __post_init__(self) -> None:
         """Refuse values of another type, which would be misread.

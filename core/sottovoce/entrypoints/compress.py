@@ -201,7 +201,7 @@ def _refuse_shared(training_samples: Samples | None, gate_samples: Samples | Non
 
 
 def _load_teacher(student: Model, name: str | None, host: Host) -> Model:
-    """Load a model by name, or the student's own files, in the student's dtype and on its device."""
+    """Load a model by name, or the student's own files, on the student's device."""
     parameter = next(student.module.parameters())
     options: dict[str, Any] = {"device": str(parameter.device)}
     if student.source.weights is not None and name is None:

@@ -43,7 +43,9 @@ class DistillBlocksRunner(BlockStep):
         """
         self.name, self._model, self._step = step.name, model, step
         patterns = step.targets or architecture.layers.targets
-        linears = {name: type(child).__name__ for name, child in model.module.named_modules() if _is_trainable(child)}
+        linears = {
+            name: type(child).__name__ for name, child in model.module.named_modules() if isinstance(child, nn.Linear)
+        }
         blocks = [
             name
             for name, child in model.module.named_modules()
@@ -66,7 +68,7 @@ class DistillBlocksRunner(BlockStep):
 
     def process_block(self, block: Block) -> dict[str, Any]:
         """Train a block that earlier steps changed."""
-        if block.module is not None and any(parameter.is_meta for parameter in block.module.parameters()):
+        if any(parameter.is_meta for parameter in block.module.parameters()):
             return {}
         before = block.outputs_before
         if before is None:
@@ -148,10 +150,6 @@ class DistillBlocksRunner(BlockStep):
                     parameter.copy_(master)
         for parameter, flag in flags.items():
             parameter.requires_grad_(flag)
-
-
-def _is_trainable(layer: nn.Module) -> bool:
-    return isinstance(layer, nn.Linear)
 
 
 def _loss(module: nn.Module, thread: SampleThread, before: KeptOutputs) -> Tensor:

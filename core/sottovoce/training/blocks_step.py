@@ -21,7 +21,6 @@ class DistillBlocks(Step):
     """
 
     by_block: ClassVar[bool] = True
-    effect: ClassVar[Text | None] = Text(en="trained", zh="已训练")
 
     updates: Annotated[int, Field(ge=1)] = 60
     """Updates of the weights of each block."""

@@ -128,7 +128,7 @@ def write(directory: Path, key: str, checkpoint: Checkpoint) -> None:
     }
     directory.mkdir(parents=True, exist_ok=True)
     # The facts name the file of tensors, so a run that is cut off between the two leaves the pair before.
-    name = f"{checkpoint.facts['step']}-{_TENSORS}"
+    name = f"{checkpoint.facts['steps']}-{_TENSORS}"
     save_file(tensors, directory / name)
     unfinished = directory / f"{_FACTS}.unfinished"
     unfinished.write_text(json.dumps({"key": key, "facts": checkpoint.facts, "tensors": name}), encoding="utf-8")

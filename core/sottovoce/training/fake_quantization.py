@@ -18,6 +18,7 @@ from sottovoce.runtime.int8_linear import Int8Linear
 from sottovoce.runtime.layers import from_quantized, replace_
 from sottovoce.runtime.packed_linear import PackedLinear
 from sottovoce.runtime.qparams import QuantizationParams, stored_scale
+from sottovoce.training.zeros import LEAST_ROUNDED
 
 _MARGIN = 0.25
 """Share of a quantization step between a weight and the place where it would be rounded to another value."""
@@ -54,7 +55,11 @@ class FakeQuantizedLinear(nn.Module):
         zero_point = None if qparams.zero_point is None else qparams.zero_point.clone()
         self.register_buffer("zero_point", zero_point, persistent=False)
         weight = layer.float_weight(torch.float32).clone()
-        if float_weight is not None:
+        is_sparse = float((weight == 0).float().mean()) >= LEAST_ROUNDED
+        if float_weight is None and not is_sparse:
+            # Exact zeros would be taken for those of pruning.
+            weight = weight.where(weight != 0, torch.finfo(torch.float32).tiny)
+        elif float_weight is not None and not is_sparse:
             half = (0.5 - _MARGIN) * qparams.scale.repeat_interleave(weight.shape[1] // qparams.scale.shape[1], 1)
             weight = float_weight.detach().to(weight).clamp(weight - half, weight + half)
         self.weight = nn.Parameter(weight)

@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from sottovoce.architecture import Training, TrainingOutputs
+from sottovoce.errors import SamplesError
 from sottovoce.samples import Sample
 from sottovoce.system import distributed
 from sottovoce.system.progress import Progress, silent
@@ -87,6 +88,11 @@ class TrainingLoop:
         self._loss = Loss(work.training, step).to(self._device)
         self._degradation = Degradation(work.samples.trained, step.degrade, step.seed)
         self._lengths = [sample.seconds or len(sample.text or "") for sample in work.samples.trained]
+        if len(self._lengths) < distributed.world_size():
+            raise SamplesError(
+                f"{step.name}: {len(self._lengths)} samples to train on are fewer than the "
+                f"{distributed.world_size()} processes; give more samples, or start fewer processes"
+            )
         self._size = min(step.batch * distributed.world_size(), len(self._lengths))
         self._epoch: tuple[int, list[list[int]]] = (-1, [])
         self._held_out: list[dict[str, Any]] = []
@@ -94,10 +100,19 @@ class TrainingLoop:
         self.total = step.steps or max(1, math.ceil(step.epochs * self._batches_of_epoch / step.accumulate))
         self._engine = Engine(work.student, self._module, self._loss.projections, step, work.log)
         self._average = MovingAverage(self._module, step.average) if step.average else None
+        self._batches: Prefetcher[tuple[dict[str, Any], list[Sample]]] | None = None
         self.outcome = Outcome()
 
     def run(self) -> Outcome:
         """Train, and leave the model with the weights of the best score."""
+        try:
+            return self._run()
+        finally:
+            if self._batches is not None:
+                self._batches.close()
+            self._engine.close()
+
+    def _run(self) -> Outcome:
         begin, best = time.perf_counter(), self._start()
         outcome, evaluations = self.outcome, min(self._step.evaluations, self.total)
         waited, sums = 0, _Sums()
@@ -121,9 +136,7 @@ class TrainingLoop:
             outcome.seconds = done_before + time.perf_counter() - begin
             self._keep(best)
         outcome.seconds = done_before + time.perf_counter() - begin
-        self._batches.close()
         checkpoints.load_weights_(self._module, best)
-        self._engine.close()
         return outcome
 
     def _start(self) -> checkpoints.Weights:
@@ -135,10 +148,8 @@ class TrainingLoop:
             self._loss.projections.load_state_dict(checkpoint.projections)
             if self._average is not None:
                 self._average.load_(checkpoint.average)
-            facts = dict(checkpoint.facts)
-            facts.pop("step")
-            facts["evaluations"] = [Evaluation.model_validate(form) for form in facts["evaluations"]]
-            self.outcome = Outcome(**facts)
+            evaluations = [Evaluation.model_validate(form) for form in checkpoint.facts["evaluations"]]
+            self.outcome = Outcome(**{**checkpoint.facts, "evaluations": evaluations})
             return checkpoint.best
         self._evaluate(_Sums())
         self.outcome.best_score = self.outcome.score_before
@@ -147,15 +158,14 @@ class TrainingLoop:
     def _keep(self, best: checkpoints.Weights) -> None:
         if self._work.directory is None:
             return
-        outcome = vars(self.outcome)
-        facts = {**outcome, "evaluations": [point.model_dump() for point in self.outcome.evaluations]}
+        facts = {**vars(self.outcome), "evaluations": [point.model_dump() for point in self.outcome.evaluations]}
         checkpoint = checkpoints.Checkpoint(
             weights=checkpoints.weights_of(self._module),
             optimizer=checkpoints.optimizer_state(self._named, self._engine.optimizer),
             projections={name: tensor.cpu() for name, tensor in self._loss.projections.state_dict().items()},
             average=self._average.whole() if self._average is not None else {},
             best=best,
-            facts={"step": self.outcome.steps, **facts},
+            facts=facts,
         )
         checkpoints.write(self._work.directory, self._work.key, checkpoint)
 
@@ -196,7 +206,7 @@ class TrainingLoop:
         epoch, place = divmod(number, self._batches_of_epoch)
         if self._epoch[0] != epoch:
             self._epoch = epoch, batches_of_epoch(self._lengths, self._size, self._step.seed, epoch)
-        return self._epoch[1][place][distributed.rank() :: distributed.world_size()], epoch
+        return distributed.share(self._epoch[1][place]), epoch
 
     def _collate(self, samples: Sequence[Sample]) -> dict[str, Any]:
         return to_device(self._work.training.collate(self._work.student, samples), self._device)
@@ -230,7 +240,8 @@ class TrainingLoop:
         for part in range(self._step.accumulate):
             is_last = part == self._step.accumulate - 1
             number = step * self._step.accumulate + part
-            prepared, samples = self._batches.take(number)
+            assert self._batches is not None
+            prepared, samples = self._batches.take()
             batch = to_device(prepared, self._device)
             torch.manual_seed((self._step.seed * 1_000_003 + number) * 4096 + distributed.rank())
             with engine.computing(is_last):
@@ -259,7 +270,7 @@ class TrainingLoop:
     def _terms(
         self, student: TrainingOutputs, teacher: TrainingOutputs | None, samples: Sequence[Sample]
     ) -> dict[str, Term]:
-        weights = [self._step.kinds.get(sample.modality if sample.messages else "audio", 1.0) for sample in samples]
+        weights = [self._step.kinds.get(sample.modality, 1.0) for sample in samples]
         terms: dict[str, Term] = self._loss(student, teacher, weights)
         return terms
 
@@ -289,7 +300,7 @@ class TrainingLoop:
     def _held_out_batches(self) -> list[dict[str, Any]]:
         """Return the batches of this process's held-out samples, which are prepared once."""
         if not self._held_out:
-            samples = self._work.samples.held_out[distributed.rank() :: distributed.world_size()]
+            samples = distributed.share(self._work.samples.held_out)
             # Degraded as well, in the same way every time: the weights are for what they will hear.
             samples = [self._degradation(sample, number, _HELD_OUT) for number, sample in enumerate(samples)]
             samples = sorted(samples, key=lambda sample: sample.seconds)

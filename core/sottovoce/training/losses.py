@@ -72,8 +72,8 @@ class Loss(nn.Module):
             RecipeError: The vocabularies, the number of tokens or the rates of the frames differ.
             SamplesError: The labels have a share in the loss, and a sample has none.
         """
-        if self.needs_labels and (student.targets is None or bool((student.targets == UNLABELED).all())):
-            raise SamplesError(f"{self._step.name}: the samples have no labels, which the step learns from")
+        if self.needs_labels and bool((self._targets(student) == UNLABELED).all()):
+            raise self._no_labels()
         if teacher is None:
             return
         name = self._step.name
@@ -105,6 +105,9 @@ class Loss(nn.Module):
             student: The student's outputs.
             teacher: The teacher's outputs; ``None`` where only labels are learned.
             item_weights: A weight for each sample, which its positions have; by default 1.
+
+        Raises:
+            SamplesError: The labels have a share in the loss, and a sample of the batch has none.
         """
         weights = _position_weights(student, item_weights)
         terms: dict[str, Term] = {}
@@ -117,11 +120,12 @@ class Loss(nn.Module):
             by_position = weights if _is_of_logits(name, match) else None
             share = self._soft if _is_of_logits(name, match) else 1.0
             terms[name] = _term(distances, by_position, share * self._weight(name, match.weight))
-        if self.needs_labels and student.targets is not None:
-            labeled = student.targets != UNLABELED
+        if self.needs_labels:
+            targets = self._targets(student)
+            labeled = targets != UNLABELED
             hard = functional.cross_entropy(
                 student.logits[labeled].float(),
-                student.targets[labeled],
+                targets[labeled],
                 reduction="none",
                 label_smoothing=self._step.label_smoothing,
             )
@@ -130,6 +134,15 @@ class Loss(nn.Module):
             if weight := (1.0 - self._soft) * self._own.get(name, 0.0):
                 terms[f"{LABELS} {name}"] = _term(items, None, weight)
         return terms
+
+    def _targets(self, student: TrainingOutputs) -> Tensor:
+        if student.targets is None:
+            raise self._no_labels()
+        return student.targets
+
+    def _no_labels(self) -> SamplesError:
+        what = f" ({self._training.labels})" if self._training.labels else ""
+        return SamplesError(f"{self._step.name}: samples have no labels{what}, which the step learns from")
 
     def _weight(self, name: str, default: float) -> float:
         return self._step.terms.get(name, default)

@@ -10,7 +10,7 @@ Batch = TypeVar("Batch")
 
 
 class Prefetcher(Generic[Batch]):
-    """Preparation of numbered batches, one ahead."""
+    """Preparation of batches one after another, one ahead."""
 
     def __init__(self, prepare: Callable[[int], Batch], first: int) -> None:
         """Begin with the batch ``first``.
@@ -21,14 +21,13 @@ class Prefetcher(Generic[Batch]):
         """
         self._prepare = prepare
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="batches")
-        self._next: tuple[int, Future[Batch]] = (first, self._executor.submit(prepare, first))
+        self._number, self._next = first, self._executor.submit(prepare, first)
 
-    def take(self, number: int) -> Batch:
-        """Return the batch of a number, and begin with the one after it."""
-        known, future = self._next
-        if known != number:
-            future = self._executor.submit(self._prepare, number)
-        self._next = number + 1, self._executor.submit(self._prepare, number + 1)
+    def take(self) -> Batch:
+        """Return the next batch, and begin with the one after it."""
+        future: Future[Batch] = self._next
+        self._number += 1
+        self._next = self._executor.submit(self._prepare, self._number)
         return future.result()
 
     def close(self) -> None:

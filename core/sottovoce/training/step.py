@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
@@ -22,8 +22,6 @@ Count = Annotated[int, Field(ge=1)]
 
 class TrainingStep(Step):
     """Settings of the training loop, which both steps share."""
-
-    effect: ClassVar[Text | None] = Text(en="trained", zh="已训练")
 
     steps: Count | None = None
     """Updates of the weights; by default as many as ``epochs`` take."""

@@ -46,12 +46,14 @@ def train_(model: Model, architecture: Architecture, step: TrainingStep, calibra
             "them; load it whole, with more memory, or use distill_blocks"
         )
     # They need torch, which describing the steps does not.
+    from sottovoce.runtime.layers import is_quantized
     from sottovoce.training.loop import TrainingLoop, Work
     from sottovoce.training.losses import Loss
     from sottovoce.training.student import parameters_to_train, prepared_for_training
 
     Loss(training, step)
-    parameters_to_train(model.module, training, step)
+    if not is_quantized(model.module):  # those of quantized layers are there once these are prepared
+        parameters_to_train(model.module, training, step)
     if any(parameter.is_meta for parameter in model.module.parameters()):
         return StepReport(step=step.to_dict())
     if samples is None:

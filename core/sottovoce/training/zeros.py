@@ -7,8 +7,10 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-_LEAST = 0.1
-"""Share of a matrix that must be zero for its zeros to be meant."""
+LEAST = 0.1
+"""Share of a float matrix that must be zero for its zeros to be meant."""
+LEAST_ROUNDED = 0.4
+"""The same for a matrix of rounded weights: a quarter of 4-bit weights is rounded to zero, and may leave it."""
 
 
 class Zeros:
@@ -21,7 +23,7 @@ class Zeros:
             if parameter.dim() < 2:
                 continue
             places = parameter.detach() == 0
-            if float(places.sum()) >= _LEAST * parameter.numel():
+            if float(places.sum()) >= LEAST * parameter.numel():
                 self._places.append((parameter, places))
 
     def __len__(self) -> int:

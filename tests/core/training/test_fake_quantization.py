@@ -18,6 +18,7 @@ from sottovoce.runtime.backends import int_mm
 from sottovoce.runtime.layers import from_quantized
 from sottovoce.runtime.qparams import compute_qparams
 from sottovoce.training.fake_quantization import FakeQuantizedLinear, fake_quantized
+from sottovoce.training.zeros import Zeros
 
 SCHEMES = [
     Scheme(bits=4, group_size=16),
@@ -79,6 +80,26 @@ def test_weights_and_scales_have_gradients_of_straight_through_and_lsq() -> None
     # Esser et al., arXiv 1902.08153: the quantized value less the place; times the scale for its logarithm.
     lsq = ((values - torch.where(within, groups / scale, 0.0)) * scale).sum(-1)
     assert torch.allclose(trained.log_scale.grad, lsq, atol=1e-3)
+
+
+@pytest.mark.parametrize("sparsity", [0.0, 0.5])
+def test_zeros_of_rounding_learn_and_zeros_of_pruning_stay(sparsity: float) -> None:
+    torch.manual_seed(0)
+    linear = nn.Linear(64, 64)
+    with torch.no_grad():
+        linear.weight[torch.rand(64, 64) < sparsity] = 0.0
+    qparams = compute_qparams(linear.weight.detach(), Scheme(bits=4, group_size=16))
+    layer: Any = from_quantized(linear, qparams.quantize(linear.weight.detach()), qparams)
+    rounded_to_zero = layer.qweight() == 0
+    assert float(rounded_to_zero.float().mean()) > 0.05
+    for origin in (None, torch.randn(64, 64)):
+        trained = FakeQuantizedLinear(layer, origin)
+        zeros = Zeros([trained.weight])
+        with torch.no_grad():
+            trained.weight.add_(1.0)
+        zeros.restore_()
+        left = trained.quantized().qweight() == 0  # type: ignore[operator]
+        assert bool(left[rounded_to_zero].all()) == (sparsity > 0)
 
 
 def test_layers_are_stored_again_even_after_an_error() -> None:
