@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Iterator
 
 import pytest
+import torch
 from hypothesis import settings
 
 LONGEST = ("test_blocks.py", "test_round_trip.py", "test_tiny_omni.py", "test_presets.py")
@@ -21,6 +23,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the longest files first."""
     order = {name: place for place, name in enumerate(LONGEST)}
     items.sort(key=lambda item: order.get(item.path.name, len(order)))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol() -> Iterator[object]:
+    """Give back the number of threads after each test: FunASR's ``AutoModel`` sets it, and results depend on it."""
+    threads = torch.get_num_threads()
+    try:
+        return (yield)
+    finally:
+        torch.set_num_threads(threads)
 
 
 @pytest.fixture(params=["numba", "torch"])

@@ -56,6 +56,10 @@ if TYPE_CHECKING:
     from sottovoce.source import Source as Source
     from sottovoce.system.audio import read_audio as read_audio
     from sottovoce.text.translations import Text as Text
+    from sottovoce.transcription.transcript import Recognition as Recognition
+    from sottovoce.transcription.transcript import Segment as Segment
+    from sottovoce.transcription.transcript import Transcript as Transcript
+    from sottovoce.transcription.transcript import Word as Word
 
 __version__ = "0.1.0"
 
@@ -80,6 +84,7 @@ _MODULES = {
     "Prediction": "samples",
     "Quantize": "quantization.step",
     "Recipe": "recipe.recipe",
+    "Recognition": "transcription.transcript",
     "Repository": "source",
     "Run": "samples",
     "Runner": "architecture",
@@ -87,6 +92,7 @@ _MODULES = {
     "Samples": "samples",
     "ScalePair": "architecture",
     "SearchResult": "recipe_search.result",
+    "Segment": "transcription.transcript",
     "Shape": "architecture",
     "SottovoceError": "errors",
     "Source": "source",
@@ -96,7 +102,9 @@ _MODULES = {
     "Text": "text.translations",
     "Training": "architecture",
     "TrainingOutputs": "architecture",
+    "Transcript": "transcription.transcript",
     "Width": "architecture",
+    "Word": "transcription.transcript",
     "compress": "entrypoints.compress",
     "evaluate": "entrypoints.evaluate",
     "export": "entrypoints.save",

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from sottovoce.samples import Prediction, Sample
+    from sottovoce.transcription.transcript import Recognition, Word
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +36,16 @@ class Runner:
     modalities: Callable[..., Sequence[str]] | None = None
     """Function ``modalities(model, sample, block)`` that returns the kind (``text``, ``audio`` ...) of every token that
     a block is given when ``forward`` runs the sample."""
+    recognize: Callable[..., Sequence[Recognition]] | None = None
+    """Function ``recognize(model, waveforms, hotwords, language)`` that returns what is said in each waveform,
+    ``[time]`` of 16 kHz, all in one batch, as :class:`~sottovoce.Recognition`; by default ``predict`` of one after another."""
+    detect_speech: Callable[..., Sequence[tuple[float, float]]] | None = None
+    """Function ``detect_speech(model, waveform)`` that returns where speech begins and ends, in seconds, in order."""
+    punctuate: Callable[..., str] | None = None
+    """Function ``punctuate(model, text)`` that returns a text with its punctuation."""
+    align: Callable[..., Sequence[Word]] | None = None
+    """Function ``align(model, waveform, text, language)`` that returns the words of a text as
+    :class:`~sottovoce.Word`, with the times at which they are said in a waveform ``[time]`` of 16 kHz."""
     optimize_for_inference: Callable[[nn.Module], tuple[str, ...]] | None = None
     """Function that makes a compressed module fast in place and returns a line for each change. Stored weights do not
     depend on it."""
