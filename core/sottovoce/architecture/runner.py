@@ -37,8 +37,9 @@ class Runner:
     """Function ``modalities(model, sample, block)`` that returns the kind (``text``, ``audio`` ...) of every token that
     a block is given when ``forward`` runs the sample."""
     recognize: Callable[..., Sequence[Recognition]] | None = None
-    """Function ``recognize(model, waveforms, hotwords, language)`` that returns what is said in each waveform,
-    ``[time]`` of 16 kHz, all in one batch, as :class:`~sottovoce.Recognition`; by default ``predict`` of one after another."""
+    """Function ``recognize(model, waveforms, hotwords, language)`` that returns what is said in each waveform
+    ``[time]`` of 16 kHz, all in one batch, as :class:`~sottovoce.Recognition`; by default, one call of ``predict`` for
+    each."""
     detect_speech: Callable[..., Sequence[tuple[float, float]]] | None = None
     """Function ``detect_speech(model, waveform)`` that returns where speech begins and ends, in seconds, in order."""
     punctuate: Callable[..., str] | None = None
