@@ -9,7 +9,21 @@ import traceback
 import click
 
 import sottovoce
-from sottovoce.cli import compress, demo, env, evaluate, export, inspect, plugins, pull, push, recipes, search, streams
+from sottovoce.cli import (
+    check,
+    compress,
+    demo,
+    env,
+    evaluate,
+    export,
+    inspect,
+    plugins,
+    pull,
+    push,
+    recipes,
+    search,
+    streams,
+)
 from sottovoce.cli.failure import explain
 from sottovoce.cli.group import Commands
 from sottovoce.cli.signals import INTERRUPTED, Terminated, handle_signals, ignore_signals
@@ -45,6 +59,7 @@ for _command in (
     search.search,
     compress.compress,
     evaluate.evaluate,
+    check.check,
     export.export,
     push.push,
     pull.pull,
