@@ -50,4 +50,4 @@ class Transformers(Engine):
             architecture=architecture,
             source=Source(name=directory.name, directory=directory),
         )
-        return lambda sample: architecture.runner.predict(model, sample)  # type: ignore[no-any-return]
+        return lambda sample: architecture.runner.predict(model, sample)

@@ -147,11 +147,11 @@ def check(
             if run is not None and base is None:
                 base, name = run, engine.name
             outcomes.append((outcome, run))
-    own = next((run for _, run in outcomes if run is not None and run.engine == Sottovoce.name), None)
+    in_sottovoce = next((run for _, run in outcomes if run is not None and run.engine == Sottovoce.name), None)
     return Check(
         directory=path.name,
         reference=name,
-        engines=tuple(_judged(outcome, run, base, own, samples, bounds) for outcome, run in outcomes),
+        engines=tuple(_judged(outcome, run, base, in_sottovoce, samples, bounds) for outcome, run in outcomes),
         samples=len(samples),
         limits=bounds,
         machine=describe_machine(),
@@ -177,8 +177,8 @@ def _fitting(path: Path, names: Sequence[str]) -> list[Engine]:
     ordered = sorted(known.values(), key=lambda engine: engine.name != Sottovoce.name)
     fitting = [engine for engine in ordered if (not names or engine.name in names) and engine.fits(path)]
     if not fitting:
-        asked = f"none of {', '.join(names)}" if names else f"no engine of {', '.join(sorted(known))}"
-        raise UsageError(f"{path}: {asked} runs what lies there; give a model's directory, or one that export wrote")
+        none = f"none of {', '.join(names)}" if names else f"no engine of {', '.join(sorted(known))}"
+        raise UsageError(f"{path}: {none} runs what lies there; give a model's directory, or one that export wrote")
     return fitting
 
 
@@ -214,7 +214,7 @@ def _judged(
     outcome: EngineCheck,
     run: EngineRun | None,
     base: EngineRun | None,
-    own: EngineRun | None,
+    in_sottovoce: EngineRun | None,
     samples: Samples,
     limits: Mapping[str, float],
 ) -> EngineCheck:
@@ -223,8 +223,8 @@ def _judged(
     pairs = zip(samples, run.answers, base.answers, strict=True)
     differing = tuple(sample.key for sample, answer, expected in pairs if answer != expected)
     measures = {**outcome.measures, **_measures(run, samples), "differing": float(len(differing))}
-    if own is not None:
-        before = _errors(own, samples)
+    if in_sottovoce is not None:
+        before = _errors(in_sottovoce, samples)
         measures |= {f"{name}_increase": value - before[name] for name, value in _errors(run, samples).items()}
     return EngineCheck(
         engine=outcome.engine,

@@ -35,4 +35,4 @@ class Sottovoce(Engine):
         from sottovoce.entrypoints.load import load
 
         model = load(directory)
-        return lambda sample: model.architecture.runner.predict(model, sample)  # type: ignore[no-any-return]
+        return lambda sample: model.architecture.runner.predict(model, sample)
