@@ -46,8 +46,8 @@ def transcribe(
         language: Name or ISO code of what is spoken.
         progress: Called with the seconds that are done, and all seconds.
         cancelled: Asked before every batch; work ends when it returns true.
-        **options: As for :func:`load`; ``device``, ``hub``, ``token`` and ``cache_dir`` count for all models, the others
-            for the recognizer alone.
+        **options: As for :func:`load`; ``device``, ``hub``, ``token`` and ``cache_dir`` count for all models, all others
+            for the recognizer.
 
     Raises:
         SamplesError: The audio cannot be used.

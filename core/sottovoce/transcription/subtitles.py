@@ -53,9 +53,7 @@ def word_cues(words: Sequence[Word], text: str, *, space: str, width: int = WIDT
 
 
 def follow_one_another(spans: Iterable[tuple[float, float, str]]) -> list[Cue]:
-    """Return a subtitle for each start, end and line; one that would begin before the one before it was seen is another
-    line of that one.
-    """
+    """Return subtitles of start, end and line; one that begins before the last was seen is another line of that."""
     shortest = round(1000 * SHORTEST)
     cues: list[Cue] = []
     for start, stop, text in spans:
