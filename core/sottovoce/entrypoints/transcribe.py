@@ -46,7 +46,7 @@ def transcribe(
         language: Name or ISO code of what is spoken.
         progress: Called with the seconds that are done, and all seconds.
         cancelled: Asked before every batch; work ends when it returns true.
-        **options: As for :func:`load`; ``device``, ``hub``, ``token`` and ``cache_dir`` count for all models, all others
+        **options: As for :func:`load`; ``device``, ``hub``, ``token`` and ``cache_dir`` count for all models, others
             for the recognizer.
 
     Raises:
