@@ -9,7 +9,21 @@ import traceback
 import click
 
 import sottovoce
-from sottovoce.cli import compress, demo, env, evaluate, export, inspect, plugins, pull, push, recipes, search, streams
+from sottovoce.cli import (
+    compress,
+    demo,
+    env,
+    evaluate,
+    export,
+    inspect,
+    plugins,
+    pull,
+    push,
+    recipes,
+    search,
+    streams,
+    transcribe,
+)
 from sottovoce.cli.failure import explain
 from sottovoce.cli.group import Commands
 from sottovoce.cli.signals import INTERRUPTED, Terminated, handle_signals, ignore_signals
@@ -32,6 +46,7 @@ def cli() -> None:
       sottovoce compress MODEL --recipe int8 --output SMALL
       sottovoce search MODEL --data calibration.jsonl --budget x0.2 --output recipe.yaml
       sottovoce evaluate SMALL --data test.jsonl --baseline MODEL
+      sottovoce transcribe SMALL talk.mp3 --vad fsmn-vad --punc ct-punc
       sottovoce export MODEL --format onnx --output ONNX
       sottovoce push SMALL owner/name --dry-run
 
@@ -45,6 +60,7 @@ for _command in (
     search.search,
     compress.compress,
     evaluate.evaluate,
+    transcribe.transcribe,
     export.export,
     push.push,
     pull.pull,

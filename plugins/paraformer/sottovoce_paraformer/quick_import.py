@@ -86,7 +86,7 @@ def _without_submodules() -> Iterator[None]:
     def others(path: Any = None, prefix: str = "", onerror: Any = None) -> Any:
         return iter(()) if prefix.startswith("funasr.") else walk(path, prefix, onerror)
 
-    pkgutil.walk_packages = others  # type: ignore[assignment]
+    pkgutil.walk_packages = others
     try:
         yield
     finally:
@@ -107,7 +107,7 @@ def _without_clustering() -> Iterator[None]:
         del sys.modules[_CLUSTERING]
         package = sys.modules.get(_CLUSTERING.rpartition(".")[0])
         if package is not None and vars(package).get("cluster_backend") is stand_in:
-            del package.cluster_backend  # type: ignore[attr-defined]
+            del package.cluster_backend
 
 
 def _import_everything() -> None:
