@@ -71,7 +71,7 @@ def import_funasr() -> None:
         if "funasr" in sys.modules:
             return
         with _without_submodules(), _without_clustering():
-            pass
+            importlib.import_module("funasr.auto.auto_model")
         from funasr.register import tables
 
         for name in [name for name in vars(type(tables)) if name.endswith("_classes")]:
