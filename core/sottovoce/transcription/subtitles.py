@@ -113,7 +113,7 @@ def to_text(cues: Sequence[Cue], form: Literal["srt", "vtt"]) -> str:
 def written(words: Sequence[Word], text: str, space: str) -> list[str]:
     """Return the piece of ``text`` for each word, with the punctuation and space behind it; together they are ``text``.
 
-    Words are letters of the text in order, if of another width (nagisa's are). Where they are not, the words themselves
+    Words are letters of the text in order, if of another width (nagisa's are) or case (that of punctuated text is). Where they are not, the words themselves
     are taken, with ``space`` between them.
     """
     letters = [(letter, place) for place, written in enumerate(text) for letter in _plain(written)]
@@ -133,7 +133,7 @@ def written(words: Sequence[Word], text: str, space: str) -> list[str]:
 
 
 def _plain(text: str) -> str:
-    return unicodedata.normalize("NFKD", text)
+    return unicodedata.normalize("NFKD", text).casefold()
 
 
 def _opening(text: str, begin: int) -> int:
