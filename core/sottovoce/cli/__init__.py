@@ -23,6 +23,7 @@ from sottovoce.cli import (
     recipes,
     search,
     streams,
+    transcribe,
 )
 from sottovoce.cli.failure import explain
 from sottovoce.cli.group import Commands
@@ -46,6 +47,7 @@ def cli() -> None:
       sottovoce compress MODEL --recipe int8 --output SMALL
       sottovoce search MODEL --data calibration.jsonl --budget x0.2 --output recipe.yaml
       sottovoce evaluate SMALL --data test.jsonl --baseline MODEL
+      sottovoce transcribe SMALL talk.mp3 --vad fsmn-vad --punc ct-punc
       sottovoce export MODEL --format onnx --output ONNX
       sottovoce push SMALL owner/name --dry-run
 
@@ -60,6 +62,7 @@ for _command in (
     compress.compress,
     evaluate.evaluate,
     check.check,
+    transcribe.transcribe,
     export.export,
     push.push,
     pull.pull,
