@@ -2,6 +2,17 @@
 
 from __future__ import annotations
 
+from sottovoce.report.comparison import (
+    COMPARISON_FILE,
+    ComparedModel,
+    Comparison,
+    Interval,
+    LayerError,
+    LeftOut,
+    Output,
+    PairedTest,
+    Utterance,
+)
 from sottovoce.report.compression import COMPRESSION_FILE, SCHEMA_VERSION, CompressionReport
 from sottovoce.report.evaluation import EvaluationReport
 from sottovoce.report.facts import (
@@ -31,12 +42,15 @@ from sottovoce.report.step import (
 )
 
 __all__ = [
+    "COMPARISON_FILE",
     "COMPRESSION_FILE",
     "HELD_OUT_DISAGREEMENT",
     "REPOSITORY",
     "SCHEMA_VERSION",
     "BaseModel",
     "Column",
+    "ComparedModel",
+    "Comparison",
     "CompressionReport",
     "Coverage",
     "Dataset",
@@ -44,10 +58,15 @@ __all__ = [
     "Family",
     "Figure",
     "GateReport",
+    "Interval",
     "Kept",
+    "LayerError",
+    "LeftOut",
     "License",
     "Machine",
     "Metric",
+    "Output",
+    "PairedTest",
     "ParameterBits",
     "Part",
     "Record",
@@ -59,6 +78,7 @@ __all__ = [
     "Table",
     "Target",
     "Turns",
+    "Utterance",
     "to_form",
     "to_json",
 ]
