@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from sottovoce.architecture import Width as Width
     from sottovoce.architecture import lazy as lazy
     from sottovoce.calibration.block_step import BlockStep as BlockStep
+    from sottovoce.entrypoints.compare import compare as compare
     from sottovoce.entrypoints.compress import compress as compress
     from sottovoce.entrypoints.compress import from_pretrained as from_pretrained
     from sottovoce.entrypoints.evaluate import evaluate as evaluate
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from sottovoce.recipe.recipe import Recipe as Recipe
     from sottovoce.recipe.step import Step as Step
     from sottovoce.recipe_search.result import SearchResult as SearchResult
+    from sottovoce.report import Comparison as Comparison
     from sottovoce.report import CompressionReport as CompressionReport
     from sottovoce.report import Coverage as Coverage
     from sottovoce.report import EvaluationReport as EvaluationReport
@@ -67,6 +69,7 @@ _MODULES = {
     "Architecture": "architecture",
     "BlockStep": "calibration.block_step",
     "CardFacts": "architecture",
+    "Comparison": "report",
     "CompressionReport": "report",
     "Coverage": "report",
     "Depth": "architecture",
@@ -105,6 +108,7 @@ _MODULES = {
     "Transcript": "transcription.transcript",
     "Width": "architecture",
     "Word": "transcription.transcript",
+    "compare": "entrypoints.compare",
     "compress": "entrypoints.compress",
     "evaluate": "entrypoints.evaluate",
     "export": "entrypoints.save",

@@ -9,7 +9,7 @@ import traceback
 import click
 
 import sottovoce
-from sottovoce.cli import about, compress, demo, evaluate, export, inspect, pull, push, search, streams
+from sottovoce.cli import about, compare, compress, demo, evaluate, export, inspect, pull, push, search, streams
 from sottovoce.cli.failure import explain
 from sottovoce.cli.group import Commands
 from sottovoce.cli.signals import INTERRUPTED, Terminated, handle_signals, ignore_signals
@@ -30,6 +30,7 @@ def cli() -> None:
       sottovoce compress MODEL --recipe int8 --output SMALL
       sottovoce search MODEL --data calibration.jsonl --budget x0.2 --output recipe.yaml
       sottovoce evaluate SMALL --data test.jsonl --baseline MODEL
+      sottovoce compare MODEL --recipes int8,int4 --data calibration.jsonl --test test.jsonl --output DIR
       sottovoce export MODEL --format onnx --output ONNX
       sottovoce push SMALL owner/name --dry-run
 
@@ -43,6 +44,7 @@ for _command in (
     search.search,
     compress.compress,
     evaluate.evaluate,
+    compare.compare,
     export.export,
     push.push,
     pull.pull,

@@ -51,7 +51,7 @@ def load_with(name: str, options: LoadOptions, host: Host) -> Model:
     """Load a model by name, as :func:`load` does, with options that were read."""
     options = replace(options, device=distributed.own_device(options.device))
     check_device(options.device)
-    source = _locate(name, options, host)
+    source = locate(name, options, host)
     check_files(source.directory)
     manifest = read_manifest(source.directory)
     if manifest is not None:
@@ -75,7 +75,7 @@ def load_with(name: str, options: LoadOptions, host: Host) -> Model:
     return model
 
 
-def _locate(name: str, options: LoadOptions, host: Host) -> Source:
+def locate(name: str, options: LoadOptions, host: Host) -> Source:
     try:
         if Path(name).is_dir():
             with os.scandir(name):  # Fails here, not later file by file, if the directory may not be read.

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from rich.console import Group
 from rich.table import Table
 
-from sottovoce.report import CompressionReport, EvaluationReport
+from sottovoce.report import Comparison, CompressionReport, EvaluationReport
 from sottovoce.report.number_format import bits, size
+from sottovoce.reports.html.rows import model_rows, shown_costs
 
 
 def of_report(report: CompressionReport | EvaluationReport) -> Table:
@@ -87,4 +89,28 @@ def retrieval(form: Mapping[str, Any]) -> Table:
     for name in form["files"]:
         table.add_row(name, state)
     table.caption = form["directory"]
+    return table
+
+
+def comparison(result: Comparison, directory: Path) -> Table:
+    """Return a table of a comparison, with a row per model, and the one to take below."""
+    metric = result.reference.metrics.get(result.metric or "") or result.models[-1].metrics.get(result.metric or "")
+    costs = shown_costs(result)
+    table = Table(title=result.title, title_justify="left", caption_justify="left")
+    table.add_column("model")
+    for name in ("size", *([str(metric.label or metric.name)] if metric else []), "difference", "p"):
+        table.add_column(name, justify="right")
+    for cost in costs:
+        table.add_column(f"{cost['label']}{' †' if cost['timed'] and result.machine.busy else ''}", justify="right")
+    for row in model_rows(result):
+        measured = [f"{row['shown']}\n{row['interval']}".strip()] if metric else []
+        times = [f"{cell['shown']}\n{cell['detail']}".strip() for cell in row["costs"]]
+        name = f"{row['name']}{' *' if row['name'] == result.winner else ''}"
+        difference = f"{row['difference']}\n{row['difference_interval']}".strip()
+        table.add_row(name, f"{row['size']}\n{row['ratio']}".strip(), *measured, difference, row["p"], *times)
+    lines = [f"{entry.name}: not tried, {entry.reason}" for entry in result.left_out]
+    lines += [result.verdict, *([f"† {result.machine.busy}"] if result.machine.busy else [])]
+    if result.winner and (command := result.model(result.winner).command):
+        lines.append(f"* {command}")
+    table.caption = "\n".join((*lines, f"page: {directory / 'comparison.html'}"))
     return table
