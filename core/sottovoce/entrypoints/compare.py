@@ -121,9 +121,7 @@ class _Session:
         """Measure a model, then compress and measure every variant that fits."""
         work.check(plan.variants, overwrite)
         title = f"{model.name}: {', '.join(variant.name for variant in plan.variants)}"
-        self.setting = replace(
-            self.setting, title=title, max_size_bytes=plan.limit, left_out=plan.left_out
-        )
+        self.setting = replace(self.setting, title=title, max_size_bytes=plan.limit, left_out=plan.left_out)
         # Before the variants: errors in the samples show before hours of work.
         self.measure(model)
         _begin(directory)
@@ -169,7 +167,9 @@ def _without_logits(measurement: Measurement) -> Measurement:
 
 def _check(paths: Sequence[str], recipes: Sequence[object], baseline: object, directory: Path | None) -> None:
     if recipes and len(paths) != 1:
-        raise UsageError(f"recipes are for one model, and {len(paths)} are given; compare finished ones without recipes")
+        raise UsageError(
+            f"recipes are for one model, and {len(paths)} are given; compare finished ones without recipes"
+        )
     if recipes and baseline is not None:
         raise UsageError("with recipes the model itself is the baseline; leave the baseline out")
     if recipes and directory is None:

@@ -76,6 +76,12 @@ def load_with(name: str, options: LoadOptions, host: Host) -> Model:
 
 
 def locate(name: str, options: LoadOptions, host: Host) -> Source:
+    """Return where a model's files are on this machine; those of a hub are fetched.
+
+    Raises:
+        SourceError: There is no such directory, or the files could not be fetched.
+        UnknownModelError: No installed plugin describes the model on the hub.
+    """
     try:
         if Path(name).is_dir():
             with os.scandir(name):  # Fails here, not later file by file, if the directory may not be read.

@@ -28,7 +28,11 @@ def align(reference: str, hypothesis: str, *, by_word: bool = False) -> tuple[Ed
     split = _WORD.findall if by_word else list
     before, after = split(reference), split(hypothesis)
     return tuple(
-        (_NAMES[code.tag], "".join(before[code.src_start : code.src_end]), "".join(after[code.dest_start : code.dest_end]))
+        (
+            _NAMES[code.tag],
+            "".join(before[code.src_start : code.src_end]),
+            "".join(after[code.dest_start : code.dest_end]),
+        )
         for code in Levenshtein.opcodes(before, after)
     )
 

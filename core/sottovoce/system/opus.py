@@ -9,8 +9,6 @@ from typing import Any
 from sottovoce.errors import SottovoceError
 from sottovoce.system.audio import SAMPLE_RATE, read_audio
 
-_RATE = 48_000
-"""Rate in Hz at which Opus works."""
 _BITS = 24_000
 """Bits a second: speech sounds as in the source."""
 
@@ -39,14 +37,14 @@ def encode_opus(audio: Any, longest: float, *, name: str = "") -> bytes:
     import av
     import numpy as np
 
-    samples = read_audio(audio, _RATE, original_rate=SAMPLE_RATE, name=name)[: int(longest * _RATE)]
+    samples = read_audio(audio, name=name)[: int(longest * SAMPLE_RATE)]
     pcm = np.clip(samples * 32767, -32768, 32767).astype(np.int16)
     file = io.BytesIO()
     with av.open(file, "w", format="ogg") as container:
-        stream = container.add_stream("libopus", rate=_RATE, layout="mono")
+        stream = container.add_stream("libopus", rate=SAMPLE_RATE, layout="mono")
         stream.bit_rate = _BITS
         frame = av.AudioFrame.from_ndarray(pcm[None, :], format="s16", layout="mono")
-        frame.sample_rate = _RATE
+        frame.sample_rate = SAMPLE_RATE
         for packet in (*stream.encode(frame), *stream.encode(None)):
             container.mux(packet)
     return file.getvalue()

@@ -73,9 +73,7 @@ def build(entries: Sequence[Entry], setting: Setting, listed: int) -> Comparison
     predictions = {entry.name: entry.measurement.run.predictions for entry in entries}
     utterances = Utterances(setting.samples, predictions, reference.name, measured, language or None)
     models = tuple(_model(entry, reference, utterances) for entry in entries)
-    choice = choose(
-        models, next(model for model in models if model.is_reference), metric, setting.max_size_bytes
-    )
+    choice = choose(models, next(model for model in models if model.is_reference), metric, setting.max_size_bytes)
     shown, rest = utterances.listed(listed)
     return Comparison(
         title=setting.title,
@@ -210,4 +208,3 @@ def _notes(models: Sequence[ComparedModel], samples: Samples) -> list[str]:
         for model in models
         if model.trained_on
     ]
-

@@ -109,7 +109,9 @@ def changes(utterances: Utterances, number: int, model: str) -> list[list[str]]:
     return [list(edit) for edit in utterances.edits(number, model) if edit[0] != "="]
 
 
-def evaluation_predictions(entries: Sequence[Entry], utterances: Utterances, samples: Samples) -> Iterator[dict[str, Any]]:
+def evaluation_predictions(
+    entries: Sequence[Entry], utterances: Utterances, samples: Samples
+) -> Iterator[dict[str, Any]]:
     """Yield a line for every sample of an evaluation: key, target, baseline, model, edits, seconds.
 
     Args:
@@ -124,4 +126,3 @@ def evaluation_predictions(entries: Sequence[Entry], utterances: Utterances, sam
             form["baseline"] = baseline[0].measurement.run.predictions[number].text
         prediction = _prediction(model, number, utterances)
         yield form | {"model": prediction.pop("text")} | prediction
-

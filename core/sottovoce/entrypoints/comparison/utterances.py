@@ -57,7 +57,7 @@ class Utterances:
         return tuple(map(self._utterance, numbers[:limit])), max(0, len(numbers) - limit)
 
     def language_of(self, sample: Sample) -> str | None:
-        """Return the language by which a sample's texts are normalized; ``None`` where they are compared as they are."""
+        """Return the language by which a sample's texts are normalized; ``None`` where they are not."""
         return (sample.language or self._language or "en") if self._is_speech else None
 
     def text(self, number: int, text: str | None) -> str:
@@ -115,7 +115,9 @@ class Utterances:
 
     def _output(self, number: int, model: str) -> Output:
         prediction = self._predictions[model][number]
-        moves = any(_moved(self._predictions[self._reference][number], each[number]) for each in self._predictions.values())
+        moves = any(
+            _moved(self._predictions[self._reference][number], each[number]) for each in self._predictions.values()
+        )
         return Output(
             text=None if prediction.text is None else self.text(number, prediction.text),
             edits=self.edits(number, model),

@@ -125,9 +125,7 @@ class Work:
         model = load(self.model, host=self.host, **self.options)
         refuse_source(model, variant.directory)
         samples = self._samples_of(variant.recipe)
-        compress(
-            model, variant.recipe, samples, resume=resume if samples else None, host=self.host, progress=progress
-        )
+        compress(model, variant.recipe, samples, resume=resume if samples else None, host=self.host, progress=progress)
         save(model, variant.directory, overwrite=overwrite, host=self.host)
         shutil.rmtree(resume, ignore_errors=True)
         return True

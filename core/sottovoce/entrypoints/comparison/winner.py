@@ -20,7 +20,9 @@ class Choice:
     verdict: str
 
 
-def choose(models: Sequence[ComparedModel], reference: ComparedModel, metric: Metric | None, limit: int | None) -> Choice:
+def choose(
+    models: Sequence[ComparedModel], reference: ComparedModel, metric: Metric | None, limit: int | None
+) -> Choice:
     """Choose among models.
 
     Args:
@@ -58,13 +60,13 @@ def _by_test(candidates: Sequence[ComparedModel], reference: ComparedModel, metr
         f"matched-pair randomization test over the samples, two-sided p of at least {SIGNIFICANT}, "
         "not corrected for the number of models."
     )
-    holding = [
-        model for model in candidates if model is reference or not is_worse(model.tests[metric.name], metric)
-    ]
+    holding = [model for model in candidates if model is reference or not is_worse(model.tests[metric.name], metric)]
     if not holding:
         best = min(candidates, key=lambda model: _loss(model.tests[metric.name].difference, metric))
         return Choice(
-            best.name, rule, f"Every model{within} is significantly worse than {reference.name}. {best.name} loses least."
+            best.name,
+            rule,
+            f"Every model{within} is significantly worse than {reference.name}. {best.name} loses least.",
         )
     best = min(holding, key=lambda model: (model.size_bytes, model is reference))
     if best is reference:
@@ -74,9 +76,7 @@ def _by_test(candidates: Sequence[ComparedModel], reference: ComparedModel, metr
 
 def _how_sure(best: ComparedModel, reference: ComparedModel, metric: Metric) -> str:
     test, unit = best.tests[metric.name], "points" if metric.unit == "%" else metric.unit
-    values = [
-        number_format.value(model.metrics[metric.name].value, metric.unit) for model in (best, reference)
-    ]
+    values = [number_format.value(model.metrics[metric.name].value, metric.unit) for model in (best, reference)]
     losses = sorted(_loss(bound, metric) for bound in (test.low, test.high))
     rest = (
         f"The {test.samples} samples cannot rule out a loss of up to {number_format.number(losses[1])} {unit}".rstrip()

@@ -121,7 +121,7 @@ def sizes_by_part(comparison: Comparison) -> str:
     scale = Scale(0.0, max(model.size_bytes for model in comparison.models) * 1.02 or 1.0, 160, WIDTH - 110)
     pieces = []
     for row, model in enumerate(comparison.models):
-        y, done = 8 + 26 * row, 0.0
+        y, done = 8 + 26 * row, 0
         pieces.append(text(152, y + 13, _short(model.name), "name", "end"))
         for number, part in enumerate(parts):
             if count := model.parts.get(part, 0):
@@ -197,4 +197,3 @@ def _order(lists: Sequence[Sequence[str]]) -> list[str]:
                 order.insert(place, name)
                 place += 1
     return order
-

@@ -16,9 +16,8 @@ COLORS = 8
 
 def text(x: float, y: float, content: object, kind: str = "", anchor: str = "start") -> str:
     """Return a line of text."""
-    return (
-        f'<text x="{x:g}" y="{y:g}" class="{kind}" text-anchor="{anchor}">{html.escape(str(content), quote=True)}</text>'
-    )
+    escaped = html.escape(str(content), quote=True)
+    return f'<text x="{x:g}" y="{y:g}" class="{kind}" text-anchor="{anchor}">{escaped}</text>'
 
 
 def line(x1: float, y1: float, x2: float, y2: float, kind: str) -> str:

@@ -14,9 +14,7 @@ _MOVED = 30
 """Words with other times that are named for one output."""
 
 
-def utterance_rows(
-    comparison: Comparison, metric: Metric | None, audio: Mapping[str, str]
-) -> list[dict[str, Any]]:
+def utterance_rows(comparison: Comparison, metric: Metric | None, audio: Mapping[str, str]) -> list[dict[str, Any]]:
     """Return the utterances of a comparison.
 
     Args:
