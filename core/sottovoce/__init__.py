@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from sottovoce.entrypoints.compare import compare as compare
     from sottovoce.entrypoints.compress import compress as compress
     from sottovoce.entrypoints.compress import from_pretrained as from_pretrained
+    from sottovoce.entrypoints.diff import diff as diff
     from sottovoce.entrypoints.evaluate import evaluate as evaluate
     from sottovoce.entrypoints.inspect import inspect as inspect
     from sottovoce.entrypoints.load import load as load
@@ -110,6 +111,7 @@ _MODULES = {
     "Word": "transcription.transcript",
     "compare": "entrypoints.compare",
     "compress": "entrypoints.compress",
+    "diff": "entrypoints.diff",
     "evaluate": "entrypoints.evaluate",
     "export": "entrypoints.save",
     "from_pretrained": "entrypoints.compress",

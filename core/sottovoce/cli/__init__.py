@@ -9,7 +9,7 @@ import traceback
 import click
 
 import sottovoce
-from sottovoce.cli import about, compare, compress, demo, evaluate, export, inspect, pull, push, search, streams
+from sottovoce.cli import about, compare, compress, demo, diff, evaluate, export, inspect, pull, push, search, streams
 from sottovoce.cli.failure import explain
 from sottovoce.cli.group import Commands
 from sottovoce.cli.signals import INTERRUPTED, Terminated, handle_signals, ignore_signals
@@ -45,6 +45,7 @@ for _command in (
     compress.compress,
     evaluate.evaluate,
     compare.compare,
+    diff.diff,
     export.export,
     push.push,
     pull.pull,

@@ -15,6 +15,7 @@ from sottovoce.report.comparison import (
 )
 from sottovoce.report.compression import COMPRESSION_FILE, SCHEMA_VERSION, CompressionReport
 from sottovoce.report.evaluation import EvaluationReport
+from sottovoce.report.explanation import Explanation, RestoredUnit
 from sottovoce.report.facts import (
     REPOSITORY,
     BaseModel,
@@ -55,6 +56,7 @@ __all__ = [
     "Coverage",
     "Dataset",
     "EvaluationReport",
+    "Explanation",
     "Family",
     "Figure",
     "GateReport",
@@ -71,6 +73,7 @@ __all__ = [
     "Part",
     "Record",
     "RestoredLayer",
+    "RestoredUnit",
     "SampleSet",
     "Sizes",
     "Spread",

@@ -56,6 +56,10 @@ class Utterances:
         numbers.sort(key=lambda number: (-self._change(number), number))
         return tuple(map(self._utterance, numbers[:limit])), max(0, len(numbers) - limit)
 
+    def of(self, number: int) -> Utterance:
+        """Return one sample with the outputs of all models."""
+        return self._utterance(number)
+
     def language_of(self, sample: Sample) -> str | None:
         """Return the language by which a sample's texts are normalized; ``None`` where they are not."""
         return (sample.language or self._language or "en") if self._is_speech else None
