@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from sottovoce.checkpoint.model_card import fingerprint
 from sottovoce.entrypoints.comparison.subjects import own_options
@@ -125,16 +125,25 @@ class _Explanation:
         reference = Reference(self._before, [self._sample])
         units = differing_units(self._after.module, self._before.module, self._before.architecture, by_block=by_block)
         explanation = self._describe(expected, given, reference.positions)
-        if not units or not units[0].name:
-            problem = "differ in nothing" if not units else "have no layers in common that could be exchanged"
-            raise UsageError(f"{self._after.source.name} and {self._before.source.name} {problem}; give the right two")
-        blocks = block_names(self._before.module, self._before.architecture)
+        if not units:
+            self._refuse("differ in nothing")
+        if not units[0].name:
+            self._refuse("are built differently")
         self._exchange(units)
+        blocks = block_names(self._before.module, self._before.architecture)
         probe = Probe.of(self._before, reference, blocks)
         whole = probe.reference.divergence(self._before)["all"]
         restored = self._alone(units, probe, expected)
+        if all(unit.divergence is None for unit in restored):
+            self._refuse("have no layers that fit into each other")
         together = None if _same(expected, given) else self._together(units, restored, expected)
         return replace(explanation, divergence=whole, units=restored, together=together)
+
+    def _refuse(self, problem: str) -> NoReturn:
+        raise UsageError(
+            f"{self._after.source.name} and {self._before.source.name} {problem}; give a compressed model, and the one "
+            "that it was made of"
+        )
 
     def _predict(self, model: Model) -> Prediction:
         import torch
