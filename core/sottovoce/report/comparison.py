@@ -11,7 +11,7 @@ from pydantic import BeforeValidator, TypeAdapter, ValidationError
 
 from sottovoce.report.evaluation import named_metrics
 from sottovoce.report.facts import Machine, SampleSet
-from sottovoce.report.fields import Count, Facts, Measured, Number, Record
+from sottovoce.report.fields import Count, Measured, Number, Record
 from sottovoce.report.metric import Metric
 from sottovoce.report.problems import validation_problem
 
@@ -148,6 +148,8 @@ class Comparison(Record):
     architecture: str
     machine: Machine
     title: str = ""
+    heading: str = "Comparison"
+    """Kind of the work, as the page says it: ``Comparison`` or ``Evaluation``."""
     metric: str | None = None
     """Name of the metric that decides."""
     winner: str | None = None
@@ -166,7 +168,6 @@ class Comparison(Record):
     notes: tuple[str, ...] = ()
     date: str = ""
     """Day of the measurement, ISO 8601."""
-    settings: Facts = field(default_factory=dict)
     version: Count = COMPARISON_VERSION
     """Number of the schema."""
 

@@ -132,6 +132,8 @@ def explanation(result: Explanation, top: int) -> Group:
         name = unit.name if unit.layers == 1 else f"{unit.name} ({unit.layers} layers)"
         share = "does not run" if unit.divergence is None else _share(unit.divergence, result.divergence)
         back = "as the baseline" if unit.is_back else (unit.text or "")
+        if not unit.is_back and unit.text is not None and unit.text == result.outputs["baseline"].text:
+            back = "other times"
         table.add_row(name, "" if unit.bits is None else f"{unit.bits:g}", share, back)
     caption = [f"divergence: {result.divergence:.4g} nats per token, mean of {result.positions} tokens"]
     if result.is_same:

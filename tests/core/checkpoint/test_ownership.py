@@ -29,6 +29,7 @@ def fill(directory: Path, files: dict[str, str]) -> Path:
         {"compression.json": REPORT, "model.safetensors": ""},
         {"compression.json": REPORT, "notes of the user.txt": "", "card/chart.png": ""},
         {"evaluation.json": "{}"},
+        {"evaluation.json": "{}", "evaluation.html": "", "predictions.jsonl": ""},
         {"model.onnx": "graph" * 1000 + "comment Paraformer, exported by Sottovoce" + "x" * 50_000, "am.mvn": ""},
         {MARKER: "", "engine.plan": ""},
     ],

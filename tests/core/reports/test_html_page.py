@@ -198,7 +198,9 @@ def test_audio_is_inside() -> None:
 
 
 def test_single_model_is_an_evaluation() -> None:
-    alone = comparison(models=(model("small", 3.4, is_reference=True),), utterances=(), winner=None, verdict="")
+    alone = comparison(
+        models=(model("small", 3.4, is_reference=True),), utterances=(), winner=None, verdict="", heading="Evaluation"
+    )
     text = render(alone)
     assert Reader(text).shown.startswith("Evaluation")
     assert ">difference</th>" not in text

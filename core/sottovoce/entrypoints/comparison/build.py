@@ -56,6 +56,7 @@ class Setting:
     max_size_bytes: int | None = None
     left_out: tuple[LeftOut, ...] = ()
     notes: tuple[str, ...] = ()
+    heading: str = "Comparison"
 
 
 def build(entries: Sequence[Entry], setting: Setting, listed: int) -> Comparison:
@@ -77,6 +78,7 @@ def build(entries: Sequence[Entry], setting: Setting, listed: int) -> Comparison
     shown, rest = utterances.listed(listed)
     return Comparison(
         title=setting.title,
+        heading=setting.heading,
         models=models,
         samples=SampleSet(**setting.samples.to_dict()),
         architecture=setting.architecture.name,

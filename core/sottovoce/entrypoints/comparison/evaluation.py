@@ -38,6 +38,7 @@ def evaluation_files(
         title=", ".join(entry.name for entry in entries[::-1]),
         samples=evaluated.samples,
         architecture=subjects[-1].architecture,
+        heading="Evaluation",
     )
     comparison, page = fitted(lambda listed: build(entries, setting, listed))
     lines = evaluation_predictions(entries, utterances_of(entries, comparison, setting), evaluated.samples)

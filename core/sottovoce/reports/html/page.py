@@ -39,7 +39,6 @@ def render(comparison: Comparison, audio: Mapping[str, bytes] | None = None) -> 
     encoded = {key: base64.b64encode(content).decode("ascii") for key, content in (audio or {}).items()}
     return environment.get_template("page.html.j2").render(
         c=comparison,
-        heading="Comparison" if len(comparison.models) > 1 else "Evaluation",
         style=Markup(style),
         script=Markup(script),
         policy=_policy(style, script),
