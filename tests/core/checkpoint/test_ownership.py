@@ -33,7 +33,7 @@ def fill(directory: Path, files: dict[str, str]) -> Path:
         {"model.onnx": "graph" * 1000 + "comment Paraformer, exported by Sottovoce" + "x" * 50_000, "am.mvn": ""},
         {MARKER: "", "engine.plan": ""},
     ],
-    ids=["empty", "compressed", "with more files", "evaluation", "earlier export", "marked"],
+    ids=["empty", "compressed", "with more files", "evaluation", "evaluation with a page", "earlier export", "marked"],
 )
 def test_directory_written_by_sottovoce_may_be_replaced(files: dict[str, str], tmp_path: Path) -> None:
     assert is_written_by_us(fill(tmp_path, files))
