@@ -127,9 +127,9 @@ class _Session:
         _begin(directory)
         for variant in plan.variants:
             work.make(variant, overwrite)
-            made = locate_model(str(variant.directory), own_options(model.options), work.host, variant.name)
+            compressed = locate_model(str(variant.directory), own_options(model.options), work.host, variant.name)
             self.commands[variant.name] = work.command(variant.recipe, variant.name)
-            self.measure(made)
+            self.measure(compressed)
 
     def measure(self, model: ModelToCompare) -> None:
         """Run a model on the samples."""

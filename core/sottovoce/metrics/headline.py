@@ -19,7 +19,7 @@ def headline(metrics: Iterable[Metric], language: str = "") -> Metric | None:
 
 
 def deciding(metrics: Iterable[Metric], language: str = "") -> Metric | None:
-    """Return the metric by which models are told apart: one of their own quality before one against the base model.
+    """Return the metric by which models are ranked: one of their own quality before one against the base model.
 
     A metric without a rank may speak where no other does, if it has a better direction.
 

@@ -41,7 +41,7 @@ class Explanation(Record):
     reference: str | None = None
     """Text of the manifest."""
     outputs: Mapping[str, Output] = field(default_factory=dict)
-    """What ``baseline`` and ``model`` give, aligned with the reference; without one with the baseline."""
+    """Outputs of ``baseline`` and ``model``, aligned with the reference; without one with the baseline."""
     words: tuple[str, ...] = ()
     """Words whose times are compared."""
     is_same: bool = False

@@ -46,7 +46,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Setting:
-    """What the models were compared on, and within what."""
+    """Samples of a comparison, and its limits."""
 
     title: str
     samples: Samples
@@ -114,8 +114,8 @@ def _deciding(entries: Sequence[Entry], language: str) -> Metric | None:
     common = set.intersection(*(_measured(entry) for entry in entries[1:] or entries))
     last = entries[-1].measurement.metrics
     of_all = common & _measured(entries[0])
-    own = deciding((metric for name, metric in last.items() if name in of_all), language)
-    return own or deciding((metric for name, metric in last.items() if name in common), language)
+    by_itself = deciding((metric for name, metric in last.items() if name in of_all), language)
+    return by_itself or deciding((metric for name, metric in last.items() if name in common), language)
 
 
 def _measured(entry: Entry) -> set[str]:

@@ -58,7 +58,7 @@ def locate_model(path: str, options: Mapping[str, Any], host: Host, name: str = 
         name: Name in the comparison; by default its own.
 
     Raises:
-        SourceError: The directory is no model, or could not be fetched.
+        SourceError: The directory holds no model, or could not be fetched.
         UnknownModelError: No installed plugin describes it.
     """
     source = locate(path, read_options(dict(options)), host)

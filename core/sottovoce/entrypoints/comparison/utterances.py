@@ -119,9 +119,8 @@ class Utterances:
 
     def _output(self, number: int, model: str) -> Output:
         prediction = self._predictions[model][number]
-        moves = any(
-            _moved(self._predictions[self._reference][number], each[number]) for each in self._predictions.values()
-        )
+        base = self._predictions[self._reference][number]
+        moves = any(_moved(base, predictions[number]) for predictions in self._predictions.values())
         return Output(
             text=None if prediction.text is None else self.text(number, prediction.text),
             edits=self.edits(number, model),
@@ -139,7 +138,7 @@ def _moved(first: Prediction, second: Prediction) -> bool:
     if len(first.timestamps) != len(second.timestamps):
         return False
     pairs = zip(first.timestamps, second.timestamps, strict=True)
-    return any(abs(a - b) > _SAME for one, other in pairs for a, b in zip(one, other, strict=False))
+    return any(abs(a - b) > _SAME for times, others in pairs for a, b in zip(times, others, strict=False))
 
 
 def _times(pairs: Sequence[Sequence[float]]) -> tuple[tuple[float, float], ...]:
