@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sottovoce.report import ComparedModel, Metric, PairedTest, number_format
-
-SIGNIFICANT = 0.05
-"""Probability below which a difference counts as significant."""
+from sottovoce.report import ComparedModel, Metric, number_format
+from sottovoce.report.comparison import SIGNIFICANT
 
 
 @dataclass(frozen=True)
@@ -44,15 +42,6 @@ def choose(
     return _by_value(candidates, metric, within)
 
 
-def is_worse(test: PairedTest, metric: Metric) -> bool:
-    """Return true if a model is significantly worse than the reference."""
-    return test.p < SIGNIFICANT and _loss(test.difference, metric) > 0
-
-
-def _loss(difference: float, metric: Metric) -> float:
-    return -difference if metric.better == "higher" else difference
-
-
 def _by_test(candidates: Sequence[ComparedModel], reference: ComparedModel, metric: Metric, within: str) -> Choice:
     label = metric.label or metric.name
     rule = (
@@ -60,9 +49,11 @@ def _by_test(candidates: Sequence[ComparedModel], reference: ComparedModel, metr
         f"matched-pair randomization test over the samples, two-sided p of at least {SIGNIFICANT}, "
         "not corrected for the number of models."
     )
-    holding = [model for model in candidates if model is reference or not is_worse(model.tests[metric.name], metric)]
+    holding = [
+        model for model in candidates if model is reference or not model.tests[metric.name].is_worse(metric.better)
+    ]
     if not holding:
-        best = min(candidates, key=lambda model: _loss(model.tests[metric.name].difference, metric))
+        best = min(candidates, key=lambda model: model.tests[metric.name].loss(metric.better))
         return Choice(
             best.name,
             rule,
@@ -70,23 +61,33 @@ def _by_test(candidates: Sequence[ComparedModel], reference: ComparedModel, metr
         )
     best = min(holding, key=lambda model: (model.size_bytes, model is reference))
     if best is reference:
-        return Choice(best.name, rule, f"Every smaller model is significantly worse than {best.name}.")
+        is_least = all(model.size_bytes >= best.size_bytes for model in candidates)
+        why = (
+            f"{best.name} is the smallest"
+            if is_least
+            else f"Every smaller model is significantly worse than {best.name}"
+        )
+        return Choice(best.name, rule, f"{why}.")
     return Choice(best.name, rule, _how_sure(best, reference, metric))
 
 
 def _how_sure(best: ComparedModel, reference: ComparedModel, metric: Metric) -> str:
     test, unit = best.tests[metric.name], "points" if metric.unit == "%" else metric.unit
     values = [number_format.value(model.metrics[metric.name].value, metric.unit) for model in (best, reference)]
-    losses = sorted(_loss(bound, metric) for bound in (test.low, test.high))
-    rest = (
-        f"The {test.samples} samples cannot rule out a loss of up to {number_format.number(losses[1])} {unit}".rstrip()
-        if losses[1] > 0
-        else f"All of the 95 % interval is a gain, on {test.samples} samples"
-    )
+    most = -test.low if metric.better == "higher" else test.high
+    if not test.changed:
+        rest = f"On none of the {test.samples} samples do they differ"
+    elif most > 0:
+        rest = (
+            f"The {test.samples} samples cannot rule out a loss of up to {number_format.number(most)} {unit}".rstrip()
+        )
+    else:
+        rest = f"The whole 95 % interval is without a loss, on {test.samples} samples"
+    p = number_format.probability(test.p)
     return (
         f"{best.name} takes {number_format.size(best.size_bytes)} in place of "
         f"{number_format.size(reference.size_bytes)}. Its {metric.label or metric.name} is {values[0]}, that of "
-        f"{reference.name} {values[1]} (p = {test.p:.2g}). {rest}."
+        f"{reference.name} {values[1]} (p {p if p.startswith('<') else f'= {p}'}). {rest}."
     )
 
 

@@ -9,7 +9,6 @@ from sottovoce.report import ComparedModel, Comparison, LayerError, Metric, Pair
 
 _LAYERS = 15
 """Layers of one model that the table lists."""
-_SIGNIFICANT = 0.05
 
 
 def shown_costs(comparison: Comparison) -> list[dict[str, Any]]:
@@ -46,22 +45,11 @@ def _model_row(model: ComparedModel, comparison: Comparison, costs: list[str]) -
         "difference": "" if test is None or metric is None else _difference(test, metric),
         "difference_interval": "" if test is None else _bounds(test.low, test.high, number_format.signed),
         "p_value": "" if test is None else test.p,
-        "p": "" if test is None else p_text(test.p),
-        "is_worse": test is not None and metric is not None and is_worse(test, metric),
+        "p": "" if test is None else number_format.probability(test.p),
+        "is_worse": test is not None and metric is not None and test.is_worse(metric.better),
         "costs": [_cost(model.metrics.get(cost)) for cost in costs],
         "changed": model.changed,
     }
-
-
-def is_worse(test: PairedTest, metric: Metric) -> bool:
-    """Return true if a model is significantly worse than the reference."""
-    loss = -test.difference if metric.better == "higher" else test.difference
-    return test.p < _SIGNIFICANT and loss > 0
-
-
-def p_text(p: float) -> str:
-    """Return a probability with two digits."""
-    return "< 0.001" if p < 0.001 else f"{p:.2g}"
 
 
 def interval_text(model: ComparedModel, name: str) -> str:
@@ -120,7 +108,7 @@ def _cell(model: ComparedModel, name: str) -> Mapping[str, str]:
     if metric is None:
         return {"shown": "", "interval": "", "test": ""}
     test = model.tests.get(name)
-    compared = "" if test is None else f"{_difference(test, metric)}, p {p_text(test.p)}".replace("p <", "p <")
+    compared = "" if test is None else f"{_difference(test, metric)}, p {number_format.probability(test.p)}"
     detail = _detail(metric) if metric.kind == "cost" else compared
     return {
         "shown": number_format.value(metric.value, metric.unit),
