@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from sottovoce.architecture import Width as Width
     from sottovoce.architecture import lazy as lazy
     from sottovoce.calibration.block_step import BlockStep as BlockStep
+    from sottovoce.engines.engine import Engine as Engine
+    from sottovoce.entrypoints.check import check as check
     from sottovoce.entrypoints.compare import compare as compare
     from sottovoce.entrypoints.compress import compress as compress
     from sottovoce.entrypoints.compress import from_pretrained as from_pretrained
@@ -74,6 +76,7 @@ _MODULES = {
     "CompressionReport": "report",
     "Coverage": "report",
     "Depth": "architecture",
+    "Engine": "engines.engine",
     "EvaluationReport": "report",
     "Format": "formats.format",
     "Heads": "architecture",
@@ -109,6 +112,7 @@ _MODULES = {
     "Transcript": "transcription.transcript",
     "Width": "architecture",
     "Word": "transcription.transcript",
+    "check": "entrypoints.check",
     "compare": "entrypoints.compare",
     "compress": "entrypoints.compress",
     "diff": "entrypoints.diff",

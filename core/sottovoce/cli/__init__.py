@@ -9,7 +9,23 @@ import traceback
 import click
 
 import sottovoce
-from sottovoce.cli import about, compare, compress, demo, diff, evaluate, export, inspect, pull, push, search, streams
+from sottovoce.cli import (
+    check,
+    compare,
+    compress,
+    demo,
+    diff,
+    env,
+    evaluate,
+    export,
+    inspect,
+    plugins,
+    pull,
+    push,
+    recipes,
+    search,
+    streams,
+)
 from sottovoce.cli.failure import explain
 from sottovoce.cli.group import Commands
 from sottovoce.cli.signals import INTERRUPTED, Terminated, handle_signals, ignore_signals
@@ -17,8 +33,10 @@ from sottovoce.errors import SottovoceError
 from sottovoce.network.attended import is_anything_left
 from sottovoce.system import distributed, telemetry
 
+SETTINGS = {"help_option_names": ["-h", "--help"], "show_default": True, "max_content_width": 100}
 
-@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+
+@click.group(cls=Commands, context_settings=SETTINGS)
 @click.version_option(sottovoce.__version__, message="sottovoce %(version)s")
 def cli() -> None:
     """Make speech and multimodal models small, with proof of what it cost.
@@ -46,12 +64,13 @@ for _command in (
     evaluate.evaluate,
     compare.compare,
     diff.diff,
+    check.check,
     export.export,
     push.push,
     pull.pull,
-    about.plugins,
-    about.recipes,
-    about.env,
+    plugins.plugins,
+    recipes.recipes,
+    env.env,
 ):
     cli.add_command(_command)
 

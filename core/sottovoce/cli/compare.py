@@ -8,30 +8,48 @@ from typing import Any
 import click
 
 from sottovoce.cli import options
+from sottovoce.cli.command import Command
 from sottovoce.cli.output import Output, verb
 from sottovoce.errors import UsageError
 
 
-@click.command()
+@click.command(
+    cls=Command,
+    section="Measure",
+    examples=(
+        "sottovoce compare MODEL --recipes int8,int4 --data calibration.jsonl --test test.jsonl --output DIR",
+        "sottovoce compare SMALL SMALLER --baseline MODEL --data test.jsonl --output DIR",
+    ),
+)
 @click.argument("models", nargs=-1, required=True, metavar="MODEL...")
-@click.option("--recipes", "-r", help="Recipes to compress one MODEL by, with commas: names or files.")
-@click.option(
+@options.option("--recipes", "-r", help="Recipes to compress one MODEL by, with commas: names or files.")
+@options.option(
     "--data",
     required=True,
     type=click.Path(path_type=Path),
     help="Samples with references, a manifest: to calibrate on with --recipes, else to measure on.",
+    section="Data",
 )
-@click.option("--test", type=click.Path(path_type=Path), help="Samples to measure on; by default DATA.")
-@click.option("--max-size", metavar="SIZE", help="Most bytes of the weights: 2.4MB, or x0.3 of MODEL's.")
-@click.option("--baseline", metavar="MODEL", help="Model to compare finished ones with; by default the best of them.")
-@click.option("--output", "-o", required=True, type=click.Path(path_type=Path), help="Directory to write.")
-@click.option("--audio", is_flag=True, help="Put the audio of the listed utterances into the page.")
+@options.option(
+    "--test", type=click.Path(path_type=Path), help="Samples to measure on; by default DATA.", section="Data"
+)
+@options.option("--max-size", metavar="SIZE", help="Most bytes of the weights: 2.4MB, or x0.3 of MODEL's.")
+@options.option("--baseline", metavar="MODEL", help="Model to compare finished ones with; by default the best of them.")
+@options.option(
+    "--output", "-o", required=True, type=click.Path(path_type=Path), help="Directory to write.", section="Output"
+)
+@options.option("--audio", is_flag=True, help="Put the audio of the listed utterances into the page.", section="Output")
 @options.device
 @options.hub
 @options.revision
 @options.weights
 @options.allow_unexpected
-@click.option("--overwrite", is_flag=True, help="Replace an earlier comparison; variants that are the same are kept.")
+@options.option(
+    "--overwrite",
+    is_flag=True,
+    help="Replace an earlier comparison; variants that are the same are kept.",
+    section="Output",
+)
 @verb
 def compare(
     out: Output,

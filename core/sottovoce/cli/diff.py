@@ -8,16 +8,23 @@ from typing import Any
 import click
 
 from sottovoce.cli import options
+from sottovoce.cli.command import Command
 from sottovoce.cli.output import Output, verb
 
 
-@click.command()
+@click.command(
+    cls=Command,
+    section="Measure",
+    examples=("sottovoce diff SMALL MODEL --data test.jsonl --key utterance-17",),
+)
 @click.argument("model")
 @click.argument("baseline")
-@click.option("--data", required=True, type=click.Path(path_type=Path), help="A .jsonl manifest, or a Kaldi directory.")
-@click.option("--key", required=True, help="Key of the sample to explain.")
-@click.option("--blocks", "by_block", is_flag=True, help="Put whole blocks back rather than single layers.")
-@click.option("--top", default=15, show_default=True, type=click.IntRange(min=1), help="Rows of the table.")
+@options.option(
+    "--data", required=True, type=click.Path(path_type=Path), help="A .jsonl manifest, or a Kaldi directory."
+)
+@options.option("--key", required=True, help="Key of the sample to explain.")
+@options.option("--blocks", "by_block", is_flag=True, help="Put whole blocks back rather than single layers.")
+@options.option("--top", default=15, type=click.IntRange(min=1), help="Rows of the table.")
 @options.device
 @options.hub
 @options.revision

@@ -8,50 +8,66 @@ from typing import Any
 import click
 
 from sottovoce.cli import options
+from sottovoce.cli.command import Command
+from sottovoce.cli.limits import limit
 from sottovoce.cli.output import Output, verb
-from sottovoce.errors import UsageError
 
 _CACHE = ".sottovoce-search"
 
 
-@click.command()
+@click.command(
+    cls=Command,
+    section="Compress",
+    examples=(
+        "sottovoce search MODEL --data calibration.jsonl --budget x0.2 --output recipe.yaml",
+        "sottovoce search MODEL --data calibration.jsonl --budget 2MB --steps quantize,prune_width --output small.yaml",
+    ),
+)
 @click.argument("model")
-@click.option("--data", required=True, type=click.Path(path_type=Path), help="Calibration samples: a manifest.")
-@click.option(
+@options.option(
+    "--data", required=True, type=click.Path(path_type=Path), help="Calibration samples: a manifest.", section="Data"
+)
+@options.option(
     "--budget",
     "budgets",
     required=True,
     multiple=True,
     help="Size of the weights on disk (2.4MB, or x0.3 of MODEL's) or time (latency=x0.5); may be repeated.",
 )
-@click.option(
+@options.option(
     "--limit", "limits", multiple=True, metavar="LIMIT=BOUND", help="Bound that holds too, as max_cer_increase=0.1."
 )
-@click.option(
+@options.option(
     "--steps",
     default="quantize",
-    show_default=True,
     help="Steps to use: quantize, prune_layers, prune_experts, prune_heads, prune_width; prune_layers=PART for a part.",
 )
-@click.option(
+@options.option(
     "--held-out",
     type=click.Path(path_type=Path),
     help="Samples to measure the recipe on: a manifest; by default each half of --data by the other.",
+    section="Data",
 )
-@click.option(
-    "--output", "-o", required=True, type=click.Path(path_type=Path), help="Recipe to write; other files lie beside it."
+@options.option(
+    "--output",
+    "-o",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="Recipe to write; other files lie beside it.",
+    section="Output",
 )
-@click.option(
+@options.option(
     "--cache",
     type=click.Path(path_type=Path),
     help=f"Directory for measurements, for other budgets too; by default {_CACHE} beside the output.",
+    section="Output",
 )
 @options.device
 @options.hub
 @options.revision
 @options.weights
 @options.allow_unexpected
-@click.option("--overwrite", is_flag=True, help="Replace the recipe when it exists.")
+@options.option("--overwrite", is_flag=True, help="Replace the recipe when it exists.", section="Output")
 @verb
 def search(
     out: Output,
@@ -81,7 +97,7 @@ def search(
 
     # Errors in the arguments are reported before the model is read.
     parse_budget(budgets)
-    bounds = dict(map(_limit, limits))
+    bounds = dict(map(limit, limits))
     names = tuple(name.strip() for name in steps.split(",") if name.strip())
     parse_steps(names)
     require_solver()
@@ -103,13 +119,3 @@ def search(
     for note in (*result.notes, *files.write(result, output)):
         out.note(f"note: {note}")
     out.result(result.to_dict(), lambda: table.of_search(result, output))
-
-
-def _limit(text: str) -> tuple[str, float]:
-    name, equals, bound = text.partition("=")
-    try:
-        if not equals or not name.startswith(("max_", "min_")):
-            raise ValueError
-        return name.strip(), float(bound)
-    except ValueError:
-        raise UsageError(f"{text!r} is not a limit; write one such as max_cer_increase=0.1") from None

@@ -27,7 +27,7 @@ from sottovoce.recipe_search.budget import Budget, parse_budget
 from sottovoce.report import COMPARISON_FILE, Comparison
 from sottovoce.samples import Samples, check_audio, read_samples
 from sottovoce.system.opus import require_opus
-from sottovoce.system.progress import Progress, silent
+from sottovoce.system.progress import Progress, shown
 
 _MARK = "Begun by sottovoce compare, which may continue or replace it. Delete this file to keep it as it is.\n"
 _SEEN = "The models are measured on the samples that some were calibrated on: other samples test them better."
@@ -45,7 +45,7 @@ def compare(
     overwrite: bool = False,
     audio: bool = False,
     host: Host | None = None,
-    progress: Progress = silent,
+    progress: Progress | bool = False,
     **options: Any,
 ) -> Comparison:
     """Compare models on the same samples, and name the one to take.
@@ -65,7 +65,7 @@ def compare(
         overwrite: If true, an earlier comparison there is replaced; variants that would be the same are kept.
         audio: If true, the page has a player for the utterances that it lists.
         host: The plugins; with a host everything runs in this process.
-        progress: Called after every sample.
+        progress: True for a display on standard error; or a function, called after every sample.
         **options: As for :func:`load`.
 
     Raises:
@@ -83,7 +83,7 @@ def compare(
     plugins = host or default_host()
     by_name = recipes_by_name(recipes, plugins)
     budget = _budget(max_size, bool(recipes))
-    with _reserved(directory, overwrite):
+    with _reserved(directory, overwrite), shown(progress) as progress:
         test = _read(samples)
         fitting = _read(calibration) if calibration is not None else test
         subjects = _locate(paths, baseline, options, plugins)

@@ -23,7 +23,7 @@ from sottovoce.model import Model
 from sottovoce.plugins.host import Host, default_host
 from sottovoce.report import Explanation, RestoredUnit
 from sottovoce.samples import Prediction, Run, Sample, Samples, read_samples
-from sottovoce.system.progress import Progress, silent
+from sottovoce.system.progress import Progress, shown
 
 if TYPE_CHECKING:
     from torch import nn
@@ -46,7 +46,7 @@ def diff(
     *,
     by_block: bool = False,
     host: Host | None = None,
-    progress: Progress = silent,
+    progress: Progress | bool = False,
     **options: Any,
 ) -> Explanation:
     """Explain what compression changed for one sample.
@@ -61,7 +61,7 @@ def diff(
         key: Key of the sample.
         by_block: If true, whole blocks are put back rather than layers.
         host: The plugins; by default the process's own.
-        progress: Called after every layer.
+        progress: True for a display on standard error; or a function, called after every layer.
         **options: As for :func:`load`; ``weights`` are the baseline's.
 
     Raises:
@@ -80,7 +80,8 @@ def diff(
             f"{model} is a {after.architecture.name}, {baseline} a {before.architecture.name}; "
             "give the model that was compressed"
         )
-    return _Explanation(before, after, sample, host, progress).run(by_block)
+    with shown(progress) as progress:
+        return _Explanation(before, after, sample, host, progress).run(by_block)
 
 
 def _find(samples: Samples, key: str) -> Sample:

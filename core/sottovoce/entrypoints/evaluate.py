@@ -21,7 +21,7 @@ from sottovoce.samples import Run, Samples, check_audio, read_samples
 from sottovoce.system import distributed
 from sottovoce.system.isolation import run_isolated
 from sottovoce.system.machine import available_memory
-from sottovoce.system.progress import Progress, silent
+from sottovoce.system.progress import Progress, shown
 
 TIMED = 20
 """Number of samples that are timed by turns; accuracy is of all."""
@@ -35,7 +35,7 @@ def evaluate(
     baseline: Model | str | os.PathLike[str] | None = None,
     *,
     host: Host | None = None,
-    progress: Progress = silent,
+    progress: Progress | bool = False,
     **options: Any,
 ) -> EvaluationReport:
     """Measure a model on samples, and a baseline to compare it with if one is given.
@@ -48,7 +48,7 @@ def evaluate(
         samples: The samples or their manifest.
         baseline: The model to compare with.
         host: The plugins; with a host everything runs in this process.
-        progress: Called after every sample.
+        progress: True for a display on standard error; or a function, called after every sample.
         **options: As for :func:`load`; ``weights`` are the model's, not the baseline's.
 
     Raises:
@@ -66,7 +66,7 @@ def evaluate_with_runs(
     baseline: Model | str | os.PathLike[str] | None = None,
     *,
     host: Host | None = None,
-    progress: Progress = silent,
+    progress: Progress | bool = False,
     **options: Any,
 ) -> Evaluated:
     """Do what :func:`evaluate` does, and return the predictions too; arguments and errors are the same."""
@@ -75,19 +75,20 @@ def evaluate_with_runs(
             require_model(subject, "sottovoce.evaluate")
     samples = samples if isinstance(samples, Samples) else read_samples(samples)
     check_evaluation({"model": model, "baseline": baseline}, samples)
-    check_audio(samples, progress)
-    evaluation = Evaluation(samples, host, progress)
-    if baseline is None:
-        alone = evaluation.measure(model, options)
-        return Evaluated(_report(alone, samples), samples, (alone,))
-    # The baseline has weights of its own.
-    base_options = {name: value for name, value in options.items() if name != "weights"}
-    reference = evaluation.measure(baseline, base_options, is_baseline=True)
-    measurement = evaluation.measure(model, options, reference.run)
-    both = [reference, with_baseline(measurement, reference)]
-    if distributed.world_size() == 1:
-        both = evaluation.time_by_turns([(baseline, base_options), (model, options)], both)
-    return Evaluated(_report(both[1], samples, reference), samples, tuple(both))
+    with shown(progress) as progress:
+        check_audio(samples, progress)
+        evaluation = Evaluation(samples, host, progress)
+        if baseline is None:
+            alone = evaluation.measure(model, options)
+            return Evaluated(_report(alone, samples), samples, (alone,))
+        # The baseline has weights of its own.
+        base_options = {name: value for name, value in options.items() if name != "weights"}
+        reference = evaluation.measure(baseline, base_options, is_baseline=True)
+        measurement = evaluation.measure(model, options, reference.run)
+        both = [reference, with_baseline(measurement, reference)]
+        if distributed.world_size() == 1:
+            both = evaluation.time_by_turns([(baseline, base_options), (model, options)], both)
+        return Evaluated(_report(both[1], samples, reference), samples, tuple(both))
 
 
 @dataclass(frozen=True)

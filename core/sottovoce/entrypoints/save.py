@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from sottovoce.calibration.calibration import Calibration
 from sottovoce.calibration.runner import SequentialRunner
 from sottovoce.checkpoint.directory import new_directory, reserved
+from sottovoce.checkpoint.downloaded import downloaded_from
 from sottovoce.checkpoint.finite import require_finite
 from sottovoce.checkpoint.machine_paths import LARGEST, is_path, machine_roots, refused_paths
 from sottovoce.checkpoint.manifest import digests
@@ -251,7 +252,7 @@ def provenance(model: Model) -> BaseModel:
     """Return the origin of a model, for its report."""
     if model.report is not None:
         return model.report.source
-    repository = model.source.repository
+    repository = model.source.repository or downloaded_from(model.source.directory)
     return BaseModel(
         name=repository.id if repository else Path(model.source.name).resolve().name,
         hub=repository.hub if repository else None,

@@ -93,7 +93,8 @@ PARAFORMER = Architecture(
     task="transcription",
     presets={
         "paraformer-int8-encoder": {
-            "steps": [{"step": "quantize", "bits": 8, "targets": [rf"re:encoder\..*({_ATTENTION}|{_FEED_FORWARD})"]}]
+            "description": "the decoder is to stay as it is",
+            "steps": [{"step": "quantize", "bits": 8, "targets": [rf"re:encoder\..*({_ATTENTION}|{_FEED_FORWARD})"]}],
         },
     },
     card=CardFacts(
@@ -101,6 +102,7 @@ PARAFORMER = Architecture(
         library_name="funasr",
         languages=("zh", "en"),
         usage=_usage('model="{directory}"'),
+        example='print(sottovoce.transcribe(model, "{audio}").text)\n',
         hub_usage={
             "hf": _usage('model="{repository}", hub="hf"'),
             "modelscope": _usage('model="{repository}", hub="ms"'),
