@@ -1,14 +1,19 @@
-"""SubRip subtitles: words in lines that people can read."""
+"""Subtitles: words in lines that people can read."""
 
 from __future__ import annotations
 
+import html
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
-from sottovoce_forced_aligner.languages import UNSPACED
-from sottovoce_forced_aligner.words import Word
+from sottovoce.transcription.transcript import Word
 
+WIDTH = 42
+"""Columns of a line; a Chinese character takes two."""
+PAUSE = 0.6
+"""Seconds of silence that end a subtitle."""
 LONGEST = 7.0
 """Seconds that one subtitle stays at most, unless a single word is longer."""
 SHORTEST = 0.08
@@ -18,7 +23,7 @@ _CLOSING = " \n\t\r\u3000\"')]}”’）】」』》"
 
 
 @dataclass
-class _Cue:
+class Cue:
     """A subtitle, its times in whole milliseconds."""
 
     begin: int
@@ -26,45 +31,67 @@ class _Cue:
     lines: list[str]
 
 
-def srt(words: Sequence[Word], text: str, language: str, *, width: int, pause: float) -> str:
-    """Return the words as SubRip, written as ``text`` writes them.
+def word_cues(words: Sequence[Word], text: str, *, space: str, width: int = WIDTH, pause: float = PAUSE) -> list[Cue]:
+    """Return subtitles of words, written as ``text`` writes them.
 
     Subtitles follow one another: none begins before the one before it ends, and none is without length, whatever the
     words' times are.
+
+    Args:
+        words: The words in order, with their times in seconds.
+        text: What they are part of, with punctuation.
+        space: Text between words, for words that are not those of the text.
+        width: Columns of a line; a Chinese character takes two.
+        pause: Seconds of silence that end a subtitle.
     """
-    cues = _cues(words, written(words, text, language), width, pause)
-    return "\n".join(
-        f"{number}\n{_time(cue.begin)} --> {_time(cue.end)}\n" + "\n".join(cue.lines) + "\n"
-        for number, cue in enumerate(cues, 1)
+    pieces = written(words, text, space)
+    lines = _lines(words, pieces, width, pause)
+    return follow_one_another(
+        (words[first].start, max(word.end for word in words[first:last]), "".join(pieces[first:last]))
+        for first, last in lines
     )
 
 
-def _cues(words: Sequence[Word], pieces: Sequence[str], width: int, pause: float) -> list[_Cue]:
-    """Return the subtitles; one that would begin before the one before it was seen is another line of that one."""
+def follow_one_another(spans: Iterable[tuple[float, float, str]]) -> list[Cue]:
+    """Return a subtitle for each start, end and line; one that would begin before the one before it was seen is another
+    line of that one.
+    """
     shortest = round(1000 * SHORTEST)
-    cues: list[_Cue] = []
-    for first, last in _lines(words, pieces, width, pause):
-        line = " ".join("".join(pieces[first:last]).split())
+    cues: list[Cue] = []
+    for start, stop, text in spans:
+        line = " ".join(text.split())
         if not line:
             continue
-        begin = max(0, round(1000 * words[first].start))
-        end = max(begin, *(round(1000 * word.end) for word in words[first:last]))
+        begin = max(0, round(1000 * start))
+        end = max(begin, round(1000 * stop))
         if cues and begin < cues[-1].begin + shortest:
             cues[-1].lines.append(line)
             cues[-1].end = max(cues[-1].end, end)
         else:
             if cues:
                 cues[-1].end = min(cues[-1].end, begin)
-            cues.append(_Cue(begin, end, [line]))
+            cues.append(Cue(begin, end, [line]))
         cues[-1].end = max(cues[-1].end, cues[-1].begin + shortest)
     return cues
 
 
-def written(words: Sequence[Word], text: str, language: str) -> list[str]:
+def to_text(cues: Sequence[Cue], form: Literal["srt", "vtt"]) -> str:
+    """Return subtitles as SubRip or WebVTT."""
+    from pysubs2 import SSAEvent, SSAFile
+
+    file = SSAFile()
+    for cue in cues:
+        # What looks like a tag of a format is text here: it is kept, and escaped where the format has escapes.
+        lines = [html.escape(line, quote=False) if form == "vtt" else line for line in cue.lines]
+        file.append(SSAEvent(start=cue.begin, end=cue.end, text="\\N".join(lines)))
+    return file.to_string(form, keep_ssa_tags=True).rstrip("\n") + "\n" if cues or form == "vtt" else ""
+
+
+def written(words: Sequence[Word], text: str, space: str) -> list[str]:
     """Return the piece of ``text`` for each word, with the punctuation and space behind it; together they are ``text``.
 
     Words are letters of the text in order, if of another width (nagisa's are). Where they are not, the words themselves
-    are taken.
+    are taken, with ``space`` between them.
     """
     letters = [(letter, place) for place, written in enumerate(text) for letter in _plain(written)]
     folded = "".join(letter for letter, _ in letters)
@@ -77,7 +104,6 @@ def written(words: Sequence[Word], text: str, language: str) -> list[str]:
                 break
             first = place - 1 if first is None else first
         if first is None or not place:
-            space = "" if language in UNSPACED else " "
             return [word.text + space for word in words]
         starts.append(_opening(text, letters[first][1]))
     return [text[begin:end] for begin, end in zip([0, *starts[1:]], [*starts[1:], len(text)], strict=True)]
@@ -118,8 +144,3 @@ def _lines(words: Sequence[Word], pieces: Sequence[str], width: int, pause: floa
 def columns(line: str) -> int:
     """Return the width of a line; a full-width character counts two."""
     return sum(2 if unicodedata.east_asian_width(letter) in "WF" else 1 for letter in line)
-
-
-def _time(milliseconds: int) -> str:
-    minutes, milliseconds = divmod(milliseconds, 60_000)
-    return f"{minutes // 60:02}:{minutes % 60:02}:{milliseconds // 1000:02},{milliseconds % 1000:03}"
