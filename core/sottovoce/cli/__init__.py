@@ -9,7 +9,7 @@ import traceback
 import click
 
 import sottovoce
-from sottovoce.cli import about, compress, demo, evaluate, export, inspect, pull, push, search, streams
+from sottovoce.cli import about, compress, demo, evaluate, export, inspect, pull, push, search, serve, streams
 from sottovoce.cli.failure import explain
 from sottovoce.cli.group import Commands
 from sottovoce.cli.signals import INTERRUPTED, Terminated, handle_signals, ignore_signals
@@ -46,6 +46,7 @@ for _command in (
     export.export,
     push.push,
     pull.pull,
+    serve.serve,
     about.plugins,
     about.recipes,
     about.env,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING, Any
 
-from sottovoce.errors import SamplesError, SottovoceError, UsageError
+from sottovoce.errors import CancelledError, SamplesError, SottovoceError, UsageError
 from sottovoce.text.plain_text import one_line
 
 if TYPE_CHECKING:
@@ -48,6 +48,8 @@ def as_api_error(error: BaseException) -> ApiError:
     """Return what a caller is told of an error of the work on a request."""
     if isinstance(error, ApiError):
         return error
+    if isinstance(error, CancelledError):
+        return ApiError(499, "the request was cancelled before the work was done", code="cancelled")
     if isinstance(error, SamplesError | UsageError):
         return ApiError(400, error)
     if isinstance(error, SottovoceError):

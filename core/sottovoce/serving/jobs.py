@@ -6,6 +6,7 @@ models, since a thread that computes has worker threads of its own, and more of 
 
 from __future__ import annotations
 
+import logging
 import queue
 import threading
 import time
@@ -15,7 +16,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sottovoce.errors import CancelledError
-from sottovoce.serving.api_errors import ApiError
+from sottovoce.serving.api_errors import ApiError, as_api_error
+
+
+_log = logging.getLogger("sottovoce.serving")
 
 
 @dataclass(frozen=True)
@@ -87,6 +91,7 @@ class Job:
             return Done(end.value)
         except BaseException as error:
             # Libraries in Rust raise what is no Exception; nothing of a request may end the thread.
+            _log.debug("the work on a request failed", exc_info=error)
             return Failed(error)
 
 
@@ -130,20 +135,26 @@ class Worker:
             self._changed.notify_all()
         return job
 
-    def run(self, work: Callable[[Job], Iterator[Any]]) -> Iterator[Ready | Done]:
+    def run(
+        self, work: Callable[[Job], Iterator[Any]], started: Callable[[Job], object] = lambda job: None
+    ) -> Iterator[Ready | Done]:
         """Yield the events of work in the calling thread; a caller that stops early cancels it.
 
+        Args:
+            work: Function that returns a generator.
+            started: Called with the job, so that another thread can cancel it.
+
         Raises:
-            ApiError: As :meth:`submit`.
-            Exception: What the work raised.
+            ApiError: As :meth:`submit`; or what a caller is told of the work's error.
         """
         events: queue.SimpleQueue[Event] = queue.SimpleQueue()
         job = self.submit(work, events.put)
+        started(job)
         try:
             while True:
                 event = events.get()
                 if isinstance(event, Failed):
-                    raise event.error
+                    raise as_api_error(event.error) from event.error
                 yield event
                 if isinstance(event, Done):
                     return

@@ -28,6 +28,7 @@ class ServedModel:
     """What transcribes with the model, if its family recognizes speech."""
 
     takes_hotwords: bool = False
+    """If true, words that are likely can be given."""
 
     @property
     def transcribes(self) -> bool:
@@ -130,7 +131,18 @@ def _serve(
     model.source = replace(model.source, name=name)
     if model.architecture.task != "transcription":
         return ServedModel(name, model)
-    return ServedModel(name, model, Transcriber(model, vad=vad, punctuation=punctuation, aligner=aligner))
+    transcriber = Transcriber(model, vad=vad, punctuation=punctuation, aligner=aligner)
+    return ServedModel(name, model, transcriber, _takes_hotwords(transcriber))
+
+
+def _takes_hotwords(transcriber: Transcriber) -> bool:
+    """Run the family's probe once with a hotword: whether a model takes any can depend on its class."""
+    sample = transcriber.model.architecture.runner.probe(transcriber.model)
+    try:
+        transcriber.transcribe(sample.audio, hotwords=(sample.text or "a",))
+    except UsageError:
+        return False
+    return True
 
 
 def _check_task(model: Model, place: str, *tasks: str) -> None:

@@ -7,8 +7,7 @@ import contextlib
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from sottovoce.errors import CancelledError
-from sottovoce.serving.api_errors import ApiError
+from sottovoce.serving.api_errors import as_api_error
 from sottovoce.serving.jobs import Done, Event, Failed, Job, Ready, Worker
 from sottovoce.serving.measures import Measures
 
@@ -34,8 +33,7 @@ class Service:
         """Yield the events of work on a request; it is cancelled when the caller closes the connection.
 
         Raises:
-            ApiError: 503, too many requests wait.
-            Exception: What the work raised.
+            ApiError: 503, too many requests wait; or what a caller is told of the work's error.
         """
         events: asyncio.Queue[Event] = asyncio.Queue()
         loop = asyncio.get_running_loop()
@@ -51,7 +49,7 @@ class Service:
             while True:
                 event = await events.get()
                 if isinstance(event, Failed):
-                    raise event.error
+                    raise as_api_error(event.error) from event.error
                 yield event
                 if isinstance(event, Done):
                     return
@@ -63,16 +61,12 @@ class Service:
         """Return what work on a request returns.
 
         Raises:
-            ApiError: 503, too many requests wait; 499, the caller is gone, so nobody reads it.
-            Exception: What the work raised.
+            ApiError: As :meth:`events`.
         """
-        try:
-            async with contextlib.aclosing(self.events(request, work)) as events:
-                async for event in events:
-                    if isinstance(event, Done):
-                        return event.value
-        except CancelledError:
-            raise ApiError(499, "the connection was closed before the work was done") from None
+        async with contextlib.aclosing(self.events(request, work)) as events:
+            async for event in events:
+                if isinstance(event, Done):
+                    return event.value
         raise RuntimeError("work ended without a result")
 
     def close(self) -> None:

@@ -24,9 +24,7 @@ if TYPE_CHECKING:
 
 def add_route(app: FastAPI, service: Service) -> None:
     """Add the route to an application."""
-    from fastapi import Request, Response
 
-    @app.post("/v1/audio/transcriptions", response_class=Response)
     async def transcribe(request: Request) -> Response:
         """Transcribe audio."""
         stack = contextlib.AsyncExitStack()
@@ -38,6 +36,8 @@ def add_route(app: FastAPI, service: Service) -> None:
                 return respond(transcribed.transcript, form)
             # The file must outlive this function.
             return await _stream(service, request, work, stack.pop_all())
+
+    app.add_route("/v1/audio/transcriptions", transcribe, methods=["POST"])
 
 
 def _work(service: Service, form: TranscriptionForm) -> Work:

@@ -1,0 +1,121 @@
+"""Command ``sottovoce serve``."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from sottovoce.cli import options
+from sottovoce.cli.output import Output, verb
+
+if TYPE_CHECKING:
+    from sottovoce.serving.settings import Settings
+
+
+@click.command()
+@click.argument("model")
+@click.option("--compare", metavar="BASE", help="A model to show beside MODEL, usually the original.")
+@click.option("--vad", metavar="VAD", help="A model that finds speech in long audio.")
+@click.option("--punc", metavar="PUNC", help="A model that punctuates the text.")
+@click.option("--aligner", metavar="ALIGNER", help="A model that finds the times of words.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 for every network.")
+@click.option("--port", default=8000, show_default=True, type=click.IntRange(0, 65535), help="Port; 0 takes a free one.")
+@click.option("--max-upload", default="512MB", show_default=True, help="Largest request.")
+@click.option(
+    "--max-duration",
+    default=7200.0,
+    show_default=True,
+    type=click.FloatRange(1),
+    help="Longest audio in seconds.",
+)
+@click.option(
+    "--queue", default=16, show_default=True, type=click.IntRange(0, 10000), help="Requests that may wait for the model."
+)
+@click.option("--no-page", is_flag=True, help="Serve the API alone.")
+@options.device
+@options.hub
+@options.revision
+@verb
+def serve(
+    out: Output,
+    model: str,
+    compare: str | None,
+    vad: str | None,
+    punc: str | None,
+    aligner: str | None,
+    **settings: Any,
+) -> None:
+    """Serve MODEL on this machine: an OpenAI-compatible API, and a page to hear it and to compare it with BASE.
+
+    Keys come from the environment variable SOTTOVOCE_API_KEYS, separated by commas.
+
+    \b
+    Examples:
+      sottovoce serve SMALL --compare ORIGINAL
+      curl http://127.0.0.1:8000/v1/audio/transcriptions -F file=@speech.wav
+    """  # noqa: D301  (\b is click's: it keeps the lines as they are)
+    from sottovoce.serving import run
+
+    where = {name: settings.pop(name) for name in ("device", "hub", "revision")}
+    options = _settings(**settings)
+    run.require_packages(options.page)
+    with run.listening(options) as listener:
+        from sottovoce.serving.app import build_app
+        from sottovoce.serving.loading import load_models
+
+        models = load_models(model, compare, vad=vad, punctuation=punc, aligner=aligner, **where)
+        url = run.address_of(listener)
+        names = [served.name for served in models]
+        if not options.is_local and not options.keys:
+            out.note("warning: whoever reaches this machine may use the service; set SOTTOVOCE_API_KEYS")
+
+        def ready() -> None:
+            if out.as_json:
+                out.json({"url": url, "models": names, "page": options.page})
+            else:
+                out.note(f"{', '.join(names)} at {url}; Ctrl+C stops it")
+
+        with _access_log(out):
+            run.serve(build_app(models, options), listener, ready)
+
+
+def _settings(host: str, port: int, max_upload: str, max_duration: float, queue: int, no_page: bool) -> Settings:
+    from pydantic import ByteSize, TypeAdapter, ValidationError
+
+    from sottovoce.errors import UsageError
+    from sottovoce.serving.keys import Keys
+    from sottovoce.serving.settings import Limits, Settings
+
+    try:
+        upload = int(TypeAdapter(ByteSize).validate_python(max_upload))
+    except ValidationError:
+        upload = 0
+    if upload < 1:
+        raise UsageError(f"--max-upload {max_upload[:40]!r}: is no size; give one such as 100MB")
+    limits = Limits(upload_bytes=upload, audio_seconds=max_duration, waiting=queue)
+    return Settings(host=host, port=port, limits=limits, keys=Keys.from_environment(), page=not no_page)
+
+
+@contextmanager
+def _access_log(out: Output) -> Iterator[None]:
+    """Print a line for every request, unless ``--quiet`` is given."""
+
+    class Lines(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            out.note(record.getMessage())
+
+    logger = logging.getLogger("sottovoce.serving")
+    handler, level = Lines(logging.INFO), logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+        logger.propagate = True
