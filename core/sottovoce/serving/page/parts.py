@@ -1,0 +1,66 @@
+"""What all tabs of the page are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sottovoce.serving.page.downloads import Downloads
+from sottovoce.serving.page.session import Sessions
+
+if TYPE_CHECKING:
+    from sottovoce.serving.service import Service
+
+
+class Page:
+    """Page while it is built: the service, its visitors and their files.
+
+    Args:
+        service: The service.
+        directory: A directory of the page alone, for files of its visitors.
+        translations: Gradio's translations.
+    """
+
+    def __init__(self, service: Service, directory: Path, translations: Any) -> None:
+        self.service, self.label = service, translations
+        self.sessions, self.downloads = Sessions(service), Downloads(directory)
+
+    def script(self, name: str) -> str:
+        """Return a script that lies beside this file."""
+        return (Path(__file__).parent / name).read_text(encoding="utf-8")
+
+    def on(self, event: Any, function: Callable[..., Any], inputs: Sequence[Any], outputs: Sequence[Any]) -> None:
+        """Call a function on an event of a component; requests of visitors take turns in the model, not here."""
+        event(
+            function,
+            inputs=inputs,
+            outputs=outputs,
+            api_visibility="private",
+            concurrency_limit=self.service.settings.limits.running,
+            concurrency_id="model",
+            show_progress="hidden",
+        )
+
+    def on_stop(self, button: Any) -> None:
+        """Let a button stop what its visitor has running."""
+        import gradio
+
+        def stop(request: gradio.Request) -> None:
+            self.sessions.stop(request)
+
+        button.click(stop, api_visibility="private", queue=False, show_progress="hidden")
+
+
+def audio_input(page: Page) -> Any:
+    """Return the component that takes a file or a recording."""
+    import gradio
+
+    return gradio.Audio(label=page.label("audio"), sources=["upload", "microphone"], type="filepath", elem_classes="audio")
+
+
+def stop_button(page: Page) -> Any:
+    """Return the button that stops work."""
+    import gradio
+
+    return gradio.Button(page.label("stop"))
