@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 @click.option("--punc", metavar="PUNC", help="A model that punctuates the text.")
 @click.option("--aligner", metavar="ALIGNER", help="A model that finds the times of words.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 for every network.")
-@click.option("--port", default=8000, show_default=True, type=click.IntRange(0, 65535), help="Port; 0 takes a free one.")
+@click.option("--port", default=8000, show_default=True, type=click.IntRange(0, 65535), help="Port; 0 for a free one.")
 @click.option("--max-upload", default="512MB", show_default=True, help="Largest request.")
 @click.option(
     "--max-duration",
@@ -33,7 +33,11 @@ if TYPE_CHECKING:
     help="Longest audio in seconds.",
 )
 @click.option(
-    "--queue", default=16, show_default=True, type=click.IntRange(0, 10000), help="Requests that may wait for the model."
+    "--queue",
+    default=16,
+    show_default=True,
+    type=click.IntRange(0, 10000),
+    help="Requests that may wait.",
 )
 @click.option("--no-page", is_flag=True, help="Serve the API alone.")
 @options.device

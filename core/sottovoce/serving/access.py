@@ -28,6 +28,7 @@ class Access:
         self._app, self._service = app, service
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle a request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -41,7 +42,9 @@ class Access:
 
         try:
             if _needs_key(scope["path"]) and not self._service.settings.keys.admit(_headers(scope)):
-                refusal = ApiError(401, "the key is missing or wrong; send Authorization: Bearer KEY", code="invalid_api_key")
+                refusal = ApiError(
+                    401, "the key is missing or wrong; send Authorization: Bearer KEY", code="invalid_api_key"
+                )
                 await error_response(refusal)(scope, receive, send_counted)
             else:
                 await self._app(scope, receive, send_counted)

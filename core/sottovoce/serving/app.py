@@ -33,7 +33,12 @@ def build_app(models: ServedModels, settings: Settings) -> FastAPI:
 
     # FastAPI's own page of documentation asks another host for its scripts.
     app = FastAPI(
-        title="Sottovoce", version=sottovoce.__version__, docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan
+        title="Sottovoce",
+        version=sottovoce.__version__,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        lifespan=lifespan,
     )
     app.add_exception_handler(HTTPException, answer_error)
     status_routes.add_routes(app, service)

@@ -28,7 +28,9 @@ def read_messages(messages: Any, limits: Limits) -> list[dict[str, Any]]:
     if not isinstance(messages, list) or not messages or not all(isinstance(message, dict) for message in messages):
         raise ApiError(400, "'messages' must be a list of at least one object", parameter="messages")
     if len(messages) > _MOST_MESSAGES:
-        raise ApiError(400, f"{len(messages)} messages are too many; send {_MOST_MESSAGES} at most", parameter="messages")
+        raise ApiError(
+            400, f"{len(messages)} messages are too many; send {_MOST_MESSAGES} at most", parameter="messages"
+        )
     read = [_message(message, f"messages[{number}]", limits) for number, message in enumerate(messages)]
     if read[-1]["role"] != "user":
         raise ApiError(400, "the last message must be the user's", parameter="messages")
@@ -57,7 +59,8 @@ def _part(part: Mapping[str, Any], where: str, limits: Limits) -> dict[str, Any]
         return {"type": "image", "image": _image(part["image_url"].get("url"), where)}
     raise ApiError(
         400,
-        f"{where}: a part is {{'type': 'text', 'text': ...}}, {{'type': 'input_audio', 'input_audio': {{'data': ...}}}} "
+        f"{where}: a part is {{'type': 'text', 'text': ...}}, "
+        f"{{'type': 'input_audio', 'input_audio': {{'data': ...}}}} "
         f"or {{'type': 'image_url', 'image_url': {{'url': 'data:...'}}}}",
         parameter=where,
     )

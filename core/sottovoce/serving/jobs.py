@@ -18,7 +18,6 @@ from typing import Any
 from sottovoce.errors import CancelledError
 from sottovoce.serving.api_errors import ApiError, as_api_error
 
-
 _log = logging.getLogger("sottovoce.serving")
 
 

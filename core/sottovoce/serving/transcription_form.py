@@ -50,7 +50,9 @@ def read_form(form: FormData) -> TranscriptionForm:
     if unknown := sorted(set(form) - _FIELDS):
         raise ApiError(400, f"unknown field {unknown[0][:60]!r}; fields: {', '.join(sorted(_FIELDS))}")
     if "include[]" in form:
-        raise ApiError(400, "include[] asks for log-probabilities, which this service does not give", parameter="include[]")
+        raise ApiError(
+            400, "include[] asks for log-probabilities, which this service does not give", parameter="include[]"
+        )
     response_format = _choice(form, "response_format", FORMATS, "json")
     granularities = _granularities(form)
     if granularities and response_format != "verbose_json":

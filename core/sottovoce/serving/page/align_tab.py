@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import gradio
 
 from sottovoce.errors import SottovoceError
 from sottovoce.serving.alignment_route import Aligned, alignment
@@ -17,14 +19,9 @@ from sottovoce.serving.page.texts import language_of, say
 from sottovoce.serving.page.words import words_html
 from sottovoce.transcription.transcript import Segment, Transcript
 
-if TYPE_CHECKING:
-    from gradio import Request
-
 
 def add_tab(page: Page) -> None:
     """Add the tab to the page that is being built."""
-    import gradio
-
     with gradio.Tab(page.label("align"), id="align"):
         gradio.Markdown(page.label("align_hint"))
         with gradio.Row():
@@ -47,7 +44,7 @@ def add_tab(page: Page) -> None:
 
 
 def _align(
-    page: Page, path: str | None, text: str, spoken: str, request: Request
+    page: Page, path: str | None, text: str, spoken: str, request: gradio.Request
 ) -> Iterator[tuple[str, str, list[str] | None]]:
     language = language_of(request)
     text = text.strip()
@@ -59,9 +56,7 @@ def _align(
     recording = Recording(Path(path), page.service.settings.limits)
     work = alignment(page.service, served, recording.read, text, spoken.strip() or None)
     try:
-        aligned: Aligned = next(
-            event.value for event in page.sessions.run(request, work) if isinstance(event, Done)
-        )
+        aligned: Aligned = next(event.value for event in page.sessions.run(request, work) if isinstance(event, Done))
     except SottovoceError as error:
         yield status.failure(error, language), "", None
         return

@@ -5,7 +5,9 @@ from __future__ import annotations
 import html
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import gradio
 
 from sottovoce.errors import SottovoceError
 from sottovoce.serving.api_errors import ApiError
@@ -17,14 +19,9 @@ from sottovoce.serving.page.texts import language_of, say
 from sottovoce.serving.transcribe import transcription
 from sottovoce.transcription.transcript import Transcript
 
-if TYPE_CHECKING:
-    from gradio import Request
-
 
 def add_tab(page: Page) -> None:
     """Add the tab to the page that is being built."""
-    import gradio
-
     with gradio.Tab(page.label("batch"), id="batch"):
         gradio.Markdown(page.label("batch_hint"))
         uploads = gradio.File(label=page.label("files"), file_count="multiple", type="filepath", elem_id="batch-files")
@@ -42,7 +39,7 @@ def add_tab(page: Page) -> None:
     page.on_stop(stop)
 
 
-def _transcribe(page: Page, paths: Sequence[str], request: Request) -> Iterator[tuple[str, str, str | None]]:
+def _transcribe(page: Page, paths: Sequence[str], request: gradio.Request) -> Iterator[tuple[str, str, str | None]]:
     language = language_of(request)
     if not paths:
         yield status.alert(say("audio_missing", language)), "", None

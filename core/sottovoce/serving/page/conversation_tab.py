@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import gradio
 
 from sottovoce.errors import SottovoceError
 from sottovoce.samples import Prediction
@@ -17,14 +19,9 @@ from sottovoce.serving.page.parts import Page, audio_input, stop_button
 from sottovoce.serving.page.texts import language_of, say
 from sottovoce.serving.uploads import read_limited
 
-if TYPE_CHECKING:
-    from gradio import Request
-
 
 def add_tab(page: Page) -> None:
     """Add the tab to the page that is being built."""
-    import gradio
-
     compared = page.service.models.compared is not None
     with gradio.Tab(page.label("conversation"), id="conversation"):
         gradio.Markdown(page.label("conversation_hint"))
@@ -37,10 +34,10 @@ def add_tab(page: Page) -> None:
             stop = stop_button(page)
         state = gradio.HTML(elem_id="ask-status")
         with gradio.Row():
+            second = gradio.HTML(label=page.label("compared"), show_label=True, container=True, visible=compared)
             first = gradio.HTML(
                 label=page.label("small" if compared else "answer"), show_label=True, elem_id="answer", container=True
             )
-            second = gradio.HTML(label=page.label("compared"), show_label=True, container=True, visible=compared)
 
     def run(path: str | None, picture: Any, text: str, request: gradio.Request) -> Iterator[tuple[str, str, str]]:
         yield from _ask(page, path, picture, text or "", request)
@@ -49,7 +46,9 @@ def add_tab(page: Page) -> None:
     page.on_stop(stop)
 
 
-def _ask(page: Page, path: str | None, picture: Any, text: str, request: Request) -> Iterator[tuple[str, str, str]]:
+def _ask(
+    page: Page, path: str | None, picture: Any, text: str, request: gradio.Request
+) -> Iterator[tuple[str, str, str]]:
     language = language_of(request)
     if not (path or picture is not None or text.strip()):
         yield status.alert(say("question_missing", language)), "", ""

@@ -9,6 +9,8 @@ import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import gradio
+
 from sottovoce.serving.page import align_tab, batch_tab, conversation_tab, transcribe_tab
 from sottovoce.serving.page.parts import Page
 from sottovoce.serving.page.texts import translations
@@ -30,8 +32,6 @@ def mount_page(app: FastAPI, service: Service) -> FastAPI:
     # Gradio reads the variable whenever it keeps a file.
     os.environ["GRADIO_TEMP_DIR"] = str(directory)
     weakref.finalize(app, shutil.rmtree, directory, ignore_errors=True)
-
-    import gradio
 
     keys = service.settings.keys
     labels = translations()
@@ -62,8 +62,6 @@ def mount_page(app: FastAPI, service: Service) -> FastAPI:
 
 def build_page(service: Service, directory: Path, labels: Any) -> Any:
     """Return Gradio's blocks of the page: a tab for each thing that the models do."""
-    import gradio
-
     models = service.models
     page = Page(service, directory, labels)
     names = " · ".join(served.name for served in models)

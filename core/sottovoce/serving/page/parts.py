@@ -6,8 +6,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import gradio
+
 from sottovoce.serving.page.downloads import Downloads
 from sottovoce.serving.page.session import Sessions
+from sottovoce.serving.page.texts import label
 
 if TYPE_CHECKING:
     from sottovoce.serving.service import Service
@@ -23,8 +26,12 @@ class Page:
     """
 
     def __init__(self, service: Service, directory: Path, translations: Any) -> None:
-        self.service, self.label = service, translations
+        self.service, self._translations = service, translations
         self.sessions, self.downloads = Sessions(service), Downloads(directory)
+
+    def label(self, key: str) -> Any:
+        """Return a text that changes with the browser's language."""
+        return label(self._translations, key)
 
     def script(self, name: str) -> str:
         """Return a script that lies beside this file."""
@@ -44,7 +51,6 @@ class Page:
 
     def on_stop(self, button: Any) -> None:
         """Let a button stop what its visitor has running."""
-        import gradio
 
         def stop(request: gradio.Request) -> None:
             self.sessions.stop(request)
@@ -54,13 +60,10 @@ class Page:
 
 def audio_input(page: Page) -> Any:
     """Return the component that takes a file or a recording."""
-    import gradio
-
-    return gradio.Audio(label=page.label("audio"), sources=["upload", "microphone"], type="filepath", elem_classes="audio")
+    sources: list[Any] = ["upload", "microphone"]
+    return gradio.Audio(label=page.label("audio"), sources=sources, type="filepath", elem_classes="audio")
 
 
 def stop_button(page: Page) -> Any:
     """Return the button that stops work."""
-    import gradio
-
     return gradio.Button(page.label("stop"))

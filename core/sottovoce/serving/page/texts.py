@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from gradio import Request
+import gradio
 
 from sottovoce.serving.page.chinese import CHINESE, ENGLISH
+
+PREFIX = "sottovoce-"
+"""Beginning of the keys that Gradio is given: it has keys of its own."""
 
 
 def translations() -> Any:
     """Return Gradio's translations: the browser's language chooses."""
-    import gradio
+    return gradio.I18n(
+        en={PREFIX + key: text for key, text in ENGLISH.items()},
+        zh={PREFIX + key: text for key, text in CHINESE.items()},
+    )
 
-    return gradio.I18n(en=ENGLISH, zh=CHINESE)
+
+def label(translations: Any, key: str) -> Any:
+    """Return a text that changes with the browser's language."""
+    return translations(PREFIX + key)
 
 
-def language_of(request: Request | None) -> str:
+def language_of(request: gradio.Request | None) -> str:
     """Return ``zh`` if that is the first language that a browser prefers, otherwise ``en``."""
     preferred = request.headers.get("accept-language", "") if request is not None else ""
     return "zh" if preferred.strip().lower().startswith("zh") else "en"

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import gradio
+
 from sottovoce.errors import SottovoceError
 from sottovoce.serving.jobs import Ready
 from sottovoce.serving.page import status
@@ -20,15 +22,11 @@ from sottovoce.serving.transcribe import transcription
 from sottovoce.transcription.transcript import Segment, Transcript
 
 if TYPE_CHECKING:
-    from gradio import Request
-
     from sottovoce.serving.models import ServedModel
 
 
 def add_tab(page: Page) -> None:
     """Add the tab to the page that is being built."""
-    import gradio
-
     compared = page.service.models.compared is not None
     takes_hotwords = page.service.models.first.takes_hotwords
     with gradio.Tab(page.label("transcribe"), id="transcribe"):
@@ -42,11 +40,11 @@ def add_tab(page: Page) -> None:
                 stop = stop_button(page)
         state = gradio.HTML(elem_id="transcribe-status")
         with gradio.Row():
-            first = gradio.HTML(
-                label=page.label("small" if compared else "result"), show_label=True, elem_id="text", container=True
-            )
             second = gradio.HTML(
                 label=page.label("compared"), show_label=True, elem_id="text-compared", container=True, visible=compared
+            )
+            first = gradio.HTML(
+                label=page.label("small" if compared else "result"), show_label=True, elem_id="text", container=True
             )
         table = gradio.HTML(elem_id="comparison")
         words = gradio.HTML(elem_id="words", js_on_load=page.script("words.js"))
@@ -66,7 +64,7 @@ Values = tuple[str, str, str, str, str, list[str] | None]
 """Status, two texts, table, words and files."""
 
 
-def _transcribe(page: Page, path: str | None, likely: str, spoken: str, request: Request) -> Iterator[Values]:
+def _transcribe(page: Page, path: str | None, likely: str, spoken: str, request: gradio.Request) -> Iterator[Values]:
     language = language_of(request)
     if not path:
         yield status.alert(say("audio_missing", language)), "", "", "", "", None
@@ -101,7 +99,7 @@ def _run(
     likely: str,
     spoken: str,
     results: list[Result],
-    request: Request,
+    request: gradio.Request,
 ) -> Iterator[tuple[str, str]]:
     """Yield status and text of one model as it advances; its result is appended to ``results``."""
     language = language_of(request)

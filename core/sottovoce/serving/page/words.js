@@ -2,6 +2,20 @@
 let until = null;
 const player = () => element.querySelector("audio");
 
+// Events of the time come four times a second only, which is longer than a word.
+const follow = () => {
+  const audio = player();
+  if (!audio) return;
+  const now = audio.currentTime;
+  for (const word of element.querySelectorAll("button[data-start]"))
+    word.classList.toggle("playing", !audio.paused && now >= Number(word.dataset.start) && now < Number(word.dataset.end));
+  if (until !== null && now >= until) {
+    audio.pause();
+    until = null;
+  }
+  if (!audio.paused) requestAnimationFrame(follow);
+};
+
 element.addEventListener("click", (event) => {
   const word = event.target.closest("button[data-start]");
   if (!word || !player()) return;
@@ -9,15 +23,6 @@ element.addEventListener("click", (event) => {
   until = Number(word.dataset.end);
   player().play();
 });
-
 // Events of media do not bubble, but they are captured.
-element.addEventListener("timeupdate", () => {
-  const now = player().currentTime;
-  for (const word of element.querySelectorAll("button[data-start]"))
-    word.classList.toggle("playing", now >= Number(word.dataset.start) && now < Number(word.dataset.end));
-  if (until !== null && now >= until) {
-    player().pause();
-    until = null;
-  }
-}, true);
-element.addEventListener("seeking", () => { if (player().paused) until = null; }, true);
+element.addEventListener("play", () => requestAnimationFrame(follow), true);
+element.addEventListener("pause", () => { until = null; requestAnimationFrame(follow); }, true);
