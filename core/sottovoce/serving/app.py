@@ -13,7 +13,8 @@ from sottovoce.serving.api_errors import ApiError, answer_error
 from sottovoce.serving.service import Service
 
 if TYPE_CHECKING:
-    from fastapi import FastAPI
+    from fastapi import FastAPI, Request
+    from starlette.responses import Response
 
     from sottovoce.serving.models import ServedModels
     from sottovoce.serving.settings import Settings
@@ -45,11 +46,15 @@ def build_app(models: ServedModels, settings: Settings) -> FastAPI:
     for module in (transcription_route, alignment_route, chat_route):
         module.add_route(app, service)
 
-    @app.api_route("/v1/{path:path}", methods=["GET", "POST", "PUT", "PATCH", "DELETE"])
-    async def unknown(path: str) -> None:
-        """Answer an unknown address as the API does: the page takes all others."""
-        raise ApiError(404, f"there is no address /v1/{path[:80]}")
+    known = {getattr(route, "path", "") for route in app.routes}
 
+    async def unknown(request: Request) -> Response:
+        """Answer an unknown address as the API does: the page takes all others."""
+        if request.url.path in known:
+            raise ApiError(405, f"this address does not take {request.method}")
+        raise ApiError(404, f"there is no address {request.url.path[:80]}")
+
+    app.add_route("/v1/{path:path}", unknown, methods=["GET", "POST", "PUT", "PATCH", "DELETE"])
     if settings.page:
         from sottovoce.serving.page.mount import mount_page
 

@@ -107,7 +107,7 @@ def arrange(
     helpers = {"voice activity": vad, "punctuation": punctuation}
     models = [_serve(one, vad, punctuation, aligner) for one in (model, compared) if one is not None]
     if len(models) > 1 and models[0].name == models[1].name:
-        models[1] = replace(models[1], name=f"{models[1].name}-compared")
+        models[1] = replace(models[1], name=f"{models[1].name}-base")
     served_aligner = models[0] if task == "alignment" else None
     if aligner is not None:
         _check_task(aligner, "--aligner", "alignment")

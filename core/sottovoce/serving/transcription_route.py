@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 
 from sottovoce.serving.api_errors import ApiError, as_api_error
-from sottovoce.serving.jobs import Ready
+from sottovoce.serving.jobs import Done, Ready
 from sottovoce.serving.transcribe import Transcribed, transcription
 from sottovoce.serving.transcription_form import TranscriptionForm, read_form
 from sottovoce.serving.transcription_formats import respond
@@ -18,6 +18,7 @@ from sottovoce.transcription.transcript import Segment, Transcript
 if TYPE_CHECKING:
     from fastapi import FastAPI, Request
     from starlette.responses import Response
+    from starlette.types import Receive, Scope, Send
 
     from sottovoce.serving.service import Service, Work
 
@@ -63,24 +64,30 @@ async def _stream(service: Service, request: Request, work: Work, files: context
         await files.aclose()
         raise
 
-    async def lines() -> AsyncIterator[str]:
-        segments: list[Segment] = []
-        async with files, contextlib.aclosing(events):
-            event = first
-            try:
-                while isinstance(event, Ready):
-                    text = Transcript(segments=tuple(segments), duration=0.0).text
-                    segments.append(event.value.segment)
-                    delta = Transcript(segments=tuple(segments), duration=0.0).text[len(text) :]
-                    yield _line({"type": "transcript.text.delta", "delta": delta})
-                    event = await anext(events)
-                yield _line({"type": "transcript.text.done", "text": event.value.transcript.text})
-            except Exception as error:
-                # The status is sent already; OpenAI's client raises an error for this event.
-                yield _line(as_api_error(error).to_dict())
-        yield "data: [DONE]\n\n"
+    class Stream(StreamingResponse):
+        """Response whose files and work end with it, also if it was cancelled before it began."""
 
-    return StreamingResponse(lines(), media_type="text/event-stream", headers={"Cache-Control": "no-store"})
+        async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+            async with files, contextlib.aclosing(events):
+                await super().__call__(scope, receive, send)
+
+    return Stream(_lines(first, events), media_type="text/event-stream", headers={"Cache-Control": "no-store"})
+
+
+async def _lines(event: Ready | Done, events: AsyncIterator[Ready | Done]) -> AsyncIterator[str]:
+    """Yield OpenAI's events; an error ends the stream with an event, since the status is sent already."""
+    segments: list[Segment] = []
+    try:
+        while isinstance(event, Ready):
+            text = Transcript(segments=tuple(segments), duration=0.0).text
+            segments.append(event.value.segment)
+            delta = Transcript(segments=tuple(segments), duration=0.0).text[len(text) :]
+            yield _line({"type": "transcript.text.delta", "delta": delta})
+            event = await anext(events)
+        yield _line({"type": "transcript.text.done", "text": event.value.transcript.text})
+    except Exception as error:
+        yield _line(as_api_error(error).to_dict())
+    yield "data: [DONE]\n\n"
 
 
 def _line(event: dict[str, Any]) -> str:

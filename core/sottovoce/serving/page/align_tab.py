@@ -13,7 +13,7 @@ from sottovoce.serving.alignment_route import Aligned, alignment
 from sottovoce.serving.jobs import Done
 from sottovoce.serving.page import status
 from sottovoce.serving.page.downloads import contents_of, words_json
-from sottovoce.serving.page.parts import Page, audio_input, stop_button
+from sottovoce.serving.page.parts import Page, audio_input, files_output, shown_files, stop_button
 from sottovoce.serving.page.recording import Recording
 from sottovoce.serving.page.texts import language_of, say
 from sottovoce.serving.page.words import words_html
@@ -34,10 +34,11 @@ def add_tab(page: Page) -> None:
                 stop = stop_button(page)
         state = gradio.HTML(elem_id="align-status")
         words = gradio.HTML(elem_id="align-words", js_on_load=page.script("words.js"))
-        files = gradio.File(label=page.label("download"), file_count="multiple", interactive=False)
+        files = files_output(page, "align-output")
 
     def run(path: str | None, said: str, spoken: str, request: gradio.Request) -> Iterator[tuple[Any, ...]]:
-        yield from _align(page, path, said or "", spoken or "", request)
+        for *values, paths in _align(page, path, said or "", spoken or "", request):
+            yield *values, shown_files(paths)
 
     page.on(start.click, run, [audio, text, language], [state, words, files])
     page.on_stop(stop)

@@ -13,7 +13,7 @@ from sottovoce.errors import SottovoceError
 from sottovoce.serving.api_errors import ApiError
 from sottovoce.serving.jobs import Done, Ready
 from sottovoce.serving.page import status
-from sottovoce.serving.page.parts import Page, stop_button
+from sottovoce.serving.page.parts import Page, files_output, shown_files, stop_button
 from sottovoce.serving.page.recording import Recording
 from sottovoce.serving.page.texts import language_of, say
 from sottovoce.serving.transcribe import transcription
@@ -30,10 +30,11 @@ def add_tab(page: Page) -> None:
             stop = stop_button(page)
         state = gradio.HTML(elem_id="batch-status")
         table = gradio.HTML(elem_id="batch-table")
-        archive = gradio.File(label=page.label("download"), interactive=False, elem_id="batch-archive")
+        archive = files_output(page, "batch-archive")
 
     def run(paths: list[str] | None, request: gradio.Request) -> Iterator[tuple[Any, ...]]:
-        yield from _transcribe(page, paths or [], request)
+        for *values, path in _transcribe(page, paths or [], request):
+            yield *values, shown_files([path] if path else None)
 
     page.on(start.click, run, [uploads], [state, table, archive])
     page.on_stop(stop)

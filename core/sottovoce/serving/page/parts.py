@@ -61,7 +61,20 @@ class Page:
 def audio_input(page: Page) -> Any:
     """Return the component that takes a file or a recording."""
     sources: list[Any] = ["upload", "microphone"]
-    return gradio.Audio(label=page.label("audio"), sources=sources, type="filepath", elem_classes="audio")
+    return gradio.Audio(
+        label=page.label("audio"), sources=sources, type="filepath", elem_classes="audio", buttons=["download"]
+    )
+
+
+def files_output(page: Page, name: str) -> Any:
+    """Return the component with files to download; it is hidden while there are none."""
+    label = page.label("download")
+    return gradio.File(label=label, file_count="multiple", interactive=False, elem_id=name, visible=False)
+
+
+def shown_files(paths: Sequence[str] | None) -> Any:
+    """Return what the component with files becomes."""
+    return gradio.File(value=list(paths or ()), visible=bool(paths))
 
 
 def stop_button(page: Page) -> Any:

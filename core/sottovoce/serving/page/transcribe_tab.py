@@ -14,7 +14,7 @@ from sottovoce.serving.jobs import Ready
 from sottovoce.serving.page import status
 from sottovoce.serving.page.comparison import Result, plain_text, table_html, texts_html
 from sottovoce.serving.page.downloads import contents_of
-from sottovoce.serving.page.parts import Page, audio_input, stop_button
+from sottovoce.serving.page.parts import Page, audio_input, files_output, shown_files, stop_button
 from sottovoce.serving.page.recording import Recording
 from sottovoce.serving.page.texts import language_of, say
 from sottovoce.serving.page.words import words_html
@@ -48,20 +48,18 @@ def add_tab(page: Page) -> None:
             )
         table = gradio.HTML(elem_id="comparison")
         words = gradio.HTML(elem_id="words", js_on_load=page.script("words.js"))
-        files = gradio.File(label=page.label("download"), file_count="multiple", interactive=False, elem_id="files")
+        files = files_output(page, "files")
 
-    def run(path: str | None, likely: str, spoken: str, request: gradio.Request) -> Iterator[dict[Any, Any]]:
-        shown = (state, first, second, table, words, files)
-        for values in _transcribe(page, path, likely or "", spoken or "", request):
-            yield dict(zip(shown, values, strict=True))
+    def run(path: str | None, likely: str, spoken: str, request: gradio.Request) -> Iterator[tuple[Any, ...]]:
+        for *values, paths in _transcribe(page, path, likely or "", spoken or "", request):
+            yield *values, shown_files(paths)
 
-    outputs = [state, first, second, table, words, files]
-    page.on(start.click, run, [audio, hotwords, language], outputs)
+    page.on(start.click, run, [audio, hotwords, language], [state, first, second, table, words, files])
     page.on_stop(stop)
 
 
 Values = tuple[str, str, str, str, str, list[str] | None]
-"""Status, two texts, table, words and files."""
+"""Status, two texts, table, words and paths of files."""
 
 
 def _transcribe(page: Page, path: str | None, likely: str, spoken: str, request: gradio.Request) -> Iterator[Values]:
