@@ -115,7 +115,7 @@ class Worker:
     def counts(self) -> tuple[int, int]:
         """Numbers of the requests that wait, and of those that take turns."""
         with self._changed:
-            return len(self._waiting), len(self._running)
+            return self._count_waiting(), len(self._running)
 
     def submit(self, work: Callable[[Job], Iterator[Any]], deliver: Callable[[Event], None]) -> Job:
         """Queue work; ``deliver`` is called in the worker's thread with every event.
@@ -128,8 +128,8 @@ class Worker:
             places = self._most_waiting + self._most_running - len(self._running)
             if self._closed:
                 raise ApiError(503, "the service is being stopped", code="stopping")
-            if len(self._waiting) >= places:
-                raise ApiError(503, f"{len(self._waiting)} requests wait already; try again later", code="queue_full")
+            if (count := self._count_waiting()) >= places:
+                raise ApiError(503, f"{count} requests wait already; try again later", code="queue_full")
             self._waiting.append(job)
             self._changed.notify_all()
         return job
@@ -168,6 +168,9 @@ class Worker:
                 job.cancel()
             self._changed.notify_all()
         self._thread.join(patience)
+
+    def _count_waiting(self) -> int:
+        return sum(not job.is_cancelled() for job in self._waiting)
 
     def _loop(self) -> None:
         while turn := self._next_turn():

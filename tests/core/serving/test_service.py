@@ -16,6 +16,7 @@ import pytest
 from core.serving.servers import SAID, SPEECH, Paced, client, load, paced, running, until
 
 from sottovoce.errors import SourceError, UsageError
+from sottovoce.serving import run
 from sottovoce.serving.keys import Keys
 from sottovoce.serving.settings import Limits
 from sottovoce.transcription.transcript import Segment
@@ -106,6 +107,7 @@ def test_a_closed_connection_stops_work_that_waits(pool: ThreadPoolExecutor) -> 
         until(lambda: health(url)["running"] == 1)
         with contextlib.closing(_send(url, "false")):
             until(lambda: health(url)["waiting"] == 1)
+        until(lambda: health(url)["waiting"] == 0)
         transcriber.released.release()
         assert first.result().status_code == 200
         until(lambda: health(url) == {"status": "ok", "waiting": 0, "running": 0})
@@ -194,7 +196,8 @@ def test_keys_that_protect_nothing_are_refused(value: str) -> None:
         Keys.from_environment({"SOTTOVOCE_API_KEYS": value})
 
 
-def test_a_service_ends_while_a_model_works(pool: ThreadPoolExecutor) -> None:
+def test_a_service_ends_while_a_model_works(pool: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run, "_PATIENCE", 1)
     transcriber = Paced()
     with running(paced(transcriber)) as url:
         answer: Future[httpx2.Response] = pool.submit(post, url)
