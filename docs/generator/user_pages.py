@@ -14,6 +14,7 @@ from generator.fields import model_fields, submodels
 from generator.markdown import WIDTH, as_markdown, filled, first_paragraph, item, paragraphs
 from sottovoce import errors
 from sottovoce.cli import cli
+from sottovoce.cli.command import sections
 from sottovoce.formats.format import labels, registered_formats
 from sottovoce.metrics.kinds import metric_kinds
 from sottovoce.plugins.host import default_host
@@ -35,8 +36,11 @@ def cli_page() -> Iterator[str]:
         yield from paragraphs(command.help)
         usage = " ".join(["sottovoce", name, *command.collect_usage_pieces(below)])
         yield f"```text\n{usage}\n```"
-        records = (option.get_help_record(below) for option in command.get_params(below))
-        yield "\n".join(item(f"`{title}`", text) for title, text in filter(None, records))
+        for title, records in sections(command, below):
+            yield f"**{title}**"
+            yield "\n".join(item(f"`{form}`", text) for form, text in records)
+        if examples := getattr(command, "examples", ()):
+            yield "```text\n" + "\n".join(examples) + "\n```"
 
 
 def recipes_page() -> Iterator[str]:
@@ -51,6 +55,8 @@ def recipes_page() -> Iterator[str]:
     for name, recipe in default_host().presets.items():
         needs = "It needs calibration samples." if recipe.needs_samples else "It needs no samples."
         yield f"### {name}"
+        if recipe.description:
+            yield f"Use it when {recipe.description}."
         yield needs
         yield f"```yaml\n{yaml.safe_dump(recipe.to_dict(), sort_keys=False, width=WIDTH).strip()}\n```"
     yield "## Steps"

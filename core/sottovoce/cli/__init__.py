@@ -9,7 +9,22 @@ import traceback
 import click
 
 import sottovoce
-from sottovoce.cli import about, compress, demo, evaluate, export, inspect, pull, push, search, serve, streams
+from sottovoce.cli import (
+    compress,
+    demo,
+    env,
+    evaluate,
+    export,
+    inspect,
+    plugins,
+    pull,
+    push,
+    recipes,
+    search,
+    serve,
+    streams,
+    transcribe,
+)
 from sottovoce.cli.failure import explain
 from sottovoce.cli.group import Commands
 from sottovoce.cli.signals import INTERRUPTED, Terminated, handle_signals, ignore_signals
@@ -17,8 +32,10 @@ from sottovoce.errors import SottovoceError
 from sottovoce.network.attended import is_anything_left
 from sottovoce.system import distributed, telemetry
 
+SETTINGS = {"help_option_names": ["-h", "--help"], "show_default": True, "max_content_width": 100}
 
-@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+
+@click.group(cls=Commands, context_settings=SETTINGS)
 @click.version_option(sottovoce.__version__, message="sottovoce %(version)s")
 def cli() -> None:
     """Make speech and multimodal models small, with proof of what it cost.
@@ -30,6 +47,8 @@ def cli() -> None:
       sottovoce compress MODEL --recipe int8 --output SMALL
       sottovoce search MODEL --data calibration.jsonl --budget x0.2 --output recipe.yaml
       sottovoce evaluate SMALL --data test.jsonl --baseline MODEL
+      sottovoce transcribe SMALL talk.mp3 --vad fsmn-vad --punc ct-punc
+      sottovoce serve SMALL --compare MODEL
       sottovoce export MODEL --format onnx --output ONNX
       sottovoce push SMALL owner/name --dry-run
 
@@ -43,13 +62,14 @@ for _command in (
     search.search,
     compress.compress,
     evaluate.evaluate,
+    transcribe.transcribe,
+    serve.serve,
     export.export,
     push.push,
     pull.pull,
-    serve.serve,
-    about.plugins,
-    about.recipes,
-    about.env,
+    plugins.plugins,
+    recipes.recipes,
+    env.env,
 ):
     cli.add_command(_command)
 

@@ -10,6 +10,8 @@ from typing import Any
 import click
 
 from sottovoce.cli import options
+from sottovoce.cli.command import Command
+from sottovoce.cli.names import RecipeName
 from sottovoce.cli.output import Output, verb
 from sottovoce.cli.size import SIZE
 from sottovoce.entrypoints.device_recipe import devices, recipe_for
@@ -17,22 +19,50 @@ from sottovoce.errors import UsageError
 from sottovoce.system import distributed
 
 
-@click.command()
+@click.command(
+    cls=Command,
+    section="Compress",
+    examples=(
+        "sottovoce compress MODEL --recipe int8 --output SMALL",
+        "sottovoce compress MODEL --recipe int4 --data calibration.jsonl --max-memory 8GB --output SMALL",
+        "sottovoce compress MODEL --for edge --data calibration.jsonl --train-data train.jsonl --output SMALL",
+    ),
+)
 @click.argument("model")
-@click.option("--recipe", "-r", help="A recipe's name (see `sottovoce recipes`) or a YAML or JSON file.")
-@click.option(
+@options.option(
+    "--recipe", "-r", type=RecipeName(), help="A recipe's name (see `sottovoce recipes`) or a YAML or JSON file."
+)
+@options.option(
     "--for", "kind", type=click.Choice(devices()), help="In place of a recipe, the kind of machine it is to run on."
 )
 @options.output
-@click.option("--data", type=click.Path(path_type=Path), help="Calibration samples, for recipes that need them.")
-@click.option("--train-data", type=click.Path(path_type=Path), help="Samples for recipes that train; by default DATA.")
-@click.option("--train-log", type=click.Path(path_type=Path), help="Directory for TensorBoard's log of training.")
-@click.option(
-    "--samples", "count", type=click.IntRange(min=1), help="Number of samples of DATA to calibrate on; by default all."
+@options.option(
+    "--data", type=click.Path(path_type=Path), help="Calibration samples, for recipes that need them.", section="Data"
 )
-@click.option("--seed", default=0, show_default=True, help="Seed of the choice, with --samples.")
-@click.option("--gate-data", type=click.Path(path_type=Path), help="Samples for a recipe's gate; by default DATA.")
-@click.option("--max-memory", type=SIZE, help="Memory limit while calibrating, such as 8GB; the rest goes to disk.")
+@options.option(
+    "--train-data",
+    type=click.Path(path_type=Path),
+    help="Samples for recipes that train; by default DATA.",
+    section="Data",
+)
+@options.option(
+    "--train-log",
+    type=click.Path(path_type=Path),
+    help="Directory for TensorBoard's log of training.",
+    section="Training",
+)
+@options.option(
+    "--samples",
+    "count",
+    type=click.IntRange(min=1),
+    help="Number of samples of DATA to calibrate on; by default all.",
+    section="Data",
+)
+@options.option("--seed", default=0, help="Seed of the choice, with --samples.", section="Data")
+@options.option(
+    "--gate-data", type=click.Path(path_type=Path), help="Samples for a recipe's gate; by default DATA.", section="Data"
+)
+@options.option("--max-memory", type=SIZE, help="Memory limit while calibrating, such as 8GB; the rest goes to disk.")
 @options.device
 @options.hub
 @options.revision

@@ -6,11 +6,17 @@ from pathlib import Path
 
 import click
 
+from sottovoce.cli import options
+from sottovoce.cli.command import Command
 from sottovoce.cli.output import Output, verb
 
 
-@click.command()
-@click.option("--output", "-o", type=click.Path(path_type=Path), default=Path("outputs/demo"), show_default=True)
+@click.command(
+    cls=Command,
+    section="Begin",
+    examples=("sottovoce demo",),
+)
+@options.option("--output", "-o", type=click.Path(path_type=Path), default=Path("outputs/demo"), section="Output")
 @verb
 def demo(out: Output, output: Path) -> None:
     """Compress a small bundled model, evaluate both, save, reload and run it. Offline, in one to two minutes."""

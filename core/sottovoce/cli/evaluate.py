@@ -10,17 +10,33 @@ from typing import Any
 import click
 
 from sottovoce.cli import options
+from sottovoce.cli.command import Command
 from sottovoce.cli.output import Output, verb
 from sottovoce.system import distributed
 
 
-@click.command()
+@click.command(
+    cls=Command,
+    section="Measure",
+    examples=(
+        "sottovoce evaluate SMALL --data test.jsonl --baseline MODEL",
+        "sottovoce evaluate SMALL --data test.jsonl --baseline MODEL --record",
+    ),
+)
 @click.argument("model")
-@click.option("--data", required=True, type=click.Path(path_type=Path), help="A .jsonl manifest, or a Kaldi directory.")
-@click.option("--baseline", help="A model to compare with, usually the uncompressed one.")
-@click.option("--output", "-o", type=click.Path(path_type=Path), help="Directory for evaluation.json.")
-@click.option("--record", is_flag=True, help="Add the metrics to MODEL's compression.json, for its card.")
-@click.option("--dataset", help="Name of DATA on a hub, for the card: owner/name, or owner/name@revision#task.")
+@options.option(
+    "--data", required=True, type=click.Path(path_type=Path), help="A .jsonl manifest, or a Kaldi directory."
+)
+@options.option("--baseline", help="A model to compare with, usually the uncompressed one.")
+@options.option(
+    "--output", "-o", type=click.Path(path_type=Path), help="Directory for evaluation.json.", section="Output"
+)
+@options.option(
+    "--record", is_flag=True, help="Add the metrics to MODEL's compression.json, for its card.", section="Output"
+)
+@options.option(
+    "--dataset", help="Name of DATA on a hub, for the card: owner/name, or owner/name@revision#task.", section="Output"
+)
 @options.device
 @options.hub
 @options.revision

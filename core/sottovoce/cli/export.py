@@ -8,11 +8,13 @@ from typing import Any
 import click
 
 from sottovoce.cli import options
+from sottovoce.cli.command import Command
+from sottovoce.cli.names import FormatName
 from sottovoce.cli.output import Output, verb
 from sottovoce.cli.signals import end_if_requested
 
 
-class ExportCommand(click.Command):
+class ExportCommand(Command):
     """Command whose help lists the formats that are registered here."""
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -23,11 +25,16 @@ class ExportCommand(click.Command):
         default_host()  # Plugins register their formats when they are imported.
         with formatter.section("Formats"):
             formatter.write_dl([(name, label.en) for name, label in labels().items()])
+        super().format_epilog(ctx, formatter)
 
 
-@click.command(cls=ExportCommand)
+@click.command(
+    cls=ExportCommand,
+    section="Use and publish",
+    examples=("sottovoce export MODEL --format onnx --output ONNX",),
+)
 @click.argument("model")
-@click.option("--format", "-f", "format_name", required=True, help="What to write, such as onnx.")
+@options.option("--format", "-f", "format_name", type=FormatName(), required=True, help="What to write, such as onnx.")
 @options.output
 @options.hub
 @options.revision

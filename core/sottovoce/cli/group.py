@@ -10,6 +10,10 @@ import click
 from sottovoce.errors import UsageError
 from sottovoce.plugins import host, published
 
+SECTIONS = ("Begin", "Compress", "Measure", "Use and publish")
+"""Sections of the list of commands, in order; those of plugins come behind."""
+PLUGINS = "Commands of plugins"
+
 
 class Commands(click.Group):
     """Core's commands, which are known at once, and the plugins', which are looked up when they are asked for."""
@@ -17,6 +21,23 @@ class Commands(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names of all commands, in the alphabet's order."""
         return sorted({*self.commands, *self._of_plugins()})
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the commands, section by section."""
+        commands = {name: self.get_command(ctx, name) for name in self.list_commands(ctx)}
+        shown = {name: command for name, command in commands.items() if command is not None and not command.hidden}
+        width = formatter.width - 6 - max(map(len, shown))
+        titles = [getattr(command, "section", PLUGINS) for command in shown.values()]
+        for title in sorted(
+            set(titles), key=lambda title: SECTIONS.index(title) if title in SECTIONS else len(SECTIONS)
+        ):
+            rows = [
+                (name, command.get_short_help_str(width))
+                for name, command in shown.items()
+                if getattr(command, "section", PLUGINS) == title
+            ]
+            with formatter.section(title):
+                formatter.write_dl(rows)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Return a command by its name.

@@ -7,12 +7,23 @@ from typing import Any
 import click
 
 from sottovoce.cli import options
+from sottovoce.cli.command import Command
+from sottovoce.cli.names import RecipeName
 from sottovoce.cli.output import Output, verb
 
 
-@click.command()
+@click.command(
+    cls=Command,
+    section="Compress",
+    examples=("sottovoce inspect MODEL --recipe int8",),
+)
 @click.argument("model")
-@click.option("--recipe", "-r", help="A recipe's name or file: shows what it would do, and the size it would give.")
+@options.option(
+    "--recipe",
+    "-r",
+    type=RecipeName(),
+    help="A recipe's name or file: shows what it would do, and the size it would give.",
+)
 @options.hub
 @options.revision
 @options.weights

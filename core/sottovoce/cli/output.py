@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from sottovoce.cli.command import OUTPUT, Option
 from sottovoce.cli.signals import INTERRUPTED, Terminated, end_if_requested
 from sottovoce.cli.streams import printing
 from sottovoce.errors import UsageError
@@ -79,20 +80,14 @@ class Output:
 
     @contextlib.contextmanager
     def progress(self) -> Iterator[Callable[[str, int, int], None]]:
-        """Show a progress bar on standard error if it is a terminal."""
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+        """Show progress on standard error: a live line in a terminal, elsewhere a line every 30 seconds."""
+        from sottovoce.system.progress import shown
 
-        console = Console(stderr=True)
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-        tasks: dict[str, Any] = {}
-        with Progress(*columns, console=console, disable=self.quiet or not console.is_terminal) as bar:
+        with shown(not self.quiet) as report:
 
             def update(task: str, done: int, total: int) -> None:
                 end_if_requested()
-                if task not in tasks:
-                    tasks[task] = bar.add_task(task, total=total)
-                bar.update(tasks[task], completed=done)
+                report(plain(task), done, total)
 
             yield update
 
@@ -115,9 +110,17 @@ class _Plain:
 def verb(function: Callable[..., None]) -> Callable[..., None]:
     """Add ``--json``, ``--quiet`` and ``--debug``, and keep standard output for the result."""
 
-    @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on standard output.")
-    @click.option("--quiet", "-q", is_flag=True, help="No progress and no messages.")
-    @click.option("--debug", is_flag=True, help="Show the traceback of an error and the libraries' own messages.")
+    @click.option(
+        "--json", "as_json", is_flag=True, help="Print one JSON object on standard output.", cls=Option, section=OUTPUT
+    )
+    @click.option("--quiet", "-q", is_flag=True, help="No progress and no messages.", cls=Option, section=OUTPUT)
+    @click.option(
+        "--debug",
+        is_flag=True,
+        help="Show the traceback of an error and the libraries' own messages.",
+        cls=Option,
+        section=OUTPUT,
+    )
     @functools.wraps(function)
     def run(as_json: bool, quiet: bool, debug: bool, **options: Any) -> None:
         if distributed.world_size() > 1 and function.__name__ not in _SHARED:

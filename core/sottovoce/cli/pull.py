@@ -7,13 +7,18 @@ from pathlib import Path
 import click
 
 from sottovoce.cli import options
+from sottovoce.cli.command import Command
 from sottovoce.cli.output import Output, verb
 
 
-@click.command()
+@click.command(
+    cls=Command,
+    section="Use and publish",
+    examples=("sottovoce pull owner/name --output SMALL",),
+)
 @click.argument("repository")
 @options.output
-@click.option("--hub", type=click.Choice(["hf", "modelscope"]), default="hf", show_default=True, help="Hub to use.")
+@options.option("--hub", type=click.Choice(["hf", "modelscope"]), default="hf", help="Hub to use.")
 @options.revision
 @options.overwrite
 @verb

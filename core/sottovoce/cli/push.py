@@ -7,26 +7,33 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from sottovoce.cli import options
+from sottovoce.cli.command import Command
 from sottovoce.cli.output import Output, verb
 
 if TYPE_CHECKING:
     from sottovoce_hub import PushReport
 
 
-@click.command()
+@click.command(
+    cls=Command,
+    section="Use and publish",
+    examples=(
+        "sottovoce push SMALL owner/name --dry-run",
+        "sottovoce push SMALL owner/name --hub modelscope --private",
+    ),
+)
 @click.argument("directory", type=click.Path(path_type=Path))
 @click.argument("repository")
-@click.option(
-    "--hub", type=click.Choice(["hf", "modelscope"]), default="hf", show_default=True, help="Hub to publish on."
-)
-@click.option("--branch", help="Branch to commit to; by default the repository's main branch.")
-@click.option("--private/--public", default=None, help="Visibility of a new repository; by default the hub's.")
-@click.option("--create-pr", is_flag=True, help="Open a pull request (Hugging Face Hub).")
-@click.option("--message", "-m", help="The commit's message.")
-@click.option("--variants", help="Names of directories in DIRECTORY, such as int8,int4: a repository for each.")
-@click.option("--branches", is_flag=True, help="With --variants: one repository, a branch for each.")
-@click.option("--dry-run", is_flag=True, help="Write the card and list the files; no network.")
-@click.option(
+@options.option("--hub", type=click.Choice(["hf", "modelscope"]), default="hf", help="Hub to publish on.")
+@options.option("--branch", help="Branch to commit to; by default the repository's main branch.")
+@options.option("--private/--public", default=None, help="Visibility of a new repository; by default the hub's.")
+@options.option("--create-pr", is_flag=True, help="Open a pull request (Hugging Face Hub).")
+@options.option("--message", "-m", help="The commit's message.")
+@options.option("--variants", help="Names of directories in DIRECTORY, such as int8,int4: a repository for each.")
+@options.option("--branches", is_flag=True, help="With --variants: one repository, a branch for each.")
+@options.option("--dry-run", is_flag=True, help="Write the card and list the files; no network.")
+@options.option(
     "--card", type=click.Path(path_type=Path), help="Directory for the card of --dry-run; by default DIRECTORY.card."
 )
 @verb
@@ -41,7 +48,7 @@ def push(
     card: Path | None,
     branch: str | None,
     create_pr: bool,
-    **options: Any,
+    **settings: Any,
 ) -> None:
     """Publish DIRECTORY, which compress wrote, as REPOSITORY (owner/name), with a card of its measurements.
 
@@ -51,7 +58,7 @@ def push(
     from sottovoce.errors import UsageError
     from sottovoce.reports import tables
 
-    options |= {"hub": hub, "dry_run": dry_run}
+    settings |= {"hub": hub, "dry_run": dry_run}
     if branches and variants is None:
         raise UsageError("--branches: goes with --variants")
     if card is not None and not dry_run:
@@ -61,12 +68,12 @@ def push(
         if branch is not None or create_pr:
             raise UsageError("--variants: goes with neither --branch nor --create-pr")
         names = [name.strip() for name in variants.split(",") if name.strip()]
-        several = sottovoce_hub.push_variants(directory, repository, names, branches=branches, **options)
+        several = sottovoce_hub.push_variants(directory, repository, names, branches=branches, **settings)
         for name, report in several.variants.items() if dry_run else ():
             _write_card(report, card / name, out)
         out.result(several.to_dict(), lambda: tables.publications(several.to_dict()))
         return
-    report = sottovoce_hub.push(directory, repository, branch=branch, create_pr=create_pr, **options)
+    report = sottovoce_hub.push(directory, repository, branch=branch, create_pr=create_pr, **settings)
     if dry_run:
         _write_card(report, card, out)
     out.result(report.to_dict(), lambda: tables.publication(report.to_dict()))

@@ -8,50 +8,66 @@ from typing import Any
 import click
 
 from sottovoce.cli import options
+from sottovoce.cli.command import Command
 from sottovoce.cli.output import Output, verb
 from sottovoce.errors import UsageError
 
 _CACHE = ".sottovoce-search"
 
 
-@click.command()
+@click.command(
+    cls=Command,
+    section="Compress",
+    examples=(
+        "sottovoce search MODEL --data calibration.jsonl --budget x0.2 --output recipe.yaml",
+        "sottovoce search MODEL --data calibration.jsonl --budget 2MB --steps quantize,prune_width --output small.yaml",
+    ),
+)
 @click.argument("model")
-@click.option("--data", required=True, type=click.Path(path_type=Path), help="Calibration samples: a manifest.")
-@click.option(
+@options.option(
+    "--data", required=True, type=click.Path(path_type=Path), help="Calibration samples: a manifest.", section="Data"
+)
+@options.option(
     "--budget",
     "budgets",
     required=True,
     multiple=True,
     help="Size of the weights on disk (2.4MB, or x0.3 of MODEL's) or time (latency=x0.5); may be repeated.",
 )
-@click.option(
+@options.option(
     "--limit", "limits", multiple=True, metavar="LIMIT=BOUND", help="Bound that holds too, as max_cer_increase=0.1."
 )
-@click.option(
+@options.option(
     "--steps",
     default="quantize",
-    show_default=True,
     help="Steps to use: quantize, prune_layers, prune_experts, prune_heads, prune_width; prune_layers=PART for a part.",
 )
-@click.option(
+@options.option(
     "--held-out",
     type=click.Path(path_type=Path),
     help="Samples to measure the recipe on: a manifest; by default each half of --data by the other.",
+    section="Data",
 )
-@click.option(
-    "--output", "-o", required=True, type=click.Path(path_type=Path), help="Recipe to write; other files lie beside it."
+@options.option(
+    "--output",
+    "-o",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="Recipe to write; other files lie beside it.",
+    section="Output",
 )
-@click.option(
+@options.option(
     "--cache",
     type=click.Path(path_type=Path),
     help=f"Directory for measurements, for other budgets too; by default {_CACHE} beside the output.",
+    section="Output",
 )
 @options.device
 @options.hub
 @options.revision
 @options.weights
 @options.allow_unexpected
-@click.option("--overwrite", is_flag=True, help="Replace the recipe when it exists.")
+@options.option("--overwrite", is_flag=True, help="Replace the recipe when it exists.", section="Output")
 @verb
 def search(
     out: Output,

@@ -10,36 +10,37 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sottovoce.cli import options
+from sottovoce.cli.command import Command
 from sottovoce.cli.output import Output, verb
 
 if TYPE_CHECKING:
     from sottovoce.serving.settings import Settings
 
 
-@click.command()
+_SERVICE, _LIMITS = "Service", "Limits"
+
+
+@click.command(
+    cls=Command,
+    section="Use and publish",
+    examples=(
+        "sottovoce serve SMALL --compare MODEL",
+        "sottovoce serve SMALL --vad fsmn-vad --punc ct-punc --aligner ALIGNER",
+    ),
+)
 @click.argument("model")
-@click.option("--compare", metavar="BASE", help="A model to show beside MODEL, usually the original.")
-@click.option("--vad", metavar="VAD", help="A model that finds speech in long audio.")
-@click.option("--punc", metavar="PUNC", help="A model that punctuates the text.")
-@click.option("--aligner", metavar="ALIGNER", help="A model that finds the times of words.")
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 for every network.")
-@click.option("--port", default=8000, show_default=True, type=click.IntRange(0, 65535), help="Port; 0 for a free one.")
-@click.option("--max-upload", default="512MB", show_default=True, help="Largest request.")
-@click.option(
-    "--max-duration",
-    default=7200.0,
-    show_default=True,
-    type=click.FloatRange(1),
-    help="Longest audio in seconds.",
+@options.option("--compare", metavar="BASE", help="A model to show beside MODEL, usually the original.")
+@options.option("--vad", help="Model that finds where somebody speaks; it cuts long audio.")
+@options.option("--punc", help="Model that punctuates the text.")
+@options.option("--aligner", help="Model that finds the times of words.")
+@options.option("--host", default="127.0.0.1", help="Address; 0.0.0.0 for all networks.", section=_SERVICE)
+@options.option("--port", default=8000, type=click.IntRange(0, 65535), help="Port; 0 for a free one.", section=_SERVICE)
+@options.option("--no-page", is_flag=True, help="Serve the API alone.", section=_SERVICE)
+@options.option("--max-upload", default="512MB", metavar="SIZE", help="Largest request.", section=_LIMITS)
+@options.option(
+    "--max-duration", default=7200, type=click.IntRange(1), help="Longest audio in seconds.", section=_LIMITS
 )
-@click.option(
-    "--queue",
-    default=16,
-    show_default=True,
-    type=click.IntRange(0, 10000),
-    help="Requests that may wait.",
-)
-@click.option("--no-page", is_flag=True, help="Serve the API alone.")
+@options.option("--queue", default=16, type=click.IntRange(0, 10000), help="Requests that may wait.", section=_LIMITS)
 @options.device
 @options.hub
 @options.revision
@@ -56,38 +57,33 @@ def serve(
     """Serve MODEL on this machine: an OpenAI-compatible API, and a page to hear it and to compare it with BASE.
 
     Keys come from the environment variable SOTTOVOCE_API_KEYS, separated by commas.
-
-    \b
-    Examples:
-      sottovoce serve SMALL --compare ORIGINAL
-      curl http://127.0.0.1:8000/v1/audio/transcriptions -F file=@speech.wav
-    """  # noqa: D301  (\b is click's: it keeps the lines as they are)
+    """
     from sottovoce.serving import run
 
     where = {name: settings.pop(name) for name in ("device", "hub", "revision")}
-    options = _settings(**settings)
-    run.require_packages(options.page)
-    with run.listening(options) as listener:
+    chosen = _settings(**settings)
+    run.require_packages(chosen.page)
+    with run.listening(chosen) as listener:
         from sottovoce.serving.app import build_app
         from sottovoce.serving.loading import load_models
 
         models = load_models(model, compare, vad=vad, punctuation=punc, aligner=aligner, **where)
         url = run.address_of(listener)
         names = [served.name for served in models]
-        if not options.is_local and not options.keys:
+        if not chosen.is_local and not chosen.keys:
             out.note("warning: whoever reaches this machine may use the service; set SOTTOVOCE_API_KEYS")
 
         def ready() -> None:
             if out.as_json:
-                out.json({"url": url, "models": names, "page": options.page})
+                out.json({"url": url, "models": names, "page": chosen.page})
             else:
                 out.note(f"{', '.join(names)} at {url}; Ctrl+C stops it")
 
         with _access_log(out):
-            run.serve(build_app(models, options), listener, ready)
+            run.serve(build_app(models, chosen), listener, ready)
 
 
-def _settings(host: str, port: int, max_upload: str, max_duration: float, queue: int, no_page: bool) -> Settings:
+def _settings(host: str, port: int, max_upload: str, max_duration: int, queue: int, no_page: bool) -> Settings:
     from pydantic import ByteSize, TypeAdapter, ValidationError
 
     from sottovoce.errors import UsageError

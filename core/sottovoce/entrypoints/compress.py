@@ -28,7 +28,7 @@ from sottovoce.report import CompressionReport, GateReport, ParameterBits, Sampl
 from sottovoce.samples import Samples, SampleSketch, read_samples
 from sottovoce.system import distributed
 from sottovoce.system.machine import peak_gpu_memory, peak_memory, reset_peak_memory, versions
-from sottovoce.system.progress import Progress, silent
+from sottovoce.system.progress import Progress, shown
 
 
 def compress(
@@ -42,7 +42,7 @@ def compress(
     resume: str | os.PathLike[str] | None = None,
     log: str | os.PathLike[str] | None = None,
     host: Host | None = None,
-    progress: Progress = silent,
+    progress: Progress | bool = False,
 ) -> CompressionReport:
     """Apply a recipe to a model, in place.
 
@@ -58,7 +58,7 @@ def compress(
         resume: A directory for completed blocks, from which interrupted work resumes; remove it when all is done.
         log: A directory for TensorBoard's log of training.
         host: The plugins; by default the process's own.
-        progress: Called before every step.
+        progress: True for a display on standard error; or a function, called before every step.
 
     Raises:
         UsageError: The model is another library's object.
@@ -80,24 +80,25 @@ def compress(
     require_finite(model.module)
     reset_peak_memory()
     start = _Start(time.perf_counter(), model.size_bytes, parameters_by_bits(model))
-    gate = _open_gate(recipe, model, gate_samples or samples, host, progress)
-    calibration = Calibration(
-        samples=samples,
-        memory_bytes=max_memory,
-        directory=Path(resume) if resume is not None else None,
-        key=work_key(model, recipe.to_dict(), samples),
-        training_samples=training_samples,
-        load_teacher=lambda name: _load_teacher(model, name, host),
-        log=Path(log) if log is not None else None,
-        float_backup=gate.float_backup if gate else None,
-        progress=progress,
-        is_divided=distributed.world_size() > 1,
-    )
-    steps, gate_report = _apply(recipe, model, calibration, gate, host)
-    bits = ParameterBits(before=start.parameter_bits, after=parameters_by_bits(model))
-    _optimize(model)
-    model.report = _report(model, recipe, samples, start, steps, bits, gate_report)
-    progress("done", len(recipe.steps), len(recipe.steps))
+    with shown(progress) as progress:
+        gate = _open_gate(recipe, model, gate_samples or samples, host, progress)
+        calibration = Calibration(
+            samples=samples,
+            memory_bytes=max_memory,
+            directory=Path(resume) if resume is not None else None,
+            key=work_key(model, recipe.to_dict(), samples),
+            training_samples=training_samples,
+            load_teacher=lambda name: _load_teacher(model, name, host),
+            log=Path(log) if log is not None else None,
+            float_backup=gate.float_backup if gate else None,
+            progress=progress,
+            is_divided=distributed.world_size() > 1,
+        )
+        steps, gate_report = _apply(recipe, model, calibration, gate, host)
+        bits = ParameterBits(before=start.parameter_bits, after=parameters_by_bits(model))
+        _optimize(model)
+        model.report = _report(model, recipe, samples, start, steps, bits, gate_report)
+        progress("done", len(recipe.steps), len(recipe.steps))
     return model.report
 
 

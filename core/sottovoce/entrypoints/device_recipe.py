@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sottovoce.errors import UsageError
-from sottovoce.plugins.host import can_be_a_student
+from sottovoce.recipe.presets import can_be_a_student, can_be_narrowed
 
 if TYPE_CHECKING:
     from sottovoce.architecture import Architecture
@@ -62,7 +62,7 @@ def _edge(architecture: Architecture) -> DeviceRecipe:
 
 
 def _pruned(architecture: Architecture, recipe: str, reason: str) -> DeviceRecipe:
-    if any(width.pruned for width in architecture.shape.widths):
+    if can_be_narrowed(architecture):
         return DeviceRecipe(recipe, reason)
     return DeviceRecipe("int8", f"{architecture.name} has no hidden units that may be pruned, so it is only quantized")
 

@@ -20,7 +20,7 @@ from sottovoce.report import EvaluationReport, Metric, SampleSet
 from sottovoce.samples import Run, Samples, check_audio, read_samples
 from sottovoce.system import distributed
 from sottovoce.system.isolation import run_isolated
-from sottovoce.system.progress import Progress, silent
+from sottovoce.system.progress import Progress, shown
 
 TIMED = 20
 """Number of samples that are timed by turns; accuracy is of all."""
@@ -32,7 +32,7 @@ def evaluate(
     baseline: Model | str | os.PathLike[str] | None = None,
     *,
     host: Host | None = None,
-    progress: Progress = silent,
+    progress: Progress | bool = False,
     **options: Any,
 ) -> EvaluationReport:
     """Measure a model on samples, and a baseline to compare it with if one is given.
@@ -45,7 +45,7 @@ def evaluate(
         samples: The samples or their manifest.
         baseline: The model to compare with.
         host: The plugins; with a host everything runs in this process.
-        progress: Called after every sample.
+        progress: True for a display on standard error; or a function, called after every sample.
         **options: As for :func:`load`; ``weights`` are the model's, not the baseline's.
 
     Raises:
@@ -59,20 +59,21 @@ def evaluate(
             require_model(subject, "sottovoce.evaluate")
     samples = samples if isinstance(samples, Samples) else read_samples(samples)
     check_evaluation({"model": model, "baseline": baseline}, samples)
-    check_audio(samples, progress)
-    evaluation = _Evaluation(samples, host, progress)
-    if baseline is None:
-        return _report(evaluation.measure(model, options), samples)
-    # The baseline has weights of its own.
-    base_options = {name: value for name, value in options.items() if name != "weights"}
-    reference = evaluation.measure(baseline, base_options, is_baseline=True)
-    measurement = evaluation.measure(model, options, reference.run)
-    values = {name: metric.value for name, metric in reference.metrics.items()}
-    metrics = {name: replace(metric, baseline=values.get(name)) for name, metric in measurement.metrics.items()}
-    measurement = replace(measurement, metrics=metrics)
-    if distributed.world_size() == 1:
-        measurement = evaluation.time_by_turns((baseline, base_options), (model, options), measurement)
-    return _report(measurement, samples, reference)
+    with shown(progress) as progress:
+        check_audio(samples, progress)
+        evaluation = _Evaluation(samples, host, progress)
+        if baseline is None:
+            return _report(evaluation.measure(model, options), samples)
+        # The baseline has weights of its own.
+        base_options = {name: value for name, value in options.items() if name != "weights"}
+        reference = evaluation.measure(baseline, base_options, is_baseline=True)
+        measurement = evaluation.measure(model, options, reference.run)
+        values = {name: metric.value for name, metric in reference.metrics.items()}
+        metrics = {name: replace(metric, baseline=values.get(name)) for name, metric in measurement.metrics.items()}
+        measurement = replace(measurement, metrics=metrics)
+        if distributed.world_size() == 1:
+            measurement = evaluation.time_by_turns((baseline, base_options), (model, options), measurement)
+        return _report(measurement, samples, reference)
 
 
 def _report(measurement: Measurement, samples: Samples, reference: Measurement | None = None) -> EvaluationReport:

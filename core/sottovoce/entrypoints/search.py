@@ -14,7 +14,7 @@ from sottovoce.recipe_search.budget import parse_budget
 from sottovoce.recipe_search.result import SearchResult
 from sottovoce.recipe_search.solver import require_solver
 from sottovoce.samples import Samples, read_samples
-from sottovoce.system.progress import Progress, silent
+from sottovoce.system.progress import Progress, shown
 
 
 def search(
@@ -27,7 +27,7 @@ def search(
     held_out: Samples | str | os.PathLike[str] | None = None,
     cache: str | os.PathLike[str] | None = None,
     host: Host | None = None,
-    progress: Progress = silent,
+    progress: Progress | bool = False,
 ) -> SearchResult:
     """Search for the recipe that loses least within a budget, by measurement; the model is left as it is.
 
@@ -46,7 +46,7 @@ def search(
             the calibration samples is measured by what was calibrated on the other half.
         cache: Directory in which measurements are kept, for an interrupted search and for further budgets.
         host: The plugins; by default the process's own.
-        progress: Called after every measurement.
+        progress: True for a display on standard error; or a function, called after every measurement.
 
     Raises:
         UsageError: The budget is not one, or above the model, or below all that the steps can reach; or a step, a part
@@ -68,5 +68,6 @@ def search(
         require_model(model, "sottovoce.search")
     loaded = model if isinstance(model, Model) else load(model, host=host)
     directory = Path(cache) if cache is not None else None
-    work = RecipeSearch(loaded, samples, budgets, parts, host, progress, others)
-    return work.run(limits or {}, directory)
+    with shown(progress) as progress:
+        work = RecipeSearch(loaded, samples, budgets, parts, host, progress, others)
+        return work.run(limits or {}, directory)

@@ -9,7 +9,7 @@ from typing import Any
 from sottovoce.entrypoints.load import load
 from sottovoce.model import Model
 from sottovoce.system.audio import SAMPLE_RATE
-from sottovoce.system.progress import Progress, silent
+from sottovoce.system.progress import Progress, shown
 from sottovoce.transcription.transcriber import Transcriber, never
 from sottovoce.transcription.transcript import Transcript
 
@@ -27,7 +27,7 @@ def transcribe(
     sampling_rate: int = SAMPLE_RATE,
     hotwords: Sequence[str] = (),
     language: str | None = None,
-    progress: Progress = silent,
+    progress: Progress | bool = False,
     cancelled: Callable[[], bool] = never,
     **options: Any,
 ) -> Transcript:
@@ -44,10 +44,10 @@ def transcribe(
         sampling_rate: Rate of ``audio`` in Hz, when it is an array.
         hotwords: Words that are likely, for models that take them.
         language: Name or ISO code of what is spoken.
-        progress: Called with the seconds that are done, and all seconds.
+        progress: True for a display on standard error; or a function, called with the seconds done and all seconds.
         cancelled: Asked before every batch; work ends when it returns true.
-        **options: As for :func:`load`; ``device``, ``hub``, ``token`` and ``cache_dir`` count for all models, the others
-            for the recognizer alone.
+        **options: As for :func:`load`; ``device``, ``hub``, ``token`` and ``cache_dir`` count for all models, others
+            for the recognizer.
 
     Raises:
         SamplesError: The audio cannot be used.
@@ -56,14 +56,15 @@ def transcribe(
         CancelledError: ``cancelled`` returned true.
     """
     transcriber = load_transcriber(model, vad=vad, punctuation=punctuation, aligner=aligner, **options)
-    return transcriber.transcribe(
-        audio,
-        sampling_rate=sampling_rate,
-        hotwords=hotwords,
-        language=language,
-        progress=progress,
-        cancelled=cancelled,
-    )
+    with shown(progress) as report:
+        return transcriber.transcribe(
+            audio,
+            sampling_rate=sampling_rate,
+            hotwords=hotwords,
+            language=language,
+            progress=report,
+            cancelled=cancelled,
+        )
 
 
 _SHARED = ("device", "hub", "token", "cache_dir")

@@ -17,7 +17,7 @@ import pluggy
 from sottovoce.architecture import Architecture
 from sottovoce.errors import PluginError, RecipeError, UnknownModelError
 from sottovoce.plugins import hookspecs, published
-from sottovoce.recipe.presets import EXPERT_PRESETS, HEAD_PRESETS, PRESETS, STUDENT_PRESETS, WIDTH_PRESETS
+from sottovoce.recipe.presets import CONDITIONS, PRESETS
 from sottovoce.recipe.recipe import Recipe
 from sottovoce.system.registry import undone_on_error
 from sottovoce.text.plain_text import one_line
@@ -210,22 +210,31 @@ class Host:
         Raises:
             PluginError: Two owners have a recipe of the same name.
         """
-        presets = dict(PRESETS)
         families = [architecture for architecture, _ in self._architectures().values()]
-        if any(width.pruned for family in families for width in family.shape.widths):
-            presets |= WIDTH_PRESETS
-        if any(can_be_a_student(family) for family in families):
-            presets |= STUDENT_PRESETS
-        if any(heads.pruned for family in families for heads in family.shape.heads):
-            presets |= HEAD_PRESETS
-        if any(family.experts for family in families):
-            presets |= EXPERT_PRESETS
+        presets: dict[str, Recipe] = {}
+        for is_for, recipes in CONDITIONS:
+            if recipes is PRESETS or any(map(is_for, families)):
+                presets |= recipes
         for architecture, plugin in self._architectures().values():
             for name, form in architecture.presets.items():
                 if name in presets:
                     raise PluginError(f"the recipe {name!r} of {plugin} exists already")
                 presets[name] = Recipe.from_dict(form, title=name)
         return presets
+
+    def plugin_of(self, family: str) -> Plugin:
+        """Return the plugin that describes a family."""
+        owner = self._architectures()[family][1]
+        return next((plugin for plugin in self.plugins if plugin.name == owner), Plugin(owner, owner, ""))
+
+    def families_of(self, preset: str) -> tuple[str, ...]:
+        """Return the names of the families that a preset is for."""
+        conditions = [is_for for is_for, recipes in CONDITIONS if preset in recipes]
+        return tuple(
+            name
+            for name, family in self.architectures.items()
+            if preset in family.presets or any(is_for(family) for is_for in conditions)
+        )
 
     def recipe(self, recipe: Recipe | str | os.PathLike[str] | Mapping[str, Any]) -> Recipe:
         """Return the recipe of a preset's name, a recipe file or the plain form.
@@ -256,13 +265,6 @@ class Host:
             return caller(architecture=architecture, **arguments)
         except SystemExit as error:
             raise PluginError(f"a plugin's {verb} ended the process ({_line(error)}); see --debug for which") from error
-
-
-def can_be_a_student(family: Architecture) -> bool:
-    """Return whether a smaller model of a family can be made and trained here."""
-    shape = family.shape
-    is_smaller = any(width.pruned for width in shape.widths) and any(depth.pruned for depth in shape.depths)
-    return family.training is not None and is_smaller
 
 
 @functools.cache

@@ -124,6 +124,11 @@ class Quantize(Step):
         return self
 
     @property
+    def stored_bits(self) -> str:
+        """Bits of the weights, such as ``int8`` or ``fp8``."""
+        return f"{'fp' if self.type == 'float' else 'int'}{self.bits}"
+
+    @property
     def needs_samples(self) -> bool:
         """If true, the step can only be applied with calibration samples."""
         return self.options.needs_samples or self.activations == "static"

@@ -28,6 +28,8 @@ class Recipe(BaseModel):
 
     If one is exceeded, the most sensitive layers are restored to higher precision until all bounds are met.
     """
+    description: str | None = None
+    """Case that the recipe is for, as the end of a sentence that begins with "use it when"."""
     title: str | None = None
     """Name of the preset or of the file that the recipe was read from."""
 
@@ -49,7 +51,8 @@ class Recipe(BaseModel):
     def to_dict(self) -> dict[str, Any]:
         """Return the form that a YAML or JSON recipe has."""
         gate = {"gate": dict(self.gate)} if self.gate else {}
-        return {"steps": [step.to_dict() for step in self.steps], **gate}
+        described = {"description": self.description} if self.description else {}
+        return {**described, "steps": [step.to_dict() for step in self.steps], **gate}
 
     def to_yaml(self) -> str:
         """Return the recipe as YAML, which :meth:`read` reads."""
@@ -69,9 +72,10 @@ class Recipe(BaseModel):
         problems: list[str] = []
         steps = list(_steps(form, problems))
         gate = _gate(form, problems)
+        description = _description(form, problems)
         if problems:
             raise RecipeError(f"{title}: {'; '.join(problems)}")
-        return cls(steps=tuple(steps), gate=gate, title=title)
+        return cls(steps=tuple(steps), gate=gate, description=description, title=title)
 
     @classmethod
     def read(cls, path: str | Path) -> Recipe:
@@ -100,7 +104,7 @@ def _steps(form: Any, problems: list[str]) -> Iterable[Step]:
     if not isinstance(form, Mapping) or not isinstance(form.get("steps"), list) or not form["steps"]:
         problems.append("a recipe is a mapping with a list of 'steps', such as {steps: [{step: quantize, bits: 8}]}")
         return
-    if extra := sorted(_shown(key) for key in form if key not in ("steps", "gate")):
+    if extra := sorted(_shown(key) for key in form if key not in ("description", "steps", "gate")):
         problems.append(f"unknown key {', '.join(extra)}")
     known = step_classes()
     for number, item in enumerate(form["steps"], 1):
@@ -117,6 +121,14 @@ def _steps(form: Any, problems: list[str]) -> Iterable[Step]:
             yield from step.expand()
         except ValidationError as error:
             problems.extend(f"{where} ({kind.name}): {_problem(details)}" for details in error.errors())
+
+
+def _description(form: Any, problems: list[str]) -> str | None:
+    description = form.get("description") if isinstance(form, Mapping) else None
+    if description is not None and not isinstance(description, str):
+        problems.append(f"description: must be a text, not {_shown(description)}")
+        return None
+    return description
 
 
 def _gate(form: Any, problems: list[str]) -> dict[str, float]:

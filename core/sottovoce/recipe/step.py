@@ -31,11 +31,14 @@ _STEPS: dict[str, type[Step]] = new_registry()
 class Step(BaseModel):
     """One change to a model. A subclass is known by its name in snake case: ``PruneExperts`` is ``prune_experts``.
 
-    Fields are validated when the recipe is read; unknown keys are refused.
+    Fields are validated when the recipe is read; unknown keys are refused. A class that other steps share, and that is
+    no step itself, sets ``abstract``.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     name: ClassVar[str] = ""
+    abstract: ClassVar[bool] = False
+    """If true in a class's own body, the class is no step."""
     by_block: ClassVar[bool] = False
     """If true, the step changes a model block by block: its hook returns a
     :class:`~sottovoce.calibration.block_step.BlockStep`, and adjacent steps of this kind share one pass."""
@@ -45,6 +48,8 @@ class Step(BaseModel):
 
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
+        if cls.__dict__.get("abstract"):
+            return
         cls.name = re.sub(r"(?<!^)(?=[A-Z])", "_", cls.__name__).lower()
         known = _STEPS.get(cls.name)
         if known is not None and (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
@@ -60,6 +65,11 @@ class Step(BaseModel):
     def needs_training_samples(self) -> bool:
         """If true, the step needs samples to train on; those of the calibration will do."""
         return False
+
+    @property
+    def stored_bits(self) -> str:
+        """Bits in which the step stores weights, such as ``int8``; empty if it leaves them as they are."""
+        return ""
 
     def expand(self) -> tuple[Step, ...]:
         """Return the steps that the step stands for, in a recipe that is read; by default itself."""

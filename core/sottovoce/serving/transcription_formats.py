@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from sottovoce.samples.languages import language_name
 from sottovoce.serving.api_errors import ApiError
+from sottovoce.transcription.files import to_text
 
 if TYPE_CHECKING:
     from starlette.responses import Response
@@ -30,7 +31,7 @@ def respond(transcript: Transcript, form: TranscriptionForm) -> Response:
     if form.response_format == "text":
         return PlainTextResponse(transcript.text + "\n")
     kind = "text/vtt" if form.response_format == "vtt" else "application/x-subrip"
-    text = subtitles(transcript, form.response_format)
+    text = to_text(transcript, form.response_format)
     return PlainTextResponse(text, media_type=kind)
 
 
@@ -73,16 +74,3 @@ def _segment(number: int, segment: Segment) -> dict[str, Any]:
         "compression_ratio": round(len(text) / len(zlib.compress(text)), 4),
         "no_speech_prob": None,
     }
-
-
-def subtitles(transcript: Transcript, form: str) -> str:
-    """Return subtitles as ``srt`` or ``vtt``: by words where there are times of words, otherwise one a segment."""
-    from sottovoce.transcription.subtitles import Cue, follow_one_another, to_text, word_cues
-
-    cues: list[Cue] = []
-    for segment in transcript.segments:
-        if segment.words:
-            cues += word_cues(segment.words, segment.text, space="")
-        else:
-            cues += follow_one_another([(segment.start, segment.end, segment.text)])
-    return to_text(cues, "vtt" if form == "vtt" else "srt")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
@@ -23,6 +23,7 @@ Count = Annotated[int, Field(ge=1)]
 class TrainingStep(Step):
     """Settings of the training loop, which both steps share."""
 
+    abstract: ClassVar[bool] = True
     steps: Count | None = None
     """Updates of the weights; by default as many as ``epochs`` take."""
     epochs: Positive = 3.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ LONGEST = 7.0
 """Seconds that one subtitle stays at most, unless a single word is longer."""
 SHORTEST = 0.08
 """Seconds that one stays at least: players drop a subtitle of no length."""
+_UNIT = r"[\u3040-\u30ff\u3400-\u9fff][\u3001-\u3011\uff00-\uff0f\uff1a-\uff1f]*|[^\s\u3040-\u30ff\u3400-\u9fff]+|\s+"
+"""Expression for what is not broken: a Chinese character with the marks behind it, or a word."""
 _SENTENCE_ENDS = frozenset("。！？.!?…")
 _CLOSING = " \n\t\r\u3000\"')]}”’）】」』》"
 
@@ -44,17 +47,26 @@ def word_cues(words: Sequence[Word], text: str, *, space: str, width: int = WIDT
         width: Columns of a line; a Chinese character takes two.
         pause: Seconds of silence that end a subtitle.
     """
+    return follow_one_another(word_spans(words, text, space=space, width=width, pause=pause))
+
+
+def word_spans(
+    words: Sequence[Word], text: str, *, space: str, width: int = WIDTH, pause: float = PAUSE
+) -> list[tuple[float, float, str]]:
+    """Return start, end and text of the lines that words are split into; the arguments are those of word_cues."""
     pieces = written(words, text, space)
-    lines = _lines(words, pieces, width, pause)
-    return follow_one_another(
+    return [
         (words[first].start, max(word.end for word in words[first:last]), "".join(pieces[first:last]))
-        for first, last in lines
-    )
+        for first, last in _lines(words, pieces, width, pause)
+    ]
 
 
-def follow_one_another(spans: Iterable[tuple[float, float, str]]) -> list[Cue]:
-    """Return a subtitle for each start, end and line; one that would begin before the one before it was seen is another
-    line of that one.
+def follow_one_another(spans: Iterable[tuple[float, float, str]], width: int | None = None) -> list[Cue]:
+    """Return subtitles of start, end and text; one that begins before the last was seen is another line of that.
+
+    Args:
+        spans: Times in seconds and text.
+        width: Columns after which a text is broken into lines; by default it is not.
     """
     shortest = round(1000 * SHORTEST)
     cues: list[Cue] = []
@@ -62,17 +74,28 @@ def follow_one_another(spans: Iterable[tuple[float, float, str]]) -> list[Cue]:
         line = " ".join(text.split())
         if not line:
             continue
+        lines = [line] if width is None else broken(line, width)
         begin = max(0, round(1000 * start))
         end = max(begin, round(1000 * stop))
         if cues and begin < cues[-1].begin + shortest:
-            cues[-1].lines.append(line)
+            cues[-1].lines += lines
             cues[-1].end = max(cues[-1].end, end)
         else:
             if cues:
                 cues[-1].end = min(cues[-1].end, begin)
-            cues.append(Cue(begin, end, [line]))
+            cues.append(Cue(begin, end, lines))
         cues[-1].end = max(cues[-1].end, cues[-1].begin + shortest)
     return cues
+
+
+def broken(line: str, width: int) -> list[str]:
+    """Return a text as lines of at most ``width`` columns; a longer word is a line by itself."""
+    lines = [""]
+    for piece in re.findall(_UNIT, line):
+        if lines[-1].strip() and columns(f"{lines[-1]}{piece}".strip()) > width:
+            lines.append("")
+        lines[-1] += piece
+    return [text.strip() for text in lines]
 
 
 def to_text(cues: Sequence[Cue], form: Literal["srt", "vtt"]) -> str:
@@ -90,7 +113,7 @@ def to_text(cues: Sequence[Cue], form: Literal["srt", "vtt"]) -> str:
 def written(words: Sequence[Word], text: str, space: str) -> list[str]:
     """Return the piece of ``text`` for each word, with the punctuation and space behind it; together they are ``text``.
 
-    Words are letters of the text in order, if of another width (nagisa's are). Where they are not, the words themselves
+    Words are letters of the text in order, if of another width (nagisa's are) or case (that of punctuated text is). Where they are not, the words themselves
     are taken, with ``space`` between them.
     """
     letters = [(letter, place) for place, written in enumerate(text) for letter in _plain(written)]
@@ -110,7 +133,7 @@ def written(words: Sequence[Word], text: str, space: str) -> list[str]:
 
 
 def _plain(text: str) -> str:
-    return unicodedata.normalize("NFKD", text)
+    return unicodedata.normalize("NFKD", text).casefold()
 
 
 def _opening(text: str, begin: int) -> int:

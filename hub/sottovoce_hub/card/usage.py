@@ -6,6 +6,7 @@ import json
 import re
 import shlex
 from collections.abc import Mapping
+from typing import Any
 
 from sottovoce.plugins import published
 from sottovoce.report import CompressionReport
@@ -133,10 +134,15 @@ class Usage:
 
 def preset_of(report: CompressionReport) -> str | None:
     """Return the name of core's preset that the recipe is; ``None`` for any other."""
-    from sottovoce.recipe.presets import EXPERT_PRESETS, PRESETS
+    from sottovoce.recipe.presets import CONDITIONS
 
-    known = {**PRESETS, **EXPERT_PRESETS}
-    return next((name for name, recipe in known.items() if recipe.to_dict() == dict(report.recipe)), None)
+    known = {name: recipe for _, recipes in CONDITIONS for name, recipe in recipes.items()}
+    return next((name for name, recipe in known.items() if _applied(recipe.to_dict()) == _applied(report.recipe)), None)
+
+
+def _applied(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a recipe without what it says of itself, which changes nothing."""
+    return {key: value for key, value in recipe.items() if key != "description"}
 
 
 def _command(*words: str) -> Markdown:

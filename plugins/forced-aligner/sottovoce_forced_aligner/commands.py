@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sottovoce.cli import options
+from sottovoce.cli.command import OUTPUT, Command
 from sottovoce.cli.output import Output, verb
 from sottovoce.errors import SamplesError, UsageError
-from sottovoce_forced_aligner.output_file import FORMATS, refuse_existing, write
+from sottovoce.system.output_file import write
+from sottovoce_forced_aligner.output_file import ALIGNMENT, FORMATS
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -21,20 +23,28 @@ if TYPE_CHECKING:
     from sottovoce_forced_aligner.alignment import Alignment
 
 
-@click.command()
+@click.command(
+    cls=Command,
+    section="Use and publish",
+    examples=('sottovoce align MODEL talk.wav --text "what was said" --output talk.srt',),
+)
 @click.argument("model")
 @click.argument("audio", type=click.Path(path_type=Path))
-@click.option("--text", help="What is said in AUDIO, all of it.")
-@click.option("--text-file", type=click.Path(path_type=Path), help="A UTF-8 file that holds it.")
-@click.option("--language", help="A name or an ISO code, such as English or en; by default the model's own.")
-@click.option("--format", "-f", "form", type=click.Choice(FORMATS), help="By default that of FILE's name.")
-@click.option("--output", "-o", type=click.Path(path_type=Path), help="FILE to write; by default standard output.")
+@options.option("--text", help="What is said in AUDIO, all of it.")
+@options.option("--text-file", type=click.Path(path_type=Path), help="A UTF-8 file that holds it.")
+@options.option("--language", help="A name or an ISO code, such as English or en; by default the model's own.")
+@options.option(
+    "--format", "-f", "form", type=click.Choice(FORMATS), help="By default that of FILE's name.", section=OUTPUT
+)
+@options.option(
+    "--output", "-o", type=click.Path(path_type=Path), help="FILE to write; by default standard output.", section=OUTPUT
+)
 @options.device
 @options.hub
 @options.revision
 @options.weights
 @options.allow_unexpected
-@click.option("--overwrite", is_flag=True, help="Replace the output file when it exists.")
+@options.option("--overwrite", is_flag=True, help="Replace the output file when it exists.", section=OUTPUT)
 @verb
 def align(
     out: Output,
@@ -56,7 +66,7 @@ def align(
     _refuse_missing(audio)
     if output is not None:
         form = form or _format_of(output)
-        refuse_existing(output, overwrite, (audio, text_file))
+        ALIGNMENT.refuse_existing(output, overwrite, (audio, text_file))
     loaded = load.load(model, **where)
     _refuse_other_families(model, loaded.architecture)
     # The libraries that align are imported when the model is known to be one of theirs.

@@ -130,7 +130,10 @@ OMNI_MOE = Architecture(
     task="conversation",
     inputs=("messages",),
     presets={
-        "int8-towers": {"steps": [{"step": "quantize", "targets": [*_TARGETS, *_TOWERS], "min_coverage": 0.2}]},
+        "int8-towers": {
+            "description": "the towers of audio and images are to be small too",
+            "steps": [{"step": "quantize", "targets": [*_TARGETS, *_TOWERS], "min_coverage": 0.2}],
+        },
     },
     card=CardFacts(
         pipeline_tag="any-to-any",

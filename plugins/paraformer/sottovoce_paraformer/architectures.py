@@ -93,7 +93,8 @@ PARAFORMER = Architecture(
     task="transcription",
     presets={
         "paraformer-int8-encoder": {
-            "steps": [{"step": "quantize", "bits": 8, "targets": [rf"re:encoder\..*({_ATTENTION}|{_FEED_FORWARD})"]}]
+            "description": "the decoder is to stay as it is",
+            "steps": [{"step": "quantize", "bits": 8, "targets": [rf"re:encoder\..*({_ATTENTION}|{_FEED_FORWARD})"]}],
         },
     },
     card=CardFacts(

@@ -14,9 +14,11 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 from sottovoce.system.process_state import exclusive, stdout_to
+from sottovoce_paraformer.quick_import import import_funasr
 
 # FunASR prints notices while it is imported; standard output belongs to the caller, and they tell a user nothing.
 with stdout_to(io.StringIO()):
+    import_funasr()
     import funasr
 
 from sottovoce import LoadOptions, Repository

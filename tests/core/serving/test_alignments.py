@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import httpx2
 import pytest
+
 from core.serving.servers import SAID, SPEECH, load, running
 
 

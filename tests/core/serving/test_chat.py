@@ -11,8 +11,8 @@ from typing import Any
 import httpx2
 import openai
 import pytest
-from core.serving.servers import EXAMPLES, client, load, running
 
+from core.serving.servers import EXAMPLES, client, load, running
 from sottovoce import read_samples
 from sottovoce.serving.settings import Limits
 

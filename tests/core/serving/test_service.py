@@ -13,8 +13,8 @@ from typing import Any
 import httpx2
 import openai
 import pytest
-from core.serving.servers import SAID, SPEECH, Paced, client, load, paced, running, until
 
+from core.serving.servers import SAID, SPEECH, Paced, client, load, paced, running, until
 from sottovoce.errors import SourceError, UsageError
 from sottovoce.serving import run
 from sottovoce.serving.keys import Keys

@@ -12,8 +12,8 @@ from pathlib import Path
 import httpx2
 import openai
 import pytest
-from core.serving.servers import SAID, SPEECH, client, load, running
 
+from core.serving.servers import SAID, SPEECH, client, load, running
 from sottovoce.serving.settings import Limits
 
 
@@ -46,7 +46,9 @@ def test_whisper_1_is_the_first_model(url: str) -> None:
 
 
 def test_text_is_plain_text(url: str) -> None:
-    assert client(url).audio.transcriptions.create(model="whisper-1", file=SPEECH, response_format="text").strip() == SAID
+    assert (
+        client(url).audio.transcriptions.create(model="whisper-1", file=SPEECH, response_format="text").strip() == SAID
+    )
     assert post(url, response_format="text").headers["content-type"].startswith("text/plain")
 
 
@@ -123,7 +125,9 @@ def test_an_unknown_model_is_not_found(url: str) -> None:
     assert caught.value.code == "model_not_found"
 
 
-@pytest.mark.parametrize("content", [b"\x00\x01garbage" * 500, b"RIFF\x00\x00\x00\x00WAVEfmt ", SPEECH.read_bytes()[:700]])
+@pytest.mark.parametrize(
+    "content", [b"\x00\x01garbage" * 500, b"RIFF\x00\x00\x00\x00WAVEfmt ", SPEECH.read_bytes()[:700]]
+)
 def test_garbage_is_refused_with_a_reason(url: str, content: bytes) -> None:
     assert "the audio" in refusal(post(url, content), 400)
 
@@ -136,7 +140,8 @@ def test_a_form_without_a_file_is_refused(url: str) -> None:
     assert "'file'" in refusal(httpx2.post(f"{url}/v1/audio/transcriptions", data={"model": "whisper-1"}), 400)
     assert "multipart" in refusal(httpx2.post(f"{url}/v1/audio/transcriptions", json={}), 400)
     assert "multipart" in refusal(
-        httpx2.post(f"{url}/v1/audio/transcriptions", content=b"x", headers={"content-type": "multipart/form-data"}), 400
+        httpx2.post(f"{url}/v1/audio/transcriptions", content=b"x", headers={"content-type": "multipart/form-data"}),
+        400,
     )
 
 

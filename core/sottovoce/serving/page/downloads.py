@@ -13,7 +13,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from sottovoce.serving.transcription_formats import subtitles
+from sottovoce.transcription.files import FORMATS
 from sottovoce.transcription.transcript import Transcript, Word
 
 _KEPT = 900
@@ -21,13 +21,8 @@ _KEPT = 900
 
 
 def contents_of(transcript: Transcript) -> dict[str, str]:
-    """Return the texts of a transcript's files, by their suffixes."""
-    return {
-        "txt": transcript.text + "\n",
-        "srt": subtitles(transcript, "srt"),
-        "vtt": subtitles(transcript, "vtt"),
-        "json": json.dumps(transcript.to_dict(), ensure_ascii=False, indent=1) + "\n",
-    }
+    """Return a transcript in every format, by the formats' names, which are the files' endings."""
+    return {name: form.text(transcript) for name, form in FORMATS.items()}
 
 
 def words_json(text: str, words: Sequence[Word], duration: float) -> str:
