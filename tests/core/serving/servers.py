@@ -11,11 +11,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import pytest
-
-for package in ("fastapi", "uvicorn", "multipart", "prometheus_client", "openai"):
-    pytest.importorskip(package, reason=f"a service is tested with {package}, which is not installed")
-
 from openai import OpenAI
 
 from sottovoce.serving.app import build_app

@@ -1,4 +1,4 @@
-"""A service with several callers: it answers while it works, refuses what is too much, and stops for those who leave."""
+"""A service with several callers: it answers while it works, refuses too much, and stops for those who leave."""
 
 from __future__ import annotations
 

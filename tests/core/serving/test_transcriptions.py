@@ -167,13 +167,13 @@ def test_metrics_count_requests_and_audio(url: str) -> None:
 
 @pytest.mark.parametrize("chunked", [False, True])
 def test_an_upload_that_is_too_large_is_refused_while_it_is_read(chunked: bool) -> None:
-    with running(load("tiny-paraformer"), limits=Limits(upload_bytes=50_000)) as address:
+    with running(load("tiny-paraformer"), limits=Limits(upload_bytes=100_000)) as address:
         boundary = b'--x\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n'
         body = boundary + bytes(200_000) + b"\r\n--x--\r\n"
         headers = {"content-type": "multipart/form-data; boundary=x"}
         content = iter([body[:1000], body[1000:]]) if chunked else body
         answer = httpx2.post(f"{address}/v1/audio/transcriptions", content=content, headers=headers)
-        assert "50000 bytes" in refusal(answer, 413)
+        assert "100000 bytes" in refusal(answer, 413)
         assert post(address).status_code == 200
 
 

@@ -28,8 +28,6 @@ def add_tab(page: Page) -> None:
         with gradio.Row():
             audio = audio_input(page)
             image = gradio.Image(label=page.label("image"), type="pil", elem_id="ask-image", buttons=[])
-                label=page.label("image"), type="pil", sources=["upload", "clipboard"], elem_id="ask-image", buttons=[]
-            )
         question = gradio.Textbox(label=page.label("question"), lines=2, elem_id="ask-question")
         with gradio.Row():
             start = gradio.Button(page.label("ask"), variant="primary", elem_id="ask-start")
