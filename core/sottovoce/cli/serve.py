@@ -12,6 +12,7 @@ import click
 from sottovoce.cli import options
 from sottovoce.cli.command import Command
 from sottovoce.cli.output import Output, verb
+from sottovoce.cli.size import SIZE
 
 if TYPE_CHECKING:
     from sottovoce.serving.settings import Settings
@@ -36,7 +37,7 @@ _SERVICE, _LIMITS = "Service", "Limits"
 @options.option("--host", default="127.0.0.1", help="Address; 0.0.0.0 for all networks.", section=_SERVICE)
 @options.option("--port", default=8000, type=click.IntRange(0, 65535), help="Port; 0 for a free one.", section=_SERVICE)
 @options.option("--no-page", is_flag=True, help="Serve the API alone.", section=_SERVICE)
-@options.option("--max-upload", default="512MB", metavar="SIZE", help="Largest request.", section=_LIMITS)
+@options.option("--max-upload", default="512MB", type=SIZE, help="Largest request.", section=_LIMITS)
 @options.option(
     "--max-duration", default=7200, type=click.IntRange(1), help="Longest audio in seconds.", section=_LIMITS
 )
@@ -83,20 +84,11 @@ def serve(
             run.serve(build_app(models, chosen), listener, ready)
 
 
-def _settings(host: str, port: int, max_upload: str, max_duration: int, queue: int, no_page: bool) -> Settings:
-    from pydantic import ByteSize, TypeAdapter, ValidationError
-
-    from sottovoce.errors import UsageError
+def _settings(host: str, port: int, max_upload: int, max_duration: int, queue: int, no_page: bool) -> Settings:
     from sottovoce.serving.keys import Keys
     from sottovoce.serving.settings import Limits, Settings
 
-    try:
-        upload = int(TypeAdapter(ByteSize).validate_python(max_upload))
-    except ValidationError:
-        upload = 0
-    if upload < 1:
-        raise UsageError(f"--max-upload {max_upload[:40]!r}: is no size; give one such as 100MB")
-    limits = Limits(upload_bytes=upload, audio_seconds=max_duration, waiting=queue)
+    limits = Limits(upload_bytes=max_upload, audio_seconds=max_duration, waiting=queue)
     return Settings(host=host, port=port, limits=limits, keys=Keys.from_environment(), page=not no_page)
 
 

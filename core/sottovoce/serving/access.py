@@ -1,4 +1,4 @@
-"""What happens around every request: the key is checked, the request is counted and logged."""
+"""Work around every request: the key is checked, the request is counted and logged."""
 
 from __future__ import annotations
 

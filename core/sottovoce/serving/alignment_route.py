@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -80,7 +80,7 @@ def alignment(
 ) -> Work:
     """Return work that returns :class:`Aligned`; the arguments are as in :func:`.transcribe.transcription`."""
 
-    def work(job: Job) -> Iterator[Any]:
+    def work(job: Job) -> Generator[Any, None, Any]:
         audio = read()
         begin = job.elapsed()
         words = functions.align(served.model, audio, text, language)

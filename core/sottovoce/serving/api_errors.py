@@ -45,7 +45,7 @@ class ApiError(SottovoceError):
 
 
 def as_api_error(error: BaseException) -> ApiError:
-    """Return what a caller is told of an error of the work on a request."""
+    """Return the answer to an error of the work on a request."""
     if isinstance(error, ApiError):
         return error
     if isinstance(error, CancelledError):

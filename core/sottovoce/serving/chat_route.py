@@ -6,7 +6,7 @@ import asyncio
 import json
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from sottovoce.samples import Prediction, Sample
@@ -66,7 +66,7 @@ def choose_model(service: Service, name: Any) -> ServedModel:
 def answer(service: Service, served: ServedModel, messages: list[dict[str, Any]]) -> Work:
     """Return work that returns the model's :class:`~sottovoce.Prediction` for messages."""
 
-    def work(job: Job) -> Iterator[Any]:
+    def work(job: Job) -> Generator[Any, None, Any]:
         sample = Sample(key="request", messages=messages)
         begin = job.elapsed()
         prediction = served.model.architecture.runner.predict(served.model, sample)

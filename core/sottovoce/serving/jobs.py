@@ -11,7 +11,7 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -49,12 +49,12 @@ Event = Ready | Done | Failed
 class Job:
     """Work on one request; its generator runs in the worker's thread alone."""
 
-    work: Callable[[Job], Iterator[Any]]
+    work: Callable[[Job], Generator[Any, None, Any]]
     deliver: Callable[[Event], None]
     _seconds: float = 0.0
     _begin: float | None = None
     _cancelled: threading.Event = field(default_factory=threading.Event)
-    _steps: Iterator[Any] | None = None
+    _steps: Generator[Any, None, Any] | None = None
 
     def cancel(self) -> None:
         """Stop the work at its next chance; it may be called from any thread, and after the end."""
@@ -82,14 +82,15 @@ class Job:
     def _step(self) -> Event:
         try:
             if self.is_cancelled():
-                getattr(self._steps, "close", lambda: None)()
+                if self._steps is not None:
+                    self._steps.close()
                 return Failed(CancelledError("the request was cancelled"))
             self._steps = self._steps or self.work(self)
             return Ready(next(self._steps))
         except StopIteration as end:
             return Done(end.value)
         except BaseException as error:
-            # Libraries in Rust raise what is no Exception; nothing of a request may end the thread.
+            # Libraries in Rust raise what is not an Exception; nothing of a request may end the thread.
             _log.debug("the work on a request failed", exc_info=error)
             return Failed(error)
 
@@ -117,7 +118,7 @@ class Worker:
         with self._changed:
             return self._count_waiting(), len(self._running)
 
-    def submit(self, work: Callable[[Job], Iterator[Any]], deliver: Callable[[Event], None]) -> Job:
+    def submit(self, work: Callable[[Job], Generator[Any, None, Any]], deliver: Callable[[Event], None]) -> Job:
         """Queue work; ``deliver`` is called in the worker's thread with every event.
 
         Raises:
@@ -135,7 +136,7 @@ class Worker:
         return job
 
     def run(
-        self, work: Callable[[Job], Iterator[Any]], started: Callable[[Job], object] = lambda job: None
+        self, work: Callable[[Job], Generator[Any, None, Any]], started: Callable[[Job], object] = lambda job: None
     ) -> Iterator[Ready | Done]:
         """Yield the events of work in the calling thread; a caller that stops early cancels it.
 
@@ -144,7 +145,7 @@ class Worker:
             started: Called with the job, so that another thread can cancel it.
 
         Raises:
-            ApiError: As :meth:`submit`; or what a caller is told of the work's error.
+            ApiError: As :meth:`submit`; or the answer to the work's error.
         """
         events: queue.SimpleQueue[Event] = queue.SimpleQueue()
         job = self.submit(work, events.put)
@@ -183,7 +184,7 @@ class Worker:
         """Wait for work; return the requests whose turn it is, or none when the worker is closed."""
         with self._changed:
             self._changed.wait_for(lambda: self._waiting or self._running or self._closed)
-            # Those that were cancelled while they waited only have to be told.
+            # Those that were cancelled while they waited only have to hear it.
             while self._waiting and (len(self._running) < self._most_running or self._waiting[0].is_cancelled()):
                 self._running.append(self._waiting.popleft())
             return list(self._running)

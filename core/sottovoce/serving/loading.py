@@ -44,8 +44,8 @@ def load_models(
         punctuation=optional(punctuation),
         aligner=optional(aligner),
     )
-    for one in served:
-        _run_once(one)
+    for served_model in served:
+        _run_once(served_model)
     return served
 
 

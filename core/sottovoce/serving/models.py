@@ -25,7 +25,7 @@ class ServedModel:
     name: str
     model: Model
     transcriber: Transcriber | None = None
-    """What transcribes with the model, if its family recognizes speech."""
+    """Transcriber with the model, if its family recognizes speech."""
 
     takes_hotwords: bool = False
     """If true, words that are likely can be given."""
@@ -105,7 +105,7 @@ def arrange(
             if helper is not None:
                 raise UsageError(f"{option} is for models that transcribe; {model.source.name} does {task}")
     helpers = {"voice activity": vad, "punctuation": punctuation}
-    models = [_serve(one, vad, punctuation, aligner) for one in (model, compared) if one is not None]
+    models = [_serve(loaded, vad, punctuation, aligner) for loaded in (model, compared) if loaded is not None]
     if len(models) > 1 and models[0].name == models[1].name:
         models[1] = replace(models[1], name=f"{models[1].name}-base")
     served_aligner = models[0] if task == "alignment" else None

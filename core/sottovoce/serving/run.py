@@ -51,7 +51,7 @@ def listening(settings: Settings) -> Iterator[socket.socket]:
         family, kind, _, _, address = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)[0]
         listener = socket.socket(family, kind)
     except OSError as error:
-        raise UsageError(f"--host {settings.host}: is no address of this machine ({error.strerror})") from None
+        raise UsageError(f"--host {settings.host}: is not an address of this machine ({error.strerror})") from None
     with listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Generator
 from typing import TYPE_CHECKING, Any
 
 from sottovoce.serving.api_errors import as_api_error
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from sottovoce.serving.models import ServedModels
     from sottovoce.serving.settings import Settings
 
-Work = Callable[[Job], Iterator[Any]]
+Work = Callable[[Job], Generator[Any, None, Any]]
 """Function that returns a generator: it yields parts of a result and returns the whole one."""
 
 
@@ -29,11 +29,11 @@ class Service:
         self.worker = Worker(waiting=settings.limits.waiting, running=settings.limits.running)
         self.measures = Measures(models, self.worker)
 
-    async def events(self, request: Request, work: Work) -> AsyncIterator[Ready | Done]:
+    async def events(self, request: Request, work: Work) -> AsyncGenerator[Ready | Done]:
         """Yield the events of work on a request; it is cancelled when the caller closes the connection.
 
         Raises:
-            ApiError: 503, too many requests wait; or what a caller is told of the work's error.
+            ApiError: 503, too many requests wait; or the answer to the work's error.
         """
         events: asyncio.Queue[Event] = asyncio.Queue()
         loop = asyncio.get_running_loop()

@@ -9,7 +9,7 @@ from sottovoce.serving.keys import Keys
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What one request may cost."""
+    """Limits of a request and of the queue."""
 
     upload_bytes: int = 512_000_000
     """Largest body of a request in bytes."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -58,7 +58,7 @@ def transcription(
     if transcriber is None:
         raise ApiError(400, f"the model {served.name} does not transcribe", parameter="model")
 
-    def work(job: Job) -> Iterator[Any]:
+    def work(job: Job) -> Generator[Any, None, Any]:
         audio = read()
         duration, begin = len(audio) / SAMPLE_RATE, job.elapsed()
         options: dict[str, Any] = {"hotwords": hotwords, "language": language, "cancelled": job.is_cancelled}

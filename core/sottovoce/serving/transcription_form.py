@@ -27,7 +27,7 @@ _MOST_HOTWORDS = 200
 
 @dataclass(frozen=True, kw_only=True)
 class TranscriptionForm:
-    """What a caller asks for."""
+    """Checked form of a request."""
 
     file: IO[bytes]
     model: str | None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import TYPE_CHECKING, Any
 
 from sottovoce.serving.api_errors import ApiError, as_api_error
@@ -74,7 +74,7 @@ async def _stream(service: Service, request: Request, work: Work, files: context
     return Stream(_lines(first, events), media_type="text/event-stream", headers={"Cache-Control": "no-store"})
 
 
-async def _lines(event: Ready | Done, events: AsyncIterator[Ready | Done]) -> AsyncIterator[str]:
+async def _lines(event: Ready | Done, events: AsyncGenerator[Ready | Done]) -> AsyncIterator[str]:
     """Yield OpenAI's events; an error ends the stream with an event, since the status is sent already."""
     segments: list[Segment] = []
     try:

@@ -53,7 +53,7 @@ async def refuse_large(request: Request, most: int) -> None:
     """Refuse a request whose header promises a body of more than ``most`` bytes.
 
     Raises:
-        ApiError: 413, it does; 400, the header is no number.
+        ApiError: 413, it does; 400, the header is not a number.
     """
     length = request.headers.get("content-length", "0")
     if not length.isdecimal():

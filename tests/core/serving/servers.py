@@ -13,6 +13,7 @@ from typing import Any
 
 from openai import OpenAI
 
+from sottovoce.errors import CancelledError
 from sottovoce.serving.app import build_app
 from sottovoce.serving.loading import load_models
 from sottovoce.serving.models import ServedModels
@@ -78,7 +79,7 @@ class Paced:
             while not self.released.acquire(timeout=0.01):
                 if options["cancelled"]():
                     self.cancelled += 1
-                    return
+                    raise CancelledError("the transcription was cancelled")
             yield Segment(text=str(number), start=float(number), end=number + 1.0)
 
 

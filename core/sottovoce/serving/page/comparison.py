@@ -15,7 +15,7 @@ from sottovoce.serving.transcribe import Transcribed
 
 @dataclass(frozen=True)
 class Result:
-    """What one model made of the audio."""
+    """Transcript of one model, and its time."""
 
     served: ServedModel
     transcribed: Transcribed
@@ -36,12 +36,12 @@ def texts_html(results: Sequence[Result], language: str) -> tuple[str, str]:
     if len(results) == 1:
         return plain_text(results[0].text, language), ""
     original, compressed = marked(results[1].text, results[0].text)
-    return _block(compressed, language), _block(original, language)
+    return marked_block(compressed, language), marked_block(original, language)
 
 
 def plain_text(text: str, language: str) -> str:
     """Return a text as HTML, or a sentence where nothing was recognized."""
-    return _block(html.escape(text), language)
+    return marked_block(html.escape(text), language)
 
 
 def table_html(results: Sequence[Result], language: str) -> str:
@@ -65,5 +65,6 @@ def _row(result: Result) -> str:
     return f'<tr><th scope="row">{html.escape(result.served.name)}</th>{numbers}</tr>'
 
 
-def _block(content: str, language: str) -> str:
+def marked_block(content: str, language: str) -> str:
+    """Return HTML of a text as a block, or a sentence where there is none."""
     return f'<div class="sv-text">{content or say("nothing", language)}</div>'

@@ -13,7 +13,7 @@ from sottovoce.samples import Prediction
 from sottovoce.serving.chat_route import answer
 from sottovoce.serving.jobs import Done
 from sottovoce.serving.page import status
-from sottovoce.serving.page.comparison import plain_text
+from sottovoce.serving.page.comparison import marked_block, plain_text
 from sottovoce.serving.page.differences import marked
 from sottovoce.serving.page.parts import Page, audio_input, stop_button
 from sottovoce.serving.page.texts import language_of, say
@@ -71,8 +71,7 @@ def _ask(
         yield status.message(""), plain_text(answers[0], language), ""
         return
     original, compressed = marked(answers[1], answers[0])
-    blocks = (f'<div class="sv-text">{text or say("none", language)}</div>' for text in (compressed, original))
-    yield status.message(""), *blocks
+    yield status.message(""), marked_block(compressed, language), marked_block(original, language)
 
 
 def _content(page: Page, path: str | None, picture: Any, text: str) -> list[dict[str, Any]]:

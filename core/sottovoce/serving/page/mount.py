@@ -26,7 +26,7 @@ _KEPT = (60, 900)
 
 def mount_page(app: FastAPI, service: Service) -> FastAPI:
     """Add the page at ``/`` to an application that has all its other routes, and return the application."""
-    # Gradio asks another host for its newest version, and sends statistics, unless it is told otherwise before.
+    # Gradio asks another host for its newest version, and sends statistics, unless this forbids it before.
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     directory = Path(tempfile.mkdtemp(prefix="sottovoce-page-"))
     # Gradio reads the variable whenever it keeps a file.
@@ -35,7 +35,7 @@ def mount_page(app: FastAPI, service: Service) -> FastAPI:
 
     keys = service.settings.keys
     labels = translations()
-    return gradio.mount_gradio_app(
+    gradio.mount_gradio_app(
         app,
         build_page(service, directory, labels),
         path="/",
@@ -58,6 +58,7 @@ def mount_page(app: FastAPI, service: Service) -> FastAPI:
         ),
         css_paths=[Path(__file__).parent / "page.css"],
     )
+    return app
 
 
 def build_page(service: Service, directory: Path, labels: Any) -> Any:

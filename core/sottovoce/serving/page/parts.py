@@ -1,4 +1,4 @@
-"""What all tabs of the page are made of."""
+"""Parts that all tabs of the page share."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ def message(text: str) -> str:
 
 
 def failure(error: SottovoceError, language: str) -> str:
-    """Return the status for an error; a visitor who stopped the work is told just that."""
+    """Return the status for an error; a visitor who stopped the work just hears that."""
     if isinstance(error, ApiError) and error.code == "cancelled":
         return message(say("stopped", language))
     return f'<div class="sv-status sv-error" role="alert">{html.escape(str(error))}</div>'

@@ -80,7 +80,9 @@ def _transcribe(page: Page, path: str | None, likely: str, spoken: str, request:
         yield status.failure(error, language), "", "", "", "", None
         return
     transcript = results[0].transcribed.transcript
-    done = say("done", language, seconds=transcript.duration, time=sum(one.transcribed.seconds for one in results))
+    done = say(
+        "done", language, seconds=transcript.duration, time=sum(result.transcribed.seconds for result in results)
+    )
     yield (
         status.message(done),
         *texts_html(results, language),
