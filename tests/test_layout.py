@@ -17,7 +17,7 @@ FLOORS = [
     ["__main__", "testing"],
     ["cli"],
     ["entrypoints"],
-    ["recipe_search", "transcription"],
+    ["engines", "recipe_search", "transcription"],
     ["quantization", "experts", "pruning", "training", "metrics"],
     ["calibration"],
     ["formats"],
