@@ -81,16 +81,16 @@ def import_funasr() -> None:
 @contextlib.contextmanager
 def _without_submodules() -> Iterator[None]:
     """Let FunASR see none of its modules when it looks for all of them."""
-    walk = pkgutil.walk_packages
+    original = pkgutil.walk_packages
 
     def others(path: Any = None, prefix: str = "", onerror: Any = None) -> Any:
-        return iter(()) if prefix.startswith("funasr.") else walk(path, prefix, onerror)
+        return iter(()) if prefix.startswith("funasr.") else original(path, prefix, onerror)
 
     pkgutil.walk_packages = others
     try:
         yield
     finally:
-        pkgutil.walk_packages = walk
+        pkgutil.walk_packages = original
 
 
 @contextlib.contextmanager
