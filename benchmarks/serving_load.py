@@ -4,7 +4,7 @@
 
 Callers send clips of mixed length to ``sottovoce serve`` one after another, with garbage and closed connections among
 them, while an hour of audio is decoded. Then the library and a service take turns on the same loaded model. The exit
-code is 1 if a request is lost, memory grows by more than 5 % after the warm-up, or latency exceeds the library's by more.
+code is 1 if a request is lost, memory grows by more than 5 % after the warm-up, or the service takes 5 % longer.
 """
 
 from __future__ import annotations
