@@ -17,7 +17,7 @@ import yaml
 from safetensors.torch import save_file
 
 WIDTH = 400
-LOUD, SHARP = 2.5, 20.0
+LOUD, SHARP = 4.5, 5.0
 """Loudness between silence and speech after normalization, and how sharply the states change there."""
 CONFIG: dict[str, Any] = {
     "model": "FsmnVADStreaming",

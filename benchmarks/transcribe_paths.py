@@ -49,7 +49,8 @@ def load_funasr(model: Path, threads: int) -> Transcribe:
     torch.set_num_threads(threads)
 
     def run(audio: str, segments: str) -> tuple[str, int]:
-        return asr.generate(input=audio)[0]["text"], 0
+        # Without this option its segments are 60 s or 1 s long, by turns.
+        return asr.generate(input=audio, dynamic_silence=False)[0]["text"], 0
 
     return run
 

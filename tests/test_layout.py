@@ -18,7 +18,7 @@ FLOORS = [
     ["cli"],
     ["serving"],
     ["entrypoints"],
-    ["recipe_search", "transcription"],
+    ["engines", "recipe_search", "transcription"],
     ["quantization", "experts", "pruning", "training", "metrics"],
     ["calibration"],
     ["formats"],

@@ -20,8 +20,12 @@ if TYPE_CHECKING:
     from sottovoce.architecture import Width as Width
     from sottovoce.architecture import lazy as lazy
     from sottovoce.calibration.block_step import BlockStep as BlockStep
+    from sottovoce.engines.engine import Engine as Engine
+    from sottovoce.entrypoints.check import check as check
+    from sottovoce.entrypoints.compare import compare as compare
     from sottovoce.entrypoints.compress import compress as compress
     from sottovoce.entrypoints.compress import from_pretrained as from_pretrained
+    from sottovoce.entrypoints.diff import diff as diff
     from sottovoce.entrypoints.evaluate import evaluate as evaluate
     from sottovoce.entrypoints.inspect import inspect as inspect
     from sottovoce.entrypoints.load import load as load
@@ -40,6 +44,7 @@ if TYPE_CHECKING:
     from sottovoce.recipe.recipe import Recipe as Recipe
     from sottovoce.recipe.step import Step as Step
     from sottovoce.recipe_search.result import SearchResult as SearchResult
+    from sottovoce.report import Comparison as Comparison
     from sottovoce.report import CompressionReport as CompressionReport
     from sottovoce.report import Coverage as Coverage
     from sottovoce.report import EvaluationReport as EvaluationReport
@@ -69,9 +74,11 @@ _MODULES = {
     "Architecture": "architecture",
     "BlockStep": "calibration.block_step",
     "CardFacts": "architecture",
+    "Comparison": "report",
     "CompressionReport": "report",
     "Coverage": "report",
     "Depth": "architecture",
+    "Engine": "engines.engine",
     "EvaluationReport": "report",
     "Format": "formats.format",
     "Heads": "architecture",
@@ -109,7 +116,10 @@ _MODULES = {
     "transcribe": "entrypoints.transcribe",
     "Width": "architecture",
     "Word": "transcription.transcript",
+    "check": "entrypoints.check",
+    "compare": "entrypoints.compare",
     "compress": "entrypoints.compress",
+    "diff": "entrypoints.diff",
     "evaluate": "entrypoints.evaluate",
     "export": "entrypoints.save",
     "from_pretrained": "entrypoints.compress",

@@ -80,6 +80,10 @@ class MemoryLimitError(UsageError):
     """The work does not fit the memory that was allowed."""
 
 
+class CheckError(SottovoceError):
+    """An engine does not run a model, its answers differ, or a limit is not held."""
+
+
 class GateError(SottovoceError):
     """The accuracy that a recipe asks for cannot be reached, even with all layers restored to higher precision."""
 

@@ -72,6 +72,18 @@ class Model:
         }
         return sum(tensor.nbytes for tensor in tensors.values())
 
+    @property
+    def bytes_by_part(self) -> dict[str, int]:
+        """Bytes of the same tensors, by the family's parts of the model."""
+        sizes = {
+            (tensor.data_ptr() or id(tensor)): (self.architecture.part_of(name), tensor.nbytes)
+            for name, tensor in self.module.state_dict(keep_vars=True).items()
+        }
+        parts: dict[str, int] = {}
+        for part, size in sizes.values():
+            parts[part] = parts.get(part, 0) + size
+        return parts
+
 
 def require_model(model: Any, call: str) -> Model:
     """Return ``model`` if it comes from :func:`sottovoce.load`.

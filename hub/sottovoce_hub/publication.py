@@ -67,6 +67,7 @@ def push(
     message: str | None = None,
     token: str | None = None,
     variants: Sequence[Variant] = (),
+    base_model: str | None = None,
     dry_run: bool = False,
 ) -> PushReport:
     """Publish a directory that ``compress`` wrote, with a card written from what was measured.
@@ -84,6 +85,8 @@ def push(
         message: Of the commit.
         token: By default the one that the hub's own client finds.
         variants: Other compressions of the same model, for the card's comparison.
+        base_model: ``owner/name`` of the model that was compressed, on the same hub, with ``@revision`` if wanted; by
+            default what was recorded when it was loaded.
         dry_run: Check the directory and write the card; use no network.
 
     Raises:
@@ -95,7 +98,7 @@ def push(
         raise UsageError(f"{hub!r}: no such hub; there are {' and '.join(HUBS)}")
     require_repository(repository, hub)
     contents = read_contents(Path(directory))
-    files = with_card(Path(directory), contents, repository, hub, branch, variants)
+    files = with_card(Path(directory), contents, repository, hub, branch, variants, base_model)
     report = PushReport(repository=repository, hub=hub, branch=branch, files=files, left_out=contents.left_out)
     model = read(Path(directory))
     # What a hub refuses without being asked, a dry run refuses too.
@@ -113,13 +116,16 @@ def with_card(
     hub: str,
     branch: str | None = None,
     variants: Sequence[Variant] = (),
+    base_model: str | None = None,
 ) -> tuple[File, ...]:
     """Return a model's files and those of its card.
 
     Raises:
         PublishError: The hub would not understand the card's metadata, or the card tells of a machine or a secret.
     """
-    written = write_card(directory, repository=repository, hub=hub, branch=branch, variants=variants)
+    written = write_card(
+        directory, repository=repository, hub=hub, branch=branch, variants=variants, base_model=base_model
+    )
     if problems := check_metadata(written["README.md"].decode(), hub):
         raise PublishError(f"{directory}: the card's metadata is not what the hub takes: {'; '.join(problems)}")
     card = [File.of(name, content) for name, content in sorted(written.items())]

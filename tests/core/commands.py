@@ -80,7 +80,8 @@ def toy_runner(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str
 
 def host_runner(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], plugins: host.Host) -> Runner:
     """A runner with the plugins of this host."""
-    for module in ("load", "compress", "save", "inspect", "evaluate", "measurement", "search"):
+    modules = ("load", "compress", "save", "inspect", "evaluate", "measurement", "search", "compare", "diff")
+    for module in (*modules, "comparison.evaluation"):
         monkeypatch.setattr(f"sottovoce.entrypoints.{module}.default_host", lambda: plugins)
     monkeypatch.setattr(
         "sottovoce.entrypoints.evaluate.run_isolated",

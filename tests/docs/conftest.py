@@ -22,8 +22,8 @@ FEW = 4
 def takes_long(block: Block, command: Sequence[str] = ()) -> bool:
     """Return whether the everyday run leaves out a command or a block of Python, for the processes that it starts."""
     if block.language == "python":
-        return "sottovoce.evaluate(" in block.code
-    return command[0] == "demo" or (command[0] == "evaluate" and "--baseline" in command)
+        return "sottovoce.evaluate(" in block.code or "sottovoce.compare(" in block.code
+    return command[0] in ("demo", "compare") or (command[0] == "evaluate" and "--baseline" in command)
 
 
 def make_workspace(folder: Path, *, everything: bool) -> None:

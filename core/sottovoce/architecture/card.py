@@ -19,6 +19,9 @@ class CardFacts:
     usage: str = ""
     """Python that loads ``"{directory}"`` with the model's own library and prints its output for ``"{audio}"``, where
     ``"{text}"`` is said. Other braces are doubled."""
+    example: str = ""
+    """Python that prints the output of ``model``, which ``sottovoce.load`` returned, for ``"{audio}"``, where
+    ``"{text}"`` is said; ``sottovoce`` is imported. Other braces are doubled."""
     hub_usage: Mapping[str, str] = field(default_factory=dict)
     """By hub that the library itself loads from (``hf``, ``modelscope``), the same with ``"{repository}"`` in place of
     the directory."""

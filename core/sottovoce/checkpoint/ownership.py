@@ -13,6 +13,12 @@ from sottovoce.report import COMPRESSION_FILE
 MARKER = ".sottovoce"
 """File in directories that we write without :data:`COMPRESSION_FILE`: exports and downloads."""
 EVALUATION_FILE = "evaluation.json"
+EVALUATION_PAGE = "evaluation.html"
+COMPARISON_MARKER = ".comparison"
+"""File in directories of comparisons: an unfinished one resumes there, and a finished one may be replaced."""
+COMPARISON_PAGE = "comparison.html"
+PREDICTIONS_FILE = "predictions.jsonl"
+_EVALUATION_FILES = frozenset({EVALUATION_FILE, EVALUATION_PAGE, PREDICTIONS_FILE})
 
 _END = 1_000_000
 _COMMENT = b"exported by Sottovoce"
@@ -43,7 +49,12 @@ def is_written_by_us(directory: Path) -> bool:
 
 def holds_only_evaluation(directory: Path) -> bool:
     """Return true if a directory is empty or holds only the files that ``evaluate`` writes."""
-    return set(os.listdir(directory)) <= {EVALUATION_FILE}  # noqa: PTH208  # links and folders count too
+    return set(os.listdir(directory)) <= _EVALUATION_FILES  # noqa: PTH208  # links and folders count too
+
+
+def holds_comparison(directory: Path) -> bool:
+    """Return true if a directory is empty or was begun by ``compare``."""
+    return not os.listdir(directory) or _is_file(directory / COMPARISON_MARKER)  # noqa: PTH208
 
 
 def _is_file(path: Path) -> bool:

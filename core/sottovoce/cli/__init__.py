@@ -10,8 +10,11 @@ import click
 
 import sottovoce
 from sottovoce.cli import (
+    check,
+    compare,
     compress,
     demo,
+    diff,
     env,
     evaluate,
     export,
@@ -48,6 +51,7 @@ def cli() -> None:
       sottovoce search MODEL --data calibration.jsonl --budget x0.2 --output recipe.yaml
       sottovoce evaluate SMALL --data test.jsonl --baseline MODEL
       sottovoce transcribe SMALL talk.mp3 --vad fsmn-vad --punc ct-punc
+      sottovoce compare MODEL --recipes int8,int4 --data calibration.jsonl --test test.jsonl --output DIR
       sottovoce serve SMALL --compare MODEL
       sottovoce export MODEL --format onnx --output ONNX
       sottovoce push SMALL owner/name --dry-run
@@ -62,6 +66,9 @@ for _command in (
     search.search,
     compress.compress,
     evaluate.evaluate,
+    compare.compare,
+    diff.diff,
+    check.check,
     transcribe.transcribe,
     serve.serve,
     export.export,

@@ -29,7 +29,7 @@ from sottovoce.system import distributed
 )
 @options.option("--baseline", help="A model to compare with, usually the uncompressed one.")
 @options.option(
-    "--output", "-o", type=click.Path(path_type=Path), help="Directory for evaluation.json.", section="Output"
+    "--output", "-o", type=click.Path(path_type=Path), help="Directory for results and a page.", section="Output"
 )
 @options.option(
     "--record", is_flag=True, help="Add the metrics to MODEL's compression.json, for its card.", section="Output"
@@ -57,12 +57,15 @@ def evaluate(
 ) -> None:
     """Measure MODEL on DATA: error rates, speed, size, memory, next to those of a baseline if one is given.
 
+    OUTPUT gets evaluation.json, the page evaluation.html, and predictions.jsonl with what was said of each sample.
+
     Several processes divide the samples: torchrun --nproc_per_node 2 -m sottovoce evaluate MODEL ...
     """
     from sottovoce.checkpoint.directory import new_directory, reserved
     from sottovoce.checkpoint.ownership import EVALUATION_FILE
     from sottovoce.entrypoints import evaluate
     from sottovoce.entrypoints import record as records
+    from sottovoce.entrypoints.comparison.evaluation import evaluation_files
     from sottovoce.report import to_json
     from sottovoce.reports import tables
 
@@ -72,8 +75,8 @@ def evaluate(
     writes = output is not None and distributed.is_main()
     with reserved(output, overwrite, _is_evaluation) if output and writes else contextlib.nullcontext():
         with out.progress() as progress:
-            report = evaluate.evaluate(model, data, baseline, progress=progress, **where)
-        report = dataclasses.replace(report, dataset=named)
+            evaluated = evaluate.evaluate_with_runs(model, data, baseline, progress=progress, **where)
+        report = dataclasses.replace(evaluated.report, dataset=named)
         if busy := report.machine.get("busy"):
             consequence = "; the times are not recorded" if record else ""
             how = "on an idle machine" if report.machine.processes == 1 else "in one process"
@@ -87,8 +90,10 @@ def evaluate(
         form = report.to_dict()
         if output and writes:
             with new_directory(output, overwrite, _is_evaluation) as temporary:
-                text = to_json(form, indent=1) + "\n"
-                (temporary / EVALUATION_FILE).write_text(text, encoding="utf-8")
+                files = {EVALUATION_FILE: to_json(form, indent=1) + "\n"}
+                files |= evaluation_files(evaluated, model, baseline, where)
+                for name, text in files.items():
+                    (temporary / name).write_text(text, encoding="utf-8")
     out.result(form, lambda: tables.of_report(report))
 
 

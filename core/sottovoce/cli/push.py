@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 @options.option("--hub", type=click.Choice(["hf", "modelscope"]), default="hf", help="Hub to publish on.")
 @options.option("--branch", help="Branch to commit to; by default the repository's main branch.")
 @options.option("--private/--public", default=None, help="Visibility of a new repository; by default the hub's.")
+@options.option(
+    "--base-model", help="Id of the model that was compressed: owner/name[@revision]; by default what was recorded."
+)
 @options.option("--create-pr", is_flag=True, help="Open a pull request (Hugging Face Hub).")
 @options.option("--message", "-m", help="The commit's message.")
 @options.option("--variants", help="Names of directories in DIRECTORY, such as int8,int4: a repository for each.")

@@ -9,8 +9,8 @@ import click
 
 from sottovoce.cli import options
 from sottovoce.cli.command import Command
+from sottovoce.cli.limits import limit
 from sottovoce.cli.output import Output, verb
-from sottovoce.errors import UsageError
 
 _CACHE = ".sottovoce-search"
 
@@ -97,7 +97,7 @@ def search(
 
     # Errors in the arguments are reported before the model is read.
     parse_budget(budgets)
-    bounds = dict(map(_limit, limits))
+    bounds = dict(map(limit, limits))
     names = tuple(name.strip() for name in steps.split(",") if name.strip())
     parse_steps(names)
     require_solver()
@@ -119,13 +119,3 @@ def search(
     for note in (*result.notes, *files.write(result, output)):
         out.note(f"note: {note}")
     out.result(result.to_dict(), lambda: table.of_search(result, output))
-
-
-def _limit(text: str) -> tuple[str, float]:
-    name, equals, bound = text.partition("=")
-    try:
-        if not equals or not name.startswith(("max_", "min_")):
-            raise ValueError
-        return name.strip(), float(bound)
-    except ValueError:
-        raise UsageError(f"{text!r} is not a limit; write one such as max_cer_increase=0.1") from None

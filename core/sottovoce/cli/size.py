@@ -21,7 +21,7 @@ class Size(click.ParamType[int]):
         except (ValidationError, OverflowError):
             self.fail(f"{value!r} is not a size; give one such as 8GB, 512MiB or a number of bytes", param, ctx)
         if size <= 0:
-            self.fail(f"{value!r} is no size; give one above 0, such as 8GB", param, ctx)
+            self.fail(f"{value!r} is not a size; give one above 0, such as 8GB", param, ctx)
         return int(size)
 
 

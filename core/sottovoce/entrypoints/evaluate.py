@@ -20,10 +20,13 @@ from sottovoce.report import EvaluationReport, Metric, SampleSet
 from sottovoce.samples import Run, Samples, check_audio, read_samples
 from sottovoce.system import distributed
 from sottovoce.system.isolation import run_isolated
+from sottovoce.system.machine import available_memory
 from sottovoce.system.progress import Progress, shown
 
 TIMED = 20
 """Number of samples that are timed by turns; accuracy is of all."""
+_MEMORY_SHARE = 0.8
+"""Share of the available memory that models which take turns may have together."""
 
 
 def evaluate(
@@ -54,6 +57,19 @@ def evaluate(
         PluginError: Two plugins give a metric of the same name.
         SottovoceError: Of several processes one was given another model or other samples.
     """
+    return evaluate_with_runs(model, samples, baseline, host=host, progress=progress, **options).report
+
+
+def evaluate_with_runs(
+    model: Model | str | os.PathLike[str],
+    samples: Samples | str | os.PathLike[str],
+    baseline: Model | str | os.PathLike[str] | None = None,
+    *,
+    host: Host | None = None,
+    progress: Progress | bool = False,
+    **options: Any,
+) -> Evaluated:
+    """Do what :func:`evaluate` does, and return the predictions too; arguments and errors are the same."""
     for subject in filter(None, (model, baseline)):
         if not isinstance(subject, str | os.PathLike):
             require_model(subject, "sottovoce.evaluate")
@@ -61,19 +77,35 @@ def evaluate(
     check_evaluation({"model": model, "baseline": baseline}, samples)
     with shown(progress) as progress:
         check_audio(samples, progress)
-        evaluation = _Evaluation(samples, host, progress)
+        evaluation = Evaluation(samples, host, progress)
         if baseline is None:
-            return _report(evaluation.measure(model, options), samples)
+            alone = evaluation.measure(model, options)
+            return Evaluated(_report(alone, samples), samples, (alone,))
         # The baseline has weights of its own.
         base_options = {name: value for name, value in options.items() if name != "weights"}
         reference = evaluation.measure(baseline, base_options, is_baseline=True)
         measurement = evaluation.measure(model, options, reference.run)
-        values = {name: metric.value for name, metric in reference.metrics.items()}
-        metrics = {name: replace(metric, baseline=values.get(name)) for name, metric in measurement.metrics.items()}
-        measurement = replace(measurement, metrics=metrics)
+        both = [reference, with_baseline(measurement, reference)]
         if distributed.world_size() == 1:
-            measurement = evaluation.time_by_turns((baseline, base_options), (model, options), measurement)
-        return _report(measurement, samples, reference)
+            both = evaluation.time_by_turns([(baseline, base_options), (model, options)], both)
+        return Evaluated(_report(both[1], samples, reference), samples, tuple(both))
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """An evaluation with the runs that it was computed from."""
+
+    report: EvaluationReport
+    samples: Samples
+    measurements: tuple[Measurement, ...]
+    """Of the baseline, if there is one, and of the model."""
+
+
+def with_baseline(measurement: Measurement, reference: Measurement) -> Measurement:
+    """Return a measurement with the values of another model beside its own."""
+    values = {name: metric.value for name, metric in reference.metrics.items()}
+    metrics = {name: replace(metric, baseline=values.get(name)) for name, metric in measurement.metrics.items()}
+    return replace(measurement, metrics=metrics)
 
 
 def _report(measurement: Measurement, samples: Samples, reference: Measurement | None = None) -> EvaluationReport:
@@ -91,7 +123,7 @@ def _report(measurement: Measurement, samples: Samples, reference: Measurement |
 
 
 @dataclass(frozen=True)
-class _Evaluation:
+class Evaluation:
     """Samples, plugins and progress of one evaluation."""
 
     samples: Samples
@@ -110,32 +142,51 @@ class _Evaluation:
         return cast(Measurement, run_isolated(measure, *arguments, progress=self.progress))
 
     def time_by_turns(
-        self,
-        baseline: tuple[Subject, Mapping[str, Any]],
-        model: tuple[Subject, Mapping[str, Any]],
-        measurement: Measurement,
-    ) -> Measurement:
-        """Replace a measurement's times by medians of rounds in which baseline and model take turns.
+        self, subjects: Sequence[tuple[Subject, Mapping[str, Any]]], measurements: Sequence[Measurement]
+    ) -> list[Measurement]:
+        """Replace the measurements' times by medians of rounds in which the models take turns.
+
+        All models are in memory meanwhile. Where they do not fit, each takes turns with the first one.
 
         Args:
-            baseline: The baseline, with its options.
-            model: The model, with its options.
-            measurement: The model's measurement.
+            subjects: The models, with their options; at least two.
+            measurements: The measurement of each.
 
         Returns:
-            The measurement with these times, and with the reason if the machine was too busy for them.
+            The measurements with these times, and with the reason if the machine was too busy for them.
         """
-        subset = Samples(tuple(self.samples)[:TIMED])
+        others = range(1, len(subjects))
+        groups = [[0, *others]] if _fit_together(measurements) else [[0, other] for other in others]
+        timed = list(measurements)
+        for group in groups:
+            times, cores = self._times([subjects[number] for number in group])
+            for place, number in enumerate(group):
+                if number or group is groups[0]:
+                    timed[number] = self._with_times(measurements[number], times[0], times[place], cores)
+        if reason := next((item.machine.busy for item in timed if item.machine.busy), None):
+            timed = [replace(item, machine=replace(item.machine, busy=reason)) for item in timed]
+        return timed
+
+    def _times(self, subjects: Sequence[tuple[Subject, Mapping[str, Any]]]) -> tuple[list[paired_timing.Rounds], float]:
+        """Return the times of each model by round, and the number of cores that other processes used meanwhile."""
         with contextlib.ExitStack() as stack:
-            first, second = (self._prepare(stack, subset, *subject) for subject in (baseline, model))
+            models = [self._prepare(stack, self._subset, *subject) for subject in subjects]
             other_work = paired_timing.OtherWork()
-            before, after = paired_timing.take_turns(first, second)
-            cores = other_work.cores()
+            times = paired_timing.take_turns(*models, progress=self.progress)
+            return times, other_work.cores()
+
+    def _with_times(
+        self, measurement: Measurement, before: paired_timing.Rounds, after: paired_timing.Rounds, cores: float
+    ) -> Measurement:
         ratios = [sum(seconds) / sum(base) for base, seconds in zip(before, after, strict=True)]
-        metrics = measurement.metrics | _timed_metrics(measurement.metrics, before, after, ratios, subset)
+        metrics = measurement.metrics | _timed_metrics(measurement.metrics, before, after, ratios, self._subset)
         reason = paired_timing.busy(ratios, cores, os.cpu_count() or 1)
         machine = replace(measurement.machine, other_work_cores=round(cores, 2), busy=reason)
         return replace(measurement, metrics=metrics, machine=machine)
+
+    @property
+    def _subset(self) -> Samples:
+        return Samples(tuple(self.samples)[:TIMED])
 
     def _prepare(
         self, stack: contextlib.ExitStack, subset: Samples, subject: Subject, options: Mapping[str, Any]
@@ -143,6 +194,16 @@ class _Evaluation:
         if isinstance(subject, Model) or self.host is not None:
             return prepare_timed(subject, subset, options, self.host)
         return stack.enter_context(paired_timing.isolated(prepare_timed, os.fspath(subject), subset, options))
+
+
+def _fit_together(measurements: Sequence[Measurement]) -> bool:
+    """Return true if all models fit in memory at once, by what each took alone; two always do."""
+    if len(measurements) == 2:
+        return True
+    if any(item.run.peak_gpu_memory_bytes for item in measurements):
+        return False
+    needed, available = sum(item.run.peak_memory_bytes or 0 for item in measurements), available_memory()
+    return available is None or needed < _MEMORY_SHARE * available
 
 
 def _timed_metrics(
@@ -164,7 +225,8 @@ def _timed_metrics(
         )
         by_turns = {"baseline": base, "model": model, "ratio": paired_timing.spread(ratios)}
         details = {**metrics[name].details, "by_turns": by_turns}
-        timed[name] = replace(metrics[name], value=model["median"], baseline=base["median"], details=details)
+        baseline = None if before is after else base["median"]
+        timed[name] = replace(metrics[name], value=model["median"], baseline=baseline, details=details)
     return timed
 
 

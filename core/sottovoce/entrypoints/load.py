@@ -51,7 +51,7 @@ def load_with(name: str, options: LoadOptions, host: Host) -> Model:
     """Load a model by name, as :func:`load` does, with options that were read."""
     options = replace(options, device=distributed.own_device(options.device))
     check_device(options.device)
-    source = _locate(name, options, host)
+    source = locate(name, options, host)
     check_files(source.directory)
     manifest = read_manifest(source.directory)
     if manifest is not None:
@@ -75,7 +75,13 @@ def load_with(name: str, options: LoadOptions, host: Host) -> Model:
     return model
 
 
-def _locate(name: str, options: LoadOptions, host: Host) -> Source:
+def locate(name: str, options: LoadOptions, host: Host) -> Source:
+    """Return where a model's files are on this machine; those of a hub are fetched.
+
+    Raises:
+        SourceError: There is no such directory, or the files could not be fetched.
+        UnknownModelError: No installed plugin describes the model on the hub.
+    """
     try:
         if Path(name).is_dir():
             with os.scandir(name):  # Fails here, not later file by file, if the directory may not be read.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sottovoce.checkpoint.model_card import fingerprint
@@ -40,6 +40,8 @@ class Measurement:
     """Digest that identifies the model's weights."""
     trained_on: int = 0
     """Number of the samples that the model was trained on, as far as is known."""
+    parts: Mapping[str, int] = field(default_factory=dict)
+    """Bytes of the weights by part of the model."""
 
 
 def measure(
@@ -87,6 +89,7 @@ def measure(
         machine=_describe_machine(),
         fingerprint=fingerprint(model.source.directory),
         trained_on=len(model.trained_samples.shared(samples)) if model.trained_samples is not None else 0,
+        parts=model.bytes_by_part,
     )
 
 

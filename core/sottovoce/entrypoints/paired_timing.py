@@ -1,4 +1,4 @@
-"""Timing of two models by turns: each in a process of its own, one computing while the other waits.
+"""Timing of models by turns: each in a process of its own, one computing while the others wait.
 
 A machine is not equally fast at every minute. Timing one model after the other would compare two minutes.
 """
@@ -19,6 +19,7 @@ import psutil
 from sottovoce.errors import SottovoceError
 from sottovoce.system.interpreter import python_command, python_environment
 from sottovoce.system.isolation import describe_exit, open_answers
+from sottovoce.system.progress import Progress, silent
 
 ROUNDS = 5
 """Number of rounds that count; one more is run before them, to warm up both models."""
@@ -33,16 +34,19 @@ Rounds = list[Sequence[float]]
 """By round, the seconds of each sample."""
 
 
-def take_turns(first: Timed, second: Timed, rounds: int = ROUNDS) -> tuple[Rounds, Rounds]:
-    """Call both in turn, and return the seconds that each took in each round.
+def take_turns(*models: Timed, rounds: int = ROUNDS, progress: Progress = silent) -> list[Rounds]:
+    """Call all in turn, and return the seconds that each took in each round.
 
     Args:
-        first: The first model's function.
-        second: The second model's function.
+        *models: The models' functions.
         rounds: Number of rounds that count; one more is run before them.
+        progress: Called after every round.
     """
-    pairs = [(first(), second()) for _ in range(rounds + 1)][1:]
-    return [seconds for seconds, _ in pairs], [seconds for _, seconds in pairs]
+    every: list[list[Sequence[float]]] = []
+    for number in range(rounds + 1):
+        every.append([model() for model in models])
+        progress("times", number + 1, rounds + 1)
+    return [list(seconds) for seconds in zip(*every[1:], strict=True)]
 
 
 def spread(numbers: Sequence[float]) -> dict[str, Any]:

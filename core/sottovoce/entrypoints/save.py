@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from sottovoce.calibration.calibration import Calibration
 from sottovoce.calibration.runner import SequentialRunner
 from sottovoce.checkpoint.directory import new_directory, reserved
+from sottovoce.checkpoint.downloaded import downloaded_from
 from sottovoce.checkpoint.finite import require_finite
 from sottovoce.checkpoint.machine_paths import LARGEST, is_path, machine_roots, refused_paths
 from sottovoce.checkpoint.manifest import digests
@@ -94,7 +95,7 @@ def _save(model: Model, path: Path, overwrite: bool, host: Host) -> None:
         files = digests(temporary)
         if model.stream is not None:
             model.stream.require_written(files.values())
-        form = {**_without_folders(report.to_dict()), "output": path.name, "files": files}
+        form = {**_bare_report(report.to_dict()), "output": path.name, "files": files}
         (temporary / COMPRESSION_FILE).write_text(to_json(form, indent=1), encoding="utf-8")
         _refuse_paths(model, temporary)
         _check_reload(model, temporary, host)
@@ -114,18 +115,19 @@ def _card_facts(architecture: Architecture) -> Family:
     )
 
 
-def _without_folders(form: dict[str, Any]) -> dict[str, Any]:
-    """Return a report with bare file names in place of the recipe's paths, which are of this machine."""
+def without_folders(value: Any) -> Any:
+    """Return data in the form of JSON with bare file names in place of paths, which are of this machine."""
+    if isinstance(value, dict):
+        return {key: without_folders(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_folders(item) for item in value]
+    return re.split(r"[\\/]", value.rstrip("\\/"))[-1] if isinstance(value, str) and is_path(value) else value
 
-    def bare(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {key: bare(item) for key, item in value.items()}
-        if isinstance(value, list | tuple):
-            return [bare(item) for item in value]
-        return re.split(r"[\\/]", value.rstrip("\\/"))[-1] if isinstance(value, str) and is_path(value) else value
 
-    steps = [{**step, "step": bare(step["step"])} for step in form["steps"]]
-    return {**form, "recipe": bare(form["recipe"]), "steps": steps}
+def _bare_report(form: dict[str, Any]) -> dict[str, Any]:
+    """Return a report without the folders of the recipe's paths."""
+    steps = [{**step, "step": without_folders(step["step"])} for step in form["steps"]]
+    return {**form, "recipe": without_folders(form["recipe"]), "steps": steps}
 
 
 def refuse_source(model: Model, path: Path) -> None:
@@ -250,7 +252,7 @@ def provenance(model: Model) -> BaseModel:
     """Return the origin of a model, for its report."""
     if model.report is not None:
         return model.report.source
-    repository = model.source.repository
+    repository = model.source.repository or downloaded_from(model.source.directory)
     return BaseModel(
         name=repository.id if repository else Path(model.source.name).resolve().name,
         hub=repository.hub if repository else None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from sottovoce.metrics.kinds import MetricKind
@@ -35,7 +36,13 @@ def sottovoce_evaluate(architecture: Architecture, samples: Samples, run: Run) -
     if architecture.task != TASK:
         return []
     answered = [pair for pair in zip(samples, run.predictions, strict=True) if pair[0].text is not None]
-    return accuracies(answered)
+    return [_of_all(metric, samples) for metric in accuracies(answered)]
+
+
+def _of_all(metric: Metric, samples: Samples) -> Metric:
+    """Return a metric with ``None`` in place of the samples without a reference."""
+    shares = iter(metric.by_sample)
+    return replace(metric, by_sample=tuple(None if sample.text is None else next(shares) for sample in samples))
 
 
 def accuracies(answered: Sequence[tuple[Sample, Prediction]]) -> list[Metric]:
@@ -50,16 +57,24 @@ def accuracies(answered: Sequence[tuple[Sample, Prediction]]) -> list[Metric]:
     if not answered:
         return []
     kinds = sorted({sample.modality for sample, _ in answered})
-    parts = {kind: [pair for pair in answered if pair[0].modality == kind] for kind in kinds}
-    by_modality = [_accuracy(pairs, kind) for kind, pairs in parts.items()] if len(kinds) > 1 else []
+    by_modality = [_accuracy(answered, kind) for kind in kinds] if len(kinds) > 1 else []
     return [_accuracy(answered), *by_modality]
 
 
 def _accuracy(answered: Sequence[tuple[Sample, Prediction]], modality: str | None = None) -> Metric:
-    correct = sum(_same(sample.text, prediction.text) for sample, prediction in answered)
-    silent = sum(not (prediction.text or "").strip() for _, prediction in answered)
-    details = {"correct": correct, "samples": len(answered), "without_answer": silent}
-    return ACCURACY.measured(100 * correct / len(answered), details=details, suffix=modality)
+    counted = [pair for pair in answered if modality in (None, pair[0].modality)]
+    correct = sum(_same(sample.text, prediction.text) for sample, prediction in counted)
+    silent = sum(not (prediction.text or "").strip() for _, prediction in counted)
+    shares = [
+        (100.0 * _same(sample.text, prediction.text), 1.0) if modality in (None, sample.modality) else None
+        for sample, prediction in answered
+    ]
+    return ACCURACY.measured(
+        100 * correct / len(counted),
+        details={"correct": correct, "samples": len(counted), "without_answer": silent},
+        suffix=modality,
+        by_sample=shares,
+    )
 
 
 def _same(reference: str | None, answer: str | None) -> bool:

@@ -42,10 +42,13 @@ def token_agreement(run: Run, baseline: Run) -> Metric:
     from rapidfuzz.distance import Levenshtein
 
     distance = total = identical = 0
+    shares = []
     for prediction, reference in zip(run.predictions, baseline.predictions, strict=True):
-        distance += Levenshtein.distance(prediction.tokens, reference.tokens)
-        total += max(len(prediction.tokens), len(reference.tokens))
+        edits = Levenshtein.distance(prediction.tokens, reference.tokens)
+        longer = max(len(prediction.tokens), len(reference.tokens))
+        distance, total = distance + edits, total + longer
         identical += prediction.tokens == reference.tokens
+        shares.append((100.0 * (longer - edits), float(longer)))
     value = 100 * (1 - distance / total) if total else None
     details = {"identical": identical, "utterances": len(run.predictions)}
-    return TOKEN_AGREEMENT.measured(value, details=details)
+    return TOKEN_AGREEMENT.measured(value, details=details, by_sample=shares)

@@ -61,11 +61,16 @@ def sottovoce_evaluate(run: Run, baseline: Run | None) -> Iterable[Metric]:
     """Compare with the baseline, when there is one beside this run and both have the logits of some sample."""
     if baseline is None or baseline is run:
         return []
-    pairs = zip(run.predictions, baseline.predictions, strict=True)
+    pairs = list(zip(run.predictions, baseline.predictions, strict=True))
     both = [
         (model.logits, base.logits) for model, base in pairs if model.logits is not None and base.logits is not None
     ]
-    return [divergence(both)] if both else []
+    if not both:
+        return []
+    metric = divergence(both)
+    shares = iter(metric.by_sample)
+    counted = [model.logits is not None and base.logits is not None for model, base in pairs]
+    return [replace(metric, by_sample=tuple(next(shares) if is_counted else None for is_counted in counted))]
 
 
 def compact(logits: Tensor) -> NDArray[np.float16]:
@@ -101,11 +106,16 @@ def divergence(pairs: Iterable[tuple[NDArray[np.float16], NDArray[np.float16]]])
     import numpy as np
 
     # One sample at a time: as float64 all of them would take four times the memory.
-    values = np.concatenate([np.zeros(0), *(_kl(base, model) for model, base in pairs)])
+    every = [_kl(base, model) for model, base in pairs]
+    values = np.concatenate([np.zeros(0), *every])
     broken = int((~np.isfinite(values)).sum())
     value = float(values.mean()) if len(values) and not broken else None
     details = {"positions": len(values), "largest": None if value is None else round(float(values.max()), 6)}
-    return DIVERGENCE.measured(value, details=details | ({"not_finite": broken} if broken else {}))
+    return DIVERGENCE.measured(
+        value,
+        details=details | ({"not_finite": broken} if broken else {}),
+        by_sample=[] if broken else [(float(nats.sum()), float(len(nats))) for nats in every],
+    )
 
 
 def _kl(before: NDArray[np.float16], after: NDArray[np.float16]) -> NDArray[np.float64]:

@@ -45,7 +45,8 @@ WER = MetricKind(
     headline=10,
 )
 
-_CJK = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\u3040-\u30ff"
+CJK = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\u3040-\u30ff"
+"""Ranges of Chinese characters and kana, for a class of a regular expression."""
 
 
 @hookimpl
@@ -53,15 +54,24 @@ def sottovoce_evaluate(architecture: Architecture, samples: Samples, run: Run) -
     """Count the errors of a family whose task is transcription."""
     if architecture.task != TASK:
         return []
-    if missing := [sample.key for sample in samples if sample.text is None]:
-        raise SamplesError(
-            f"{samples.path}: {len(missing)} samples have no 'target' to compare with, such as {missing[0]!r}"
-        )
+    require_references(samples)
     language = architecture.card.languages[0] if architecture.card.languages else "en"
     languages = [sample.language or language for sample in samples]
     references = [sample.text or "" for sample in samples]
     hypotheses = [prediction.text for prediction in run.predictions]
     return error_rates(references, hypotheses, languages)
+
+
+def require_references(samples: Samples) -> None:
+    """Check that every sample says what was said.
+
+    Raises:
+        SamplesError: A sample has no text.
+    """
+    if missing := [sample.key for sample in samples if sample.text is None]:
+        raise SamplesError(
+            f"{samples.path}: {len(missing)} samples have no 'target' to compare with, such as {missing[0]!r}"
+        )
 
 
 def error_rates(references: Sequence[str], hypotheses: Sequence[str | None], languages: Sequence[str]) -> list[Metric]:
@@ -84,7 +94,7 @@ def error_rates(references: Sequence[str], hypotheses: Sequence[str | None], lan
     true = [normalize(text, language) for text, language in zip(references, languages, strict=True)]
     said = [normalize(text or "", language) for text, language in zip(hypotheses, languages, strict=True)]
     silent = sum(not text for text in said)
-    characters = jiwer.process_characters([_unspaced(text) for text in true], [_unspaced(text) for text in said])
+    characters = jiwer.process_characters([unspaced(text) for text in true], [unspaced(text) for text in said])
     metrics = [_metric(CER, characters, silent)]
     if not {language_code(language) for language in languages} <= UNSPACED:
         words = jiwer.process_words([_words(text) for text in true], [_words(text) for text in said])
@@ -92,13 +102,13 @@ def error_rates(references: Sequence[str], hypotheses: Sequence[str | None], lan
     return metrics
 
 
-def _unspaced(text: str) -> str:
+def unspaced(text: str) -> str:
     """Remove the spaces beside Chinese characters, which mean nothing."""
-    return re.sub(rf"(?<=[{_CJK}]) +| +(?=[{_CJK}])", "", text)
+    return re.sub(rf"(?<=[{CJK}]) +| +(?=[{CJK}])", "", text)
 
 
 def _words(text: str) -> str:
-    return " ".join(re.sub(rf"([{_CJK}])", r" \1 ", text).split())
+    return " ".join(re.sub(rf"([{CJK}])", r" \1 ", text).split())
 
 
 def _metric(kind: MetricKind, counts: jiwer.CharacterOutput | jiwer.WordOutput, silent: int) -> Metric:
@@ -113,4 +123,15 @@ def _metric(kind: MetricKind, counts: jiwer.CharacterOutput | jiwer.WordOutput, 
             "reference": total,
             "without_hypothesis": silent,
         },
+        by_sample=[_share(chunks) for chunks in counts.alignments],
     )
+
+
+def _share(chunks: Sequence[jiwer.AlignmentChunk]) -> tuple[float, float]:
+    """Return a hundred times the errors of an utterance, and the length of its reference."""
+    errors = sum(
+        max(chunk.ref_end_idx - chunk.ref_start_idx, chunk.hyp_end_idx - chunk.hyp_start_idx)
+        for chunk in chunks
+        if chunk.type != "equal"
+    )
+    return 100.0 * errors, float(sum(chunk.ref_end_idx - chunk.ref_start_idx for chunk in chunks))

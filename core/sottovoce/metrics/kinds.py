@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
@@ -68,12 +68,26 @@ class MetricKind(BaseModel):
         baseline: float | None = None,
         details: Mapping[str, Any] | None = None,
         suffix: str | None = None,
+        by_sample: Sequence[tuple[float, float] | None] = (),
     ) -> Metric:
-        """Return a measured number of this kind."""
-        name = self.name if suffix is None else f"{self.name}_{suffix}"
-        return self._describe(
-            Metric(name=name, value=value, unit=self.unit, baseline=baseline, details=details or {}), suffix
+        """Return a measured number of this kind.
+
+        Args:
+            value: The number; ``None`` where there is nothing to measure.
+            baseline: The same of the model that is compared with.
+            details: Further facts in the form of JSON.
+            suffix: One of the kind's suffixes.
+            by_sample: For a ratio of sums, numerator and denominator of every sample; see :class:`~sottovoce.Metric`.
+        """
+        metric = Metric(
+            name=self.name if suffix is None else f"{self.name}_{suffix}",
+            value=value,
+            unit=self.unit,
+            baseline=baseline,
+            details=details or {},
+            by_sample=tuple(by_sample),
         )
+        return self._describe(metric, suffix)
 
     def _describe(self, metric: Metric, suffix: str | None) -> Metric:
         return dataclasses.replace(

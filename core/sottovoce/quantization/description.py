@@ -22,16 +22,22 @@ ACTIVATIONS = {
     ),
 }
 _EMBEDDINGS = Text(en="; embedding tables are stored in 8 bits", zh="，嵌入表存为 8 位")
+_INSTRUCTIONS = Text(
+    en=" It runs on any CPU, fastest on those with AVX512-VNNI, AVX-VNNI or AMX instructions.",
+    zh="可在任何 CPU 上运行，在支持 AVX512-VNNI、AVX-VNNI 或 AMX 指令的 CPU 上最快。",
+)
 
 
 def summarize(settings: Settings, method: Text, report: StepReport) -> Text:
     """Return one sentence on what was quantized, and how."""
     layers, weights, activations = len(report.targets), _weights(settings, report), ACTIVATIONS[settings["activations"]]
     method_zh = _spaced(method.in_language("zh"))
+    needs = _INSTRUCTIONS if settings["activations"] != "none" and settings.get("type", "int") == "int" else Text(en="")
     tables = _EMBEDDINGS if settings.get("embeddings") == "int8" else Text(en="")
     return Text(
-        en=f"Quantized the weights of {layers} layers to {weights.en} with {method.en}; {activations.en}{tables.en}.",
-        zh=f"以{method_zh}将 {layers} 个层的权重量化为{weights.zh}，{activations.zh}{tables.zh}。",
+        en=f"Quantized the weights of {layers} layers to {weights.en} with {method.en}; {activations.en}{tables.en}."
+        f"{needs.en}",
+        zh=f"以{method_zh}将 {layers} 个层的权重量化为{weights.zh}，{activations.zh}{tables.zh}。{needs.zh}",
     )
 
 

@@ -32,13 +32,13 @@ class Step(BaseModel):
     """One change to a model. A subclass is known by its name in snake case: ``PruneExperts`` is ``prune_experts``.
 
     Fields are validated when the recipe is read; unknown keys are refused. A class that other steps share, and that is
-    no step itself, sets ``abstract``.
+    not itself applied, sets ``abstract``.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     name: ClassVar[str] = ""
     abstract: ClassVar[bool] = False
-    """If true in a class's own body, the class is no step."""
+    """If true in a class's own body, the class only serves others as their base."""
     by_block: ClassVar[bool] = False
     """If true, the step changes a model block by block: its hook returns a
     :class:`~sottovoce.calibration.block_step.BlockStep`, and adjacent steps of this kind share one pass."""

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sottovoce.calibration.reference import DivergenceSums, Reference
 from sottovoce.errors import SamplesError
-from sottovoce.recipe_search.replay import Replay
+from sottovoce.recipe_search.probe import Probe, put_
 from sottovoce.recipe_search.spread import spread
 
 if TYPE_CHECKING:
@@ -22,27 +21,6 @@ CANDIDATES = 32
 """Samples among which those are chosen of which the model is least certain: on them nearly all divergence arises."""
 FIRST, FURTHER = 2, 6
 """Samples that every choice is measured on, and more for those that lose most."""
-
-
-@dataclass(frozen=True)
-class _Probe:
-    """One sample, the float model's outputs for it, and those of the blocks."""
-
-    reference: Reference
-    replay: Replay
-    positions: dict[str, int]
-
-    @classmethod
-    def of(cls, model: Model, reference: Reference, blocks: Sequence[str]) -> _Probe:
-        """Record the blocks on the sample of a reference."""
-        replay = Replay(model.module, blocks)
-        with replay.recorded():
-            positions = reference.sums(model).positions
-        return cls(reference, replay, positions)
-
-    def sums(self, model: Model, layer: str) -> DivergenceSums:
-        with self.replay.replaced(self.replay.before(layer)):
-            return self.reference.sums(model)
 
 
 class Measurement:
@@ -65,7 +43,7 @@ class Measurement:
             references.sort(key=lambda reference: -reference.uncertainty)
         first, further = (max(1, round(count / len(kinds))) for count in (FIRST, FURTHER))
         self._first, self._further = (
-            [_Probe.of(model, reference, blocks) for references in kinds.values() for reference in references[part]]
+            [Probe.of(model, reference, blocks) for references in kinds.values() for reference in references[part]]
             for part in (slice(first), slice(first, first + further))
         )
 
@@ -81,21 +59,16 @@ class Measurement:
             sums += DivergenceSums({kind: first[kind] * count for kind, count in positions.items()}, positions)
         return sums.means
 
-    def _sums(self, layers: Mapping[str, nn.Module], probes: Sequence[_Probe]) -> DivergenceSums:
+    def _sums(self, layers: Mapping[str, nn.Module], probes: Sequence[Probe]) -> DivergenceSums:
         module, layer = self._model.module, next(iter(layers))
         sums = DivergenceSums()
         originals = {name: module.get_submodule(name) for name in layers}
         try:
             for name, replacement in layers.items():
-                _put(module, name, replacement)
+                put_(module, name, replacement)
             for probe in probes:
                 sums += probe.sums(self._model, layer)
         finally:
             for name, original in originals.items():
-                _put(module, name, original)
+                put_(module, name, original)
         return sums
-
-
-def _put(module: nn.Module, name: str, layer: nn.Module) -> None:
-    parent, _, child = name.rpartition(".")
-    setattr(module.get_submodule(parent), child, layer)

@@ -2,8 +2,20 @@
 
 from __future__ import annotations
 
+from sottovoce.report.comparison import (
+    COMPARISON_FILE,
+    ComparedModel,
+    Comparison,
+    Interval,
+    LayerError,
+    LeftOut,
+    Output,
+    PairedTest,
+    Utterance,
+)
 from sottovoce.report.compression import COMPRESSION_FILE, SCHEMA_VERSION, CompressionReport
 from sottovoce.report.evaluation import EvaluationReport
+from sottovoce.report.explanation import Explanation, RestoredUnit
 from sottovoce.report.facts import (
     REPOSITORY,
     BaseModel,
@@ -31,27 +43,37 @@ from sottovoce.report.step import (
 )
 
 __all__ = [
+    "COMPARISON_FILE",
     "COMPRESSION_FILE",
     "HELD_OUT_DISAGREEMENT",
     "REPOSITORY",
     "SCHEMA_VERSION",
     "BaseModel",
     "Column",
+    "ComparedModel",
+    "Comparison",
     "CompressionReport",
     "Coverage",
     "Dataset",
     "EvaluationReport",
+    "Explanation",
     "Family",
     "Figure",
     "GateReport",
+    "Interval",
     "Kept",
+    "LayerError",
+    "LeftOut",
     "License",
     "Machine",
     "Metric",
+    "Output",
+    "PairedTest",
     "ParameterBits",
     "Part",
     "Record",
     "RestoredLayer",
+    "RestoredUnit",
     "SampleSet",
     "Sizes",
     "Spread",
@@ -59,6 +81,7 @@ __all__ = [
     "Table",
     "Target",
     "Turns",
+    "Utterance",
     "to_form",
     "to_json",
 ]

@@ -18,7 +18,7 @@ from sottovoce.text.plain_text import one_line
 _LONGEST = 1000
 
 
-def _named(metrics: Any) -> Any:
+def named_metrics(metrics: Any) -> Any:
     """Give every metric its name, which in JSON is its key."""
     if not isinstance(metrics, Mapping):
         return metrics
@@ -39,7 +39,7 @@ class EvaluationReport(Record):
     model: str
     architecture: str
     samples: SampleSet
-    metrics: Annotated[Mapping[str, Metric], BeforeValidator(_named)]
+    metrics: Annotated[Mapping[str, Metric], BeforeValidator(named_metrics)]
     machine: Machine
     baseline: str | None = None
     baseline_fingerprint: str | None = None

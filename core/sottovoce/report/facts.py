@@ -63,6 +63,7 @@ class Family(Record):
     library_name: str = ""
     languages: tuple[str, ...] = ()
     usage: str = ""
+    example: str = ""
     hub_usage: Mapping[str, str] = field(default_factory=dict)
     serving: Mapping[str, str] = field(default_factory=dict)
     formats: Mapping[str, Text] = field(default_factory=dict)
@@ -71,9 +72,9 @@ class Family(Record):
     packages: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the JSON form; labels are left out where there are none, as in files of the first version."""
-        form = super().to_dict()
-        return form if self.formats else {key: value for key, value in form.items() if key != "formats"}
+        """Return the JSON form, without labels and example where there are none, as in files of the first version."""
+        empty = {name for name in ("formats", "example") if not self[name]}
+        return {key: value for key, value in super().to_dict().items() if key not in empty}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

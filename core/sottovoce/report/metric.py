@@ -16,6 +16,8 @@ from sottovoce.text.translations import Text
 
 Better = Literal["lower", "higher"]
 Kind = Literal["quality", "against_baseline", "cost"]
+BySample = tuple[tuple[float, float] | None, ...]
+"""By sample, the numerator and the denominator of a metric that is the ratio of two sums."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -76,6 +78,9 @@ class Metric(Record):
     """Rank among the metrics that may speak for a model, lowest first; without one, it does not."""
     headline_languages: tuple[str, ...] = ()
     """Codes of the languages in which it goes before all others."""
+    by_sample: BySample = ()
+    """Share of every sample, as numerator and denominator; ``None`` for a sample that does not count. The value is the
+    ratio of both sums. Confidence intervals and tests need it; it is not among what is written."""
 
     def __post_init__(self) -> None:
         for name in ("value", "baseline"):

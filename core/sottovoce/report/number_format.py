@@ -41,6 +41,11 @@ def factor(value: float, base: float) -> str:
     return f"× {number(float(value / base))}" if base else ""
 
 
+def probability(p: float) -> str:
+    """Return a probability with two decimals, or three where it is small."""
+    return "< 0.001" if p < 0.001 else f"{p:.3f}" if p < 0.01 else f"{p:.2f}"
+
+
 def signed(value: float) -> str:
     """Return a difference with its sign."""
     return number(value) if value < 0 else f"+{number(value)}"

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from rich.console import Group
 from rich.table import Table
+from rich.text import Text
 
-from sottovoce.report import CompressionReport, EvaluationReport
+from sottovoce.report import Comparison, CompressionReport, EvaluationReport, Explanation, Output
 from sottovoce.report.number_format import bits, size
+from sottovoce.reports.html.rows import model_rows, shown_costs
 
 
 def of_report(report: CompressionReport | EvaluationReport) -> Table:
@@ -88,3 +91,83 @@ def retrieval(form: Mapping[str, Any]) -> Table:
         table.add_row(name, state)
     table.caption = form["directory"]
     return table
+
+
+def comparison(result: Comparison, directory: Path) -> Table:
+    """Return a table of a comparison, with a row per model, and the one to take below."""
+    metric = result.reference.metrics.get(result.metric or "") or result.models[-1].metrics.get(result.metric or "")
+    costs = shown_costs(result)
+    table = Table(title=result.title, title_justify="left", caption_justify="left")
+    table.add_column("model")
+    for name in ("size", *([str(metric.label or metric.name)] if metric else []), "difference", "p"):
+        table.add_column(name, justify="right")
+    for cost in costs:
+        table.add_column(f"{cost['label']}{' †' if cost['timed'] and result.machine.busy else ''}", justify="right")
+    for row in model_rows(result):
+        measured = [f"{row['shown']}\n{row['interval']}".strip()] if metric else []
+        times = [f"{cell['shown']}\n{cell['detail']}".strip() for cell in row["costs"]]
+        name = f"{row['name']}{' *' if row['name'] == result.winner else ''}"
+        difference = f"{row['difference']}\n{row['difference_interval']}".strip()
+        table.add_row(name, f"{row['size']}\n{row['ratio']}".strip(), *measured, difference, row["p"], *times)
+    lines = [f"{entry.name}: not tried, {entry.reason}" for entry in result.left_out]
+    lines += [result.verdict, *([f"† {result.machine.busy}"] if result.machine.busy else [])]
+    if result.winner and (command := result.model(result.winner).command):
+        lines.append(f"* {command}")
+    table.caption = "\n".join((*lines, f"page: {directory / 'comparison.html'}"))
+    return table
+
+
+_STYLES = {"substitute": "yellow underline", "insert": "green underline", "delete": "red strike"}
+
+
+def explanation(result: Explanation, top: int) -> Group:
+    """Return what both models give, aligned with the reference, and a table of the layers that account for it."""
+    lines = [Text(f"reference  {result.reference}")] if result.reference is not None else []
+    lines += [_aligned(f"{name:10} ", output) for name, output in result.outputs.items()]
+    lines += [Text(line) for line in _moved_words(result)]
+    table = Table(title=f"{result.key}: layers of {result.model} made those of {result.baseline} again, one at a time")
+    for name in ("layers", "bits", "divergence left", "output"):
+        table.add_column(name, justify="right" if name in ("bits", "divergence left") else "left")
+    for unit in result.units[:top]:
+        name = unit.name if unit.layers == 1 else f"{unit.name} ({unit.layers} layers)"
+        share = "does not run" if unit.divergence is None else _share(unit.divergence, result.divergence)
+        back = "as the baseline" if unit.is_back else (unit.text or "")
+        if not unit.is_back and unit.text is not None and unit.text == result.outputs["baseline"].text:
+            back = "other times"
+        table.add_row(name, "" if unit.bits is None else f"{unit.bits:g}", share, back)
+    caption = [f"divergence: {result.divergence:.4g} nats per token, mean of {result.positions} tokens"]
+    if result.is_same:
+        caption.append("both outputs are the same")
+    elif result.together is not None:
+        caption.append(f"together these bring the baseline's output back: {', '.join(result.together)}")
+    else:
+        caption.append("no choice of layers that was tried brings the baseline's output back")
+    table.caption, table.caption_justify, table.title_justify = "\n".join(caption), "left", "left"
+    return Group(*lines, table)
+
+
+def _share(left: float, whole: float) -> str:
+    return f"{left:.4g} ({left / whole - 1:+.0%})" if whole > 0 else f"{left:.4g}"
+
+
+def _aligned(label: str, output: Output) -> Text:
+    """Return a text with its differences from the reference, readable without colors too: [-deleted-]{+inserted+}."""
+    line = Text(label)
+    for name, before, after in output.edits:
+        if name == "=":
+            line.append(after)
+        else:
+            removed, added = f"[-{before}-]" if before else "", f"{{+{after}+}}" if after else ""
+            line.append(removed + added, style=_STYLES.get(name, ""))
+    return line if output.edits else line.append(output.text or "")
+
+
+def _moved_words(result: Explanation) -> list[str]:
+    """Return a line for every word whose times differ."""
+    base, other = (result.outputs[name].times for name in ("baseline", "model"))
+    words = result.words or tuple(str(number) for number in range(1, len(base) + 1))
+    return [
+        f"{word}: {before[0]:.3f} to {before[1]:.3f} s, now {after[0]:.3f} to {after[1]:.3f} s"
+        for word, before, after in zip(words, base, other, strict=False)
+        if tuple(before) != tuple(after)
+    ]

@@ -113,8 +113,8 @@ def to_text(cues: Sequence[Cue], form: Literal["srt", "vtt"]) -> str:
 def written(words: Sequence[Word], text: str, space: str) -> list[str]:
     """Return the piece of ``text`` for each word, with the punctuation and space behind it; together they are ``text``.
 
-    Words are letters of the text in order, if of another width (nagisa's are) or case (that of punctuated text is). Where they are not, the words themselves
-    are taken, with ``space`` between them.
+    Words are letters of the text in order, if of another width (nagisa's are) or case (as punctuated text may be).
+    Where they are not, the words themselves are taken, with ``space`` between them.
     """
     letters = [(letter, place) for place, written in enumerate(text) for letter in _plain(written)]
     folded = "".join(letter for letter, _ in letters)

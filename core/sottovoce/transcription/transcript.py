@@ -17,7 +17,7 @@ class Word:
 
 @dataclass(frozen=True, kw_only=True)
 class Recognition:
-    """What a model recognizes in one waveform."""
+    """Text that a model recognizes in one waveform."""
 
     text: str = ""
     words: tuple[Word, ...] = ()
@@ -44,7 +44,7 @@ class Segment:
 
 @dataclass(frozen=True, kw_only=True)
 class Transcript:
-    """What is said in audio."""
+    """Text of audio, segment by segment."""
 
     segments: tuple[Segment, ...]
     duration: float

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sottovoce.metrics import cost
+from sottovoce.metrics.headline import headline as first_ranked
 from sottovoce.report import CompressionReport, EvaluationReport, Metric
 
 
@@ -30,11 +31,7 @@ def headline(report: CompressionReport) -> Headline | None:
     """Return the first headline metric of the first evaluation that has one."""
     language = report.family.languages[0] if report.family.languages else ""
     for evaluation in report.evaluations:
-        candidates = [
-            metric for metric in evaluation.metrics.values() if metric.headline is not None and metric.value is not None
-        ]
-        if candidates:
-            first = min(candidates, key=lambda metric: (language not in metric.headline_languages, metric.headline))
+        if (first := first_ranked(evaluation.metrics.values(), language)) is not None:
             return Headline(first, evaluation)
     return None
 

@@ -7,11 +7,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from sottovoce.metrics import cost
 from sottovoce.metrics.kinds import metric_kinds
 from sottovoce.report import CompressionReport, EvaluationReport, Machine, Metric, SampleSet, number_format
+from sottovoce.report.metric import Spread
 from sottovoce_hub.card.headline import Headline, arrow, headline, is_quality, same_machine, same_metric, speed
 from sottovoce_hub.card.markdown import Markdown, code, link, table, text
 from sottovoce_hub.card.translations import Translations
 from sottovoce_hub.card.urls import page
 from sottovoce_hub.card.variant import Variant
+
+_TIMES = (cost.LATENCY.name, cost.RTF.name)
 
 
 def sizes(report: CompressionReport, words: Translations) -> Markdown:
@@ -129,17 +132,42 @@ def _size(report: CompressionReport) -> Metric:
 
 
 def _comparison(metrics: Sequence[Metric], words: Translations) -> Markdown:
-    headers = [words("metric"), words("base_model"), words("this_model"), words("change")]
+    headers = [words("metric"), words("base_model"), words("this_model"), words("change"), words("recovery")]
     rows = [
         [
             _heading(metric, words),
             _baseline(metric, words),
-            words.value(metric.value, metric.unit),
+            _timed(metric, metric.turns.model if metric.turns else None, metric.value, words),
             _change(metric, words),
+            _recovery(metric),
         ]
         for metric in metrics
     ]
+    if not any(row[-1] for row in rows):
+        headers, rows = headers[:-1], [row[:-1] for row in rows]
     return table(headers, rows)
+
+
+def _timed(metric: Metric, spread: Spread | None, value: float | None, words: Translations) -> Markdown:
+    """Return a value with its unit; a time with its quartiles, and none where it was not measured in rounds."""
+    if metric.name not in _TIMES:
+        return words.value(value, metric.unit)
+    if metric.turns is None:
+        return words("not_measured")
+    if spread is None:  # as files of earlier versions, which have the spread of the ratio alone
+        return words.value(value, metric.unit)
+    low, high = (number_format.number(float(quartile)) for quartile in spread.quartiles)
+    return Markdown(f"{words.value(float(spread.median), metric.unit)} ({low}-{high})")
+
+
+def _recovery(metric: Metric) -> Markdown:
+    """Return the share of the base model's quality that is left: of what it gets right, where errors are counted."""
+    if metric.kind != "quality" or metric.value is None or metric.baseline is None or metric.unit != "%":
+        return Markdown("")
+    after, before = float(metric.value), float(metric.baseline)
+    if metric.better == "lower":
+        after, before = 100 - after, 100 - before
+    return Markdown(f"{100 * after / before:.1f} %" if before > 0 else "")
 
 
 def _heading(metric: Metric, words: Translations) -> Markdown:
@@ -148,7 +176,9 @@ def _heading(metric: Metric, words: Translations) -> Markdown:
 
 def _baseline(metric: Metric, words: Translations) -> Markdown:
     against = metric.kind == "against_baseline"
-    return words("reference") if against else words.value(metric.baseline, metric.unit)
+    if against:
+        return words("reference")
+    return _timed(metric, metric.turns.baseline if metric.turns else None, metric.baseline, words)
 
 
 def _change(metric: Metric, words: Translations) -> Markdown:
@@ -158,6 +188,8 @@ def _change(metric: Metric, words: Translations) -> Markdown:
         ratio = metric.turns.ratio
         low, high = (number_format.number(float(quartile)) for quartile in ratio.quartiles)
         return Markdown(f"{number_format.factor(float(ratio.median), 1.0)} ({low}-{high})")
+    if metric.name in _TIMES:
+        return Markdown("")
     if metric.kind == "cost":
         return Markdown(number_format.factor(metric.value, metric.baseline))
     difference = Markdown(number_format.signed(metric.value - metric.baseline))

@@ -59,19 +59,23 @@ def _draw_sizes(report: CompressionReport, name: str, variants: Sequence[Variant
             points.append(_Point(variant.name, variant.checked.size_bytes.after / 1e6, other.metric.value))
     if len(points) < 2:
         return None
-    figure, panel = _panel(6.0, 3.8)
-    largest = max(point.megabytes for point in points)
-    for point in points:
-        color, place = "tab:red" if point.is_this else "tab:blue", (point.megabytes, point.value)
-        panel.plot(*place, "o", color=color, markersize=7)
-        side, shift = ("right", -7) if point.megabytes > largest / 2 else ("left", 7)
-        panel.annotate(_literal(point.name), place, (shift, 7), textcoords="offset points", ha=side, fontsize=9)
-    # From zero, so that a small difference looks small.
-    panel.set_xlim(0, 1.1 * largest)
-    panel.set_ylim(0, 1.25 * max(point.value for point in points) or 1)
-    panel.set_xlabel("size of the weights (MB)")
-    panel.set_ylabel(_label(first.metric))
-    panel.grid(alpha=0.3)
+    points.sort(key=lambda point: -point.megabytes)
+    figure, panels = _panels(8.0, 1.2 + 0.45 * len(points))
+    names = [_literal(point.name) for point in points]
+    colors = ["tab:red" if point.is_this else "tab:blue" for point in points]
+    bars = (
+        (panels[0], [point.megabytes for point in points], "size of the weights (MB)"),
+        (panels[1], [point.value for point in points], _label(first.metric)),
+    )
+    for panel, widths, label in bars:
+        drawn = panel.barh(names, widths, color=colors, height=0.6)
+        panel.bar_label(drawn, [f"{width:.3g}" for width in widths], padding=3, fontsize=9)
+        # From zero, so that a small difference looks small.
+        panel.set_xlim(0, 1.2 * max(widths) or 1)
+        panel.set_xlabel(label)
+        panel.invert_yaxis()
+        panel.spines[["top", "right"]].set_visible(False)
+    panels[1].set_yticklabels([])
     return figure
 
 
@@ -125,12 +129,22 @@ def _literal(name: str) -> str:
 
 
 def _panel(width: float, height: float) -> tuple[Figure, Any]:
+    figure = _figure(width, height)
+    return figure, figure.subplots()
+
+
+def _panels(width: float, height: float) -> tuple[Figure, Any]:
+    figure = _figure(width, height)
+    return figure, figure.subplots(1, 2)
+
+
+def _figure(width: float, height: float) -> Figure:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
-    return figure, figure.subplots()
+    return figure
 
 
 def _png(figure: Figure) -> bytes:

@@ -44,12 +44,17 @@ def _results(report: CompressionReport, evaluation: EvaluationReport) -> list[An
             dataset_revision=dataset.revision if dataset else None,
             dataset_args={key: value for key, value in facts.items() if value is not None},
             metric_type=plain(metric.name),
-            metric_value=metric.value,
+            metric_value=_rounded(metric.value),
             metric_name=f"{html.unescape(words.metric(metric))}, {plain(metric.unit)}".rstrip(", "),
         )
         for metric in evaluation.metrics.values()
         if is_quality(metric) and metric.value is not None and plain(metric.name)
     ]
+
+
+def _rounded(value: float) -> float:
+    """Return a value with as many digits as a table shows: more would promise what was not measured."""
+    return float(f"{value:.4g}") if abs(value) < 1000 else round(value)
 
 
 def _has_namesake(report: CompressionReport, evaluation: EvaluationReport) -> bool:
@@ -85,7 +90,7 @@ def eval_results(report: Mapping[str, Any], is_benchmark: Callable[[str], bool])
             EvalResultEntry(
                 dataset_id=dataset.id,
                 task_id=dataset.task or "default",
-                value=first.metric.value,
+                value=_rounded(first.metric.value or 0.0),
                 dataset_revision=dataset.revision,
                 date=evaluation.date or None,
                 notes=f"{first.metric.name}{unit} on {evaluation.samples.count} samples, by sottovoce evaluate",

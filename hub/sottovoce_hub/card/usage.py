@@ -54,11 +54,14 @@ class Usage:
 
     @property
     def one_line(self) -> Markdown:
-        """Code that loads the model with Sottovoce."""
+        """Code that loads the model with Sottovoce, and prints its output where the family says how."""
         place = self._place
         revision = f", revision={_quoted(place.branch)}" if place.branch else ""
-        call = f"sottovoce.from_pretrained({_quoted(place.repository)}, hub={_quoted(place.hub)}{revision})"
-        return fence(f"import sottovoce\n\nmodel = {call}", "python")
+        example = self._report.family.example
+        load = "load" if example.strip() else "from_pretrained"
+        call = f"sottovoce.{load}({_quoted(place.repository)}, hub={_quoted(place.hub)}{revision})"
+        code = f"import sottovoce\n\nmodel = {call}\n{self._fill(example, {})}"
+        return fence(code.rstrip("\n"), "python")
 
     @property
     def stock(self) -> Markdown | None:

@@ -92,6 +92,7 @@ FORCED_ALIGNER = Architecture(
         library_name="transformers",
         languages=tuple(LANGUAGES),
         usage=_USAGE,
+        example='from sottovoce_forced_aligner import align\nprint(align(model, "{audio}", "{text}").to_srt())\n',
         hub_usage={"hf": _USAGE.replace("{directory}", "{repository}")},
         translations={"zh": CHINESE},
         packages=("transformers>=5.23", "compressed-tensors", "soundfile"),

@@ -95,6 +95,7 @@ def measure(samples: Samples, run: Run, baseline: Run | None) -> list[Metric]:
     Raises:
         SamplesError: There is neither to compare with, or they are of other words than the model aligned.
     """
+    everything = samples
     samples, run, baseline, silent = _heard(samples, run, baseline)
     times = [_times(prediction.timestamps) for prediction in run.predictions]
     references = _references(samples)
@@ -114,7 +115,16 @@ def measure(samples: Samples, run: Run, baseline: Run | None) -> list[Metric]:
         metrics += agreement(times, before)
         if references is None:
             metrics.append(words_off(times, before, "baseline"))
-    return metrics
+    heard = {id(sample) for sample in samples}
+    return [_of_all(metric, [id(sample) in heard for sample in everything]) for metric in metrics]
+
+
+def _of_all(metric: Metric, heard: Sequence[bool]) -> Metric:
+    """Return a metric with ``None`` in place of the samples that were not heard."""
+    if not metric.by_sample:
+        return metric
+    shares = iter(metric.by_sample)
+    return replace(metric, by_sample=tuple(next(shares) if is_heard else None for is_heard in heard))
 
 
 def boundary_shift(times: Sequence[Times], references: Sequence[Times]) -> Metric:
@@ -130,7 +140,7 @@ def boundary_shift(times: Sequence[Times], references: Sequence[Times]) -> Metri
             "within_80_ms": _rounded(100 * np.mean(shifts <= TOLERANCE + SAME)),
         }
     value = 1000 * float(shifts.mean()) if len(shifts) else None
-    return BOUNDARY_SHIFT.measured(value, details=details)
+    return BOUNDARY_SHIFT.measured(value, details=details, by_sample=_by_sample(times, references))
 
 
 def agreement(times: Sequence[Times], before: Sequence[Times]) -> list[Metric]:
@@ -144,7 +154,7 @@ def agreement(times: Sequence[Times], before: Sequence[Times]) -> list[Metric]:
         share, mean, largest = 100 * identical / count, 1000 * float(shifts.mean()), 1000 * float(shifts.max())
     return [
         BOUNDARY_AGREEMENT.measured(share, details=details),
-        SHIFT_FROM_BASELINE.measured(mean),
+        SHIFT_FROM_BASELINE.measured(mean, by_sample=_by_sample(times, before)),
         LARGEST_SHIFT.measured(largest),
     ]
 
@@ -171,6 +181,14 @@ def _shifts(times: Sequence[Times], others: Sequence[Times]) -> NDArray[np.float
 
     pairs = zip(times, others, strict=True)
     return np.concatenate([np.zeros(0), *(np.abs(spans - other).ravel() for spans, other in pairs)])
+
+
+def _by_sample(times: Sequence[Times], others: Sequence[Times]) -> list[tuple[float, float]]:
+    """Return the sum of the distances of each sample in ms, and their number."""
+    import numpy as np
+
+    pairs = zip(times, others, strict=True)
+    return [(1000 * float(np.abs(spans - other).sum()), float(spans.size)) for spans, other in pairs]
 
 
 def _times(pairs: Sequence[Sequence[float]]) -> Times:

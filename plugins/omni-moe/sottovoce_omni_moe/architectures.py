@@ -32,6 +32,11 @@ _LAYER = (
 )
 _EXPERT_PAIR = ScalePair(r"re:mlp\.experts\.(\d+)\.up_proj", (r"mlp.experts.\1.down_proj",))
 
+_EXAMPLE = """\
+content = [{{"type": "audio", "audio": "{audio}"}}, {{"type": "text", "text": "What is said?"}}]
+sample = sottovoce.Sample(key="question", messages=[{{"role": "user", "content": content}}])
+print(model.architecture.runner.predict(model, sample).text)
+"""
 _USAGE = """\
 import soundfile
 from transformers import AutoProcessor, Qwen3OmniMoeForConditionalGeneration
@@ -140,6 +145,7 @@ OMNI_MOE = Architecture(
         library_name="transformers",
         languages=("en", "zh"),
         usage=_USAGE,
+        example=_EXAMPLE,
         hub_usage={"hf": _USAGE.replace("{directory}", "{repository}")},
         translations={"zh": CHINESE},
         packages=("transformers>=5.23", "compressed-tensors", "pillow", "torchvision", "soundfile"),

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import sottovoce
 from sottovoce import Architecture, LoadOptions, Model, Source
+from sottovoce_paraformer import engines as engines  # registers the engines
 from sottovoce_paraformer import onnx_format as onnx_format  # registers the format
 
 

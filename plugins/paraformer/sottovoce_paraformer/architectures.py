@@ -102,6 +102,7 @@ PARAFORMER = Architecture(
         library_name="funasr",
         languages=("zh", "en"),
         usage=_usage('model="{directory}"'),
+        example='print(sottovoce.transcribe(model, "{audio}").text)\n',
         hub_usage={
             "hf": _usage('model="{repository}", hub="hf"'),
             "modelscope": _usage('model="{repository}", hub="ms"'),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import re
 from typing import Any
 
 import numpy as np
@@ -16,10 +15,10 @@ from torch import Tensor
 from sottovoce import Model, Prediction, Sample, read_audio
 from sottovoce.errors import SamplesError
 from sottovoce.system.audio import FRAME
+from sottovoce_paraformer.tokens import tokens_of
 
 SURPLUS = 1e-3
 """Part of a token by which the weights of the frames exceed the number of tokens."""
-_TOKEN = re.compile(r"[\u3400-\u9fff]|[^\s\u3400-\u9fff]+")
 
 
 def waveform(model: Model, sample: Sample) -> NDArray[np.float32]:
@@ -91,7 +90,7 @@ def predict(model: Model, sample: Sample) -> Prediction:
     text = results[0].get("text") if results else None
     if not text:
         return Prediction()
-    return Prediction(text=text, tokens=tuple(_TOKEN.findall(text)), timestamps=results[0].get("timestamp") or ())
+    return Prediction(text=text, tokens=tokens_of(text), timestamps=results[0].get("timestamp") or ())
 
 
 def probe(model: Model) -> Sample:

@@ -30,12 +30,13 @@ def predict(model: Model, sample: Sample) -> Prediction:
 def detect_speech(model: Model, waveform: NDArray[np.float32]) -> list[tuple[float, float]]:
     """Return start and end of each stretch of speech in seconds, in order, for samples ``[time]`` of 16 kHz."""
     audio = read_audio(waveform, int(model.processor["frontend"].fs))
-    return [(start / 1000, end / 1000) for start, end in _segments(model, audio)]
+    # By default FunASR changes the silence that ends a segment once a minute, from 2 s to 0.2 s and back, which is
+    # meant for streams; without, it is the model's own, 0.8 s in published ones.
+    return [(start / 1000, end / 1000) for start, end in _segments(model, audio, dynamic_silence=False)]
 
 
-def _segments(model: Model, audio: NDArray[np.float32]) -> list[list[int]]:
+def _segments(model: Model, audio: NDArray[np.float32], **options: Any) -> list[list[int]]:
     """Return start and end of each stretch of speech in milliseconds."""
-    results = model.native.inference(
-        audio, model=model.module, kwargs=dict(model.processor), fs=model.processor["frontend"].fs, disable_pbar=True
-    )
+    settings = {"kwargs": dict(model.processor), "fs": model.processor["frontend"].fs, "disable_pbar": True}
+    results = model.native.inference(audio, model=model.module, **settings, **options)
     return results[0].get("value") or []

@@ -29,10 +29,11 @@ def fill(directory: Path, files: dict[str, str]) -> Path:
         {"compression.json": REPORT, "model.safetensors": ""},
         {"compression.json": REPORT, "notes of the user.txt": "", "card/chart.png": ""},
         {"evaluation.json": "{}"},
+        {"evaluation.json": "{}", "evaluation.html": "", "predictions.jsonl": ""},
         {"model.onnx": "graph" * 1000 + "comment Paraformer, exported by Sottovoce" + "x" * 50_000, "am.mvn": ""},
         {MARKER: "", "engine.plan": ""},
     ],
-    ids=["empty", "compressed", "with more files", "evaluation", "earlier export", "marked"],
+    ids=["empty", "compressed", "with more files", "evaluation", "evaluation with a page", "earlier export", "marked"],
 )
 def test_directory_written_by_sottovoce_may_be_replaced(files: dict[str, str], tmp_path: Path) -> None:
     assert is_written_by_us(fill(tmp_path, files))

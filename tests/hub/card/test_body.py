@@ -28,12 +28,12 @@ def rows(text, header):
 def test_the_measured_figures_stand_beside_the_base_models(tmp_path):
     text = english(tmp_path, QUANTIZED)
     assert rows(text, "metric") == [
-        ["character error rate (CER) ↓", "2.50 %", "3.12 %", "+0.62 points"],
-        ["token agreement with the base model ↑", "the reference", "98.75 %", ""],
-        ["size of the weights ↓", "42.2 kB", "12.3 kB", "× 0.29"],
-        ["median latency ↓", "15.88 ms", "17.62 ms", "× 1.11"],
-        ["real-time factor (RTF) ↓", "0.00610", "0.00740", "× 1.21"],
-        ["peak memory ↓", "574.0 MB", "971.0 MB", "× 1.69"],
+        ["character error rate (CER) ↓", "2.50 %", "3.12 %", "+0.62 points", "99.4 %"],
+        ["token agreement with the base model ↑", "the reference", "98.75 %", "", ""],
+        ["size of the weights ↓", "42.2 kB", "12.3 kB", "× 0.29", ""],
+        ["median latency ↓", "not measured", "not measured", "", ""],
+        ["real-time factor (RTF) ↓", "not measured", "not measured", "", ""],
+        ["peak memory ↓", "574.0 MB", "971.0 MB", "× 1.69", ""],
     ]
     assert f"`test.jsonl`: 160 samples, 436.25 s of audio, sha256 `{DIGEST}`" in text
     assert "Some CPU @ 3.1 GHz, cores: 8, threads: 2, Linux x86_64, python 3.11.7, torch 2.13.0" in text
@@ -111,7 +111,7 @@ def test_what_one_evaluation_left_out_is_said(tmp_path):
         ["accents", "not measured", "3 per line", ""],
         ["size of the weights ↓", "42.2 kB", "12.3 kB", "× 0.29"],
         ["median latency ↓", "not measured", "not measured", ""],
-        ["real-time factor (RTF) ↓", "not measured", "0.50", ""],
+        ["real-time factor (RTF) ↓", "not measured", "not measured", ""],
         ["peak memory ↓", "not measured", "not measured", ""],
     ]
     assert "- The base model was not measured for comparison." in text
@@ -188,7 +188,61 @@ def test_a_time_that_was_taken_by_turns_has_its_quartiles(tmp_path):
     ratio = {"ratio": {"median": 1.125, "quartiles": [1.0, 1.25], "rounds": 5}}
     metric = {"value": 17.625, "unit": "ms", "baseline": 15.875, "details": {"by_turns": ratio}}
     text = english(tmp_path, changed(QUANTIZED, evaluations__0__metrics__latency_ms=metric))
-    assert ["median latency ↓", "15.88 ms", "17.62 ms", "× 1.12 (1.00-1.25)"] in rows(text, "metric")
+    assert ["median latency ↓", "15.88 ms", "17.62 ms", "× 1.12 (1.00-1.25)", ""] in rows(text, "metric")
+
+
+def test_a_time_has_the_spread_of_its_rounds(tmp_path):
+    spread = {"median": 17.625, "quartiles": [17.25, 18.5], "rounds": 5}
+    base = {"median": 15.875, "quartiles": [15.5, 16.0], "rounds": 5}
+    ratio = {"median": 1.125, "quartiles": [1.0, 1.25], "rounds": 5}
+    turns = {"by_turns": {"ratio": ratio, "model": spread, "baseline": base}}
+    metric = {"value": 17.625, "unit": "ms", "baseline": 15.875, "details": turns}
+    text = english(tmp_path, changed(QUANTIZED, evaluations__0__metrics__latency_ms=metric))
+    expected = ["15.88 ms (15.50-16.00)", "17.62 ms (17.25-18.50)", "× 1.12 (1.00-1.25)", ""]
+    assert ["median latency ↓", *expected] in rows(text, "metric")
+
+
+@pytest.mark.parametrize(
+    ("better", "before", "after", "recovery"),
+    [
+        ("lower", 10.0, 19.0, "90.0 %"),
+        ("higher", 50.0, 45.0, "90.0 %"),
+        ("lower", 100.0, 50.0, ""),
+        ("higher", 0, 0, ""),
+    ],
+)
+def test_recovery_is_the_share_of_what_the_base_model_gets_right(tmp_path, better, before, after, recovery):
+    metric = {"value": after, "unit": "%", "baseline": before, "kind": "quality", "better": better}
+    text = english(tmp_path, changed(QUANTIZED, evaluations__0__metrics__cer=metric))
+    row = next(row for row in rows(text, "metric") if row[0].startswith("cer"))
+    assert row[4:] == ([recovery] if recovery else [""] * (len(row) - 4))
+
+
+def test_publisher_may_name_the_base_model(tmp_path):
+    text = english(tmp_path, QUANTIZED, base_model="someone/large@v2")
+    assert "base_model: someone/large\n" in text
+    assert "[someone/large](https://huggingface.co/someone/large/tree/v2)" in text
+
+
+@pytest.mark.parametrize("name", ["large", "a/b/c", "http://a/b", "a/b c"])
+def test_base_model_that_is_no_id_is_refused(tmp_path, name):
+    with pytest.raises(PublishError, match="is not a base model's id; write it as owner/name"):
+        english(tmp_path, QUANTIZED, base_model=name)
+
+
+def test_first_snippet_prints_an_output(tmp_path):
+    card = {**QUANTIZED["card"], "example": 'print(sottovoce.transcribe(model, "{audio}").text)'}
+    text = english(tmp_path, {**QUANTIZED, "card": card})
+    snippet = text.split("```python\n")[1].split("```")[0]
+    assert snippet == (
+        'import sottovoce\n\nmodel = sottovoce.load("me/small", hub="hf")\n'
+        'print(sottovoce.transcribe(model, "audio.wav").text)\n'
+    )
+
+
+def test_model_index_has_rounded_values(tmp_path):
+    text = english(tmp_path, changed(QUANTIZED, evaluations__0__metrics__cer__value=6.153846153846154))
+    assert "value: 6.154\n" in text
 
 
 def test_label_of_a_format_stands_beside_its_name_in_both_languages(tmp_path):
@@ -255,7 +309,7 @@ def figures_of(text):
 def test_the_chinese_card_is_chinese(tmp_path):
     text = write_card(saved(tmp_path, QUANTIZED), **PLACE)["README_zh.md"].decode()
     assert text.startswith("[English](README.md) | 简体中文\n")
-    assert ["字错误率（CER） ↓", "2.50 %", "3.12 %", "+0.62 个百分点"] in sum(tables(text), [])
+    assert ["字错误率（CER） ↓", "2.50 %", "3.12 %", "+0.62 个百分点", "99.4 %"] in sum(tables(text), [])
     assert ["归一化层", "2", "50"] in sum(tables(text), [])
     prose = re.sub(r"```.*?```|`[^`]*`|<[^>]*>|\]\([^)]*\)", "", text, flags=re.S)
     for line in prose.splitlines():

@@ -130,8 +130,8 @@ def test_a_third_partys_step_is_described_as_ours(cards, name, summary, effect, 
 )
 def test_a_third_partys_metrics_are_shown_as_ours(cards, name, quality, cost, headline):
     rows = sum(tables(cards[name]), [])
-    assert [quality, "-20.50 dB", "-20.50 dB", "+0.00 dB"] in rows
-    assert [cost, "4.00 W", "4.00 W", "× 1.00"] in rows
+    assert [quality, "-20.50 dB", "-20.50 dB", "+0.00 dB"] in [row[:4] for row in rows]
+    assert [cost, "4.00 W", "4.00 W", "× 1.00"] in [row[:4] for row in rows]
     assert headline in cards[name]
     assert "- loudness\n" in cards["README.md"].split("---\n")[1]
     assert "- watts\n" not in cards["README.md"].split("---\n")[1]

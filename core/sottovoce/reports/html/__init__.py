@@ -1,0 +1,1 @@
+"""Pages of one file: numbers, pictures as SVG, and the data inside; nothing is fetched from anywhere."""

@@ -1,0 +1,50 @@
+"""Audio as Opus, small enough to lie inside a page; needs PyAV (the extra ``audio``)."""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+from typing import Any
+
+from sottovoce.errors import SottovoceError
+from sottovoce.system.audio import SAMPLE_RATE, read_audio
+
+_BITS = 24_000
+"""Bits a second: speech sounds as in the source."""
+
+
+def require_opus() -> None:
+    """Check that audio can be encoded.
+
+    Raises:
+        SottovoceError: PyAV is not installed.
+    """
+    if importlib.util.find_spec("av") is None:
+        raise SottovoceError("audio in a page needs PyAV; pip install 'sottovoce[audio]', or leave --audio out")
+
+
+def encode_opus(audio: Any, longest: float, *, name: str = "") -> bytes:
+    """Return audio as an Ogg file with Opus, mono.
+
+    Args:
+        audio: A file, a segment of one, or samples ``[time]`` of 16 kHz.
+        longest: Seconds that are encoded at most.
+        name: Owner of the audio, with which errors begin.
+
+    Raises:
+        SamplesError: The audio cannot be read.
+    """
+    import av
+    import numpy as np
+
+    samples = read_audio(audio, name=name)[: int(longest * SAMPLE_RATE)]
+    pcm = np.clip(samples * 32767, -32768, 32767).astype(np.int16)
+    file = io.BytesIO()
+    with av.open(file, "w", format="ogg") as container:
+        stream = container.add_stream("libopus", rate=SAMPLE_RATE, layout="mono")
+        stream.bit_rate = _BITS
+        frame = av.AudioFrame.from_ndarray(pcm[None, :], format="s16", layout="mono")
+        frame.sample_rate = SAMPLE_RATE
+        for packet in (*stream.encode(frame), *stream.encode(None)):
+            container.mux(packet)
+    return file.getvalue()

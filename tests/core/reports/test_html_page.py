@@ -1,0 +1,217 @@
+"""The page of a comparison: valid HTML of one file, with the numbers inside, whatever texts it is given."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+from html.parser import HTMLParser
+from typing import Any
+
+import pytest
+
+from sottovoce import Comparison, Metric, Text
+from sottovoce.entrypoints.comparison.files import LARGEST_PAGE, fitted
+from sottovoce.report import (
+    ComparedModel,
+    Interval,
+    LayerError,
+    LeftOut,
+    Machine,
+    Output,
+    PairedTest,
+    SampleSet,
+    Utterance,
+)
+from sottovoce.reports.html.page import render
+
+HOSTILE = "</script><script>alert(1)</script><img src=http://evil.example/x onerror=alert(1)>'\"&\u2028"
+VOID = {"meta", "br", "img", "input", "link", "hr"}
+
+
+class Reader(HTMLParser):
+    """Reads a page, and checks that every element is closed."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.open: list[str] = []
+        self.attributes: list[tuple[str, str, str]] = []
+        self.scripts: list[str] = []
+        self.text: list[str] = []
+        self.feed(page)
+        self.close()
+        assert not self.open
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_startendtag(tag, attrs)
+        if tag not in VOID:
+            self.open.append(tag)
+        if tag == "script":
+            self.scripts.append("")
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        names = [name for name, _ in attrs]
+        assert len(names) == len(set(names)), (tag, names)
+        self.attributes += [(tag, name, value or "") for name, value in attrs]
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open, f"</{tag}> closes nothing"
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] == "script":
+            self.scripts[-1] += data
+        else:
+            self.text.append(data)
+
+    @property
+    def shown(self) -> str:
+        return " ".join(" ".join(self.text).split())
+
+
+def metric(value: float, **facts: Any) -> Metric:
+    return Metric(
+        name="cer", value=value, unit="%", kind="quality", better="lower", label=Text(en="error rate"), **facts
+    )
+
+
+def cost(name: str, value: float, baseline: float | None = None, **facts: Any) -> Metric:
+    return Metric(name=name, value=value, baseline=baseline, unit="ms", kind="cost", better="lower", **facts)
+
+
+def model(name: str, value: float, **facts: Any) -> ComparedModel:
+    turns = {"by_turns": {"ratio": spread(0.5), "model": spread(20.0), "baseline": spread(40.0)}}
+    return ComparedModel(
+        name=name,
+        size_bytes=3_700_000,
+        metrics={"cer": metric(value), "latency_ms": cost("latency_ms", 20.0, 40.0, details=turns)},
+        intervals={"cer": Interval(low=value - 1, high=value + 1)},
+        parts={"encoder": 3_000_000, "decoder": 700_000},
+        **facts,
+    )
+
+
+def spread(median: float) -> dict[str, Any]:
+    return {"median": median, "quartiles": [0.9 * median, 1.1 * median], "rounds": 5}
+
+
+def utterance(key: str, text: str = "关闭卧视窗帘") -> Utterance:
+    output = Output(
+        text=text, edits=(("=", "关闭卧", "关闭卧"), ("substitute", "室", text), ("delete", "的", "")), error=28.6
+    )
+    base = Output(text="关闭卧室的窗帘", edits=(("=", "关闭卧室的窗帘", "关闭卧室的窗帘"),), error=0.0)
+    return Utterance(
+        key=key, reference="关闭卧室的窗帘", language="zh", seconds=2.5, outputs={"base": base, "small": output}
+    )
+
+
+def comparison(text: str = "plain", **facts: Any) -> Comparison:
+    test = PairedTest(difference=0.5, low=-0.1, high=1.2, p=0.03, samples=160, changed=4)
+    layers = tuple(LayerError(name=f"{text}.{number}", bits=8.0, snr_db=30.0 + number) for number in range(4))
+    given: dict[str, Any] = {
+        "models": (model("base", 2.9, is_reference=True), model("small", 3.4, tests={"cer": test}, layers=layers)),
+        "samples": SampleSet(name=text, count=160, audio_seconds=400.0),
+        "architecture": "toy",
+        "machine": Machine(processor=text, cores=2, threads=1, versions={"torch": text}),
+        "title": text,
+        "metric": "cer",
+        "winner": "base",
+        "rule": text,
+        "verdict": text,
+        "left_out": (LeftOut(name=text, reason=text),),
+        "utterances": (utterance(text),),
+        "notes": (text,),
+        "date": "2026-01-01",
+    }
+    return Comparison(**(given | facts))
+
+
+@pytest.mark.parametrize("text", ["plain", HOSTILE])
+def test_page_is_valid_and_refers_to_nothing_outside(text: str) -> None:
+    page = Reader(render(comparison(text)))
+    for tag, name, value in page.attributes:
+        assert not name.startswith("on"), (tag, name)
+        assert name not in ("style", "srcset", "xlink:href"), (tag, name)
+        if name in ("src", "href", "action", "poster", "data"):
+            assert value.startswith("data:"), (tag, name, value)
+    assert {tag for tag, _, _ in page.attributes}.isdisjoint({"img", "link", "iframe", "object", "embed", "base"})
+    assert len(page.scripts) == 2
+
+
+@pytest.mark.parametrize("text", ["plain", HOSTILE, "中文 😀"])
+def test_numbers_inside_are_the_comparisons(text: str) -> None:
+    content = comparison(text)
+    page = Reader(render(content))
+    assert json.loads(page.scripts[0]) == json.loads(json.dumps(content.to_dict()))
+
+
+def test_hostile_text_is_shown_as_text() -> None:
+    assert "<img src=http://evil.example/x onerror=alert(1)>" in Reader(render(comparison(HOSTILE))).shown
+
+
+def test_policy_allows_this_pages_script_and_style_alone() -> None:
+    text = render(comparison())
+    [policy] = re.findall(r'http-equiv="Content-Security-Policy" content="([^"]+)"', text)
+    policy = policy.replace("&#39;", "'")
+    style = re.findall(r"<style>(.*?)</style>", text, re.S)[0]
+    for kind, content in (("style-src", style), ("script-src", Reader(text).scripts[1])):
+        digest = base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
+        assert f"{kind} 'sha256-{digest}'" in policy
+    assert policy.startswith("default-src 'none'")
+    assert "url(" not in style
+    assert "@import" not in style
+
+
+def test_differences_are_marked_by_elements() -> None:
+    text = render(comparison())
+    assert '<mark title="reference: 室">关闭卧视窗帘</mark>' in text
+    assert "<del>的</del>" in text
+    assert 'lang="zh-Hans"' in text
+
+
+def test_metrics_are_named_by_their_labels() -> None:
+    page = Reader(render(comparison())).shown
+    assert "error rate ↓" in page
+    assert "[1.90, 3.90]" in page
+    assert "+0.50 points" in page
+    assert "× 0.50 (0.45 to 0.55)" in page
+
+
+def test_light_dark_and_print_are_styled() -> None:
+    style = re.findall(r"<style>(.*?)</style>", render(comparison()), re.S)[0]
+    assert "prefers-color-scheme:dark" in style
+    assert "@media print" in style
+
+
+def test_busy_machine_marks_the_times() -> None:
+    page = Reader(render(comparison(machine=Machine(busy="the machine is busy: others work")))).shown
+    assert "Times say little: the machine is busy: others work" in page
+    assert "latency_ms †" in page
+
+
+def test_audio_is_inside() -> None:
+    page = Reader(render(comparison(utterances=(utterance("a"), utterance("b"))), {"b": b"OggS"}))
+    assert [value for tag, name, value in page.attributes if (tag, name) == ("audio", "src")] == [
+        f"data:audio/ogg;base64,{base64.b64encode(b'OggS').decode()}"
+    ]
+
+
+def test_single_model_is_an_evaluation() -> None:
+    alone = comparison(
+        models=(model("small", 3.4, is_reference=True),), utterances=(), winner=None, verdict="", heading="Evaluation"
+    )
+    text = render(alone)
+    assert Reader(text).shown.startswith("Evaluation")
+    assert ">difference</th>" not in text
+    assert ">difference</th>" in render(comparison())
+
+
+def test_page_of_many_long_utterances_stays_below_a_megabyte() -> None:
+    def build(listed: int) -> Comparison:
+        return comparison(utterances=tuple(utterance(str(number), "长" * 2000) for number in range(listed)))
+
+    content, page = fitted(build)
+    assert len(page.encode()) <= LARGEST_PAGE
+    assert 0 < len(content.utterances) < 200
+    assert json.loads(Reader(page).scripts[0]) == json.loads(json.dumps(content.to_dict()))
