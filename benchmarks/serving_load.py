@@ -137,9 +137,9 @@ def watch(url: str, process: psutil.Process, stop: threading.Event, log: Log) ->
     begin = time.monotonic()
     with httpx.Client() as client:
         while not stop.wait(0.5):
-            asked = time.perf_counter()
+            begun = time.perf_counter()
             client.get(f"{url}/health", timeout=60).raise_for_status()
-            log.health.append(time.perf_counter() - asked)
+            log.health.append(time.perf_counter() - begun)
             log.memory.append((time.monotonic() - begin, process.memory_info().rss))
 
 
