@@ -46,7 +46,10 @@ def plain_text(text: str, language: str) -> str:
 
 def table_html(results: Sequence[Result], language: str) -> str:
     """Return a table with time, speed, memory, and the characters in which the texts differ."""
-    head = "".join(f'<th scope="col">{say(key, language)}</th>' for key in ("model", "time", "speed", "memory"))
+    numbers = "".join(
+        f'<th scope="col" class="number">{say(key, language)}</th>' for key in ("time", "speed", "memory")
+    )
+    head = f'<th scope="col">{say("model", language)}</th>{numbers}'
     rows = "".join(_row(result) for result in reversed(results))
     table = f'<table class="sv"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>'
     if len(results) == 1:

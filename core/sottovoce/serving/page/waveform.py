@@ -43,5 +43,5 @@ def drawing(peaks: NDArray[np.float32], start: float, end: float) -> str:
     )
     return (
         f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" preserveAspectRatio="none" aria-hidden="true">'
-        f'<path d="{path}" stroke="currentColor" stroke-width="0.8"/></svg>'
+        f'<path d="{path}" stroke="#6b7fd7" stroke-width="0.8"/></svg>'
     )

@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 from sottovoce.serving.page.texts import say
 from sottovoce.serving.page.waveform import drawing
+from sottovoce.transcription.subtitles import columns
 from sottovoce.transcription.transcript import Segment, Word
 
 if TYPE_CHECKING:
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 _ROW = 8.0
 """Seconds of audio in a row."""
 _MOST_ROWS = 300
+_COLUMN, _BORDER = 0.1, 0.1
+"""Seconds of audio that are as wide as a column of text, and as the border of a word."""
 
 
 def words_html(segments: Sequence[Segment], peaks: NDArray[np.float32], path: str, language: str) -> str:
@@ -57,16 +60,20 @@ def _rows(segment: Segment) -> Iterator[tuple[float, float, tuple[Word, ...]]]:
 def _row(start: float, end: float, words: Sequence[Word], peaks: NDArray[np.float32], language: str) -> str:
     # A row that is not full is as much shorter: a second has the same width everywhere.
     width = min(100.0, 100 * max(end - start, 0.5) / _ROW)
-    buttons = "".join(_button(word, start, end, language) for word in words)
+    buttons, place = "", 0.0
+    for word in words:
+        # Short words would hide one another: a word begins at its time, or behind the word before it.
+        place = max(word.start - start, place)
+        buttons += _button(word, place / (end - start), end - start, language)
+        place += max(word.end - word.start, _COLUMN * columns(word.text) + _BORDER)
     return (
         f'<div class="row"><span class="time">{_clock(start)}</span><div class="wave" style="width:{width:.1f}%">'
         f'{drawing(peaks, start, end)}<div class="line">{buttons}</div></div></div>'
     )
 
 
-def _button(word: Word, start: float, end: float, language: str) -> str:
-    left = 100 * (word.start - start) / (end - start)
-    width = 100 * max(0.0, word.end - word.start) / (end - start)
+def _button(word: Word, place: float, seconds: float, language: str) -> str:
+    left, width = 100 * place, 100 * max(0.0, word.end - word.start) / seconds
     name = html.escape(say("play", language, word=word.text, start=word.start, end=word.end))
     return (
         f'<button type="button" style="left:{left:.2f}%;min-width:{width:.2f}%" data-start="{word.start:.3f}" '
