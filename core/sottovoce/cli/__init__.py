@@ -24,6 +24,7 @@ from sottovoce.cli import (
     push,
     recipes,
     search,
+    serve,
     streams,
     transcribe,
 )
@@ -51,6 +52,7 @@ def cli() -> None:
       sottovoce evaluate SMALL --data test.jsonl --baseline MODEL
       sottovoce transcribe SMALL talk.mp3 --vad fsmn-vad --punc ct-punc
       sottovoce compare MODEL --recipes int8,int4 --data calibration.jsonl --test test.jsonl --output DIR
+      sottovoce serve SMALL --compare MODEL
       sottovoce export MODEL --format onnx --output ONNX
       sottovoce push SMALL owner/name --dry-run
 
@@ -68,6 +70,7 @@ for _command in (
     diff.diff,
     check.check,
     transcribe.transcribe,
+    serve.serve,
     export.export,
     push.push,
     pull.pull,

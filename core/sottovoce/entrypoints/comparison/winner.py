@@ -78,7 +78,8 @@ def _how_sure(best: ComparedModel, reference: ComparedModel, metric: Metric) -> 
     if not test.changed:
         rest = f"On none of the {test.samples} samples do they differ"
     elif most > 0:
-        rest = f"The {test.samples} samples cannot rule out a loss of up to {number_format.number(float(most))} {unit}".rstrip()
+        loss = f"{number_format.number(float(most))} {unit}".rstrip()
+        rest = f"The {test.samples} samples cannot rule out a loss of up to {loss}"
     else:
         rest = f"The whole 95 % interval is without a loss, on {test.samples} samples"
     p = number_format.probability(test.p)
