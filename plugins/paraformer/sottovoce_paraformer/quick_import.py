@@ -16,6 +16,8 @@ import types
 from collections.abc import Iterator
 from typing import Any
 
+from sottovoce.system.process_state import ignored_warnings
+
 _MODULES = {
     "Paraformer": "models.paraformer.model",
     "BiCifParaformer": "models.bicif_paraformer.model",
@@ -55,7 +57,8 @@ class _Table(dict[str, Any]):
 
     def __missing__(self, key: str) -> Any:
         """Import a class, and return it."""
-        with _lock:
+        # Warnings of FunASR's modules are no more a user's concern here than when all are imported at once.
+        with ignored_warnings(), _lock:
             if module := _MODULES.get(key):
                 importlib.import_module(f"funasr.{module}")
             if key not in self:

@@ -30,8 +30,8 @@ def predict(model: Model, sample: Sample) -> Prediction:
 def detect_speech(model: Model, waveform: NDArray[np.float32]) -> list[tuple[float, float]]:
     """Return start and end of each stretch of speech in seconds, in order, for samples ``[time]`` of 16 kHz."""
     audio = read_audio(waveform, int(model.processor["frontend"].fs))
-    # By default FunASR changes the silence that ends a segment once a minute, between 2 s and 0.2 s, which is meant for
-    # streams. Without, it is the model's own: 0.8 s in published ones.
+    # By default FunASR changes the silence that ends a segment once a minute, from 2 s to 0.2 s and back, which is
+    # meant for streams; without, it is the model's own, 0.8 s in published ones.
     return [(start / 1000, end / 1000) for start, end in _segments(model, audio, dynamic_silence=False)]
 
 
