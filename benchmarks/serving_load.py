@@ -38,7 +38,7 @@ MOST_GROWTH = 0.05
 MOST_OVERHEAD = 0.05
 WARM_UP = 0.3
 """Share of the time after which memory must not grow any more."""
-ROUNDS = 41
+ROUNDS = 25
 """Rounds in which the library and the service take turns."""
 
 
@@ -219,7 +219,7 @@ def beside_library(model: Path, clip: Path, threads: int) -> dict[str, Any]:
     torch.set_num_threads(threads)
     models, settings = load_models(str(model)), Settings(port=0, page=False)
     transcriber, content = models.first.transcriber, clip.read_bytes()
-    times: dict[str, list[float]] = {"library": [], "service": []}
+    times: dict[str, list[Any]] = {"library": [], "service": []}
     with listening(settings) as listener, httpx.Client() as client:
         server = build_server(build_app(models, settings))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
@@ -228,11 +228,11 @@ def beside_library(model: Path, clip: Path, threads: int) -> dict[str, Any]:
         while not server.started:
             time.sleep(0.01)
         for number in range(ROUNDS + 3):
-            begin = time.perf_counter()
+            begin = now()
             expected = transcriber.transcribe(clip).text  # type: ignore[union-attr]
-            between = time.perf_counter()
+            between = now()
             text = client.post(url, files={"file": ("a", content)}, timeout=60).json()["text"]
-            end = time.perf_counter()
+            end = now()
             if text != expected:
                 raise RuntimeError(f"the service says {text!r}, the library {expected!r}")
             if number >= 3:  # the first are a warm-up
@@ -240,15 +240,22 @@ def beside_library(model: Path, clip: Path, threads: int) -> dict[str, Any]:
                 times["service"].append(end - between)
         server.should_exit = True
         thread.join()
-    ratios = [served / library for served, library in zip(times["service"], times["library"], strict=True)]
+    library, served = (numpy.array(times[path]) for path in ("library", "service"))
+    ratios, cpu_ratios = (served / library).T
     return {
         "audio_seconds": soundfile.info(clip).duration,
         "rounds": ROUNDS,
-        "library_seconds": statistics.median(times["library"]),
-        "service_seconds": statistics.median(times["service"]),
-        "ratio": statistics.median(ratios),
+        "library_seconds": float(numpy.median(library[:, 0])),
+        "service_seconds": float(numpy.median(served[:, 0])),
+        "ratio": float(numpy.median(ratios)),
         "ratio_quartiles": [float(value) for value in numpy.percentile(ratios, (25, 75))],
+        "cpu_ratio": float(numpy.median(cpu_ratios)),
     }
+
+
+def now() -> Any:
+    """Return the time, and the CPU time of all threads of this process, in seconds ``[2]``."""
+    return numpy.array((time.perf_counter(), time.process_time()))
 
 
 def problems(result: dict[str, Any]) -> list[str]:
@@ -257,8 +264,11 @@ def problems(result: dict[str, Any]) -> list[str]:
     wrong += result["load"]["wrong"]
     if result["load"]["memory"]["growth"] > MOST_GROWTH:
         wrong.append(f"memory grew by {result['load']['memory']['growth']:.1%}")
-    if result["beside_library"]["ratio"] > 1 + MOST_OVERHEAD:
-        wrong.append(f"the service takes {result['beside_library']['ratio']:.3f} times as long as the library")
+    busy = max(result["machine"]["load_average"]) > (os.cpu_count() or 1)
+    # Where others use the cores too, only CPU time says what the service adds.
+    ratio = result["beside_library"]["cpu_ratio" if busy else "ratio"]
+    if ratio > 1 + MOST_OVERHEAD:
+        wrong.append(f"the service takes {ratio:.3f} times as long as the library")
     return wrong
 
 

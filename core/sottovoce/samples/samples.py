@@ -87,6 +87,8 @@ class Prediction:
     text: str | None = None
     tokens: tuple[str, ...] = ()
     timestamps: Sequence[Sequence[float]] = ()
+    cut_off: bool = False
+    """If true, the text ends where the longest answer ends, not where the model would have ended it."""
     logits: NDArray[np.float16] | None = None
     """Logits at the first positions of the sample's reference text, ``[positions, vocabulary]``, as
     :func:`~sottovoce.metrics.divergence.compact` gives them; ``None`` if they were not requested."""

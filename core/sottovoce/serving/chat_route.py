@@ -45,7 +45,7 @@ def add_route(app: FastAPI, service: Service) -> None:
         prediction: Prediction = await service.result(request, answer(service, served, messages))
         head = {"id": f"chatcmpl-{uuid.uuid4().hex}", "created": int(time.time()), "model": served.name}
         if body.get("stream"):
-            return StreamingResponse(iter(_chunks(head, prediction.text or "")), media_type="text/event-stream")
+            return StreamingResponse(iter(_chunks(head, prediction)), media_type="text/event-stream")
         return JSONResponse(_completion(head, prediction))
 
     app.add_route("/v1/chat/completions", chat, methods=["POST"])
@@ -89,12 +89,17 @@ def _check_fields(body: Mapping[str, Any]) -> None:
 
 def _completion(head: Mapping[str, Any], prediction: Prediction) -> dict[str, Any]:
     message = {"role": "assistant", "content": prediction.text or "", "refusal": None}
-    choice = {"index": 0, "message": message, "finish_reason": "stop", "logprobs": None}
+    choice = {"index": 0, "message": message, "finish_reason": _reason(prediction), "logprobs": None}
     return {**head, "object": "chat.completion", "choices": [choice]}
 
 
-def _chunks(head: Mapping[str, Any], text: str) -> Iterator[str]:
-    deltas: list[tuple[dict[str, str], str | None]] = [({"role": "assistant", "content": text}, None), ({}, "stop")]
+def _reason(prediction: Prediction) -> str:
+    return "length" if prediction.cut_off else "stop"
+
+
+def _chunks(head: Mapping[str, Any], prediction: Prediction) -> Iterator[str]:
+    message = {"role": "assistant", "content": prediction.text or ""}
+    deltas: list[tuple[dict[str, str], str | None]] = [(message, None), ({}, _reason(prediction))]
     for delta, reason in deltas:
         choice = {"index": 0, "delta": delta, "finish_reason": reason, "logprobs": None}
         form = {**head, "object": "chat.completion.chunk", "choices": [choice]}

@@ -11,6 +11,10 @@ if TYPE_CHECKING:
     from sottovoce.model import Model
 
 
+_SHARED = ("device", "hub")
+"""Options that count for all models."""
+
+
 def load_models(
     model: str,
     compare: str | None = None,
@@ -33,9 +37,10 @@ def load_models(
     Raises:
         SottovoceError: A model cannot be loaded or has no place in a service.
     """
+    shared = {option: options[option] for option in _SHARED if option in options}
 
     def optional(name: str | None) -> Model | None:
-        return None if name is None else load(name, device=options.get("device", "cpu"))
+        return None if name is None else load(name, **shared)
 
     served = arrange(
         load(model, **options),

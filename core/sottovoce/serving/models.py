@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sottovoce.errors import UsageError
+from sottovoce.errors import SottovoceError, UsageError
 from sottovoce.serving.api_errors import ApiError
 from sottovoce.transcription.transcriber import Transcriber
 
@@ -140,7 +140,8 @@ def _takes_hotwords(transcriber: Transcriber) -> bool:
     sample = transcriber.model.architecture.runner.probe(transcriber.model)
     try:
         transcriber.transcribe(sample.audio, hotwords=(sample.text or "a",))
-    except UsageError:
+    except SottovoceError:
+        # A model that does not run at all fails in its next run, without hotwords.
         return False
     return True
 

@@ -110,7 +110,7 @@ def predict(model: Model, sample: Sample) -> Prediction:
         )
     answer = sequences[0, batch["input_ids"].shape[1] :].tolist()
     text = model.processor.tokenizer.decode(answer, skip_special_tokens=True)
-    return Prediction(text=text, tokens=tuple(map(str, answer)))
+    return Prediction(text=text, tokens=tuple(map(str, answer)), cut_off=not answer or answer[-1] != end)
 
 
 def longest_answer(model: Model) -> int:

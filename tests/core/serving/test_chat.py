@@ -67,6 +67,14 @@ def test_a_stream_gives_the_same_answer(url: str) -> None:
     assert chunks[-1].choices[0].finish_reason == "stop"
 
 
+def test_an_answer_that_is_cut_off_says_so(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    messages, _ = messages_of("text")
+    assert ask(url, messages).json()["choices"][0]["finish_reason"] == "stop"
+    settings = load("tiny-omni").first.model.native.generation_config
+    monkeypatch.setattr(settings, "max_new_tokens", 1)
+    assert ask(url, messages).json()["choices"][0]["finish_reason"] == "length"
+
+
 def user(*parts: Any) -> list[dict[str, Any]]:
     return [{"role": "user", "content": list(parts)}]
 

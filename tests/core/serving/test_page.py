@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import zipfile
 from collections.abc import Iterator
 from dataclasses import replace
@@ -16,6 +17,7 @@ from core.serving.browsers import chromium, needs_browser, visit
 from core.serving.servers import SAID, SPEECH, Paced, load, paced, running, until
 from sottovoce.serving.keys import Keys
 from sottovoce.serving.models import ServedModels
+from sottovoce.serving.page import mount
 from sottovoce.serving.settings import Limits
 from sottovoce.transcription.transcript import Segment
 
@@ -189,6 +191,18 @@ def test_stop_and_leaving_end_the_work(browser: Browser) -> None:
             page.click("#transcribe-start")
             until(lambda: transcriber.begun == 2)
         until(lambda: transcriber.cancelled == 2)
+
+
+def test_files_of_visitors_are_removed(browser: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mount, "_KEPT", (1, 1))
+    with running(load("tiny-paraformer"), page=True) as url:
+        directory = Path(os.environ["GRADIO_TEMP_DIR"])
+        with visit(browser, url) as page:
+            upload(page, SPEECH)
+            page.click("#transcribe-start")
+            page.wait_for_selector("#comparison table")
+            assert list(directory.rglob("*.flac"))
+        until(lambda: not list(directory.rglob("*.flac")))
 
 
 def test_with_keys_the_page_asks_for_one(browser: Browser) -> None:
