@@ -16,6 +16,7 @@ CORE = ROOT / "core" / "sottovoce"
 FLOORS = [
     ["__main__", "testing"],
     ["cli"],
+    ["serving"],
     ["entrypoints"],
     ["engines", "recipe_search", "transcription"],
     ["quantization", "experts", "pruning", "training", "metrics"],

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from sottovoce.entrypoints.save import export as export
     from sottovoce.entrypoints.save import save as save
     from sottovoce.entrypoints.search import search as search
+    from sottovoce.entrypoints.transcribe import transcribe as transcribe
     from sottovoce.errors import SottovoceError as SottovoceError
     from sottovoce.formats.format import Format as Format
     from sottovoce.metrics.kinds import MetricKind as MetricKind
@@ -61,6 +62,7 @@ if TYPE_CHECKING:
     from sottovoce.source import Source as Source
     from sottovoce.system.audio import read_audio as read_audio
     from sottovoce.text.translations import Text as Text
+    from sottovoce.transcription.transcriber import Transcriber as Transcriber
     from sottovoce.transcription.transcript import Recognition as Recognition
     from sottovoce.transcription.transcript import Segment as Segment
     from sottovoce.transcription.transcript import Transcript as Transcript
@@ -109,7 +111,9 @@ _MODULES = {
     "Text": "text.translations",
     "Training": "architecture",
     "TrainingOutputs": "architecture",
+    "Transcriber": "transcription.transcriber",
     "Transcript": "transcription.transcript",
+    "transcribe": "entrypoints.transcribe",
     "Width": "architecture",
     "Word": "transcription.transcript",
     "check": "entrypoints.check",

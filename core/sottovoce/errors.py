@@ -88,6 +88,10 @@ class GateError(SottovoceError):
     """The accuracy that a recipe asks for cannot be reached, even with all layers restored to higher precision."""
 
 
+class CancelledError(SottovoceError):
+    """The caller of a transcription does not want it any more."""
+
+
 class PublishError(SottovoceError):
     """A hub refused or could not be reached, or the model is not fit to be published."""
 

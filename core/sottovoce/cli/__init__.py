@@ -24,7 +24,9 @@ from sottovoce.cli import (
     push,
     recipes,
     search,
+    serve,
     streams,
+    transcribe,
 )
 from sottovoce.cli.failure import explain
 from sottovoce.cli.group import Commands
@@ -48,7 +50,9 @@ def cli() -> None:
       sottovoce compress MODEL --recipe int8 --output SMALL
       sottovoce search MODEL --data calibration.jsonl --budget x0.2 --output recipe.yaml
       sottovoce evaluate SMALL --data test.jsonl --baseline MODEL
+      sottovoce transcribe SMALL talk.mp3 --vad fsmn-vad --punc ct-punc
       sottovoce compare MODEL --recipes int8,int4 --data calibration.jsonl --test test.jsonl --output DIR
+      sottovoce serve SMALL --compare MODEL
       sottovoce export MODEL --format onnx --output ONNX
       sottovoce push SMALL owner/name --dry-run
 
@@ -65,6 +69,8 @@ for _command in (
     compare.compare,
     diff.diff,
     check.check,
+    transcribe.transcribe,
+    serve.serve,
     export.export,
     push.push,
     pull.pull,

@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psutil
 
@@ -155,7 +155,7 @@ def _chosen(count: int) -> list[int]:
     return [number * count // most for number in range(most)]
 
 
-def _facts() -> dict[str, str | int | None]:
+def _facts() -> dict[str, Any]:
     """Return facts of a process that has loaded torch, and Sottovoce's int8 layers."""
     import sys
 

@@ -27,6 +27,15 @@ _CONTAINERS = (
 )
 """Formats that FFmpeg may read: none that refers to other files or addresses, as playlists do."""
 
+SUFFIXES = frozenset(
+    f".{name}"
+    for names in (
+        "3gp aac ac3 aif aiff amr ape au caf flac m4a mka mkv mov mp3 mp4",
+        "oga ogg opus tta w64 wav webm wma wv",
+    )
+    for name in names.split()
+)
+"""Endings of the names of audio files, by which those in a directory are found."""
 _HEADED = frozenset({"asf", "matroska", "mov"})
 """FFmpeg's names of formats whose header holds the length."""
 

@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import sottovoce
-from sottovoce import Architecture, LoadOptions, Metric, Model, Run, Samples, Source
+from sottovoce import Architecture, LoadOptions, Metric, Model, Run, Samples, Source, Word
 from sottovoce_forced_aligner import boundaries  # which declares the metrics
 
 if TYPE_CHECKING:
@@ -24,11 +24,10 @@ if TYPE_CHECKING:
 
     from sottovoce_forced_aligner.aligner import align
     from sottovoce_forced_aligner.alignment import Alignment
-    from sottovoce_forced_aligner.words import Word
 
 __all__ = ["Alignment", "Word", "align"]
 
-_HOME_OF = {"Alignment": "alignment", "Word": "words", "align": "aligner"}
+_HOME_OF = {"Alignment": "alignment", "align": "aligner"}
 
 
 def __getattr__(name: str) -> Any:

@@ -6,14 +6,16 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from sottovoce import Model
+import numpy as np
+from numpy.typing import NDArray
+
+from sottovoce import Model, Word
 from sottovoce.errors import SamplesError, UsageError
 from sottovoce.system.audio import FRAME, SAMPLE_RATE, read_audio
 from sottovoce_forced_aligner.alignment import Alignment
 from sottovoce_forced_aligner.fit import doubts
 from sottovoce_forced_aligner.languages import language_name
 from sottovoce_forced_aligner.reading import WINDOW, find_times, longest_window, split_words
-from sottovoce_forced_aligner.words import Word
 
 DEFAULT_LANGUAGE = "Chinese"
 
@@ -77,6 +79,18 @@ def align(
         duration=round(len(samples) / SAMPLE_RATE, 3),
         warnings=tuple(warnings),
     )
+
+
+def word_times(model: Model, waveform: NDArray[np.float32], text: str, language: str | None) -> tuple[Word, ...]:
+    """Return the words of a text with the times at which they are said in samples ``[time]`` of 16 kHz.
+
+    Raises:
+        UsageError: The language cannot be aligned.
+    """
+    name = language_name(language or DEFAULT_LANGUAGE)
+    if not split_words(model.processor, text, name):
+        return ()
+    return align(model, waveform, text, name).words
 
 
 def _checked(window: float | None, native: Any, processor: Any) -> float:

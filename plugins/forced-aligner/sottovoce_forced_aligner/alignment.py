@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 
-from sottovoce_forced_aligner import subtitles, textgrid
+from sottovoce import Word
+from sottovoce.transcription import subtitles
+from sottovoce_forced_aligner import textgrid
 from sottovoce_forced_aligner.languages import UNSPACED
-from sottovoce_forced_aligner.words import Word
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +41,9 @@ class Alignment:
             width: Columns of a line; a Chinese character takes two.
             pause: Seconds of silence that end a subtitle.
         """
-        return subtitles.srt(self.words, self.text, self.language, width=width, pause=pause)
+        space = "" if self.language in UNSPACED else " "
+        cues = subtitles.word_cues(self.words, self.text, space=space, width=width, pause=pause)
+        return subtitles.to_text(cues, "srt")
 
     def to_textgrid(self) -> str:
         """Return Praat's TextGrid (long format): the tier ``words``, and a tier of points for words without length.

@@ -100,6 +100,7 @@ FORCED_ALIGNER = Architecture(
     runner=Runner(
         forward=lazy("sottovoce_forced_aligner.inference:forward"),
         predict=lazy("sottovoce_forced_aligner.inference:predict"),
+        align=lazy("sottovoce_forced_aligner.aligner:word_times"),
         probe=lazy("sottovoce_forced_aligner.inference:probe"),
         optimize_for_inference=lazy("sottovoce_forced_aligner.optimization:optimize_for_inference"),
     ),

@@ -13,7 +13,8 @@ from sottovoce.cli import options
 from sottovoce.cli.command import OUTPUT, Command
 from sottovoce.cli.output import Output, verb
 from sottovoce.errors import SamplesError, UsageError
-from sottovoce_forced_aligner.output_file import FORMATS, refuse_existing, write
+from sottovoce.system.output_file import write
+from sottovoce_forced_aligner.output_file import ALIGNMENT, FORMATS
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -65,7 +66,7 @@ def align(
     _refuse_missing(audio)
     if output is not None:
         form = form or _format_of(output)
-        refuse_existing(output, overwrite, (audio, text_file))
+        ALIGNMENT.refuse_existing(output, overwrite, (audio, text_file))
     loaded = load.load(model, **where)
     _refuse_other_families(model, loaded.architecture)
     # The libraries that align are imported when the model is known to be one of theirs.

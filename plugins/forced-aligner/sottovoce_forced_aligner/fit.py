@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sottovoce.system.audio import SAMPLE_RATE
-from sottovoce_forced_aligner.silences import SECONDS, holds_speech, speech_frames
+from sottovoce.transcription.silences import SECONDS, holds_speech, speech_frames
 from sottovoce_forced_aligner.windows import FASTEST, Times, Window
 
 LENGTHLESS = 0.25

@@ -1,98 +1,17 @@
-"""The file that an alignment is written to: what may be replaced, and writing it whole."""
+"""The file that an alignment is written to."""
 
 from __future__ import annotations
 
-import contextlib
-import os
 import re
-import secrets
-from collections.abc import Iterable
-from pathlib import Path
 
-from sottovoce.errors import OutputError, UsageError
+from sottovoce.system.output_file import OutputKind
 
 FORMATS = ("json", "srt", "textgrid")
 """Names of the formats, which are the names' endings too."""
-_START = 1000
-"""Characters of a file that are looked at."""
-_BEGINNING = re.compile(r'1\n\d\d:\d\d:\d\d,\d{3} --> |File type = "ooTextFile"|\{"language": ')
-"""Beginning of what is written: subtitles, a TextGrid, JSON."""
-
-
-def refuse_existing(path: Path, overwrite: bool, sources: Iterable[Path | None]) -> None:
-    """Refuse an output that exists, unless it may be replaced.
-
-    Args:
-        path: The output.
-        overwrite: If true, an alignment of an earlier run may be replaced.
-        sources: Files that are read, which nothing replaces.
-
-    Raises:
-        OutputError: The output cannot be written.
-        UsageError: It exists, and is not replaced.
-    """
-    try:
-        is_directory, is_file, exists = path.is_dir(), path.is_file(), path.exists()
-        is_source = exists and any(source and source.exists() and path.samefile(source) for source in sources)
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written ({error.strerror or error})") from error
-    if is_directory:
-        raise UsageError(f"{path}: is a directory; give a file")
-    if exists and not overwrite:
-        raise UsageError(f"{path}: exists already; give another output, or --overwrite to replace it")
-    if is_source:
-        raise UsageError(f"{path}: is what is aligned, and is not replaced; give another output")
-    if exists and not is_file:
-        raise UsageError(f"{path}: is not a file but a device or a pipe; leave --output out for standard output")
-    if exists and not _is_alignment(path):
-        raise UsageError(
-            f"{path}: is not an alignment by its name or content, and is not replaced; give another output, "
-            "or remove it"
-        )
-
-
-def _is_alignment(path: Path) -> bool:
-    """Return true if a file may be replaced: it is an alignment by its name or by its first characters."""
-    if path.suffix.lower().removeprefix(".") in FORMATS:
-        return True
-    try:
-        with path.open(encoding="utf-8") as file:
-            start = file.read(_START)
-    except (OSError, UnicodeDecodeError):
-        return False
-    return not start or _BEGINNING.match(start) is not None
-
-
-def write(path: Path, text: str, overwrite: bool) -> None:
-    """Write a file beside its place, and rename it when it is whole.
-
-    Raises:
-        OutputError: It could not be written, or another run wrote a file there meanwhile.
-    """
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("x", encoding="utf-8") as file:
-            file.write(text)
-        _place(temporary, path, overwrite)
-    except OSError as error:
-        raise OutputError(f"{path}: could not be written ({error.strerror or error})") from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-
-
-def _place(temporary: Path, path: Path, overwrite: bool) -> None:
-    if overwrite:
-        temporary.replace(path)
-        return
-    try:
-        # A link, unlike a new name, is refused where there is something already.
-        os.link(temporary, path)
-    except FileExistsError:
-        raise OutputError(
-            f"{path}: was written by another run meanwhile, and is not replaced; this run's result is lost: "
-            "give another output, or --overwrite"
-        ) from None
-    except OSError:  # a file system without links
-        temporary.replace(path)
+ALIGNMENT = OutputKind(
+    name="an alignment",
+    verb="aligned",
+    endings=FORMATS,
+    # Subtitles, a TextGrid, JSON.
+    beginning=re.compile(r'1\n\d\d:\d\d:\d\d,\d{3} --> |File type = "ooTextFile"|\{"language": '),
+)

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sottovoce.system.audio import SAMPLE_RATE
-from sottovoce_forced_aligner.silences import FRAME, SECONDS, find_silences, loud_frames
+from sottovoce.transcription.silences import FRAME, SECONDS, find_silences, loud_frames
 
 Times = list[tuple[float, float]]
 

@@ -115,6 +115,7 @@ PARAFORMER = Architecture(
         forward=lazy("sottovoce_paraformer.recognition:forward"),
         predict=lazy("sottovoce_paraformer.recognition:predict"),
         counted_logits=lazy("sottovoce_paraformer.recognition:counted_logits"),
+        recognize=lazy("sottovoce_paraformer.transcription:recognize"),
         probe=lazy("sottovoce_paraformer.recognition:probe"),
         optimize_for_inference=lazy("sottovoce_paraformer.sanm:optimize_for_inference"),
     ),
@@ -144,6 +145,7 @@ VOICE_ACTIVITY = Architecture(
     runner=Runner(
         forward=lazy("sottovoce_paraformer.voice_activity:forward"),
         predict=lazy("sottovoce_paraformer.voice_activity:predict"),
+        detect_speech=lazy("sottovoce_paraformer.voice_activity:detect_speech"),
         probe=lazy("sottovoce_paraformer.recognition:probe"),
     ),
 )
@@ -176,6 +178,7 @@ PUNCTUATION = Architecture(
     runner=Runner(
         forward=lazy("sottovoce_paraformer.punctuation:forward"),
         predict=lazy("sottovoce_paraformer.punctuation:predict"),
+        punctuate=lazy("sottovoce_paraformer.punctuation:punctuate"),
         probe=lazy("sottovoce_paraformer.punctuation:probe"),
         optimize_for_inference=lazy("sottovoce_paraformer.sanm:optimize_for_inference"),
     ),

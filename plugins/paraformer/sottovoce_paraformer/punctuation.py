@@ -21,9 +21,15 @@ def forward(model: Model, sample: Sample) -> Tensor:
 
 def predict(model: Model, sample: Sample) -> Prediction:
     """Return the text with its marks."""
-    results = model.native.inference(sample.text, model=model.module, kwargs=model.processor, disable_pbar=True)
-    text = results[0].get("text") if results else None
+    text = punctuate(model, sample.text or "")
     return Prediction(text=text, tokens=tuple(text or ""))
+
+
+def punctuate(model: Model, text: str) -> str:
+    """Return a text with its marks."""
+    # FunASR fetches a text that begins like an address and opens one that is a file's name; behind a space, it is text.
+    results = model.native.inference([f" {text}"], model=model.module, kwargs=dict(model.processor), disable_pbar=True)
+    return (results[0].get("text") if results else None) or ""
 
 
 def probe(model: Model) -> Sample:

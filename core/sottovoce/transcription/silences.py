@@ -52,7 +52,7 @@ def loud_frames(audio: NDArray[np.float32]) -> NDArray[np.bool_]:
     Loud is what lies above a third of the way from the quietest to the loudest, in decibels: of all of the audio, so
     that a long stretch in which nobody speaks is quiet throughout.
     """
-    level = _levels(audio)
+    level = levels(audio)
     if not level.size:
         return np.zeros(0, dtype=np.bool_)
     low, high = np.percentile(level, (5, 99))
@@ -67,7 +67,7 @@ def speech_frames(audio: NDArray[np.float32]) -> NDArray[np.bool_]:
 
     Beside stretches without any sound, the noise of a room is loud; speech is nearly as loud as the loudest.
     """
-    level = _levels(audio)
+    level = levels(audio)
     if not level.size:
         return np.zeros(0, dtype=np.bool_)
     clear: NDArray[np.bool_] = loud_frames(audio) & (level > np.percentile(level, 99) - SPEECH_RANGE)
@@ -76,7 +76,7 @@ def speech_frames(audio: NDArray[np.float32]) -> NDArray[np.bool_]:
 
 def holds_speech(audio: NDArray[np.float32]) -> bool:
     """Return whether somebody may speak in the audio: it is silent nearly throughout, or does not change, otherwise."""
-    level = _levels(audio)
+    level = levels(audio)
     if not level.size:
         return False
     low, high = np.percentile(level, (5, 99))
@@ -84,7 +84,7 @@ def holds_speech(audio: NDArray[np.float32]) -> bool:
     return bool(high >= QUIETEST and changes)
 
 
-def _levels(audio: NDArray[np.float32]) -> NDArray[np.float64]:
+def levels(audio: NDArray[np.float32]) -> NDArray[np.float64]:
     """Return how loud each frame is, in decibels of full scale ``[frames]``."""
     frames = audio[: len(audio) // FRAME * FRAME].reshape(-1, FRAME)
     level: NDArray[np.float64] = 10 * np.log10(np.square(frames, dtype=np.float64).mean(axis=1) + 1e-8)

@@ -1,0 +1,80 @@
+"""Work that transcribes the audio of one request."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sottovoce.serving.api_errors import ApiError
+from sottovoce.serving.jobs import Job
+from sottovoce.system.audio import SAMPLE_RATE
+from sottovoce.transcription.transcript import Segment, Transcript
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from sottovoce.serving.models import ServedModel
+    from sottovoce.serving.service import Service, Work
+
+
+@dataclass(frozen=True)
+class Transcribed:
+    """Transcript with the time that it took."""
+
+    transcript: Transcript
+    seconds: float
+    """Seconds that the model worked."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """One segment, and how far the work is."""
+
+    segment: Segment
+    duration: float
+    """Length of the whole audio in seconds."""
+
+
+def transcription(
+    service: Service,
+    served: ServedModel,
+    read: Callable[[], NDArray[np.float32]],
+    *,
+    hotwords: tuple[str, ...] = (),
+    language: str | None = None,
+) -> Work:
+    """Return work that transcribes: it yields a :class:`Part` for each segment, and returns :class:`Transcribed`.
+
+    Args:
+        service: The service.
+        served: The model.
+        read: Function that decodes the audio, in the worker's thread; ``[time]`` of 16 kHz.
+        hotwords: Words that are likely.
+        language: Name or code of the language.
+    """
+    transcriber = served.transcriber
+    if transcriber is None:
+        raise ApiError(400, f"the model {served.name} does not transcribe", parameter="model")
+
+    def work(job: Job) -> Generator[Any, None, Any]:
+        audio = read()
+        duration, begin = len(audio) / SAMPLE_RATE, job.elapsed()
+        options: dict[str, Any] = {"hotwords": hotwords, "language": language, "cancelled": job.is_cancelled}
+        segments: list[Segment] = []
+        for segment in transcriber.segments(audio, **options):
+            segments.append(segment)
+            yield Part(segment, duration)
+        seconds = job.elapsed() - begin
+        service.measures.count_work(served.name, duration, seconds)
+        transcript = Transcript(segments=tuple(segments), duration=round(duration, 3), language=_code(language))
+        return Transcribed(transcript, seconds)
+
+    return work
+
+
+def _code(language: str | None) -> str | None:
+    from sottovoce.samples.languages import language_code
+
+    return None if language is None else language_code(language)

@@ -1,0 +1,76 @@
+"""Transcripts as responses, in the formats of OpenAI's API."""
+
+from __future__ import annotations
+
+import zlib
+from typing import TYPE_CHECKING, Any
+
+from sottovoce.samples.languages import language_name
+from sottovoce.serving.api_errors import ApiError
+from sottovoce.transcription.files import to_text
+
+if TYPE_CHECKING:
+    from starlette.responses import Response
+
+    from sottovoce.serving.transcription_form import TranscriptionForm
+    from sottovoce.transcription.transcript import Segment, Transcript
+
+
+def respond(transcript: Transcript, form: TranscriptionForm) -> Response:
+    """Return a transcript in the format that a request asks for.
+
+    Raises:
+        ApiError: 400, words are asked for, and neither the model nor an aligner has their times.
+    """
+    from fastapi.responses import JSONResponse, PlainTextResponse
+
+    if form.response_format == "json":
+        return JSONResponse({"text": transcript.text})
+    if form.response_format == "verbose_json":
+        return JSONResponse(verbose(transcript, form.granularities))
+    if form.response_format == "text":
+        return PlainTextResponse(transcript.text + "\n")
+    kind = "text/vtt" if form.response_format == "vtt" else "application/x-subrip"
+    text = to_text(transcript, form.response_format)
+    return PlainTextResponse(text, media_type=kind)
+
+
+def verbose(transcript: Transcript, granularities: frozenset[str]) -> dict[str, Any]:
+    """Return OpenAI's object with times; what no model here measures is ``null`` in it.
+
+    Raises:
+        ApiError: 400, words are asked for, and there are no times of words.
+    """
+    form: dict[str, Any] = {
+        "task": "transcribe",
+        "language": language_name(transcript.language).lower() if transcript.language else "unknown",
+        "duration": transcript.duration,
+        "text": transcript.text,
+    }
+    if "word" in granularities:
+        if transcript.text and not transcript.words:
+            raise ApiError(
+                400,
+                "this model has no times of words; start the service with --aligner",
+                parameter="timestamp_granularities",
+            )
+        form["words"] = [{"word": word.text, "start": word.start, "end": word.end} for word in transcript.words]
+    if "segment" in granularities:
+        form["segments"] = [_segment(number, segment) for number, segment in enumerate(transcript.segments)]
+    return form
+
+
+def _segment(number: int, segment: Segment) -> dict[str, Any]:
+    text = segment.text.encode()
+    return {
+        "id": number,
+        "seek": 0,
+        "start": segment.start,
+        "end": segment.end,
+        "text": segment.text,
+        "tokens": [],
+        "temperature": 0.0,
+        "avg_logprob": None,
+        "compression_ratio": round(len(text) / len(zlib.compress(text)), 4),
+        "no_speech_prob": None,
+    }

@@ -1,0 +1,212 @@
+"""Transcription of audio of any length with one model, or with several that work together."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from sottovoce.errors import CancelledError, UsageError
+from sottovoce.model import Model, require_model
+from sottovoce.samples import languages
+from sottovoce.system.audio import FRAME, SAMPLE_RATE, read_audio
+from sottovoce.system.progress import Progress, silent
+from sottovoce.transcription import functions
+from sottovoce.transcription.batches import batches, groups
+from sottovoce.transcription.pieces import LONGEST, Piece, pieces
+from sottovoce.transcription.transcript import Recognition, Segment, Transcript, Word
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+_log = logging.getLogger("sottovoce.transcription")
+
+
+def never() -> bool:
+    """Return false: nobody cancels the work."""
+    return False
+
+
+@dataclass
+class _Work:
+    """One audio on its way to a transcript."""
+
+    audio: NDArray[np.float32]
+    hotwords: tuple[str, ...]
+    language: str | None
+    """Code of the language that the user said, or that the model told since."""
+    progress: Progress
+    cancelled: Callable[[], bool]
+
+    @property
+    def duration(self) -> float:
+        """Length in seconds."""
+        return round(len(self.audio) / SAMPLE_RATE, 3)
+
+    def samples(self, piece: Piece) -> NDArray[np.float32]:
+        """Return the samples of a piece."""
+        return self.audio[piece.start : piece.end]
+
+    def raise_if_cancelled(self) -> None:
+        """Raise an error if the caller does not want the result any more."""
+        if self.cancelled():
+            raise CancelledError("the transcription was cancelled")
+
+
+class Transcriber:
+    """Recognizer of speech, with models that find speech, punctuate text and time words beside it.
+
+    It may be used by several threads at a time, as far as the models may.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        *,
+        vad: Model | None = None,
+        punctuation: Model | None = None,
+        aligner: Model | None = None,
+    ) -> None:
+        """Take models that :func:`sottovoce.load` returned.
+
+        Args:
+            model: Recognizer. Its own companions for voice activity and punctuation are used where no others are given.
+            vad: Model that finds where somebody speaks. Without one, audio of more than a minute is cut where it is
+                quietest.
+            punctuation: Model that punctuates the text.
+            aligner: Model that finds the times of words, used where the recognizer gives none.
+
+        Raises:
+            UsageError: The family of a model does not do what it is given for; names those that do.
+        """
+        self.model = require_model(model, "sottovoce.Transcriber")
+        self.vad = vad or model.companions.get("vad")
+        self.punctuation = punctuation or model.companions.get("punc")
+        self.aligner = aligner
+        functions.require(model, "recognize")
+        for other, function in ((self.vad, "detect_speech"), (self.punctuation, "punctuate"), (aligner, "align")):
+            if other is not None:
+                functions.require(require_model(other, "sottovoce.Transcriber"), function)
+
+    def transcribe(
+        self,
+        audio: Any,
+        *,
+        sampling_rate: int = SAMPLE_RATE,
+        hotwords: Sequence[str] = (),
+        language: str | None = None,
+        progress: Progress = silent,
+        cancelled: Callable[[], bool] = never,
+    ) -> Transcript:
+        """Return what is said in audio of any length; the arguments and errors are those of :meth:`segments`."""
+        work = _start(audio, sampling_rate, hotwords, language, progress, cancelled)
+        segments = tuple(self._segments(work))
+        return Transcript(segments=segments, duration=work.duration, language=work.language)
+
+    def segments(
+        self,
+        audio: Any,
+        *,
+        sampling_rate: int = SAMPLE_RATE,
+        hotwords: Sequence[str] = (),
+        language: str | None = None,
+        progress: Progress = silent,
+        cancelled: Callable[[], bool] = never,
+    ) -> Iterator[Segment]:
+        """Return an iterator over what is said in audio of any length, in order of time, as it becomes ready.
+
+        The audio is read, and the arguments are checked, before the call returns.
+
+        Args:
+            audio: A file, a :class:`~sottovoce.system.audio.AudioSegment`, or samples as :func:`sottovoce.read_audio`
+                takes them.
+            sampling_rate: Rate of ``audio`` in Hz, when it is an array.
+            hotwords: Words that are likely, for models that take them.
+            language: Name or ISO code of what is spoken, such as ``English`` or ``en``.
+            progress: Called with the seconds that are done, and all seconds.
+            cancelled: Asked before every batch; work ends when it returns true.
+
+        Raises:
+            SamplesError: The audio cannot be used.
+            UsageError: The language is unknown, or the model takes no hotwords.
+            CancelledError: ``cancelled`` returned true.
+            SourceError: A model does not run.
+        """
+        return self._segments(_start(audio, sampling_rate, hotwords, language, progress, cancelled))
+
+    def _segments(self, work: _Work) -> Iterator[Segment]:
+        total = round(work.duration)
+        work.progress("transcribe", 0, total)
+        for group in groups(self._pieces(work)):
+            yield from self._recognized(work, group)
+            work.progress("transcribe", min(total, round(group[-1].end / SAMPLE_RATE)), total)
+        work.progress("transcribe", total, total)
+
+    def _pieces(self, work: _Work) -> tuple[Piece, ...]:
+        """Return the pieces that the recognizer is given."""
+        work.raise_if_cancelled()
+        if self.vad is not None:
+            return pieces(work.audio, functions.call(self.vad, "detect_speech", work.audio))
+        if work.duration > LONGEST:
+            _note_cuts()
+        return pieces(work.audio, [(0.0, work.duration)])
+
+    def _recognized(self, work: _Work, group: Sequence[Piece]) -> Iterator[Segment]:
+        """Yield the segments of pieces that follow one another."""
+        recognitions: dict[int, Recognition] = {}
+        for batch in batches([piece.seconds for piece in group]):
+            work.raise_if_cancelled()
+            waveforms = [work.samples(group[number]) for number in batch]
+            results = functions.recognize(self.model, waveforms, work.hotwords, work.language)
+            recognitions.update(zip(batch, results, strict=True))
+        for number, piece in enumerate(group):
+            if recognitions[number].text.strip():
+                yield self._segment(work, piece, recognitions[number])
+
+    def _segment(self, work: _Work, piece: Piece, recognition: Recognition) -> Segment:
+        """Return one segment, with its words timed and its text punctuated."""
+        text, words = recognition.text.strip(), recognition.words
+        work.language = work.language or recognition.language
+        if not words and self.aligner is not None:
+            work.raise_if_cancelled()
+            words = functions.align(self.aligner, work.samples(piece), text, work.language)
+        if self.punctuation is not None:
+            text = functions.call(self.punctuation, "punctuate", text)
+        begin = piece.start / SAMPLE_RATE
+        timed = tuple(_later(word, begin) for word in words)
+        return Segment(text=text, start=round(begin, 3), end=round(piece.end / SAMPLE_RATE, 3), words=timed)
+
+
+def _start(
+    audio: Any,
+    sampling_rate: int,
+    hotwords: Sequence[str],
+    language: str | None,
+    progress: Progress,
+    cancelled: Callable[[], bool],
+) -> _Work:
+    if isinstance(hotwords, str):
+        raise UsageError(f"hotwords={hotwords[:40]!r}: give a list of words")
+    code = None
+    if language is not None:
+        if (entry := languages.find_language(language)) is None:
+            raise UsageError(f"language={language[:40]!r}: no such language; give a name or an ISO code, such as en")
+        code = entry.code
+    samples = read_audio(audio, original_rate=sampling_rate, shortest=FRAME)
+    return _Work(samples, tuple(filter(str.strip, hotwords)), code, progress, cancelled)
+
+
+def _later(word: Word, seconds: float) -> Word:
+    return replace(word, start=round(word.start + seconds, 3), end=round(word.end + seconds, 3))
+
+
+@functools.cache
+def _note_cuts() -> None:
+    """Log once that audio is cut without a model that knows where somebody speaks."""
+    _log.warning(
+        "audio of more than %d s is cut where it is quietest; a voice-activity model (--vad) finds where people speak",
+        LONGEST,
+    )

@@ -1,0 +1,78 @@
+"""Files of transcripts, as other programs read them."""
+
+from __future__ import annotations
+
+import json
+
+import pysubs2
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sottovoce import Segment, Transcript, Word
+from sottovoce.errors import UsageError
+from sottovoce.transcription.files import FORMATS, cues, to_text
+
+WORDS = (Word("how", 1.0, 1.2), Word("are", 1.2, 1.4), Word("you", 1.4, 1.6), Word("fine", 2.5, 3.0))
+TIMED = Segment(text="How are you? Fine!", start=0.9, end=3.2, words=WORDS)
+PLAIN = Segment(text="一<二> & {三}\t四", start=4.0, end=6.0, speaker="A")
+TRANSCRIPT = Transcript(segments=(TIMED, PLAIN), duration=7.0, language="en")
+
+
+def test_text_is_a_line_for_each_segment() -> None:
+    assert to_text(TRANSCRIPT, "txt") == "How are you? Fine!\nA: 一<二> & {三}\t四\n"
+
+
+def test_json_is_the_transcript() -> None:
+    assert json.loads(to_text(TRANSCRIPT, "json")) == json.loads(json.dumps(TRANSCRIPT.to_dict()))
+
+
+def test_a_table_has_milliseconds_and_no_tab_in_a_text() -> None:
+    rows = [line.split("\t") for line in to_text(TRANSCRIPT, "tsv").splitlines()]
+    assert rows == [
+        ["start", "end", "text"],
+        ["900", "3200", "How are you? Fine!"],
+        ["4000", "6000", "A: 一<二> & {三} 四"],
+    ]
+
+
+def test_subtitles_split_where_words_have_times_and_only_there() -> None:
+    assert to_text(TRANSCRIPT, "srt") == (
+        "1\n00:00:01,000 --> 00:00:01,600\nHow are you?\n\n"
+        "2\n00:00:02,500 --> 00:00:03,000\nFine!\n\n"
+        "3\n00:00:04,000 --> 00:00:06,000\nA: 一<二> & {三} 四\n"
+    )
+
+
+def test_webvtt_escapes_what_would_be_a_tag() -> None:
+    text = to_text(TRANSCRIPT, "vtt")
+    assert text.startswith("WEBVTT\n\n1\n00:00:01.000 --> 00:00:01.600\nHow are you?\n")
+    assert "A: 一&lt;二&gt; &amp; {三} 四\n" in text
+
+
+def test_a_long_text_without_times_is_one_subtitle_of_several_lines() -> None:
+    text = "一二三四五六七八九十，" * 5 + "one two three four five six seven eight nine ten"
+    (cue,) = cues(Transcript(segments=(Segment(text=text, start=1, end=9),), duration=10))
+    assert (cue.begin, cue.end) == (1000, 9000)
+    assert len(cue.lines) > 3
+    assert "".join("".join(cue.lines).split()) == "".join(text.split())
+    assert not any(line.startswith("，") for line in cue.lines)
+
+
+@given(st.lists(st.tuples(st.text(max_size=20), st.floats(0, 100), st.floats(0, 10)), max_size=8))
+def test_every_format_writes_any_transcript(segments: list[tuple[str, float, float]]) -> None:
+    parts = tuple(Segment(text=text, start=start, end=start + length) for text, start, length in segments)
+    transcript = Transcript(segments=parts, duration=200.0)
+    for name in FORMATS:
+        to_text(transcript, name).encode("utf-8", "surrogatepass")
+
+
+@pytest.mark.parametrize("form", ["srt", "vtt"])
+def test_subtitles_are_read_by_another_reader(form: str) -> None:
+    events = pysubs2.SSAFile.from_string(to_text(TRANSCRIPT, form), form)
+    assert [(event.start, event.end) for event in events] == [(1000, 1600), (2500, 3000), (4000, 6000)]
+
+
+def test_an_unknown_format_lists_those_there_are() -> None:
+    with pytest.raises(UsageError, match="format='doc': no such format; formats: txt, json, srt, vtt, tsv"):
+        to_text(TRANSCRIPT, "doc")
