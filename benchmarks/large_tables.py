@@ -1,8 +1,8 @@
 """Writes the tables of models of real size from the results of the scripts that measure them.
 
 `python benchmarks/large_tables.py` prints them, and `--write` writes them into README.md and docs/benchmarks.md. The
-results come from `paraformer_large.py`, `forced_aligner.py`, `pruned_large.py` and `omni_moe.py`, with `--json` into
-`results-committed/`.
+results come from `paraformer_large.py`, `transcribe.py`, `forced_aligner.py`, `pruned_large.py` and `omni_moe.py`, with
+`--json` into `results-committed/`.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any
 from captions import cost, gigabytes, measured_by, megabytes, milliseconds, ratios_to, time_and_ratio
 from markdown_tables import format_table, write_section
 from pruned_large import table as pruned
+from transcription_table import table as transcription
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results-committed"
@@ -136,6 +137,7 @@ def _further_layers(figures: dict[str, Any]) -> str:
 SECTIONS: tuple[tuple[Path, str, str, Callable[[dict[str, Any]], str]], ...] = (
     (README, "speed", "paraformer_large.json", speed),
     (BENCHMARKS, "paraformer_large", "paraformer_large.json", paraformer),
+    (BENCHMARKS, "transcribe", "transcribe.json", transcription),
     (BENCHMARKS, "forced_aligner", "forced_aligner.json", aligner),
     (BENCHMARKS, "pruned_large", "pruned_large.json", pruned),
     (BENCHMARKS, "omni_moe", "omni_moe.json", omni),

@@ -40,7 +40,7 @@ from funasr import AutoModel
 asr = AutoModel(model=sys.argv[1], disable_update=True, disable_pbar=True, device="cpu", ncpu=int(sys.argv[3]))
 print("text:", asr.generate(input=sys.argv[2])[0]["text"], flush=True)
 """
-"""What FunASR's documentation gives as the shortest program."""
+"""Shortest program of FunASR's documentation."""
 
 
 def write_speech(path: Path, minutes: float) -> None:
@@ -158,8 +158,8 @@ def _until_output(command: list[str], threads: int) -> dict[str, Any]:
 
 def summarized(runs: list[dict[str, Any]], ours: list[dict[str, Any]]) -> dict[str, Any]:
     """Return medians and all rounds, with the ratios to Sottovoce's time of the same round."""
-    ratios = [run["seconds"] / own["seconds"] for run, own in zip(runs, ours, strict=True)]
-    cpu = [run["cpu_seconds"] / own["cpu_seconds"] for run, own in zip(runs, ours, strict=True)]
+    ratios = [run["seconds"] / other["seconds"] for run, other in zip(runs, ours, strict=True)]
+    cpu = [run["cpu_seconds"] / other["cpu_seconds"] for run, other in zip(runs, ours, strict=True)]
     return {
         **runs[-1],
         "seconds": statistics.median(run["seconds"] for run in runs),

@@ -17,11 +17,16 @@ from sottovoce.cli.output import Output, verb
     examples=("sottovoce demo",),
 )
 @options.option("--output", "-o", type=click.Path(path_type=Path), default=Path("outputs/demo"), section="Output")
+@options.option("--quick", is_flag=True, help="Leave out the speed at a large model's shapes.")
+@options.option("--html", is_flag=True, help="Write the page of the evaluation beside OUTPUT.", section="Output")
 @verb
-def demo(out: Output, output: Path) -> None:
-    """Compress a small bundled model, evaluate both, save, reload and run it. Offline, in one to two minutes."""
+def demo(out: Output, output: Path, quick: bool, html: bool) -> None:
+    """Compress a small bundled model, evaluate both, save, reload and run it. Offline, in one to two minutes.
+
+    Then a large model's real shapes with random weights, where the machine is quiet: size and speed.
+    """
     from sottovoce.entrypoints import demo
 
     with out.progress() as progress:
-        result = demo.run(output, out.note, progress)
+        result = demo.run(output, out.note, progress, quick=quick, html=html)
     out.result(result.to_dict(), result.table)

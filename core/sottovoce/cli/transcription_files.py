@@ -65,7 +65,7 @@ def plan(audio: Sequence[Path], output: str | None, form: str | None, overwrite:
         UsageError: The outputs exist, have one name, or cannot all go to standard output.
         OutputError: An output cannot be written.
     """
-    files = [found for path in audio for found in _files(path)]
+    files = [entry for path in audio for entry in _files(path)]
     if output is None:
         form = form or "txt"
         if len(files) > 1 and form != "txt" and not as_json:
@@ -93,11 +93,11 @@ def _files(path: Path) -> Iterator[tuple[Path, Path]]:
     if not is_directory:
         yield path, Path(path.name)
         return
-    found = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
-    found = [file for file in found if not any(part.startswith(".") for part in file.relative_to(path).parts)]
-    if not found:
+    files = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
+    files = [file for file in files if not any(part.startswith(".") for part in file.relative_to(path).parts)]
+    if not files:
         raise SamplesError(f"{path}: no audio files in this directory ({', '.join(sorted(SUFFIXES))})")
-    yield from ((file, file.relative_to(path)) for file in found)
+    yield from ((file, file.relative_to(path)) for file in files)
 
 
 def _format_of(output: Path) -> str:

@@ -86,9 +86,10 @@ def _tabulate(report: EvaluationReport) -> PlainTable:
 
 def _metric_row(metric: Metric, beside: bool) -> tuple[str, ...]:
     value = number_format.value(metric.value, metric.unit)
+    name = str(metric.label or metric.name)
     if not beside:
-        return metric.name, value
-    return metric.name, number_format.value(metric.baseline, metric.unit), value, change(metric)
+        return name, value
+    return name, number_format.value(metric.baseline, metric.unit), value, change(metric)
 
 
 def change(metric: Metric) -> str:

@@ -21,9 +21,9 @@ class OutputKind:
     """A kind of output, which a later run may replace."""
 
     name: str
-    """What it is, with its article, such as ``an alignment``."""
+    """Kind with its article, such as ``an alignment``."""
     verb: str
-    """What was done with the file that was read, such as ``aligned``."""
+    """Participle for the file that was read, such as ``aligned``."""
     endings: Collection[str]
     """Endings of its files' names, without the dot."""
     beginning: re.Pattern[str]

@@ -21,7 +21,7 @@ class TranscriptFormat:
 
     name: str
     label: str
-    """What it holds, for help and documentation."""
+    """Content, for help and documentation."""
     text: Callable[[Transcript], str]
     """Function that returns a transcript in this format."""
 

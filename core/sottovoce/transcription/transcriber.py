@@ -50,7 +50,7 @@ class _Work:
         """Return the samples of a piece."""
         return self.audio[piece.start : piece.end]
 
-    def go_on(self) -> None:
+    def raise_if_cancelled(self) -> None:
         """Raise an error if the caller does not want the result any more."""
         if self.cancelled():
             raise CancelledError("the transcription was cancelled")
@@ -147,7 +147,7 @@ class Transcriber:
 
     def _pieces(self, work: _Work) -> tuple[Piece, ...]:
         """Return the pieces that the recognizer is given."""
-        work.go_on()
+        work.raise_if_cancelled()
         if self.vad is not None:
             return pieces(work.audio, functions.call(self.vad, "detect_speech", work.audio))
         if work.duration > LONGEST:
@@ -158,7 +158,7 @@ class Transcriber:
         """Yield the segments of pieces that follow one another."""
         recognitions: dict[int, Recognition] = {}
         for batch in batches([piece.seconds for piece in group]):
-            work.go_on()
+            work.raise_if_cancelled()
             waveforms = [work.samples(group[number]) for number in batch]
             results = functions.recognize(self.model, waveforms, work.hotwords, work.language)
             recognitions.update(zip(batch, results, strict=True))
@@ -171,7 +171,7 @@ class Transcriber:
         text, words = recognition.text.strip(), recognition.words
         work.language = work.language or recognition.language
         if not words and self.aligner is not None:
-            work.go_on()
+            work.raise_if_cancelled()
             words = functions.align(self.aligner, work.samples(piece), text, work.language)
         if self.punctuation is not None:
             text = functions.call(self.punctuation, "punctuate", text)

@@ -13,11 +13,11 @@ from typing import Any
 import torch
 from torch.overrides import TorchFunctionMode
 
-from sottovoce.system.process_state import exclusive, stdout_to
+from sottovoce.system.process_state import exclusive, ignored_warnings, stdout_to
 from sottovoce_paraformer.quick_import import import_funasr
 
-# FunASR prints notices while it is imported; standard output belongs to the caller, and they tell a user nothing.
-with stdout_to(io.StringIO()):
+# FunASR prints notices and warns while it is imported, of programs that it can do without; they tell a user nothing.
+with stdout_to(io.StringIO()), ignored_warnings():
     import_funasr()
     import funasr
 

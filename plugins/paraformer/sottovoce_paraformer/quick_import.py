@@ -16,6 +16,8 @@ import types
 from collections.abc import Iterator
 from typing import Any
 
+from sottovoce.system.process_state import ignored_warnings
+
 _MODULES = {
     "Paraformer": "models.paraformer.model",
     "BiCifParaformer": "models.bicif_paraformer.model",
@@ -55,7 +57,8 @@ class _Table(dict[str, Any]):
 
     def __missing__(self, key: str) -> Any:
         """Import a class, and return it."""
-        with _lock:
+        # Warnings of FunASR's modules are no more a user's concern here than when all are imported at once.
+        with ignored_warnings(), _lock:
             if module := _MODULES.get(key):
                 importlib.import_module(f"funasr.{module}")
             if key not in self:
@@ -81,16 +84,16 @@ def import_funasr() -> None:
 @contextlib.contextmanager
 def _without_submodules() -> Iterator[None]:
     """Let FunASR see none of its modules when it looks for all of them."""
-    walk = pkgutil.walk_packages
+    original = pkgutil.walk_packages
 
     def others(path: Any = None, prefix: str = "", onerror: Any = None) -> Any:
-        return iter(()) if prefix.startswith("funasr.") else walk(path, prefix, onerror)
+        return iter(()) if prefix.startswith("funasr.") else original(path, prefix, onerror)
 
     pkgutil.walk_packages = others
     try:
         yield
     finally:
-        pkgutil.walk_packages = walk
+        pkgutil.walk_packages = original
 
 
 @contextlib.contextmanager

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from funasr.models.seaco_paraformer.model import load_seg_dict
 from funasr.models.transformer.utils.nets_utils import make_pad_mask
 from funasr.utils.load_utils import extract_fbank
 from funasr.utils.postprocess_utils import sentence_postprocess
@@ -21,6 +24,7 @@ from sottovoce.system.audio import SAMPLE_RATE
 
 _UPSAMPLED = 3
 """Times of words are predicted for a third of a frame."""
+_CHARACTERS = re.compile(r"[\u4e00-\u9fa50-9]+")
 _UNSPOKEN = frozenset({"<s>", "</s>", "<unk>", "<OOV>"})
 """Tokens that FunASR leaves out of a text."""
 
@@ -84,11 +88,23 @@ def _hotwords(model: Model, hotwords: Sequence[str]) -> list[Any] | None:
             f"{model.source.name}: a {name} takes no hotwords; SeacoParaformer and ContextualParaformer do "
             "(paraformer-zh on ModelScope is one)"
         )
-    # FunASR opens a text that ends like a file or begins like an address; with spaces around it, it is words.
-    text = f" {' '.join(hotwords)} "
-    tokens: list[Any] = module.generate_hotwords_list(
-        text, tokenizer=model.processor["tokenizer"], frontend=model.processor["frontend"]
-    )
+    # FunASR's own reader of hotwords opens files, fetches addresses, and writes the words to the log.
+    tokenizer, statistics = model.processor["tokenizer"], model.processor["frontend"].cmvn_file
+    path = Path(statistics).parent / "seg_dict" if statistics else None
+    parts = load_seg_dict(str(path)) if path is not None and path.is_file() else {}
+    return [*(tokenizer.tokens2ids(_parts(hotword, parts)) for hotword in hotwords), [module.sos]]
+
+
+def _parts(hotword: str, parts: Mapping[str, str]) -> list[str]:
+    """Return the tokens of a hotword, as FunASR has them: parts of words by its dictionary, or Chinese characters."""
+    tokens: list[str] = []
+    for word in hotword.lower().split():
+        if word in parts:
+            tokens += parts[word].split()
+        elif _CHARACTERS.fullmatch(word):
+            tokens += [token for character in word for token in parts.get(character, character).split()]
+        else:
+            tokens.append("<unk>" if parts else word)
     return tokens
 
 

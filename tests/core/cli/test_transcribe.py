@@ -66,9 +66,7 @@ def test_all_models_work_together(run: Runner, audio: Path) -> None:
 
 
 @pytest.mark.parametrize("form", ["txt", "json", "srt", "vtt", "tsv"])
-def test_the_format_is_that_of_the_files_name_or_the_options(
-    run: Runner, audio: Path, tmp_path: Path, form: str
-) -> None:
+def test_the_format_is_the_options_or_that_of_the_name(run: Runner, audio: Path, tmp_path: Path, form: str) -> None:
     printed = run("transcribe", "asr", audio, "-f", form)
     assert printed.code == 0
     done = run("transcribe", "asr", audio, "-o", tmp_path / f"b.{form}")

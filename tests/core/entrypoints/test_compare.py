@@ -15,7 +15,8 @@ from core.toy import LETTERS, ToyPlugin, make_host, make_model
 from sottovoce import Comparison, Metric, MetricKind, Run, Samples, Text
 from sottovoce.entrypoints import paired_timing
 from sottovoce.errors import RecipeError, SamplesError, SottovoceError, UsageError
-from sottovoce.plugins.host import Host
+from sottovoce.metrics.headline import deciding
+from sottovoce.plugins.host import Host, default_host
 
 VOWELS = MetricKind(
     name="compared_vowels",
@@ -276,7 +277,7 @@ def test_output_of_others_is_never_replaced(
     assert (tmp_path / "work" / "thesis.txt").read_text() == "mine"
 
 
-@pytest.mark.parametrize(
+FAMILIES = pytest.mark.parametrize(
     ("model", "data", "metric"),
     [
         ("tiny-aligner", "mandarin-commands", "boundary_shift_ms"),
@@ -284,13 +285,31 @@ def test_output_of_others_is_never_replaced(
         ("tiny-paraformer", "mandarin-commands", "cer"),
     ],
 )
-def test_every_bundled_family_is_compared_by_its_own_metric(model: str, data: str, metric: str, tmp_path: Path) -> None:
-    from sottovoce.plugins.host import default_host
 
+
+def some_of(data: str) -> Samples:
     manifest = sottovoce.read_samples(ROOT / "examples" / "data" / data / "test.jsonl")
-    samples = Samples(tuple(manifest[number] for number in range(0, len(manifest), len(manifest) // 4))[:4])
+    return Samples(tuple(manifest[number] for number in range(0, len(manifest), len(manifest) // 4))[:4])
+
+
+@FAMILIES
+def test_metric_that_decides_for_a_bundled_family_has_the_share_of_every_sample(
+    model: str, data: str, metric: str
+) -> None:
+    report = sottovoce.evaluate(MODELS / model, some_of(data), host=default_host())
+    measured = deciding(report.metrics.values(), "zh")
+    assert measured is not None
+    assert measured.name == metric
+    shares = [share for share in measured.by_sample if share is not None]
+    assert len(shares) == 4
+    assert measured.value == pytest.approx(sum(share[0] for share in shares) / sum(share[1] for share in shares))
+
+
+@pytest.mark.slow
+@FAMILIES
+def test_bundled_family_is_compared_by_its_own_metric(model: str, data: str, metric: str, tmp_path: Path) -> None:
     comparison = sottovoce.compare(
-        MODELS / model, samples, recipes=["int8"], output=tmp_path / "out", host=default_host()
+        MODELS / model, some_of(data), recipes=["int8"], output=tmp_path / "out", host=default_host()
     )
     assert comparison.metric == metric
     int8 = comparison.model("int8")

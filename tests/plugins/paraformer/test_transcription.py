@@ -94,11 +94,15 @@ def test_hotwords_are_those_that_funasr_would_read(models: dict[str, sottovoce.M
     assert ours.replace(" ", "") == theirs.replace(" ", "")
 
 
-def test_a_hotword_is_never_an_address_or_a_file(models: dict[str, sottovoce.Model], tmp_path: Path) -> None:
+def test_a_hotword_is_never_an_address_or_a_file_and_is_not_logged(
+    models: dict[str, sottovoce.Model], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     path = tmp_path / "words.txt"
     path.write_text("开灯\n" * 40)
+    caplog.set_level(0)
     for word in ("http://127.0.0.1:9/words", str(path)):
         assert functions.recognize(models["SeacoParaformer"], [noise(1.0)], (word,), None)
+    assert not caplog.records
 
 
 def test_a_class_without_hotwords_refuses_them(trained: sottovoce.Model) -> None:

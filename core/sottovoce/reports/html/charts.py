@@ -130,15 +130,15 @@ def sizes_by_part(comparison: Comparison) -> str:
                 done += count
         pieces.append(text(scale(done) + 6, y + 13, number_format.size(model.size_bytes), "tick"))
     top = 22 + 26 * len(comparison.models)
-    x, y = 160.0, float(top)
+    x, row_top = 160.0, float(top)
     for number, part in enumerate(parts):
         width = 30 + _LETTER * len(part)
         if x + width > WIDTH and x > 160:
-            x, y = 160.0, y + 20
-        pieces.append(f'<rect x="{x:g}" y="{y:g}" width="12" height="12" class="{color(number)}"/>')
-        pieces.append(text(x + 17, y + 11, part, "tick"))
+            x, row_top = 160.0, row_top + 20
+        pieces.append(f'<rect x="{x:g}" y="{row_top:g}" width="12" height="12" class="{color(number)}"/>')
+        pieces.append(text(x + 17, row_top + 11, part, "tick"))
         x += width
-    return picture(pieces, y + 22, "Size of the weights by part of the model")
+    return picture(pieces, row_top + 22, "Size of the weights by part of the model")
 
 
 def output_errors(comparison: Comparison) -> str:
