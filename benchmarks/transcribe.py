@@ -28,6 +28,8 @@ from workers import HERE, Worker, machine, measured, note
 
 BUNDLED = HERE.parent / "examples" / "data" / "mandarin-commands"
 RATE = 16000
+SPREAD = 0.15
+"""Part of the median by which the rounds may differ: more, and other work ran on the machine."""
 GAP, PAUSE = 0.15, (0.9, 1.6)
 """Seconds between the clips of a sentence, and between sentences."""
 CLIPS = (1, 2, 3, 4)
@@ -194,6 +196,18 @@ def run(work: Path, threads: int, rounds: int, minutes: float) -> dict[str, Any]
     }
 
 
+def busy(result: dict[str, Any]) -> str:
+    """Return why the times are not to be recorded; nothing if the machine was quiet."""
+    load, cores = max(result["machine"]["load_average"]), result["machine"]["cores"]
+    if load > cores + result["machine"]["threads"]:
+        return f"the load average was {load:.1f} on {cores} cores"
+    for path, run in result["long"].items():
+        extent = (max(run["all_seconds"]) - min(run["all_seconds"])) / run["seconds"]
+        if extent > SPREAD:
+            return f"the times of {path} differ by {extent:.0%}, more than {SPREAD:.0%}"
+    return ""
+
+
 def main() -> None:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -208,9 +222,11 @@ def main() -> None:
         work.mkdir(parents=True, exist_ok=True)
         result = run(work, given.threads, given.rounds, given.minutes)
     text = json.dumps(result, indent=2)
-    if given.json:
-        given.json.write_text(f"{text}\n", encoding="utf-8")
     print(text)
+    if reason := busy(result):
+        note(f"not recorded: {reason}")
+    elif given.json:
+        given.json.write_text(f"{text}\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import click
 OPTIONS = "Options"
 OUTPUT = "Output"
 MODEL = "Model"
+PLUGINS = "Commands of plugins"
 _LAST = (MODEL, OUTPUT)
 """Sections that every command has; they come after its own."""
 
@@ -33,7 +34,7 @@ class Command(click.Command):
     """
 
     def __init__(
-        self, *arguments: Any, section: str = "Commands of plugins", examples: Sequence[str] = (), **attributes: Any
+        self, *arguments: Any, section: str = PLUGINS, examples: Sequence[str] = (), **attributes: Any
     ) -> None:
         super().__init__(*arguments, **attributes)
         self.section, self.examples = section, tuple(examples)

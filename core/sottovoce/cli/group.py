@@ -7,12 +7,12 @@ import warnings
 
 import click
 
+from sottovoce.cli.command import PLUGINS
 from sottovoce.errors import UsageError
 from sottovoce.plugins import host, published
 
 SECTIONS = ("Begin", "Compress", "Measure", "Use and publish")
 """Sections of the list of commands, in order; those of plugins come behind."""
-PLUGINS = "Commands of plugins"
 
 
 class Commands(click.Group):

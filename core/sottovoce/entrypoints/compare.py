@@ -14,7 +14,13 @@ from sottovoce.checkpoint.directory import refuse_existing
 from sottovoce.checkpoint.ownership import COMPARISON_MARKER, holds_comparison
 from sottovoce.entrypoints.comparison.build import Entry, Setting, build
 from sottovoce.entrypoints.comparison.files import fitted, with_audio, write_comparison
-from sottovoce.entrypoints.comparison.subjects import ModelToCompare, distinct, locate_model, own_options
+from sottovoce.entrypoints.comparison.subjects import (
+    ModelToCompare,
+    distinct,
+    locate_model,
+    own_options,
+    require_comparable,
+)
 from sottovoce.entrypoints.comparison.variants import Plan, Work, recipes_by_name
 from sottovoce.entrypoints.evaluate import Evaluation, with_baseline
 from sottovoce.entrypoints.measurement import Measurement
@@ -199,7 +205,9 @@ def _locate(
     """Find all models, the baseline first."""
     base = [] if baseline is None else [locate_model(os.fspath(baseline), options, host)]
     finished = own_options(options) if base or len(paths) > 1 else options
-    return distinct([*base, *(locate_model(path, finished, host) for path in paths)])
+    models = [*base, *(locate_model(path, finished, host) for path in paths)]
+    require_comparable(models)
+    return distinct(models)
 
 
 def _check_samples(samples: Samples, model: ModelToCompare, progress: Progress) -> None:

@@ -104,8 +104,8 @@ class Demonstration:
             return []
         before, after = (max(0.0, value - self.library_bytes) for value in (peak.baseline, peak.value))
         libraries = number_format.size(self.library_bytes)
-        own = f"{number_format.size(before)} -> {number_format.size(after)}"
-        return [f"memory      {libraries} are Python and its libraries; what the models add: {own}"]
+        added = f"{number_format.size(before)} -> {number_format.size(after)}"
+        return [f"memory      {libraries} are Python and its libraries; what the models add: {added}"]
 
     def _changed_lines(self) -> list[str]:
         count = self.evaluation.samples.count
@@ -123,7 +123,7 @@ def run(
     Args:
         output: Directory for the compressed model.
         note: Called with what is done next.
-        progress: Called as the work goes on.
+        progress: Called after every sample.
         quick: If true, the speed at a real model's shapes is left out.
         html: If true, the page of the evaluation is written beside ``output``.
 

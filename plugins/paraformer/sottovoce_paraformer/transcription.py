@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from funasr.models.seaco_paraformer.model import load_seg_dict
 from funasr.models.transformer.utils.nets_utils import make_pad_mask
 from funasr.utils.load_utils import extract_fbank
 from funasr.utils.postprocess_utils import sentence_postprocess
@@ -21,6 +20,7 @@ from torch import Tensor
 from sottovoce import Model, Recognition, Word, read_audio
 from sottovoce.errors import UsageError
 from sottovoce.system.audio import SAMPLE_RATE
+from sottovoce.system.process_state import ignored_warnings
 
 _UPSAMPLED = 3
 """Times of words are predicted for a third of a frame."""
@@ -91,6 +91,8 @@ def _hotwords(model: Model, hotwords: Sequence[str]) -> list[Any] | None:
     # FunASR's own reader of hotwords opens files, fetches addresses, and writes the words to the log.
     tokenizer, statistics = model.processor["tokenizer"], model.processor["frontend"].cmvn_file
     path = Path(statistics).parent / "seg_dict" if statistics else None
+    with ignored_warnings():
+        from funasr.models.seaco_paraformer.model import load_seg_dict
     parts = load_seg_dict(str(path)) if path is not None and path.is_file() else {}
     return [*(tokenizer.tokens2ids(_parts(hotword, parts)) for hotword in hotwords), [module.sos]]
 

@@ -292,6 +292,7 @@ def some_of(data: str) -> Samples:
     return Samples(tuple(manifest[number] for number in range(0, len(manifest), len(manifest) // 4))[:4])
 
 
+@pytest.mark.filterwarnings("ignore")  # FunASR's and torch's own
 @FAMILIES
 def test_metric_that_decides_for_a_bundled_family_has_the_share_of_every_sample(
     model: str, data: str, metric: str
@@ -306,6 +307,7 @@ def test_metric_that_decides_for_a_bundled_family_has_the_share_of_every_sample(
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # FunASR's and torch's own
 @FAMILIES
 def test_bundled_family_is_compared_by_its_own_metric(model: str, data: str, metric: str, tmp_path: Path) -> None:
     comparison = sottovoce.compare(

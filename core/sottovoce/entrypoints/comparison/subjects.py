@@ -71,8 +71,8 @@ def own_options(options: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in options.items() if name not in _OF_ITS_FILES}
 
 
-def distinct(models: Sequence[ModelToCompare]) -> list[ModelToCompare]:
-    """Return models whose names differ: where two are alike, the parent's name is added, or a number.
+def require_comparable(models: Sequence[ModelToCompare]) -> None:
+    """Check that models can be compared.
 
     Raises:
         UsageError: Two are the same directory, or their tasks differ.
@@ -86,6 +86,10 @@ def distinct(models: Sequence[ModelToCompare]) -> list[ModelToCompare]:
                 f"{model.path}: does {model.architecture.task or 'nothing known'}, and {first.path} does "
                 f"{first.architecture.task or 'nothing known'}; compare models of one task"
             )
+
+
+def distinct(models: Sequence[ModelToCompare]) -> list[ModelToCompare]:
+    """Return models whose names differ: where two are alike, the parent's name is added, or a number."""
     names: list[str] = []
     for model in models:
         alike = [other for other in models if other.name == model.name]

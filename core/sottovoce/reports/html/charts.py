@@ -32,9 +32,9 @@ def size_against_error(comparison: Comparison) -> str:
         _axis_label(rows[0][2]),
     )
     pieces = [axes.draw()]
-    places = []
+    places: list[tuple[float, float, str]] = []
     for number, model, metric, value in rows:
-        x, y = axes.x(model.size_bytes / 1e6), axes.y(value)
+        x, y = _beside(axes.x(model.size_bytes / 1e6), [place[0] for place in places]), axes.y(value)
         shape = marker(x, y, number, 7 if model.name == comparison.winner else 5)
         if interval := _interval(model, name):
             low, high = (axes.y(bound) for bound in interval)
@@ -45,6 +45,13 @@ def size_against_error(comparison: Comparison) -> str:
         places.append((x, y, model.name))
     pieces += _labels(places)
     return picture(pieces, 330, f"Size of the weights against {axes.y_label}, with 95 % intervals")
+
+
+def _beside(x: float, taken: Sequence[float]) -> float:
+    """Return a place, moved aside while another is there: models of one size would hide each other."""
+    while any(abs(x - other) < 12 for other in taken):
+        x += 3
+    return x
 
 
 def _axis_label(metric: Metric) -> str:

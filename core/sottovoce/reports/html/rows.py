@@ -43,7 +43,7 @@ def _model_row(model: ComparedModel, comparison: Comparison, costs: list[str]) -
         "interval": interval_text(model, name),
         "difference_value": "" if test is None else test.difference,
         "difference": "" if test is None or metric is None else _difference(test, metric),
-        "difference_interval": "" if test is None else _bounds(test.low, test.high, number_format.signed),
+        "difference_interval": "" if test is None or metric is None else _signed_bounds(test, metric),
         "p_value": "" if test is None else test.p,
         "p": "" if test is None else number_format.probability(test.p),
         "is_worse": test is not None and metric is not None and test.is_worse(metric.better),
@@ -62,9 +62,18 @@ def _bounds(low: float, high: float, form: Any) -> str:
     return f"[{form(float(low))}, {form(float(high))}]"
 
 
+def _signed_bounds(test: PairedTest, metric: Metric) -> str:
+    return _bounds(test.low, test.high, lambda bound: _signed(bound, metric.unit))
+
+
 def _difference(test: PairedTest, metric: Metric) -> str:
     unit = "points" if metric.unit == "%" else metric.unit
-    return f"{number_format.signed(float(test.difference))} {unit}".rstrip()
+    return f"{_signed(float(test.difference), metric.unit)} {unit}".rstrip()
+
+
+def _signed(value: float, unit: str) -> str:
+    """Return a difference with its sign; of percentages with two decimals."""
+    return f"{value:+.2f}" if unit == "%" else number_format.signed(value)
 
 
 def _cost(metric: Metric | None) -> dict[str, Any]:
