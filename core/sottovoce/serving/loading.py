@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from sottovoce.entrypoints.load import load
 from sottovoce.serving.models import ServedModel, ServedModels, arrange
+from sottovoce.system.process_state import ignored_warnings
 
 if TYPE_CHECKING:
     from sottovoce.model import Model
@@ -49,8 +50,9 @@ def load_models(
         punctuation=optional(punctuation),
         aligner=optional(aligner),
     )
-    for served_model in served:
-        _run_once(served_model)
+    with ignored_warnings():
+        for served_model in served:
+            _run_once(served_model)
     return served
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from sottovoce.errors import SottovoceError, UsageError
 from sottovoce.serving.api_errors import ApiError
+from sottovoce.system.process_state import ignored_warnings
 from sottovoce.transcription.transcriber import Transcriber
 
 if TYPE_CHECKING:
@@ -139,7 +140,9 @@ def _takes_hotwords(transcriber: Transcriber) -> bool:
     """Run the family's probe once with a hotword: whether a model takes any can depend on its class."""
     sample = transcriber.model.architecture.runner.probe(transcriber.model)
     try:
-        transcriber.transcribe(sample.audio, hotwords=(sample.text or "a",))
+        # The first run of a family can import more of its library, which warns of its own code.
+        with ignored_warnings():
+            transcriber.transcribe(sample.audio, hotwords=(sample.text or "a",))
     except SottovoceError:
         # A model that does not run at all fails in its next run, without hotwords.
         return False
