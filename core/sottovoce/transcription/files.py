@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from sottovoce.errors import UsageError
 from sottovoce.system.output_file import OutputKind
 from sottovoce.transcription import subtitles
-from sottovoce.transcription.transcript import Segment, Transcript
+from sottovoce.transcription.textgrid import textgrid
+from sottovoce.transcription.transcript import Segment, Transcript, Word
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,13 @@ def _tsv(transcript: Transcript) -> str:
         text = " ".join(f"{_speaker(segment)}{segment.text}".split())
         writer.writerow((round(1000 * segment.start), round(1000 * segment.end), text))
     return file.getvalue()
+
+
+def _textgrid(transcript: Transcript) -> str:
+    """Return Praat's tiers: words with their times, or else the segments; text without length is a point."""
+    space = "" if transcript.text and not transcript.text.isascii() else " "
+    segments = [Word(segment.text, segment.start, segment.end) for segment in transcript.segments]
+    return textgrid(transcript.words or segments, transcript.duration, space=space)
 
 
 def cues(
@@ -80,6 +88,7 @@ FORMATS = {
         TranscriptFormat("json", "text, language, duration, segments and their words with times", _json),
         TranscriptFormat("srt", "SubRip subtitles", lambda transcript: subtitles.to_text(cues(transcript), "srt")),
         TranscriptFormat("vtt", "WebVTT subtitles", lambda transcript: subtitles.to_text(cues(transcript), "vtt")),
+        TranscriptFormat("textgrid", "Praat's tiers of words, or of segments without times of words", _textgrid),
         TranscriptFormat("tsv", "start and end in milliseconds and text, separated by tabs", _tsv),
     )
 }
@@ -89,8 +98,10 @@ TRANSCRIPT = OutputKind(
     name="a transcript",
     verb="transcribed",
     endings=FORMATS,
-    # Subtitles of both kinds, a table, JSON.
-    beginning=re.compile(r'1\n\d\d:\d\d:\d\d,\d{3} --> |WEBVTT\n|start\tend\ttext\n|\{\n "text": '),
+    # Subtitles of both kinds, tiers, a table, JSON.
+    beginning=re.compile(
+        r"1\n\d\d:\d\d:\d\d,\d{3} --> |WEBVTT\n|File type = \"ooTextFile\"|start\tend\ttext\n|\{\n \"text\": "
+    ),
 )
 
 

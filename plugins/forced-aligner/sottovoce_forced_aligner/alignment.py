@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 
 from sottovoce import Word
 from sottovoce.transcription import subtitles
-from sottovoce_forced_aligner import textgrid
+from sottovoce.transcription.textgrid import textgrid
 from sottovoce_forced_aligner.languages import UNSPACED
 
 
@@ -51,4 +51,4 @@ class Alignment:
         Words without length at one time are one point.
         """
         space = "" if self.language in UNSPACED else " "
-        return textgrid.textgrid(self.words, self.duration, space=space)
+        return textgrid(self.words, self.duration, space=space)

@@ -65,7 +65,7 @@ def test_all_models_work_together(run: Runner, audio: Path) -> None:
     assert form["errors"] == []
 
 
-@pytest.mark.parametrize("form", ["txt", "json", "srt", "vtt", "tsv"])
+@pytest.mark.parametrize("form", ["txt", "json", "srt", "vtt", "textgrid", "tsv"])
 def test_the_format_is_the_options_or_that_of_the_name(run: Runner, audio: Path, tmp_path: Path, form: str) -> None:
     printed = run("transcribe", "asr", audio, "-f", form)
     assert printed.code == 0

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
+import praatio.textgrid
 import pysubs2
 import pytest
 from hypothesis import given
@@ -67,6 +69,24 @@ def test_every_format_writes_any_transcript(segments: list[tuple[str, float, flo
         to_text(transcript, name).encode("utf-8", "surrogatepass")
 
 
+def tiers(transcript: Transcript, folder: Path) -> dict[str, list[tuple[float, float, str]]]:
+    """The tiers of a TextGrid by their names, as another program reads them."""
+    path = folder / "a.TextGrid"
+    path.write_text(to_text(transcript, "textgrid"), encoding="utf-8")
+    grid = praatio.textgrid.openTextgrid(str(path), includeEmptyIntervals=False, reportingMode="error")
+    return {tier.name: [tuple(entry) for entry in tier.entries] for tier in grid.tiers}
+
+
+def test_tiers_have_the_words_with_their_times(tmp_path: Path) -> None:
+    words = [(word.start, word.end, word.text) for word in WORDS]
+    assert tiers(Transcript(segments=(TIMED,), duration=7.0), tmp_path) == {"words": words}
+
+
+def test_tiers_have_the_segments_where_no_word_has_times(tmp_path: Path) -> None:
+    found = tiers(Transcript(segments=(PLAIN,), duration=7.0), tmp_path)
+    assert found == {"words": [(4.0, 6.0, PLAIN.text)]}
+
+
 @pytest.mark.parametrize("form", ["srt", "vtt"])
 def test_subtitles_are_read_by_another_reader(form: str) -> None:
     events = pysubs2.SSAFile.from_string(to_text(TRANSCRIPT, form), form)
@@ -74,5 +94,5 @@ def test_subtitles_are_read_by_another_reader(form: str) -> None:
 
 
 def test_an_unknown_format_lists_those_there_are() -> None:
-    with pytest.raises(UsageError, match="format='doc': no such format; formats: txt, json, srt, vtt, tsv"):
+    with pytest.raises(UsageError, match="format='doc': no such format; formats: txt, json, srt, vtt, textgrid, tsv"):
         to_text(TRANSCRIPT, "doc")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sottovoce import Word
+from sottovoce.transcription.transcript import Word
 
 Interval = tuple[float, float, str]
 """Begin, end and label."""
