@@ -38,7 +38,7 @@ def test_evaluation_has_it_with_the_baseline_s(run: Runner, source: Path, data: 
 
 
 def test_table_shows_it(run: Runner, source: Path, data: Path) -> None:
-    assert NAME in run("evaluate", source, "--data", data).out
+    assert LABEL in run("evaluate", source, "--data", data).out
 
 
 def test_gate_may_bound_it(run: Runner, source: Path, data: Path, tmp_path: Path) -> None:

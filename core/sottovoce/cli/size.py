@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import click
+
+_SIZE = re.compile(r"\d*\.?\d+\s*[A-Za-z]*")
 
 
 class Size(click.ParamType[int]):
@@ -17,6 +20,9 @@ class Size(click.ParamType[int]):
         from pydantic import ByteSize, TypeAdapter, ValidationError
 
         try:
+            # ByteSize reads the beginning of a text, and leaves out what follows it.
+            if isinstance(value, str) and not _SIZE.fullmatch(value.strip()):
+                raise OverflowError
             size = TypeAdapter(ByteSize).validate_python(value)
         except (ValidationError, OverflowError):
             self.fail(f"{value!r} is not a size; give one such as 8GB, 512MiB or a number of bytes", param, ctx)

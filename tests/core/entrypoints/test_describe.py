@@ -29,8 +29,10 @@ def report(step: Step, targets: tuple[Target, ...] = LAYERS, **facts: Any) -> St
             Quantize(method="squant"),
             LAYERS,
             "Quantized the weights of 3 layers to 8-bit integers (one scale per output channel) with SQuant; "
-            "activations are quantized to 8 bits dynamically.",
-            "以 SQuant 将 3 个层的权重量化为 8 位整数（每个输出通道一个缩放因子），激活值动态量化为 8 位。",
+            "activations are quantized to 8 bits dynamically. "
+            "It runs on any CPU, fastest on those with AVX512-VNNI, AVX-VNNI or AMX instructions.",
+            "以 SQuant 将 3 个层的权重量化为 8 位整数（每个输出通道一个缩放因子），激活值动态量化为 8 位。"
+            "可在任何 CPU 上运行，在支持 AVX512-VNNI、AVX-VNNI 或 AMX 指令的 CPU 上最快。",
             ("int8", "w8a8", "squant", "compressed-tensors"),
         ),
         (
