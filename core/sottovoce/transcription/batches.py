@@ -10,8 +10,8 @@ BATCH_SECONDS = 20.0
 """Seconds of audio in a batch, padding included.
 
 Measured on one core with a recognizer of 220 million parameters in int8, as milliseconds of CPU for a second of audio:
-clips of 1 s take 206 one by one, 108 by four and 89 by eight; clips of 5 s take 98, 79 by four and 79 by eight; clips of 20 s
-take 86 alone or in pairs. What is gained is gained by 20 s, and memory and the wait for a batch grow with it."""
+clips of 1 s take 206 one by one, 108 by four and 89 by eight; clips of 5 s take 98, 79 by four and 79 by eight; clips
+of 20 s take 86 alone or in pairs. What is gained is gained by 20 s. Memory and the wait for a batch grow with it."""
 WASTE = 0.1
 """Largest share of a batch that may be padding: a pair of clips of 5 or 10 s gains an eighth, so more would cost it."""
 AHEAD = 120.0
