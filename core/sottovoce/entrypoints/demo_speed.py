@@ -80,7 +80,9 @@ def measure(
     with tempfile.TemporaryDirectory(prefix="sottovoce-demo-") as name:
         large, small = Path(name) / "large", Path(name) / "small"
         note(f"write {settings['label']} with random weights, and compress it")
-        command, environment = python_command(str(script), str(large)), python_environment(PYTHONWARNINGS="ignore")
+        command = python_command(str(script), str(large))
+        # The script imports what lies beside it.
+        environment = python_environment(PYTHONWARNINGS="ignore", PYTHONPATH=str(script.parent.resolve()))
         done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
         if done.returncode:
             return f"{settings['label']} is left out: {(done.stderr.strip().splitlines() or ['no reason given'])[-1]}"
