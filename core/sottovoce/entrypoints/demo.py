@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +23,7 @@ from sottovoce.metrics.alignment import align
 from sottovoce.metrics.cost import PEAK_MEMORY
 from sottovoce.report import CompressionReport, EvaluationReport, number_format
 from sottovoce.reports import tables
-from sottovoce.samples import read_samples
+from sottovoce.samples import Sample, read_samples
 from sottovoce.system.interpreter import python_command, python_environment
 from sottovoce.system.isolation import run_isolated
 from sottovoce.system.machine import resident_memory
@@ -161,10 +161,18 @@ def _run(output: Path, note: Callable[[str], None], progress: Progress, quick: b
         transcript,
         changed=tuple(_changed(evaluated)),
         library_bytes=run_isolated(library_memory, os.fspath(source), progress=progress),
-        speed="" if quick else demo_speed.measure(settings["large"], examples, sample, settings["recipe"], note),
+        speed=_speed(settings, examples, sample, note, quick),
         page=_write_page(evaluated, output, source) if html else None,
         next_commands=_next_commands(output, source, Path(os.path.relpath(sample.audio))),
     )
+
+
+def _speed(
+    settings: Mapping[str, Any], examples: Path, sample: Sample, note: Callable[[str], None], quick: bool
+) -> Speed | str:
+    if quick or "large" not in settings:
+        return ""
+    return demo_speed.measure(settings["large"], examples, sample, settings["recipe"], note)
 
 
 def _changed(evaluated: Evaluated) -> Iterator[tuple[str, str, str, str]]:

@@ -1,0 +1,88 @@
+"""The demonstration: what was heard differently, memory, a large model's speed, a page, and what to do next."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from sottovoce.entrypoints import demo, demo_speed, paired_timing
+from sottovoce.entrypoints.demo_speed import Speed
+
+ROOT = Path(__file__).parents[3]
+MODEL, SAMPLES = ROOT / "examples/models/tiny-paraformer", ROOT / "tests/calibration.jsonl"
+WRITER = "import shutil, sys; import beside; shutil.copytree(beside.MODEL, sys.argv[1])\n"
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # FunASR's and torch's own
+
+
+@pytest.fixture
+def examples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Settings of a short demonstration, whose large model is a copy of the small one."""
+    folder = tmp_path / "examples"
+    folder.mkdir()
+    (folder / "beside.py").write_text(f"MODEL = {str(MODEL)!r}\n", encoding="utf-8")
+    (folder / "write.py").write_text(WRITER, encoding="utf-8")
+    settings = {
+        "model": str(MODEL),
+        "samples": str(SAMPLES),
+        "recipe": "int8",
+        "large": {"label": "A copy", "script": "write.py", "seconds": 1},
+    }
+    (folder / "demo.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
+    monkeypatch.setenv(demo.EXAMPLES_VARIABLE, str(folder))
+    monkeypatch.setattr(demo_speed, "_WATCHED", 0.0)
+    return folder
+
+
+def others(monkeypatch: pytest.MonkeyPatch, cores: float) -> None:
+    monkeypatch.setattr(paired_timing.OtherWork, "cores", lambda self: cores)
+
+
+def test_whole_demonstration_measures_and_says_what_to_do_next(
+    examples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    others(monkeypatch, 0.0)
+    notes: list[str] = []
+    shown = demo.run(tmp_path / "small", notes.append, lambda *_: None, html=True)
+    assert isinstance(shown.speed, Speed), shown.speed
+    assert shown.speed.after_bytes < 0.4 * shown.speed.before_bytes
+    assert shown.speed.lines()[0].startswith("A copy (real shapes, random weights): 13.2 MB -> ")
+    assert shown.page == tmp_path / "small.html"
+    assert "<html" in shown.page.read_text(encoding="utf-8")
+    assert shown.library_bytes is not None
+    assert shown.library_bytes > 50_000_000
+    assert [command.split()[1] for command in shown.next_commands] == ["transcribe", "serve", "push"]
+    form = shown.to_dict()
+    assert form["speed"]["ratio"]["rounds"] == 5
+    assert form["evaluation"]["samples"]["count"] == 6
+
+
+def test_busy_machine_leaves_the_large_model_out_in_a_sentence(
+    examples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    others(monkeypatch, 99.0)
+    settings = yaml.safe_load((examples / "demo.yaml").read_text(encoding="utf-8"))["large"]
+    reason = demo_speed.measure(settings, examples, None, "int8", print)  # type: ignore[arg-type]
+    assert isinstance(reason, str)
+    assert reason.startswith("A copy is left out: the machine is busy: other processes use 99.0 of its ")
+
+
+def test_script_that_fails_is_a_sentence(examples: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    others(monkeypatch, 0.0)
+    (examples / "write.py").write_text("raise SystemExit('no room')", encoding="utf-8")
+    settings = yaml.safe_load((examples / "demo.yaml").read_text(encoding="utf-8"))["large"]
+    assert demo_speed.measure(settings, examples, None, "int8", print) == "A copy is left out: no room"  # type: ignore[arg-type]
+
+
+def test_script_that_is_not_there_is_a_sentence(examples: Path) -> None:
+    settings = {"label": "A copy", "script": "../missing.py", "seconds": 1}
+    reason = demo_speed.measure(settings, examples, None, "int8", print)  # type: ignore[arg-type]
+    assert reason == "A copy is left out: missing.py is not there"
+
+
+def test_difference_is_in_brackets() -> None:
+    assert demo._marked("打开灯", "打关灯") == "打[关]灯"
+    assert demo._marked("打开灯", "打灯") == "打[-]灯"
+    assert demo._marked("打开灯", "打开灯") == "打开灯"
