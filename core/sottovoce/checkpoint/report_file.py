@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from sottovoce.checkpoint.plain_data import parse_json
+from sottovoce.errors import SourceError
 from sottovoce.report import COMPRESSION_FILE, CompressionReport
 
 LARGEST_REPORT = 100_000_000
@@ -23,3 +24,18 @@ def read_report(directory: Path) -> CompressionReport:
     if len(content) > LARGEST_REPORT:
         raise ValueError(f"it is larger than {LARGEST_REPORT // 1_000_000} MB")
     return CompressionReport.from_dict(parse_json(content.decode("utf-8")))
+
+
+def report_of(directory: Path) -> CompressionReport | None:
+    """Return the report that lies in a model's directory; ``None`` for a model as published.
+
+    Raises:
+        SourceError: It is damaged.
+    """
+    path = directory / COMPRESSION_FILE
+    if not path.is_file():
+        return None
+    try:
+        return read_report(directory)
+    except (OSError, ValueError) as error:
+        raise SourceError(f"{path}: damaged ({error}); fetch or make the model again") from None

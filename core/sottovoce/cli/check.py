@@ -78,10 +78,11 @@ def check(
             rounds=rounds,
             progress=progress,
         )
+    # Printed first: a file that cannot be written must not lose what was measured.
+    out.result(result.to_dict(), lambda: _tables(result))
     if output is not None:
         with output.open("a", encoding="utf-8") as file:
             file.writelines(f"{json.dumps(line)}\n" for line in result.lines())
-    out.result(result.to_dict(), lambda: _tables(result))
     if not result.passed:
         raise CheckError(_verdict(result))
 

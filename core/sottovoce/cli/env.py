@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import click
@@ -63,10 +64,11 @@ def _expected(instructions: list[str]) -> dict[str, Any]:
     """Return the engines that are to be expected of the instruction sets and the installed libraries."""
     from importlib.util import find_spec
 
-    from sottovoce.system.environment import INT8
+    from sottovoce.system.environment import ENGINE_VARIABLE, INT8
 
+    chosen = os.environ.get(ENGINE_VARIABLE)
     return {
-        "int8_engine": "onednn" if INT8 & set(instructions) else "linear_dynamic",
+        "int8_engine": chosen or ("onednn" if INT8 & set(instructions) else "linear_dynamic"),
         "kernels": "numba" if find_spec("numba") else "torch (numba is not installed)",
         "probed": False,
     }

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sottovoce.architecture import Architecture
+from sottovoce.checkpoint.model_class import class_name
 from sottovoce.engines import Engine
 from sottovoce.engines.diagnosis import diagnose
 from sottovoce.engines.engine import registered_engines
@@ -17,7 +19,7 @@ from sottovoce.entrypoints.check_limits import exceeded, gate_limits
 from sottovoce.entrypoints.own_engine import Sottovoce
 from sottovoce.entrypoints.paired_timing import OtherWork
 from sottovoce.errors import SottovoceError, UsageError, reason
-from sottovoce.metrics.error_rate import error_rates
+from sottovoce.metrics.error_rate import TASK, error_rates, languages_of
 from sottovoce.plugins.host import default_host
 from sottovoce.samples import Samples, read_samples
 from sottovoce.system.isolation import run_isolated
@@ -147,11 +149,12 @@ def check(
             if run is not None and base is None:
                 base, name = run, engine.name
             outcomes.append((outcome, run))
+    subject = _Subject(samples, _family(Path(reference) if reference is not None else path))
     in_sottovoce = next((run for _, run in outcomes if run is not None and run.engine == Sottovoce.name), None)
     return Check(
         directory=path.name,
         reference=name,
-        engines=tuple(_judged(outcome, run, base, in_sottovoce, samples, bounds) for outcome, run in outcomes),
+        engines=tuple(_judged(outcome, run, base, in_sottovoce, subject, bounds) for outcome, run in outcomes),
         samples=len(samples),
         limits=bounds,
         machine=describe_machine(),
@@ -210,22 +213,37 @@ def _run(
     return EngineCheck(engine=engine.name, version=engine.version(), diagnoses=sentences, measures=measures), run
 
 
+@dataclass(frozen=True)
+class _Subject:
+    """Samples, and the family of the model that is checked; ``None`` where the directory does not tell."""
+
+    samples: Samples
+    family: Architecture | None
+
+
+def _family(directory: Path) -> Architecture | None:
+    try:
+        return default_host().owner_of(class_name(directory))
+    except SottovoceError:
+        return None
+
+
 def _judged(
     outcome: EngineCheck,
     run: EngineRun | None,
     base: EngineRun | None,
     in_sottovoce: EngineRun | None,
-    samples: Samples,
+    subject: _Subject,
     limits: Mapping[str, float],
 ) -> EngineCheck:
     if run is None or base is None:
         return outcome
-    pairs = zip(samples, run.answers, base.answers, strict=True)
+    pairs = zip(subject.samples, run.answers, base.answers, strict=True)
     differing = tuple(sample.key for sample, answer, expected in pairs if answer != expected)
-    measures = {**outcome.measures, **_measures(run, samples), "differing": float(len(differing))}
+    measures = {**outcome.measures, **_measures(run, subject), "differing": float(len(differing))}
     if in_sottovoce is not None:
-        before = _errors(in_sottovoce, samples)
-        measures |= {f"{name}_increase": value - before[name] for name, value in _errors(run, samples).items()}
+        before, after = (_errors(one, subject.samples, subject.family) for one in (in_sottovoce, run))
+        measures |= {f"{name}_increase": value - before[name] for name, value in after.items()}
     return EngineCheck(
         engine=outcome.engine,
         version=outcome.version,
@@ -236,7 +254,7 @@ def _judged(
     )
 
 
-def _measures(run: EngineRun, samples: Samples) -> dict[str, float | None]:
+def _measures(run: EngineRun, subject: _Subject) -> dict[str, float | None]:
     seconds, tokens = sum(run.audio_seconds), sum(run.tokens)
     slowest = max(map(sum, run.rounds))
     return {
@@ -248,15 +266,15 @@ def _measures(run: EngineRun, samples: Samples) -> dict[str, float | None]:
         "ms_per_token": 1000 * slowest / tokens if tokens else None,
         "spread": spread(run),
         "peak_memory_bytes": None if run.peak_memory_bytes is None else float(run.peak_memory_bytes),
-        **_errors(run, samples),
+        **_errors(run, subject.samples, subject.family),
     }
 
 
-def _errors(run: EngineRun, samples: Samples) -> dict[str, float]:
-    """Return the error rates of an engine's texts in percent, where samples say what is said and texts differ."""
+def _errors(run: EngineRun, samples: Samples, family: Architecture | None) -> dict[str, float]:
+    """Return the error rates of an engine's texts in percent, where samples say what is said."""
     references = [sample.text for sample in samples]
-    if any(text is None for text in references) or list(run.texts) == references:
+    if any(text is None for text in references) or (family is not None and family.task != TASK):
         return {}
-    languages = [sample.language or "zh" for sample in samples]
+    languages = languages_of(samples, family)
     rates = error_rates([text or "" for text in references], run.texts, languages)
     return {rate.name: float(rate.value) for rate in rates if rate.value is not None}

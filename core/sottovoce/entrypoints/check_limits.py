@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from sottovoce.checkpoint.report_file import read_report
+from sottovoce.checkpoint.report_file import report_of
 from sottovoce.errors import UsageError
-from sottovoce.report import COMPRESSION_FILE
 
 MEASURES = (
     *("differing", "load_s", "first_answer_s", "latency_p50_ms", "latency_p95_ms", "rtf", "ms_per_token"),
@@ -34,11 +33,7 @@ def exceeded(measures: Mapping[str, float | None], limits: Mapping[str, float]) 
 
 def gate_limits(directory: Path) -> dict[str, float]:
     """Return the bounds of the recipe's gate that every engine's error rates have to hold as well."""
-    if not (directory / COMPRESSION_FILE).is_file():
-        return {}
-    try:
-        gate = read_report(directory).recipe.get("gate") or {}
-    except (OSError, ValueError):
-        return {}
+    report = report_of(directory)
+    gate = report.recipe.get("gate") or {} if report is not None else {}
     known = {f"max_{name}" for name in MEASURES}
     return {name: float(bound) for name, bound in gate.items() if name in known}

@@ -11,13 +11,12 @@ from sottovoce.checkpoint.choice import requested_weights
 from sottovoce.checkpoint.download import fetch
 from sottovoce.checkpoint.manifest import check_listed, read_manifest, verify
 from sottovoce.checkpoint.model_class import class_name, refuse_code
-from sottovoce.checkpoint.report_file import read_report
+from sottovoce.checkpoint.report_file import report_of
 from sottovoce.checkpoint.safe_config import check_files
 from sottovoce.entrypoints.load_options import read_options
 from sottovoce.errors import PluginError, SourceError, as_source_error
 from sottovoce.model import Model
 from sottovoce.plugins.host import Host, default_host
-from sottovoce.report import COMPRESSION_FILE, CompressionReport
 from sottovoce.samples import trained_samples
 from sottovoce.source import LoadOptions, Repository, Source
 from sottovoce.system import distributed
@@ -63,7 +62,7 @@ def load_with(name: str, options: LoadOptions, host: Host) -> Model:
         source = replace(source, weights=options.weights)
     architecture = host.owner_of(class_name(source.directory))
     refuse_code(source.directory)
-    report = _read_report(source.directory)
+    report = report_of(source.directory)
     with exclusive(), as_source_error(source.directory, "the model that it describes cannot be loaded"):
         model = host.call("sottovoce_load", architecture, source=source, options=options)
     if not isinstance(model, Model):
@@ -109,13 +108,3 @@ def locate(name: str, options: LoadOptions, host: Host) -> Source:
 
 def _resolve(architecture: Architecture, name: str, options: LoadOptions) -> Repository | None:
     return architecture.resolve(name, options) if architecture.resolve else None
-
-
-def _read_report(directory: Path) -> CompressionReport | None:
-    path = directory / COMPRESSION_FILE
-    if not path.is_file():
-        return None
-    try:
-        return read_report(directory)
-    except (OSError, ValueError) as error:
-        raise SourceError(f"{path}: damaged ({error}); fetch or make the model again") from None

@@ -55,11 +55,17 @@ def sottovoce_evaluate(architecture: Architecture, samples: Samples, run: Run) -
     if architecture.task != TASK:
         return []
     require_references(samples)
-    language = architecture.card.languages[0] if architecture.card.languages else "en"
-    languages = [sample.language or language for sample in samples]
+    languages = languages_of(samples, architecture)
     references = [sample.text or "" for sample in samples]
     hypotheses = [prediction.text for prediction in run.predictions]
     return error_rates(references, hypotheses, languages)
+
+
+def languages_of(samples: Samples, architecture: Architecture | None) -> list[str]:
+    """Return the language that each sample's texts are normalized by: its own, or the first of the family's."""
+    known = architecture.card.languages if architecture is not None else ()
+    language = known[0] if known else "en"
+    return [sample.language or language for sample in samples]
 
 
 def require_references(samples: Samples) -> None:

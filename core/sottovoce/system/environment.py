@@ -9,6 +9,8 @@ from typing import Any
 
 import psutil
 
+ENGINE_VARIABLE = "SOTTOVOCE_INT8_ENGINE"
+"""Environment variable that chooses the engine of int8 products."""
 INT8 = frozenset({"avx512_vnni", "avx_vnni", "amx_int8"})
 """Instruction sets of x86 that multiply 8-bit integers without saturating in 16 bits."""
 _TELLING = (

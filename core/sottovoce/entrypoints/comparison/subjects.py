@@ -9,13 +9,13 @@ from typing import Any
 
 from sottovoce.architecture import Architecture
 from sottovoce.checkpoint.model_class import class_name
-from sottovoce.checkpoint.report_file import read_report
+from sottovoce.checkpoint.report_file import report_of
 from sottovoce.entrypoints.comparison.variants import command_line, public_name
 from sottovoce.entrypoints.load import locate
 from sottovoce.entrypoints.load_options import read_options
-from sottovoce.errors import SourceError, UsageError
+from sottovoce.errors import UsageError
 from sottovoce.plugins.host import Host
-from sottovoce.report import COMPRESSION_FILE, CompressionReport
+from sottovoce.report import CompressionReport
 from sottovoce.source import Source
 
 _OF_ITS_FILES = ("weights", "allow_unexpected", "revision")
@@ -63,7 +63,7 @@ def locate_model(path: str, options: Mapping[str, Any], host: Host, name: str = 
     """
     source = locate(path, read_options(dict(options)), host)
     architecture = host.owner_of(class_name(source.directory))
-    return ModelToCompare(name or public_name(source), path, options, source, architecture, _report(source.directory))
+    return ModelToCompare(name or public_name(source), path, options, source, architecture, report_of(source.directory))
 
 
 def own_options(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -96,13 +96,3 @@ def distinct(models: Sequence[ModelToCompare]) -> list[ModelToCompare]:
         name = f"{model.source.directory.resolve().parent.name}/{model.name}" if len(alike) > 1 else model.name
         names.append(name if name not in names else f"{name} ({names.count(name) + 1})")
     return [replace(model, name=name) for model, name in zip(models, names, strict=True)]
-
-
-def _report(directory: Path) -> CompressionReport | None:
-    path = directory / COMPRESSION_FILE
-    if not path.is_file():
-        return None
-    try:
-        return read_report(directory)
-    except (OSError, ValueError) as error:
-        raise SourceError(f"{path}: damaged ({error}); fetch or make the model again") from None

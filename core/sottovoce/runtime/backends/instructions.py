@@ -7,14 +7,15 @@ from collections.abc import Callable, Mapping
 
 import torch
 
-_VNNI = ("avx512_vnni", "avx_vnni", "amx_int8")
+from sottovoce.system.environment import INT8
+
 _BFLOAT16 = ("avx512_bf16", "amx_bf16")
 
 
 @functools.cache
 def vnni() -> bool:
     """Return whether the CPU multiplies u8 by s8 without saturating in 16 bits (AVX512-VNNI, AVX-VNNI or AMX)."""
-    return any(map(_capable, _VNNI))
+    return any(map(_capable, INT8))
 
 
 @functools.cache

@@ -13,9 +13,7 @@ import torch
 from sottovoce.errors import UsageError
 from sottovoce.runtime.backends import instructions, int_mm, onednn
 from sottovoce.runtime.backends.int8_kernels import linear_dynamic
-
-ENGINE_VARIABLE = "SOTTOVOCE_INT8_ENGINE"
-"""Environment variable that overrides :func:`engine`'s choice; ``float`` holds for GPUs as well."""
+from sottovoce.system.environment import ENGINE_VARIABLE as ENGINE_VARIABLE
 
 _logger = logging.getLogger("sottovoce")
 _warn_lock = threading.Lock()
