@@ -242,7 +242,8 @@ def _judged(
     differing = tuple(sample.key for sample, answer, expected in pairs if answer != expected)
     measures = {**outcome.measures, **_measures(run, subject), "differing": float(len(differing))}
     if in_sottovoce is not None:
-        before, after = (_errors(one, subject.samples, subject.family) for one in (in_sottovoce, run))
+        before = _errors(in_sottovoce, subject.samples, subject.family)
+        after = _errors(run, subject.samples, subject.family)
         measures |= {f"{name}_increase": value - before[name] for name, value in after.items()}
     return EngineCheck(
         engine=outcome.engine,
