@@ -100,7 +100,9 @@ def _own_seconds() -> float:
     for process in (current, *current.children(recursive=True)):
         with contextlib.suppress(psutil.Error):
             times = process.cpu_times()
-            total += times.user + times.system
+            # The work of children that have ended meanwhile is not that of others.
+            ended = getattr(times, "children_user", 0.0) + getattr(times, "children_system", 0.0)
+            total += times.user + times.system + ended
     return total
 
 

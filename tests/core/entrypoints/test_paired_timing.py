@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import subprocess
+import sys
 import time
 
 import pytest
@@ -76,3 +78,10 @@ def test_isolated_process_runs_repeatedly() -> None:
     # What prepares must be importable there: `partial(list, (2.0, 3.0))` is what then gives the seconds.
     with isolated(functools.partial, list, (2.0, 3.0)) as seconds:
         assert [seconds(), seconds()] == [[2.0, 3.0], [2.0, 3.0]]
+
+
+def test_work_of_a_child_that_has_ended_is_not_that_of_others() -> None:
+    before = paired_timing._own_seconds()
+    burn = "import time\nwhile time.process_time() < 0.5: pass"
+    subprocess.run([sys.executable, "-c", burn], check=True)
+    assert paired_timing._own_seconds() - before >= 0.5
