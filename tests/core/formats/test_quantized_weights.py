@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy
 import pytest
-import torch
 from torch import nn
 
 from sottovoce.formats.quantized_weights import QuantizedWeights
