@@ -51,7 +51,7 @@ class Place:
 
     weight: QuantizedWeight
     transposed: bool
-    """Whether the graph holds it as ``[in, out]``."""
+    """Order in the graph: ``[in, out]`` if true."""
 
 
 class QuantizedWeights:

@@ -1,4 +1,4 @@
-"""FunASR's stacks of SAN-M layers, fused for inference in int8 on the CPU; modules and tensors stay as they are.
+"""FunASR's stacks of SAN-M layers, fused for int8 products on the CPU; modules and tensors stay as they are.
 
 The fused layers are in :mod:`sottovoce_paraformer.sanm_layers`; this module decides which layers they replace, and
 when. A decoder stack also computes the keys and values of all its layers in a single product.
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from sottovoce.runtime.backends import onednn, onednn_float
 from sottovoce.runtime.backends.int8_engine import engine
 from sottovoce.runtime.int8_linear import Int8Linear
+from sottovoce.runtime.packed_linear import PackedLinear
 from sottovoce_paraformer.sanm_layers import (
     FusedDecoderLayer,
     FusedEncoderLayer,
@@ -33,12 +34,12 @@ _DECODER_LAYERS = {f"funasr.models.{module}.decoder.DecoderLayerSANM" for module
 
 
 def optimize_for_inference(module: nn.Module) -> tuple[str, ...]:
-    """Make the stacks of SAN-M layers in ``module`` fast, in place, where their linear layers are int8.
+    """Make the stacks of SAN-M layers in ``module`` fast, in place, where their linear layers are quantized.
 
     The stacks, and the output layers behind them, become instances of a subclass; names, tensors and state dicts stay.
     A stack runs as FunASR wrote it while training, on other devices, in streaming, and where masks are no mere lengths;
-    a layer does so when its linear layers are not int8 or when it is configured in another way than published models
-    are. Calling it again changes nothing.
+    a layer does so when its linear layers are not quantized or when it is configured in another way than published
+    models are. Calling it again changes nothing.
 
     Args:
         module: A Paraformer of any kind, or a part of one.
@@ -182,9 +183,9 @@ class Plan:
         """Fuse the layers that can be; the others stay themselves."""
         attending: list[Any] = [layer for layer in layers.children() if getattr(layer, "src_attn", None) is not None]
         readers = [layer.src_attn.linear_k_v for layer in attending]
-        ranges = {reader.input_range for reader in readers if isinstance(reader, Int8Linear)}
+        inputs = {_inputs(reader) for reader in readers if isinstance(reader, Int8Linear | PackedLinear)}
         # All of them read one tensor, in one product; ranges that someone calibrated apart keep them apart.
-        usable = engine() == "onednn" and len(ranges) <= 1
+        usable = engine() == "onednn" and len(inputs) <= 1
         self.layers: list[Any] = [
             fused(layer) if usable and fused.fits(layer) else layer for layer in layers.children()
         ]
@@ -192,7 +193,7 @@ class Plan:
         self._sources = [attention.linear_k_v for attention in attentions if attention is not None]
         self._memory = side_by_side(self._sources) if self._sources else None
         self._round_memory = rounding(self._sources[0]) if self._sources else quantize
-        self._linears = [linear for linear in layers.modules() if isinstance(linear, Int8Linear)]
+        self._linears = [linear for linear in layers.modules() if isinstance(linear, Int8Linear | PackedLinear)]
         self._generation = self._count()
 
     def current(self) -> bool:
@@ -203,11 +204,16 @@ class Plan:
         """Return keys and values of every attending decoder layer, from the encoder's float32 ``[frames, width]``."""
         if self._memory is None:
             return iter(())
-        product = onednn.linear(self._round_memory(rows), self._memory, dtype=attention_dtype())
+        product = onednn.linear(self._round_memory(rows), self._memory, dtype=attention_dtype(self._sources[0]))
         return iter(torch.split_with_sizes(product, [linear.out_features for linear in self._sources], dim=1))
 
     def _count(self) -> int:
         return sum(linear.generation for linear in self._linears)
+
+
+def _inputs(linear: Int8Linear | PackedLinear) -> tuple[object, ...]:
+    """Return what says how the inputs of a layer are quantized."""
+    return (linear.input_range,) if isinstance(linear, Int8Linear) else ("weight only", linear.scheme.bits)
 
 
 def _is_plain(x: Tensor) -> bool:

@@ -1,4 +1,4 @@
-"""SAN-M layers in int8 on the CPU: what FunASR's encoder and decoder layers compute, computed otherwise.
+"""SAN-M layers in int8 products on the CPU: what FunASR's layers compute, computed otherwise.
 
 * The valid rows of a padded batch are laid end to end. No layer computes on padding, and no mask is needed.
 * One quantization serves every product that reads the same tensor; ReLU and the residual are added by the products.
@@ -26,6 +26,7 @@ from torch.nn import functional
 
 from sottovoce.runtime.backends import instructions, onednn
 from sottovoce.runtime.int8_linear import Int8Linear
+from sottovoce.runtime.packed_linear import PackedLinear
 from sottovoce_paraformer.heads import PrunedSelfAttention, projected_widths, value_columns
 
 _WHOLE, _BLOCK = 512, 256
@@ -128,7 +129,7 @@ class FusedEncoderLayer:
 
     @staticmethod
     def fits(layer: Any) -> bool:
-        """Return whether ``layer`` is configured as published models are, and its linear layers are int8."""
+        """Return whether ``layer`` is configured as published models are, and its linear layers are quantized."""
         attention, feed_forward = layer.self_attn, layer.feed_forward
         return (
             layer.normalize_before
@@ -136,12 +137,13 @@ class FusedEncoderLayer:
             and type(attention) in (MultiHeadedAttentionSANM, PrunedSelfAttention)
             and type(feed_forward) is PositionwiseFeedForward
             and isinstance(feed_forward.activation, nn.ReLU)
-            and _are_int8(attention.linear_q_k_v, attention.linear_out, feed_forward.w_1, feed_forward.w_2)
+            and _are_quantized(attention.linear_q_k_v, attention.linear_out, feed_forward.w_1, feed_forward.w_2)
         )
 
     def __call__(self, x: Tensor, layout: Layout) -> Tensor:
         """Run the layer on float32 ``[rows, in]``, return new float32 ``[rows, width]``."""
-        projected = onednn.linear(self.round_project(self.layer.norm1(x)), self.project, dtype=attention_dtype())
+        dtype = attention_dtype(self.layer.self_attn.linear_q_k_v)
+        projected = onednn.linear(self.round_project(self.layer.norm1(x)), self.project, dtype=dtype)
         query, key, value = torch.split(projected, self.widths, dim=1)
         total = self.memory(value, layout)
         if self.layer.in_size == self.layer.size:
@@ -171,7 +173,7 @@ class FusedDecoderLayer:
 
     @staticmethod
     def fits(layer: Any) -> bool:
-        """Return whether ``layer`` is configured as published models are, and its linear layers are int8."""
+        """Return whether ``layer`` is configured as published models are, and its linear layers are quantized."""
         memory, attention, feed_forward = layer.self_attn, layer.src_attn, layer.feed_forward
         return (
             layer.normalize_before
@@ -179,7 +181,7 @@ class FusedDecoderLayer:
             and not layer.reserve_attn
             and type(feed_forward) is PositionwiseFeedForwardDecoderSANM
             and isinstance(feed_forward.activation, nn.ReLU)
-            and _are_int8(feed_forward.w_1, feed_forward.w_2)
+            and _are_quantized(feed_forward.w_1, feed_forward.w_2)
             and (memory is None or type(memory) is MultiHeadedAttentionSANMDecoder)
             and (attention is None or _cross_attention_fits(attention))
         )
@@ -200,7 +202,8 @@ class FusedDecoderLayer:
             total = self.memory(layer.norm2(total), layout).add_(x)
         if memory is None or memory_layout is None:
             return total
-        query = onednn.linear(self.round_query(layer.norm3(total)), self.query, dtype=attention_dtype())
+        dtype = attention_dtype(layer.src_attn.linear_q)
+        query = onednn.linear(self.round_query(layer.norm3(total)), self.query, dtype=dtype)
         key, value = memory.chunk(2, dim=1)
         context = attend(query, key, value, self.heads, layout, memory_layout)
         return onednn.linear_add_(total, self.round_out(context), self.out)
@@ -247,13 +250,20 @@ def _heads(rows: Tensor, heads: int) -> Tensor:
     return rows.view(len(rows), heads, rows.shape[1] // heads).transpose(0, 1)
 
 
-def attention_dtype() -> torch.dtype:
-    """Return the dtype that queries, keys and values are written in."""
-    return torch.bfloat16 if instructions.bfloat16() else torch.float32
+def attention_dtype(linear: Int8Linear | PackedLinear) -> torch.dtype:
+    """Return the dtype that a projection writes queries, keys and values in: float32 where its inputs have 16 bits."""
+    wide = isinstance(linear, PackedLinear) and linear.scheme.bits == 8
+    return torch.bfloat16 if instructions.bfloat16() and not wide else torch.float32
 
 
-def rounding(linear: Int8Linear) -> Callable[[Tensor], onednn.QuantizedActivations]:
-    """Return how the input of ``linear`` is quantized: by a calibrated range, or dynamically."""
+def rounding(linear: Int8Linear | PackedLinear) -> Callable[[Tensor], onednn.QuantizedActivations]:
+    """Return how the input of ``linear`` is quantized: by a calibrated range, or dynamically.
+
+    Inputs of layers of which only the weight is quantized keep 16 bits beside 8-bit weights; beside 4 bits, whose
+    rounding weighs more than that of inputs, they have 8.
+    """
+    if isinstance(linear, PackedLinear):
+        return quantize if linear.scheme.bits < 8 else quantize_wide
     inputs = linear.input_range
     if inputs is None:
         return quantize
@@ -267,7 +277,19 @@ def quantize(x: Tensor) -> onednn.QuantizedActivations:
     Raises:
         NonFiniteRowsError: A value is infinite or not a number.
     """
-    quantized = onednn.quantize(x)
+    return _finite(onednn.quantize(x))
+
+
+def quantize_wide(x: Tensor) -> onednn.QuantizedActivations:
+    """Quantize the rows of ``x`` dynamically to 16 bits.
+
+    Raises:
+        NonFiniteRowsError: A value is infinite or not a number.
+    """
+    return _finite(onednn.quantize_wide(x))
+
+
+def _finite(quantized: onednn.QuantizedActivations | None) -> onednn.QuantizedActivations:
     if quantized is None:
         raise NonFiniteRowsError
     return quantized
@@ -275,14 +297,19 @@ def quantize(x: Tensor) -> onednn.QuantizedActivations:
 
 def _cross_attention_fits(attention: Any) -> bool:
     linears = attention.linear_q, attention.linear_k_v, attention.linear_out
-    return type(attention) is MultiHeadedAttentionCrossAtt and _are_int8(*linears)
+    return type(attention) is MultiHeadedAttentionCrossAtt and _are_quantized(*linears)
 
 
-def _are_int8(*linears: nn.Module) -> bool:
-    return all(type(linear) is Int8Linear and linear.scheme.strategy == "tensor" for linear in linears)
+def _are_quantized(*linears: nn.Module) -> bool:
+    return all(
+        type(linear) is PackedLinear or (type(linear) is Int8Linear and linear.scheme.strategy == "tensor")
+        for linear in linears
+    )
 
 
-def _packed(linear: Int8Linear) -> onednn.PackedWeight:
+def _packed(linear: Int8Linear | PackedLinear) -> onednn.PackedWeight:
+    if isinstance(linear, PackedLinear):
+        return onednn.pack(*linear.by_channel(), linear.bias)
     packed = linear.packed()
     if packed is None:
         raise RuntimeError("the int8 engine changed while a plan was made")
@@ -297,8 +324,13 @@ def _scale_queries(packed: onednn.PackedWeight, width: int, head_width: int) -> 
     return dataclasses.replace(packed, scale=packed.scale * factor, bias=bias)
 
 
-def side_by_side(linears: Sequence[Int8Linear]) -> onednn.PackedWeight:
+def side_by_side(linears: Sequence[Int8Linear | PackedLinear]) -> onednn.PackedWeight:
     """Join layers that read the same input into one product; their own weights are not packed, as nothing uses them."""
     biases = [torch.zeros(linear.out_features) if linear.bias is None else linear.bias.detach() for linear in linears]
-    weight, scale = (torch.cat([getattr(linear, name) for linear in linears]) for name in ("weight", "weight_scale"))
-    return onednn.pack(weight, scale, torch.cat(biases))
+    weights, scales = zip(*map(_by_channel, linears), strict=True)
+    return onednn.pack(torch.cat(weights), torch.cat(scales), torch.cat(biases))
+
+
+def _by_channel(linear: Int8Linear | PackedLinear) -> tuple[Tensor, Tensor]:
+    """Return the weight in int8, and its scales."""
+    return linear.by_channel() if isinstance(linear, PackedLinear) else (linear.weight, linear.weight_scale)

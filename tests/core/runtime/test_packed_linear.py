@@ -67,6 +67,19 @@ def test_quantized_values_and_qparams_are_kept(scheme: Scheme) -> None:
     assert found is None or qparams.zero_point is None or found.equal(qparams.zero_point)
 
 
+@EACH
+def test_one_scale_for_each_output_is_the_same_weight_or_close_to_it(scheme: Scheme) -> None:
+    layer = make(scheme)
+    values, scale = layer.by_channel()
+    assert (values.dtype, values.shape, scale.shape) == (torch.int8, (48, 64), (48, 1))
+    weight = layer.dequantize().weight
+    difference = (values * scale - weight).abs()
+    if scheme.bits == 8 and scheme.symmetric and scheme.group_size is None:
+        assert not difference.any()
+    # Half of a step of the largest weight.
+    assert bool((difference <= weight.abs().amax(1, keepdim=True) * (0.5 / 127 + 1e-6)).all())
+
+
 @given(
     width=st.integers(1, 70),
     out=st.integers(1, 70),

@@ -18,6 +18,7 @@ tensor over the same storage does not. Quantized tensors are deprecated in PyTor
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 import platform
@@ -28,10 +29,12 @@ import torch
 from torch import Tensor
 
 from sottovoce.runtime.backends import instructions
-from sottovoce.runtime.kernels.availability import takes
+from sottovoce.runtime.kernels.availability import available, takes
 from sottovoce.system.process_state import ignored_warnings
 
 _TINY = 1e-30
+_KERNEL_WORTH = 1 << 16
+"""Number of inputs below which PyTorch's operators round them to 16 bits: loading numba takes about 100 MB."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -60,6 +63,8 @@ class QuantizedActivations:
     """u8 ``[rows, in]``."""
     scale: float
     zero_point: int
+    rest: QuantizedActivations | None = None
+    """Remainder of the rounding, quantized too, which makes 16 bits in all; ``None`` leaves it out."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -101,13 +106,42 @@ def quantize(x: Tensor) -> QuantizedActivations | None:
         The rows as a matrix, or ``None`` when the range is not finite.
     """
     x = x.reshape(-1, x.shape[-1]).float().contiguous()
+    range = _range_of(x)
+    return None if range is None else QuantizedActivations(_quantizer()(x, *range), *range)
+
+
+def _range_of(x: Tensor) -> tuple[float, int] | None:
+    """Return the scale and the zero point that cover a tensor and zero; ``None`` when a value is not finite."""
     lowest, highest = torch.aminmax(x)
     low, high = min(lowest.item(), 0.0), max(highest.item(), 0.0)
     scale = max((high - low) / 255, _TINY)
-    if not math.isfinite(scale):
+    return (scale, min(255, max(0, round(-low / scale)))) if math.isfinite(scale) else None
+
+
+def quantize_wide(x: Tensor) -> QuantizedActivations | None:
+    """Quantize a float tensor as :func:`quantize` does, and what that leaves over as well: 16 bits in two products.
+
+    Args:
+        x: Float ``[..., in]`` on the CPU, with at least one element.
+
+    Returns:
+        The rows as a matrix with their rest, or ``None`` when the range is not finite.
+    """
+    x = x.reshape(-1, x.shape[-1]).float().contiguous()
+    range = _range_of(x)
+    if range is None:
         return None
-    zero_point = min(255, max(0, round(-low / scale)))
-    return QuantizedActivations(_quantizer()(x, scale, zero_point), scale, zero_point)
+    scale, zero_point = range
+    if x.numel() >= _KERNEL_WORTH and available():
+        from sottovoce.runtime.kernels import rows
+
+        values, rest = rows.quantize_wide_by(x, scale, zero_point)
+    else:
+        values = _quantizer()(x, scale, zero_point)
+        left = torch.add(values.float().sub_(zero_point).mul_(-scale), x)
+        rest = _quantizer()(left, scale / 254, 128)
+    # At most half of a scale is left over, on both sides of zero.
+    return QuantizedActivations(values, scale, zero_point, QuantizedActivations(rest, scale / 254, 128))
 
 
 def quantize_by(x: Tensor, scale: float, zero_point: int) -> QuantizedActivations:
@@ -198,8 +232,11 @@ def linear(
     Returns:
         ``[rows, out]`` of ``dtype``.
     """
-    operands = x.values, x.scale, x.zero_point, weight.blocks, weight.scale, weight.zero_point, weight.bias
     activation = "relu" if relu else "none"
+    if x.rest is not None:
+        total = linear(x.rest, dataclasses.replace(weight, bias=None))
+        return _add_product_(total, x, weight, activation).to(dtype)
+    operands = x.values, x.scale, x.zero_point, weight.blocks, weight.scale, weight.zero_point, weight.bias
     result: Tensor = torch.ops.onednn.qlinear_pointwise.default(*operands, 1.0, 0, dtype, activation, [], "")
     return result
 
@@ -215,9 +252,15 @@ def linear_add_(total: Tensor, x: QuantizedActivations, weight: PackedWeight) ->
     Returns:
         ``total``.
     """
+    if x.rest is not None:
+        _add_product_(total, x.rest, dataclasses.replace(weight, bias=None), "none")
+    return _add_product_(total, x, weight, "none")
+
+
+def _add_product_(total: Tensor, x: QuantizedActivations, weight: PackedWeight, activation: str) -> Tensor:
     operands = x.values, x.scale, x.zero_point, weight.blocks, weight.scale, weight.zero_point, total, weight.bias
     result: Tensor = torch.ops.onednn.qlinear_pointwise.binary(
-        *operands, 1.0, 0, total.dtype, 1.0, 0, "sum", 1.0, "none", [], ""
+        *operands, 1.0, 0, total.dtype, 1.0, 0, "sum", 1.0, activation, [], ""
     )
     return result
 
@@ -244,11 +287,13 @@ def _exact() -> bool:
     x = QuantizedActivations(rows.to(torch.uint8), 0.5, 3)
     expected = ((rows - 3) @ weight.t()).float() * 0.5 * scale + 1
     total = torch.full_like(expected, 2.0)
+    wide = dataclasses.replace(x, rest=QuantizedActivations(x.values, 0.25, 3))
     return (
         torch.allclose(linear(x, packed), expected)
         and torch.allclose(linear(x, packed, relu=True), expected.relu())
         and torch.allclose(linear(x, packed, dtype=torch.bfloat16).float(), expected, rtol=1e-2)
         and torch.allclose(linear_add_(total, x, packed), expected + 2)
+        and torch.allclose(linear(wide, packed, relu=True), ((expected - 1) * 1.5 + 1).relu())
         and torch.equal(packed.unpack(), weight.to(torch.int8))
     )
 

@@ -69,6 +69,36 @@ def test_product_is_added_in_place(dtype):
     assert close(total, want + before, 1e-5 if dtype == torch.float32 else 2e-2)
 
 
+@pytest.mark.parametrize("offset", [0.0, 3.0, -3.0])
+@pytest.mark.parametrize("magnitude", [1e-6, 1.0, 1e6])
+@pytest.mark.parametrize("rows", [3, 2000])
+@pytest.mark.parametrize("maker", [onednn._bytes_by_kernel, onednn._bytes_by_operators])
+def test_two_parts_of_a_wide_input_leave_a_65000th_of_the_range(maker, rows, magnitude, offset, monkeypatch):
+    onednn._quantizer()
+    monkeypatch.setattr(onednn, "_quantizer", lambda: maker)
+    x = (torch.randn(rows, 40, generator=torch.Generator().manual_seed(0)) + offset) * magnitude
+    quantized = onednn.quantize_wide(x)
+    parts = [part.values.double().sub(part.zero_point).mul(part.scale) for part in (quantized, quantized.rest)]
+    extent = float(x.max().clamp(min=0) - x.min().clamp(max=0))
+    assert (sum(parts) - x.double()).abs().max() <= extent / 65000
+    assert (parts[0] - x.double()).abs().max() > extent / 2000
+
+
+def test_products_of_wide_inputs_are_those_of_both_parts():
+    packed, _, weight, _ = draw(9, 40, 50, bias=True)
+    x = torch.randn(9, 40, generator=torch.Generator().manual_seed(0))
+    want = x.double() @ weight.double().mul(packed.scale.double()[:, None]).t() + packed.bias.double()
+    wide = onednn.quantize_wide(x)
+    assert close(onednn.linear(wide, packed), want, 1e-4)
+    assert close(onednn.linear(wide, packed, relu=True), want.relu(), 1e-4)
+    assert close(onednn.linear(wide, packed, dtype=torch.bfloat16), want, 1e-2)
+    total = torch.linspace(-50, 50, 9 * 50).view(9, 50)
+    before = total.double()
+    assert onednn.linear_add_(total, wide, packed).data_ptr() == total.data_ptr()
+    assert close(total, want + before, 1e-4)
+    assert onednn.quantize_wide(torch.tensor([[1.0, math.nan]])) is None
+
+
 def test_extremes_do_not_saturate():
     packed = onednn.pack(torch.full((16, 4096), 127, dtype=torch.int8), torch.ones(16))
     x = onednn.QuantizedActivations(torch.full((3, 4096), 255, dtype=torch.uint8), 1.0, 0)
