@@ -14,11 +14,11 @@ demo: $(VENV)/installed
 	$(BIN)/sottovoce demo
 
 test: $(VENV)/installed-dev
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --durations 25
 
-# The tests marked `slow` too.
+# The tests marked `slow` too, and more examples of those that draw them.
 test-all: $(VENV)/installed-dev
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m "slow or not slow"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --hypothesis-profile thorough -m "slow or not slow"
 
 # Damaged and hostile models, many more than `test` tries: CASES, SEED, or ONLY=KIND/MODEL/NAME, which may be a pattern.
 CASES ?= 1200

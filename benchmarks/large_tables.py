@@ -138,6 +138,7 @@ SECTIONS: tuple[tuple[Path, str, str, Callable[[dict[str, Any]], str]], ...] = (
     (README, "speed", "paraformer_large.json", speed),
     (BENCHMARKS, "paraformer_large", "paraformer_large.json", paraformer),
     (BENCHMARKS, "transcribe", "transcribe.json", transcription),
+    (BENCHMARKS, "transcribe_amx", "transcribe_amx.json", transcription),
     (BENCHMARKS, "forced_aligner", "forced_aligner.json", aligner),
     (BENCHMARKS, "pruned_large", "pruned_large.json", pruned),
     (BENCHMARKS, "omni_moe", "omni_moe.json", omni),

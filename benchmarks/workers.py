@@ -23,10 +23,12 @@ PAUSE = 0.05
 class Worker:
     """A path's process."""
 
-    def __init__(self, script: str, kind: str, model: Path, threads: int) -> None:
-        """Start ``script`` for one path, and wait until the model is loaded."""
+    def __init__(
+        self, script: str, kind: str, model: Path, threads: int, variables: dict[str, str] | None = None
+    ) -> None:
+        """Start ``script`` for one path, with environment variables of its own; wait until the model is loaded."""
         command = [sys.executable, str(HERE / script), kind, str(model), "--threads", str(threads)]
-        environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+        environment = {**os.environ, "OMP_NUM_THREADS": str(threads), **(variables or {})}
         self._messages = tempfile.TemporaryFile()  # noqa: SIM115  # closed with the process
         self._process = subprocess.Popen(
             command,
