@@ -51,7 +51,7 @@ class Place:
 
     weight: QuantizedWeight
     transposed: bool
-    """Whether the graph holds it as ``[in, out]``."""
+    """If true, the graph holds it as ``[in, out]``."""
 
 
 class QuantizedWeights:
