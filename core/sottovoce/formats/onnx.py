@@ -121,19 +121,30 @@ def write_metadata(path: Path, metadata: Mapping[str, str]) -> None:
 class OnnxSession:
     """ONNX file as onnxruntime runs it on the CPU."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, threads: int = 0) -> None:
         """Load a file.
+
+        Args:
+            path: The file.
+            threads: Number of threads; 0 is onnxruntime's choice, one for each core.
 
         Raises:
             OutputError: onnxruntime is not installed, or does not read the file.
         """
         runtime = require("onnxruntime")
         self.path = path
+        options = runtime.SessionOptions()
+        options.intra_op_num_threads = threads
         try:
-            self._session = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+            self._session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         except Exception as error:
             # Its exceptions have no common base, and no public names.
             raise OutputError(f"{path.name}: onnxruntime does not read what was written ({reason(error)})") from error
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """Named strings that :func:`write_metadata` wrote."""
+        return dict(self._session.get_modelmeta().custom_metadata_map)
 
     @property
     def inputs(self) -> dict[str, list[Any]]:

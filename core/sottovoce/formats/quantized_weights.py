@@ -68,6 +68,11 @@ class QuantizedWeights:
     def __len__(self) -> int:
         return len(self._by_content)
 
+    @property
+    def bits(self) -> frozenset[int]:
+        """Widths of the weights."""
+        return frozenset(weight.scheme.bits for weight in self._by_content.values())
+
     def find(self, weight: NDArray[Any]) -> Place | None:
         """Return what stands behind a graph's float32 weight ``[out, in]`` or ``[in, out]``; ``None`` for others."""
         if weight.ndim != 2 or weight.dtype.name != "float32":
