@@ -33,8 +33,8 @@ def export_onnx(model: Model, directory: Path) -> Path:
 
     Written are ``model.onnx`` in float32 and ``model_quant.onnx`` with quantized weights, for classes with hotwords
     also ``model_eb.onnx`` and ``model_eb_quant.onnx``; ``config.yaml``, ``am.mvn``, ``tokens.json`` and ``seg_dict``
-    for funasr-onnx and FunASR's C++ runtime; ``tokens.txt`` and metadata inside ``model.onnx`` for sherpa-onnx, which runs
-    the classes without hotwords.
+    for funasr-onnx and FunASR's C++ runtime; ``tokens.txt`` and metadata inside ``model.onnx`` for sherpa-onnx, which
+    runs the classes without hotwords.
 
     Inputs are ``speech`` ``[batch, time, features]`` and ``speech_lengths`` ``[batch]`` int32, any batch and length;
     with hotwords ``bias_embed`` ``[batch, hotwords, width]``. Outputs are ``logits`` ``[batch, tokens, vocabulary]``
@@ -69,9 +69,8 @@ def export_onnx(model: Model, directory: Path) -> Path:
         is_recognizer = path.stem == "model"
         if is_recognizer:
             write_metadata(path, _metadata(model, tokens))
-        carried = carry_weights(path, quantized, weights)
         # Hotwords are encoded by an LSTM, which stays float; clients ask for the file all the same.
-        if is_recognizer and not carried:
+        if not carry_weights(path, quantized, weights) and is_recognizer:
             quantize_onnx(path, quantized, _KEEP_FLOAT)
     return directory
 
