@@ -62,7 +62,7 @@ class CompressionReport:
     version: Count = SCHEMA_VERSION
     """Number of the schema."""
     export: ExportReport | None = None
-    """What was exported; ``None`` beside a model in its own library's format."""
+    """Export of the model to another format; ``None`` beside a model in its own library's format."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON form, without ``export`` where nothing was exported."""

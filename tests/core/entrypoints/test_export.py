@@ -89,9 +89,7 @@ def test_without_samples_nothing_is_compared_and_the_line_says_so(host: Host, tm
     assert "made-up input" in line and "--data" in line
 
 
-def test_format_that_no_engine_runs_is_said(
-    host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_format_that_no_engine_runs_is_said(host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(entrypoint, "registered_engines", tuple)
     assert exported(host, tmp_path, samples=SAMPLES).lines() == [
         "no engine that is known here runs this format on samples"
