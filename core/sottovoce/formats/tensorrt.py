@@ -66,7 +66,7 @@ def violations(path: Path) -> list[str]:
     """Return a sentence for each thing in a graph that TensorRT does not take; none for a graph that it does.
 
     Raises:
-        OutputError: ONNX is not installed, or the file is no graph.
+        OutputError: ONNX is not installed, or the file is not a graph.
     """
     graph = _read(path)
     return [sentence for rule in RULES for sentence in rule(graph)]
@@ -88,7 +88,7 @@ def _read(path: Path) -> _Graph:
     try:
         model = onnx.shape_inference.infer_shapes(onnx.load(str(path), load_external_data=False))
     except Exception as error:  # protobuf's own, which has no public base
-        raise OutputError(f"{path.name}: is no ONNX graph ({reason(error)})") from error
+        raise OutputError(f"{path.name}: is not an ONNX graph ({reason(error)})") from error
     graph = model.graph
     types = {item.name: item.type.tensor_type.elem_type for item in (*graph.input, *graph.output, *graph.value_info)}
     types |= {item.name: item.data_type for item in graph.initializer}

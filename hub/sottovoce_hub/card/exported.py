@@ -32,4 +32,3 @@ def _agreement(engine: EngineReport, words: Translations) -> list[Markdown]:
         words("agreement_of", metric=words.metric(metric), value=words.value(metric.value, metric.unit), count=count)
         for metric in metrics
     ]
-

@@ -99,7 +99,7 @@ def test_symmetric_quantization_is_allowed(tmp_path: Path) -> None:
 
 def test_file_that_is_no_graph_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "x.onnx").write_bytes(b"\xff" * 100)
-    with pytest.raises(OutputError, match=r"^x\.onnx: is no ONNX graph"):
+    with pytest.raises(OutputError, match=r"^x\.onnx: is not an ONNX graph"):
         violations(tmp_path / "x.onnx")
 
 
