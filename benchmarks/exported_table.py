@@ -31,7 +31,7 @@ PARAFORMER, DATA = ROOT / "examples" / "models" / "tiny-paraformer", ROOT / "exa
 BENCHMARKS = ROOT / "docs" / "benchmarks.md"
 FIGURES = ROOT / "benchmarks" / "results-committed" / "exported.json"
 RECIPES = ("float32", "int8", "int8-gptq", "int8-static", "int8-weight", "int4")
-FORMATS = ("onnx", "sherpa-onnx", "tensorrt")
+FORMATS = {name: ("onnx",) for name in RECIPES} | {"float32": ("onnx", "tensorrt"), "int4": ("onnx", "sherpa-onnx")}
 ENGINES = ("onnxruntime", "onnxruntime-quantized", "sherpa-onnx", "sherpa-onnx-quantized")
 
 
@@ -43,7 +43,7 @@ def measure() -> dict[str, Any]:
     for recipe in tqdm(RECIPES, "exported"):
         model = _compressed(recipe)
         texts = _texts(model, test)
-        for format in FORMATS if recipe == "float32" else FORMATS[:2]:
+        for format in FORMATS[recipe]:
             with tempfile.TemporaryDirectory() as folder:
                 directory = sottovoce.export(model, format, Path(folder) / "exported")
                 for graph, size, answers in _answers(directory, test):
@@ -79,7 +79,7 @@ def _answers(directory: Path, samples: Sequence[Sample]) -> Iterator[tuple[str, 
 
     engines = [engine for engine in registered_engines() if engine.name in ENGINES and engine.fits(directory)]
     for graph in sorted(directory.glob("model*.onnx")):
-        is_float = graph.name == "model.onnx"
+        is_float = graph.name in ("model.onnx", "model.trt.onnx")
         answers = {}
         for engine in engines:
             if engine.name.endswith("-quantized") != is_float and not engine.missing():

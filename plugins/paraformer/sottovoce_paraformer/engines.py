@@ -115,6 +115,7 @@ class OnnxRuntime(_Exported):
 
     name = "onnxruntime"
     packages = ("onnxruntime",)
+    graphs: ClassVar[tuple[str, ...]] = ("model", "model.trt")
 
     def load(self, directory: Path) -> Callable[[Sample], Prediction]:
         """Load the graph and the tokens."""

@@ -13,13 +13,15 @@ if TYPE_CHECKING:
     from sottovoce import Model
     from sottovoce.formats.tensorrt import Profile
 
+GRAPH, PLAN = "model.trt.onnx", "model.plan"
+"""Names of the files; clients of other graphs, which may count positions for tokens, do not find this one."""
 _FRAMES, _BATCH = (4, 100, 1000), (1, 1, 16)
 """Least, usual and most frames of 60 ms, and utterances at once."""
 
 _README = """\
 # {name} for TensorRT
 
-`model.onnx` has no float64, no shape that depends on data, and only operators that TensorRT's parser has. Build an
+`{graph}` has no float64, no shape that depends on data, and only operators that TensorRT's parser has. Build an
 engine on the GPU that is to run it:
 
 ```sh
@@ -48,7 +50,7 @@ class TensorRT(Format):
     usage = """\
 import onnxruntime
 session = onnxruntime.InferenceSession(
-    "{directory}/model.onnx", providers=["TensorrtExecutionProvider", "CUDAExecutionProvider"]
+    "{directory}/model.trt.onnx", providers=["TensorrtExecutionProvider", "CUDAExecutionProvider"]
 )
 print([(value.name, value.shape) for value in session.get_inputs()])
 """
@@ -61,20 +63,26 @@ print([(value.name, value.shape) for value in session.get_inputs()])
         from sottovoce_paraformer.onnx_export import copy_files, metadata, on_cpu, refuse_unsupported
 
         refuse_unsupported(model.module, self.name)
-        graph, path = bounded_graph(model.module), directory / "model.onnx"
+        graph, path = bounded_graph(model.module), directory / GRAPH
         tokens = copy_files(model.source.directory, directory, timed=False)
-        names = {"input_names": graph.input_names, "output_names": graph.output_names}
-        export_onnx(on_cpu(graph.module), graph.inputs, path, dynamic_axes=graph.dynamic_axes, **names)
+        export_onnx(
+            on_cpu(graph.module),
+            graph.inputs,
+            path,
+            input_names=graph.input_names,
+            output_names=graph.output_names,
+            dynamic_axes=graph.dynamic_axes,
+        )
         write_metadata(path, metadata(model, tokens))
         require_allowed(path)
         width = int(graph.inputs[0].shape[2])
         profiles = _profiles(width)
         facts = {"width": width, "tokens": len(tokens), "longest": LONGEST}
-        command = trtexec(path.name, "model.plan", profiles)
-        text = _README.format(name=type(model.module).__name__, command=command, **facts)
+        command = trtexec(path.name, PLAN, profiles)
+        text = _README.format(name=type(model.module).__name__, graph=GRAPH, command=command, **facts)
         (directory / "README.md").write_text(text, encoding="utf-8")
         if is_installed():
-            build_engine(path, directory / "model.plan", profiles)
+            build_engine(path, directory / PLAN, profiles)
 
     def check(self, directory: Path) -> None:
         """Hold the graph against the rules, and run it in onnxruntime on random features."""
@@ -84,7 +92,7 @@ print([(value.name, value.shape) for value in session.get_inputs()])
         from sottovoce.formats.onnx import OnnxSession
         from sottovoce.formats.tensorrt import require_allowed
 
-        path = directory / "model.onnx"
+        path = directory / GRAPH
         require_allowed(path)
         session = OnnxSession(path)
         frames = 30

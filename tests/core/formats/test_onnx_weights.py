@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from sottovoce.errors import OutputError
 from sottovoce.formats.onnx_weights import carry_weights
 from sottovoce.formats.quantized_weights import QuantizedWeights
 from sottovoce.recipe.scheme import Scheme
@@ -194,6 +195,21 @@ def test_other_layers_stay_as_they_are(tmp_path: Path) -> None:
     assert carry_weights(tmp_path / "float.onnx", tmp_path / "q.onnx", QuantizedWeights(known)) == ()
     x = np.ones((2, 32), np.float32)
     np.testing.assert_array_equal(run(tmp_path / "q.onnx", x), run(tmp_path / "float.onnx", x))
+
+
+@pytest.mark.parametrize(
+    ("content", "words"), [(b"\xff" * 99, "is not an ONNX graph"), (None, "opset 12 is too old for quantized weights")]
+)
+def test_graph_that_cannot_be_rewritten_is_an_error_of_one_line(
+    tmp_path: Path, content: bytes | None, words: str
+) -> None:
+    model = product(quantized(BY_TENSOR, 32, 8), "MatMul")
+    model.opset_import[0].version = 12
+    (tmp_path / "float.onnx").write_bytes(content or model.SerializeToString())
+    with pytest.raises(OutputError, match=words) as caught:
+        carry_weights(tmp_path / "float.onnx", tmp_path / "q.onnx", QuantizedWeights(nn.Linear(2, 2)))
+    assert str(caught.value).startswith("float.onnx: ") and "\n" not in str(caught.value)
+    assert not (tmp_path / "q.onnx").exists()
 
 
 def test_inputs_that_several_layers_read_are_quantized_once(tmp_path: Path) -> None:

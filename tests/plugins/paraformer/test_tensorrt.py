@@ -18,7 +18,7 @@ from sottovoce.errors import OutputError, UsageError
 from sottovoce.formats.onnx import OnnxSession
 from sottovoce.formats.tensorrt import violations
 from sottovoce_paraformer.onnx_bounded import exact_sums
-from sottovoce_paraformer.tensorrt_format import TensorRT
+from sottovoce_paraformer.tensorrt_format import GRAPH, TensorRT
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # FunASR's and torch's own
 
@@ -61,7 +61,7 @@ def written(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 def test_tokens_are_torchs_and_positions_are_bounded_by_frames(written: tuple[Any, Path], lengths: list[int]) -> None:
     model, directory = written
     speech, sizes = batch(lengths)
-    session = OnnxSession(directory / "model.onnx", 1)
+    session = OnnxSession(directory / GRAPH, 1)
     outputs = session.run({"speech": speech.numpy(), "speech_lengths": sizes.int().numpy()})
     logits, counts = run_torch(model.module, speech, sizes)
     np.testing.assert_array_equal(outputs["token_num"], counts.numpy())
@@ -72,8 +72,8 @@ def test_tokens_are_torchs_and_positions_are_bounded_by_frames(written: tuple[An
 
 def test_files_hold_against_the_rules(written: tuple[Any, Path]) -> None:
     _, directory = written
-    assert violations(directory / "model.onnx") == []
-    assert "trtexec --onnx=model.onnx --saveEngine=model.plan --minShapes=speech:1x4x" in (
+    assert violations(directory / GRAPH) == []
+    assert "trtexec --onnx=model.trt.onnx --saveEngine=model.plan --minShapes=speech:1x4x" in (
         directory / "README.md"
     ).read_text(encoding="utf-8")
     TensorRT().check(directory)
@@ -81,7 +81,7 @@ def test_files_hold_against_the_rules(written: tuple[Any, Path]) -> None:
 
 def test_usual_graph_breaks_them(tmp_path_factory: pytest.TempPathFactory, tmp_path: Path) -> None:
     source = cached(tmp_path_factory, "Paraformer").directory / "model.onnx"
-    (tmp_path / "model.onnx").write_bytes(source.read_bytes())
+    (tmp_path / GRAPH).write_bytes(source.read_bytes())
     with pytest.raises(OutputError, match="float64"):
         TensorRT().check(tmp_path)
 
@@ -96,7 +96,7 @@ def test_class_with_timestamps_is_written_without_them(tmp_path: Path) -> None:
     model = sottovoce.load(make_model(tmp_path / "model", "BiCifParaformer"))
     (tmp_path / "written").mkdir()
     TensorRT().write(model, tmp_path / "written")
-    session = OnnxSession(tmp_path / "written" / "model.onnx", 1)
+    session = OnnxSession(tmp_path / "written" / GRAPH, 1)
     speech, sizes = batch([40])
     outputs = session.run({"speech": speech.numpy(), "speech_lengths": sizes.int().numpy()})
     assert set(outputs) == {"logits", "token_num"}
