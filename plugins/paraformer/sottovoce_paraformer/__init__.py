@@ -9,6 +9,7 @@ import sottovoce
 from sottovoce import Architecture, LoadOptions, Model, Source
 from sottovoce_paraformer import engines as engines  # registers the engines
 from sottovoce_paraformer import onnx_format as onnx_format  # registers the format
+from sottovoce_paraformer import sherpa_format as sherpa_format  # registers the format
 
 
 @sottovoce.hookimpl

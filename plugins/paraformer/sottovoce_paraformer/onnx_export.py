@@ -31,10 +31,10 @@ _OPTIONAL = ("seg_dict",)
 def export_onnx(model: Model, directory: Path) -> Path:
     """Write a Paraformer as FunASR's clients expect it; the model is left as it was.
 
-    Written are ``model.onnx`` in float32 and ``model_quant.onnx`` with int8 weights, for classes with hotwords also
-    ``model_eb.onnx`` and ``model_eb_quant.onnx``; ``config.yaml``, ``am.mvn``, ``tokens.json`` and ``seg_dict`` for
-    funasr-onnx and FunASR's C++ runtime; ``tokens.txt`` and metadata inside ``model.onnx`` for sherpa-onnx, which runs
-    the classes without hotwords.
+    Written are ``model.onnx`` in float32 and ``model_quant.onnx`` with quantized weights, for classes with hotwords
+    also ``model_eb.onnx`` and ``model_eb_quant.onnx``; ``config.yaml``, ``am.mvn``, ``tokens.json`` and ``seg_dict``
+    for funasr-onnx and FunASR's C++ runtime; ``tokens.txt`` and metadata inside ``model.onnx`` for sherpa-onnx, which
+    runs the classes without hotwords.
 
     Inputs are ``speech`` ``[batch, time, features]`` and ``speech_lengths`` ``[batch]`` int32, any batch and length;
     with hotwords ``bias_embed`` ``[batch, hotwords, width]``. Outputs are ``logits`` ``[batch, tokens, vocabulary]``
@@ -42,8 +42,9 @@ def export_onnx(model: Model, directory: Path) -> Path:
     ``us_cif_peak`` ``[batch, 3 * time]``.
 
     Args:
-        model: The model; ``native`` is a FunASR ``AutoModel``. Layers in int8 are written as the floats they stand for
-            and quantized again in ``model_quant.onnx``.
+        model: The model; ``native`` is a FunASR ``AutoModel``. Its layers in int8 and int4 are in ``model.onnx`` the
+            floats that they stand for, and in ``model_quant.onnx`` as they are, value by value. The weights of a float
+            model are rounded to int8 there.
         directory: An existing directory to write to.
 
     Returns:
@@ -55,19 +56,22 @@ def export_onnx(model: Model, directory: Path) -> Path:
         OutputError: ONNX or onnxruntime is not installed.
     """
     from sottovoce.formats.onnx import quantize_onnx, write_metadata
+    from sottovoce.formats.onnx_weights import carry_weights
+    from sottovoce.formats.quantized_weights import QuantizedWeights
 
     _refuse_unsupported(model.module)
     timed = _kind(model.module.predictor) == "CifPredictorV3"
     tokens = _copy_files(model.source.directory, directory, timed)
+    weights = QuantizedWeights(model.module)
     # The float graph's metadata is taken over when it is quantized.
     for path in _write_graphs(model.module, directory):
         quantized = path.with_name(f"{path.stem}_quant.onnx")
-        if path.stem == "model":
+        is_recognizer = path.stem == "model"
+        if is_recognizer:
             write_metadata(path, _metadata(model, tokens))
+        # Hotwords are encoded by an LSTM, which stays float; clients ask for the file all the same.
+        if not carry_weights(path, quantized, weights) and is_recognizer:
             quantize_onnx(path, quantized, _KEEP_FLOAT)
-        else:
-            # Hotwords are encoded by an LSTM, of which nothing is quantized; clients ask for the file all the same.
-            shutil.copyfile(path, quantized)
     return directory
 
 
