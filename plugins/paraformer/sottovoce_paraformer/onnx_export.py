@@ -59,12 +59,12 @@ def export_onnx(model: Model, directory: Path) -> Path:
     from sottovoce.formats.onnx_weights import carry_weights
     from sottovoce.formats.quantized_weights import QuantizedWeights
 
-    _refuse_unsupported(model.module)
+    refuse_unsupported(model.module)
     timed = _kind(model.module.predictor) == "CifPredictorV3"
-    tokens = _copy_files(model.source.directory, directory, timed)
+    tokens = copy_files(model.source.directory, directory, timed)
     weights = QuantizedWeights(model.module)
     # The float graph's metadata is taken over when it is quantized.
-    for path in _write_graphs(model.module, directory):
+    for path in write_graphs(model.module, directory):
         quantized = path.with_name(f"{path.stem}_quant.onnx")
         is_recognizer = path.stem == "model"
         if is_recognizer:
@@ -75,14 +75,15 @@ def export_onnx(model: Model, directory: Path) -> Path:
     return directory
 
 
-def _write_graphs(module: nn.Module, directory: Path) -> Iterator[Path]:
+def write_graphs(module: nn.Module, directory: Path) -> Iterator[Path]:
+    """Write the graphs of a FunASR model in float32, and return the path of each once it is written."""
     from sottovoce.formats.onnx import export_onnx as write_graph
     from sottovoce_paraformer.onnx_graphs import graphs
 
     for graph in graphs(module):
         path = directory / f"{graph.name}.onnx"
         write_graph(
-            _on_cpu(graph.module),
+            on_cpu(graph.module),
             graph.inputs,
             path,
             input_names=graph.input_names,
@@ -92,7 +93,7 @@ def _write_graphs(module: nn.Module, directory: Path) -> Iterator[Path]:
         yield path
 
 
-def _on_cpu(module: nn.Module) -> nn.Module:
+def on_cpu(module: nn.Module) -> nn.Module:
     """Return the module in float32 on the CPU; a copy when it was anything else."""
     import copy
 
@@ -103,7 +104,7 @@ def _on_cpu(module: nn.Module) -> nn.Module:
     return copy.deepcopy(module).to("cpu", torch.float32)
 
 
-def _copy_files(source: Path, directory: Path, timed: bool) -> list[str]:
+def copy_files(source: Path, directory: Path, timed: bool) -> list[str]:
     """Copy the files that the clients read beside the graphs, and return the tokens."""
     for name in _NEEDED:
         if not (source / name).is_file():
@@ -151,15 +152,29 @@ def _metadata(model: Model, tokens: list[str]) -> dict[str, str]:
     }
 
 
-def _refuse_unsupported(module: Any) -> None:
+def refuse_unsupported(module: Any, format: str = "onnx") -> None:
+    """Refuse a model that the graphs cannot express.
+
+    Raises:
+        UsageError: The class or the configuration cannot be exported; names the format.
+    """
     kind = _kind(module)
     if kind not in CLASSES:
-        raise UsageError(f"{kind} cannot be exported as onnx; the classes that can are {', '.join(CLASSES)}")
+        raise UsageError(f"{kind} cannot be exported as {format}; the classes that can are {', '.join(CLASSES)}")
     problem = next(_problems(module), None)
     if problem is not None:
         raise UsageError(
-            f"{kind} with {problem} cannot be exported as onnx; export it with FunASR, or train it without"
+            f"{kind} with {problem} cannot be exported as {format}; export it with FunASR, or train it without"
         )
+
+
+def write_companions(model: Model, directory: Path) -> None:
+    """Write what every client of a graph reads beside it: ``config.yaml``, ``am.mvn`` and the tokens.
+
+    Raises:
+        SourceError: The model's directory lacks one of them.
+    """
+    copy_files(model.source.directory, directory, timed=_kind(model.module.predictor) == "CifPredictorV3")
 
 
 def _problems(module: Any) -> Iterator[str]:
