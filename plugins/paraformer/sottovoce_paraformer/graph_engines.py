@@ -1,4 +1,4 @@
-"""Engines of the exported graphs that only need FunASR's filter banks in front: OpenVINO."""
+"""Engines of the exported graphs that only need FunASR's filter banks in front: OpenVINO and programs of PyTorch."""
 
 from __future__ import annotations
 
@@ -49,3 +49,17 @@ class OpenVINO(_Graph):
         from sottovoce_paraformer.openvino_format import sessions
 
         return sessions(directory, threads())
+
+
+class TorchExport(_Graph):
+    """PyTorch on a program of ``torch.export``."""
+
+    name = "torch-export"
+    packages = ("torch",)
+    file = "model.pt2"
+
+    def sessions(self, directory: Path) -> tuple[Session, Session | None]:
+        """Load the programs."""
+        from sottovoce_paraformer.torch_export_format import sessions
+
+        return sessions(directory)
