@@ -63,3 +63,17 @@ class TorchExport(_Graph):
         from sottovoce_paraformer.torch_export_format import sessions
 
         return sessions(directory)
+
+
+class TorchScript(_Graph):
+    """PyTorch on a trace in TorchScript."""
+
+    name = "torchscript"
+    packages = ("torch",)
+    file = "model.torchscript.pt"
+
+    def sessions(self, directory: Path) -> tuple[Session, Session | None]:
+        """Load the traces."""
+        from sottovoce_paraformer.torchscript_format import sessions
+
+        return sessions(directory)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sottovoce.errors import UsageError
 from sottovoce.formats import Format
@@ -14,7 +12,6 @@ from sottovoce.text.translations import Text
 if TYPE_CHECKING:
     from sottovoce import Model
     from sottovoce.formats.torch_export import ProgramSession
-    from sottovoce_paraformer.onnx_graphs import Graph
 
 
 class TorchExport(Format):
@@ -44,15 +41,22 @@ print("".join(tokens[index] for index in logits[0].argmax(-1) if index > 2))
         """Write the programs and the files beside them."""
         from sottovoce.formats.torch_export import export_program
         from sottovoce_paraformer.onnx_export import write_companions
+        from sottovoce_paraformer.onnx_graphs import Recognizer
+        from sottovoce_paraformer.stored_graphs import stored_graphs
 
+        _capturable(model.module, self.name)
+        graphs = stored_graphs(model, self.name)
         write_companions(model, directory)
-        for graph in stored_graphs(model, self.name):
+        for graph in graphs:
+            module, outputs = graph.module, graph.output_names
+            if isinstance(module, Recognizer) and module.timestamps is not None and module.timestamps.blstm is not None:
+                module.timestamps, outputs = None, outputs[:2]
             export_program(
-                graph.module,
+                module,
                 graph.inputs,
                 directory / f"{graph.name}.pt2",
                 input_names=graph.input_names,
-                output_names=graph.output_names,
+                output_names=outputs,
                 dynamic_axes=graph.dynamic_axes,
             )
 
@@ -63,31 +67,13 @@ print("".join(tokens[index] for index in logits[0].argmax(-1) if index > 2))
         check_graph("model.pt2", *sessions(directory))
 
 
-def stored_graphs(model: Model, format: str) -> Iterator[Graph]:
-    """Return the graphs in PyTorch's own operators, with a compressed model's integers inside.
-
-    Raises:
-        UsageError: The class or the configuration cannot be captured; names the format.
-    """
-    from sottovoce.formats.quantized_weights import QuantizedWeights
-    from sottovoce.formats.stored_weights import store_weights
-    from sottovoce_paraformer.onnx_export import on_cpu, refuse_unsupported
-    from sottovoce_paraformer.onnx_graphs import Recognizer, graphs
-
-    refuse_unsupported(model.module, format)
-    if hasattr(model.module, "seaco_decoder"):
-        name = type(model.module).__name__
+def _capturable(module: Any, format: str) -> None:
+    """Refuse models of which the number of hotwords decides what the graph is."""
+    if hasattr(module, "seaco_decoder"):
         raise UsageError(
-            f"{name} cannot be exported as {format}: how many hotwords it keeps depends on how many there are; "
-            "export it as onnx or openvino"
+            f"{type(module).__name__} cannot be exported as {format}: how many hotwords it keeps depends on how many "
+            "there are; export it as onnx or openvino"
         )
-    weights = QuantizedWeights(model.module)
-    for graph in graphs(model.module):
-        module, outputs = on_cpu(graph.module), graph.output_names
-        if isinstance(module, Recognizer) and module.timestamps is not None and module.timestamps.blstm is not None:
-            module.timestamps, outputs = None, outputs[:2]
-        store_weights(module, weights)
-        yield dataclasses.replace(graph, module=module, output_names=outputs)
 
 
 def sessions(directory: Path) -> tuple[ProgramSession, ProgramSession | None]:
