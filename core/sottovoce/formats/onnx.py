@@ -59,7 +59,7 @@ def export_onnx(
     # The tracing exporter, although deprecated. The other one (dynamo=True) gives graphs of the same speed, but calls
     # nodes node_MatMul_76, so that none can be kept by name, writes the example's length into the shape of an output
     # that is reshaped from a dynamic one, takes several times as long, and needs onnxscript.
-    with _evaluating(module), ignored_warnings():
+    with evaluating(module), ignored_warnings():
         try:
             torch.onnx.export(
                 module,
@@ -191,7 +191,7 @@ def _resolve_aliases(path: Path) -> None:
 
 
 @contextmanager
-def _evaluating(module: nn.Module) -> Iterator[None]:
+def evaluating(module: nn.Module) -> Iterator[None]:
     """Put every part into evaluation mode, and restore the modes afterwards."""
     modes = [(part, part.training) for part in module.modules()]
     module.eval()

@@ -168,6 +168,15 @@ def refuse_unsupported(module: Any, format: str = "onnx") -> None:
         )
 
 
+def write_companions(model: Model, directory: Path) -> None:
+    """Write what every client of a graph reads beside it: ``config.yaml``, ``am.mvn`` and the tokens.
+
+    Raises:
+        SourceError: The model's directory lacks one of them.
+    """
+    copy_files(model.source.directory, directory, timed=_kind(model.module.predictor) == "CifPredictorV3")
+
+
 def _problems(module: Any) -> Iterator[str]:
     """Return what the graphs cannot express, in a few words for each."""
     encoder, decoder = module.encoder, module.decoder
