@@ -111,7 +111,7 @@ class SherpaQuantized(Sherpa):
 
 
 class OnnxRuntime(_Exported):
-    """onnxruntime alone on the float graph, with FunASR's filter banks in front of it."""
+    """onnxruntime alone on the float graph, without PyTorch and FunASR."""
 
     name = "onnxruntime"
     packages = ("onnxruntime",)
