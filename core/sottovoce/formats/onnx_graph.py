@@ -92,7 +92,9 @@ class OnnxGraph:
         if CONTRIBUTED not in domains and any(node.domain == CONTRIBUTED for node in nodes):
             self._model.opset_import.append(self._onnx.helper.make_opsetid(CONTRIBUTED, 1))
         large = sum(len(item.raw_data) for item in weights) > _LARGEST
-        self._onnx.save_model(self._model, str(path), save_as_external_data=large, location=f"{path.name}.data")
+        weights_path = path.with_name(f"{path.name}.data")
+        weights_path.unlink(missing_ok=True)  # ONNX would append to it
+        self._onnx.save_model(self._model, str(path), save_as_external_data=large, location=weights_path.name)
 
     def _read_nodes(self) -> tuple[list[Any], set[str]]:
         """Return the nodes that stay, and the names that are read."""

@@ -12,7 +12,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
@@ -132,6 +132,12 @@ def schemes(draw: st.DrawFn) -> tuple[Scheme, int]:
 
 
 @settings(deadline=None, max_examples=60)
+@example((Scheme(bits=4, group_size=24, symmetric=False), 48), 5, "MatMul", 0)
+@example((Scheme(bits=8, group_size=8), 40), 5, "Transpose", 0)
+@example((Scheme(bits=4, group_size=48, symmetric=False), 144), 3, "Gemm", 0)
+@example((Scheme(bits=4, symmetric=False), 37), 3, "MatMul", 0)
+@example((Scheme(bits=8, symmetric=False), 37), 3, "MatMul", 0)
+@example((STATIC, 33), 4, "Gemm", 0)
 @given(schemes(), st.integers(1, 20), st.sampled_from(["MatMul", "Transpose", "Gemm"]), st.integers(0, 9))
 def test_the_file_stands_for_the_models_floats_bit_by_bit(
     chosen: tuple[Scheme, int], rows: int, kind: str, seed: int
@@ -148,6 +154,14 @@ def test_the_file_stands_for_the_models_floats_bit_by_bit(
     # Rows that are quantized in torch stay float at this level; that is half a step of each input.
     tolerance = 2e-5 if scheme.activations == "none" else 0.05 if scheme == BY_ROW else EXACT
     np.testing.assert_allclose(got, want, atol=tolerance, rtol=2e-5)
+
+
+def test_calibrated_range_is_the_models(tmp_path: Path) -> None:
+    path = carried(tmp_path, quantized(STATIC, 32, 8))
+    arrays = {item.name: onnx.numpy_helper.to_array(item) for item in onnx.load(path).graph.initializer}
+    assert arrays[".input_scale"] == np.float32(RANGE.scale)
+    assert arrays[".input_zero_point"].dtype == np.uint8
+    assert arrays[".input_zero_point"] == RANGE.zero_point + 128
 
 
 @pytest.mark.parametrize("scheme", [Scheme(bits=4, group_size=32), Scheme(bits=8), BY_ROW], ids=str)
@@ -195,6 +209,17 @@ def test_other_layers_stay_as_they_are(tmp_path: Path) -> None:
     assert carry_weights(tmp_path / "float.onnx", tmp_path / "q.onnx", QuantizedWeights(known)) == ()
     x = np.ones((2, 32), np.float32)
     np.testing.assert_array_equal(run(tmp_path / "q.onnx", x), run(tmp_path / "float.onnx", x))
+
+
+def test_many_weights_lie_in_a_file_beside_the_graph(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sottovoce.formats.onnx_graph._LARGEST", 1000)
+    layer = quantized(Scheme(bits=8), 96, 24)
+    x = np.ones((2, 96), np.float32)
+    for _ in range(2):  # the second replaces the first
+        path = carried(tmp_path, layer)
+        assert (tmp_path / "q.onnx.data").stat().st_size in range(24 * 96, 24 * 96 + 2000)
+        assert path.stat().st_size < 2000
+    np.testing.assert_allclose(run(path, x), layer(torch.from_numpy(x)).detach().numpy(), atol=1e-4)
 
 
 @pytest.mark.parametrize(
