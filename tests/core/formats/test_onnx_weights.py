@@ -151,9 +151,14 @@ def test_the_file_stands_for_the_models_floats_bit_by_bit(
         x = np.random.default_rng(seed).normal(0, 1, (5, width)).astype(np.float32)
         want = layer(torch.from_numpy(x)).detach().numpy()
         got = run(path, x)
-    # Rows that are quantized in torch stay float at this level; that is half a step of each input.
-    tolerance = 2e-5 if scheme.activations == "none" else 0.05 if scheme == BY_ROW else EXACT
-    np.testing.assert_allclose(got, want, atol=tolerance, rtol=2e-5)
+    errors = np.abs(got - want)
+    if scheme == BY_ROW:  # quantized in torch, and float at this level: half a step of each input
+        assert errors.max() < 0.05
+    elif scheme.activations == "none":
+        np.testing.assert_allclose(got, want, atol=2e-5, rtol=2e-5)
+    else:  # an input in the middle between two steps may be rounded to either
+        assert np.median(errors) < EXACT
+        assert errors.max() < max(0.03, EXACT)
 
 
 def test_calibrated_range_is_the_models(tmp_path: Path) -> None:
@@ -164,11 +169,20 @@ def test_calibrated_range_is_the_models(tmp_path: Path) -> None:
     assert arrays[".input_zero_point"] == RANGE.zero_point + 128
 
 
-@pytest.mark.parametrize("scheme", [Scheme(bits=4, group_size=32), Scheme(bits=8), BY_ROW], ids=str)
-def test_inputs_in_8_bits_cost_little(tmp_path: Path, scheme: Scheme) -> None:
-    layer = quantized(scheme, 96, 24)
-    x = np.random.default_rng(0).normal(0, 1, (40, 96)).astype(np.float32)
-    got, want = run(carried(tmp_path, layer), x), layer.dequantize()(torch.from_numpy(x)).detach().numpy()  # type: ignore[operator]
+ROUNDED = [Scheme(bits=4, group_size=32), Scheme(bits=4, group_size=16, symmetric=False), BY_ROW]
+
+
+@pytest.mark.parametrize("rows", [1, 40])
+@pytest.mark.parametrize(("scheme", "width"), [*((scheme, 96) for scheme in ROUNDED), (Scheme(bits=4), 37)], ids=str)
+def test_inputs_in_8_bits_cost_little(tmp_path: Path, scheme: Scheme, width: int, rows: int) -> None:
+    layer = quantized(scheme, width, 24)
+    x = np.random.default_rng(0).normal(0, 1, (rows, width)).astype(np.float32)
+    path = carried(tmp_path, layer)
+    (level,) = [
+        item.i for node in onnx.load(path).graph.node for item in node.attribute if item.name == "accuracy_level"
+    ]
+    assert level == 4
+    got, want = run(path, x), layer.dequantize()(torch.from_numpy(x)).detach().numpy()  # type: ignore[operator]
     assert np.abs(got - want).mean() < 0.01
 
 

@@ -66,6 +66,13 @@ def test_usage_fetches_and_runs_the_files_and_loads_no_model(tmp_path):
     assert "sottovoce export" not in english
 
 
+def test_export_in_the_models_own_format_is_loaded_as_ever(tmp_path):
+    english = cards(tmp_path, format="native")["README.md"]
+    assert "sottovoce.from_pretrained" in english
+    assert "export in the format" not in english
+    assert "## In other engines" in english
+
+
 def test_export_without_samples_has_no_table(tmp_path):
     english = cards(tmp_path, samples=None, engines=[])["README.md"]
     assert "In other engines" not in english
