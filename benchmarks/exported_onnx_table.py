@@ -2,7 +2,7 @@
 
 Accuracy and size alone: both are the same on every run.
 
-`python benchmarks/exported_table.py` measures, keeps the figures as JSON, and writes the table from it; with `--write`
+`python benchmarks/exported_onnx_table.py` measures, keeps the figures as JSON, and writes the table from it; with `--write`
 it writes the table from the JSON that is there.
 """
 
@@ -29,7 +29,7 @@ from sottovoce.system.machine import describe_machine
 ROOT = Path(__file__).parents[1]
 PARAFORMER, DATA = ROOT / "examples" / "models" / "tiny-paraformer", ROOT / "examples" / "data" / "mandarin-commands"
 BENCHMARKS = ROOT / "docs" / "benchmarks.md"
-FIGURES = ROOT / "benchmarks" / "results-committed" / "exported.json"
+FIGURES = ROOT / "benchmarks" / "results-committed" / "exported_onnx.json"
 RECIPES = ("float32", "int8", "int8-gptq", "int8-static", "int8-weight", "int4")
 FORMATS = {name: ("onnx",) for name in RECIPES} | {"float32": ("onnx", "tensorrt"), "int4": ("onnx", "sherpa-onnx")}
 ENGINES = ("onnxruntime", "onnxruntime-quantized", "sherpa-onnx", "sherpa-onnx-quantized")
@@ -106,7 +106,7 @@ def table(figures: dict[str, Any]) -> str:
     machine, versions = figures["machine"], figures["machine"]["versions"]
     caption = (
         f"Utterances of {count} with the same text: in onnxruntime as the same model in PyTorch and as the float model "
-        "in PyTorch, and in sherpa-onnx. Measured by `python benchmarks/exported_table.py` on "
+        "in PyTorch, and in sherpa-onnx. Measured by `python benchmarks/exported_onnx_table.py` on "
         f"{machine['processor']}, onnxruntime {versions['onnxruntime']}, FunASR {versions['funasr']}."
     )
     return f"{format_table(header, rows)}\n\n{caption}"
@@ -121,7 +121,7 @@ def main() -> int:
         logging.getLogger("sottovoce").setLevel(logging.ERROR)
         FIGURES.write_text(json.dumps(measure(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     figures = json.loads(FIGURES.read_text(encoding="utf-8"))
-    is_changed = write_section(BENCHMARKS, "exported", table(figures))
+    is_changed = write_section(BENCHMARKS, "exported_onnx", table(figures))
     print(f"{BENCHMARKS.relative_to(ROOT)}: {'written' if is_changed else 'as it was'}")
     return 0
 
