@@ -1,4 +1,4 @@
-"""Engines of the exported graphs that only need FunASR's filter banks in front: OpenVINO and programs of PyTorch."""
+"""Engines of exported graphs that only need FunASR's filter banks: OpenVINO, programs of PyTorch, ExecuTorch."""
 
 from __future__ import annotations
 
@@ -77,3 +77,17 @@ class TorchScript(_Graph):
         from sottovoce_paraformer.torchscript_format import sessions
 
         return sessions(directory)
+
+
+class ExecuTorch(_Graph):
+    """ExecuTorch's runtime, with XNNPACK."""
+
+    name = "executorch"
+    packages = ("executorch",)
+    file = "model.pte"
+
+    def sessions(self, directory: Path) -> tuple[Session, Session | None]:
+        """Load the methods."""
+        from sottovoce_paraformer.executorch_format import ExecuTorchRecognizer
+
+        return ExecuTorchRecognizer(directory), None
