@@ -2,8 +2,8 @@
 
 Accuracy and size alone: both are the same on every run.
 
-`python benchmarks/exported_onnx_table.py` measures, keeps the figures as JSON, and writes the table from it; with `--write`
-it writes the table from the JSON that is there.
+`python benchmarks/exported_onnx_table.py` measures, keeps the figures as JSON, and writes the table from it; with
+`--write` it writes the table from the JSON that is there.
 """
 
 from __future__ import annotations
