@@ -17,11 +17,12 @@ from sottovoce import Prediction, Sample, Samples, export, load
 from sottovoce.checkpoint.ownership import is_written_by_us
 from sottovoce.checkpoint.report_file import read_report
 from sottovoce.entrypoints import export as entrypoint
+from sottovoce.entrypoints.export import agreement_of
 from sottovoce.errors import SamplesError
 from sottovoce.formats import Format
 from sottovoce.formats.format import _FORMATS
 from sottovoce.plugins.host import Host
-from sottovoce.report import CompressionReport, ExportReport
+from sottovoce.report import CompressionReport, EngineReport, ExportReport, Metric
 from sottovoce.text.translations import Text
 
 SAMPLES = Samples(tuple(Sample(key=f"s{number}", text="abcd"[: number + 1]) for number in range(3)))
@@ -75,6 +76,23 @@ def test_engines_are_run_beside_pytorch(host: Host, tmp_path: Path) -> None:
     assert str(absent) == "toy-absent: not installed (pip install no-such-distribution)"
     assert report.files == {"toy.txt": 3}
     assert report.samples is not None and report.samples.count == 3
+
+
+def test_agreement_is_that_of_the_family_where_it_has_one() -> None:
+    tokens = Metric(name="token_agreement", value=90.0, unit="%", details={"identical": 9, "utterances": 10})
+    boundaries = Metric(
+        name="boundary_agreement",
+        value=99.5,
+        unit="%",
+        details={"identical": 199, "boundaries": 200, "within_80_ms": 100.0},
+        label=Text(en="equal word boundaries"),
+    )
+    error = Metric(name="cer", value=3.0, unit="%", details={"substitutions": 1})
+    assert agreement_of({"cer": error, "token_agreement": tokens, "boundary_agreement": boundaries}) is boundaries
+    assert agreement_of({"cer": error, "token_agreement": tokens}) is tokens
+    assert agreement_of({"cer": error}) is None
+    engine = EngineReport(engine="a", agreement={"boundary_agreement": boundaries}, latency_p50_ms=12.4)
+    assert str(engine) == "a: equal word boundaries: 99.50 % (199 of 200); 12 ms a sample (p50)"
 
 
 def test_most_samples_are_a_limit(host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
