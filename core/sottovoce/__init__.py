@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from sottovoce.entrypoints.compress import from_pretrained as from_pretrained
     from sottovoce.entrypoints.diff import diff as diff
     from sottovoce.entrypoints.evaluate import evaluate as evaluate
+    from sottovoce.entrypoints.export import export as export
     from sottovoce.entrypoints.inspect import inspect as inspect
     from sottovoce.entrypoints.load import load as load
-    from sottovoce.entrypoints.save import export as export
     from sottovoce.entrypoints.save import save as save
     from sottovoce.entrypoints.search import search as search
     from sottovoce.entrypoints.transcribe import transcribe as transcribe
@@ -121,7 +121,7 @@ _MODULES = {
     "compress": "entrypoints.compress",
     "diff": "entrypoints.diff",
     "evaluate": "entrypoints.evaluate",
-    "export": "entrypoints.save",
+    "export": "entrypoints.export",
     "from_pretrained": "entrypoints.compress",
     "hookimpl": "plugins.hookspecs",
     "inspect": "entrypoints.inspect",

@@ -80,7 +80,7 @@ def toy_runner(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str
 
 def host_runner(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], plugins: host.Host) -> Runner:
     """A runner with the plugins of this host."""
-    modules = ("load", "compress", "save", "inspect", "evaluate", "measurement", "search", "compare", "diff")
+    modules = ("load", "compress", "save", "inspect", "evaluate", "measurement", "search", "compare", "diff", "export")
     for module in (*modules, "comparison.evaluation"):
         monkeypatch.setattr(f"sottovoce.entrypoints.{module}.default_host", lambda: plugins)
     monkeypatch.setattr(

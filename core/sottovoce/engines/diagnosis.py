@@ -10,6 +10,8 @@ from sottovoce.system.environment import INT8, instructions
 
 WIDEST = 0.15
 """Distance between rounds, as a share of the median, above which times say little."""
+_ROUNDED = ("int8", "quantized")
+"""Parts of the names of engines that run quantized graphs."""
 GROWN = 200_000_000
 """Bytes of growth while samples were run again that are worth a sentence."""
 
@@ -24,7 +26,7 @@ def diagnose(run: EngineRun, other_cores: float | None) -> Iterator[str]:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if run.int8_engine not in (None, "onednn"):
         yield f"int8 layers run by {run.int8_engine}, slower than oneDNN's; {_missing_instructions()}"
-    elif "int8" in run.engine and not INT8 & set(instructions()):
+    elif any(word in run.engine for word in _ROUNDED) and not INT8 & set(instructions()):
         yield f"{_missing_instructions()}, so int8 gains little here"
     if other_cores is not None and other_cores > WIDEST * cores:
         yield f"the machine is busy: other processes used {other_cores:.1f} of its {cores} cores, so times are too long"

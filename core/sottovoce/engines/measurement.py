@@ -36,6 +36,8 @@ class EngineRun:
     """Answer to each sample, without spaces."""
     texts: list[str | None] = field(default_factory=list)
     """Text of each sample."""
+    predictions: list[Prediction] = field(default_factory=list)
+    """Output for each sample."""
     load_seconds: float = 0.0
     first_answer_seconds: float = 0.0
     """Seconds from the start of the process to the first answer."""
@@ -92,6 +94,7 @@ def measure(engine: Engine, directory: Path, samples: Sequence[Sample], rounds: 
         engine=engine.name,
         answers=["".join(prediction.tokens or (prediction.text or "",)).replace(" ", "") for prediction in predictions],
         texts=[prediction.text for prediction in predictions],
+        predictions=predictions,
         load_seconds=loaded - begin,
         first_answer_seconds=first,
         rounds=times,

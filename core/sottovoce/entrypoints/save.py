@@ -1,4 +1,4 @@
-"""Saving and export of a model, with a check that the saved model reloads exactly."""
+"""Saving of a model, with a check that the saved model reloads exactly."""
 
 from __future__ import annotations
 
@@ -6,22 +6,21 @@ import dataclasses
 import logging
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sottovoce.calibration.calibration import Calibration
 from sottovoce.calibration.runner import SequentialRunner
-from sottovoce.checkpoint.directory import new_directory, reserved
+from sottovoce.checkpoint.directory import new_directory
 from sottovoce.checkpoint.downloaded import downloaded_from
 from sottovoce.checkpoint.finite import require_finite
 from sottovoce.checkpoint.machine_paths import LARGEST, is_path, machine_roots, refused_paths
 from sottovoce.checkpoint.manifest import digests
 from sottovoce.checkpoint.model_card import copy_notices, describe_origin
-from sottovoce.checkpoint.ownership import mark
 from sottovoce.checkpoint.safe_config import is_file_name
 from sottovoce.checkpoint.weights import leave_file_
-from sottovoce.entrypoints.load import load, load_with
+from sottovoce.entrypoints.load import load_with
 from sottovoce.errors import PluginError, ReloadError, SourceError, UsageError, reason
 from sottovoce.formats.format import NATIVE, formats_for
 from sottovoce.model import Model, require_model
@@ -31,6 +30,7 @@ from sottovoce.report import (
     BaseModel,
     CompressionReport,
     Coverage,
+    ExportReport,
     Family,
     Sizes,
     StepReport,
@@ -81,7 +81,7 @@ def _save(model: Model, path: Path, overwrite: bool, host: Host) -> None:
     refuse_source(model, path)
     require_finite(model.module)
     with new_directory(path, overwrite) as temporary:
-        _write(model, NATIVE, temporary, host)
+        write_format(model, NATIVE, temporary, host)
         if model.trained_samples is not None:
             model.trained_samples.write(temporary / TRAINED_SAMPLES_FILE)
         for name, write in model.attachments.items():
@@ -89,16 +89,32 @@ def _save(model: Model, path: Path, overwrite: bool, host: Host) -> None:
                 raise PluginError(f"the attachment {name!r}, which a step added, is not the name of a further file")
             write(temporary / name)
         copy_notices(model.source.directory, temporary)
-        report = model.report or _untouched(model)
-        report.output = str(path)
-        report.card = _card_facts(model.architecture)
         files = digests(temporary)
         if model.stream is not None:
             model.stream.require_written(files.values())
-        form = {**_bare_report(report.to_dict()), "output": path.name, "files": files}
-        (temporary / COMPRESSION_FILE).write_text(to_json(form, indent=1), encoding="utf-8")
+        write_report(model, path, temporary, files)
         _refuse_paths(model, temporary)
         _check_reload(model, temporary, host)
+
+
+def write_report(
+    model: Model, path: Path, temporary: Path, files: Mapping[str, str], export: ExportReport | None = None
+) -> None:
+    """Write a model's ``compression.json``.
+
+    Args:
+        model: The model.
+        path: The directory that will hold it.
+        temporary: The directory that holds it until it is complete.
+        files: Digests of its files.
+        export: What was exported, and how it ran.
+    """
+    report = model.report or _untouched(model)
+    report.card = _card_facts(model.architecture)
+    if export is None:
+        report.output = str(path)
+    form = {**_bare_report(dataclasses.replace(report, export=export).to_dict()), "output": path.name, "files": files}
+    (temporary / COMPRESSION_FILE).write_text(to_json(form, indent=1), encoding="utf-8")
 
 
 def _card_facts(architecture: Architecture) -> Family:
@@ -164,7 +180,12 @@ def _untouched(model: Model) -> CompressionReport:
     )
 
 
-def _write(model: Model, format: str, directory: Path, host: Host) -> None:
+def write_format(model: Model, format: str, directory: Path, host: Host) -> None:
+    """Write a model in a format into an empty directory.
+
+    Raises:
+        UsageError: No plugin writes the format for this family.
+    """
     written = host.call("sottovoce_export", model.architecture, model=model, format=format, directory=directory)
     if written is None:
         names = ", ".join((NATIVE, *formats_for(model.architecture)))
@@ -209,43 +230,6 @@ def probe(model: Model) -> Tensor:
 
     with torch.inference_mode():
         return model.architecture.runner.forward(model, model.architecture.runner.probe(model))
-
-
-def export(
-    model: Model | str | os.PathLike[str],
-    format: str,
-    directory: str | os.PathLike[str],
-    *,
-    overwrite: bool = False,
-    host: Host | None = None,
-) -> Path:
-    """Write a model in a format that another engine runs, and check the files by running them in that engine.
-
-    Args:
-        model: The model, or its directory, alias or hub id.
-        format: Name of the format, such as ``onnx``; ``sottovoce export --help`` lists them.
-        directory: A new directory.
-        overwrite: If true, an existing directory that Sottovoce wrote is replaced.
-        host: The plugins; by default the process's own.
-
-    Returns:
-        The directory.
-
-    Raises:
-        UsageError: No plugin writes the format for this family, or the directory exists.
-        OutputError: The engine is not installed, or does not run the files; nothing is written.
-    """
-    host, path = host or default_host(), Path(directory)
-    with reserved(path, overwrite):
-        if isinstance(model, str | os.PathLike):
-            model = load(model, host=host)
-        model = require_model(model, "sottovoce.export")
-        refuse_source(model, path)
-        require_finite(model.module)
-        with new_directory(path, overwrite) as temporary:
-            _write(model, format, temporary, host)
-            mark(temporary)
-    return path
 
 
 def provenance(model: Model) -> BaseModel:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sottovoce.errors import OutputError, reason
+from sottovoce.errors import OutputError, UsageError, reason
 from sottovoce.system import telemetry
 from sottovoce.system.process_state import ignored_warnings
 
@@ -46,15 +46,20 @@ def export_onnx(
         opset: Version of the operator set.
 
     Raises:
+        UsageError: The operator set is too old.
         OutputError: ONNX is not installed, or the module cannot be traced.
     """
     import torch
 
-    _require("onnx")
+    if opset < OPSET:
+        raise UsageError(
+            f"{path.name}: opset {opset} is too old: {OPSET} is the first with LayerNormalization; ask for it"
+        )
+    require("onnx")
     # The tracing exporter, although deprecated. The other one (dynamo=True) gives graphs of the same speed, but calls
     # nodes node_MatMul_76, so that none can be kept by name, writes the example's length into the shape of an output
     # that is reshaped from a dynamic one, takes several times as long, and needs onnxscript.
-    with _evaluating(module), ignored_warnings():
+    with evaluating(module), ignored_warnings():
         try:
             torch.onnx.export(
                 module,
@@ -86,8 +91,8 @@ def quantize_onnx(float_path: Path, quantized_path: Path, keep: Iterable[str] = 
     Raises:
         OutputError: onnxruntime or ONNX is not installed.
     """
-    onnx = _require("onnx")
-    quantization = _require("onnxruntime.quantization")
+    onnx = require("onnx")
+    quantization = require("onnxruntime.quantization")
     nodes = onnx.load(str(float_path), load_external_data=False).graph.node
     kept = [node.name for node in nodes if any(part in node.name for part in keep)]
     with _without_advice():
@@ -109,7 +114,7 @@ def write_metadata(path: Path, metadata: Mapping[str, str]) -> None:
     Raises:
         OutputError: ONNX is not installed.
     """
-    onnx = _require("onnx")
+    onnx = require("onnx")
     model = onnx.load(str(path), load_external_data=False)
     known = {item.key: item.value for item in model.metadata_props}
     del model.metadata_props[:]
@@ -121,19 +126,30 @@ def write_metadata(path: Path, metadata: Mapping[str, str]) -> None:
 class OnnxSession:
     """ONNX file as onnxruntime runs it on the CPU."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, threads: int = 0) -> None:
         """Load a file.
+
+        Args:
+            path: The file.
+            threads: Number of threads; 0 is onnxruntime's choice, one for each core.
 
         Raises:
             OutputError: onnxruntime is not installed, or does not read the file.
         """
-        runtime = _require("onnxruntime")
+        runtime = require("onnxruntime")
         self.path = path
+        options = runtime.SessionOptions()
+        options.intra_op_num_threads = threads
         try:
-            self._session = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+            self._session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         except Exception as error:
             # Its exceptions have no common base, and no public names.
             raise OutputError(f"{path.name}: onnxruntime does not read what was written ({reason(error)})") from error
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """Named strings that :func:`write_metadata` wrote."""
+        return dict(self._session.get_modelmeta().custom_metadata_map)
 
     @property
     def inputs(self) -> dict[str, list[Any]]:
@@ -155,7 +171,7 @@ class OnnxSession:
 
 def _resolve_aliases(path: Path) -> None:
     """Let every node name the weight itself: the exporter gives a shared one further names, which hide it."""
-    onnx = _require("onnx")
+    onnx = require("onnx")
     model = onnx.load(str(path), load_external_data=False)
     weights = {weight.name for weight in model.graph.initializer}
     aliases = {
@@ -175,7 +191,7 @@ def _resolve_aliases(path: Path) -> None:
 
 
 @contextmanager
-def _evaluating(module: nn.Module) -> Iterator[None]:
+def evaluating(module: nn.Module) -> Iterator[None]:
     """Put every part into evaluation mode, and restore the modes afterwards."""
     modes = [(part, part.training) for part in module.modules()]
     module.eval()
@@ -186,12 +202,19 @@ def _evaluating(module: nn.Module) -> Iterator[None]:
             part.training = training
 
 
-def _require(name: str) -> Any:
+def require(name: str) -> Any:
+    """Import a library of the extra ``onnx``.
+
+    Raises:
+        OutputError: It is not installed.
+    """
     telemetry.forbid()
     try:
         return importlib.import_module(name)
     except ImportError as error:
-        raise OutputError(f"ONNX export needs {name.split('.')[0]} ({error}): pip install onnx onnxruntime") from None
+        raise OutputError(
+            f"ONNX export needs {name.split('.')[0]} ({error}): pip install onnx onnxruntime, the extra onnx"
+        ) from None
 
 
 @contextmanager

@@ -51,7 +51,7 @@ class Place:
 
     weight: QuantizedWeight
     transposed: bool
-    """Order in the graph: ``[in, out]`` if true."""
+    """If true, the graph holds it as ``[in, out]``."""
 
 
 class QuantizedWeights:
@@ -67,6 +67,11 @@ class QuantizedWeights:
 
     def __len__(self) -> int:
         return len(self._by_content)
+
+    @property
+    def bits(self) -> frozenset[int]:
+        """Widths of the weights."""
+        return frozenset(weight.scheme.bits for weight in self._by_content.values())
 
     def find(self, weight: NDArray[Any]) -> Place | None:
         """Return what stands behind a graph's float32 weight ``[out, in]`` or ``[in, out]``; ``None`` for others."""

@@ -16,6 +16,7 @@ from sottovoce.report.comparison import (
 from sottovoce.report.compression import COMPRESSION_FILE, SCHEMA_VERSION, CompressionReport
 from sottovoce.report.evaluation import EvaluationReport
 from sottovoce.report.explanation import Explanation, RestoredUnit
+from sottovoce.report.exported import EngineReport, ExportReport
 from sottovoce.report.facts import (
     REPOSITORY,
     BaseModel,
@@ -55,8 +56,10 @@ __all__ = [
     "CompressionReport",
     "Coverage",
     "Dataset",
+    "EngineReport",
     "EvaluationReport",
     "Explanation",
+    "ExportReport",
     "Family",
     "Figure",
     "GateReport",

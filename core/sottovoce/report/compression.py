@@ -13,6 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from sottovoce.report import number_format
 from sottovoce.report.evaluation import EvaluationReport
+from sottovoce.report.exported import ExportReport
 from sottovoce.report.facts import BaseModel, Family, ParameterBits, SampleSet, Sizes
 from sottovoce.report.fields import Count, Facts, Number, to_form
 from sottovoce.report.gate import GateReport
@@ -60,10 +61,13 @@ class CompressionReport:
     """Digests (sha256) of the files that were written, by their names."""
     version: Count = SCHEMA_VERSION
     """Number of the schema."""
+    export: ExportReport | None = None
+    """Export of the model to another format; ``None`` beside a model in its own library's format."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the JSON form."""
-        return {item.name: to_form(getattr(self, item.name)) for item in dataclasses.fields(self)}
+        """Return the JSON form, without ``export`` where nothing was exported."""
+        form = {item.name: to_form(getattr(self, item.name)) for item in dataclasses.fields(self)}
+        return form if self.export is not None else {key: value for key, value in form.items() if key != "export"}
 
     def table(self) -> PlainTable:
         """Return the table that printing the report shows."""

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from sottovoce import Prediction, Sample
 
 
+_QUANTIZED = ("model_quant", "model.int8", "model.int4")
+
+
 class FunASR(Engine):
     """FunASR's own ``AutoModel``, with the compressed classes registered."""
 
@@ -51,7 +54,7 @@ class FunASR(Engine):
 
         def run(sample: Sample) -> Prediction:
             results = model.generate(input=sample.audio, fs=16000, disable_pbar=True)
-            return _prediction(results[0].get("text") if results else None)
+            return prediction(results[0].get("text") if results else None)
 
         return run
 
@@ -59,12 +62,16 @@ class FunASR(Engine):
 class _Exported(Engine):
     """Client of an exported graph."""
 
-    graph: ClassVar[str] = "model"
-    """Name of the graph's file."""
+    graphs: ClassVar[tuple[str, ...]] = ("model",)
+    """Names of the graph's file, of which the first that is there is run."""
 
     def fits(self, directory: Path) -> bool:
         """Return whether the graph and its vocabulary lie there."""
-        return (directory / f"{self.graph}.onnx").is_file() and (directory / "tokens.txt").is_file()
+        return self._graph(directory) is not None and (directory / "tokens.txt").is_file()
+
+    def _graph(self, directory: Path) -> Path | None:
+        paths = (directory / f"{name}.onnx" for name in self.graphs)
+        return next((path for path in paths if path.is_file()), None)
 
 
 class Sherpa(_Exported):
@@ -73,30 +80,58 @@ class Sherpa(_Exported):
     name = "sherpa-onnx"
     packages = ("sherpa-onnx",)
 
+    def fits(self, directory: Path) -> bool:
+        """Return whether it is a graph without hotwords."""
+        return super().fits(directory) and not (directory / "model_eb.onnx").is_file()
+
     def load(self, directory: Path) -> Callable[[Sample], Prediction]:
         """Load by ``sherpa_onnx.OfflineRecognizer``."""
         import sherpa_onnx
 
         recognizer = sherpa_onnx.OfflineRecognizer.from_paraformer(
-            paraformer=str(directory / f"{self.graph}.onnx"),
+            paraformer=str(self._graph(directory)),
             tokens=str(directory / "tokens.txt"),
-            num_threads=_threads(),
+            num_threads=threads(),
         )
 
         def run(sample: Sample) -> Prediction:
             stream = recognizer.create_stream()
             stream.accept_waveform(16000, sample.audio)
             recognizer.decode_stream(stream)
-            return _prediction(stream.result.text)
+            return prediction(stream.result.text)
 
         return run
 
 
-class SherpaInt8(Sherpa):
-    """sherpa-onnx on the int8 graph."""
+class SherpaQuantized(Sherpa):
+    """sherpa-onnx on the graph in int8 or int4."""
 
-    name = "sherpa-onnx-int8"
-    graph = "model_quant"
+    name = "sherpa-onnx-quantized"
+    graphs = _QUANTIZED
+
+
+class OnnxRuntime(_Exported):
+    """onnxruntime alone on the float graph, without PyTorch and FunASR."""
+
+    name = "onnxruntime"
+    packages = ("onnxruntime",)
+    graphs: ClassVar[tuple[str, ...]] = ("model", "model.trt")
+
+    def load(self, directory: Path) -> Callable[[Sample], Prediction]:
+        """Load the graph and the tokens."""
+        from sottovoce_paraformer.onnx_client import OnnxClient
+
+        path = self._graph(directory)
+        assert path is not None
+        client = OnnxClient(path, threads())
+        return lambda sample: prediction(client(sample.audio))
+
+
+class OnnxRuntimeQuantized(OnnxRuntime):
+    """onnxruntime alone on the graph in int8 or int4."""
+
+    name = "onnxruntime-quantized"
+    graphs = _QUANTIZED
 
 
 class FunASROnnx(_Exported):
@@ -105,35 +140,40 @@ class FunASROnnx(_Exported):
     name = "funasr-onnx"
     packages = ("funasr-onnx",)
 
+    def fits(self, directory: Path) -> bool:
+        """Return whether its configuration lies beside the graph."""
+        return super().fits(directory) and (directory / "config.yaml").is_file()
+
     def load(self, directory: Path) -> Callable[[Sample], Prediction]:
         """Load by ``funasr_onnx.Paraformer``."""
         import funasr_onnx
 
         client = funasr_onnx.Paraformer(
-            str(directory), quantize=self.graph == "model_quant", intra_op_num_threads=_threads()
+            str(directory), quantize="model_quant" in self.graphs, intra_op_num_threads=threads()
         )
 
         def run(sample: Sample) -> Prediction:
             heard: Any = client(sample.audio)[0]["preds"]
-            return _prediction(heard if isinstance(heard, str) else heard[0])
+            return prediction(heard if isinstance(heard, str) else heard[0])
 
         return run
 
 
-class FunASROnnxInt8(FunASROnnx):
-    """FunASR's client in Python of the int8 graph."""
+class FunASROnnxQuantized(FunASROnnx):
+    """FunASR's client in Python of the graph in int8 or int4."""
 
-    name = "funasr-onnx-int8"
-    graph = "model_quant"
+    name = "funasr-onnx-quantized"
+    graphs = ("model_quant",)
 
 
-def _threads() -> int:
+def threads() -> int:
     """Return as many threads as the other engines use: those of ``OMP_NUM_THREADS``, or all cores."""
     text = os.environ.get("OMP_NUM_THREADS", "")
     return int(text) if text.isdigit() else os.cpu_count() or 1
 
 
-def _prediction(text: str | None) -> Prediction:
+def prediction(text: str | None) -> Prediction:
+    """Return a text with the tokens that are counted of it."""
     from sottovoce import Prediction
     from sottovoce_paraformer.tokens import tokens_of
 

@@ -31,10 +31,10 @@ _OPTIONAL = ("seg_dict",)
 def export_onnx(model: Model, directory: Path) -> Path:
     """Write a Paraformer as FunASR's clients expect it; the model is left as it was.
 
-    Written are ``model.onnx`` in float32 and ``model_quant.onnx`` with int8 weights, for classes with hotwords also
-    ``model_eb.onnx`` and ``model_eb_quant.onnx``; ``config.yaml``, ``am.mvn``, ``tokens.json`` and ``seg_dict`` for
-    funasr-onnx and FunASR's C++ runtime; ``tokens.txt`` and metadata inside ``model.onnx`` for sherpa-onnx, which runs
-    the classes without hotwords.
+    Written are ``model.onnx`` in float32 and ``model_quant.onnx`` with quantized weights, for classes with hotwords
+    also ``model_eb.onnx`` and ``model_eb_quant.onnx``; ``config.yaml``, ``am.mvn``, ``tokens.json`` and ``seg_dict``
+    for funasr-onnx and FunASR's C++ runtime; ``tokens.txt`` and metadata inside ``model.onnx`` for sherpa-onnx, which
+    runs the classes without hotwords.
 
     Inputs are ``speech`` ``[batch, time, features]`` and ``speech_lengths`` ``[batch]`` int32, any batch and length;
     with hotwords ``bias_embed`` ``[batch, hotwords, width]``. Outputs are ``logits`` ``[batch, tokens, vocabulary]``
@@ -42,8 +42,9 @@ def export_onnx(model: Model, directory: Path) -> Path:
     ``us_cif_peak`` ``[batch, 3 * time]``.
 
     Args:
-        model: The model; ``native`` is a FunASR ``AutoModel``. Layers in int8 are written as the floats they stand for
-            and quantized again in ``model_quant.onnx``.
+        model: The model; ``native`` is a FunASR ``AutoModel``. Its layers in int8 and int4 are in ``model.onnx`` the
+            floats that they stand for, and in ``model_quant.onnx`` as they are, value by value. The weights of a float
+            model are rounded to int8 there.
         directory: An existing directory to write to.
 
     Returns:
@@ -55,30 +56,34 @@ def export_onnx(model: Model, directory: Path) -> Path:
         OutputError: ONNX or onnxruntime is not installed.
     """
     from sottovoce.formats.onnx import quantize_onnx, write_metadata
+    from sottovoce.formats.onnx_weights import carry_weights
+    from sottovoce.formats.quantized_weights import QuantizedWeights
 
-    _refuse_unsupported(model.module)
+    refuse_unsupported(model.module)
     timed = _kind(model.module.predictor) == "CifPredictorV3"
-    tokens = _copy_files(model.source.directory, directory, timed)
+    tokens = copy_files(model.source.directory, directory, timed)
+    weights = QuantizedWeights(model.module)
     # The float graph's metadata is taken over when it is quantized.
-    for path in _write_graphs(model.module, directory):
+    for path in write_graphs(model.module, directory):
         quantized = path.with_name(f"{path.stem}_quant.onnx")
-        if path.stem == "model":
-            write_metadata(path, _metadata(model, tokens))
+        is_recognizer = path.stem == "model"
+        if is_recognizer:
+            write_metadata(path, metadata(model, tokens))
+        # Hotwords are encoded by an LSTM, which stays float; clients ask for the file all the same.
+        if not carry_weights(path, quantized, weights) and is_recognizer:
             quantize_onnx(path, quantized, _KEEP_FLOAT)
-        else:
-            # Hotwords are encoded by an LSTM, of which nothing is quantized; clients ask for the file all the same.
-            shutil.copyfile(path, quantized)
     return directory
 
 
-def _write_graphs(module: nn.Module, directory: Path) -> Iterator[Path]:
+def write_graphs(module: nn.Module, directory: Path) -> Iterator[Path]:
+    """Write the graphs of a FunASR model in float32, and return the path of each once it is written."""
     from sottovoce.formats.onnx import export_onnx as write_graph
     from sottovoce_paraformer.onnx_graphs import graphs
 
     for graph in graphs(module):
         path = directory / f"{graph.name}.onnx"
         write_graph(
-            _on_cpu(graph.module),
+            on_cpu(graph.module),
             graph.inputs,
             path,
             input_names=graph.input_names,
@@ -88,7 +93,7 @@ def _write_graphs(module: nn.Module, directory: Path) -> Iterator[Path]:
         yield path
 
 
-def _on_cpu(module: nn.Module) -> nn.Module:
+def on_cpu(module: nn.Module) -> nn.Module:
     """Return the module in float32 on the CPU; a copy when it was anything else."""
     import copy
 
@@ -99,7 +104,7 @@ def _on_cpu(module: nn.Module) -> nn.Module:
     return copy.deepcopy(module).to("cpu", torch.float32)
 
 
-def _copy_files(source: Path, directory: Path, timed: bool) -> list[str]:
+def copy_files(source: Path, directory: Path, timed: bool) -> list[str]:
     """Copy the files that the clients read beside the graphs, and return the tokens."""
     for name in _NEEDED:
         if not (source / name).is_file():
@@ -127,7 +132,7 @@ def _client_config(source: Path, timed: bool) -> str:
     return yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
 
 
-def _metadata(model: Model, tokens: list[str]) -> dict[str, str]:
+def metadata(model: Model, tokens: list[str]) -> dict[str, str]:
     """Return what sherpa-onnx reads from the graph: features, normalization and the size of the vocabulary."""
     frontend = model.native.kwargs["frontend"]
     negative_mean, inverse_deviation = frontend.cmvn.tolist()
@@ -147,15 +152,29 @@ def _metadata(model: Model, tokens: list[str]) -> dict[str, str]:
     }
 
 
-def _refuse_unsupported(module: Any) -> None:
+def refuse_unsupported(module: Any, format: str = "onnx") -> None:
+    """Refuse a model that the graphs cannot express.
+
+    Raises:
+        UsageError: The class or the configuration cannot be exported; names the format.
+    """
     kind = _kind(module)
     if kind not in CLASSES:
-        raise UsageError(f"{kind} cannot be exported as onnx; the classes that can are {', '.join(CLASSES)}")
+        raise UsageError(f"{kind} cannot be exported as {format}; the classes that can are {', '.join(CLASSES)}")
     problem = next(_problems(module), None)
     if problem is not None:
         raise UsageError(
-            f"{kind} with {problem} cannot be exported as onnx; export it with FunASR, or train it without"
+            f"{kind} with {problem} cannot be exported as {format}; export it with FunASR, or train it without"
         )
+
+
+def write_companions(model: Model, directory: Path) -> None:
+    """Write what every client of a graph reads beside it: ``config.yaml``, ``am.mvn`` and the tokens.
+
+    Raises:
+        SourceError: The model's directory lacks one of them.
+    """
+    copy_files(model.source.directory, directory, timed=_kind(model.module.predictor) == "CifPredictorV3")
 
 
 def _problems(module: Any) -> Iterator[str]:

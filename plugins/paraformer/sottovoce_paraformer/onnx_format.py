@@ -17,7 +17,10 @@ _FRAMES, _HOTWORDS = 30, 2
 
 
 class ONNX(Format):
-    """Graphs in float32 and int8, with the files that the clients read beside them."""
+    """Graphs in float32 and with quantized weights, with the files that the clients read beside them.
+
+    A compressed model keeps its values of int8 and int4; the weights of a float model are rounded to int8.
+    """
 
     name = "onnx"
     label = Text(

@@ -38,9 +38,16 @@ def length_mask(lengths: Tensor, positions: Tensor) -> Mask:
 
 
 def as_float(layer: nn.Module) -> nn.Module:
-    """Return a compressed layer as the float layer that it stands for; any other layer as it is."""
+    """Return a compressed or faster layer as the plain float layer that it stands for; any other layer as it is."""
     dequantize = getattr(layer, "dequantize", None)
-    return dequantize() if callable(dequantize) else layer
+    if callable(dequantize):
+        return dequantize()
+    if not isinstance(layer, nn.Linear) or type(layer) is nn.Linear:
+        return layer
+    # A subclass may branch on its input, which no graph can.
+    plain = nn.Linear(layer.in_features, layer.out_features, layer.bias is not None, device="meta")
+    plain.weight, plain.bias = layer.weight, layer.bias
+    return plain
 
 
 class Attention(nn.Module):

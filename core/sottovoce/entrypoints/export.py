@@ -1,0 +1,139 @@
+"""Export of a model in the format of another engine, with a run of the result in that engine beside PyTorch."""
+
+from __future__ import annotations
+
+import datetime
+import os
+from pathlib import Path
+
+from sottovoce.checkpoint.directory import new_directory, reserved
+from sottovoce.checkpoint.finite import require_finite
+from sottovoce.checkpoint.manifest import digests
+from sottovoce.checkpoint.ownership import mark
+from sottovoce.engines.engine import Engine, registered_engines
+from sottovoce.engines.measurement import EngineRun, latency_ms, measure
+from sottovoce.entrypoints.load import load
+from sottovoce.entrypoints.measurement import metrics_of, run_samples
+from sottovoce.entrypoints.own_engine import Sottovoce
+from sottovoce.entrypoints.save import refuse_source, write_format, write_report
+from sottovoce.errors import MemoryLimitError, SottovoceError, reason
+from sottovoce.metrics.agreement import TOKEN_AGREEMENT
+from sottovoce.model import Model, require_model
+from sottovoce.plugins.host import Host, default_host
+from sottovoce.report import EngineReport, ExportReport, Machine, Metric, SampleSet
+from sottovoce.samples import Run, Samples, read_samples
+from sottovoce.system.isolation import run_isolated
+from sottovoce.system.machine import describe_machine
+from sottovoce.system.progress import Progress, shown
+
+COUNT = 16
+"""Largest number of samples by default: an export is to take seconds longer, not minutes."""
+_ROUNDS = 3
+
+
+def export(
+    model: Model | str | os.PathLike[str],
+    format: str,
+    directory: str | os.PathLike[str],
+    *,
+    samples: Samples | str | os.PathLike[str] | None = None,
+    count: int = COUNT,
+    overwrite: bool = False,
+    host: Host | None = None,
+    progress: Progress | bool = False,
+) -> Path:
+    """Write a model in a format that another engine runs, and check the files by running them in that engine.
+
+    With samples, every engine that is installed and runs the files answers them, each in a process of its own. How many
+    answers are those of the model in PyTorch, how long a sample takes, and the memory lie in the ``compression.json``
+    that is written beside the files.
+
+    Args:
+        model: The model, or its directory, alias or hub id.
+        format: Name of the format, such as ``onnx``; ``sottovoce export --help`` lists them.
+        directory: A new directory.
+        samples: Samples or their manifest; without them the files run on a made-up input alone.
+        count: Largest number of samples; of more, the same ones are chosen every time.
+        overwrite: If true, an existing directory that Sottovoce wrote is replaced.
+        host: The plugins; by default the process's own.
+        progress: True for a display on standard error; or a function, called after every sample.
+
+    Returns:
+        The directory.
+
+    Raises:
+        UsageError: No plugin writes the format for this family, or the directory exists.
+        OutputError: The engine is not installed, or does not run the files; nothing is written.
+        SamplesError: The samples cannot be read; nothing is written.
+    """
+    host, path = host or default_host(), Path(directory)
+    if samples is not None and not isinstance(samples, Samples):
+        samples = read_samples(samples)
+    with reserved(path, overwrite):
+        if isinstance(model, str | os.PathLike):
+            model = load(model, host=host)
+        model = require_model(model, "sottovoce.export")
+        refuse_source(model, path)
+        require_finite(model.module)
+        with new_directory(path, overwrite) as temporary, shown(progress) as report:
+            write_format(model, format, temporary, host)
+            files = digests(temporary)
+            chosen = samples.choose(count) if samples is not None and len(samples) > count else samples
+            exported = ExportReport(
+                format=format,
+                files={name: (temporary / name).stat().st_size for name in files},
+                samples=SampleSet(**chosen.to_dict()) if chosen is not None else None,
+                engines=() if chosen is None else _run_engines(host, model, temporary, chosen, report),
+                machine=Machine(**describe_machine()) if chosen is not None else None,
+                date=datetime.date.today().isoformat(),
+            )
+            write_report(model, path, temporary, files, exported)
+            mark(temporary)
+    return path
+
+
+def _run_engines(
+    host: Host, model: Model, directory: Path, samples: Samples, progress: Progress
+) -> tuple[EngineReport, ...]:
+    """Run the files in every engine that they are for, and compare its answers with those of the model in memory."""
+    if model.stream is not None:
+        raise MemoryLimitError(
+            f"{model.source.name}: does not fit in memory, so nothing can be compared; leave out --data"
+        )
+    reference = run_samples(model, samples, progress, is_compared=True)
+    engines = [engine for engine in registered_engines() if engine.name != Sottovoce.name and engine.fits(directory)]
+    return tuple(_run(host, model, engine, directory, samples, reference, progress) for engine in engines)
+
+
+def _run(
+    host: Host, model: Model, engine: Engine, directory: Path, samples: Samples, reference: Run, progress: Progress
+) -> EngineReport:
+    if missing := engine.missing():
+        return EngineReport(engine=engine.name, problem=f"not installed (pip install {' '.join(missing)})")
+    try:
+        run: EngineRun = run_isolated(measure, engine, directory, tuple(samples), _ROUNDS, progress=progress)
+    except (SottovoceError, RuntimeError) as error:
+        text = str(error) if isinstance(error, SottovoceError) else reason(error)
+        return EngineReport(engine=engine.name, version=engine.version(), problem=f"failed ({text})")
+    answers = Run(
+        predictions=run.predictions,
+        seconds=[0.0] * len(samples),
+        audio_seconds=[sample.seconds for sample in samples],
+    )
+    agreement = agreement_of(metrics_of(host, model, samples, answers, reference))
+    return EngineReport(
+        engine=engine.name,
+        version=engine.version(),
+        agreement={agreement.name: agreement} if agreement is not None else {},
+        latency_p50_ms=latency_ms(run, 0.5),
+        latency_p95_ms=latency_ms(run, 0.95),
+        load_seconds=run.load_seconds,
+        peak_memory_bytes=run.peak_memory_bytes,
+    )
+
+
+def agreement_of(metrics: dict[str, Metric]) -> Metric | None:
+    """Return the metric that says how many answers are the reference's: the family's, or else that of tokens."""
+    comparing = [metric for metric in metrics.values() if "identical" in metric.details and metric.value is not None]
+    of_family = (metric for metric in comparing if metric.name != TOKEN_AGREEMENT.name)
+    return next(of_family, None) or next(iter(comparing), None)

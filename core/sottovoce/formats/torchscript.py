@@ -1,0 +1,107 @@
+"""TorchScript: a traced module as one file, for PyTorch without Python; deprecated by PyTorch, and still asked for.
+
+Its archive holds a pickle of TorchScript's own (``data.pkl``), which only names tensors and classes of the archive; no
+option leaves it out. ``torch.jit.load`` reads it by an interpreter of its own that calls nothing of Python's.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sottovoce.errors import OutputError, reason
+from sottovoce.system.process_state import ignored_warnings
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+_SIGNATURE = "signature.json"
+
+
+def export_script(
+    module: nn.Module,
+    inputs: Sequence[Tensor],
+    path: Path,
+    *,
+    input_names: Sequence[str],
+    output_names: Sequence[str],
+    dynamic_axes: Mapping[str, Mapping[int, str]],
+) -> None:
+    """Trace a module and write it as one TorchScript file.
+
+    The module must not branch on data: what the example inputs do not reach is not in the trace. It is put into
+    evaluation mode for the trace and left as it was.
+
+    Args:
+        module: The module, float32 and on the CPU.
+        inputs: Example inputs.
+        path: The file to write.
+        input_names: Names of the inputs.
+        output_names: Names of the outputs.
+        dynamic_axes: For each input, the axes of any length.
+
+    Raises:
+        OutputError: The module cannot be traced.
+    """
+    import torch
+
+    from sottovoce.formats.onnx import evaluating
+
+    signature = {
+        "inputs": {
+            name: [None if axis in dynamic_axes.get(name, {}) else size for axis, size in enumerate(example.shape)]
+            for name, example in zip(input_names, inputs, strict=True)
+        },
+        "outputs": list(output_names),
+    }
+    with evaluating(module), torch.no_grad(), ignored_warnings():
+        try:
+            script = torch.jit.trace(module, tuple(inputs), check_trace=False)  # type: ignore[no-untyped-call]
+            torch.jit.save(script, str(path), _extra_files={_SIGNATURE: json.dumps(signature)})
+        except RuntimeError as error:
+            raise OutputError(f"{path.name}: {type(module).__name__} cannot be traced ({reason(error)})") from error
+
+
+class ScriptSession:
+    """A TorchScript file as PyTorch runs it on the CPU."""
+
+    def __init__(self, path: Path) -> None:
+        """Load a file that :func:`export_script` wrote.
+
+        Raises:
+            OutputError: PyTorch does not read it.
+        """
+        import torch
+
+        self.path = path
+        extra: dict[str, Any] = {_SIGNATURE: ""}
+        try:
+            with ignored_warnings():
+                self._run = torch.jit.load(str(path), map_location="cpu", _extra_files=extra)  # type: ignore[no-untyped-call]
+            signature = json.loads(extra[_SIGNATURE])
+            self._inputs, self._outputs = dict(signature["inputs"]), list(signature["outputs"])
+        except (RuntimeError, ValueError, LookupError, TypeError) as error:
+            raise OutputError(f"{path.name}: PyTorch does not read it ({reason(error)})") from error
+
+    @property
+    def inputs(self) -> dict[str, list[int | None]]:
+        """Shapes of the inputs by name; an axis of any length is ``None``."""
+        return self._inputs
+
+    def run(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """Run the script on NumPy arrays, and return its outputs by name.
+
+        Raises:
+            OutputError: PyTorch cannot run it.
+        """
+        import torch
+
+        try:
+            with torch.no_grad():
+                outputs = self._run(*(torch.from_numpy(inputs[name]) for name in self._inputs))
+        except RuntimeError as error:
+            raise OutputError(f"{self.path.name}: PyTorch does not run it ({reason(error)})") from error
+        outputs = (outputs,) if isinstance(outputs, torch.Tensor) else outputs
+        return {name: output.numpy() for name, output in zip(self._outputs, outputs, strict=True)}
