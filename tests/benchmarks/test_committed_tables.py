@@ -24,6 +24,7 @@ def scripts(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     [
         ("bundled_table", "summary", "bundled.json", "README.md", "summary"),
         ("bundled_table", "table", "bundled.json", "docs/benchmarks.md", "bundled"),
+        ("exported_onnx_table", "table", "exported_onnx.json", "docs/benchmarks.md", "exported_onnx"),
         ("aligner_fidelity", "table", "aligner_fidelity.json", "docs/benchmarks.md", "fidelity"),
         ("omni_table", "table", "omni.json", "docs/benchmarks.md", "omni"),
         ("pruned_table", "table", "pruned.json", "docs/benchmarks.md", "pruned"),

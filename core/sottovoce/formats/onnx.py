@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sottovoce.errors import OutputError, reason
+from sottovoce.errors import OutputError, UsageError, reason
 from sottovoce.system import telemetry
 from sottovoce.system.process_state import ignored_warnings
 
@@ -46,10 +46,15 @@ def export_onnx(
         opset: Version of the operator set.
 
     Raises:
+        UsageError: The operator set is too old.
         OutputError: ONNX is not installed, or the module cannot be traced.
     """
     import torch
 
+    if opset < OPSET:
+        raise UsageError(
+            f"{path.name}: opset {opset} is too old: {OPSET} is the first with LayerNormalization; ask for it"
+        )
     require("onnx")
     # The tracing exporter, although deprecated. The other one (dynamo=True) gives graphs of the same speed, but calls
     # nodes node_MatMul_76, so that none can be kept by name, writes the example's length into the shape of an output
@@ -207,7 +212,9 @@ def require(name: str) -> Any:
     try:
         return importlib.import_module(name)
     except ImportError as error:
-        raise OutputError(f"ONNX export needs {name.split('.')[0]} ({error}): pip install onnx onnxruntime") from None
+        raise OutputError(
+            f"ONNX export needs {name.split('.')[0]} ({error}): pip install onnx onnxruntime, the extra onnx"
+        ) from None
 
 
 @contextmanager

@@ -6,11 +6,14 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sottovoce.errors import OutputError, reason
 from sottovoce.formats.onnx import require
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+LEAST_OPSET = 13
+"""The first operator set in which ``DequantizeLinear`` has a scale for each output."""
 CONTRIBUTED = "com.microsoft"
 """Domain of the operators that onnxruntime adds to the standard's."""
 _LARGEST = 1_800_000_000
@@ -26,10 +29,18 @@ class OnnxGraph:
         """Read a file with its weights, also where these lie in files of their own.
 
         Raises:
-            OutputError: ONNX is not installed.
+            OutputError: ONNX is not installed, or the file is not a graph, or one of an operator set that is too old.
         """
         self._onnx = require("onnx")
-        self._model = self._onnx.load(str(path))
+        try:
+            self._model = self._onnx.load(str(path))
+        except Exception as error:  # protobuf's own, which has no public base
+            raise OutputError(f"{path.name}: is not an ONNX graph ({reason(error)}); write it again") from error
+        opset = max((item.version for item in self._model.opset_import if item.domain in ("", "ai.onnx")), default=0)
+        if opset < LEAST_OPSET:
+            raise OutputError(
+                f"{path.name}: opset {opset} is too old for quantized weights; write it with {LEAST_OPSET} or newer"
+            )
         self.nodes: list[Any] = list(self._model.graph.node)
         """Nodes in the order that they run in."""
         self._initializers = {item.name: item for item in self._model.graph.initializer}
@@ -81,7 +92,9 @@ class OnnxGraph:
         if CONTRIBUTED not in domains and any(node.domain == CONTRIBUTED for node in nodes):
             self._model.opset_import.append(self._onnx.helper.make_opsetid(CONTRIBUTED, 1))
         large = sum(len(item.raw_data) for item in weights) > _LARGEST
-        self._onnx.save_model(self._model, str(path), save_as_external_data=large, location=f"{path.name}.data")
+        weights_path = path.with_name(f"{path.name}.data")
+        weights_path.unlink(missing_ok=True)  # ONNX would append to it
+        self._onnx.save_model(self._model, str(path), save_as_external_data=large, location=weights_path.name)
 
     def _read_nodes(self) -> tuple[list[Any], set[str]]:
         """Return the nodes that stay, and the names that are read."""

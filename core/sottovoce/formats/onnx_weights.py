@@ -49,7 +49,7 @@ def carry_weights(
         Names of the layers whose weights were carried over, in the order of the graph.
 
     Raises:
-        OutputError: ONNX is not installed.
+        OutputError: ONNX is not installed, or the graph cannot be read, or its operator set is too old.
     """
     graph = OnnxGraph(float_path)
     writer = _Writer(graph, accuracy_level)

@@ -14,7 +14,7 @@ import yaml
 from sottovoce.checkpoint.safe_config import contained_path
 from sottovoce.errors import SourceError
 from sottovoce.report import CompressionReport, number_format
-from sottovoce_hub.card import headline, layers, markdown, metric_tables, plots, usage
+from sottovoce_hub.card import exported, headline, layers, markdown, metric_tables, plots, usage
 from sottovoce_hub.card.markdown import Markdown, code, fence, folded, link, table
 from sottovoce_hub.card.metadata import languages, license_link
 from sottovoce_hub.card.translations import Translations
@@ -119,6 +119,7 @@ _TRANSLATED: dict[str, Callable[..., Markdown]] = {
     "comparison": lambda evaluation, report, words: metric_tables.comparison(report, evaluation, words),
     "coverage": layers.coverage,
     "data": metric_tables.data,
+    "engines": exported.engines,
     "gate": layers.gate,
     "hardware": metric_tables.hardware,
     "headline_row": metric_tables.headline_row,

@@ -108,6 +108,13 @@ class Usage:
         ]
 
     @property
+    def exported(self) -> Markdown | None:
+        """Code that runs the files of an export; ``None`` where the family states none."""
+        report = self._report
+        code = "" if report.export is None else report.family.serving.get(report.export.format, "")
+        return fence(self._fill(code, {"directory": _DIRECTORY}), "python") if code.strip() else None
+
+    @property
     def compress(self) -> Markdown | None:
         """Command that makes the model again; ``None`` where no single command does."""
         report = self._report

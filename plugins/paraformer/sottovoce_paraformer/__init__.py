@@ -13,6 +13,7 @@ from sottovoce_paraformer import graph_engines as graph_engines
 from sottovoce_paraformer import onnx_format as onnx_format  # registers the format
 from sottovoce_paraformer import openvino_format as openvino_format
 from sottovoce_paraformer import sherpa_format as sherpa_format  # registers the format
+from sottovoce_paraformer import tensorrt_format as tensorrt_format  # registers the format
 from sottovoce_paraformer import torch_export_format as torch_export_format
 from sottovoce_paraformer import torchscript_format as torchscript_format
 

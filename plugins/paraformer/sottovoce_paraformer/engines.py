@@ -111,10 +111,11 @@ class SherpaQuantized(Sherpa):
 
 
 class OnnxRuntime(_Exported):
-    """onnxruntime alone on the float graph, with FunASR's filter banks in front of it."""
+    """onnxruntime alone on the float graph, without PyTorch and FunASR."""
 
     name = "onnxruntime"
     packages = ("onnxruntime",)
+    graphs: ClassVar[tuple[str, ...]] = ("model", "model.trt")
 
     def load(self, directory: Path) -> Callable[[Sample], Prediction]:
         """Load the graph and the tokens."""

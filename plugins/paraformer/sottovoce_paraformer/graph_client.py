@@ -1,16 +1,19 @@
-"""A client of exported graphs that needs the graph's engine and FunASR's filter banks, for checks."""
+"""A client of exported graphs that needs the graph's engine and NumPy, for checks."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
 from sottovoce.errors import OutputError, SourceError
 from sottovoce.system.audio import FRAME, SAMPLE_RATE
+from sottovoce_paraformer.filter_banks import FrontEnd
 
 _SILENT = frozenset({"<blank>", "<s>", "</s>", "<unk>", "<OOV>"})
 """Tokens that are not part of a text."""
+_CHINESE = re.compile(r"[\u4e00-\u9fff]")
 _HOTWORD_TOKENS = 10
 _FRAMES, _HOTWORDS = 30, 2
 """Sizes of the random inputs of a check."""
@@ -32,13 +35,13 @@ class Session(Protocol):
 class GraphClient:
     """Recognizer by a graph, with the front end and the tokens of its model."""
 
-    def __init__(self, session: Session, encoder: Session | None, frontend: Any, tokens: list[str]) -> None:
+    def __init__(self, session: Session, encoder: Session | None, frontend: FrontEnd, tokens: list[str]) -> None:
         """Put a recognizer together.
 
         Args:
             session: The recognizer's graph.
             encoder: The graph of the hotwords' encoder, where the recognizer takes them.
-            frontend: FunASR's front end.
+            frontend: The model's front end.
             tokens: The tokens by number.
         """
         self._session, self._frontend, self._tokens = session, frontend, tokens
@@ -51,15 +54,16 @@ class GraphClient:
         Raises:
             SourceError: One of them is missing, or cannot be read.
         """
-        from funasr.frontends.wav_frontend import WavFrontend
-
         from sottovoce.checkpoint.safe_config import read_config
 
         for name in ("config.yaml", "am.mvn", "tokens.txt"):
             if not (directory / name).is_file():
                 raise SourceError(f"{directory}: no {name}, which the export wrote beside the graph")
         options = dict(read_config(directory / "config.yaml", (), references=True).get("frontend_conf") or {})
-        frontend = WavFrontend(cmvn_file=str(directory / "am.mvn"), **(options | {"dither": 0.0}))
+        try:
+            frontend = FrontEnd.of_files(options, (directory / "am.mvn").read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise SourceError(f"{directory}: the front end cannot be used ({error})") from None
         return cls(session, encoder, frontend, read_tokens(directory))
 
     def __call__(self, audio: Any) -> str:
@@ -76,17 +80,20 @@ class GraphClient:
 
     def features(self, audio: Any) -> tuple[Any, Any]:
         """Return filter banks ``[1, frames, features]`` and their number ``[1]``."""
-        import torch
+        import numpy
 
-        features, lengths = self._frontend(torch.from_numpy(audio)[None], torch.tensor([len(audio)]))
-        return features.numpy(), lengths.numpy()
+        features = self._frontend(audio)
+        return features[None], numpy.array([len(features)])
 
     def text(self, ids: list[int]) -> str:
         """Return the text of tokens by their numbers."""
+        spoken = [token for token in (self._tokens[number] for number in ids) if token not in _SILENT]
+        if all(_CHINESE.fullmatch(token) for token in spoken):
+            return "".join(spoken)
+        # Imported only for parts of words and abbreviations: it brings PyTorch.
         from funasr.utils.postprocess_utils import sentence_postprocess
 
-        spoken = [token for token in (self._tokens[number] for number in ids) if token not in _SILENT]
-        text: str = sentence_postprocess(spoken)[0] if spoken else ""
+        text: str = sentence_postprocess(spoken)[0]
         return text
 
 

@@ -1,4 +1,4 @@
-"""A client of exported graphs that needs onnxruntime and FunASR's filter banks, for checks."""
+"""A client of exported graphs that needs onnxruntime and NumPy, for checks."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from pathlib import Path
 
 from sottovoce.errors import SourceError
 from sottovoce.formats.onnx import OnnxSession
+from sottovoce_paraformer.filter_banks import FrontEnd
 from sottovoce_paraformer.graph_client import GraphClient, read_tokens
 
 
@@ -23,9 +24,6 @@ class OnnxClient(GraphClient):
             SourceError: The graph has no metadata of Paraformer's, or the tokens are not as many as it says.
             OutputError: onnxruntime is not installed, or does not read the graph.
         """
-        import torch
-        from funasr.frontends.wav_frontend import WavFrontend
-
         session = OnnxSession(path, threads)
         facts = session.metadata
         if missing := {"vocab_size", "lfr_window_size", "lfr_window_shift", "neg_mean", "inv_stddev"} - facts.keys():
@@ -36,10 +34,6 @@ class OnnxClient(GraphClient):
                 f"tokens.txt has {len(tokens)} tokens, and {path.name} {facts['vocab_size']}; they are of different "
                 "models"
             )
-        window, shift = int(facts["lfr_window_size"]), int(facts["lfr_window_shift"])
-        width = int(session.inputs["speech"][2])
-        frontend = WavFrontend(lfr_m=window, lfr_n=shift, dither=0.0, n_mels=width // window)
-        normalization = [[float(value) for value in facts[name].split(",")] for name in ("neg_mean", "inv_stddev")]
-        frontend.cmvn = torch.tensor(normalization)
         encoder = path.with_name(path.name.replace("model", "model_eb", 1))
-        super().__init__(session, OnnxSession(encoder) if "bias_embed" in session.inputs else None, frontend, tokens)
+        hotwords = OnnxSession(encoder) if "bias_embed" in session.inputs else None
+        super().__init__(session, hotwords, FrontEnd.of_metadata(facts), tokens)

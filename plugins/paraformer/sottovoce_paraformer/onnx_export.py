@@ -68,7 +68,7 @@ def export_onnx(model: Model, directory: Path) -> Path:
         quantized = path.with_name(f"{path.stem}_quant.onnx")
         is_recognizer = path.stem == "model"
         if is_recognizer:
-            write_metadata(path, _metadata(model, tokens))
+            write_metadata(path, metadata(model, tokens))
         # Hotwords are encoded by an LSTM, which stays float; clients ask for the file all the same.
         if not carry_weights(path, quantized, weights) and is_recognizer:
             quantize_onnx(path, quantized, _KEEP_FLOAT)
@@ -132,7 +132,7 @@ def _client_config(source: Path, timed: bool) -> str:
     return yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
 
 
-def _metadata(model: Model, tokens: list[str]) -> dict[str, str]:
+def metadata(model: Model, tokens: list[str]) -> dict[str, str]:
     """Return what sherpa-onnx reads from the graph: features, normalization and the size of the vocabulary."""
     frontend = model.native.kwargs["frontend"]
     negative_mean, inverse_deviation = frontend.cmvn.tolist()

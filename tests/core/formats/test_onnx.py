@@ -13,8 +13,8 @@ import pytest
 import torch
 from torch import nn
 
-from sottovoce.errors import OutputError
-from sottovoce.formats.onnx import export_onnx, quantize_onnx, write_metadata
+from sottovoce.errors import OutputError, UsageError
+from sottovoce.formats.onnx import OnnxSession, export_onnx, quantize_onnx, write_metadata
 from sottovoce.runtime.backends import instructions
 
 
@@ -74,6 +74,28 @@ def test_modes_are_left_as_they_were(pair: Pair, tmp_path: Path) -> None:
     pair.shared.eval()
     export(pair, tmp_path / "again.onnx")
     assert (pair.training, pair.shared.training, pair.dropout.training) == (True, False, True)
+
+
+def test_opset_that_is_too_old_is_an_error(pair: Pair, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"^x\.onnx: opset 11 is too old: 17 is the first"):
+        export_onnx(
+            pair,
+            [torch.randn(1, 64)],
+            tmp_path / "x.onnx",
+            input_names=["x"],
+            output_names=["y"],
+            dynamic_axes={},
+            opset=11,
+        )
+
+
+def test_graph_of_a_later_version_is_an_error_of_one_line(path: Path) -> None:
+    model = onnx.load(path)
+    model.ir_version = 99
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(OutputError, match=r"^pair\.onnx: onnxruntime does not read what was written") as caught:
+        OnnxSession(path)
+    assert "\n" not in str(caught.value)
 
 
 def test_a_module_that_cannot_be_traced_is_an_error_of_one_line(tmp_path: Path) -> None:

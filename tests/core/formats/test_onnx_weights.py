@@ -12,10 +12,11 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from sottovoce.errors import OutputError
 from sottovoce.formats.onnx_weights import carry_weights
 from sottovoce.formats.quantized_weights import QuantizedWeights
 from sottovoce.recipe.scheme import Scheme
@@ -131,6 +132,12 @@ def schemes(draw: st.DrawFn) -> tuple[Scheme, int]:
 
 
 @settings(deadline=None, max_examples=60)
+@example((Scheme(bits=4, group_size=24, symmetric=False), 48), 5, "MatMul", 0)
+@example((Scheme(bits=8, group_size=8), 40), 5, "Transpose", 0)
+@example((Scheme(bits=4, group_size=48, symmetric=False), 144), 3, "Gemm", 0)
+@example((Scheme(bits=4, symmetric=False), 37), 3, "MatMul", 0)
+@example((Scheme(bits=8, symmetric=False), 37), 3, "MatMul", 0)
+@example((STATIC, 33), 4, "Gemm", 0)
 @given(schemes(), st.integers(1, 20), st.sampled_from(["MatMul", "Transpose", "Gemm"]), st.integers(0, 9))
 def test_the_file_stands_for_the_models_floats_bit_by_bit(
     chosen: tuple[Scheme, int], rows: int, kind: str, seed: int
@@ -144,16 +151,38 @@ def test_the_file_stands_for_the_models_floats_bit_by_bit(
         x = np.random.default_rng(seed).normal(0, 1, (5, width)).astype(np.float32)
         want = layer(torch.from_numpy(x)).detach().numpy()
         got = run(path, x)
-    # Rows that are quantized in torch stay float at this level; that is half a step of each input.
-    tolerance = 2e-5 if scheme.activations == "none" else 0.05 if scheme == BY_ROW else EXACT
-    np.testing.assert_allclose(got, want, atol=tolerance, rtol=2e-5)
+    errors = np.abs(got - want)
+    if scheme == BY_ROW:  # quantized in torch, and float at this level: half a step of each input
+        assert errors.max() < 0.05
+    elif scheme.activations == "none":
+        np.testing.assert_allclose(got, want, atol=2e-5, rtol=2e-5)
+    else:  # an input in the middle between two steps may be rounded to either
+        assert np.median(errors) < EXACT
+        assert errors.max() < max(0.03, EXACT)
 
 
-@pytest.mark.parametrize("scheme", [Scheme(bits=4, group_size=32), Scheme(bits=8), BY_ROW], ids=str)
-def test_inputs_in_8_bits_cost_little(tmp_path: Path, scheme: Scheme) -> None:
-    layer = quantized(scheme, 96, 24)
-    x = np.random.default_rng(0).normal(0, 1, (40, 96)).astype(np.float32)
-    got, want = run(carried(tmp_path, layer), x), layer.dequantize()(torch.from_numpy(x)).detach().numpy()  # type: ignore[operator]
+def test_calibrated_range_is_the_models(tmp_path: Path) -> None:
+    path = carried(tmp_path, quantized(STATIC, 32, 8))
+    arrays = {item.name: onnx.numpy_helper.to_array(item) for item in onnx.load(path).graph.initializer}
+    assert arrays[".input_scale"] == np.float32(RANGE.scale)
+    assert arrays[".input_zero_point"].dtype == np.uint8
+    assert arrays[".input_zero_point"] == RANGE.zero_point + 128
+
+
+ROUNDED = [Scheme(bits=4, group_size=32), Scheme(bits=4, group_size=16, symmetric=False), BY_ROW]
+
+
+@pytest.mark.parametrize("rows", [1, 40])
+@pytest.mark.parametrize(("scheme", "width"), [*((scheme, 96) for scheme in ROUNDED), (Scheme(bits=4), 37)], ids=str)
+def test_inputs_in_8_bits_cost_little(tmp_path: Path, scheme: Scheme, width: int, rows: int) -> None:
+    layer = quantized(scheme, width, 24)
+    x = np.random.default_rng(0).normal(0, 1, (rows, width)).astype(np.float32)
+    path = carried(tmp_path, layer)
+    (level,) = [
+        item.i for node in onnx.load(path).graph.node for item in node.attribute if item.name == "accuracy_level"
+    ]
+    assert level == 4
+    got, want = run(path, x), layer.dequantize()(torch.from_numpy(x)).detach().numpy()  # type: ignore[operator]
     assert np.abs(got - want).mean() < 0.01
 
 
@@ -194,6 +223,32 @@ def test_other_layers_stay_as_they_are(tmp_path: Path) -> None:
     assert carry_weights(tmp_path / "float.onnx", tmp_path / "q.onnx", QuantizedWeights(known)) == ()
     x = np.ones((2, 32), np.float32)
     np.testing.assert_array_equal(run(tmp_path / "q.onnx", x), run(tmp_path / "float.onnx", x))
+
+
+def test_many_weights_lie_in_a_file_beside_the_graph(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sottovoce.formats.onnx_graph._LARGEST", 1000)
+    layer = quantized(Scheme(bits=8), 96, 24)
+    x = np.ones((2, 96), np.float32)
+    for _ in range(2):  # the second replaces the first
+        path = carried(tmp_path, layer)
+        assert (tmp_path / "q.onnx.data").stat().st_size in range(24 * 96, 24 * 96 + 2000)
+        assert path.stat().st_size < 2000
+    np.testing.assert_allclose(run(path, x), layer(torch.from_numpy(x)).detach().numpy(), atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"), [(b"\xff" * 99, "is not an ONNX graph"), (None, "opset 12 is too old for quantized weights")]
+)
+def test_graph_that_cannot_be_rewritten_is_an_error_of_one_line(
+    tmp_path: Path, content: bytes | None, words: str
+) -> None:
+    model = product(quantized(BY_TENSOR, 32, 8), "MatMul")
+    model.opset_import[0].version = 12
+    (tmp_path / "float.onnx").write_bytes(content or model.SerializeToString())
+    with pytest.raises(OutputError, match=words) as caught:
+        carry_weights(tmp_path / "float.onnx", tmp_path / "q.onnx", QuantizedWeights(nn.Linear(2, 2)))
+    assert str(caught.value).startswith("float.onnx: ") and "\n" not in str(caught.value)
+    assert not (tmp_path / "q.onnx").exists()
 
 
 def test_inputs_that_several_layers_read_are_quantized_once(tmp_path: Path) -> None:

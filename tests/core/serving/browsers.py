@@ -37,6 +37,8 @@ def chromium(microphone: Path | None = None) -> Iterator[Browser]:
 def visit(browser: Browser, url: str, locale: str = "en-US", **options: Any) -> Iterator[Page]:
     """A visitor's page of a service. It must ask no other host for anything, and show no error in its console."""
     context = browser.new_context(locale=locale, permissions=["microphone"], **options)
+    # Longer as Playwright waits: other tests may have the processor.
+    context.set_default_timeout(90_000)
     page = context.new_page()
     asked: list[str] = []
     problems: list[str] = []

@@ -100,14 +100,19 @@ def test_a_recording_is_compared_heard_and_taken_home(page: Page, tmp_path: Path
     assert SAID in (tmp_path / "subtitles").read_text(encoding="utf-8")
 
 
+def record(page: Page, seconds: float) -> None:
+    """Record by the microphone, and wait until the page has the recording."""
+    page.get_by_role("button", name="Record", exact=True).first.click()
+    page.wait_for_timeout(1000 * seconds)
+    with page.expect_response(lambda response: "/upload" in response.url):
+        page.get_by_role("button", name="Stop", exact=True).first.click()
+    page.get_by_role("button", name="Play").first.wait_for()
+
+
 def test_a_voice_is_recorded_and_transcribed(page: Page) -> None:
     page.get_by_label("Record audio").first.click()
-    page.get_by_role("button", name="Record", exact=True).first.click()
-    page.wait_for_timeout(3500)
-    page.get_by_role("button", name="Stop", exact=True).first.click()
-    page.wait_for_selector("[data-testid=waveform-controls], .waveform-container")
+    record(page, seconds=3.5)
     page.click("#transcribe-start")
-    page.wait_for_selector("#text .sv-text")
     page.wait_for_selector("#comparison table")
     assert set(page.inner_text("#text .sv-text")) & set(SAID)
 

@@ -12,7 +12,7 @@ import pytest
 
 import sottovoce
 from sottovoce import Model, Sample
-from sottovoce.errors import SottovoceError
+from sottovoce.errors import SottovoceError, SourceError
 from sottovoce.formats.quantized_weights import QuantizedWeights
 from sottovoce_paraformer.onnx_client import OnnxClient
 from sottovoce_paraformer.onnx_format import ONNX
@@ -148,6 +148,21 @@ def test_damaged_graph_is_an_error_of_one_line(compressed: Any, tmp_path: Path) 
     with pytest.raises(SottovoceError, match=r"^model\.int8\.onnx: onnxruntime does not read") as caught:
         SherpaOnnx().check(tmp_path)
     assert "\n" not in str(caught.value)
+
+
+def test_graph_of_another_exporter_or_model_is_named(compressed: Any, tmp_path: Path) -> None:
+    _, directory = compressed("int8")
+    graph = onnx.load(directory / "model_quant.onnx")
+    (tmp_path / "tokens.txt").write_text("a 0\nb 1\n", encoding="utf-8")
+    onnx.save(graph, tmp_path / "model.onnx")
+    with pytest.raises(
+        SourceError, match=r"tokens\.txt has 2 tokens, and model\.onnx 60; they are of different models"
+    ):
+        OnnxClient(tmp_path / "model.onnx", 1)
+    del graph.metadata_props[:]
+    onnx.save(graph, tmp_path / "model.onnx")
+    with pytest.raises(SourceError, match=r"model\.onnx: has no metadata 'inv_stddev'"):
+        OnnxClient(tmp_path / "model.onnx", 1)
 
 
 def test_model_that_was_changed_after_it_was_compressed_is_not_exported(compressed: Any, tmp_path: Path) -> None:

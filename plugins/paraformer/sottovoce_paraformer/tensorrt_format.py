@@ -1,0 +1,110 @@
+"""The format ``tensorrt`` of Paraformers: a graph that TensorRT's rules allow, and where it is installed an engine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sottovoce.formats import Format
+from sottovoce.text.translations import Text
+
+if TYPE_CHECKING:
+    from sottovoce import Model
+    from sottovoce.formats.tensorrt import Profile
+
+GRAPH, PLAN = "model.trt.onnx", "model.plan"
+"""Names of the files; clients of other graphs, which may count positions for tokens, do not find this one."""
+_FRAMES, _BATCH = (4, 100, 1000), (1, 1, 16)
+"""Least, usual and most frames of 60 ms, and utterances at once."""
+
+_README = """\
+# {name} for TensorRT
+
+`{graph}` has no float64, no shape that depends on data, and only operators that TensorRT's parser has. Build an
+engine on the GPU that is to run it:
+
+```sh
+{command}
+```
+
+Inputs are `speech` (filter banks, float32 `[batch, frames, {width}]`) and `speech_lengths` (int32 `[batch]`). Outputs
+are `logits` (log-probabilities, float32 `[batch, positions, {tokens}]`) and `token_num` (int32 `[batch]`). Positions
+are as many as frames: only the first `token_num` of an utterance are its tokens, whose names `tokens.txt` has.
+
+Leave out `--fp16`: the sums that count the tokens are whole numbers in float32. An utterance has at most {longest}
+frames.
+"""
+
+
+class TensorRT(Format):
+    """A graph in float32 with as many positions as frames, the files beside it, and the command that builds an engine.
+
+    The graph is checked by the rules of TensorRT's parser and run in onnxruntime. An engine is built only where
+    TensorRT is installed. Classes with hotwords are not for it, and times of words are left out.
+    """
+
+    name = "tensorrt"
+    label = Text(en="ONNX that TensorRT builds an engine of", zh="可由 TensorRT 构建引擎的 ONNX")
+    architectures = ("paraformer",)
+    usage = """\
+import onnxruntime
+session = onnxruntime.InferenceSession(
+    "{directory}/model.trt.onnx", providers=["TensorrtExecutionProvider", "CUDAExecutionProvider"]
+)
+print([(value.name, value.shape) for value in session.get_inputs()])
+"""
+
+    def write(self, model: Model, directory: Path) -> None:
+        """Write the graph, what clients read beside it, and a README with the command."""
+        from sottovoce.formats.onnx import export_onnx, write_metadata
+        from sottovoce.formats.tensorrt import build_engine, is_installed, require_allowed, trtexec
+        from sottovoce_paraformer.onnx_bounded import LONGEST, bounded_graph
+        from sottovoce_paraformer.onnx_export import copy_files, metadata, on_cpu, refuse_unsupported
+
+        refuse_unsupported(model.module, self.name)
+        graph, path = bounded_graph(model.module), directory / GRAPH
+        tokens = copy_files(model.source.directory, directory, timed=False)
+        export_onnx(
+            on_cpu(graph.module),
+            graph.inputs,
+            path,
+            input_names=graph.input_names,
+            output_names=graph.output_names,
+            dynamic_axes=graph.dynamic_axes,
+        )
+        write_metadata(path, metadata(model, tokens))
+        require_allowed(path)
+        width = int(graph.inputs[0].shape[2])
+        profiles = _profiles(width)
+        facts = {"width": width, "tokens": len(tokens), "longest": LONGEST}
+        command = trtexec(path.name, PLAN, profiles)
+        text = _README.format(name=type(model.module).__name__, graph=GRAPH, command=command, **facts)
+        (directory / "README.md").write_text(text, encoding="utf-8")
+        if is_installed():
+            build_engine(path, directory / PLAN, profiles)
+
+    def check(self, directory: Path) -> None:
+        """Hold the graph against the rules, and run it in onnxruntime on random features."""
+        import numpy
+
+        from sottovoce.errors import OutputError
+        from sottovoce.formats.onnx import OnnxSession
+        from sottovoce.formats.tensorrt import require_allowed
+
+        path = directory / GRAPH
+        require_allowed(path)
+        session = OnnxSession(path)
+        frames = 30
+        features = numpy.random.default_rng(0).standard_normal((1, frames, session.inputs["speech"][2]), numpy.float32)
+        outputs = session.run({"speech": features, "speech_lengths": numpy.array([frames], numpy.int32)})
+        if not numpy.isfinite(outputs["logits"]).all():
+            raise OutputError(f"{path.name}: gives numbers that are not finite; is a weight damaged?")
+
+
+def _profiles(width: int) -> Mapping[str, Profile]:
+    """Return the shapes that an engine is built for."""
+    from sottovoce.formats.tensorrt import Profile
+
+    speech = [(batch, frames, width) for batch, frames in zip(_BATCH, _FRAMES, strict=True)]
+    return {"speech": Profile(*speech), "speech_lengths": Profile(*((batch,) for batch in _BATCH))}
