@@ -41,6 +41,7 @@ docs: $(VENV)/installed-dev
 	$(BIN)/python benchmarks/distilled_table.py --write
 	$(BIN)/python benchmarks/large_tables.py --write
 	$(BIN)/python benchmarks/attacks_table.py --write
+	$(BIN)/python benchmarks/exported_table.py --write
 
 # Models of real size, with the tables of them; omni_moe.py, which writes tens of GB, is run by itself.
 RESULTS := benchmarks/results-committed

@@ -30,6 +30,7 @@ def scripts(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
         ("pruned_table", "table", "pruned.json", "docs/benchmarks.md", "pruned"),
         ("distilled_table", "table", "distilled.json", "docs/benchmarks.md", "distilled"),
         ("attacks_table", "table", "attacks.json", "docs/explanation/attacks.md", "attacks"),
+        ("exported_table", "table", "exported.json", "docs/how-to/export-graphs.md", "exported"),
     ],
 )
 def test_table_is_what_its_script_writes(
