@@ -35,6 +35,7 @@ BUILTIN = (
     "sottovoce.pruning.plugin",
     "sottovoce.training.plugin",
     "sottovoce.formats.plugin",
+    "sottovoce.formats.torchao",
     "sottovoce.engines.stock_transformers",
     "sottovoce.formats.transformers.loader",
     "sottovoce.formats.transformers.writer",
