@@ -26,6 +26,8 @@ class Sottovoce(Engine):
 
         try:
             default_host().owner_of(class_name(directory))
+            if not _is_own(directory / "config.json"):
+                return False
         except SottovoceError:
             return False
         return any(directory.glob("*.safetensors")) or any(directory.glob("*.pt"))
@@ -36,3 +38,12 @@ class Sottovoce(Engine):
 
         model = load(directory)
         return lambda sample: model.architecture.runner.predict(model, sample)
+
+
+def _is_own(path: Path) -> bool:
+    """Return whether a configuration names no other quantizer, as exports for other engines do."""
+    from sottovoce.checkpoint.safe_config import read_config
+    from sottovoce.formats.compressed_tensors import METHOD
+
+    settings = read_config(path, (), references=True).get("quantization_config") if path.is_file() else None
+    return not isinstance(settings, dict) or settings.get("quant_method", METHOD) == METHOD

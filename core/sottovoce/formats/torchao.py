@@ -6,6 +6,7 @@ by its own code; then the values and scales of the compressed layer take the pla
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,7 +26,11 @@ if TYPE_CHECKING:
 
 
 class TorchAO(Format):
-    """Safetensors and a configuration of transformers with torchao's tensors."""
+    """Safetensors and a configuration that transformers loads as torchao's tensors.
+
+    int8, int8 weights alone and fp8 keep their size. int4 is stored in 8 bits a weight, as the tensor that torchao runs
+    on every device. Tables in int8 become float.
+    """
 
     name = "torchao"
     label = Text(
@@ -58,6 +63,7 @@ class TorchAO(Format):
 
         from sottovoce.checkpoint.model_class import class_name
 
+        _require_torchao()
         kind = _stock_class(class_name(directory))
         with ignored_warnings(), torch.inference_mode():
             try:
@@ -107,11 +113,14 @@ def _configuration(layer: QuantizedLinear) -> Any:
         dynamic = scheme.activations == "dynamic"
         return quantization.Int8DynamicActivationInt8WeightConfig() if dynamic else quantization.Int8WeightOnlyConfig()
     groups = quantization.PerGroup(layer.in_features // layer.weight_scale.shape[1])
-    dtype = torch.int4 if scheme.bits == 4 else torch.int8
+    dtype = torch.int4 if scheme.bits == 4 else torch.int8  # type: ignore[attr-defined]
     return quantization.IntxWeightOnlyConfig(weight_dtype=dtype, granularity=groups)
 
 
 def _require_torchao() -> Any:
+    for name in ("torchao", "torch.utils._pytree"):
+        # It says at its import which kernels for GPUs it could not load.
+        logging.getLogger(name).setLevel(logging.ERROR)
     try:
         with ignored_warnings():
             from torchao import quantization
@@ -177,12 +186,12 @@ def _torchao_linear(layer: QuantizedLinear, config: Any, dtype: Any) -> nn.Linea
     linear = layer.dequantize().to(dtype)
     quantize_(linear, config)
     weight: Any = linear.weight
-    values = layer.qweight() if isinstance(layer, PackedLinear) else layer.weight
+    values: Any = layer.qweight() if isinstance(layer, PackedLinear) else layer.weight
     scale = layer.weight_scale.detach().to(weight.scale.dtype)
     if weight.qdata.shape != values.shape or weight.scale.shape != scale.shape:
         raise OutputError(f"torchao lays this weight out as {tuple(weight.qdata.shape)}: use the version of the extra")
     if not torch.equal(scale.float(), layer.weight_scale.float()):
-        raise OutputError(f"torchao keeps scales as {scale.dtype}, which loses what the model has: use its own version")
+        raise OutputError(f"torchao keeps scales as {scale.dtype}, which loses what the model has: use another version")
     weight.qdata, weight.scale = values.detach().to(weight.qdata.dtype), scale
     return linear
 
