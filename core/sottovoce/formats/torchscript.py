@@ -1,12 +1,14 @@
 """TorchScript: a traced module as one file, for PyTorch without Python; deprecated by PyTorch, and still asked for.
 
-Its archive holds a pickle of TorchScript's own (``data.pkl``), which only names tensors and classes of the archive; no
-option leaves it out. ``torch.jit.load`` reads it by an interpreter of its own that calls nothing of Python's.
+Its archive holds two pickles of TorchScript's own, ``data.pkl`` and ``constants.pkl``, which only name tensors and
+classes of the archive, and which no option leaves out. ``torch.jit.load`` reads them by an interpreter of its own that
+calls nothing of Python's.
 """
 
 from __future__ import annotations
 
 import json
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 _SIGNATURE = "signature.json"
+_LEFT_OUT = (".debug_pkl", "traced_inputs.pkl")
 
 
 def export_script(
@@ -62,6 +65,17 @@ def export_script(
             torch.jit.save(script, str(path), _extra_files={_SIGNATURE: json.dumps(signature)})
         except RuntimeError as error:
             raise OutputError(f"{path.name}: {type(module).__name__} cannot be traced ({reason(error)})") from error
+    _drop_sources(path)
+
+
+def _drop_sources(path: Path) -> None:
+    """Leave out which line of which of this machine's files each operator came from; they are more pickles."""
+    kept = path.with_name(f"{path.name}.kept")
+    with zipfile.ZipFile(path) as source, zipfile.ZipFile(kept, "w") as target:
+        for name in source.namelist():
+            if not name.endswith(_LEFT_OUT):
+                target.writestr(zipfile.ZipInfo(name), source.read(name))
+    kept.replace(path)
 
 
 class ScriptSession:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 class TorchScript(Format):
     """``model.torchscript.pt``, for classes with hotwords ``model_eb.torchscript.pt`` too, and what clients read.
 
-    PyTorch deprecates TorchScript, and its archive holds a pickle of its own. ``torch-export`` has neither fault.
+    PyTorch deprecates TorchScript, and its archive holds pickles of its own. ``torch-export`` has neither fault.
     """
 
     name = "torchscript"
