@@ -1,4 +1,4 @@
-"""Paraformer-large in int8: Sottovoce in torch, against FunASR's ONNX int8 in onnxruntime and FunASR in float32.
+"""Paraformer-large in int8 and int4: Sottovoce's, against FunASR's ONNX int8 in onnxruntime and FunASR in float32.
 
 ``python benchmarks/paraformer_large.py [--json FILE] [--threads N] [--work DIRECTORY] [--quick]``
 
@@ -20,6 +20,14 @@ from typing import Any
 from workers import HERE, Worker, machine, measured, megabytes, note, take_turns
 
 PEER, INT8 = "FunASR ONNX int8", "Sottovoce int8"
+WEIGHT, INT4, ONNX = "Sottovoce int8-weight", "Sottovoce int4", "Sottovoce ONNX int8"
+RECIPES: dict[str, tuple[str, str | None]] = {
+    INT8: ("large-int8", None),
+    WEIGHT: ("large-int8-weight", None),
+    # The weights are random, so samples would calibrate nothing: they are rounded to nearest, in int4's own layout.
+    INT4: ("large-int4", "steps: [{step: quantize, bits: 4, group_size: auto, method: round_to_nearest}]"),
+}
+"""Folder of each compressed model, and the content of its recipe where that is no preset."""
 RAGGED = (10.0, 9.5, 9.0, 8.5, 8.0, 7.5, 7.0, 6.5)
 INPUTS: dict[str, tuple[tuple[float, ...], int]] = {
     "5 s": ((5.0,), 21),
@@ -38,24 +46,41 @@ def prepare(work: Path, threads: int) -> tuple[dict[str, Path], dict[str, Any]]:
         The weights of each path, and what making them took.
     """
     costs: dict[str, Any] = {}
-    large, small, onnx = work / "large", work / "large-int8", work / "onnx"
+    large, peer, onnx = work / "large", work / "onnx", work / "onnx-ours"
     if not (large / "model.safetensors").is_file():
         note("writing the model")
         measured([sys.executable, str(HERE / "large_model.py"), str(large)], threads)
-    if not (small / "compression.json").is_file():
-        note("compressing it: sottovoce compress --recipe int8")
-        command = ["compress", str(large), "--recipe", "int8", "--output", str(small), "--json"]
-        costs[INT8] = measured([sys.executable, "-m", "sottovoce", *command], threads)
+    for path, (folder, content) in RECIPES.items():
+        if not (work / folder / "compression.json").is_file():
+            costs[path] = _compress(large, work / folder, content, threads)
     if not (onnx / "model_quant.onnx").is_file():
+        note("exporting it by Sottovoce")
+        command = ["export", str(work / RECIPES[INT8][0]), "--format", "onnx", "--output", str(onnx), "--json"]
+        costs[ONNX] = measured([sys.executable, "-m", "sottovoce", *command], threads)
+    if not (peer / "model_quant.onnx").is_file():
         note("exporting it by FunASR: minutes")
-        onnx.mkdir(exist_ok=True)
-        costs[PEER] = measured([sys.executable, str(HERE / "paths.py"), "export", str(large), str(onnx)], threads)
+        peer.mkdir(exist_ok=True)
+        costs[PEER] = measured([sys.executable, str(HERE / "paths.py"), "export", str(large), str(peer)], threads)
+    compressed = {path: work / folder / "model.safetensors" for path, (folder, _) in RECIPES.items()}
     weights = {
-        PEER: onnx / "model_quant.onnx",
-        INT8: small / "model.safetensors",
+        PEER: peer / "model_quant.onnx",
+        **compressed,
+        ONNX: onnx / "model_quant.onnx",
         "FunASR float32": large / "model.safetensors",
     }
     return weights, costs
+
+
+def _compress(model: Path, output: Path, content: str | None, threads: int) -> dict[str, float]:
+    """Compress by the preset that the folder is named after, or by a recipe of its own."""
+    recipe = output.name.removeprefix("large-")
+    note(f"compressing it: {recipe}")
+    if content is not None:
+        path = output.with_suffix(".yaml")
+        path.write_text(content, encoding="utf-8")
+        recipe = str(path)
+    command = ["compress", str(model), "--recipe", recipe, "--output", str(output), "--json"]
+    return measured([sys.executable, "-m", "sottovoce", *command], threads)
 
 
 def compare(workers: dict[str, Worker], quick: bool) -> dict[str, dict[str, Any]]:
@@ -75,7 +100,7 @@ def run(work: Path, threads: int, quick: bool) -> dict[str, Any]:
         note(f"loading {path}")
         workers[path] = (
             Worker("paths.py", "onnxruntime", file, threads)
-            if path == PEER
+            if path in (PEER, ONNX)
             else Worker("paths.py", "torch", file.parent, threads)
         )
     load = [os.getloadavg()[0]]
