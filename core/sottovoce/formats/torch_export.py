@@ -42,7 +42,7 @@ def export_program(
         input_names: Names of the inputs, which are those of the arguments of ``forward``.
         output_names: Names of the outputs.
         dynamic_axes: For each input, the axes of any length with a name for each; axes of one name are equally long.
-            What is no input is ignored.
+            Other names are ignored.
 
     Raises:
         OutputError: The module cannot be captured, or the file cannot be written.
@@ -75,7 +75,7 @@ def pickles_in(path: Path) -> list[str]:
     """Return the parts of a ``.pt2`` file that PyTorch would read as pickles.
 
     Raises:
-        SourceError: It is no such file.
+        SourceError: It is not such a file.
     """
     pickles = []
     try:
@@ -87,7 +87,7 @@ def pickles_in(path: Path) -> list[str]:
                 elif "/sample_inputs/" in name:
                     pickles.append(name)
     except (OSError, zipfile.BadZipFile, ValueError, LookupError, TypeError, AttributeError) as error:
-        raise SourceError(f"{path.name}: is no file of torch.export ({reason(error)})") from error
+        raise SourceError(f"{path.name}: is not a file of torch.export ({reason(error)})") from error
     return pickles
 
 
@@ -98,7 +98,7 @@ class ProgramSession:
         """Load a file.
 
         Raises:
-            SourceError: It is no file of ``torch.export``, or holds a pickle.
+            SourceError: It is not a file of ``torch.export``, or holds a pickle.
             OutputError: PyTorch does not read it.
         """
         import torch

@@ -109,7 +109,7 @@ def test_a_module_that_branches_on_data_is_an_error_of_one_line(tmp_path: Path) 
 
 def test_other_files_and_other_inputs_are_errors(path: Path, tmp_path: Path) -> None:
     (tmp_path / "text.pt2").write_text("no program", encoding="utf-8")
-    with pytest.raises(SourceError, match=r"^text\.pt2: is no file of torch\.export"):
+    with pytest.raises(SourceError, match=r"^text\.pt2: is not a file of torch\.export"):
         ProgramSession(tmp_path / "text.pt2")
     with zipfile.ZipFile(tmp_path / "empty.pt2", "w") as archive:
         archive.writestr("empty/version", "0")
