@@ -1,0 +1,214 @@
+#!/usr/bin/env python3
+"""Find when each word of a text is said, by an exported aligner; needs onnxruntime, numpy and tokenizers alone.
+
+    python align.py talk.wav --text "what was said" --language English
+
+This file lies beside the graphs, and may be imported: ``Aligner(directory)(samples, text, language)``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import unicodedata
+import wave
+from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+try:
+    import numpy as np
+except ImportError:
+    sys.exit("align.py needs numpy: pip install numpy onnxruntime tokenizers")
+
+Run = Callable[[Mapping[str, Any]], Any]
+_CJK = ((0x4E00, 0x9FFF), (0x3400, 0x4DBF), (0x20000, 0x2A6DF), (0x2A700, 0x2CEAF), (0xF900, 0xFAFF), (0x2F800, 0x2FA1F))
+
+
+class Aligner:
+    """Aligner by a graph, with the tokenizer and the settings that lie beside it."""
+
+    def __init__(self, directory: Path, run: Run | None = None, threads: int = 0) -> None:
+        """Load an exported directory; ``run`` takes the inputs by name and returns logits, by default onnxruntime."""
+        self.settings: dict[str, Any] = json.loads((directory / "aligner.json").read_text(encoding="utf-8"))
+        self._tokenizer = _needed("tokenizers").Tokenizer.from_file(str(directory / "tokenizer.json"))
+        self._run = run or onnx_run(directory / self.settings["graph"], threads)
+        self._filters = mel_filters(self.settings)
+
+    def __call__(self, samples: Any, text: str, language: str = "Chinese") -> list[dict[str, Any]]:
+        """Return the words of a text in samples ``[time]`` of the model's rate, with their times in seconds."""
+        seconds = len(samples) / self.settings["sampling_rate"]
+        if not 0 < seconds <= self.settings["longest_seconds"]:
+            longest = self.settings["longest_seconds"]
+            raise ValueError(f"the audio has {seconds:.2f} s: this graph takes up to {longest:g}; cut it at a silence")
+        words = split_words(text, find_language(language, self.settings["languages"]))
+        if not words:
+            raise ValueError(f"the text {text[:40]!r} has no words to align")
+        logits, markers = self.logits(samples, words)
+        bins = logits[markers].argmax(axis=-1).astype(np.float64)
+        times = np.array(repaired((bins * self.settings["bin_milliseconds"]).tolist())) / 1000
+        times = np.maximum.accumulate(times).clip(0, seconds).round(3).reshape(-1, 2).tolist()
+        return [{"text": word, "start": start, "end": end} for word, (start, end) in zip(words, times, strict=True)]
+
+    def logits(self, samples: Any, words: Sequence[str]) -> tuple[Any, Any]:
+        """Return logits ``[tokens, bins]``, and which tokens mark the start or the end of a word."""
+        features, frames = self.features(samples)
+        ids = self.tokens(words, frames)
+        logits = self._run({"input_features": features, "frames": np.array([frames]), "input_ids": ids[None]})
+        return logits[0], ids == self.settings["timestamp_token"]
+
+    def features(self, samples: Any) -> tuple[Any, int]:
+        """Return log-mel features ``[1, mels, frames]`` in whole attention windows, and how many frames are real."""
+        size, hop = self.settings["n_fft"], self.settings["hop_length"]
+        samples = np.asarray(samples, np.float32)
+        samples = np.pad(samples, (0, max(0, self.settings["least_samples"] - len(samples))))
+        frames = len(samples) // hop
+        padded = np.pad(samples, size // 2, mode="reflect")
+        pieces = np.lib.stride_tricks.sliding_window_view(padded, size)[::hop][:frames]
+        window = (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(size) / size)).astype(np.float32)
+        mel = (np.abs(np.fft.rfft(pieces * window)) ** 2).astype(np.float32) @ self._filters
+        log = np.log10(np.maximum(mel, 1e-10)).T
+        log = (np.maximum(log, log.max() - 8) + 4) / 4
+        rest = -frames % self.settings["window_frames"]
+        return np.pad(log, ((0, 0), (0, rest)))[None].astype(np.float32), frames
+
+    def tokens(self, words: Sequence[str], frames: int) -> Any:
+        """Return the tokens ``[tokens]`` of the prompt: the audio's, and each word with its two markers."""
+        chunk, prompt = self.settings["chunk_frames"], self.settings["prompt"]
+        count = frames // chunk * _pooled(chunk) + _pooled(frames % chunk)
+        text = prompt["before"] + prompt["audio"] * count + prompt["after"]
+        text += prompt["between"].join(words) + prompt["end"]
+        return np.array(self._tokenizer.encode(text, add_special_tokens=False).ids, np.int64)
+
+
+def onnx_run(path: Path, threads: int = 0) -> Run:
+    """Return what runs a graph in onnxruntime on the CPU; 0 threads are one for each core."""
+    runtime = _needed("onnxruntime")
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads = threads
+    session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    return lambda inputs: session.run(["logits"], dict(inputs))[0]
+
+
+def mel_filters(settings: Mapping[str, Any]) -> Any:
+    """Return Slaney's mel filters ``[frequencies, mels]`` up to the model's highest frequency."""
+    count, rate = settings["mels"], settings["sampling_rate"]
+    # Linear below 1000 Hz, where there are 15 mels; above, 27 more are a factor of 6.4.
+    step = np.log(6.4) / 27
+    top = settings["highest_hz"]
+    points = np.linspace(0, top * 3 / 200 if top < 1000 else 15 + np.log(top / 1000) / step, count + 2)
+    points = np.where(points < 15, points * 200 / 3, 1000 * np.exp(step * (points - 15)))
+    slopes = points - np.linspace(0, rate // 2, settings["n_fft"] // 2 + 1)[:, None]
+    widths = np.diff(points)
+    filters = np.maximum(0, np.minimum(-slopes[:, :-2] / widths[:-1], slopes[:, 2:] / widths[1:]))
+    return (filters * (2 / (points[2:] - points[:-2]))).astype(np.float32)
+
+
+def find_language(language: str, languages: Mapping[str, str]) -> str:
+    """Return the name of a language from its name or code."""
+    for code, name in languages.items():
+        if language.strip().lower() in (code, name.lower()):
+            return name
+    known = ", ".join(f"{name} ({code})" for code, name in languages.items())
+    raise ValueError(f"the language {language[:40]!r} cannot be aligned; languages: {known}")
+
+
+def split_words(text: str, language: str) -> list[str]:
+    """Split a text as the model was trained: Chinese by characters, others by spaces; without punctuation."""
+    text = unicodedata.normalize("NFC", text).strip()
+    if language == "Japanese":
+        return _kept(_needed("nagisa", " to split Japanese").tagging(text).words)
+    if language == "Korean":
+        return _kept(_needed("soynlp.tokenizer", " to split Korean").LTokenizer().tokenize(text))
+    return _kept("".join(f" {letter} " if _is_cjk(letter) else letter for letter in text).split())
+
+
+def repaired(times: list[float]) -> list[int]:
+    """Return times that never go back: those outside the longest rising series lie between their neighbours."""
+    values, count = np.array(times), len(times)
+    length, parent = np.ones(count, int), np.full(count, -1)
+    for place in range(1, count):
+        reach = np.where(values[:place] <= values[place], length[:place], 0)
+        if reach.max() > 0:
+            parent[place], length[place] = reach.argmax(), reach.max() + 1
+    good, place = [], int(length.argmax())
+    while place >= 0:
+        good.append(place)
+        place = int(parent[place])
+    good.reverse()
+    result = list(times)
+    for left, right in zip([-1, *good], [*good, count], strict=True):
+        low = times[left] if left >= 0 else times[right]
+        high = times[right] if right < count else times[left]
+        for place in range(left + 1, right):
+            if right - left > 3:
+                result[place] = low + (high - low) / (right - left) * (place - left)
+            else:
+                result[place] = low if place - left <= right - place else high
+    return [int(value) for value in result]
+
+
+def read_audio(path: Path, rate: int) -> Any:
+    """Return the samples ``[time]`` of a file; channels are averaged."""
+    try:
+        with wave.open(str(path)) as file:
+            if file.getsampwidth() != 2:
+                raise wave.Error(f"{8 * file.getsampwidth()} bits")
+            found, channels = file.getframerate(), file.getnchannels()
+            samples = np.frombuffer(file.readframes(file.getnframes()), "<i2").astype(np.float32) / 32768
+            samples = samples.reshape(-1, channels)
+    except (wave.Error, EOFError):
+        samples, found = _needed("soundfile", ", as it is no WAV of 16 bits").read(path, dtype="float32", always_2d=True)
+    if found != rate:
+        raise ValueError(f"{path}: has {found} Hz, not {rate}; convert it: ffmpeg -i {path} -ac 1 -ar {rate} talk.wav")
+    return samples.mean(axis=1)
+
+
+def _pooled(frames: int) -> int:
+    for _ in range(3):
+        frames = (frames + 1) // 2
+    return frames
+
+
+def _is_cjk(letter: str) -> bool:
+    return any(low <= ord(letter) <= high for low, high in _CJK)
+
+
+def _kept(words: Sequence[str]) -> list[str]:
+    kept = ("".join(x for x in word if x == "'" or unicodedata.category(x)[0] in "LN" or _is_cjk(x)) for word in words)
+    return [word for word in kept if word]
+
+
+def _needed(name: str, purpose: str = "") -> Any:
+    try:
+        return import_module(name)
+    except ImportError:
+        package = name.partition(".")[0]
+        raise ValueError(f"{package} is needed{purpose} and not installed; pip install {package}") from None
+
+
+def main() -> int:
+    """Print the times of the words as JSON."""
+    parser = argparse.ArgumentParser(description="Find when each word of a text is said.")
+    parser.add_argument("audio", type=Path)
+    parser.add_argument("--text", required=True, help="all that is said")
+    parser.add_argument("--language", default="Chinese", help="name or code")
+    parser.add_argument("--graph", help="file beside this one; by default the compressed one")
+    options = parser.parse_args()
+    here = Path(__file__).resolve().parent
+    try:
+        aligner = Aligner(here, onnx_run(here / options.graph) if options.graph else None)
+        samples = read_audio(options.audio, aligner.settings["sampling_rate"])
+        words = aligner(samples, options.text, options.language)
+    except Exception as error:
+        print(f"align.py: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    duration = round(len(samples) / aligner.settings["sampling_rate"], 3)
+    print(json.dumps({"duration": duration, "text": options.text, "words": words}, ensure_ascii=False))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
