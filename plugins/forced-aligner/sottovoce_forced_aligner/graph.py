@@ -21,17 +21,10 @@ from sottovoce.formats.float_layers import as_float, on_cpu
 from sottovoce_forced_aligner.graph_layers import AudioLayer, TextLayer, rms_norm_of
 
 _MASKED = -1e9
-_POOLED = 3
-"""Convolutions that halve the frames."""
+_WORDS = 3
 
 INPUTS = ("input_features", "frames", "input_ids")
 OUTPUTS = ("logits",)
-AXES = {
-    "input_features": {2: "padded_frames"},
-    "input_ids": {1: "tokens"},
-    "logits": {1: "tokens"},
-}
-"""The axes of any length."""
 
 
 class AudioTower(nn.Module):
@@ -62,10 +55,7 @@ class AudioTower(nn.Module):
         x = self.conv_out(x.permute(0, 3, 1, 2).flatten(2))
         steps, width = x.shape[1], x.shape[2]
         x = (x + self.positions[:steps]).reshape(-1, self.chunks * steps, width)
-        rest = frames % self.chunk
-        for _ in range(_POOLED):
-            rest = (rest + 1) // 2
-        valid = frames // self.chunk * steps + rest
+        valid = frames // self.chunk * steps + _pooled(frames % self.chunk)
         places = torch.arange(x.shape[0] * x.shape[1], device=x.device).reshape(x.shape[0], 1, 1, x.shape[1])
         mask = (places >= valid).to(torch.float32) * _MASKED
         for layer in self.layers:
@@ -122,6 +112,16 @@ class Traceable(NamedTuple):
     module: AlignerGraph
     inputs: tuple[Tensor, Tensor, Tensor]
 
+    @property
+    def axes(self) -> dict[str, dict[int, str]]:
+        """The axes of any length; frames are those of whole attention windows."""
+        tower = self.module.audio_tower
+        return {
+            "input_features": {2: f"{tower.chunk * tower.chunks}*windows"},
+            "input_ids": {1: "tokens"},
+            "logits": {1: "tokens"},
+        }
+
 
 def graph_of(native: Any) -> Traceable:
     """Return the graph of a model in float32 on the CPU; the model is left as it was.
@@ -142,15 +142,17 @@ def example_inputs(config: Any, windows: int = 2) -> tuple[Tensor, Tensor, Tenso
     size = audio.n_window_infer
     random = torch.Generator().manual_seed(0)
     features = torch.randn((1, audio.num_mel_bins, windows * size), generator=random)
-    # Full chunks only: each gives as many positions as it has quarters of two quarters.
-    frames = windows * size - 2 * audio.n_window
-    steps = 2 * audio.n_window
-    for _ in range(_POOLED):
-        steps = (steps + 1) // 2
-    count = frames // (2 * audio.n_window) * steps
-    words = [0, config.timestamp_token_id, config.timestamp_token_id] * 3
+    chunk = 2 * audio.n_window
+    frames = windows * size - chunk // 2
+    count = frames // chunk * _pooled(chunk) + _pooled(frames % chunk)
+    words = [0, config.timestamp_token_id, config.timestamp_token_id] * _WORDS
     ids = torch.tensor([[config.audio_token_id] * count + words])
     return features, torch.tensor([frames]), ids
+
+
+def _pooled(frames: Any) -> Any:
+    """Return the positions of a chunk's frames after three convolutions, each of which halves them."""
+    return (frames + 7) // 8
 
 
 def _refuse_unsupported(native: Any) -> None:

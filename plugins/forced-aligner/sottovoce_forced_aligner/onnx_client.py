@@ -24,7 +24,16 @@ except ImportError:
     sys.exit("align.py needs numpy: pip install numpy onnxruntime tokenizers")
 
 Run = Callable[[Mapping[str, Any]], Any]
-_CJK = ((0x4E00, 0x9FFF), (0x3400, 0x4DBF), (0x20000, 0x2A6DF), (0x2A700, 0x2CEAF), (0xF900, 0xFAFF), (0x2F800, 0x2FA1F))
+VERSION = 1
+"""Version of ``aligner.json``."""
+_CJK = (
+    (0x4E00, 0x9FFF),
+    (0x3400, 0x4DBF),
+    (0x20000, 0x2A6DF),
+    (0x2A700, 0x2CEAF),
+    (0xF900, 0xFAFF),
+    (0x2F800, 0x2FA1F),
+)
 
 
 class Aligner:
@@ -33,6 +42,10 @@ class Aligner:
     def __init__(self, directory: Path, run: Run | None = None, threads: int = 0) -> None:
         """Load an exported directory; ``run`` takes the inputs by name and returns logits, by default onnxruntime."""
         self.settings: dict[str, Any] = json.loads((directory / "aligner.json").read_text(encoding="utf-8"))
+        if (version := self.settings.get("version")) != VERSION:
+            raise ValueError(
+                f"aligner.json has version {version}, this program reads {VERSION}; export the model again"
+            )
         self._tokenizer = _needed("tokenizers").Tokenizer.from_file(str(directory / "tokenizer.json"))
         self._run = run or onnx_run(directory / self.settings["graph"], threads)
         self._filters = mel_filters(self.settings)
@@ -65,22 +78,32 @@ class Aligner:
         samples = np.asarray(samples, np.float32)
         samples = np.pad(samples, (0, max(0, self.settings["least_samples"] - len(samples))))
         frames = len(samples) // hop
-        padded = np.pad(samples, size // 2, mode="reflect")
-        pieces = np.lib.stride_tricks.sliding_window_view(padded, size)[::hop][:frames]
+        samples = np.pad(samples, size // 2, mode="reflect")
+        pieces = np.lib.stride_tricks.sliding_window_view(samples, size)[::hop][:frames]
         window = (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(size) / size)).astype(np.float32)
         mel = (np.abs(np.fft.rfft(pieces * window)) ** 2).astype(np.float32) @ self._filters
         log = np.log10(np.maximum(mel, 1e-10)).T
         log = (np.maximum(log, log.max() - 8) + 4) / 4
-        rest = -frames % self.settings["window_frames"]
-        return np.pad(log, ((0, 0), (0, rest)))[None].astype(np.float32), frames
+        log = np.pad(log, ((0, 0), (0, -frames % self.settings["window_frames"])))
+        return log[None].astype(np.float32), frames
 
     def tokens(self, words: Sequence[str], frames: int) -> Any:
         """Return the tokens ``[tokens]`` of the prompt: the audio's, and each word with its two markers."""
         chunk, prompt = self.settings["chunk_frames"], self.settings["prompt"]
-        count = frames // chunk * _pooled(chunk) + _pooled(frames % chunk)
+        # Three convolutions halve each chunk.
+        count = frames // chunk * -(-chunk // 8) - -(frames % chunk) // 8
         text = prompt["before"] + prompt["audio"] * count + prompt["after"]
         text += prompt["between"].join(words) + prompt["end"]
-        return np.array(self._tokenizer.encode(text, add_special_tokens=False).ids, np.int64)
+        ids = np.array(self._tokenizer.encode(text, add_special_tokens=False).ids, np.int64)
+        ends = np.flatnonzero(ids == self.settings["timestamp_token"])
+        if len(ends) != 2 * len(words):
+            raise ValueError(
+                f"the tokenizer gives {len(ends)} time markers for {len(words)} words; export the model again"
+            )
+        for word, start, end in zip(words[1:], ends[1::2], ends[2::2], strict=False):
+            if end == start + 1:
+                raise ValueError(f"the tokenizer has nothing for the word {word!r}; leave it out of the text")
+        return ids
 
 
 def onnx_run(path: Path, threads: int = 0) -> Run:
@@ -95,10 +118,9 @@ def onnx_run(path: Path, threads: int = 0) -> Run:
 def mel_filters(settings: Mapping[str, Any]) -> Any:
     """Return Slaney's mel filters ``[frequencies, mels]`` up to the model's highest frequency."""
     count, rate = settings["mels"], settings["sampling_rate"]
-    # Linear below 1000 Hz, where there are 15 mels; above, 27 more are a factor of 6.4.
+    # Linear below 1000 Hz, where there are 15 mels; above, 27 mels are a factor of 6.4.
     step = np.log(6.4) / 27
-    top = settings["highest_hz"]
-    points = np.linspace(0, top * 3 / 200 if top < 1000 else 15 + np.log(top / 1000) / step, count + 2)
+    points = np.linspace(0, 15 + np.log(settings["highest_hz"] / 1000) / step, count + 2)
     points = np.where(points < 15, points * 200 / 3, 1000 * np.exp(step * (points - 15)))
     slopes = points - np.linspace(0, rate // 2, settings["n_fft"] // 2 + 1)[:, None]
     widths = np.diff(points)
@@ -133,20 +155,17 @@ def repaired(times: list[float]) -> list[int]:
         reach = np.where(values[:place] <= values[place], length[:place], 0)
         if reach.max() > 0:
             parent[place], length[place] = reach.argmax(), reach.max() + 1
-    good, place = [], int(length.argmax())
-    while place >= 0:
-        good.append(place)
-        place = int(parent[place])
-    good.reverse()
+    good = [int(length.argmax())]
+    while parent[good[0]] >= 0:
+        good.insert(0, int(parent[good[0]]))
     result = list(times)
     for left, right in zip([-1, *good], [*good, count], strict=True):
         low = times[left] if left >= 0 else times[right]
         high = times[right] if right < count else times[left]
         for place in range(left + 1, right):
-            if right - left > 3:
-                result[place] = low + (high - low) / (right - left) * (place - left)
-            else:
-                result[place] = low if place - left <= right - place else high
+            between = low + (high - low) / (right - left) * (place - left)
+            nearest = low if place - left <= right - place else high
+            result[place] = between if right - left > 3 else nearest
     return [int(value) for value in result]
 
 
@@ -160,16 +179,12 @@ def read_audio(path: Path, rate: int) -> Any:
             samples = np.frombuffer(file.readframes(file.getnframes()), "<i2").astype(np.float32) / 32768
             samples = samples.reshape(-1, channels)
     except (wave.Error, EOFError):
-        samples, found = _needed("soundfile", ", as it is no WAV of 16 bits").read(path, dtype="float32", always_2d=True)
+        samples, found = _needed("soundfile", ", as it is no WAV of 16 bits").read(
+            path, dtype="float32", always_2d=True
+        )
     if found != rate:
         raise ValueError(f"{path}: has {found} Hz, not {rate}; convert it: ffmpeg -i {path} -ac 1 -ar {rate} talk.wav")
     return samples.mean(axis=1)
-
-
-def _pooled(frames: int) -> int:
-    for _ in range(3):
-        frames = (frames + 1) // 2
-    return frames
 
 
 def _is_cjk(letter: str) -> bool:
@@ -195,7 +210,7 @@ def main() -> int:
     parser.add_argument("audio", type=Path)
     parser.add_argument("--text", required=True, help="all that is said")
     parser.add_argument("--language", default="Chinese", help="name or code")
-    parser.add_argument("--graph", help="file beside this one; by default the compressed one")
+    parser.add_argument("--graph", help="file beside this one; by default that of the model's own precision")
     options = parser.parse_args()
     here = Path(__file__).resolve().parent
     try:
