@@ -30,6 +30,9 @@ OUTPUTS = ("logits",)
 class AudioTower(nn.Module):
     """Features to the embeddings of the audio tokens."""
 
+    positions: Tensor
+    """Positional embedding ``[positions, width]`` of a chunk."""
+
     def __init__(self, tower: Any, projector: Any) -> None:
         super().__init__()
         self.chunk = tower.n_window * 2
@@ -66,6 +69,9 @@ class AudioTower(nn.Module):
 
 class AlignerGraph(nn.Module):
     """Features and tokens to the logits of every position."""
+
+    inv_freq: Tensor
+    """Frequencies ``[head width / 2]`` of the rotary embedding."""
 
     def __init__(self, native: Any) -> None:
         """Take the layers of a ``Qwen3ASRForTokenClassification``.

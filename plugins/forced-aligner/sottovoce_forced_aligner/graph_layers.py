@@ -103,7 +103,7 @@ class TextLayer(nn.Module):
 
 def _split(x: Tensor, width: int) -> Tensor:
     """Return ``[batch, heads, positions, width]`` of ``[batch, positions, heads * width]``."""
-    return x.unflatten(-1, (-1, width)).transpose(1, 2)
+    return x.reshape(x.shape[0], x.shape[1], -1, width).transpose(1, 2)
 
 
 def _turned(x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
