@@ -1,9 +1,7 @@
 #!/usr/bin/env python3
 """Find when each word of a text is said, by an exported aligner; needs onnxruntime, numpy and tokenizers alone.
 
-    python align.py talk.wav --text "what was said" --language English
-
-This file lies beside the graphs, and may be imported: ``Aligner(directory)(samples, text, language)``.
+python align.py talk.wav --text "what was said" --language English  # or: Aligner(directory)(samples, text)
 """
 
 from __future__ import annotations
