@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from sottovoce.errors import UsageError
 from sottovoce.formats.float_layers import as_float, on_cpu
-from sottovoce_forced_aligner.graph_layers import AudioLayer, TextLayer, rms_norm_of
+from sottovoce_forced_aligner.graph_layers import AudioLayer, TextLayer, plain_conv, rms_norm_of
 
 _MASKED = -1e9
 _WORDS = 3
@@ -37,7 +37,7 @@ class AudioTower(nn.Module):
         super().__init__()
         self.chunk = tower.n_window * 2
         self.chunks = tower.n_window_infer // self.chunk
-        self.conv2d1, self.conv2d2, self.conv2d3 = tower.conv2d1, tower.conv2d2, tower.conv2d3
+        self.conv2d1, self.conv2d2, self.conv2d3 = map(plain_conv, (tower.conv2d1, tower.conv2d2, tower.conv2d3))
         self.conv_out = as_float(tower.conv_out)
         self.register_buffer("positions", tower.positional_embedding.positional_embedding.float(), persistent=False)
         self.layers = nn.ModuleList([AudioLayer(layer) for layer in tower.layers])

@@ -39,16 +39,16 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return make
 
 
-@pytest.mark.parametrize("seconds", [0.3, 1.0, 8.0, 19.99])
-def test_logits_of_any_length_are_those_of_transformers(seconds: float, written: Any) -> None:
-    model, directory = written("float")
+@pytest.mark.parametrize(("name", "seconds"), [("float", 0.3), ("float", 1.0), ("float", 8.0), ("int4", 20.0)])
+def test_logits_of_any_length_are_those_of_transformers(name: str, seconds: float, written: Any) -> None:
+    model, directory = written(name)
     audio = np.random.default_rng(1).standard_normal(round(16000 * seconds)).astype(np.float32) * 0.1
     words = list("打开客厅的灯")
     expected = run(model.native, prepare(model.processor, audio, words))[0].detach().numpy()
     session = OnnxSession(directory / "model.onnx")
     logits, markers = graph_client.client(directory, session).logits(audio, words)
     assert markers.sum() == 12
-    np.testing.assert_allclose(logits, expected, atol=2e-3)
+    np.testing.assert_allclose(logits, expected, atol=5e-3)
 
 
 @pytest.mark.parametrize("name", ["float", "pruned"])
