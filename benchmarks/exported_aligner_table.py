@@ -50,12 +50,12 @@ def measure() -> dict[str, Any]:
     graphs: list[dict[str, Any]] = []
     for recipe in tqdm(RECIPES, "exported"):
         model = _compressed(recipe)
-        own = _boundaries(functools.partial(predict, model), test)
+        compressed = _boundaries(functools.partial(predict, model), test)
         for format in FORMATS:
             with tempfile.TemporaryDirectory() as folder:
                 for graph, size, times in _runs(sottovoce.export(model, format, Path(folder) / "exported"), test):
                     facts = {"recipe": recipe, "format": format, "graph": graph, "size_bytes": size}
-                    graphs.append({**facts, "pytorch": _share(times, own), "float": _share(times, expected)})
+                    graphs.append({**facts, "pytorch": _share(times, compressed), "float": _share(times, expected)})
     facts = {"utterances": len(test), "boundaries": len(expected)}
     return {"machine": describe_machine(), **facts, "graphs": graphs}
 

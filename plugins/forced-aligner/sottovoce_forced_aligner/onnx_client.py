@@ -154,12 +154,12 @@ def read_audio(path: Path, rate: int) -> Any:
             if file.getsampwidth() != 2:
                 raise wave.Error(f"{8 * file.getsampwidth()} bits")
             values = np.frombuffer(file.readframes(file.getnframes()), "<i2").reshape(-1, file.getnchannels())
-            samples, found = values.astype(np.float32) / 32768, file.getframerate()
+            samples, actual = values.astype(np.float32) / 32768, file.getframerate()
     except (wave.Error, EOFError):
-        soundfile = _needed("soundfile", ", as it is no WAV of 16 bits")
-        samples, found = soundfile.read(path, dtype="float32", always_2d=True)
-    if found != rate:
-        raise ValueError(f"{path}: has {found} Hz, not {rate}; convert it: ffmpeg -i {path} -ac 1 -ar {rate} talk.wav")
+        soundfile = _needed("soundfile", " for all but WAV of 16 bits")
+        samples, actual = soundfile.read(path, dtype="float32", always_2d=True)
+    if actual != rate:
+        raise ValueError(f"{path}: has {actual} Hz, not {rate}; convert it: ffmpeg -i {path} -ac 1 -ar {rate} talk.wav")
     return samples.mean(axis=1)
 
 
