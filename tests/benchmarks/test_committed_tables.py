@@ -11,6 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "benchmarks" / "results-committed"
+ALIGNER = "docs/how-to/export-aligner.md"
 
 
 @pytest.fixture
@@ -25,6 +26,13 @@ def scripts(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
         ("bundled_table", "summary", "bundled.json", "README.md", "summary"),
         ("bundled_table", "table", "bundled.json", "docs/benchmarks.md", "bundled"),
         ("exported_onnx_table", "table", "exported_onnx.json", "docs/benchmarks.md", "exported_onnx"),
+        (
+            "exported_aligner_table",
+            "table",
+            "exported_aligner.json",
+            "docs/how-to/export-aligner.md",
+            "exported_aligner",
+        ),
         ("aligner_fidelity", "table", "aligner_fidelity.json", "docs/benchmarks.md", "fidelity"),
         ("omni_table", "table", "omni.json", "docs/benchmarks.md", "omni"),
         ("pruned_table", "table", "pruned.json", "docs/benchmarks.md", "pruned"),

@@ -42,7 +42,7 @@ def export_program(
         input_names: Names of the inputs, which are those of the arguments of ``forward``.
         output_names: Names of the outputs.
         dynamic_axes: For each input, the axes of any length with a name for each; axes of one name are equally long.
-            Other names are ignored.
+            A name such as ``800*windows`` is for lengths that are multiples. Other names are ignored.
 
     Raises:
         OutputError: The module cannot be captured, or the file cannot be written.
@@ -53,7 +53,7 @@ def export_program(
 
     axes = {name: dynamic_axes.get(name, {}) for name in input_names}
     labels = {label for named in axes.values() for label in named.values()}
-    dims = {label: torch.export.Dim(label, min=1) for label in sorted(labels)}
+    dims = {label: _axis(label) for label in sorted(labels)}
     shapes = {name: {axis: dims[label] for axis, label in named.items()} for name, named in axes.items()}
     with evaluating(module), torch.no_grad(), ignored_warnings():
         try:
@@ -69,6 +69,15 @@ def export_program(
         torch.export.save(program, path, extra_files={_OUTPUTS: "\n".join(output_names)})
     if pickles := pickles_in(path):
         raise OutputError(f"{path.name}: this PyTorch writes pickles into it ({pickles[0]}); use another version")
+
+
+def _axis(label: str) -> Any:
+    """Return an axis of any length, or of any multiple of one."""
+    import torch
+
+    factor, _, name = label.rpartition("*")
+    axis = torch.export.Dim(name, min=1)
+    return int(factor) * axis if factor else axis
 
 
 def pickles_in(path: Path) -> list[str]:

@@ -18,6 +18,10 @@ from typing import TYPE_CHECKING, Any
 import sottovoce
 from sottovoce import Architecture, LoadOptions, Metric, Model, Run, Samples, Source, Word
 from sottovoce_forced_aligner import boundaries  # which declares the metrics
+from sottovoce_forced_aligner import engines as engines  # registers the engines
+from sottovoce_forced_aligner import onnx_format as onnx_format  # registers the format
+from sottovoce_forced_aligner import openvino_format as openvino_format
+from sottovoce_forced_aligner import torch_export_format as torch_export_format
 
 if TYPE_CHECKING:
     from click import Command

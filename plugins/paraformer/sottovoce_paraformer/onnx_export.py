@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from sottovoce.errors import SourceError, UsageError
+from sottovoce.formats.float_layers import on_cpu as on_cpu
 from sottovoce_paraformer.configuration import CONFIG, dense_config
 
 if TYPE_CHECKING:
@@ -91,17 +92,6 @@ def write_graphs(module: nn.Module, directory: Path) -> Iterator[Path]:
             dynamic_axes=graph.dynamic_axes,
         )
         yield path
-
-
-def on_cpu(module: nn.Module) -> nn.Module:
-    """Return the module in float32 on the CPU; a copy when it was anything else."""
-    import copy
-
-    import torch
-
-    if all(tensor.dtype == torch.float32 and tensor.device.type == "cpu" for tensor in module.state_dict().values()):
-        return module
-    return copy.deepcopy(module).to("cpu", torch.float32)
 
 
 def copy_files(source: Path, directory: Path, timed: bool) -> list[str]:

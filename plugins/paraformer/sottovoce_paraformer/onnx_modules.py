@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from sottovoce.formats.float_layers import as_float as as_float
 from sottovoce_paraformer.heads import PrunedSelfAttention, projected_widths, value_columns
 
 _MASKED = -1e9
@@ -35,19 +36,6 @@ def length_mask(lengths: Tensor, positions: Tensor) -> Mask:
     """Return the mask of a batch with ``lengths`` ``[batch]`` over ``positions`` ``[time]``."""
     inside = (positions < lengths[:, None]).to(torch.float32)
     return Mask(inside[:, :, None], ((1.0 - inside) * _MASKED)[:, None, None, :])
-
-
-def as_float(layer: nn.Module) -> nn.Module:
-    """Return a compressed or faster layer as the plain float layer that it stands for; any other layer as it is."""
-    dequantize = getattr(layer, "dequantize", None)
-    if callable(dequantize):
-        return dequantize()
-    if not isinstance(layer, nn.Linear) or type(layer) is nn.Linear:
-        return layer
-    # A subclass may branch on its input, which no graph can.
-    plain = nn.Linear(layer.in_features, layer.out_features, layer.bias is not None, device="meta")
-    plain.weight, plain.bias = layer.weight, layer.bias
-    return plain
 
 
 class Attention(nn.Module):

@@ -1,0 +1,133 @@
+"""Exports the bundled aligner under several recipes, runs the results, and writes the table of their boundaries.
+
+Accuracy and size alone: both are the same on every run.
+
+`python benchmarks/exported_aligner_table.py` measures, keeps the figures as JSON, and writes the table from it; with
+`--write` it writes the table from the JSON that is there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import functools
+import json
+import logging
+import sys
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+import sottovoce
+from markdown_tables import format_table, write_section
+from sottovoce import Model, Prediction, Sample
+from sottovoce.recipe.presets import PRESETS
+from sottovoce.system.machine import describe_machine
+from sottovoce_forced_aligner import engines
+from sottovoce_forced_aligner.inference import predict
+
+ROOT = Path(__file__).parents[1]
+ALIGNER, DATA = ROOT / "examples" / "models" / "tiny-aligner", ROOT / "examples" / "data" / "mandarin-commands"
+PAGE = ROOT / "docs" / "how-to" / "export-aligner.md"
+FIGURES = ROOT / "benchmarks" / "results-committed" / "exported_aligner.json"
+RECIPES = ("float32", "int8", "int8-weight", "int4")
+FORMATS = ("onnx", "openvino", "torch-export")
+ENGINES = (engines.OnnxRuntime(), engines.OnnxRuntimeQuantized(), engines.OpenVINO(), engines.TorchExport())
+
+Times = NDArray[np.float64]
+
+
+def measure() -> dict[str, Any]:
+    """Return which share of each graph's boundaries are PyTorch's, and the size of its files."""
+    test = [_decoded(sample) for sample in sottovoce.read_samples(DATA / "test.jsonl")]
+    expected = _boundaries(functools.partial(predict, sottovoce.load(ALIGNER)), test)
+    graphs: list[dict[str, Any]] = []
+    for recipe in tqdm(RECIPES, "exported"):
+        model = _compressed(recipe)
+        compressed = _boundaries(functools.partial(predict, model), test)
+        for format in FORMATS:
+            with tempfile.TemporaryDirectory() as folder:
+                for graph, size, times in _runs(sottovoce.export(model, format, Path(folder) / "exported"), test):
+                    facts = {"recipe": recipe, "format": format, "graph": graph, "size_bytes": size}
+                    graphs.append({**facts, "pytorch": _share(times, compressed), "float": _share(times, expected)})
+    facts = {"utterances": len(test), "boundaries": len(expected)}
+    return {"machine": describe_machine(), **facts, "graphs": graphs}
+
+
+def _compressed(recipe: str) -> Model:
+    model = sottovoce.load(ALIGNER)
+    if recipe in PRESETS:
+        preset = PRESETS[recipe]
+        sottovoce.compress(model, preset, DATA / "calibration.jsonl" if preset.needs_samples else None)
+    return model
+
+
+def _decoded(sample: Sample) -> Sample:
+    assert sample.audio is not None
+    return dataclasses.replace(sample, audio=sottovoce.read_audio(sample.audio))
+
+
+def _boundaries(run: Callable[[Sample], Prediction], samples: Sequence[Sample]) -> Times:
+    times = [time for sample in samples for pair in run(sample).timestamps or () for time in pair]
+    return np.array(times)
+
+
+def _runs(directory: Path, samples: Sequence[Sample]) -> Iterator[tuple[str, int, Times]]:
+    """Yield every graph with the bytes of its files and its boundaries."""
+    for engine in ENGINES:
+        if engine.fits(directory):
+            stem = Path(engine.file).stem
+            size = sum(path.stat().st_size for path in directory.iterdir() if path.stem == stem)
+            yield engine.file, size, _boundaries(engine.load(directory), samples)
+
+
+def _share(times: Times, others: Times) -> float:
+    return float(np.mean(times == others))
+
+
+def table(figures: dict[str, Any]) -> str:
+    """Return the Markdown of the table, and under it what it was measured on."""
+    rows = [
+        [
+            graph["recipe"],
+            f"`{graph['format']}`",
+            f"`{graph['graph']}`",
+            f"{graph['size_bytes'] / 1e6:.1f} MB",
+            f"{graph['pytorch']:.2%}".replace("%", " %"),
+            f"{graph['float']:.2%}".replace("%", " %"),
+        ]
+        for graph in figures["graphs"]
+    ]
+    machine, versions = figures["machine"], figures["machine"]["versions"]
+    caption = (
+        f"Share of {figures['boundaries']} boundaries in {figures['utterances']} utterances that equal those of "
+        "the same model in PyTorch, and of the float model in PyTorch. Measured by `python "
+        f"benchmarks/exported_aligner_table.py` on {machine['processor']}, onnxruntime {versions['onnxruntime']}, "
+        f"torch {versions['torch']}, transformers {versions['transformers']}."
+    )
+    header = ["recipe", "format", "graph", "size", "as PyTorch", "as float PyTorch"]
+    return f"{format_table(header, rows)}\n\n{caption}"
+
+
+def main() -> int:
+    """Measure where it was not said otherwise, and write the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--write", action="store_true", help="write the table from the figures that are there")
+    if not parser.parse_args().write:
+        warnings.simplefilter("ignore")
+        logging.getLogger("sottovoce").setLevel(logging.ERROR)
+        FIGURES.write_text(json.dumps(measure(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    figures = json.loads(FIGURES.read_text(encoding="utf-8"))
+    is_changed = write_section(PAGE, "exported_aligner", table(figures))
+    print(f"{PAGE.relative_to(ROOT)}: {'written' if is_changed else 'as it was'}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
