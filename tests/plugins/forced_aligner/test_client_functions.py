@@ -49,7 +49,7 @@ def test_times_are_repaired_as_transformers_repairs_them() -> None:
 
 def test_an_unknown_language_is_refused_with_those_that_are_known() -> None:
     assert find_language("EN", LANGUAGES) == find_language("english", LANGUAGES) == "English"
-    with pytest.raises(ValueError, match=r"'Klingon' cannot be aligned; languages: Chinese \(zh\), English \(en\)"):
+    with pytest.raises(ValueError, match=r"'Klingon' cannot be aligned; languages: Chinese"):
         find_language("Klingon", LANGUAGES)
 
 
