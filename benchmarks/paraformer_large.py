@@ -27,7 +27,7 @@ RECIPES: dict[str, tuple[str, str | None]] = {
     # The weights are random, so samples would calibrate nothing: they are rounded to nearest, in int4's own layout.
     INT4: ("large-int4", "steps: [{step: quantize, bits: 4, group_size: auto, method: round_to_nearest}]"),
 }
-"""Folder of each compressed model, and the content of its recipe where that is no preset."""
+"""Folder of each compressed model, and the content of its recipe; ``None`` is the preset of that name."""
 RAGGED = (10.0, 9.5, 9.0, 8.5, 8.0, 7.5, 7.0, 6.5)
 INPUTS: dict[str, tuple[tuple[float, ...], int]] = {
     "5 s": ((5.0,), 21),
