@@ -122,5 +122,14 @@ def formats_for(architecture: Architecture) -> dict[str, Format]:
 
 
 def labels() -> dict[str, Text]:
-    """Return the label of every format that ``sottovoce export`` knows here, by name; ``native`` comes first."""
-    return {NATIVE: NATIVE_LABEL} | {format.name: format.label for format in registered_formats()}
+    """Return the label of every format that ``sottovoce export`` knows here, by name; ``native`` comes first.
+
+    Where families declare one name with several labels, it has them all.
+    """
+    labels = {NATIVE: NATIVE_LABEL}
+    for format in registered_formats():
+        known = labels.setdefault(format.name, format.label)
+        if format.label.en not in known.en.split("; "):
+            chinese = "；".join(filter(None, (known.zh, format.label.zh)))
+            labels[format.name] = Text(en=f"{known.en}; {format.label.en}", zh=chinese)
+    return labels

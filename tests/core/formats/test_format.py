@@ -121,6 +121,12 @@ def test_format_without_a_label_is_an_error_that_names_it() -> None:
     assert "bare" not in labels()
 
 
+def test_a_name_of_several_families_has_all_of_their_labels() -> None:
+    for architecture, label in (("one", "for phones"), ("other", "for servers"), ("third", "for phones")):
+        define(__module__=architecture, name="shared", label=Text(en=label), architectures=(architecture,))
+    assert labels()["shared"].en == "for phones; for servers"
+
+
 def test_listing_formats_imports_no_torch() -> None:
     code = (
         "import sys; from sottovoce.plugins.host import Host; Host(); from sottovoce.formats.format import labels; "
