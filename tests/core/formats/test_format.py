@@ -122,8 +122,8 @@ def test_format_without_a_label_is_an_error_that_names_it() -> None:
 
 
 def test_a_name_of_several_families_has_all_of_their_labels() -> None:
-    for architecture, label in (("one", "for phones"), ("other", "for servers"), ("third", "for phones")):
-        define(__module__=architecture, name="shared", label=Text(en=label), architectures=(architecture,))
+    for module, label in (("one", "for phones"), ("other", "for servers"), ("third", "for phones")):
+        define(__module__=module, name="shared", label=Text(en=label), architectures=(module,))
     assert labels()["shared"].en == "for phones; for servers"
 
 
