@@ -6,6 +6,7 @@ which makes the file small, and the operators that turn them into the float weig
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import torch
@@ -59,12 +60,17 @@ class StoredLinear(nn.Module):
         return functional.linear(input, self.weight(), self.bias)
 
 
-def store_weights(module: nn.Module, weights: QuantizedWeights) -> int:
+def store_weights(
+    module: nn.Module,
+    weights: QuantizedWeights,
+    build: Callable[[QuantizedWeight, Tensor | None], nn.Module | None] = StoredLinear,
+) -> int:
     """Replace the float layers of a graph's module, behind which a compressed model has integers, in place.
 
     Args:
         module: The module to be exported; its parts are the caller's own, not the model's.
         weights: What the model's compressed layers hold.
+        build: Makes the layer of a weight and a bias; ``None`` leaves the float one.
 
     Returns:
         The number of layers that were replaced.
@@ -75,7 +81,8 @@ def store_weights(module: nn.Module, weights: QuantizedWeights) -> int:
             if not isinstance(layer, nn.Linear) or type(layer) is not nn.Linear:
                 continue
             place = weights.find(layer.weight.detach().numpy())
-            if place is not None and not place.transposed:
-                setattr(parent, name, StoredLinear(place.weight, layer.bias))
+            stored = None if place is None or place.transposed else build(place.weight, layer.bias)
+            if stored is not None:
+                setattr(parent, name, stored)
                 count += 1
     return count

@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from sottovoce.formats.stored_weights import store_weights
+
 if TYPE_CHECKING:
     from sottovoce.formats.quantized_weights import QuantizedWeight, QuantizedWeights
 
@@ -85,13 +87,6 @@ def store_for_xnnpack(module: nn.Module, weights: QuantizedWeights) -> int:
     Returns:
         The number of layers that were replaced.
     """
-    count = 0
-    for parent in list(module.modules()):
-        for name, layer in list(parent.named_children()):
-            if not isinstance(layer, nn.Linear) or type(layer) is not nn.Linear:
-                continue
-            place = weights.find(layer.weight.detach().numpy())
-            if place is not None and not place.transposed and fits_xnnpack(place.weight):
-                setattr(parent, name, DynamicLinear(place.weight, layer.bias))
-                count += 1
-    return count
+    return store_weights(
+        module, weights, lambda weight, bias: DynamicLinear(weight, bias) if fits_xnnpack(weight) else None
+    )

@@ -97,8 +97,8 @@ class PackedLinear(QuantizedLinear):
     def by_channel(self) -> tuple[Tensor, Tensor]:
         """Return the weight as int8 with one scale for each output, for engines that multiply nothing else.
 
-        Exact where it is stored in that way. Groups of inputs with scales of their own are rounded once more, to a
-        254th of the largest weight of their output: a tenth or less of what 4 bits were rounded by.
+        Exact where it is stored in that way. Groups of inputs with scales of their own are rounded once more, by at
+        most a 254th of the largest weight of their output.
 
         Returns:
             s8 ``[out, in]`` and float32 ``[out, 1]``.

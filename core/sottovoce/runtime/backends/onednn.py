@@ -106,11 +106,11 @@ def quantize(x: Tensor) -> QuantizedActivations | None:
         The rows as a matrix, or ``None`` when the range is not finite.
     """
     x = x.reshape(-1, x.shape[-1]).float().contiguous()
-    range = _range_of(x)
-    return None if range is None else QuantizedActivations(_quantizer()(x, *range), *range)
+    qparams = _qparams_of(x)
+    return None if qparams is None else QuantizedActivations(_quantizer()(x, *qparams), *qparams)
 
 
-def _range_of(x: Tensor) -> tuple[float, int] | None:
+def _qparams_of(x: Tensor) -> tuple[float, int] | None:
     """Return the scale and the zero point that cover a tensor and zero; ``None`` when a value is not finite."""
     lowest, highest = torch.aminmax(x)
     low, high = min(lowest.item(), 0.0), max(highest.item(), 0.0)
@@ -128,10 +128,10 @@ def quantize_wide(x: Tensor) -> QuantizedActivations | None:
         The rows as a matrix with their rest, or ``None`` when the range is not finite.
     """
     x = x.reshape(-1, x.shape[-1]).float().contiguous()
-    range = _range_of(x)
-    if range is None:
+    qparams = _qparams_of(x)
+    if qparams is None:
         return None
-    scale, zero_point = range
+    scale, zero_point = qparams
     if x.numel() >= _KERNEL_WORTH and available():
         from sottovoce.runtime.kernels import rows
 
