@@ -23,15 +23,12 @@ def diagnose(run: EngineRun, other_cores: float | None) -> Iterator[str]:
         run: The engine's run.
         other_cores: Cores that other processes used meanwhile; ``None`` if it is not known.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = _cores()
     if run.int8_engine not in (None, "onednn"):
         yield f"int8 layers run by {run.int8_engine}, slower than oneDNN's; {_missing_instructions()}"
     elif any(word in run.engine for word in _ROUNDED) and not INT8 & set(instructions()):
         yield f"{_missing_instructions()}, so int8 gains little here"
-    if other_cores is not None and other_cores > WIDEST * cores:
-        yield f"the machine is busy: other processes used {other_cores:.1f} of its {cores} cores, so times are too long"
-    if (width := spread(run)) > WIDEST:
-        yield f"the rounds differ by {width:.0%} of their median: measure again on a quiet machine"
+    yield from disturbances(run, other_cores)
     if run.threads is not None and run.threads > cores:
         yield f"{run.threads} threads share {cores} cores: set OMP_NUM_THREADS={cores}"
     if (run.memory_growth_bytes or 0) > GROWN:
@@ -40,6 +37,19 @@ def diagnose(run: EngineRun, other_cores: float | None) -> Iterator[str]:
             f"memory grew by {grown:.0f} MB over inputs of different lengths, for each of which oneDNN keeps its work: "
             "set ONEDNN_PRIMITIVE_CACHE_CAPACITY=64 to keep less"
         )
+
+
+def disturbances(run: EngineRun, other_cores: float | None) -> Iterator[str]:
+    """Yield a sentence for each thing that makes the times of a run meaningless; for arguments see :func:`diagnose`."""
+    cores = _cores()
+    if other_cores is not None and other_cores > WIDEST * cores:
+        yield f"the machine is busy: other processes used {other_cores:.1f} of its {cores} cores, so times are too long"
+    if (width := spread(run)) > WIDEST:
+        yield f"the rounds differ by {width:.0%} of their median: measure again on a quiet machine"
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _missing_instructions() -> str:

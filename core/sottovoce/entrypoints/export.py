@@ -10,11 +10,13 @@ from sottovoce.checkpoint.directory import new_directory, reserved
 from sottovoce.checkpoint.finite import require_finite
 from sottovoce.checkpoint.manifest import digests
 from sottovoce.checkpoint.ownership import mark
+from sottovoce.engines.diagnosis import disturbances
 from sottovoce.engines.engine import Engine, registered_engines
-from sottovoce.engines.measurement import EngineRun, latency_ms, measure
+from sottovoce.engines.measurement import ROUNDS, EngineRun, latency_ms, measure, spread
 from sottovoce.entrypoints.load import load
 from sottovoce.entrypoints.measurement import metrics_of, run_samples
 from sottovoce.entrypoints.own_engine import Sottovoce
+from sottovoce.entrypoints.paired_timing import OtherWork
 from sottovoce.entrypoints.save import refuse_source, write_format, write_report
 from sottovoce.errors import MemoryLimitError, SottovoceError, reason
 from sottovoce.metrics.agreement import TOKEN_AGREEMENT
@@ -28,7 +30,6 @@ from sottovoce.system.progress import Progress, shown
 
 COUNT = 16
 """Largest number of samples by default: an export is to take seconds longer, not minutes."""
-_ROUNDS = 3
 
 
 def export(
@@ -46,7 +47,7 @@ def export(
 
     With samples, every engine that is installed and runs the files answers them, each in a process of its own. How many
     answers are those of the model in PyTorch, how long a sample takes, and the memory lie in the ``compression.json``
-    that is written beside the files.
+    that is written beside the files. Times of a busy machine are left out.
 
     Args:
         model: The model, or its directory, alias or hub id.
@@ -110,11 +111,13 @@ def _run(
 ) -> EngineReport:
     if missing := engine.missing():
         return EngineReport(engine=engine.name, problem=f"not installed (pip install {' '.join(missing)})")
+    meter = OtherWork()
     try:
-        run: EngineRun = run_isolated(measure, engine, directory, tuple(samples), _ROUNDS, progress=progress)
+        run: EngineRun = run_isolated(measure, engine, directory, tuple(samples), ROUNDS, progress=progress)
     except (SottovoceError, RuntimeError) as error:
         text = str(error) if isinstance(error, SottovoceError) else reason(error)
         return EngineReport(engine=engine.name, version=engine.version(), problem=f"failed ({text})")
+    untimed = "; ".join(disturbances(run, meter.cores()))
     answers = Run(
         predictions=run.predictions,
         seconds=[0.0] * len(samples),
@@ -125,9 +128,11 @@ def _run(
         engine=engine.name,
         version=engine.version(),
         agreement={agreement.name: agreement} if agreement is not None else {},
-        latency_p50_ms=latency_ms(run, 0.5),
-        latency_p95_ms=latency_ms(run, 0.95),
-        load_seconds=run.load_seconds,
+        latency_p50_ms=None if untimed else latency_ms(run, 0.5),
+        latency_p95_ms=None if untimed else latency_ms(run, 0.95),
+        latency_spread=None if untimed else spread(run),
+        untimed=untimed,
+        load_seconds=None if untimed else run.load_seconds,
         peak_memory_bytes=run.peak_memory_bytes,
     )
 

@@ -28,6 +28,10 @@ class EngineReport(Record):
     latency_p50_ms: Measured = None
     """Median time of a sample, in the slowest round."""
     latency_p95_ms: Measured = None
+    latency_spread: Measured = None
+    """Distance between the slowest and the fastest round, as a share of the median round."""
+    untimed: str = ""
+    """Reason that no times are given, such as a busy machine; empty where they are."""
     load_seconds: Measured = None
     peak_memory_bytes: Count | None = None
     """Peak memory of the engine's process."""
@@ -47,10 +51,12 @@ class EngineReport(Record):
             return f"{name}: {self.problem}"
         facts = [*self._agreement()]
         if self.latency_p50_ms is not None:
-            facts.append(f"{self.latency_p50_ms:.0f} ms a sample (p50)")
+            width = "" if self.latency_spread is None else f", rounds within {self.latency_spread:.0%}"
+            facts.append(f"{self.latency_p50_ms:.0f} ms a sample (p50{width})")
         if self.peak_memory_bytes is not None:
             facts.append(number_format.size(self.peak_memory_bytes))
-        return f"{name}: {facts[0]}; {', '.join(facts[1:])}" if len(facts) > 1 else f"{name}: {''.join(facts)}"
+        text = f"{name}: {facts[0]}; {', '.join(facts[1:])}" if len(facts) > 1 else f"{name}: {''.join(facts)}"
+        return f"{text}; no times, as {self.untimed}" if self.untimed else text
 
     def _agreement(self) -> Iterator[str]:
         for name, metric in self.agreement.items():

@@ -15,11 +15,11 @@ def engines(export: ExportReport, words: Translations) -> Markdown:
 
 
 def _row(engine: EngineReport, words: Translations) -> list[object]:
-    time, memory = engine.latency_p50_ms, engine.peak_memory_bytes
+    time, width, memory = engine.latency_p50_ms, engine.latency_spread, engine.peak_memory_bytes
     return [
         f"{text(engine.engine)} {text(engine.version)}",
         Markdown(words("separator").join(_agreement(engine, words))),
-        "" if time is None else f"{number_format.number(time)} ms",
+        "" if time is None or width is None else f"{number_format.number(time)} ms, ± {width / 2:.0%}",
         "" if memory is None else number_format.size(memory),
     ]
 

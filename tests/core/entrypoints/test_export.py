@@ -64,18 +64,31 @@ def exported(host: Host, tmp_path: Path, **options: Any) -> ExportReport:
     return report.export
 
 
-def test_engines_are_run_beside_pytorch(host: Host, tmp_path: Path) -> None:
+def test_engines_are_run_beside_pytorch(host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(entrypoint, "disturbances", lambda run, others: iter(()))
     report = exported(host, tmp_path, samples=SAMPLES)
     right, wrong, broken, absent = report.engines
     assert right.same == (3, 3)
     assert wrong.same == (0, 3)
     assert right.peak_memory_bytes and right.latency_p50_ms is not None
     assert str(right).startswith("toy-right: texts equal to PyTorch's on 3 of 3; ")
-    assert str(right).endswith("B") and " ms a sample (p50), " in str(right)
+    assert str(right).endswith("B") and " ms a sample (p50, rounds within " in str(right)
     assert str(broken).startswith("toy-broken: failed (") and "a toy breaks" in str(broken)
     assert str(absent) == "toy-absent: not installed (pip install no-such-distribution)"
     assert report.files == {"toy.txt": 3}
     assert report.samples is not None and report.samples.count == 3
+
+
+def test_times_of_a_busy_machine_are_left_out_and_the_line_says_so(
+    host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(entrypoint, "registered_engines", lambda: ENGINES[:1])
+    monkeypatch.setattr(entrypoint.OtherWork, "cores", lambda self: 1000.0)
+    (right,) = exported(host, tmp_path, samples=SAMPLES).engines
+    assert right.same == (3, 3)
+    assert (right.latency_p50_ms, right.latency_p95_ms, right.latency_spread, right.load_seconds) == (None,) * 4
+    assert "no times, as the machine is busy: other processes used 1000.0 of its" in str(right)
+    assert " ms a sample" not in str(right)
 
 
 def test_agreement_is_that_of_the_family_where_it_has_one() -> None:

@@ -27,6 +27,7 @@ EXPORT: dict[str, Any] = {
                 }
             },
             "latency_p50_ms": 12.25,
+            "latency_spread": 0.08,
             "peak_memory_bytes": 180_000_000,
         },
         {"engine": "absent", "problem": "not installed (pip install absent)"},
@@ -49,12 +50,20 @@ def test_engines_stand_in_a_table_in_both_languages(tmp_path):
     texts = cards(tmp_path)
     english = texts["README.md"]
     chinese = next(text for name, text in texts.items() if name != "README.md")
-    row = ["onnxruntime 1.31.1", "token agreement: 99.50 % (15 of 16)", "12.25 ms", "180.0 MB"]
+    row = ["onnxruntime 1.31.1", "token agreement: 99.50 % (15 of 16)", "12.25 ms, ± 4%", "180.0 MB"]
     assert next(table for table in tables(english) if table[0][0] == "engine")[1:] == [row]
     assert next(table for table in tables(chinese) if table[0][0] == "推理引擎")[1][0] == "onnxruntime 1.31.1"
     assert "absent" not in english
     assert "- Machine: Some CPU, torch 2.13.0" in english
     assert "- Date: 2026-11-28" in english
+
+
+def test_a_time_without_its_spread_is_left_out(tmp_path):
+    (engine, _) = EXPORT["engines"]
+    without = {key: value for key, value in engine.items() if key != "latency_spread"}
+    english = cards(tmp_path, engines=[without])["README.md"]
+    assert "12.25 ms" not in english
+    assert "180.0 MB" in english
 
 
 def test_usage_fetches_and_runs_the_files_and_loads_no_model(tmp_path):
