@@ -24,12 +24,11 @@ from typing import Any
 from workers import HERE, Worker, machine, measured, note, take_turns
 
 SETTINGS: dict[str, dict[str, str]] = {
-    "spin, the runtime's own": {"GOMP_SPINCOUNT": "300000"},
+    "the runtime's own": {},
     "spin 30000": {"GOMP_SPINCOUNT": "30000"},
     "spin 3000": {"GOMP_SPINCOUNT": "3000"},
     "spin 300": {"GOMP_SPINCOUNT": "300"},
     "no spin": {"OMP_WAIT_POLICY": "passive"},
-    "as Sottovoce sets it": {},
 }
 BASE = next(iter(SETTINGS))
 LIBRARIES = ("sottovoce", "torch", "funasr", "onnxruntime")

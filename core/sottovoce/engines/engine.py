@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from importlib import metadata
@@ -48,6 +49,12 @@ class Engine(ABC):
     def version(self) -> str:
         """Return the version of the first package."""
         return metadata.version(self.packages[0]) if self.packages else ""
+
+    @staticmethod
+    def threads() -> int:
+        """Return as many threads as PyTorch uses beside it: those of ``OMP_NUM_THREADS``, or all cores."""
+        text = os.environ.get("OMP_NUM_THREADS", "")
+        return int(text) if text.isdigit() else os.cpu_count() or 1
 
     @abstractmethod
     def fits(self, directory: Path) -> bool:

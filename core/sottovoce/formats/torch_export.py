@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -138,12 +138,21 @@ class ProgramSession:
         Raises:
             OutputError: PyTorch cannot run it.
         """
-        import torch
+        outputs = run_on_arrays(self._run, [inputs[name] for name in self._inputs], self.path)
+        return dict(zip(self._outputs, outputs, strict=True))
 
-        try:
-            with torch.no_grad():
-                outputs = self._run(*(torch.from_numpy(inputs[name]) for name in self._inputs))
-        except Exception as error:
-            raise OutputError(f"{self.path.name}: PyTorch does not run it ({reason(error)})") from error
-        outputs = (outputs,) if isinstance(outputs, torch.Tensor) else outputs
-        return {name: output.numpy() for name, output in zip(self._outputs, outputs, strict=True)}
+
+def run_on_arrays(graph: Callable[..., Any], arrays: Sequence[Any], path: Path) -> list[Any]:
+    """Run a graph that PyTorch loaded on NumPy arrays, and return its outputs as such.
+
+    Raises:
+        OutputError: PyTorch cannot run it; names the file.
+    """
+    import torch
+
+    try:
+        with torch.no_grad():
+            outputs = graph(*map(torch.from_numpy, arrays))
+    except Exception as error:  # What a graph raises has no common base.
+        raise OutputError(f"{path.name}: PyTorch does not run it ({reason(error)})") from error
+    return [output.numpy() for output in ((outputs,) if isinstance(outputs, torch.Tensor) else outputs)]

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sottovoce.errors import OutputError, reason
+from sottovoce.formats.torch_export import run_on_arrays
 from sottovoce.system.process_state import ignored_warnings
 
 if TYPE_CHECKING:
@@ -110,12 +111,5 @@ class ScriptSession:
         Raises:
             OutputError: PyTorch cannot run it.
         """
-        import torch
-
-        try:
-            with torch.no_grad():
-                outputs = self._run(*(torch.from_numpy(inputs[name]) for name in self._inputs))
-        except RuntimeError as error:
-            raise OutputError(f"{self.path.name}: PyTorch does not run it ({reason(error)})") from error
-        outputs = (outputs,) if isinstance(outputs, torch.Tensor) else outputs
-        return {name: output.numpy() for name, output in zip(self._outputs, outputs, strict=True)}
+        outputs = run_on_arrays(self._run, [inputs[name] for name in self._inputs], self.path)
+        return dict(zip(self._outputs, outputs, strict=True))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from abc import abstractmethod
 from collections.abc import Callable
 from pathlib import Path
@@ -48,7 +47,7 @@ class OnnxRuntime(_Graph):
         """Load the graph."""
         from sottovoce.formats.onnx import OnnxSession
 
-        return OnnxSession(path, threads())
+        return OnnxSession(path, self.threads())
 
 
 class OnnxRuntimeQuantized(OnnxRuntime):
@@ -69,7 +68,7 @@ class OpenVINO(_Graph):
         """Compile the graph."""
         from sottovoce.formats.openvino import OpenVINOSession
 
-        return OpenVINOSession(path, threads=threads())
+        return OpenVINOSession(path, threads=self.threads())
 
 
 class TorchExport(_Graph):
@@ -84,9 +83,3 @@ class TorchExport(_Graph):
         from sottovoce.formats.torch_export import ProgramSession
 
         return ProgramSession(path)
-
-
-def threads() -> int:
-    """Return as many threads as the other engines use: those of ``OMP_NUM_THREADS``, or all cores."""
-    text = os.environ.get("OMP_NUM_THREADS", "")
-    return int(text) if text.isdigit() else os.cpu_count() or 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -91,7 +90,7 @@ class Sherpa(_Exported):
         recognizer = sherpa_onnx.OfflineRecognizer.from_paraformer(
             paraformer=str(self._graph(directory)),
             tokens=str(directory / "tokens.txt"),
-            num_threads=threads(),
+            num_threads=self.threads(),
         )
 
         def run(sample: Sample) -> Prediction:
@@ -123,7 +122,7 @@ class OnnxRuntime(_Exported):
 
         path = self._graph(directory)
         assert path is not None
-        client = OnnxClient(path, threads())
+        client = OnnxClient(path, self.threads())
         return lambda sample: prediction(client(sample.audio))
 
 
@@ -149,7 +148,7 @@ class FunASROnnx(_Exported):
         import funasr_onnx
 
         client = funasr_onnx.Paraformer(
-            str(directory), quantize="model_quant" in self.graphs, intra_op_num_threads=threads()
+            str(directory), quantize="model_quant" in self.graphs, intra_op_num_threads=self.threads()
         )
 
         def run(sample: Sample) -> Prediction:
@@ -164,12 +163,6 @@ class FunASROnnxQuantized(FunASROnnx):
 
     name = "funasr-onnx-quantized"
     graphs = ("model_quant",)
-
-
-def threads() -> int:
-    """Return as many threads as the other engines use: those of ``OMP_NUM_THREADS``, or all cores."""
-    text = os.environ.get("OMP_NUM_THREADS", "")
-    return int(text) if text.isdigit() else os.cpu_count() or 1
 
 
 def prediction(text: str | None) -> Prediction:

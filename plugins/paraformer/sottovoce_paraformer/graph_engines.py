@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from sottovoce import Engine
-from sottovoce_paraformer.engines import prediction, threads
+from sottovoce_paraformer.engines import prediction
 
 if TYPE_CHECKING:
     from sottovoce import Prediction, Sample
@@ -48,7 +48,7 @@ class OpenVINO(_Graph):
         """Compile the graphs."""
         from sottovoce_paraformer.openvino_format import sessions
 
-        return sessions(directory, threads())
+        return sessions(directory, self.threads())
 
 
 class TorchExport(_Graph):
