@@ -22,8 +22,6 @@ ROOT = Path(__file__).parents[3]
 ALIGNER = ROOT / "examples" / "models" / "tiny-aligner"
 SAMPLES = ROOT / "examples" / "data" / "mandarin-commands" / "calibration.jsonl"
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
-
 
 def compressed(recipe: str) -> sottovoce.Model:
     model = sottovoce.load(ALIGNER)
