@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-_WINDOW, _SHIFT, _POINTS = 400, 160, 512
+WINDOW, SHIFT, POINTS = 400, 160, 512
 _RATE, _LOWEST = 16000, 20.0
-_PREEMPHASIS = 0.97
-_FLOOR = 1.1920929e-07
-_USUAL = {
+PREEMPHASIS = 0.97
+FLOOR = 1.1920929e-07
+USUAL = {
     **{"fs": _RATE, "window": "hamming", "frame_length": 25, "frame_shift": 10, "filter_length_min": -1},
     **{"filter_length_max": -1, "snip_edges": True, "upsacle_samples": True},
 }
@@ -65,7 +65,7 @@ class FrontEnd:
         Raises:
             ValueError: The settings are not the usual ones, or the statistics are damaged.
         """
-        unusual = {name: options[name] for name, usual in _USUAL.items() if options.get(name, usual) != usual}
+        unusual = {name: options[name] for name, usual in USUAL.items() if options.get(name, usual) != usual}
         if unusual:
             raise ValueError(f"it has {', '.join(f'{name} {value}' for name, value in unusual.items())}")
         rows = re.findall(r"<LearnRateCoef>\s+\S+\s+\[([^\]]*)\]", statistics)
@@ -86,13 +86,12 @@ def filter_banks(audio: NDArray[Any], mels: int) -> NDArray[Any]:
     """Return log energies ``[frames, mels]`` of audio ``[time]`` of 16 kHz, from -1 to 1; at least one window long."""
     import numpy
 
-    frames = numpy.lib.stride_tricks.sliding_window_view(audio.astype(numpy.float32) * 32768, _WINDOW)[::_SHIFT]
+    frames = numpy.lib.stride_tricks.sliding_window_view(audio.astype(numpy.float32) * 32768, WINDOW)[::SHIFT]
     frames = frames - frames.mean(axis=1, keepdims=True)
     before = numpy.concatenate((frames[:, :1], frames[:, :-1]), axis=1)
-    window = 0.54 - 0.46 * numpy.cos(2 * numpy.pi * numpy.arange(_WINDOW) / (_WINDOW - 1))
-    spectrum = numpy.fft.rfft((frames - _PREEMPHASIS * before) * window, _POINTS)
-    energies = (numpy.abs(spectrum) ** 2)[:, : _POINTS // 2] @ _triangles(mels).T
-    logarithms: NDArray[Any] = numpy.log(numpy.maximum(energies, _FLOOR)).astype(numpy.float32)
+    spectrum = numpy.fft.rfft((frames - PREEMPHASIS * before) * hamming(), POINTS)
+    energies = (numpy.abs(spectrum) ** 2)[:, : POINTS // 2] @ triangles(mels).T
+    logarithms: NDArray[Any] = numpy.log(numpy.maximum(energies, FLOOR)).astype(numpy.float32)
     return logarithms
 
 
@@ -110,15 +109,23 @@ def stacked(features: NDArray[Any], window: int, shift: int) -> NDArray[Any]:
     return stacks
 
 
+def hamming() -> NDArray[Any]:
+    """Return the window ``[400]`` that frames are multiplied by."""
+    import numpy
+
+    window: NDArray[Any] = 0.54 - 0.46 * numpy.cos(2 * numpy.pi * numpy.arange(WINDOW) / (WINDOW - 1))
+    return window
+
+
 @functools.cache
-def _triangles(mels: int) -> NDArray[Any]:
+def triangles(mels: int) -> NDArray[Any]:
     """Return the weights of each band ``[mels, points / 2]``: triangles on Kaldi's mel scale."""
     import numpy
 
     low, high = (_mel(numpy.array(frequency)) for frequency in (_LOWEST, _RATE / 2))
     width = (high - low) / (mels + 1)
     left = low + numpy.arange(mels)[:, None] * width
-    points = _mel(numpy.arange(_POINTS // 2) * _RATE / _POINTS)[None]
+    points = _mel(numpy.arange(POINTS // 2) * _RATE / POINTS)[None]
     rising, falling = (points - left) / width, (left + 2 * width - points) / width
     weights: NDArray[Any] = numpy.maximum(0, numpy.minimum(rising, falling))
     return weights

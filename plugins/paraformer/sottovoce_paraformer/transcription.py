@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,7 +10,6 @@ from typing import Any
 import numpy as np
 import torch
 from funasr.models.transformer.utils.nets_utils import make_pad_mask
-from funasr.utils.load_utils import extract_fbank
 from funasr.utils.postprocess_utils import sentence_postprocess
 from funasr.utils.timestamp_tools import ts_prediction_lfr6_standard
 from numpy.typing import NDArray
@@ -21,6 +19,7 @@ from sottovoce import Model, Recognition, Word, read_audio
 from sottovoce.errors import UsageError
 from sottovoce.system.audio import SAMPLE_RATE
 from sottovoce.system.process_state import ignored_warnings
+from sottovoce_paraformer.torch_filter_banks import features
 
 _UPSAMPLED = 3
 """Times of words are predicted for a third of a frame."""
@@ -61,13 +60,10 @@ def recognize(
 
 def _features(model: Model, waveforms: Sequence[NDArray[np.float32]]) -> tuple[Tensor, Tensor]:
     """Return filter banks ``[batch, frames, features]`` and their lengths ``[batch]``, without random dither."""
-    frontend = copy.copy(model.processor["frontend"])
-    frontend.dither = 0.0
+    frontend = model.processor["frontend"]
     rate = int(frontend.fs)
     audio = [waveform if rate == SAMPLE_RATE else read_audio(waveform, rate) for waveform in waveforms]
-    speech, lengths = extract_fbank(
-        [torch.from_numpy(samples) for samples in audio], data_type="sound", frontend=frontend
-    )
+    speech, lengths = features(frontend, [torch.from_numpy(samples) for samples in audio])
     device = model.processor["device"]
     speech = speech.to(device, next(model.module.parameters()).dtype if model.processor.get("fp16") else speech.dtype)
     return speech, lengths.to(device)
