@@ -19,7 +19,7 @@ from typing import Any
 
 from workers import HERE, Worker, machine, measured, megabytes, note, take_turns
 
-PEER, INT8 = "FunASR ONNX int8", "Sottovoce int8"
+PEER, INT8, FLOAT = "FunASR ONNX int8", "Sottovoce int8", "FunASR float32"
 WEIGHT, INT4, ONNX = "Sottovoce int8-weight", "Sottovoce int4", "Sottovoce ONNX int8"
 RECIPES: dict[str, tuple[str, str | None]] = {
     INT8: ("large-int8", None),
@@ -66,7 +66,7 @@ def prepare(work: Path, threads: int) -> tuple[dict[str, Path], dict[str, Any]]:
         PEER: peer / "model_quant.onnx",
         **compressed,
         ONNX: onnx / "model_quant.onnx",
-        "FunASR float32": large / "model.safetensors",
+        FLOAT: large / "model.safetensors",
     }
     return weights, costs
 
@@ -101,7 +101,7 @@ def run(work: Path, threads: int, quick: bool) -> dict[str, Any]:
         workers[path] = (
             Worker("paths.py", "onnxruntime", file, threads)
             if path in (PEER, ONNX)
-            else Worker("paths.py", "torch", file.parent, threads)
+            else Worker("paths.py", "funasr" if path == FLOAT else "torch", file.parent, threads)
         )
     load = [os.getloadavg()[0]]
     inputs = compare(workers, quick)

@@ -1,8 +1,8 @@
 """One way to run Paraformer-large, in a process of its own: answers requests, one JSON object a line.
 
-``python benchmarks/paths.py torch|onnxruntime MODEL [--threads N]``. The first line of the answer says how long the
-model took to load; after that ``{"seconds": [20.0]}`` runs a batch of clips of that many seconds each, and is answered
-with the time it took, how many tokens came out, and the peak memory of the process so far.
+``python benchmarks/paths.py torch|funasr|onnxruntime MODEL [--threads N]``. The first line of the answer says how long
+the model took to load; after that ``{"seconds": [20.0]}`` runs a batch of clips of that many seconds each, and is
+answered with the time it took, how many tokens came out, and the peak memory of the process so far.
 """
 
 from __future__ import annotations
@@ -137,8 +137,10 @@ def main() -> None:
         serve(functools.partial(load, given.model, given.threads), libraries)
 
 
+# Sottovoce imports only what it needs of FunASR; a program that imports FunASR itself has all of its models.
 _PATHS: dict[str, tuple[Callable[[Path, int], Batch], tuple[str, ...]]] = {
-    "torch": (load_torch, ("torch", "funasr", "sottovoce")),
+    "torch": (load_torch, ("torch", "sottovoce", "sottovoce_paraformer.auto_model")),
+    "funasr": (load_torch, ("torch", "funasr", "sottovoce")),
     "onnxruntime": (load_onnxruntime, ("onnxruntime",)),
 }
 

@@ -16,6 +16,7 @@ from sottovoce.checkpoint.shard_writer import write_file
 from sottovoce.checkpoint.shards import start_of
 from sottovoce.errors import CheckpointError, NotFiniteError, SourceError
 from sottovoce.recipe.pattern import matches
+from sottovoce.system.machine import release_file
 from sottovoce.text.plain_text import one_line
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 ALLOW_HINT = "leave unexpected tensors out with allow_unexpected (--allow-unexpected NAME, or re:EXPRESSION)"
-_PART_BYTES = 128_000_000
+_PART_BYTES = 32_000_000
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
@@ -275,18 +276,33 @@ def check_fit(
         raise CheckpointError(f"{where}: the weights do not fit the model: {'; '.join(problems)}{hint}")
 
 
-def leave_file_(module: nn.Module) -> None:
+def leave_file_(module: nn.Module, file: Path | None = None) -> None:
     """Copy the tensors of a module, one after another, so that the file that they were read from is closed.
 
     Tensors from :func:`read_tensors` lie in one mapping of the whole file; while one of them is in use, all of the file
     counts as the process's memory.
+
+    Args:
+        module: Module with tensors as they were read.
+        file: The file; its pages are released on the way.
     """
+    copied = 0
     # A parameter that two modules share is one object here, and stays shared.
     for parameter in module.parameters():
         parameter.data = parameter.data.clone()
+        copied = _release_copied(copied + parameter.nbytes, file)
     for child in module.modules():
         for name, buffer in child.named_buffers(recurse=False):
             child._buffers[name] = buffer.clone()
+            copied = _release_copied(copied + buffer.nbytes, file)
+
+
+def _release_copied(copied: int, file: Path | None) -> int:
+    """Release the pages of a file once so many bytes were copied that it is worth it; return what is counted now."""
+    if file is None or copied < _PART_BYTES:
+        return copied
+    release_file(file)
+    return 0
 
 
 class _Building(threading.local):

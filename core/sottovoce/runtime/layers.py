@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -15,9 +16,9 @@ from sottovoce.runtime.int8_linear import Int8Linear
 from sottovoce.runtime.packed_linear import PackedLinear
 from sottovoce.runtime.qparams import QuantizationParams
 from sottovoce.runtime.quantized_linear import QuantizedLinear
-from sottovoce.system.machine import release_memory, release_pages
+from sottovoce.system.machine import release_file, release_memory, release_pages
 
-_KEPT_BYTES = 64_000_000
+_KEPT_BYTES = 32_000_000
 
 QUANTIZED = (Int8Linear, PackedLinear, Float8Linear, Int8Embedding)
 """Classes of quantized layers; all have a ``scheme``."""
@@ -100,15 +101,26 @@ def parameters_by_bits(module: nn.Module) -> dict[str, int]:
     return {str(bits): count for bits, count in sorted(counts.items()) if count}
 
 
-def pack_(module: nn.Module) -> None:
-    """Bring int8 layers into the layout of the engine now, one after another, so that no weight is held twice."""
+def pack_(module: nn.Module, file: Path | None = None) -> None:
+    """Bring int8 layers into the layout of the engine now, one after another, so that no weight is held twice.
+
+    Args:
+        module: Module with int8 layers, or without.
+        file: Mapped file that the weights lie in, as it was read; its pages are released on the way.
+    """
     freed = 0
     for child in module.modules():
         if isinstance(child, Int8Linear):
             child.pack_()
             freed += child.in_features * child.out_features
             if freed > _KEPT_BYTES:
-                # The plain weights' memory lies in pieces that the C library does not give back by itself.
-                release_memory()
+                _release(file)
                 freed = 0
+    _release(file)
+
+
+def _release(file: Path | None) -> None:
+    # The plain weights' memory lies in pieces that the C library does not give back by itself.
     release_memory()
+    if file is not None:
+        release_file(file)

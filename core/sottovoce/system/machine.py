@@ -20,6 +20,8 @@ _PAUSE_SOFT = 1
 """Value of OpenMP's omp_pause_soft."""
 _PAGE_OUT = 21
 """Value of Linux's MADV_PAGEOUT."""
+_DONT_NEED = 4
+"""Value of Linux's MADV_DONTNEED."""
 
 LIBRARIES = ("sottovoce", "torch", "transformers", "torchao", "funasr", "modelscope", "huggingface-hub", "onnxruntime")
 
@@ -129,6 +131,21 @@ def release_pages(tensor: Tensor) -> None:
     with contextlib.suppress(OSError, AttributeError):
         if end > begin:
             ctypes.CDLL(None).madvise(ctypes.c_void_p(begin), ctypes.c_size_t(end - begin), _PAGE_OUT)
+
+
+def release_file(path: Path) -> None:
+    """Release the pages of a file that is mapped privately, if the system can (Linux); they are read again on use.
+
+    Unlike :func:`release_pages`, this leaves them in the system's cache, where the next reader finds them. What was
+    written to such pages is lost: only for files whose tensors nobody has changed.
+    """
+    ending = f" {path.resolve()}\n"
+    with contextlib.suppress(OSError, AttributeError), Path("/proc/self/maps").open(encoding="utf-8") as maps:
+        for line in maps:
+            span, permissions = line.split(maxsplit=2)[:2]
+            if line.endswith(ending) and permissions.endswith("p"):
+                begin, end = (int(address, 16) for address in span.split("-"))
+                ctypes.CDLL(None).madvise(ctypes.c_void_p(begin), ctypes.c_size_t(end - begin), _DONT_NEED)
 
 
 def _status(key: str) -> int | None:

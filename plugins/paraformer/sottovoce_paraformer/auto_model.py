@@ -27,6 +27,7 @@ from sottovoce.checkpoint.budget import BuildingBudget
 from sottovoce.checkpoint.download import fetch
 from sottovoce.errors import SourceError, as_source_error
 from sottovoce.formats import compressed_tensors
+from sottovoce.runtime.layers import pack_
 from sottovoce_paraformer import configuration, heads
 from sottovoce_paraformer.aliases import BUILT_IN, find
 from sottovoce_paraformer.configuration_keys import KEPT_HEADS
@@ -91,8 +92,11 @@ def restore_(
     if quantization_config:
         from sottovoce_paraformer.sanm import optimize_for_inference
 
+        # One after another, and before layers are packed together, so that memory holds hardly a weight twice.
+        file = Path(where)
+        pack_(module, file)
+        leave_file_(module, file)
         optimize_for_inference(module)
-        leave_file_(module)
 
 
 def without_initialization() -> TorchFunctionMode:

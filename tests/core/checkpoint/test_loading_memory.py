@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from core.drawn import linear, normal, rounded
 from sottovoce.checkpoint import weights
-from sottovoce.checkpoint.weights import copy_tensors, load_strictly_, without_memory
+from sottovoce.checkpoint.weights import copy_tensors, leave_file_, load_strictly_, without_memory
 from sottovoce.errors import SourceError
 from sottovoce.recipe.scheme import Scheme
 from sottovoce.runtime.backends import onednn
@@ -167,6 +167,24 @@ def test_packing_keeps_the_weights_values(kept_bytes: int, monkeypatch: pytest.M
     packed = [layer.packed() for layer in layers]
     pack_(module)
     assert [layer.packed() for layer in layers] == packed
+
+
+@pytest.mark.parametrize("part", [0, 10**9])
+def test_a_module_leaves_its_file_with_the_values_that_it_had(
+    part: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sottovoce.runtime.layers._KEPT_BYTES", part)
+    monkeypatch.setattr(weights, "_PART_BYTES", part)
+    module, path = int8_layers().eval(), tmp_path / "model.safetensors"
+    state = {name: tensor.clone() for name, tensor in module.state_dict().items()}
+    save_file(state, path)
+    load_strictly_(module, load_file(path), "here")
+    pack_(module, path)
+    leave_file_(module, path)
+    path.write_bytes(b"0" * path.stat().st_size)
+    found = module.state_dict()
+    assert found.keys() == state.keys()
+    assert all(tensor.equal(state[name]) for name, tensor in found.items())
 
 
 def test_modules_of_other_threads_have_memory() -> None:
