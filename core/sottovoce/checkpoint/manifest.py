@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from sottovoce.checkpoint.model_class import DESCRIPTION
@@ -20,6 +22,10 @@ _WEIGHTS = re.compile(r".+\.(safetensors|bin|pt|pth|pb)|.+\.(safetensors|bin)\.i
 """Names of weight files; those above are of other files that a library may read without being told."""
 _LARGEST_TEXT, _LARGEST_HEADER = 1_000_000_000, 100_000_000
 """Most bytes of a configuration or a vocabulary, and of the header of a safetensors file."""
+_LARGE = 32_000_000
+"""Bytes of a weights file from which its digest is computed while it is loaded."""
+_PIECE = 8_000_000
+"""Bytes that are hashed at once: between two pieces another thread may keep this one waiting for 5 ms."""
 _FIRST = "model.safetensors"
 """Weights file that libraries prefer to all others."""
 
@@ -40,6 +46,31 @@ def verify(directory: Path, expected: Mapping[str, str]) -> None:
         listed = ", ".join(f"{name[:60]} {problem}" for name, problem in list(problems.items())[:3])
         more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
         raise CheckpointError(f"{directory}: damaged: {listed}{more}; fetch or make it again")
+
+
+@contextlib.contextmanager
+def verified_meanwhile(directory: Path, expected: Mapping[str, str]) -> Iterator[None]:
+    """Compare files with their digests as :func:`verify` does; large weights meanwhile, as the block loads them.
+
+    Raises:
+        CheckpointError: A file is missing or differs, whatever the block made of it.
+    """
+    large = {name: digest for name, digest in expected.items() if _is_large(directory, name)}
+    verify(directory, {name: digest for name, digest in expected.items() if name not in large})
+    with ThreadPoolExecutor(1, thread_name_prefix="digests") as thread:
+        verification = thread.submit(verify, directory, large)
+        try:
+            yield
+        except Exception:
+            # An error of the block is that of a damaged file, where one is damaged.
+            verification.result()
+            raise
+        verification.result()
+
+
+def _is_large(directory: Path, name: str) -> bool:
+    path = contained_path(directory, name, "the digest of")
+    return path.suffix == ".safetensors" and path.is_file() and path.stat().st_size >= _LARGE and _has_its_size(path)
 
 
 def check_listed(directory: Path, manifest: Mapping[str, str]) -> None:
@@ -128,5 +159,8 @@ def read_manifest(directory: Path) -> dict[str, str] | None:
 
 def digest_of(path: Path) -> str:
     """Return the sha256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    digest, piece = hashlib.sha256(), bytearray(_PIECE)
+    with path.open("rb", buffering=0) as file:
+        while count := file.readinto(piece):
+            digest.update(memoryview(piece)[:count])
+    return digest.hexdigest()

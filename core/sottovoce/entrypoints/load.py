@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from sottovoce.checkpoint.choice import requested_weights
 from sottovoce.checkpoint.download import fetch
-from sottovoce.checkpoint.manifest import check_listed, read_manifest, verify
+from sottovoce.checkpoint.manifest import check_listed, read_manifest, verified_meanwhile
 from sottovoce.checkpoint.model_class import class_name, refuse_code
 from sottovoce.checkpoint.report_file import report_of
 from sottovoce.checkpoint.safe_config import check_files
@@ -55,16 +55,17 @@ def load_with(name: str, options: LoadOptions, host: Host) -> Model:
     manifest = read_manifest(source.directory)
     if manifest is not None:
         check_listed(source.directory, manifest)
-        if source.repository is None:  # or it was verified as it was fetched
-            verify(source.directory, manifest)
     if options.weights is not None:
         requested_weights(source.directory, options.weights)
         source = replace(source, weights=options.weights)
-    architecture = host.owner_of(class_name(source.directory))
-    refuse_code(source.directory)
-    report = report_of(source.directory)
-    with exclusive(), as_source_error(source.directory, "the model that it describes cannot be loaded"):
-        model = host.call("sottovoce_load", architecture, source=source, options=options)
+    # What was fetched was verified as it was fetched.
+    unverified = manifest if manifest is not None and source.repository is None else {}
+    with verified_meanwhile(source.directory, unverified):
+        architecture = host.owner_of(class_name(source.directory))
+        refuse_code(source.directory)
+        report = report_of(source.directory)
+        with exclusive(), as_source_error(source.directory, "the model that it describes cannot be loaded"):
+            model = host.call("sottovoce_load", architecture, source=source, options=options)
     if not isinstance(model, Model):
         raise PluginError(
             f"no plugin loads {architecture.name} from {source.directory}; its own plugin must implement sottovoce_load"

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save_file
 
 from sottovoce.checkpoint import digests, manifest, verify
-from sottovoce.checkpoint.manifest import check_listed, read_manifest
+from sottovoce.checkpoint.manifest import check_listed, read_manifest, verified_meanwhile
 from sottovoce.errors import CheckpointError, SourceError
 
 
@@ -143,3 +143,46 @@ def test_weights_with_an_invalid_header_count_as_changed(start: bytes, tmp_path:
     (tmp_path / "model.safetensors").write_bytes(start)
     with pytest.raises(CheckpointError, match=r"model\.safetensors has changed since it was written"):
         verify(tmp_path, digests(tmp_path))
+
+
+@pytest.mark.parametrize("large", [1, 10**9])
+def test_files_are_verified_while_they_are_loaded(large: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(manifest, "_LARGE", large)
+    path = tmp_path / "model.safetensors"
+    save_file({"weight": torch.arange(1000)}, path)
+    (tmp_path / "config.yaml").write_text("model: Toy\n")
+    expected = digests(tmp_path)
+    with verified_meanwhile(tmp_path, expected):
+        pass
+    with pytest.raises(SourceError, match="the block's"), verified_meanwhile(tmp_path, expected):
+        raise SourceError("the block's")
+    save_file({"weight": torch.arange(1000).add(1)}, path)
+    changed = r"damaged: model\.safetensors has changed"
+    with pytest.raises(CheckpointError, match=changed), verified_meanwhile(tmp_path, expected):
+        pass
+    with pytest.raises(CheckpointError, match=changed), verified_meanwhile(tmp_path, expected):
+        raise SourceError("what a damaged file leads to")
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "model.safetensors"])
+def test_nothing_is_loaded_from_files_that_are_seen_to_be_wrong_at_once(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(manifest, "_LARGE", 1)
+    save_file({"weight": torch.arange(1000)}, tmp_path / "model.safetensors")
+    (tmp_path / "config.yaml").write_text("model: Toy\n")
+    expected = digests(tmp_path)
+    content = (tmp_path / name).read_bytes()
+    for damaged in (content[:-1], content + b"0"):
+        (tmp_path / name).write_bytes(damaged)
+        entered = []
+        with pytest.raises(CheckpointError, match="damaged"), verified_meanwhile(tmp_path, expected):
+            entered.append(name)
+        assert not entered
+
+
+@pytest.mark.parametrize("size", [0, 1, 8_000_000, 8_000_001, 16_000_001])
+def test_digest_of_a_file_of_any_size_is_that_of_its_bytes(size: int, tmp_path: Path) -> None:
+    content = os.urandom(size)
+    (tmp_path / "file").write_bytes(content)
+    assert manifest.digest_of(tmp_path / "file") == hashlib.sha256(content).hexdigest()
