@@ -26,7 +26,7 @@ _SERVICE, _LIMITS = "Service", "Limits"
     section="Use and publish",
     examples=(
         "sottovoce serve SMALL --compare MODEL",
-        "sottovoce serve SMALL --vad fsmn-vad --punc ct-punc --aligner ALIGNER",
+        "sottovoce serve SMALL --vad fsmn-vad --punc ct-punc --spk cam++ --aligner ALIGNER",
     ),
 )
 @click.argument("model")
@@ -34,6 +34,7 @@ _SERVICE, _LIMITS = "Service", "Limits"
 @options.option("--vad", help="Model that finds where somebody speaks; it cuts long audio.")
 @options.option("--punc", help="Model that punctuates the text.")
 @options.option("--aligner", help="Model that finds the times of words.")
+@options.option("--spk", help="Model that tells speakers apart; it needs --vad.")
 @options.option("--host", default="127.0.0.1", help="Address; 0.0.0.0 for all networks.", section=_SERVICE)
 @options.option("--port", default=8000, type=click.IntRange(0, 65535), help="Port; 0 for a free one.", section=_SERVICE)
 @options.option("--no-page", is_flag=True, help="Serve the API alone.", section=_SERVICE)
@@ -53,6 +54,7 @@ def serve(
     vad: str | None,
     punc: str | None,
     aligner: str | None,
+    spk: str | None,
     **settings: Any,
 ) -> None:
     """Serve MODEL on this machine: an OpenAI-compatible API, and a page to hear it and to compare it with BASE.
@@ -68,7 +70,7 @@ def serve(
         from sottovoce.serving.app import build_app
         from sottovoce.serving.loading import load_models
 
-        models = load_models(model, compare, vad=vad, punctuation=punc, aligner=aligner, **where)
+        models = load_models(model, compare, vad=vad, punctuation=punc, aligner=aligner, diarizer=spk, **where)
         url = run.address_of(listener)
         names = [served.name for served in models]
         if not chosen.is_local and not chosen.keys:

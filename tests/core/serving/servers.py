@@ -72,7 +72,7 @@ class Paced:
         self.count, self.begun, self.cancelled = count, 0, 0
         self.released = threading.Semaphore(0)
 
-    def segments(self, audio: Any, **options: Any) -> Iterator[Segment]:
+    def steps(self, audio: Any, **options: Any) -> Iterator[Segment]:
         """Yield segments when the test says so, or end when the caller is gone."""
         self.begun += 1
         for number in range(self.count):
