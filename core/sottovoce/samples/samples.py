@@ -43,6 +43,8 @@ class Sample:
     modality: str = ""
     """Modality that metrics count the sample under; by default the first of video, audio and image that occurs, or else
     text."""
+    max_new_tokens: int | None = None
+    """Most tokens of the answer to a conversation; by default what the family allows."""
 
     def __post_init__(self) -> None:
         if not self.modality:
