@@ -105,6 +105,8 @@ class Run:
     """Wall-clock time of each sample in seconds."""
     audio_seconds: Sequence[float]
     """Length of the audio of each sample in seconds."""
+    cpu_seconds: Sequence[float] = ()
+    """CPU time of each sample in seconds, of all threads; none where it was not measured."""
     peak_memory_bytes: int | None = None
     """Peak resident memory of the process; ``None`` if it is not known."""
     peak_gpu_memory_bytes: int | None = None
