@@ -17,6 +17,7 @@ from typing import Any
 from captions import cost, gigabytes, measured_by, megabytes, milliseconds, ratios_to, time_and_ratio
 from markdown_tables import format_table, write_section
 from pruned_large import table as pruned
+from serving_table import table as serving
 from transcription_table import table as transcription
 
 ROOT = Path(__file__).parents[1]
@@ -139,6 +140,7 @@ SECTIONS: tuple[tuple[Path, str, str, Callable[[dict[str, Any]], str]], ...] = (
     (BENCHMARKS, "paraformer_large", "paraformer_large.json", paraformer),
     (BENCHMARKS, "transcribe", "transcribe.json", transcription),
     (BENCHMARKS, "transcribe_amx", "transcribe_amx.json", transcription),
+    (BENCHMARKS, "serving", "serving_hour.json", serving),
     (BENCHMARKS, "forced_aligner", "forced_aligner.json", aligner),
     (BENCHMARKS, "pruned_large", "pruned_large.json", pruned),
     (BENCHMARKS, "omni_moe", "omni_moe.json", omni),

@@ -65,6 +65,7 @@ if TYPE_CHECKING:
     from sottovoce.transcription.transcriber import Transcriber as Transcriber
     from sottovoce.transcription.transcript import Recognition as Recognition
     from sottovoce.transcription.transcript import Segment as Segment
+    from sottovoce.transcription.transcript import SpeakerTurn as SpeakerTurn
     from sottovoce.transcription.transcript import Transcript as Transcript
     from sottovoce.transcription.transcript import Word as Word
 
@@ -105,6 +106,7 @@ _MODULES = {
     "Shape": "architecture",
     "SottovoceError": "errors",
     "Source": "source",
+    "SpeakerTurn": "transcription.transcript",
     "Step": "recipe.step",
     "StepReport": "report",
     "Target": "report",

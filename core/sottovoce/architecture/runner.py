@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from sottovoce.samples import Prediction, Sample
-    from sottovoce.transcription.transcript import Recognition, Word
+    from sottovoce.transcription.transcript import Recognition, SpeakerTurn, Word
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +42,11 @@ class Runner:
     each."""
     detect_speech: Callable[..., Sequence[tuple[float, float]]] | None = None
     """Function ``detect_speech(model, waveform)`` that returns where speech begins and ends, in seconds, in order."""
+    diarize: Callable[..., Generator[float, None, Sequence[SpeakerTurn]]] | None = None
+    """Generator function ``diarize(model, waveform, spans, count)`` that returns who speaks when, as
+    :class:`~sottovoce.SpeakerTurn` in order of time. ``spans`` are start and end in seconds of each stretch of speech,
+    and ``count`` is the number of speakers, or ``None``. It yields the seconds that are done after each step, so that
+    other work gets its turn."""
     punctuate: Callable[..., str] | None = None
     """Function ``punctuate(model, text)`` that returns a text with its punctuation."""
     align: Callable[..., Sequence[Word]] | None = None

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     examples=(
         "sottovoce transcribe MODEL talk.m4a",
         "sottovoce transcribe MODEL talk.m4a --vad fsmn-vad --punc ct-punc --output talk.srt",
+        "sottovoce transcribe MODEL meeting.m4a --vad fsmn-vad --punc ct-punc --spk cam++",
         "sottovoce transcribe MODEL recordings/ --format json --output transcripts/",
     ),
 )
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 @options.option("--vad", help="Model that finds where somebody speaks; it cuts long audio.")
 @options.option("--punc", help="Model that punctuates the text.")
 @options.option("--aligner", help="Model that finds the times of words, where MODEL has none.")
+@options.option("--spk", help="Model that tells speakers apart; it needs --vad.")
+@options.option("--speakers", type=click.IntRange(1, 100), metavar="N", help="Number of speakers, if it is known.")
 @options.option(
     "--hotword", multiple=True, metavar="WORD", help="A word that is likely, for models that take them; repeatable."
 )
@@ -61,6 +64,8 @@ def transcribe(
     vad: str | None,
     punc: str | None,
     aligner: str | None,
+    spk: str | None,
+    speakers: int | None,
     hotword: tuple[str, ...],
     language: str | None,
     form: str | None,
@@ -79,8 +84,9 @@ def transcribe(
 
     # All that can be wrong is looked at before a model is read.
     jobs = plan(audio, output, form, overwrite, as_json=out.as_json)
-    transcriber = load_transcriber(model, vad=vad, punctuation=punc, aligner=aligner, **where)
-    results, errors = _transcribed(out, transcriber, jobs, {"hotwords": hotword, "language": language})
+    transcriber = load_transcriber(model, vad=vad, punctuation=punc, aligner=aligner, diarizer=spk, **where)
+    settings = {"hotwords": hotword, "language": language, "speakers": speakers}
+    results, errors = _transcribed(out, transcriber, jobs, settings)
     if out.as_json:
         out.json({"transcripts": results, "errors": errors})
     if errors:
@@ -97,7 +103,7 @@ def _transcribed(
         for job in jobs:
 
             def update(task: str, done: int, total: int, name: str = job.audio.name) -> None:
-                progress(name, done, total)
+                progress(name if task == "transcribe" else f"{name}: {task}", done, total)
 
             try:
                 transcript = transcriber.transcribe(job.audio, progress=update, **settings)

@@ -10,6 +10,7 @@ from typing import Any
 
 from sottovoce.cli.output import Output
 from sottovoce.errors import OutputError, SamplesError, UsageError
+from sottovoce.report.number_format import counted
 from sottovoce.system.audio_files import SUFFIXES
 from sottovoce.system.output_file import write
 from sottovoce.transcription.files import FORMATS, TRANSCRIPT, to_text
@@ -43,7 +44,8 @@ class Job:
     def show(self, out: Output, transcript: Transcript, alone: bool) -> None:
         """Print the transcript, or the name of the file that holds it."""
         if self.output is not None:
-            out.note(f"{self.output}: {len(transcript.segments)} segments, {transcript.duration:.1f} s of audio")
+            segments = counted(len(transcript.segments), "segment")
+            out.note(f"{self.output}: {segments}, {transcript.duration:.1f} s of audio")
         elif alone:
             out.text(to_text(transcript, self.form))
         else:

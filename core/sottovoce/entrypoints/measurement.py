@@ -129,6 +129,7 @@ def _run_together(model: Model, samples: Samples, progress: Progress, is_compare
         run_on_share,
         predictions=distributed.interleaved([run.predictions for run in runs]),
         seconds=distributed.interleaved([run.seconds for run in runs]),
+        cpu_seconds=distributed.interleaved([run.cpu_seconds for run in runs]),
         audio_seconds=distributed.interleaved([run.audio_seconds for run in runs]),
         peak_memory_bytes=_largest(run.peak_memory_bytes for run in runs),
         peak_gpu_memory_bytes=_largest(run.peak_gpu_memory_bytes for run in runs),
@@ -179,20 +180,22 @@ def run_samples(model: Model, samples: Samples, progress: Progress = silent, *, 
     """
     import torch
 
-    predictions, seconds = [], []
+    predictions, seconds, cpu_seconds = [], [], []
     with torch.inference_mode():
         for sample in samples[:1]:
             _predict(model, sample)
     with torch.inference_mode(), collecting(model, samples, is_compared) as finishes:
         for number, sample in enumerate(samples):
-            prediction, spent = _predict(model, sample)
+            prediction, spent, computed = _predict(model, sample)
             predictions.append(prediction)
             seconds.append(spent)
+            cpu_seconds.append(computed)
             progress(f"evaluate {model.source.name}", number + 1, len(samples))
     run = Run(
         predictions=predictions,
         seconds=seconds,
         audio_seconds=[sample.seconds for sample in samples],
+        cpu_seconds=cpu_seconds,
         peak_memory_bytes=peak_memory(),
         peak_gpu_memory_bytes=peak_gpu_memory(),
     )
@@ -201,10 +204,10 @@ def run_samples(model: Model, samples: Samples, progress: Progress = silent, *, 
     return run
 
 
-def _predict(model: Model, sample: Sample) -> tuple[Prediction, float]:
-    """Return the model's prediction, and the seconds that it took."""
+def _predict(model: Model, sample: Sample) -> tuple[Prediction, float, float]:
+    """Return the model's prediction, the seconds that it took, and the CPU time of all threads in seconds."""
     if sample.too_short:
-        return Prediction(), 0.0
-    begin = time.perf_counter()
+        return Prediction(), 0.0, 0.0
+    begin, computed = time.perf_counter(), time.process_time()
     prediction = model.architecture.runner.predict(model, sample)
-    return prediction, time.perf_counter() - begin
+    return prediction, time.perf_counter() - begin, time.process_time() - computed

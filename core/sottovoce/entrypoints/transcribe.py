@@ -24,9 +24,11 @@ def transcribe(
     vad: Name | None = None,
     punctuation: Name | None = None,
     aligner: Name | None = None,
+    diarizer: Name | None = None,
     sampling_rate: int = SAMPLE_RATE,
     hotwords: Sequence[str] = (),
     language: str | None = None,
+    speakers: int | None = None,
     progress: Progress | bool = False,
     cancelled: Callable[[], bool] = never,
     **options: Any,
@@ -41,9 +43,11 @@ def transcribe(
         vad: Model that finds where somebody speaks.
         punctuation: Model that punctuates the text.
         aligner: Model that finds the times of words, used where the recognizer gives none.
+        diarizer: Model that tells speakers apart, where ``vad`` finds speech.
         sampling_rate: Rate of ``audio`` in Hz, when it is an array.
         hotwords: Words that are likely, for models that take them.
         language: Name or ISO code of what is spoken.
+        speakers: Number of speakers, if it is known.
         progress: True for a display on standard error; or a function, called with the seconds done and all seconds.
         cancelled: Asked before every batch; work ends when it returns true.
         **options: As for :func:`load`; ``device``, ``hub``, ``token`` and ``cache_dir`` count for all models, others
@@ -55,13 +59,16 @@ def transcribe(
         SourceError: A model cannot be loaded, or does not run.
         CancelledError: ``cancelled`` returned true.
     """
-    transcriber = load_transcriber(model, vad=vad, punctuation=punctuation, aligner=aligner, **options)
+    transcriber = load_transcriber(
+        model, vad=vad, punctuation=punctuation, aligner=aligner, diarizer=diarizer, **options
+    )
     with shown(progress) as report:
         return transcriber.transcribe(
             audio,
             sampling_rate=sampling_rate,
             hotwords=hotwords,
             language=language,
+            speakers=speakers,
             progress=report,
             cancelled=cancelled,
         )
@@ -77,6 +84,7 @@ def load_transcriber(
     vad: Name | None = None,
     punctuation: Name | None = None,
     aligner: Name | None = None,
+    diarizer: Name | None = None,
     **options: Any,
 ) -> Transcriber:
     """Load the models that are given by name, and return what transcribes with them.
@@ -87,7 +95,7 @@ def load_transcriber(
     """
     shared = {name: options[name] for name in _SHARED if name in options}
     recognizer = model if isinstance(model, Model) else load(model, **options)
-    others = {"vad": vad, "punctuation": punctuation, "aligner": aligner}
+    others = {"vad": vad, "punctuation": punctuation, "aligner": aligner, "diarizer": diarizer}
     loaded = {
         name: other if other is None or isinstance(other, Model) else load(other, **shared)
         for name, other in others.items()

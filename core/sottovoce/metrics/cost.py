@@ -36,6 +36,19 @@ LATENCY = MetricKind(
     always_shown=True,
     timed=True,
 )
+CPU_TIME = MetricKind(
+    name="cpu_ms",
+    unit="ms",
+    kind="cost",
+    better="lower",
+    label=Text(en="median CPU time", zh="CPU 时间中位数"),
+    description=Text(
+        en="CPU time of all threads for one sample, the median of all, with its quartiles. Other work on the machine "
+        "changes it less than the latency.",
+        zh="处理单条样本时全部线程所用 CPU 时间的中位数及四分位数；与延迟相比，受机器上其他任务的影响较小。",
+    ),
+    timed=True,
+)
 RTF = MetricKind(
     name="rtf",
     kind="cost",
@@ -93,12 +106,14 @@ def collect_expert_runs(model: Model, samples: Samples, is_compared: bool) -> It
 
 @hookimpl(trylast=True)
 def sottovoce_evaluate(model: Model, run: Run) -> Iterable[Metric]:
-    """Size of the weights, latency of the median utterance, real-time factor, peak memory of process and GPU.
+    """Size of the weights, latency and CPU time of the median utterance, real-time factor, peak memory.
 
     Of a mixture also the experts that ran for a token, in the mean of its layers.
     """
     yield SIZE.measured(model.size_bytes)
     yield LATENCY.measured(latency(run.seconds))
+    if run.cpu_seconds:
+        yield CPU_TIME.measured(latency(run.cpu_seconds), details=_quartiles(run.cpu_seconds))
     with_audio = [seconds for seconds, audio in zip(run.seconds, run.audio_seconds, strict=True) if audio]
     if with_audio:
         yield RTF.measured(real_time_factor(with_audio, sum(run.audio_seconds)))
@@ -108,6 +123,14 @@ def sottovoce_evaluate(model: Model, run: Run) -> Iterable[Metric]:
         yield PEAK_GPU_MEMORY.measured(run.peak_gpu_memory_bytes)
     if run.expert_runs is not None:
         yield EXPERT_RUNS.measured(run.expert_runs)
+
+
+def _quartiles(seconds: Sequence[float]) -> dict[str, list[float]]:
+    """Return the quartiles in milliseconds of the samples' seconds."""
+    if len(seconds) < 2:
+        return {}
+    low, _, high = statistics.quantiles(seconds, n=4, method="inclusive")
+    return {"quartiles": [1000 * low, 1000 * high]}
 
 
 def latency(seconds: Sequence[float]) -> float:

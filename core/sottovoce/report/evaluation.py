@@ -86,6 +86,9 @@ def _tabulate(report: EvaluationReport) -> PlainTable:
 
 def _metric_row(metric: Metric, beside: bool) -> tuple[str, ...]:
     value = number_format.value(metric.value, metric.unit)
+    match metric.details.get("quartiles"):
+        case [int() | float() as low, int() | float() as high]:
+            value += f" ({low:.2f} to {high:.2f})"
     name = str(metric.label or metric.name)
     if not beside:
         return name, value

@@ -19,6 +19,17 @@ def count(number: int) -> str:
     return f"{number:,}"
 
 
+def counted(number: int, noun: str, plural: str = "") -> str:
+    """Return a number with its noun, such as ``1 segment`` or ``2,000 segments``.
+
+    Args:
+        number: The number.
+        noun: What is counted, in the singular.
+        plural: The same in the plural, where it does not just end in ``s``.
+    """
+    return f"{count(number)} {noun if number == 1 else plural or f'{noun}s'}"
+
+
 def number(value: float) -> str:
     """Return two decimals, or three significant digits of what is small."""
     if isinstance(value, int) or value.is_integer() and abs(value) >= 1000:

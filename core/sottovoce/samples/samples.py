@@ -43,6 +43,8 @@ class Sample:
     modality: str = ""
     """Modality that metrics count the sample under; by default the first of video, audio and image that occurs, or else
     text."""
+    max_new_tokens: int | None = None
+    """Most tokens of the answer to a conversation; by default what the family allows."""
 
     def __post_init__(self) -> None:
         if not self.modality:
@@ -103,6 +105,8 @@ class Run:
     """Wall-clock time of each sample in seconds."""
     audio_seconds: Sequence[float]
     """Length of the audio of each sample in seconds."""
+    cpu_seconds: Sequence[float] = ()
+    """CPU time of each sample in seconds, of all threads; none where it was not measured."""
     peak_memory_bytes: int | None = None
     """Peak resident memory of the process; ``None`` if it is not known."""
     peak_gpu_memory_bytes: int | None = None

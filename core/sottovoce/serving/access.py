@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 from sottovoce.serving.api_errors import ApiError, as_api_error, error_response
+from sottovoce.serving.uploads import limited, refuse_large
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 _ROUTES = ("/v1/audio/transcriptions", "/v1/audio/alignments", "/v1/chat/completions", "/v1/models")
 _STATUS = ("/health", "/metrics")
+_MCP = "/gradio_api/mcp"
 _log = logging.getLogger("sottovoce.serving")
 
 
@@ -32,6 +34,8 @@ class Access:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        from starlette.requests import Request
+
         route, status, begin = _route(scope["path"]), 0, time.perf_counter()
 
         async def send_counted(message: Message) -> None:
@@ -46,6 +50,10 @@ class Access:
                     401, "the key is missing or wrong; send Authorization: Bearer KEY", code="invalid_api_key"
                 )
                 await error_response(refusal)(scope, receive, send_counted)
+            elif _takes_json(scope["path"]):
+                most = self._service.settings.limits.upload_bytes
+                await refuse_large(Request(scope, receive), most)
+                await self._app(scope, limited(Request(scope, receive), most).receive, send_counted)
             else:
                 await self._app(scope, receive, send_counted)
         except Exception as error:
@@ -62,15 +70,20 @@ class Access:
 
 
 def _needs_key(path: str) -> bool:
-    """Return true for the API; the page asks for a key by itself."""
-    return path.startswith("/v1/") or path == "/metrics"
+    """Return true for the API and the tools; the page asks for a key by itself."""
+    return path.startswith(("/v1/", _MCP)) or path == "/metrics"
+
+
+def _takes_json(path: str) -> bool:
+    """Return true for what Gradio reads whole, without a limit; uploads have one of its own."""
+    return path.startswith("/gradio_api/") and not path.startswith("/gradio_api/upload")
 
 
 def _route(path: str) -> str:
     if path in _STATUS:
         return path
     known = next((route for route in _ROUTES if path == route or path.startswith(f"{route}/")), None)
-    return known or ("other" if path.startswith("/v1/") else "page")
+    return known or ("other" if path.startswith("/v1/") else "mcp" if path.startswith(_MCP) else "page")
 
 
 def _headers(scope: Scope) -> dict[str, str]:

@@ -26,7 +26,9 @@ _UNUSED = frozenset({"temperature", "top_p", "seed", "user", "metadata", "store"
 """Fields of OpenAI's API that change nothing: the likeliest answer is always given."""
 _ONLY = {"n": (1, None), "modalities": (["text"], None), "logprobs": (False, None), "stop": (None,)}
 """Fields with the values that this service can honor."""
-_FIELDS = frozenset({"model", "messages", "stream"})
+_LENGTHS = ("max_completion_tokens", "max_tokens")
+"""Fields with the most tokens of an answer: OpenAI's newer name, and its older one."""
+_FIELDS = frozenset({"model", "messages", "stream", *_LENGTHS})
 
 
 def add_route(app: FastAPI, service: Service) -> None:
@@ -40,9 +42,10 @@ def add_route(app: FastAPI, service: Service) -> None:
         if not isinstance(body, dict):
             raise ApiError(400, "the body must be a JSON object")
         _check_fields(body)
+        most = _most_tokens(body)
         served = choose_model(service, body.get("model"))
         messages = await asyncio.to_thread(read_messages, body.get("messages"), limits)
-        prediction: Prediction = await service.result(request, answer(service, served, messages))
+        prediction: Prediction = await service.result(request, answer(service, served, messages, most))
         head = {"id": f"chatcmpl-{uuid.uuid4().hex}", "created": int(time.time()), "model": served.name}
         if body.get("stream"):
             return StreamingResponse(iter(_chunks(head, prediction)), media_type="text/event-stream")
@@ -63,11 +66,20 @@ def choose_model(service: Service, name: Any) -> ServedModel:
     return served
 
 
-def answer(service: Service, served: ServedModel, messages: list[dict[str, Any]]) -> Work:
-    """Return work that returns the model's :class:`~sottovoce.Prediction` for messages."""
+def answer(
+    service: Service, served: ServedModel, messages: list[dict[str, Any]], max_new_tokens: int | None = None
+) -> Work:
+    """Return work that returns the model's :class:`~sottovoce.Prediction` for messages.
+
+    Args:
+        service: The service.
+        served: The model.
+        messages: The conversation, as in a sample.
+        max_new_tokens: Most tokens of the answer; by default what the model allows.
+    """
 
     def work(job: Job) -> Generator[Any, None, Any]:
-        sample = Sample(key="request", messages=messages)
+        sample = Sample(key="request", messages=messages, max_new_tokens=max_new_tokens)
         begin = job.elapsed()
         prediction = served.model.architecture.runner.predict(served.model, sample)
         service.measures.count_work(served.name, sample.seconds, job.elapsed() - begin)
@@ -85,6 +97,17 @@ def _check_fields(body: Mapping[str, Any]) -> None:
         raise ApiError(400, f"this service does not support {unknown[0][:60]!r}; leave it out", parameter=unknown[0])
     if not isinstance(body.get("stream", False), bool | None):
         raise ApiError(400, "'stream' must be true or false", parameter="stream")
+
+
+def _most_tokens(body: Mapping[str, Any]) -> int | None:
+    """Return the most tokens of the answer; ``None`` where the request does not say it."""
+    given = {name: body[name] for name in _LENGTHS if body.get(name) is not None}
+    for name, value in given.items():
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise ApiError(400, f"{name!r} must be a whole number of at least 1", parameter=name)
+    if len(set(given.values())) > 1:
+        raise ApiError(400, f"{' and '.join(repr(name) for name in given)} differ; send one", parameter="max_tokens")
+    return next(iter(given.values()), None)
 
 
 def _completion(head: Mapping[str, Any], prediction: Prediction) -> dict[str, Any]:

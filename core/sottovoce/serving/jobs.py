@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sottovoce.errors import CancelledError
+from sottovoce.report.number_format import counted
 from sottovoce.serving.api_errors import ApiError, as_api_error
 
 _log = logging.getLogger("sottovoce.serving")
@@ -130,7 +131,9 @@ class Worker:
             if self._closed:
                 raise ApiError(503, "the service is being stopped", code="stopping")
             if (count := self._count_waiting()) >= places:
-                raise ApiError(503, f"{count} requests wait already; try again later", code="queue_full")
+                raise ApiError(
+                    503, f"{counted(count, 'request')} already in the queue; try again later", code="queue_full"
+                )
             self._waiting.append(job)
             self._changed.notify_all()
         return job

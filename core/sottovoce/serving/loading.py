@@ -23,6 +23,7 @@ def load_models(
     vad: str | None = None,
     punctuation: str | None = None,
     aligner: str | None = None,
+    diarizer: str | None = None,
     **options: Any,
 ) -> ServedModels:
     """Load the models of a service and run each once: the first run of a model takes longer than others.
@@ -33,6 +34,7 @@ def load_models(
         vad: A model that finds speech.
         punctuation: A model that punctuates text.
         aligner: A model that finds the times of words.
+        diarizer: A model that tells speakers apart.
         **options: Options of :func:`sottovoce.load`.
 
     Raises:
@@ -49,6 +51,7 @@ def load_models(
         vad=optional(vad),
         punctuation=optional(punctuation),
         aligner=optional(aligner),
+        diarizer=optional(diarizer),
     )
     with ignored_warnings():
         for served_model in served:

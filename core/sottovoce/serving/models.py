@@ -32,6 +32,11 @@ class ServedModel:
     """If true, words that are likely can be given."""
 
     @property
+    def tells_speakers(self) -> bool:
+        """If true, segments of speech have a speaker."""
+        return self.transcriber is not None and self.transcriber.diarizer is not None
+
+    @property
     def transcribes(self) -> bool:
         """If true, the model turns speech into text."""
         return self.transcriber is not None
@@ -49,7 +54,7 @@ class ServedModels:
     models: tuple[ServedModel, ...]
     aligner: ServedModel | None = None
     helpers: dict[str, Model] = field(default_factory=dict)
-    """Models that work beside the others, by what they do: voice activity, punctuation."""
+    """Models that work beside the others, by what they do: voice activity, punctuation, speakers."""
 
     @property
     def first(self) -> ServedModel:
@@ -90,6 +95,7 @@ def arrange(
     vad: Model | None = None,
     punctuation: Model | None = None,
     aligner: Model | None = None,
+    diarizer: Model | None = None,
 ) -> ServedModels:
     """Give loaded models their names and their parts.
 
@@ -102,11 +108,12 @@ def arrange(
     if compared is not None:
         _check_task(compared, "--compare", task)
     if task != "transcription":
-        for option, helper in (("--vad", vad), ("--punc", punctuation), ("--aligner", aligner)):
+        options = {"--vad": vad, "--punc": punctuation, "--aligner": aligner, "--spk": diarizer}
+        for option, helper in options.items():
             if helper is not None:
                 raise UsageError(f"{option} is for models that transcribe; {model.source.name} does {task}")
-    helpers = {"voice activity": vad, "punctuation": punctuation}
-    models = [_serve(loaded, vad, punctuation, aligner) for loaded in (model, compared) if loaded is not None]
+    helpers = {"voice activity": vad, "punctuation": punctuation, "speakers": diarizer}
+    models = [_serve(loaded, vad, punctuation, aligner, diarizer) for loaded in (model, compared) if loaded is not None]
     if len(models) > 1 and models[0].name == models[1].name:
         models[1] = replace(models[1], name=f"{models[1].name}-base")
     served_aligner = models[0] if task == "alignment" else None
@@ -125,14 +132,18 @@ def public_name(name: str) -> str:
 
 
 def _serve(
-    model: Model, vad: Model | None = None, punctuation: Model | None = None, aligner: Model | None = None
+    model: Model,
+    vad: Model | None = None,
+    punctuation: Model | None = None,
+    aligner: Model | None = None,
+    diarizer: Model | None = None,
 ) -> ServedModel:
     name = public_name(model.source.name)
     # The library's errors name the model, and callers see them.
     model.source = replace(model.source, name=name)
     if model.architecture.task != "transcription":
         return ServedModel(name, model)
-    transcriber = Transcriber(model, vad=vad, punctuation=punctuation, aligner=aligner)
+    transcriber = Transcriber(model, vad=vad, punctuation=punctuation, aligner=aligner, diarizer=diarizer)
     return ServedModel(name, model, transcriber, _takes_hotwords(transcriber))
 
 

@@ -24,19 +24,21 @@ _PACKAGES = {
     "prometheus_client": "prometheus-client",
 }
 _PAGE_PACKAGES = {"gradio": "gradio"}
+_MCP_PACKAGES = {"mcp": "'mcp<2'"}
 _PATIENCE = 5
 """Seconds that requests have to end when the service is stopped."""
 
 
-def require_packages(page: bool) -> None:
-    """Refuse to serve without the packages of the extra ``serve``.
+def require_packages(page: bool, mcp: bool = False) -> None:
+    """Refuse to serve without the packages of the extras ``serve`` and ``mcp``.
 
     Raises:
         UsageError: Some are missing; names them.
     """
-    needed = _PACKAGES | (_PAGE_PACKAGES if page else {})
+    needed = _PACKAGES | (_PAGE_PACKAGES if page else {}) | (_MCP_PACKAGES if mcp else {})
     if missing := [package for module, package in needed.items() if find_spec(module) is None]:
-        raise UsageError(f"sottovoce serve needs the extra 'serve'; pip install {' '.join(missing)}")
+        extra = "mcp" if mcp else "serve"
+        raise UsageError(f"sottovoce serve needs the extra '{extra}'; pip install {' '.join(missing)}")
 
 
 @contextlib.contextmanager

@@ -29,8 +29,12 @@ class Service:
         self.worker = Worker(waiting=settings.limits.waiting, running=settings.limits.running)
         self.measures = Measures(models, self.worker)
 
-    async def events(self, request: Request, work: Work) -> AsyncGenerator[Ready | Done]:
+    async def events(self, request: Request | None, work: Work) -> AsyncGenerator[Ready | Done]:
         """Yield the events of work on a request; it is cancelled when the caller closes the connection.
+
+        Args:
+            request: The request; ``None`` for one whose connection somebody else watches.
+            work: The work.
 
         Raises:
             ApiError: 503, too many requests wait; or the answer to the work's error.
@@ -44,7 +48,7 @@ class Service:
                 loop.call_soon_threadsafe(events.put_nowait, event)
 
         job = self.worker.submit(work, deliver)
-        watch = asyncio.create_task(_cancel_when_gone(request, job))
+        watch = None if request is None else asyncio.create_task(_cancel_when_gone(request, job))
         try:
             while True:
                 event = await events.get()
@@ -55,9 +59,10 @@ class Service:
                     return
         finally:
             job.cancel()
-            watch.cancel()
+            if watch is not None:
+                watch.cancel()
 
-    async def result(self, request: Request, work: Work) -> Any:
+    async def result(self, request: Request | None, work: Work) -> Any:
         """Return what work on a request returns.
 
         Raises:

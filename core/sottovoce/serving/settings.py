@@ -31,6 +31,8 @@ class Settings:
     keys: Keys = field(default_factory=Keys)
     page: bool = True
     """If true, the service has a page beside the API."""
+    mcp: bool = False
+    """If true, the page serves tools to MCP clients."""
 
     @property
     def is_local(self) -> bool:

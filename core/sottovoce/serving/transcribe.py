@@ -30,9 +30,9 @@ class Transcribed:
 
 @dataclass(frozen=True)
 class Part:
-    """One segment, and how far the work is."""
+    """One segment, or a step of the work that gave none yet."""
 
-    segment: Segment
+    segment: Segment | None
     duration: float
     """Length of the whole audio in seconds."""
 
@@ -45,7 +45,7 @@ def transcription(
     hotwords: tuple[str, ...] = (),
     language: str | None = None,
 ) -> Work:
-    """Return work that transcribes: it yields a :class:`Part` for each segment, and returns :class:`Transcribed`.
+    """Return work that transcribes: it yields a :class:`Part` after each step, and returns :class:`Transcribed`.
 
     Args:
         service: The service.
@@ -63,18 +63,19 @@ def transcription(
         duration, begin = len(audio) / SAMPLE_RATE, job.elapsed()
         options: dict[str, Any] = {"hotwords": hotwords, "language": language, "cancelled": job.is_cancelled}
         segments: list[Segment] = []
-        for segment in transcriber.segments(audio, **options):
-            segments.append(segment)
+        steps = transcriber.steps(audio, **options)
+        while True:
+            try:
+                segment = next(steps)
+            except StopIteration as end:
+                code = end.value
+                break
+            if segment is not None:
+                segments.append(segment)
             yield Part(segment, duration)
         seconds = job.elapsed() - begin
         service.measures.count_work(served.name, duration, seconds)
-        transcript = Transcript(segments=tuple(segments), duration=round(duration, 3), language=_code(language))
+        transcript = Transcript(segments=tuple(segments), duration=round(duration, 3), language=code)
         return Transcribed(transcript, seconds)
 
     return work
-
-
-def _code(language: str | None) -> str | None:
-    from sottovoce.samples.languages import language_code
-
-    return None if language is None else language_code(language)

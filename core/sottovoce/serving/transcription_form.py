@@ -13,8 +13,8 @@ from sottovoce.serving.api_errors import ApiError
 if TYPE_CHECKING:
     from starlette.datastructures import FormData
 
-FORMATS = ("json", "text", "srt", "vtt", "verbose_json")
-_STREAMED = ("json", "text")
+FORMATS = ("json", "text", "srt", "vtt", "verbose_json", "diarized_json")
+_STREAMED = ("json", "text", "diarized_json")
 _GRANULARITIES = ("segment", "word")
 _UNUSED = ("chunking_strategy", "user")
 """Fields of OpenAI's API that change nothing here: long audio is always cut."""
@@ -47,6 +47,9 @@ def read_form(form: FormData) -> TranscriptionForm:
     Raises:
         ApiError: 400, a field is missing, unknown or of a wrong value.
     """
+    if known := sorted(name for name in form if name.startswith("known_speaker_")):
+        message = f"{known[0]}: this service tells speakers apart, and knows none by name; leave it out"
+        raise ApiError(400, message, parameter=known[0])
     if unknown := sorted(set(form) - _FIELDS):
         raise ApiError(400, f"unknown field {unknown[0][:60]!r}; fields: {', '.join(sorted(_FIELDS))}")
     if "include[]" in form:

@@ -20,7 +20,7 @@ def require_opus() -> None:
         SottovoceError: PyAV is not installed.
     """
     if importlib.util.find_spec("av") is None:
-        raise SottovoceError("audio in a page needs PyAV; pip install 'sottovoce[audio]', or leave --audio out")
+        raise SottovoceError("audio in a page needs PyAV; pip install av, or leave --audio out")
 
 
 def encode_opus(audio: Any, longest: float, *, name: str = "") -> bytes:

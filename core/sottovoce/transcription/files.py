@@ -38,18 +38,27 @@ def _json(transcript: Transcript) -> str:
 def _tsv(transcript: Transcript) -> str:
     file = io.StringIO()
     writer = csv.writer(file, delimiter="\t", lineterminator="\n", quoting=csv.QUOTE_NONE, quotechar=None)
-    writer.writerow(("start", "end", "text"))
+    speakers = any(segment.speaker for segment in transcript.segments)
+    writer.writerow(("start", "end", "text", *(["speaker"] if speakers else [])))
     for segment in transcript.segments:
-        text = " ".join(f"{_speaker(segment)}{segment.text}".split())
-        writer.writerow((round(1000 * segment.start), round(1000 * segment.end), text))
+        text = " ".join(segment.text.split())
+        speaker = [" ".join((segment.speaker or "").split())] if speakers else []
+        writer.writerow((round(1000 * segment.start), round(1000 * segment.end), text, *speaker))
     return file.getvalue()
 
 
 def _textgrid(transcript: Transcript) -> str:
-    """Return Praat's tiers: words with their times, or else the segments; text without length is a point."""
+    """Return Praat's tiers: words with their times, or else the segments; text without length is a point.
+
+    Speakers that were told apart have a tier each, named after them.
+    """
     space = "" if transcript.text and not transcript.text.isascii() else " "
-    segments = [Word(segment.text, segment.start, segment.end) for segment in transcript.segments]
-    return textgrid(transcript.words or segments, transcript.duration, space=space)
+    timed = bool(transcript.words)
+    tiers: dict[str, list[Word]] = {} if transcript.segments else {"words": []}
+    for segment in transcript.segments:
+        tier = tiers.setdefault(segment.speaker or "words", [])
+        tier += segment.words if timed else [Word(segment.text, segment.start, segment.end)]
+    return textgrid(tiers, transcript.duration, space=space)
 
 
 def cues(
@@ -65,15 +74,14 @@ def cues(
         width: Columns of a line; a Chinese character takes two.
         pause: Seconds of silence that end a subtitle.
     """
-    spans: list[tuple[float, float, str]] = []
+    spans: list[subtitles.Span] = []
     for segment in transcript.segments:
-        speaker = _speaker(segment)
         if segment.words:
             space = "" if segment.text and not segment.text.isascii() else " "
             parts = subtitles.word_spans(segment.words, segment.text, space=space, width=width, pause=pause)
         else:
-            parts = [(segment.start, segment.end, segment.text)]
-        spans += [(start, end, speaker + text) for start, end, text in parts]
+            parts = [subtitles.Span(segment.start, segment.end, segment.text)]
+        spans += [part._replace(speaker=segment.speaker) for part in parts]
     return subtitles.follow_one_another(spans, width)
 
 
@@ -89,7 +97,9 @@ FORMATS = {
         TranscriptFormat("srt", "SubRip subtitles", lambda transcript: subtitles.to_text(cues(transcript), "srt")),
         TranscriptFormat("vtt", "WebVTT subtitles", lambda transcript: subtitles.to_text(cues(transcript), "vtt")),
         TranscriptFormat("textgrid", "Praat's tiers of words, or of segments without times of words", _textgrid),
-        TranscriptFormat("tsv", "start and end in milliseconds and text, separated by tabs", _tsv),
+        TranscriptFormat(
+            "tsv", "start and end in milliseconds, text, and the speaker if there are some, separated by tabs", _tsv
+        ),
     )
 }
 """The formats, by name."""
@@ -100,7 +110,7 @@ TRANSCRIPT = OutputKind(
     endings=FORMATS,
     # Subtitles of both kinds, tiers, a table, JSON.
     beginning=re.compile(
-        r"1\n\d\d:\d\d:\d\d,\d{3} --> |WEBVTT\n|File type = \"ooTextFile\"|start\tend\ttext\n|\{\n \"text\": "
+        r"1\n\d\d:\d\d:\d\d,\d{3} --> |WEBVTT\n|File type = \"ooTextFile\"|start\tend\ttext[\t\n]|\{\n \"text\": "
     ),
 )
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sottovoce.errors import UsageError, as_source_error
 from sottovoce.samples import Sample
-from sottovoce.transcription.transcript import Recognition, Word
+from sottovoce.transcription.transcript import Recognition, SpeakerTurn, Word
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 _ABLE = {
     "recognize": "recognize speech",
     "detect_speech": "detect where somebody speaks",
+    "diarize": "tell speakers apart",
     "punctuate": "punctuate text",
     "align": "align words with audio",
 }
@@ -90,3 +91,31 @@ def align(model: Model, waveform: NDArray[np.float32], text: str, language: str 
         SourceError: The model does not run.
     """
     return tuple(call(model, "align", waveform, text, language))
+
+
+def diarize(
+    model: Model, waveform: NDArray[np.float32], spans: Sequence[tuple[float, float]], count: int | None
+) -> Generator[float, None, tuple[SpeakerTurn, ...]]:
+    """Return who speaks when in a waveform ``[time]`` of 16 kHz; yield the seconds that are done after each step.
+
+    Args:
+        model: The model.
+        waveform: The whole audio.
+        spans: Start and end in seconds of each stretch in which somebody speaks.
+        count: Number of speakers, if it is known.
+
+    Raises:
+        SourceError: The model does not run.
+        UsageError: There cannot be so many speakers, or a package is missing.
+    """
+    import torch
+
+    steps = call(model, "diarize", waveform, spans, count)
+    while True:
+        # For each step by itself: between them, other work runs in this thread.
+        with torch.inference_mode(), as_source_error(model.source.name, "the model does not run"):
+            try:
+                seconds = next(steps)
+            except StopIteration as end:
+                return tuple(end.value)
+        yield seconds

@@ -6,8 +6,8 @@ import html
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
 
 from sottovoce.transcription.transcript import Word
 
@@ -22,7 +22,16 @@ SHORTEST = 0.08
 _UNIT = r"[\u3040-\u30ff\u3400-\u9fff][\u3001-\u3011\uff00-\uff0f\uff1a-\uff1f]*|[^\s\u3040-\u30ff\u3400-\u9fff]+|\s+"
 """Expression for what is not broken: a Chinese character with the marks behind it, or a word."""
 _SENTENCE_ENDS = frozenset("。！？.!?…")
-_CLOSING = " \n\t\r\u3000\"')]}”’）】」』》"
+CLOSING = " \n\t\r\u3000\"')]}”’）】」』》"
+
+
+class Span(NamedTuple):
+    """A line, its times in seconds, and who says it, where speakers were told apart."""
+
+    start: float
+    end: float
+    text: str
+    speaker: str | None = None
 
 
 @dataclass
@@ -32,6 +41,8 @@ class Cue:
     begin: int
     end: int
     lines: list[str]
+    voices: dict[int, str] = field(default_factory=dict)
+    """Speakers by the number of the line that they begin with."""
 
 
 def word_cues(words: Sequence[Word], text: str, *, space: str, width: int = WIDTH, pause: float = PAUSE) -> list[Cue]:
@@ -50,64 +61,86 @@ def word_cues(words: Sequence[Word], text: str, *, space: str, width: int = WIDT
     return follow_one_another(word_spans(words, text, space=space, width=width, pause=pause))
 
 
-def word_spans(
-    words: Sequence[Word], text: str, *, space: str, width: int = WIDTH, pause: float = PAUSE
-) -> list[tuple[float, float, str]]:
-    """Return start, end and text of the lines that words are split into; the arguments are those of word_cues."""
+def word_spans(words: Sequence[Word], text: str, *, space: str, width: int = WIDTH, pause: float = PAUSE) -> list[Span]:
+    """Return the lines that words are split into; the arguments are those of word_cues."""
     pieces = written(words, text, space)
     return [
-        (words[first].start, max(word.end for word in words[first:last]), "".join(pieces[first:last]))
+        Span(words[first].start, max(word.end for word in words[first:last]), "".join(pieces[first:last]))
         for first, last in _lines(words, pieces, width, pause)
     ]
 
 
-def follow_one_another(spans: Iterable[tuple[float, float, str]], width: int | None = None) -> list[Cue]:
-    """Return subtitles of start, end and text; one that begins before the last was seen is another line of that.
+def follow_one_another(spans: Iterable[Span], width: int | None = None) -> list[Cue]:
+    """Return subtitles of lines; one that begins before the last was seen is another line of that.
 
     Args:
-        spans: Times in seconds and text.
+        spans: The lines, in order of time.
         width: Columns after which a text is broken into lines; by default it is not.
     """
     shortest = round(1000 * SHORTEST)
     cues: list[Cue] = []
-    for start, stop, text in spans:
+    for start, stop, text, speaker in spans:
         line = " ".join(text.split())
         if not line:
             continue
-        lines = [line] if width is None else broken(line, width)
+        lines = [line] if width is None else broken(line, width, columns(_prefix(speaker)))
         begin = max(0, round(1000 * start))
         end = max(begin, round(1000 * stop))
         if cues and begin < cues[-1].begin + shortest:
+            if speaker:
+                cues[-1].voices[len(cues[-1].lines)] = speaker
             cues[-1].lines += lines
             cues[-1].end = max(cues[-1].end, end)
         else:
             if cues:
                 cues[-1].end = min(cues[-1].end, begin)
-            cues.append(Cue(begin, end, lines))
+            cues.append(Cue(begin, end, lines, {0: speaker} if speaker else {}))
         cues[-1].end = max(cues[-1].end, cues[-1].begin + shortest)
     return cues
 
 
-def broken(line: str, width: int) -> list[str]:
-    """Return a text as lines of at most ``width`` columns; a longer word is a line by itself."""
+def broken(line: str, width: int, indent: int = 0) -> list[str]:
+    """Return a text as lines of at most ``width`` columns; a longer word is a line by itself.
+
+    Args:
+        line: The text.
+        width: Columns of a line.
+        indent: Columns of the first line that are taken.
+    """
     lines = [""]
     for piece in re.findall(_UNIT, line):
-        if lines[-1].strip() and columns(f"{lines[-1]}{piece}".strip()) > width:
+        free = width - indent if len(lines) == 1 else width
+        if lines[-1].strip() and columns(f"{lines[-1]}{piece}".strip()) > free:
             lines.append("")
         lines[-1] += piece
     return [text.strip() for text in lines]
 
 
 def to_text(cues: Sequence[Cue], form: Literal["srt", "vtt"]) -> str:
-    """Return subtitles as SubRip or WebVTT."""
+    """Return subtitles as SubRip, with speakers before their lines, or as WebVTT, with its voice spans."""
     from pysubs2 import SSAEvent, SSAFile
 
     file = SSAFile()
     for cue in cues:
-        # What looks like a tag of a format is text here: it is kept, and escaped where the format has escapes.
-        lines = [html.escape(line, quote=False) if form == "vtt" else line for line in cue.lines]
+        voices = [cue.voices.get(number) for number in range(len(cue.lines))]
+        lines = [_spoken(line, voice, form) for line, voice in zip(cue.lines, voices, strict=True)]
         file.append(SSAEvent(start=cue.begin, end=cue.end, text="\\N".join(lines)))
     return file.to_string(form, keep_ssa_tags=True).rstrip("\n") + "\n" if cues or form == "vtt" else ""
+
+
+def _prefix(speaker: str | None) -> str:
+    return f"{speaker}: " if speaker else ""
+
+
+def _spoken(line: str, speaker: str | None, form: str) -> str:
+    """Return a line with who says it.
+
+    What looks like a tag of a format is text here: it is kept, and escaped where the format has escapes.
+    """
+    if form != "vtt":
+        return f"{_prefix(speaker)}{line}"
+    voice = f"<v {html.escape(speaker, quote=False)}>" if speaker else ""
+    return f"{voice}{html.escape(line, quote=False)}"
 
 
 def written(words: Sequence[Word], text: str, space: str) -> list[str]:
@@ -154,7 +187,7 @@ def _lines(words: Sequence[Word], pieces: Sequence[str], width: int, pause: floa
         line = "".join(pieces[first : number + 1]).strip()
         if (
             words[number].start - words[number - 1].end >= pause
-            or pieces[number - 1].rstrip(_CLOSING)[-1:] in _SENTENCE_ENDS
+            or pieces[number - 1].rstrip(CLOSING)[-1:] in _SENTENCE_ENDS
             or columns(line) > width
             or words[number].end - words[first].start > LONGEST
         ):

@@ -6,7 +6,7 @@ before it ends, and no two points at one time. All times are compared as they ar
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from sottovoce.transcription.transcript import Word
 
@@ -18,18 +18,22 @@ DIGITS = 6
 _HEAD = ('File type = "ooTextFile"', 'Object class = "TextGrid"', "")
 
 
-def textgrid(words: Sequence[Word], duration: float, *, space: str = " ") -> str:
-    """Return an interval tier ``words``, and a tier of points for words without length, which no interval can have.
+def textgrid(words: Mapping[str, Sequence[Word]], duration: float, *, space: str = " ") -> str:
+    """Return interval tiers of words, and tiers of points for words without length, which no interval can have.
 
     Args:
-        words: The words with their times in seconds.
+        words: By name of a tier, its words with their times in seconds.
         duration: Length of the audio in seconds; words that end later make the grid longer.
         space: Text between words that are one point since they are at one time.
     """
-    intervals, points = _laid_out(words, space)
-    ends = [end for _, end, _ in intervals]
-    duration = max([round(duration, DIGITS), *ends, *points])
-    tiers = [_intervals(intervals, duration), *([_points(points, duration)] if points else [])]
+    laid_out = {name: _laid_out(tier, space) for name, tier in words.items()}
+    times = [time for intervals, points in laid_out.values() for time in (*(end for _, end, _ in intervals), *points)]
+    duration = max([round(duration, DIGITS), *times])
+    tiers = []
+    for name, (intervals, points) in laid_out.items():
+        tiers.append(_intervals(name, intervals, duration))
+        if points:
+            tiers.append(_points(f"{name} without length", points, duration))
     head = [*_HEAD, "xmin = 0", f"xmax = {_number(duration)}", "tiers? <exists>", f"size = {len(tiers)}", "item []:"]
     body = [line for number, tier in enumerate(tiers, 1) for line in (f"    item [{number}]:", *tier)]
     return "\n".join([*head, *body, ""])
@@ -54,7 +58,7 @@ def _laid_out(words: Sequence[Word], space: str) -> tuple[list[Interval], dict[f
     return intervals, dict(sorted(points.items()))
 
 
-def _intervals(words: Sequence[Interval], duration: float) -> list[str]:
+def _intervals(name: str, words: Sequence[Interval], duration: float) -> list[str]:
     """Return the lines of the words, and the silence between them: the intervals of a tier leave nothing out."""
     filled: list[Interval] = []
     place = 0.0
@@ -64,7 +68,7 @@ def _intervals(words: Sequence[Interval], duration: float) -> list[str]:
         if word[1] > word[0]:
             filled.append(word)
         place = word[1]
-    lines = [*_tier("IntervalTier", "words", duration), f"        intervals: size = {len(filled)}"]
+    lines = [*_tier("IntervalTier", name, duration), f"        intervals: size = {len(filled)}"]
     for number, (begin, end, text) in enumerate(filled, 1):
         lines += [
             f"        intervals [{number}]:",
@@ -75,8 +79,8 @@ def _intervals(words: Sequence[Interval], duration: float) -> list[str]:
     return lines
 
 
-def _points(points: dict[float, str], duration: float) -> list[str]:
-    lines = [*_tier("TextTier", "words without length", duration), f"        points: size = {len(points)}"]
+def _points(name: str, points: dict[float, str], duration: float) -> list[str]:
+    lines = [*_tier("TextTier", name, duration), f"        points: size = {len(points)}"]
     for number, (time, text) in enumerate(points.items(), 1):
         lines += [
             f"        points [{number}]:",
@@ -87,7 +91,7 @@ def _points(points: dict[float, str], duration: float) -> list[str]:
 
 
 def _tier(kind: str, name: str, duration: float) -> list[str]:
-    lines = (f'class = "{kind}"', f'name = "{name}"', "xmin = 0", f"xmax = {_number(duration)}")
+    lines = (f'class = "{kind}"', f"name = {_quoted(name)}", "xmin = 0", f"xmax = {_number(duration)}")
     return [f"        {line}" for line in lines]
 
 

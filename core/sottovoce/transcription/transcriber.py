@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,8 @@ from sottovoce.system.progress import Progress, silent
 from sottovoce.transcription import functions
 from sottovoce.transcription.batches import batches, groups
 from sottovoce.transcription.pieces import LONGEST, Piece, pieces
-from sottovoce.transcription.transcript import Recognition, Segment, Transcript, Word
+from sottovoce.transcription.speakers import split_by_speaker
+from sottovoce.transcription.transcript import Recognition, Segment, SpeakerTurn, Transcript, Word
 
 if TYPE_CHECKING:
     import numpy as np
@@ -37,9 +38,14 @@ class _Work:
     audio: NDArray[np.float32]
     hotwords: tuple[str, ...]
     language: str | None
-    """Code of the language that the user said, or that the model told since."""
+    """Code of the language that the user said."""
+    speakers: int | None
     progress: Progress
     cancelled: Callable[[], bool]
+    turns: tuple[SpeakerTurn, ...] = ()
+    """Turns of speakers, once they are known."""
+    heard: str | None = None
+    """Code of the language that the model told first."""
 
     @property
     def duration(self) -> float:
@@ -57,7 +63,7 @@ class _Work:
 
 
 class Transcriber:
-    """Recognizer of speech, with models that find speech, punctuate text and time words beside it.
+    """Recognizer of speech, with models that find speech, tell speakers apart, punctuate text and time words beside it.
 
     It may be used by several threads at a time, as far as the models may.
     """
@@ -69,27 +75,40 @@ class Transcriber:
         vad: Model | None = None,
         punctuation: Model | None = None,
         aligner: Model | None = None,
+        diarizer: Model | None = None,
     ) -> None:
         """Take models that :func:`sottovoce.load` returned.
 
         Args:
-            model: Recognizer. Its own companions for voice activity and punctuation are used where no others are given.
+            model: Recognizer. Its own companions for voice activity, punctuation and speakers are used where no others
+                are given.
             vad: Model that finds where somebody speaks. Without one, audio of more than a minute is cut where it is
                 quietest.
             punctuation: Model that punctuates the text.
             aligner: Model that finds the times of words, used where the recognizer gives none.
+            diarizer: Model that tells speakers apart, where ``vad`` finds speech.
 
         Raises:
-            UsageError: The family of a model does not do what it is given for; names those that do.
+            UsageError: The family of a model does not do what it is given for, and names those that do; or a diarizer
+                is given without a model for voice activity.
         """
         self.model = require_model(model, "sottovoce.Transcriber")
         self.vad = vad or model.companions.get("vad")
         self.punctuation = punctuation or model.companions.get("punc")
         self.aligner = aligner
+        self.diarizer = diarizer or model.companions.get("spk")
         functions.require(model, "recognize")
-        for other, function in ((self.vad, "detect_speech"), (self.punctuation, "punctuate"), (aligner, "align")):
+        helpers = {
+            "detect_speech": self.vad,
+            "punctuate": self.punctuation,
+            "align": aligner,
+            "diarize": self.diarizer,
+        }
+        for function, other in helpers.items():
             if other is not None:
                 functions.require(require_model(other, "sottovoce.Transcriber"), function)
+        if self.diarizer is not None and self.vad is None:
+            raise UsageError("speakers are found in speech: give a model for voice activity too (--vad, or vad=)")
 
     def transcribe(
         self,
@@ -98,13 +117,14 @@ class Transcriber:
         sampling_rate: int = SAMPLE_RATE,
         hotwords: Sequence[str] = (),
         language: str | None = None,
+        speakers: int | None = None,
         progress: Progress = silent,
         cancelled: Callable[[], bool] = never,
     ) -> Transcript:
         """Return what is said in audio of any length; the arguments and errors are those of :meth:`segments`."""
-        work = _start(audio, sampling_rate, hotwords, language, progress, cancelled)
-        segments = tuple(self._segments(work))
-        return Transcript(segments=segments, duration=work.duration, language=work.language)
+        work = self._start(audio, sampling_rate, hotwords, language, speakers, progress, cancelled)
+        segments = tuple(segment for segment in self._steps(work) if segment is not None)
+        return Transcript(segments=segments, duration=work.duration, language=work.heard or work.language)
 
     def segments(
         self,
@@ -113,6 +133,7 @@ class Transcriber:
         sampling_rate: int = SAMPLE_RATE,
         hotwords: Sequence[str] = (),
         language: str | None = None,
+        speakers: int | None = None,
         progress: Progress = silent,
         cancelled: Callable[[], bool] = never,
     ) -> Iterator[Segment]:
@@ -126,33 +147,95 @@ class Transcriber:
             sampling_rate: Rate of ``audio`` in Hz, when it is an array.
             hotwords: Words that are likely, for models that take them.
             language: Name or ISO code of what is spoken, such as ``English`` or ``en``.
+            speakers: Number of speakers, if it is known and a model tells them apart.
             progress: Called with the seconds that are done, and all seconds.
             cancelled: Asked before every batch; work ends when it returns true.
 
         Raises:
             SamplesError: The audio cannot be used.
-            UsageError: The language is unknown, or the model takes no hotwords.
+            UsageError: The language is unknown, the model takes no hotwords, or no model tells speakers apart.
             CancelledError: ``cancelled`` returned true.
             SourceError: A model does not run.
         """
-        return self._segments(_start(audio, sampling_rate, hotwords, language, progress, cancelled))
+        work = self._start(audio, sampling_rate, hotwords, language, speakers, progress, cancelled)
+        return (segment for segment in self._steps(work) if segment is not None)
 
-    def _segments(self, work: _Work) -> Iterator[Segment]:
+    def steps(
+        self,
+        audio: Any,
+        *,
+        hotwords: Sequence[str] = (),
+        language: str | None = None,
+        cancelled: Callable[[], bool] = never,
+    ) -> Generator[Segment | None, None, str | None]:
+        """Return a generator that yields the segments, and ``None`` after work that gives none yet.
+
+        So a caller can do other work in between. It returns the code of the language as in a transcript; the arguments
+        and errors are those of :meth:`segments`.
+        """
+        work = self._start(audio, SAMPLE_RATE, hotwords, language, None, silent, cancelled)
+        return self._steps(work)
+
+    def _start(
+        self,
+        audio: Any,
+        sampling_rate: int,
+        hotwords: Sequence[str],
+        language: str | None,
+        speakers: int | None,
+        progress: Progress,
+        cancelled: Callable[[], bool],
+    ) -> _Work:
+        if isinstance(hotwords, str):
+            raise UsageError(f"hotwords={hotwords[:40]!r}: give a list of words")
+        if speakers is not None and self.diarizer is None:
+            raise UsageError(f"speakers={speakers}: give a model that tells speakers apart too (--spk, or diarizer=)")
+        if speakers is not None and speakers < 1:
+            raise UsageError(f"speakers={speakers}: there is at least one speaker")
+        code = None
+        if language is not None:
+            if (entry := languages.find_language(language)) is None:
+                raise UsageError(
+                    f"language={language[:40]!r}: no such language; give a name or an ISO code, such as en"
+                )
+            code = entry.code
+        samples = read_audio(audio, original_rate=sampling_rate, shortest=FRAME)
+        return _Work(samples, tuple(filter(str.strip, hotwords)), code, speakers, progress, cancelled)
+
+    def _steps(self, work: _Work) -> Generator[Segment | None, None, str | None]:
         total = round(work.duration)
         work.progress("transcribe", 0, total)
-        for group in groups(self._pieces(work)):
+        spans = self._spans(work)
+        if self.diarizer is not None:
+            yield from self._diarized(self.diarizer, work, spans)
+        for group in groups(pieces(work.audio, spans)):
             yield from self._recognized(work, group)
             work.progress("transcribe", min(total, round(group[-1].end / SAMPLE_RATE)), total)
         work.progress("transcribe", total, total)
+        return work.heard or work.language
 
-    def _pieces(self, work: _Work) -> tuple[Piece, ...]:
-        """Return the pieces that the recognizer is given."""
+    def _spans(self, work: _Work) -> Sequence[tuple[float, float]]:
+        """Return start and end of the stretches in which somebody speaks, in seconds."""
         work.raise_if_cancelled()
         if self.vad is not None:
-            return pieces(work.audio, functions.call(self.vad, "detect_speech", work.audio))
+            spans: Sequence[tuple[float, float]] = functions.call(self.vad, "detect_speech", work.audio)
+            return spans
         if work.duration > LONGEST:
             _note_cuts()
-        return pieces(work.audio, [(0.0, work.duration)])
+        return [(0.0, work.duration)]
+
+    def _diarized(self, diarizer: Model, work: _Work, spans: Sequence[tuple[float, float]]) -> Iterator[None]:
+        """Tell speakers apart, step by step."""
+        steps = functions.diarize(diarizer, work.audio, spans, work.speakers)
+        while True:
+            work.raise_if_cancelled()
+            try:
+                seconds = next(steps)
+            except StopIteration as end:
+                work.turns = end.value
+                return
+            work.progress("diarize", round(seconds), round(work.duration))
+            yield None
 
     def _recognized(self, work: _Work, group: Sequence[Piece]) -> Iterator[Segment]:
         """Yield the segments of pieces that follow one another."""
@@ -164,39 +247,20 @@ class Transcriber:
             recognitions.update(zip(batch, results, strict=True))
         for number, piece in enumerate(group):
             if recognitions[number].text.strip():
-                yield self._segment(work, piece, recognitions[number])
+                yield from split_by_speaker(self._segment(work, piece, recognitions[number]), work.turns)
 
     def _segment(self, work: _Work, piece: Piece, recognition: Recognition) -> Segment:
         """Return one segment, with its words timed and its text punctuated."""
         text, words = recognition.text.strip(), recognition.words
-        work.language = work.language or recognition.language
+        work.heard = work.heard or recognition.language
         if not words and self.aligner is not None:
             work.raise_if_cancelled()
-            words = functions.align(self.aligner, work.samples(piece), text, work.language)
+            words = functions.align(self.aligner, work.samples(piece), text, work.language or work.heard)
         if self.punctuation is not None:
             text = functions.call(self.punctuation, "punctuate", text)
         begin = piece.start / SAMPLE_RATE
         timed = tuple(_later(word, begin) for word in words)
         return Segment(text=text, start=round(begin, 3), end=round(piece.end / SAMPLE_RATE, 3), words=timed)
-
-
-def _start(
-    audio: Any,
-    sampling_rate: int,
-    hotwords: Sequence[str],
-    language: str | None,
-    progress: Progress,
-    cancelled: Callable[[], bool],
-) -> _Work:
-    if isinstance(hotwords, str):
-        raise UsageError(f"hotwords={hotwords[:40]!r}: give a list of words")
-    code = None
-    if language is not None:
-        if (entry := languages.find_language(language)) is None:
-            raise UsageError(f"language={language[:40]!r}: no such language; give a name or an ISO code, such as en")
-        code = entry.code
-    samples = read_audio(audio, original_rate=sampling_rate, shortest=FRAME)
-    return _Work(samples, tuple(filter(str.strip, hotwords)), code, progress, cancelled)
 
 
 def _later(word: Word, seconds: float) -> Word:

@@ -26,6 +26,23 @@ class Recognition:
     """ISO code of the language, where the model tells it."""
 
 
+@dataclass(frozen=True)
+class SpeakerTurn:
+    """Stretch of audio in which one speaker speaks."""
+
+    start: float
+    """Start in seconds."""
+    end: float
+    """End in seconds."""
+    speaker: int
+    """Number of the speaker, from 0."""
+
+    @property
+    def label(self) -> str:
+        """Label of the speaker in transcripts, such as ``SPEAKER_00``."""
+        return f"SPEAKER_{self.speaker:02}"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Segment:
     """Stretch of audio and what is said in it."""
@@ -50,7 +67,7 @@ class Transcript:
     duration: float
     """Length of the audio in seconds."""
     language: str | None = None
-    """ISO code of the language; ``None`` if neither the user nor the model said it."""
+    """ISO code of the language: the model's where it tells one, else what the user said, else ``None``."""
 
     @property
     def text(self) -> str:

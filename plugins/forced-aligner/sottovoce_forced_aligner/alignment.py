@@ -51,4 +51,4 @@ class Alignment:
         Words without length at one time are one point.
         """
         space = "" if self.language in UNSPACED else " "
-        return textgrid(self.words, self.duration, space=space)
+        return textgrid({"words": self.words}, self.duration, space=space)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,7 +16,9 @@ from sottovoce_omni_moe.media import read_media
 from sottovoce_omni_moe.talker import listening, run_talker, speaks
 
 NEW_TOKENS = 256
-"""Tokens of an answer, at most."""
+"""Most tokens of an answer, where neither the model's settings nor the sample say otherwise."""
+TOKENS_PER_SECOND = 10
+"""Tokens that an answer may have for each second of audio: fast speech has about 8 syllables, and fewer tokens."""
 
 
 def inputs(model: Model, sample: Sample, *, answered: bool = False) -> dict[str, Tensor]:
@@ -106,17 +109,22 @@ def predict(model: Model, sample: Sample) -> Prediction:
     end = model.native.config.im_end_token_id
     with torch.inference_mode():
         sequences = model.native.thinker.generate(
-            **batch, max_new_tokens=longest_answer(model), do_sample=False, eos_token_id=end, pad_token_id=end
+            **batch, max_new_tokens=longest_answer(model, sample), do_sample=False, eos_token_id=end, pad_token_id=end
         )
     answer = sequences[0, batch["input_ids"].shape[1] :].tolist()
     text = model.processor.tokenizer.decode(answer, skip_special_tokens=True)
     return Prediction(text=text, tokens=tuple(map(str, answer)), cut_off=not answer or answer[-1] != end)
 
 
-def longest_answer(model: Model) -> int:
-    """Return the number of tokens that the model's own settings allow an answer, otherwise 256."""
+def longest_answer(model: Model, sample: Sample) -> int:
+    """Return the most tokens of an answer: the sample's, otherwise by the model's settings.
+
+    Without either, it is 256, or as many as a transcript of the sample's audio may have.
+    """
+    if sample.max_new_tokens is not None:
+        return sample.max_new_tokens
     limit = getattr(model.native.generation_config, "max_new_tokens", None)
-    return int(limit) if limit else NEW_TOKENS
+    return int(limit) if limit else max(NEW_TOKENS, math.ceil(TOKENS_PER_SECOND * sample.seconds))
 
 
 def probe(model: Model) -> Sample:

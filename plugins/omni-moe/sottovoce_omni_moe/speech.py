@@ -96,7 +96,7 @@ def _say(model: Model, sample: Sample, most_frames: int, seed: int) -> tuple[str
         listening(native, batch["input_ids"][0]) as heard,
     ):
         ids = native.thinker.generate(
-            **batch, max_new_tokens=longest_answer(model), do_sample=False, eos_token_id=end, pad_token_id=end
+            **batch, max_new_tokens=longest_answer(model, sample), do_sample=False, eos_token_id=end, pad_token_id=end
         )
         text = model.processor.tokenizer.decode(ids[0, length:], skip_special_tokens=True)
         # The last token is the end; or the thinker has not read it, and transformers leaves it out too.

@@ -1,4 +1,4 @@
-"""Sottovoce's plugin for FunASR's Paraformer family, and for its voice-activity and punctuation models."""
+"""Sottovoce's plugin for FunASR's Paraformer family, and for its models of voice activity, punctuation and speakers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from sottovoce_paraformer import torchscript_format as torchscript_format
 
 @sottovoce.hookimpl
 def sottovoce_architectures() -> Iterable[Architecture]:
-    """Describe Paraformer, BiCifParaformer, SeacoParaformer and ContextualParaformer; FSMN-VAD; CT-Transformer."""
+    """Describe Paraformer, BiCif-, Seaco- and ContextualParaformer; FSMN-VAD; CT-Transformer; CAM++."""
     from sottovoce_paraformer.architectures import ARCHITECTURES
 
     return ARCHITECTURES

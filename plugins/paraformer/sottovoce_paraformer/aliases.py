@@ -10,7 +10,16 @@ from pathlib import Path
 from sottovoce import LoadOptions, Repository
 from sottovoce.errors import UnknownModelError
 
-SUPPORTED = ("paraformer", "paraformer-zh", "paraformer-en", "paraformer-en-spk", "fsmn-vad", "ct-punc", "ct-punc-c")
+SUPPORTED = (
+    "paraformer",
+    "paraformer-zh",
+    "paraformer-en",
+    "paraformer-en-spk",
+    "fsmn-vad",
+    "ct-punc",
+    "ct-punc-c",
+    "cam++",
+)
 """Aliases of models that this plugin describes; ``paraformer-zh`` is SeACo on ModelScope, plain on Hugging Face."""
 
 MODELSCOPE_OWNERS = ("iic", "damo")

@@ -8,6 +8,7 @@ from sottovoce_paraformer.chinese import CHINESE
 from sottovoce_paraformer.configuration import REGISTER
 from sottovoce_paraformer.sections import PUNCTUATION as PUNCTUATION_CLASSES
 from sottovoce_paraformer.sections import RECOGNIZERS
+from sottovoce_paraformer.sections import SPEAKERS as SPEAKER_CLASSES
 from sottovoce_paraformer.sections import VOICE_ACTIVITY as VOICE_ACTIVITY_CLASSES
 from sottovoce_paraformer.shape import SHAPE
 
@@ -184,4 +185,19 @@ PUNCTUATION = Architecture(
     ),
 )
 
-ARCHITECTURES = (PARAFORMER, VOICE_ACTIVITY, PUNCTUATION)
+SPEAKERS = Architecture(
+    name="cam++",
+    matches=_names(*SPEAKER_CLASSES),
+    # All of its layers are convolutions: it is run as published.
+    layers=Layers(targets=()),
+    task="speaker-diarization",
+    card=CardFacts(library_name="funasr", languages=("zh", "en"), translations={"zh": CHINESE}),
+    runner=Runner(
+        forward=lazy("sottovoce_paraformer.speakers:forward"),
+        predict=lazy("sottovoce_paraformer.speakers:predict"),
+        diarize=lazy("sottovoce_paraformer.speakers:diarize"),
+        probe=lazy("sottovoce_paraformer.recognition:probe"),
+    ),
+)
+
+ARCHITECTURES = (PARAFORMER, VOICE_ACTIVITY, PUNCTUATION, SPEAKERS)

@@ -1,4 +1,4 @@
-"""A FunASR model from a directory, with its companions for voice activity and punctuation."""
+"""A FunASR model from a directory, with its companions for voice activity, punctuation and speakers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sottovoce_paraformer.aliases import BUILT_IN
 from sottovoce_paraformer.architectures import ARCHITECTURES
 from sottovoce_paraformer.configuration_keys import FILES, KEPT_HEADS, USED
 
-_COMPANIONS = ("vad", "punc")
+_COMPANIONS = ("vad", "punc", "spk")
 
 _ACCEPTED = frozenset(
     (
@@ -41,7 +41,7 @@ _QUIET = {"disable_update": True, "trust_remote_code": False, "disable_pbar": Tr
 
 
 def load(source: Source, architecture: Architecture, options: LoadOptions) -> Model:
-    """Build the ``AutoModel``; ``vad_model`` and ``punc_model`` in ``options.native`` become companions.
+    """Build the ``AutoModel``; ``vad_model``, ``punc_model`` and ``spk_model`` in ``options.native`` become companions.
 
     Raises:
         SourceError: Files are missing, damaged or ask for something that is refused.

@@ -11,11 +11,12 @@ from sottovoce_paraformer.configuration_keys import FILES, FOLLOWED, RUN, TRAINI
 RECOGNIZERS = ("Paraformer", "BiCifParaformer", "SeacoParaformer", "ContextualParaformer")
 VOICE_ACTIVITY = ("FsmnVADStreaming",)
 PUNCTUATION = ("CTTransformer",)
+SPEAKERS = ("CAMPPlus",)
 
 
 def is_described(name: str) -> bool:
     """Return whether this plugin describes the class."""
-    return name in (*RECOGNIZERS, *VOICE_ACTIVITY, *PUNCTUATION)
+    return name in (*RECOGNIZERS, *VOICE_ACTIVITY, *PUNCTUATION, *SPEAKERS)
 
 
 def split(config: Mapping[str, Any], name: str) -> tuple[dict[str, Any], list[str]]:

@@ -13,7 +13,8 @@ import pytest
 import soundfile
 
 from core.commands import Done, Runner
-from core.transcription.families import Recognizer, aligner, detector, model, punctuator
+from core.transcription.families import Recognizer, aligner, detector, diarizer, model, punctuator
+from sottovoce import SpeakerTurn
 from sottovoce.errors import SourceError
 from sottovoce.model import Model
 
@@ -26,6 +27,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> R
         "vad": detector((0.0, 0.5), (0.6, 1.0)),
         "punc": punctuator(),
         "aligner": aligner(),
+        "spk": diarizer(SpeakerTurn(0.0, 0.5, 0), SpeakerTurn(0.6, 1.0, 1)),
         "broken": model("broken", recognize=lambda *_: 1 / 0),
     }
 
@@ -63,6 +65,23 @@ def test_all_models_work_together(run: Runner, audio: Path) -> None:
     assert [segment["start"] for segment in transcript["segments"]] == [0.0, 0.6]
     assert transcript["segments"][1]["words"][0] == {"text": "long/en", "start": 0.6, "end": 0.7}
     assert form["errors"] == []
+
+
+def test_speakers_stand_before_what_they_say(run: Runner, audio: Path, tmp_path: Path) -> None:
+    done = run("transcribe", "asr", audio, "--vad", "vad", "--spk", "spk", "--speakers", "2", "--quiet")
+    assert done == Done(0, "SPEAKER_00: long 5\nSPEAKER_01: long 4\n", "")
+    form = run("transcribe", "asr", audio, "--vad", "vad", "--spk", "spk", "--json").json
+    assert [part["speaker"] for part in form["transcripts"][0]["segments"]] == ["SPEAKER_00", "SPEAKER_01"]
+    run("transcribe", "asr", audio, "--vad", "vad", "--spk", "spk", "-o", tmp_path / "a.vtt")
+    assert "<v SPEAKER_01>long 4" in (tmp_path / "a.vtt").read_text()
+
+
+def test_speakers_without_what_they_need_are_refused_in_one_line(run: Runner, audio: Path) -> None:
+    run("transcribe", "asr", audio, "--spk", "spk").fails(2, "give a model for voice activity too (--vad")
+    run("transcribe", "asr", audio, "--vad", "vad", "--spk", "punc").fails(2, "does not tell speakers apart")
+    run("transcribe", "asr", audio, "--speakers", "2").fails(2, "speakers=2", "--spk")
+    run("transcribe", "asr", audio, "--speakers", "0").fails(2, "--speakers")
+    run("transcribe", "asr", audio, "--vad", "vad", "--spk", "nowhere").fails(1, "nowhere: no such directory")
 
 
 @pytest.mark.parametrize("form", ["txt", "json", "srt", "vtt", "textgrid", "tsv"])

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import io
 import json
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
 
 import pytest
+import soundfile
 
-from sottovoce import Comparison, Metric, Text
-from sottovoce.entrypoints.comparison.files import LARGEST_PAGE, fitted
+from sottovoce import Comparison, Metric, Text, read_samples
+from sottovoce.entrypoints.comparison.files import LARGEST_PAGE, fitted, with_audio
 from sottovoce.report import (
     ComparedModel,
     Interval,
@@ -215,3 +218,19 @@ def test_page_of_many_long_utterances_stays_below_a_megabyte() -> None:
     assert len(page.encode()) <= LARGEST_PAGE
     assert 0 < len(content.utterances) < 200
     assert json.loads(Reader(page).scripts[0]) == json.loads(json.dumps(content.to_dict()))
+
+
+def test_the_players_of_a_comparison_hold_the_samples_sound() -> None:
+    pytest.importorskip("av", reason="the extra `audio` encodes")
+    folder = Path(__file__).parents[3] / "examples/data/mandarin-commands"
+    samples = read_samples(folder / "test.jsonl")
+    listed = (utterance(samples[0].key), utterance(samples[3].key), utterance("of no sample"))
+    page = Reader(with_audio(comparison(utterances=listed), samples))
+    sources = [value for tag, name, value in page.attributes if (tag, name) == ("audio", "src")]
+    assert len(sources) == 2
+    for source, sample in zip(sources, (samples[0], samples[3]), strict=True):
+        kind, _, content = source.partition(",")
+        assert kind == "data:audio/ogg;base64"
+        info = soundfile.info(io.BytesIO(base64.b64decode(content)))
+        assert (info.format, info.channels) == ("OGG", 1)
+        assert info.duration == pytest.approx(sample.seconds, abs=0.03)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import threading
 import time
@@ -40,7 +41,7 @@ def running(models: ServedModels, **options: Any) -> Iterator[str]:
     """The address of a service that runs during the block; without a page, unless it is asked for."""
     settings = Settings(**{"port": 0, "page": False, **options})
     with listening(settings) as listener:
-        server = build_server(build_app(models, settings))
+        server = build_server(_built(models, settings))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
         try:
@@ -50,6 +51,19 @@ def running(models: ServedModels, **options: Any) -> Iterator[str]:
             server.should_exit = True
             thread.join(20)
             assert not thread.is_alive()
+
+
+def _built(models: ServedModels, settings: Settings) -> Any:
+    """The application, built where an event loop runs: elsewhere Gradio makes one and leaves it open."""
+
+    async def build() -> Any:
+        return build_app(models, settings)
+
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(build())
+    return build_app(models, settings)
 
 
 def client(url: str, key: str = "none") -> OpenAI:
@@ -72,7 +86,7 @@ class Paced:
         self.count, self.begun, self.cancelled = count, 0, 0
         self.released = threading.Semaphore(0)
 
-    def segments(self, audio: Any, **options: Any) -> Iterator[Segment]:
+    def steps(self, audio: Any, **options: Any) -> Iterator[Segment]:
         """Yield segments when the test says so, or end when the caller is gone."""
         self.begun += 1
         for number in range(self.count):

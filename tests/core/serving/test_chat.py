@@ -75,6 +75,32 @@ def test_an_answer_that_is_cut_off_says_so(url: str, monkeypatch: pytest.MonkeyP
     assert ask(url, messages).json()["choices"][0]["finish_reason"] == "length"
 
 
+@pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens"])
+def test_an_answer_has_as_many_tokens_as_the_request_allows(url: str, name: str) -> None:
+    messages, sample = messages_of("text")
+    model = load("tiny-omni").first.model
+    whole = model.architecture.runner.predict(model, sample)
+    assert len(whole.tokens) > 2
+    choice = ask(url, messages, **{name: 1}).json()["choices"][0]
+    assert choice["finish_reason"] == "length"
+    assert choice["message"]["content"] == model.processor.tokenizer.decode([int(whole.tokens[0])])
+    assert ask(url, messages, **{name: 200}).json()["choices"][0]["finish_reason"] == "stop"
+    assert ask(url, messages, **{name: None}).json()["choices"][0]["message"]["content"] == whole.text
+
+
+@pytest.mark.parametrize("value", [0, -1, 1.5, True, "many"])
+def test_a_length_that_is_none_is_refused(url: str, value: Any) -> None:
+    answer = ask(url, messages_of("text")[0], max_tokens=value)
+    assert answer.status_code == 400
+    assert answer.json()["error"]["param"] == "max_tokens"
+
+
+def test_two_lengths_that_differ_are_refused(url: str) -> None:
+    messages, _ = messages_of("text")
+    assert ask(url, messages, max_tokens=3, max_completion_tokens=3).status_code == 200
+    assert "differ" in ask(url, messages, max_tokens=3, max_completion_tokens=4).json()["error"]["message"]
+
+
 def user(*parts: Any) -> list[dict[str, Any]]:
     return [{"role": "user", "content": list(parts)}]
 

@@ -37,7 +37,7 @@ OTHER = "请把卧室的灯关闭吧"
 class Fixed:
     """Stand-in for a transcriber that always says the same."""
 
-    def segments(self, audio: Any, **options: Any) -> Iterator[Segment]:
+    def steps(self, audio: Any, **options: Any) -> Iterator[Segment]:
         """Yield one segment."""
         yield Segment(text=OTHER, start=0.0, end=2.0)
 

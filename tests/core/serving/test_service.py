@@ -57,9 +57,9 @@ def test_a_second_caller_takes_turns_with_a_long_recording(pool: ThreadPoolExecu
     long = threading.Event()
 
     class Endless:
-        def segments(self, audio: Any, **options: Any) -> Iterator[Segment]:
+        def steps(self, audio: Any, **options: Any) -> Iterator[Segment]:
             if options["language"]:  # the short request
-                yield from real.segments(audio, **options)
+                yield from real.steps(audio, **options)
                 return
             while not long.is_set() and not options["cancelled"]():
                 yield Segment(text="x", start=0.0, end=1.0)
@@ -130,7 +130,7 @@ class Failing:
     def __init__(self, error: BaseException, before: int = 0) -> None:
         self.error, self.before = error, before
 
-    def segments(self, audio: Any, **options: Any) -> Iterator[Segment]:
+    def steps(self, audio: Any, **options: Any) -> Iterator[Segment]:
         for _ in range(self.before):
             yield Segment(text="x", start=0.0, end=1.0)
         raise self.error

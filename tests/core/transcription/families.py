@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sottovoce import Architecture, Layers, Model, Prediction, Recognition, Runner, Source, Word
+from sottovoce import Architecture, Layers, Model, Prediction, Recognition, Runner, Source, SpeakerTurn, Word
 
 
 def model(name: str = "rule", task: str = "transcription", **functions: Any) -> Model:
@@ -60,3 +60,17 @@ def aligner() -> Model:
         return [Word(f"{word}/{language}", n / 10, n / 10 + 0.1) for n, word in enumerate(text.split())]
 
     return model("aligner", "alignment", align=align)
+
+
+def diarizer(*turns: SpeakerTurn) -> Model:
+    """A diarizer that gives these turns after two steps, and remembers what it was given."""
+
+    def diarize(
+        model: Model, waveform: NDArray[np.float32], spans: Sequence[tuple[float, float]], count: int | None
+    ) -> Generator[float, None, list[SpeakerTurn]]:
+        model.settings["given"] = (list(spans), count)
+        yield 0.5
+        yield 1.0
+        return list(turns)
+
+    return model("speakers", "speaker-diarization", diarize=diarize)

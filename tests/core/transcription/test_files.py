@@ -32,10 +32,15 @@ def test_json_is_the_transcript() -> None:
 def test_a_table_has_milliseconds_and_no_tab_in_a_text() -> None:
     rows = [line.split("\t") for line in to_text(TRANSCRIPT, "tsv").splitlines()]
     assert rows == [
-        ["start", "end", "text"],
-        ["900", "3200", "How are you? Fine!"],
-        ["4000", "6000", "A: 一<二> & {三} 四"],
+        ["start", "end", "text", "speaker"],
+        ["900", "3200", "How are you? Fine!", ""],
+        ["4000", "6000", "一<二> & {三} 四", "A"],
     ]
+
+
+def test_a_table_without_speakers_has_no_column_for_them() -> None:
+    text = to_text(Transcript(segments=(TIMED,), duration=7.0), "tsv")
+    assert text == "start\tend\ttext\n900\t3200\tHow are you? Fine!\n"
 
 
 def test_subtitles_split_where_words_have_times_and_only_there() -> None:
@@ -49,7 +54,30 @@ def test_subtitles_split_where_words_have_times_and_only_there() -> None:
 def test_webvtt_escapes_what_would_be_a_tag() -> None:
     text = to_text(TRANSCRIPT, "vtt")
     assert text.startswith("WEBVTT\n\n1\n00:00:01.000 --> 00:00:01.600\nHow are you?\n")
-    assert "A: 一&lt;二&gt; &amp; {三} 四\n" in text
+    assert "<v A>一&lt;二&gt; &amp; {三} 四\n" in text
+
+
+def test_a_speakers_name_is_no_tag_either() -> None:
+    transcript = Transcript(segments=(Segment(text="hi", start=0.0, end=1.0, speaker="<b>&"),), duration=1.0)
+    assert "<v &lt;b&gt;&amp;>hi\n" in to_text(transcript, "vtt")
+    assert "<b>&: hi\n" in to_text(transcript, "srt")
+
+
+def test_every_subtitle_of_a_speaker_names_it_and_counts_the_name_in_its_width() -> None:
+    said = Segment(text=TIMED.text, start=0.9, end=3.2, words=WORDS, speaker="SPEAKER_01")
+    text = to_text(Transcript(segments=(said,), duration=7.0), "srt")
+    assert "\nSPEAKER_01: How are you?\n" in text
+    assert "\nSPEAKER_01: Fine!\n" in text
+    plain = Segment(text="one two three four five six seven eight nine ten", start=0.0, end=5.0, speaker="SPEAKER_01")
+    (cue,) = cues(Transcript(segments=(plain,), duration=5.0))
+    assert cue.lines == ["one two three four five six", "seven eight nine ten"]
+    assert cue.voices == {0: "SPEAKER_01"}
+
+
+def test_speakers_who_begin_at_once_are_both_named() -> None:
+    both = tuple(Segment(text=f"I am {name}", start=1.0, end=2.0, speaker=name) for name in "AB")
+    text = to_text(Transcript(segments=both, duration=2.0), "vtt")
+    assert "<v A>I am A\n<v B>I am B\n" in text
 
 
 def test_a_long_text_without_times_is_one_subtitle_of_several_lines() -> None:
@@ -84,7 +112,17 @@ def test_tiers_have_the_words_with_their_times(tmp_path: Path) -> None:
 
 def test_tiers_have_the_segments_where_no_word_has_times(tmp_path: Path) -> None:
     found = tiers(Transcript(segments=(PLAIN,), duration=7.0), tmp_path)
-    assert found == {"words": [(4.0, 6.0, PLAIN.text)]}
+    assert found == {"A": [(4.0, 6.0, PLAIN.text)]}
+
+
+def test_each_speaker_has_a_tier(tmp_path: Path) -> None:
+    one = Segment(text="How are you?", start=1.0, end=1.6, words=WORDS[:3], speaker="SPEAKER_00")
+    two = Segment(text="Fine!", start=2.5, end=3.0, words=WORDS[3:], speaker="SPEAKER_01")
+    found = tiers(Transcript(segments=(one, two), duration=7.0), tmp_path)
+    assert {name: [text for _, _, text in entries] for name, entries in found.items()} == {
+        "SPEAKER_00": ["how", "are", "you"],
+        "SPEAKER_01": ["fine"],
+    }
 
 
 @pytest.mark.parametrize("form", ["srt", "vtt"])

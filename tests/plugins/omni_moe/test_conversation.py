@@ -16,7 +16,7 @@ from plugins.omni_moe.conversations import ALL, ANSWER, ask, noise, picture
 from plugins.omni_moe.tiny import LONGEST, in_memory
 from sottovoce import Model, Sample, read_samples
 from sottovoce.errors import SamplesError
-from sottovoce_omni_moe.conversation import answer_logits, forward, inputs, predict, probe
+from sottovoce_omni_moe.conversation import answer_logits, forward, inputs, longest_answer, predict, probe
 
 
 @pytest.fixture(scope="module")
@@ -147,3 +147,20 @@ def test_what_cannot_be_asked_is_said(model: Model, sample: Sample, problem: str
     assert "sample 'odd'" in str(caught.value)
     assert problem in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_the_longest_answer_follows_the_sample_the_settings_and_the_audio(
+    model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = model.native.generation_config
+    monkeypatch.setattr(settings, "max_new_tokens", None)
+    content = [{"type": "audio", "audio": np.zeros(16000 * 60, dtype=np.float32)}]
+    long = Sample(key="long", messages=[{"role": "user", "content": content}])
+    assert longest_answer(model, long) == 600
+    assert longest_answer(model, ask("text")) == 256
+    monkeypatch.setattr(settings, "max_new_tokens", 40)
+    assert longest_answer(model, long) == 40
+    assert longest_answer(model, replace(long, max_new_tokens=7)) == 7
+    prediction = predict(model, replace(ask("text"), max_new_tokens=3))
+    assert len(prediction.tokens) <= 3
+    assert prediction.cut_off == (prediction.tokens[-1] != str(model.native.config.im_end_token_id))

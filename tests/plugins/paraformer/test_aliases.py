@@ -36,7 +36,7 @@ def test_an_id_of_funasrs_is_on_modelscope_unless_said_otherwise() -> None:
     assert resolve("funasr/paraformer-zh", LoadOptions()) is None
 
 
-@pytest.mark.parametrize("name", ["paraformer-zh-streaming", "fa-zh", "cam++", "Whisper-large-v3"])
+@pytest.mark.parametrize("name", ["paraformer-zh-streaming", "fa-zh", "Whisper-large-v3"])
 def test_an_alias_of_another_kind_says_what_is_supported(name: str) -> None:
     with pytest.raises(UnknownModelError, match=r"does not support; it supports paraformer, paraformer-zh"):
         resolve(name, LoadOptions())

@@ -79,17 +79,28 @@ SPEAKER: dict[str, Any] = {
 }
 
 
-def make_speaker(directory: Path) -> Path:
-    """Write a narrow CAM++, which tells speakers apart: a kind of model that the plugin does not describe."""
+def make_speaker(directory: Path, windows: list[Any] | None = None) -> Path:
+    """Write a narrow CAM++ with random weights.
+
+    Args:
+        directory: Made when it is missing.
+        windows: Samples ``[24000]`` of two speakers by turns, to whom the model is fitted.
+    """
     directory.mkdir(parents=True, exist_ok=True)
-    return _write(directory, SPEAKER, {}, {})
+    return _write(directory, SPEAKER, {}, {}, windows)
 
 
-def make_voice_activity(directory: Path) -> Path:
-    """Write a tiny FSMN-VAD that finds speech everywhere: its silence state never wins."""
+def make_voice_activity(directory: Path, longest: int = 60000) -> Path:
+    """Write a tiny FSMN-VAD that finds speech everywhere: its silence state never wins.
+
+    Args:
+        directory: Made when it is missing.
+        longest: Milliseconds after which a segment of speech ends.
+    """
     _write_normalization(directory)
     metas = {"frontend_conf": {"cmvn_file": "am.mvn"}}
-    return _write(directory, VOICE_ACTIVITY, metas, {})
+    settings = {**VOICE_ACTIVITY["model_conf"], "max_single_segment_time": longest}
+    return _write(directory, VOICE_ACTIVITY | {"model_conf": settings}, metas, {})
 
 
 def make_punctuation(directory: Path) -> Path:
@@ -100,7 +111,13 @@ def make_punctuation(directory: Path) -> Path:
     return _write(directory, PUNCTUATION, metas, {"vocab_size": len(TOKENS)})
 
 
-def _write(directory: Path, form: dict[str, Any], metas: dict[str, Any], sizes: dict[str, Any]) -> Path:
+def _write(
+    directory: Path,
+    form: dict[str, Any],
+    metas: dict[str, Any],
+    sizes: dict[str, Any],
+    windows: list[Any] | None = None,
+) -> Path:
     import funasr
     from funasr.register import tables
 
@@ -111,12 +128,46 @@ def _write(directory: Path, form: dict[str, Any], metas: dict[str, Any], sizes: 
         module = tables.model_classes[form["model"]](**form["model_conf"], **parts, **sizes)
         if form["model"] == "FsmnVADStreaming":
             module.encoder.out_linear2.linear.bias.data[0] = -10.0
+        if windows:
+            _separate_(module, windows)
     (directory / "config.yaml").write_text(yaml.safe_dump(form, sort_keys=False, allow_unicode=True), encoding="utf-8")
     metas = {"init_param": "model.safetensors", "config": "config.yaml", **metas}
     (directory / "configuration.json").write_text(json.dumps({"file_path_metas": metas}), encoding="utf-8")
     weights = {name: tensor.contiguous() for name, tensor in module.state_dict().items()}
     save_file(weights, directory / "model.safetensors")
     return directory
+
+
+def _separate_(module: Any, windows: list[Any]) -> None:
+    """Fit the normalizations, and a last layer whose outputs have one sign for one speaker, and another for the other.
+
+    The windows are those of the two speakers by turns.
+    """
+    from funasr.models.campplus.utils import extract_feature
+
+    for layer in module.modules():
+        if isinstance(layer, torch.nn.modules.batchnorm._BatchNorm):
+            layer.momentum = None
+    pooled: list[torch.Tensor] = []
+    dense = module.xvector.dense
+    handle = dense.register_forward_pre_hook(lambda _, inputs: pooled.append(inputs[0]))
+    features = extract_feature([torch.from_numpy(window) for window in windows])[0]
+    with torch.no_grad():
+        module.train()(features)
+        module.eval()(features)
+        inputs = pooled[-1].reshape(len(windows), -1)
+        side = inputs[0::2].mean(0) - inputs[1::2].mean(0)
+        scatter = torch.cat([inputs[0::2] - inputs[0::2].mean(0), inputs[1::2] - inputs[1::2].mean(0)])
+        spread = scatter.T @ scatter / len(windows)
+        direction = torch.linalg.solve(spread + 1.0 * spread.diagonal().mean() * torch.eye(len(spread)), side)
+        noise = torch.randn(dense.linear.weight.shape[:2]) * direction.norm() / len(direction) ** 0.5
+        signs = torch.randn(len(noise), 1).sign()
+        dense.linear.weight.copy_((signs * direction + 0.05 * noise)[:, :, None])
+        dense.nonlinear.batchnorm.reset_running_stats()
+        dense.train()
+        module(features)
+    handle.remove()
+    module.eval()
 
 
 def _write_normalization(directory: Path) -> None:

@@ -53,7 +53,7 @@ def _transcribe(page: Page, paths: Sequence[str], request: gradio.Request) -> It
         work = transcription(page.service, page.service.models.first, recording.read)
         try:
             for event in page.sessions.run(request, work):
-                if isinstance(event, Ready):
+                if isinstance(event, Ready) and event.value.segment is not None:
                     line = status.progress(event.value.segment.end, event.value.duration, language, path.name)
                     yield line, _table(rows, language), None
                 elif isinstance(event, Done):

@@ -11,6 +11,7 @@ from sottovoce.serving.models import ServedModel
 from sottovoce.serving.page.differences import distance, marked
 from sottovoce.serving.page.texts import say
 from sottovoce.serving.transcribe import Transcribed
+from sottovoce.transcription.files import to_text
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,12 @@ class Result:
         """The whole text."""
         return self.transcribed.transcript.text
 
+    @property
+    def shown(self) -> str:
+        """The text as the page shows it: a line for each segment where speakers were told apart."""
+        transcript = self.transcribed.transcript
+        return to_text(transcript, "txt") if any(segment.speaker for segment in transcript.segments) else self.text
+
 
 def texts_html(results: Sequence[Result], language: str) -> tuple[str, str]:
     """Return the text of the compressed model and that of the original, the second empty without comparison.
@@ -34,7 +41,7 @@ def texts_html(results: Sequence[Result], language: str) -> tuple[str, str]:
         language: Language of the page.
     """
     if len(results) == 1:
-        return plain_text(results[0].text, language), ""
+        return plain_text(results[0].shown, language), ""
     original, compressed = marked(results[1].text, results[0].text)
     return marked_block(compressed, language), marked_block(original, language)
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import gradio
 
-from sottovoce.serving.page import align_tab, batch_tab, conversation_tab, transcribe_tab
+from sottovoce.serving.page import align_tab, batch_tab, conversation_tab, tools, transcribe_tab
 from sottovoce.serving.page.parts import Page
 from sottovoce.serving.page.texts import translations
 
@@ -49,7 +49,7 @@ def mount_page(app: FastAPI, service: Service) -> FastAPI:
         run_history=False,
         footer_links=["settings"],
         pwa=False,
-        mcp_server=False,
+        mcp_server=service.settings.mcp,
         i18n=labels,
         # Names of fonts of the system: Gradio's own would come from another host, and have no Chinese.
         theme=gradio.themes.Default(
@@ -76,6 +76,8 @@ def build_page(service: Service, directory: Path, labels: Any) -> Any:
                 align_tab.add_tab(page)
             if models.first.converses:
                 conversation_tab.add_tab(page)
+        if service.settings.mcp:
+            tools.add_tools(page, directory)
 
         def leave(request: gradio.Request) -> None:
             page.sessions.stop(request)

@@ -110,6 +110,8 @@ def _run(
         if not isinstance(event, Ready):
             results.append(Result(served, event.value))
             return
+        if event.value.segment is None:
+            continue
         segments.append(event.value.segment)
         text = Transcript(segments=tuple(segments), duration=0.0).text
         line = status.progress(segments[-1].end, event.value.duration, language, served.name)
