@@ -7,11 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sottovoce.checkpoint.narrow_floats import stored_bytes
 from sottovoce.errors import UsageError
 from sottovoce.report import number_format
 from sottovoce.source import Source
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor, nn
 
     from sottovoce.architecture import Architecture
@@ -51,6 +53,8 @@ class Model:
     """By name of a linear layer, the number of inputs that it will have after steps that are planned already: the steps
     of one pass are planned before any of them is applied."""
 
+    stored_floats: torch.dtype | None = None
+    """Dtype of the float32 tensors in a checkpoint, where their values were rounded to it; ``None`` for float32."""
     trained_samples: SampleSketch | None = None
     """Sketch of the samples that the model was trained on here; ``None`` if it was not."""
     attachments: dict[str, Callable[[Path], None]] = field(default_factory=dict)
@@ -67,20 +71,14 @@ class Model:
     @property
     def size_bytes(self) -> int:
         """Bytes of all tensors that a checkpoint holds; tensors that share memory count once."""
-        tensors = {
-            (tensor.data_ptr() or id(tensor)): tensor for tensor in self.module.state_dict(keep_vars=True).values()
-        }
-        return sum(tensor.nbytes for tensor in tensors.values())
+        return sum(stored_bytes(self.module, self.stored_floats).values())
 
     @property
     def bytes_by_part(self) -> dict[str, int]:
         """Bytes of the same tensors, by the family's parts of the model."""
-        sizes = {
-            (tensor.data_ptr() or id(tensor)): (self.architecture.part_of(name), tensor.nbytes)
-            for name, tensor in self.module.state_dict(keep_vars=True).items()
-        }
         parts: dict[str, int] = {}
-        for part, size in sizes.values():
+        for name, size in stored_bytes(self.module, self.stored_floats).items():
+            part = self.architecture.part_of(name)
             parts[part] = parts.get(part, 0) + size
         return parts
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sottovoce.checkpoint.finite import require_finite
+from sottovoce.checkpoint.narrow_floats import narrow_floats
 from sottovoce.checkpoint.shard_writer import write_file
 from sottovoce.checkpoint.shards import start_of
 from sottovoce.errors import CheckpointError, NotFiniteError, SourceError
@@ -126,7 +127,11 @@ def copy_tensors(path: Path, mapped: Container[str] = ()) -> dict[str, Tensor]:
 
 
 def write_tensors(
-    module: nn.Module, path: Path, metadata: Mapping[str, str] | None = None, left_out: Container[str] = ()
+    module: nn.Module,
+    path: Path,
+    metadata: Mapping[str, str] | None = None,
+    left_out: Container[str] = (),
+    stored_floats: torch.dtype | None = None,
 ) -> None:
     """Write a module's state dict as safetensors; of tensors that share memory every one is written.
 
@@ -135,12 +140,25 @@ def write_tensors(
         path: The file.
         metadata: Further entries of its header.
         left_out: Names that are not written, because they share the memory of others.
+        stored_floats: Dtype of the float32 tensors whose values all are of it, ``Model.stored_floats``.
 
     Raises:
         OSError: The file system refused, a full disk for instance.
     """
-    state = {name: tensor for name, tensor in module.state_dict().items() if name not in left_out}
-    write_file({name: tensor.detach().contiguous() for name, tensor in state.items()}, path, metadata)
+    state = dict(stored_state(module, stored_floats))
+    write_file({name: tensor for name, tensor in state.items() if name not in left_out}, path, metadata)
+
+
+def stored_state(module: nn.Module, stored_floats: torch.dtype | None) -> Iterator[tuple[str, Tensor]]:
+    """Yield a module's tensors as a checkpoint stores them, with their names.
+
+    Args:
+        module: The module.
+        stored_floats: As for :func:`write_tensors`.
+    """
+    narrow = narrow_floats(module, stored_floats)
+    for name, tensor in module.state_dict().items():
+        yield name, tensor.detach().to(stored_floats if name in narrow else tensor.dtype).contiguous()
 
 
 def load_strictly_(

@@ -17,6 +17,7 @@ from sottovoce.entrypoints.load_options import read_options
 from sottovoce.errors import PluginError, SourceError, as_source_error
 from sottovoce.model import Model
 from sottovoce.plugins.host import Host, default_host
+from sottovoce.quantization.cast_step import STORED_FLOATS
 from sottovoce.samples import trained_samples
 from sottovoce.source import LoadOptions, Repository, Source
 from sottovoce.system import distributed
@@ -24,7 +25,10 @@ from sottovoce.system.device import check_device
 from sottovoce.system.process_state import exclusive
 
 if TYPE_CHECKING:
+    import torch
+
     from sottovoce.architecture import Architecture
+    from sottovoce.report import CompressionReport
 
 
 def load(source: str | os.PathLike[str], *, host: Host | None = None, **options: Any) -> Model:
@@ -71,8 +75,17 @@ def load_with(name: str, options: LoadOptions, host: Host) -> Model:
             f"no plugin loads {architecture.name} from {source.directory}; its own plugin must implement sottovoce_load"
         )
     model.report = report
+    model.stored_floats = _stored_floats(report)
     model.trained_samples = trained_samples(source.directory)
     return model
+
+
+def _stored_floats(report: CompressionReport | None) -> torch.dtype | None:
+    """Return the dtype that a compression stored float32 weights in, so that saving the model again does so too."""
+    import torch
+
+    names = [step.details.get(STORED_FLOATS) for step in report.steps] if report else []
+    return next((getattr(torch, str(name)) for name in reversed(names) if name in ("float16", "bfloat16")), None)
 
 
 def locate(name: str, options: LoadOptions, host: Host) -> Source:

@@ -16,6 +16,7 @@ from sottovoce.text.translations import Text
 
 BUILTIN = (
     "sottovoce.quantization.step",
+    "sottovoce.quantization.cast_step",
     "sottovoce.experts.step",
     "sottovoce.pruning.step",
     "sottovoce.pruning.weights_step",

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from sottovoce.checkpoint.narrow_floats import narrow_floats
 from sottovoce.recipe.scheme import Scheme
 from sottovoce.runtime.backends.int8_kernels import InputRange
 from sottovoce.runtime.float8_linear import Float8Linear
@@ -84,20 +85,26 @@ def replace_(module: nn.Module, name: str, layer: nn.Module) -> None:
         release_pages(weight)
 
 
-def parameters_by_bits(module: nn.Module) -> dict[str, int]:
+def parameters_by_bits(module: nn.Module, stored_floats: torch.dtype | None = None) -> dict[str, int]:
     """Return how many parameters are stored in how many bits each, the fewest bits first.
 
     Bits are those of a weight itself, without its share of scales and zero points; a parameter that several modules
     share counts once. The keys are text, as JSON has them.
+
+    Args:
+        module: The module.
+        stored_floats: Dtype that float32 parameters are stored in, where it has all of their values.
     """
+    narrow = narrow_floats(module, stored_floats)
     counts: Counter[int] = Counter()
     for layer in module.modules():
         if isinstance(layer, Int8Embedding):
             counts[layer.scheme.bits] += layer.num_embeddings * layer.embedding_dim
         elif isinstance(layer, QuantizedLinear):
             counts[layer.scheme.bits] += layer.in_features * layer.out_features
-    for parameter in module.parameters():
-        counts[8 * parameter.itemsize] += parameter.numel()
+    for name, parameter in module.named_parameters():
+        dtype = stored_floats if stored_floats is not None and name in narrow else parameter.dtype
+        counts[8 * dtype.itemsize] += parameter.numel()
     return {str(bits): count for bits, count in sorted(counts.items()) if count}
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from sottovoce.checkpoint.machine_paths import is_path
 from sottovoce.checkpoint.shard_writer import ShardWriter
 from sottovoce.checkpoint.shards import WEIGHTS
-from sottovoce.checkpoint.weights import write_tensors
+from sottovoce.checkpoint.weights import stored_state, write_tensors
 from sottovoce.formats import compressed_tensors
 from sottovoce.formats.format import NATIVE
 from sottovoce.formats.transformers.expert_weights import tied
@@ -34,7 +34,7 @@ def sottovoce_export(model: Model, format: str, directory: Path) -> Path | None:
     if format != NATIVE or not hasattr(model.native, "save_pretrained"):
         return None
     description = compressed_tensors.describe(model.module, model.architecture.layers.vllm_names)
-    if description is None and model.rename is None:
+    if description is None and model.rename is None and model.stored_floats is None:
         model.native.save_pretrained(directory)
     else:
         _write_config(model.native, directory, description)
@@ -66,14 +66,14 @@ def _write_json(config: dict[str, Any], path: Path) -> None:
 def _write_weights(model: Model, directory: Path) -> None:
     ties = tied(model.native)
     if model.rename is None:
-        write_tensors(model.module, directory / WEIGHTS, left_out=ties)
+        write_tensors(model.module, directory / WEIGHTS, left_out=ties, stored_floats=model.stored_floats)
         return
     writer = ShardWriter(directory)
     if model.stream is not None:
         model.stream.write(writer, model.rename, ties)
     else:
-        state = {name: tensor for name, tensor in model.module.state_dict().items() if name not in ties}
-        writer.add((model.rename(name), tensor) for name, tensor in state.items())
+        state = stored_state(model.module, model.stored_floats)
+        writer.add((model.rename(name), tensor) for name, tensor in state if name not in ties)
     writer.close()
 
 

@@ -1,0 +1,55 @@
+"""A Paraformer whose floats take 16 bits on disk, in FunASR itself."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from safetensors import safe_open
+
+import sottovoce
+from plugins.paraformer.tiny import make_model
+
+SCRIPT = """
+import hashlib, json, sys
+from funasr import AutoModel
+
+assert "sottovoce" not in sys.modules
+directory, audio = sys.argv[1:]
+asr = AutoModel(model=directory, disable_update=True, disable_pbar=True, log_level="ERROR")
+text = asr.generate(input=audio)[0]["text"]
+digest = hashlib.sha256()
+for name, tensor in sorted(asr.model.state_dict().items()):
+    digest.update(name.encode() + tensor.numpy().tobytes())
+print("RESULT" + json.dumps([text, str(next(asr.model.parameters()).dtype), digest.hexdigest()]))
+"""
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_unmodified_funasr_loads_the_rounded_weights(tmp_path: Path, dtype: str) -> None:
+    import hashlib
+
+    model = sottovoce.load(make_model(tmp_path / "model"))
+    sottovoce.compress(model, {"steps": [{"step": "cast", "dtype": dtype}]})
+    sottovoce.save(model, tmp_path / "small")
+    with safe_open(tmp_path / "small" / "model.safetensors", "pt") as file:
+        kinds = {file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118
+    assert kinds == {{"float16": "F16", "bfloat16": "BF16"}[dtype]}
+    audio = tmp_path / "noise.wav"
+    soundfile.write(audio, 0.1 * np.random.default_rng(0).standard_normal(32000).astype(np.float32), 16000)
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, str(tmp_path / "small"), str(audio)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    result = next(line for line in done.stdout.splitlines() if line.startswith("RESULT"))
+    text, kind, digest = json.loads(result.removeprefix("RESULT"))
+    expected = hashlib.sha256()
+    for name, tensor in sorted(model.module.state_dict().items()):
+        expected.update(name.encode() + tensor.numpy().tobytes())
+    assert (kind, digest) == ("torch.float32", expected.hexdigest())
+    assert text == sottovoce.transcribe(model, audio).text
