@@ -14,18 +14,39 @@ _SMALL_ALIGNER = (
     {"step": "prune_width", "text": 0.5},
     {"step": "prune_layers", "text": 3, "audio": 3},
 )
-_TRAINED = {"steps": 700, "degrade": 0.8, "learning_rate": 1e-3, "average": 0.99, "evaluations": 3}
+_TRAINED = {"steps": 800, "degrade": 0.8, "learning_rate": 1e-3, "average": 0.99, "evaluations": 3}
+_BRIEFLY = {"steps": 80, "degrade": 0.8, "learning_rate": 1e-4, "evaluations": 2}
+
+
+def _distilled(seed: int) -> list[dict[str, Any]]:
+    return [_HALF_ENCODER, {"step": "distill", **_TRAINED, "seed": seed}]
+
+
+def _zeros(sparsity: float) -> dict[str, Any]:
+    return {"step": "prune_weights", "method": "magnitude", "sparsity": sparsity}
+
 
 RECIPES: dict[str, dict[str, list[dict[str, Any]]]] = {
     PARAFORMER: {
         "half of the encoder's layers": [_HALF_ENCODER],
-        "the same, distilled": [_HALF_ENCODER, {"step": "distill", **_TRAINED}],
+        "the same, distilled": _distilled(0),
+        "the same, distilled with seed 1": _distilled(1),
+        "the same, distilled with seed 2": _distilled(2),
         "the same, trained on labels alone": [_HALF_ENCODER, {"step": "fine_tune", **_TRAINED}],
         "half of the encoder's layers, 30 % of the hidden units": [*_SMALL],
         "the same student, distilled": [*_SMALL, {"step": "distill", **_TRAINED}],
         "`int4`, distilled": [
             *PRESETS["int4"].to_dict()["steps"],
             {"step": "distill", **_TRAINED, "learning_rate": 5e-5, "steps": 300},
+        ],
+        "half of the single weights at once, by `magnitude`": [_zeros(0.5)],
+        "half of the single weights in three steps, fine-tuned between": [
+            _zeros(0.2),
+            {"step": "fine_tune", **_BRIEFLY},
+            _zeros(0.35),
+            {"step": "fine_tune", **_BRIEFLY},
+            _zeros(0.5),
+            {"step": "fine_tune", **_BRIEFLY},
         ],
     },
     ALIGNER: {

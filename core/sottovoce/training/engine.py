@@ -56,6 +56,16 @@ class Engine:
         self._prepared = self._accelerator.prepare_optimizer(self.optimizer)
         self._zeros = Zeros(parameter for group in self.optimizer.param_groups for parameter in group["params"])
 
+    def divide_(self, model: Model, module: nn.Module) -> None:
+        """Divide a teacher among the processes where the step divides the student.
+
+        Args:
+            model: The teacher.
+            module: The module whose forward pass is called; it holds the model's.
+        """
+        if self._sharding is not None:
+            Sharding(model, module)
+
     @contextmanager
     def computing(self, is_last: bool) -> Iterator[None]:
         """Compute a loss in the step's precision; processes exchange gradients with the last part of an update."""

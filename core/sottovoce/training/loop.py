@@ -85,6 +85,7 @@ class TrainingLoop:
         torch.manual_seed(step.seed)
         self._device = next(work.student.module.parameters()).device
         self._module = TrainedModule(work.student, work.training)
+        self._teacher = None if work.teacher is None else TrainedModule(work.teacher, work.training)
         self._loss = Loss(work.training, step).to(self._device)
         self._degradation = Degradation(work.samples.trained, step.degrade, step.seed)
         self._lengths = [sample.seconds or len(sample.text or "") for sample in work.samples.trained]
@@ -99,6 +100,8 @@ class TrainingLoop:
         self._check_first_batch()
         self.total = step.steps or max(1, math.ceil(step.epochs * self._batches_of_epoch / step.accumulate))
         self._engine = Engine(work.student, self._module, self._loss.projections, step, work.log)
+        if work.teacher is not None and self._teacher is not None:
+            self._engine.divide_(work.teacher, self._teacher)
         self._average = MovingAverage(self._module, step.average) if step.average else None
         self._batches: Prefetcher[tuple[dict[str, Any], list[Sample]]] | None = None
         self.outcome = Outcome()
@@ -214,8 +217,9 @@ class TrainingLoop:
     def _check_first_batch(self) -> None:
         """Run a few samples, so that what does not fit is an error before the work."""
         samples = self._work.samples.held_out[:2]
+        self._first_batch = self._collate(samples)
         with torch.no_grad():
-            student, teacher = self._outputs(self._collate(samples), self._module)
+            student, teacher = self._outputs(self._first_batch, self._module)
             self._loss.check(student, teacher)
 
     def _outputs(
@@ -223,9 +227,9 @@ class TrainingLoop:
     ) -> tuple[TrainingOutputs, TrainingOutputs | None]:
         """Run teacher and student; ``heard`` is the student's own batch."""
         reference = None
-        if self._work.teacher is not None:
+        if self._teacher is not None:
             with torch.no_grad():
-                reference = self._work.training.forward(self._work.teacher, batch, None)
+                reference = self._teacher(batch, None)
         return module(batch if heard is None else heard, reference), reference
 
     def _prepare(self, number: int) -> tuple[dict[str, Any], list[Sample]]:
@@ -292,9 +296,14 @@ class TrainingLoop:
 
     def _score(self, module: nn.Module) -> float:
         sums = _Sums()
+        batches = self._held_out_batches()
+        # All processes run as many: a divided model needs all of them for each.
+        surplus = [self._first_batch] * (max(distributed.gather(len(batches))) - len(batches))
         with torch.no_grad():
-            for batch in self._held_out_batches():
+            for batch in batches:
                 sums.add(self._loss(*self._outputs(to_device(batch, self._device), module), None))
+            for batch in surplus:
+                self._outputs(batch, module)
         return score_of(sums.over_all_processes())
 
     def _held_out_batches(self) -> list[dict[str, Any]]:

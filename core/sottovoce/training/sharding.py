@@ -22,11 +22,11 @@ class Sharding:
     """A module whose blocks are divided among the processes."""
 
     def __init__(self, model: Model, module: nn.Module) -> None:
-        """Divide each block's parameters, and the rest.
+        """Divide each block's parameters, and the rest; a block is whole only while it runs.
 
         Args:
-            model: The model in training.
-            module: The module whose forward pass is trained; it holds the model's.
+            model: The model in training, or its teacher.
+            module: The module whose forward pass is called; it holds the model's.
         """
         distributed.join()
         self._module = module
@@ -35,7 +35,8 @@ class Sharding:
         layers = [name for name, child in model.module.named_modules() if isinstance(child, nn.Linear)]
         for name in blocks_of(model, layers):
             fully_shard(model.module.get_submodule(name), mesh=mesh)
-        fully_shard(module, mesh=mesh)
+        # A teacher has no backward pass, behind which what is outside of its blocks would be divided again.
+        fully_shard(module, mesh=mesh, reshard_after_forward=True)
 
     def undo_(self) -> None:
         """Give every process the whole model again, of its own classes: PyTorch has no call for it."""

@@ -48,7 +48,8 @@ class TrainingStep(Step):
     """If true, activations within a block are computed again for the gradient, which takes less memory and more
     time."""
     shard: bool = False
-    """If true, weights, gradients and the optimizer are divided among the processes (FSDP2), not copied (DDP)."""
+    """If true, weights, those of a teacher too, gradients and the optimizer are divided among the processes (FSDP2),
+    not copied (DDP)."""
     dropout: bool = False
     """If true, the model's own dropout is on while training."""
     train: tuple[Pattern, ...] | None = None
