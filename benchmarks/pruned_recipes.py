@@ -22,6 +22,14 @@ def _without_two_layers(absorb: bool) -> dict[str, Any]:
     return {"step": "prune_layers", "layers": ["encoder.encoders.2", "encoder.encoders.3"], "absorb": absorb}
 
 
+_SMALLEST = [
+    # After the width: what absorbs the layers then is what stays.
+    _without_two_layers(absorb=True),
+    *PRESETS["int4"].to_dict()["steps"],
+    {"step": "cast"},
+]
+
+
 RECIPES: dict[str, dict[str, list[dict[str, Any]]]] = {
     PARAFORMER: {
         "half of the hidden units": [_width(0.5)],
@@ -33,10 +41,13 @@ RECIPES: dict[str, dict[str, list[dict[str, Any]]]] = {
         "without encoder layers 2 and 3, absorbed": [_without_two_layers(absorb=True)],
         "without encoder layers 2 and 3": [_without_two_layers(absorb=False)],
         "half of the heads": [{"step": "prune_heads", "keep": 0.5}],
-        "without two layers, half of the hidden units, `int4`": [
-            _without_two_layers(absorb=True),
+        "half of the hidden units, without two layers, `int4`, floats in 16 bits": [
             _width(0.5),
-            *PRESETS["int4"].to_dict()["steps"],
+            *_SMALLEST,
+        ],
+        "the same with 40 % of the encoder's hidden units": [
+            {"step": "prune_width", "encoder": 0.4, "decoder": 0.5},
+            *_SMALLEST,
         ],
         "half of the single weights by `sparsegpt`": [_weights("sparsegpt")],
         "half of the single weights by `wanda`": [_weights("wanda")],
