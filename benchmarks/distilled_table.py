@@ -15,7 +15,7 @@ from typing import Any
 
 from distilled_recipes import ALIGNER, PARAFORMER, RECIPES, TITLES
 from markdown_tables import write_section
-from pruned_table import BASE, BENCHMARKS, DATA, ROOT, measure
+from pruned_table import BENCHMARKS, DATA, ROOT, measure, merged
 from pruned_table import table as pruned_table
 
 FIGURES = ROOT / "benchmarks" / "results-committed" / "distilled.json"
@@ -25,16 +25,6 @@ TRAIN = DATA / "mandarin-commands" / "train.jsonl"
 def table(figures: dict[str, Any]) -> str:
     """Return the Markdown of a table for every model, and under them what they were measured on."""
     return pruned_table(figures, "distilled_table", TITLES)
-
-
-def merged(known: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
-    """Return the figures with new rows in place of old ones, in the order of the recipes."""
-    models: dict[str, Any] = {}
-    for name, recipes in RECIPES.items():
-        rows = {**known.get("models", {}).get(name, {}), **new["models"].get(name, {})}
-        if rows:
-            models[name] = {title: rows[title] for title in (BASE, *recipes) if title in rows}
-    return {"machine": new["machine"], "models": models}
 
 
 def main() -> int:
@@ -51,7 +41,8 @@ def main() -> int:
         logging.getLogger("sottovoce").setLevel(logging.ERROR)
         new = measure(titles, RECIPES, {PARAFORMER: TRAIN, ALIGNER: TRAIN})
         # Read late: another run may have measured other rows meanwhile.
-        figures = merged(json.loads(FIGURES.read_text(encoding="utf-8")) if FIGURES.exists() else {}, new)
+        known = json.loads(FIGURES.read_text(encoding="utf-8")) if FIGURES.exists() else {}
+        figures = merged(known, new, RECIPES)
         FIGURES.write_text(json.dumps(figures, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     is_changed = write_section(BENCHMARKS, "distilled", table(json.loads(FIGURES.read_text(encoding="utf-8"))))
     print(f"docs/benchmarks.md: {'written' if is_changed else 'as it was'}")

@@ -1,8 +1,8 @@
 """Prunes the bundled models by many recipes, and writes the tables of docs/benchmarks.md.
 
 `python benchmarks/pruned_table.py` measures, keeps the figures as JSON, and writes the tables from it; with `--write`
-it writes the tables from the JSON that is there. `--recipes "TITLE;TITLE"` measures these alone, and the page says
-which were not measured.
+it writes the tables from the JSON that is there. `--recipes "TITLE;TITLE"` measures these alone, and leaves the others.
+The page says which were never measured.
 """
 
 from __future__ import annotations
@@ -64,6 +64,16 @@ def measure(
     return {"machine": describe_machine(), "models": models}
 
 
+def merged(known: dict[str, Any], new: dict[str, Any], recipes_of: Recipes) -> dict[str, Any]:
+    """Return the figures with new rows in place of old ones, in the order of the recipes."""
+    models: dict[str, Any] = {}
+    for name, recipes in recipes_of.items():
+        rows = {**known.get("models", {}).get(name, {}), **new["models"].get(name, {})}
+        if rows:
+            models[name] = {title: rows[title] for title in (BASE, *recipes) if title in rows}
+    return {"machine": new["machine"], "models": models}
+
+
 def _measure_recipe(name: str, base: sottovoce.Model, recipe: dict[str, Any], training: Path | None) -> dict[str, Any]:
     """Compress a model, save it, and measure what was saved."""
     model = sottovoce.load(MODELS / name)
@@ -79,6 +89,7 @@ def _measure_recipe(name: str, base: sottovoce.Model, recipe: dict[str, Any], tr
         "size_bytes": size,
         "seconds": seconds,
         "cpu_seconds": cpu_seconds,
+        "processor": describe_machine()["processor"],
         **_evaluate(name, model, base),
     }
 
@@ -113,8 +124,10 @@ def table(figures: dict[str, Any], script: str = "pruned_table", titles: Collect
     measured = {title for rows in figures["models"].values() for title in rows}
     missing = [title for title in titles if title not in measured]
     machine, versions = figures["machine"], figures["machine"]["versions"]
+    known = [row.get("processor") for rows in figures["models"].values() for row in rows.values()]
+    processors = list(dict.fromkeys([machine["processor"], *filter(None, known)]))
     caption = (
-        f"In parentheses is the change. Measured by `python benchmarks/{script}.py` on {machine['processor']}, "
+        f"In parentheses is the change. Measured by `python benchmarks/{script}.py` on {' and '.join(processors)}, "
         f"{machine['threads']} of {machine['cores']} cores, torch {versions['torch']}, FunASR {versions['funasr']}, "
         f"transformers {versions['transformers']}."
     )
@@ -178,7 +191,9 @@ def main() -> int:
     if not given.write:
         warnings.simplefilter("ignore")
         logging.getLogger("sottovoce").setLevel(logging.ERROR)
-        FIGURES.write_text(json.dumps(measure(titles), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        known = json.loads(FIGURES.read_text(encoding="utf-8")) if FIGURES.exists() else {}
+        figures = merged(known, measure(titles), RECIPES)
+        FIGURES.write_text(json.dumps(figures, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     is_changed = write_section(BENCHMARKS, "pruned", table(json.loads(FIGURES.read_text(encoding="utf-8"))))
     print(f"docs/benchmarks.md: {'written' if is_changed else 'as it was'}")
     return 0

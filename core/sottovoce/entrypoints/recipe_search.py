@@ -103,6 +103,14 @@ class RecipeSearch:
             mix = self._solve(problem)
         with self._timed("trial"):
             tried, expected = self._try(mix, problem, trial)
+        measured = self._measured_share(tried)
+        if (faster := self._faster(problem, measured)) is not None:
+            with self._timed("trial of a faster mix"):
+                again, other = self._try(faster, problem, trial)
+            share = self._measured_share(again)
+            if share is not None and measured is not None and share < measured:
+                tried, expected, measured = again, other, share
+        self._note_time(tried.mix, measured)
         with self._timed("other sizes"):
             same = uniform(self._space, problem, expected)
             points = front(problem, expected, max(point.size_bytes for point in same), self._before)
@@ -114,7 +122,7 @@ class RecipeSearch:
             divergence=outcome.divergence,
             interval=outcome.interval,
             predicted=problem.cost(mix.numbers),
-            latency=self._latency(mix, recipe),
+            latency=self._latency(mix, measured),
             choices=mix.names,
             sensitivity=_forms(table, self._space),
             front=points,
@@ -166,21 +174,37 @@ class RecipeSearch:
     def _typical(self) -> Sample:
         return sorted(self._samples, key=lambda sample: sample.seconds)[len(self._samples) // 2]
 
-    def _latency(self, mix: Mix, recipe: Recipe) -> dict[str, float] | None:
-        """Return the times before and after by the table, and that of a compressed copy beside the float model."""
-        latencies = self._space.latencies
-        if latencies is None:
+    def _measured_share(self, tried: Tried) -> float | None:
+        """Return the time of a compressed copy as a share of the float model's, which it runs beside."""
+        if self._space.latencies is None:
             return None
         with self._timed("latency of the recipe"):
-            small = self._compressed(recipe, self._samples)
+            small = self._compressed(self._recipe(tried.mix), self._samples)
             times = seconds_of({"before": self._model, "after": small}, self._typical)
-        share = times["after"] / times["before"]
-        if self._budget.latency_share is not None and share > self._budget.latency_share * _SLOWER:
+        return times["after"] / times["before"]
+
+    def _faster(self, problem: Problem, measured: float | None) -> Mix | None:
+        """Return the best mix within a tighter budget of time, if the first one's measured time is above it."""
+        budget = self._budget.latency_share
+        if budget is None or measured is None or measured <= budget * _SLOWER:
+            return None
+        return self._solved(problem, None, latency_share=budget * budget / measured)
+
+    def _note_time(self, mix: Mix, measured: float | None) -> None:
+        latencies, budget = self._space.latencies, self._budget.latency_share
+        if latencies is not None and budget is not None and measured is not None and measured > budget * _SLOWER:
             self._notes.append(
-                f"the recipe takes x{share:.3f} of the model's time when it runs, and x"
+                f"the recipe takes x{measured:.3f} of the model's time when it runs, and x"
                 f"{mix.seconds / latencies.total_seconds:.3f} by the table of layers"
             )
-        return {"before": latencies.total_seconds, "after": mix.seconds, "measured": share * latencies.total_seconds}
+
+    def _latency(self, mix: Mix, measured: float | None) -> dict[str, float] | None:
+        """Return the seconds before and after by the table, and those measured."""
+        latencies = self._space.latencies
+        if latencies is None or measured is None:
+            return None
+        before = latencies.total_seconds
+        return {"before": before, "after": mix.seconds, "measured": measured * before}
 
     def _whole_space(self) -> Space:
         embeddings = tables_setting(self._model, self._model.architecture, self._step)
@@ -215,8 +239,8 @@ class RecipeSearch:
             )
         return mix
 
-    def _solved(self, problem: Problem, size_bytes: int | None) -> Mix | None:
-        latencies, share = self._space.latencies, self._budget.latency_share
+    def _solved(self, problem: Problem, size_bytes: int | None, latency_share: float | None = None) -> Mix | None:
+        latencies, share = self._space.latencies, latency_share or self._budget.latency_share
         seconds = share * latencies.total_seconds if latencies is not None and share is not None else None
         limit = self._budget.bytes_of(self._before) if size_bytes is None else size_bytes
         numbers = solve(problem, limit, seconds)
