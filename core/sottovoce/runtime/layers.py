@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import torch
@@ -10,6 +12,7 @@ from torch import Tensor, nn
 
 from sottovoce.checkpoint.narrow_floats import narrow_floats
 from sottovoce.recipe.scheme import Scheme
+from sottovoce.runtime.backends.int8_engine import engine
 from sottovoce.runtime.backends.int8_kernels import InputRange
 from sottovoce.runtime.float8_linear import Float8Linear
 from sottovoce.runtime.int8_embedding import Int8Embedding
@@ -17,9 +20,11 @@ from sottovoce.runtime.int8_linear import Int8Linear
 from sottovoce.runtime.packed_linear import PackedLinear
 from sottovoce.runtime.qparams import QuantizationParams
 from sottovoce.runtime.quantized_linear import QuantizedLinear
-from sottovoce.system.machine import release_file, release_memory, release_pages
+from sottovoce.system.machine import release_file, release_memory, release_pages, release_threads
 
 _KEPT_BYTES = 32_000_000
+_THREADS = 4
+"""Threads that pack weights: more would wait for memory."""
 
 QUANTIZED = (Int8Linear, PackedLinear, Float8Linear, Int8Embedding)
 """Classes of quantized layers; all have a ``scheme``."""
@@ -109,21 +114,45 @@ def parameters_by_bits(module: nn.Module, stored_floats: torch.dtype | None = No
 
 
 def pack_(module: nn.Module, file: Path | None = None) -> None:
-    """Bring int8 layers into the layout of the engine now, one after another, so that no weight is held twice.
+    """Bring int8 layers into the layout of the engine now, a few at a time, so that hardly a weight is held twice.
+
+    The engine packs a weight in one thread, so several are packed at once.
 
     Args:
         module: Module with int8 layers, or without.
         file: Mapped file that the weights lie in, as it was read; its pages are released on the way.
     """
-    freed = 0
+    # Found out here: threads that ask at the same time would find it out, and warn, several times.
+    threads = min(_THREADS, torch.get_num_threads()) if engine() == "onednn" else 1
+    with ThreadPoolExecutor(threads, "pack") as pool:
+        for layers in _portions(module):
+            for _ in pool.map(_pack_layer_, layers):
+                pass
+            _release(file)
+    _release(file)
+
+
+def _portions(module: nn.Module) -> Iterator[list[Int8Linear]]:
+    """Divide the int8 layers of a module into portions, whose plain weights are given back together."""
+    layers: list[Int8Linear] = []
+    size = 0
     for child in module.modules():
         if isinstance(child, Int8Linear):
-            child.pack_()
-            freed += child.in_features * child.out_features
-            if freed > _KEPT_BYTES:
-                _release(file)
-                freed = 0
-    _release(file)
+            layers.append(child)
+            size += child.in_features * child.out_features
+            if size > _KEPT_BYTES:
+                yield layers
+                layers, size = [], 0
+    if layers:
+        yield layers
+
+
+def _pack_layer_(layer: Int8Linear) -> None:
+    try:
+        layer.pack_()
+    finally:
+        # The pool's threads end, and their helpers would stay.
+        release_threads()
 
 
 def _release(file: Path | None) -> None:
