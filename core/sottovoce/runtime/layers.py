@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -35,20 +35,26 @@ def is_quantized(module: nn.Module) -> bool:
     return any(isinstance(child, QUANTIZED) for child in module.modules())
 
 
-def least_memory_bytes(module: nn.Module) -> int:
-    """Return the bytes that a model takes at least while it runs, without those of Python and the libraries.
+def least_memory_bytes(module: nn.Module, int8_copies: Callable[[nn.Module], Iterable[nn.Module]] | None = None) -> int:
+    """Return the bytes that a model takes at least while it runs here, without those of Python and the libraries.
 
-    All of its tensors, and the largest weight that is made float while its layer computes.
+    All of its tensors, int8 copies of packed weights, and the largest weight that is made float while its layer
+    computes. Weights that are copied are never made float.
+
+    Args:
+        module: The module; its tensors need no data.
+        int8_copies: The family's ``Runner.int8_copies``.
     """
     tensors = {tensor.data_ptr() or id(tensor): tensor for tensor in module.state_dict(keep_vars=True).values()}
+    copied = {child for child in int8_copies(module) if isinstance(child, PackedLinear)} if int8_copies else set()
     floats: list[int] = [
-        # The scales have the dtype of the model.
-        child.in_features * child.out_features * child.weight_scale.element_size()
+        # Not the dtype of the scales, which may be kept in fewer bits than the model's.
+        child.in_features * child.out_features * child.dtype.itemsize
         for child in module.modules()
-        if isinstance(child, PackedLinear | Float8Linear)
+        if isinstance(child, PackedLinear | Float8Linear) and child not in copied
     ]
     stored = sum(int(tensor.nbytes) for tensor in tensors.values())
-    return stored + max(floats, default=0)
+    return stored + sum(child.in_features * child.out_features for child in copied) + max(floats, default=0)
 
 
 def from_quantized(
