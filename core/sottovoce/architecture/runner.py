@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -55,6 +55,9 @@ class Runner:
     optimize_for_inference: Callable[[nn.Module], tuple[str, ...]] | None = None
     """Function that makes a compressed module fast in place and returns a line for each change. Stored weights do not
     depend on it."""
+    int8_copies: Callable[[nn.Module], Iterable[nn.Module]] | None = None
+    """Function that returns the layers with packed weights that ``optimize_for_inference`` keeps in int8 as well, for
+    the memory that the model takes. It is given modules without data too."""
 
     def __post_init__(self) -> None:
         """Wrap the functions that run a model: an error of a library becomes a ``SourceError`` that names the model.

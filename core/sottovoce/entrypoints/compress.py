@@ -160,7 +160,7 @@ def _report(
         seconds=round(time.perf_counter() - start.seconds, 3),
         peak_memory_bytes=peak_memory(),
         peak_gpu_memory_bytes=peak_gpu_memory(),
-        least_memory_bytes=least_memory_bytes(model.module),
+        least_memory_bytes=least_memory_bytes(model.module, model.architecture.runner.int8_copies),
         versions=versions(),
         parameter_bits=bits,
         samples=SampleSet(**samples.to_dict()) if samples is not None else None,

@@ -87,7 +87,7 @@ def _sizes(model: Model) -> dict[str, Any]:
 
     return {
         "size_bytes": model.size_bytes,
-        "least_memory_bytes": least_memory_bytes(model.module),
+        "least_memory_bytes": least_memory_bytes(model.module, model.architecture.runner.int8_copies),
         "parameter_bits": parameters_by_bits(model),
     }
 

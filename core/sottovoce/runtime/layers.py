@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import torch
@@ -10,6 +12,7 @@ from torch import Tensor, nn
 
 from sottovoce.checkpoint.narrow_floats import narrow_floats
 from sottovoce.recipe.scheme import Scheme
+from sottovoce.runtime.backends.int8_engine import engine
 from sottovoce.runtime.backends.int8_kernels import InputRange
 from sottovoce.runtime.float8_linear import Float8Linear
 from sottovoce.runtime.int8_embedding import Int8Embedding
@@ -17,9 +20,11 @@ from sottovoce.runtime.int8_linear import Int8Linear
 from sottovoce.runtime.packed_linear import PackedLinear
 from sottovoce.runtime.qparams import QuantizationParams
 from sottovoce.runtime.quantized_linear import QuantizedLinear
-from sottovoce.system.machine import release_file, release_memory, release_pages
+from sottovoce.system.machine import release_file, release_memory, release_pages, release_threads
 
 _KEPT_BYTES = 32_000_000
+_THREADS = 4
+"""Threads that pack weights: more would wait for memory."""
 
 QUANTIZED = (Int8Linear, PackedLinear, Float8Linear, Int8Embedding)
 """Classes of quantized layers; all have a ``scheme``."""
@@ -30,20 +35,26 @@ def is_quantized(module: nn.Module) -> bool:
     return any(isinstance(child, QUANTIZED) for child in module.modules())
 
 
-def least_memory_bytes(module: nn.Module) -> int:
-    """Return the bytes that a model takes at least while it runs, without those of Python and the libraries.
+def least_memory_bytes(module: nn.Module, int8_copies: Callable[[nn.Module], Iterable[nn.Module]] | None = None) -> int:
+    """Return the bytes that a model takes at least while it runs here, without those of Python and the libraries.
 
-    All of its tensors, and the largest weight that is made float while its layer computes.
+    All of its tensors, int8 copies of packed weights, and the largest weight that is made float while its layer
+    computes. Weights that are copied are never made float.
+
+    Args:
+        module: The module; its tensors need no data.
+        int8_copies: The family's ``Runner.int8_copies``.
     """
     tensors = {tensor.data_ptr() or id(tensor): tensor for tensor in module.state_dict(keep_vars=True).values()}
+    copied = {child for child in int8_copies(module) if isinstance(child, PackedLinear)} if int8_copies else set()
     floats: list[int] = [
-        # The scales have the dtype of the model.
-        child.in_features * child.out_features * child.weight_scale.element_size()
+        # Not the dtype of the scales, which may be kept in fewer bits than the model's.
+        child.in_features * child.out_features * child.dtype.itemsize
         for child in module.modules()
-        if isinstance(child, PackedLinear | Float8Linear)
+        if isinstance(child, PackedLinear | Float8Linear) and child not in copied
     ]
     stored = sum(int(tensor.nbytes) for tensor in tensors.values())
-    return stored + max(floats, default=0)
+    return stored + sum(child.in_features * child.out_features for child in copied) + max(floats, default=0)
 
 
 def from_quantized(
@@ -109,21 +120,45 @@ def parameters_by_bits(module: nn.Module, stored_floats: torch.dtype | None = No
 
 
 def pack_(module: nn.Module, file: Path | None = None) -> None:
-    """Bring int8 layers into the layout of the engine now, one after another, so that no weight is held twice.
+    """Bring int8 layers into the layout of the engine now, a few at a time, so that hardly a weight is held twice.
+
+    The engine packs a weight in one thread, so several are packed at once.
 
     Args:
         module: Module with int8 layers, or without.
         file: Mapped file that the weights lie in, as it was read; its pages are released on the way.
     """
-    freed = 0
+    # Found out here: threads that ask at the same time would find it out, and warn, several times.
+    threads = min(_THREADS, torch.get_num_threads()) if engine() == "onednn" else 1
+    with ThreadPoolExecutor(threads, "pack") as pool:
+        for layers in _portions(module):
+            for _ in pool.map(_pack_layer_, layers):
+                pass
+            _release(file)
+    _release(file)
+
+
+def _portions(module: nn.Module) -> Iterator[list[Int8Linear]]:
+    """Divide the int8 layers of a module into portions, whose plain weights are given back together."""
+    layers: list[Int8Linear] = []
+    size = 0
     for child in module.modules():
         if isinstance(child, Int8Linear):
-            child.pack_()
-            freed += child.in_features * child.out_features
-            if freed > _KEPT_BYTES:
-                _release(file)
-                freed = 0
-    _release(file)
+            layers.append(child)
+            size += child.in_features * child.out_features
+            if size > _KEPT_BYTES:
+                yield layers
+                layers, size = [], 0
+    if layers:
+        yield layers
+
+
+def _pack_layer_(layer: Int8Linear) -> None:
+    try:
+        layer.pack_()
+    finally:
+        # The pool's threads end, and their helpers would stay.
+        release_threads()
 
 
 def _release(file: Path | None) -> None:

@@ -120,6 +120,7 @@ PARAFORMER = Architecture(
         recognize=lazy("sottovoce_paraformer.transcription:recognize"),
         probe=lazy("sottovoce_paraformer.recognition:probe"),
         optimize_for_inference=lazy("sottovoce_paraformer.sanm:optimize_for_inference"),
+        int8_copies=lazy("sottovoce_paraformer.sanm:int8_copies"),
     ),
 )
 
@@ -183,6 +184,7 @@ PUNCTUATION = Architecture(
         punctuate=lazy("sottovoce_paraformer.punctuation:punctuate"),
         probe=lazy("sottovoce_paraformer.punctuation:probe"),
         optimize_for_inference=lazy("sottovoce_paraformer.sanm:optimize_for_inference"),
+        int8_copies=lazy("sottovoce_paraformer.sanm:int8_copies"),
     ),
 )
 

@@ -1,6 +1,7 @@
 """Import this once, and FunASR's ``AutoModel`` loads the compressed models that Sottovoce wrote.
 
-The only module that touches FunASR's tables::
+The only module that adds to FunASR's tables. FunASR that is not imported yet imports its other models when they are
+asked for, not now::
 
     import sottovoce_paraformer.register
     from funasr import AutoModel
@@ -12,6 +13,13 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
+
+from sottovoce.system.process_state import ignored_warnings
+from sottovoce_paraformer.quick_import import import_funasr
+
+# Before FunASR's modules: the first of them that is imported would import all.
+with ignored_warnings():
+    import_funasr()
 
 from funasr.models.bicif_paraformer import model as bicif_paraformer
 from funasr.models.contextual_paraformer import model as contextual_paraformer

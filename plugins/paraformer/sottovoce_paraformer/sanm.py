@@ -54,7 +54,7 @@ def optimize_for_inference(module: nn.Module) -> tuple[str, ...]:
         kind = _kind(child)
         layers = list(child.children())
         fast = sum(map(kind.fused.fits, layers)) if kind else 0
-        if kind and fast:
+        if kind and fast and type(child) is not kind:
             child.__class__ = kind
             changed.append(f"{name}: {fast} of {len(layers)} layers run in int8 by oneDNN")
             if all(tensor.device.type == "cpu" for tensor in child.parameters()):
@@ -62,6 +62,21 @@ def optimize_for_inference(module: nn.Module) -> tuple[str, ...]:
     if changed and onednn_float.float_supported():
         changed += _fuse_output_layers(module)
     return tuple(changed)
+
+
+def int8_copies(module: nn.Module) -> Iterator[PackedLinear]:
+    """Yield the layers whose packed weights the stacks of ``module`` hold in int8 as well, now or once they are fast.
+
+    Args:
+        module: As for :func:`optimize_for_inference`; its tensors need no data.
+    """
+    if engine() != "onednn":
+        return
+    for child in module.modules():
+        kind = _kind(child)
+        if kind and _read_one_memory(child):
+            for layer in filter(kind.fused.fits, child.children()):
+                yield from (linear for linear in layer.modules() if isinstance(linear, PackedLinear))
 
 
 def _fuse_output_layers(module: nn.Module) -> Iterator[str]:
@@ -72,6 +87,8 @@ def _fuse_output_layers(module: nn.Module) -> Iterator[str]:
 
 
 def _kind(module: nn.Module) -> type[Stack] | None:
+    if isinstance(module, EncoderStack | DecoderStack):
+        return type(module)
     if type(module) is not MultiSequential:
         return None
     classes = {f"{type(layer).__module__}.{type(layer).__name__}" for layer in module.children()}
@@ -181,11 +198,7 @@ class Plan:
 
     def __init__(self, layers: nn.Module, fused: type[FusedEncoderLayer] | type[FusedDecoderLayer]) -> None:
         """Fuse the layers that can be; the others stay themselves."""
-        attending: list[Any] = [layer for layer in layers.children() if getattr(layer, "src_attn", None) is not None]
-        readers = [layer.src_attn.linear_k_v for layer in attending]
-        inputs = {_inputs(reader) for reader in readers if isinstance(reader, Int8Linear | PackedLinear)}
-        # All of them read one tensor, in one product; ranges that someone calibrated apart keep them apart.
-        usable = engine() == "onednn" and len(inputs) <= 1
+        usable = engine() == "onednn" and _read_one_memory(layers)
         self.layers: list[Any] = [
             fused(layer) if usable and fused.fits(layer) else layer for layer in layers.children()
         ]
@@ -209,6 +222,16 @@ class Plan:
 
     def _count(self) -> int:
         return sum(linear.generation for linear in self._linears)
+
+
+def _read_one_memory(layers: nn.Module) -> bool:
+    """Return whether the attending layers of a stack can read the encoder's output in one product.
+
+    They all read one tensor; ranges that someone calibrated apart keep them apart.
+    """
+    attending: list[Any] = [layer for layer in layers.children() if getattr(layer, "src_attn", None) is not None]
+    readers = [layer.src_attn.linear_k_v for layer in attending]
+    return len({_inputs(reader) for reader in readers if isinstance(reader, Int8Linear | PackedLinear)}) <= 1
 
 
 def _inputs(linear: Int8Linear | PackedLinear) -> tuple[object, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -150,9 +151,11 @@ def int8_layers() -> nn.Module:
 
 
 @pytest.mark.skipif(not onednn.supported() or engine() != "onednn", reason="oneDNN does not run here")
+@pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize("kept_bytes", [0, 64_000_000])
-def test_packing_keeps_the_weights_values(kept_bytes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_packing_keeps_the_weights_values(kept_bytes: int, threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sottovoce.runtime.layers._KEPT_BYTES", kept_bytes)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
     module, plain = int8_layers().eval(), int8_layers().eval()
     state = {name: tensor.clone() for name, tensor in plain.state_dict().items()}
     pack_(module)
@@ -167,6 +170,27 @@ def test_packing_keeps_the_weights_values(kept_bytes: int, monkeypatch: pytest.M
     packed = [layer.packed() for layer in layers]
     pack_(module)
     assert [layer.packed() for layer in layers] == packed
+
+
+@pytest.mark.skipif(not onednn.supported() or engine() != "onednn", reason="oneDNN does not run here")
+@pytest.mark.parametrize("threads", [1, 3])
+def test_error_while_packing_is_raised_and_no_thread_stays(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    pack = onednn.pack
+
+    def fail(weight: Tensor, scale: Tensor, bias: Tensor | None = None) -> onednn.PackedWeight:
+        if weight.shape[0] == 64:
+            raise RuntimeError("no memory is left")
+        return pack(weight, scale, bias)
+
+    monkeypatch.setattr(onednn, "pack", fail)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    module = int8_layers()
+    state = {name: tensor.clone() for name, tensor in module.state_dict().items()}
+    before = set(threading.enumerate())
+    with pytest.raises(RuntimeError, match="no memory is left"):
+        pack_(module)
+    assert set(threading.enumerate()) <= before
+    assert all(tensor.equal(state[name]) for name, tensor in module.state_dict().items())
 
 
 @pytest.mark.parametrize("part", [0, 10**9])

@@ -10,7 +10,9 @@ from torch import nn
 
 import sottovoce
 from core.toy import make_host, make_model
+from sottovoce.recipe.scheme import Scheme
 from sottovoce.runtime.layers import least_memory_bytes
+from sottovoce.runtime.packed_linear import PackedLinear
 
 WIDTH, BLOCKS = 64, 3
 FLOAT_BLOCK = 4 * WIDTH * WIDTH
@@ -31,3 +33,12 @@ def test_shared_weights_count_once() -> None:
     table, head = nn.Embedding(8, 4), nn.Linear(4, 8, bias=False)
     head.weight = table.weight
     assert least_memory_bytes(nn.Sequential(table, head)) == 8 * 4 * torch.float32.itemsize
+
+
+def test_int8_copies_count_and_are_never_made_float() -> None:
+    scheme = Scheme(bits=4, group_size=32)
+    module = nn.Sequential(PackedLinear(64, 32, False, scheme), PackedLinear(64, 16, False, scheme), nn.Linear(4, 4))
+    stored = sum(tensor.nbytes for tensor in module.state_dict().values())
+    assert least_memory_bytes(module) == stored + 4 * 64 * 32
+    assert least_memory_bytes(module, lambda root: [root[0]]) == stored + 64 * 32 + 4 * 64 * 16
+    assert least_memory_bytes(module, lambda root: root.modules()) == stored + 64 * 48

@@ -275,6 +275,17 @@ def test_nothing_of_it_is_written(recipe: str, tiles: bool, tmp_path: Path, monk
     assert all(tensor.equal(states[1][name]) for name, tensor in states[0].items())
 
 
+def test_loaded_int8_layers_are_packed_before_they_run(tmp_path: Path) -> None:
+    make_model(tmp_path / "model", torch.bfloat16)
+    model = sottovoce.load(tmp_path / "model")
+    sottovoce.compress(model, "int8")
+    again = sottovoce.load(sottovoce.save(model, tmp_path / "small"))
+    layers = [layer for layer in again.module.modules() if isinstance(layer, Int8Linear)]
+    assert layers
+    if engine() == "onednn":
+        assert not any("weight" in dict(layer.named_buffers()) for layer in layers)
+
+
 def test_optimizing_twice_is_optimizing_once(batch: Any) -> None:
     native = make_native(make_processor(), torch.bfloat16)
     optimize_for_inference(native)

@@ -102,3 +102,22 @@ def test_without_the_import_the_error_says_what_to_import(root: Path) -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode != 0
     assert "sottovoce_paraformer.register.Paraformer" in done.stderr
+
+
+@pytest.mark.parametrize("first", ["", "import funasr; "])
+def test_funasr_imports_its_other_models_when_they_are_asked_for(first: str, root: Path) -> None:
+    """FunASR that was imported before has them all; otherwise its tables fill themselves."""
+    code = (
+        f"{first}import sys, sottovoce_paraformer.register; from funasr import AutoModel; "
+        "from funasr.register import tables; "
+        "print('funasr.models.sense_voice.model' in sys.modules); "
+        "print(tables.model_classes.get('SenseVoiceSmall').__module__, tables.model_classes.get('None')); "
+        f"asr = AutoModel(model={str(root / 'Paraformer-int8')!r}, disable_update=True, disable_pbar=True); "
+        "print(type(asr.model).__module__)"
+    )
+    command = [sys.executable, "-W", "ignore", "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    lines = done.stdout.splitlines()
+    assert str(bool(first)) in lines
+    assert "funasr.models.sense_voice.model None" in lines
+    assert lines[-1] == "sottovoce_paraformer.register"

@@ -47,8 +47,8 @@ def sottovoce_load(source: Source, architecture: Architecture, options: LoadOpti
     if stream is None:
         native = native.to(options.device)
     native.eval()
-    if quantization is not None and (optimize := architecture.runner.optimize_for_inference) is not None:
-        optimize(native)
+    if quantization is not None:
+        _prepare_for_inference_(native, architecture, packs=stream is None and options.device == "cpu")
     return Model(
         module=native,
         native=native,
@@ -64,8 +64,6 @@ def _load_weights(
     config: dict[str, Any], quantization: Any, architecture: Architecture, directory: Path, options: LoadOptions
 ) -> tuple[Any, Stream | None, Rename | None]:
     """Build the model and load its weights, in the way of its kind of checkpoint."""
-    from sottovoce.runtime.layers import pack_
-
     if quantization is None and not architecture.experts and not options.stream:
         return load_dense(config, directory, options), None, None
     native = build_to_generate(config, directory, options)
@@ -77,9 +75,17 @@ def _load_weights(
         rename = fill_experts_(native, directory, options)
     else:
         fill_quantized_(native, directory, options)
-    if quantization is not None and options.device == "cpu":
-        pack_(native)
     return native, None, rename
+
+
+def _prepare_for_inference_(native: Any, architecture: Architecture, packs: bool) -> None:
+    """Make a compressed model fast; a family may choose other products, so weights are packed after that."""
+    from sottovoce.runtime.layers import pack_
+
+    if (optimize := architecture.runner.optimize_for_inference) is not None:
+        optimize(native)
+    if packs:
+        pack_(native)
 
 
 def _is_too_large(directory: Path, options: LoadOptions) -> bool:
