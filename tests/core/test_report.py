@@ -227,7 +227,7 @@ def test_printing_a_report_shows_its_table() -> None:
     assert [line.split("  ")[1] for line in text.splitlines()[1:4]] == ["quantize", "compressed", "weights"]
     assert "80.0% of 5 parameters" in text
     assert "20 B -> 5 B (x 0.25)" in text
-    assert "max_cer 4.5; 1 layers restored to higher precision" in text
+    assert "max_cer 4.5; 1 layer restored to higher precision" in text
     assert repr(report) == "<CompressionReport of owner/base: quantize, 20 B -> 5 B>"
 
 

@@ -31,7 +31,7 @@ PUBLISHED = [f"{model}-{recipe}" for model, recipes in RECIPES.items() for recip
 TRANSFORMERS = [name for name in PUBLISHED if not name.startswith("tiny-paraformer")]
 HUBS = ("hf", "modelscope")
 TOKEN, SITE_TOKEN = "hf_alice0secret", "ms-11111111-aaaa"
-COSTS = {"rtf", "latency_ms", "peak_memory_bytes"}
+COSTS = {"rtf", "latency_ms", "cpu_ms", "peak_memory_bytes"}
 
 PUBLISH = """
 import json, sys

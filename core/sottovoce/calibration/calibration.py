@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sottovoce.errors import SamplesError
+from sottovoce.report.number_format import counted
 from sottovoce.samples import Sample, Samples, check_audio
 from sottovoce.system.audio import FRAME, SAMPLE_RATE, audio_info, read_audio
 from sottovoce.system.progress import Progress, silent
@@ -71,7 +72,8 @@ def check_samples(samples: Samples, architecture: Architecture) -> tuple[str, ..
         if lacking := [sample.key for sample in samples if _lacks(sample, name)]:
             raise SamplesError(
                 f"{samples.path or 'calibration'}: {architecture.name} is calibrated on "
-                f"{' and '.join(architecture.inputs)}; {len(lacking)} samples have no {name}, such as {lacking[0]!r}"
+                f"{' and '.join(architecture.inputs)}; {counted(len(lacking), 'sample has', 'samples have')} no "
+                f"{name}, such as {lacking[0]!r}"
             )
     where = samples.path or "calibration"
     if "audio" not in architecture.inputs:
@@ -83,13 +85,13 @@ def check_samples(samples: Samples, architecture: Architecture) -> tuple[str, ..
         )
     elif noise := [sample.key for sample in samples if is_noise(_audio(sample))]:
         raise SamplesError(
-            f"{where}: {len(noise)} samples are noise, such as {noise[0]!r}; "
+            f"{where}: {counted(len(noise), 'sample is', 'samples are')} noise, such as {noise[0]!r}; "
             "give real speech: ranges calibrated on noise are wrong for everything else"
         )
     if short := [sample.key for sample in samples if sample.too_short]:
         raise SamplesError(
-            f"{where}: the audio of {len(short)} samples is shorter than one frame of {1000 * FRAME:.0f} ms, such as "
-            f"{short[0]!r}; leave them out"
+            f"{where}: the audio of {counted(len(short), 'sample')} is shorter than one frame of "
+            f"{1000 * FRAME:.0f} ms, such as {short[0]!r}; leave them out"
         )
     other = [sample.key for sample in samples if any(_rate(audio) != SAMPLE_RATE for audio in sample.spoken)]
     if not other:

@@ -97,9 +97,10 @@ def _tables(result: Check) -> Group:
     from rich.console import Group
     from rich.table import Table
 
-    from sottovoce.report.number_format import size
+    from sottovoce.report.number_format import counted, size
 
-    title = f"{result.directory} on {result.samples} samples; answers compared with {result.reference or 'nothing'}"
+    samples = counted(result.samples, "sample")
+    title = f"{result.directory} on {samples}; answers compared with {result.reference or 'nothing'}"
     table = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0))
     times = ("p50", "p95", "real-time factor", "per token", "load", "first answer")
     for column in ("engine", "same answers", *times, "memory"):

@@ -23,7 +23,8 @@ from sottovoce.cli.output import Output, verb
 def demo(out: Output, output: Path, quick: bool, html: bool) -> None:
     """Compress a small bundled model, evaluate both, save, reload and run it. Offline, in one to two minutes.
 
-    Then a large model's real shapes with random weights, where the machine is quiet: size and speed.
+    Then a large model's real shapes with random weights, where the machine is quiet: size and speed, with another
+    library's int8 in turn where it is installed. That takes some minutes more.
     """
     from sottovoce.entrypoints import demo
 

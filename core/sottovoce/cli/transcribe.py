@@ -11,6 +11,7 @@ from sottovoce.cli import options
 from sottovoce.cli.command import OUTPUT, Command
 from sottovoce.cli.output import Output, verb
 from sottovoce.errors import CancelledError, SottovoceError, UsageError
+from sottovoce.report.number_format import counted
 from sottovoce.transcription.files import FORMATS
 
 if TYPE_CHECKING:
@@ -90,7 +91,9 @@ def transcribe(
     if out.as_json:
         out.json({"transcripts": results, "errors": errors})
     if errors:
-        raise SottovoceError(f"{len(errors)} of {len(jobs)} files could not be transcribed; see the lines above")
+        raise SottovoceError(
+            f"{len(errors)} of {counted(len(jobs), 'file')} could not be transcribed; see the lines above"
+        )
 
 
 def _transcribed(

@@ -84,7 +84,7 @@ def measure(engine: Engine, directory: Path, samples: Sequence[Sample], rounds: 
         before = resident_memory()
         predictions = _answers(run, heard, engine.name, progress)
         timed = _chosen(len(heard))
-        times = [[_seconds(run, heard[number]) for number in timed] for _ in range(rounds)]
+        times = [[seconds_of(run, heard[number]) for number in timed] for _ in range(rounds)]
     except SottovoceError:
         raise
     except Exception as error:
@@ -146,7 +146,8 @@ def _answers(
     return predictions
 
 
-def _seconds(run: Callable[[Sample], Prediction], sample: Sample) -> float:
+def seconds_of(run: Callable[[Sample], Prediction], sample: Sample) -> float:
+    """Run one sample, and return the seconds that it took."""
     begin = time.perf_counter()
     run(sample)
     return time.perf_counter() - begin

@@ -25,6 +25,7 @@ from sottovoce.model import Model, require_model
 from sottovoce.plugins.host import Host, default_host
 from sottovoce.recipe.recipe import Recipe
 from sottovoce.report import CompressionReport, GateReport, ParameterBits, SampleSet, Sizes, StepReport
+from sottovoce.report.number_format import counted
 from sottovoce.samples import Samples, SampleSketch, read_samples
 from sottovoce.system import distributed
 from sottovoce.system.machine import peak_gpu_memory, peak_memory, reset_peak_memory, versions
@@ -196,8 +197,8 @@ def _refuse_shared(training_samples: Samples | None, gate_samples: Samples | Non
         return
     if shared := SampleSketch.of(training_samples).shared(gate_samples):
         raise SamplesError(
-            f"{gate_samples.path or 'the gate'}: {len(shared)} samples are among those to train on too, such as "
-            f"{shared[0]!r}; measure on others"
+            f"{gate_samples.path or 'the gate'}: {counted(len(shared), 'sample is', 'samples are')} among those "
+            f"to train on too, such as {shared[0]!r}; measure on others"
         )
 
 

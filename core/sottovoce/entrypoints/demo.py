@@ -146,7 +146,7 @@ def _run(output: Path, note: Callable[[str], None], progress: Progress, quick: b
     report = compress.compress(model, settings["recipe"], progress=progress)
     note("save, load again, compare")
     save.save(model, output, overwrite=True)
-    note(f"evaluate both on {len(samples)} utterances")
+    note(f"evaluate both on {number_format.counted(len(samples), 'utterance')}")
     evaluated = evaluate_with_runs(os.fspath(output), samples, os.fspath(source), progress=progress)
     sample = samples[0]
     usage = _usage(model.architecture, output, Path(os.path.relpath(sample.audio)), sample.text or "")

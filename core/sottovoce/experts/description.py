@@ -11,6 +11,7 @@ from pydantic import BaseModel
 
 from sottovoce.report import Column, Figure, Table, number_format
 from sottovoce.report.fields import Count, Measured
+from sottovoce.report.number_format import counted
 from sottovoce.text.translations import MODALITIES, Text
 
 if TYPE_CHECKING:
@@ -68,7 +69,8 @@ def summarize_pruning(report: StepReport) -> Text:
     if not parts:
         return Text(en="Removed experts.", zh="移除了部分专家。")
     en = (
-        f"{name} keeps {part.kept} of {part.experts} in each of {part.layers} layers, chosen by {part.saliency}"
+        f"{name} keeps {part.kept} of {part.experts} in each of {counted(part.layers, 'layer')}, "
+        f"chosen by {part.saliency}"
         for name, part in parts.items()
     )
     zh = (

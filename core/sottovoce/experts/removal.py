@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from sottovoce.errors import CoverageError
+from sottovoce.report.number_format import counted
 from sottovoce.runtime.experts import Experts
 
 _COUNTS = ("num_experts", "n_routed_experts", "out_features")
@@ -79,7 +80,7 @@ def _check(count: int, router: nn.Module, kept: Sequence[int]) -> None:
         )
     top_k = getattr(router, "top_k", 1)
     if len(kept) < top_k:
-        raise CoverageError(f"{len(kept)} experts would stay, and a token is routed to {top_k}; keep more")
+        raise CoverageError(f"{counted(len(kept), 'expert')} would stay, and a token is routed to {top_k}; keep more")
     if (groups := getattr(router, "n_group", None) or 1) > 1:
         raise CoverageError(f"the router chooses among {groups} groups of experts; pruning them is not supported yet")
 

@@ -11,6 +11,7 @@ from sottovoce.metrics.kinds import MetricKind
 from sottovoce.metrics.normalization import normalize
 from sottovoce.plugins.hookspecs import hookimpl
 from sottovoce.report import Metric
+from sottovoce.report.number_format import counted
 from sottovoce.samples.languages import UNSPACED, language_code
 from sottovoce.text.translations import Text
 
@@ -76,7 +77,8 @@ def require_references(samples: Samples) -> None:
     """
     if missing := [sample.key for sample in samples if sample.text is None]:
         raise SamplesError(
-            f"{samples.path}: {len(missing)} samples have no 'target' to compare with, such as {missing[0]!r}"
+            f"{samples.path}: {counted(len(missing), 'sample has', 'samples have')} no 'target' to compare with, "
+            f"such as {missing[0]!r}"
         )
 
 

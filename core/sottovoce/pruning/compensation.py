@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from sottovoce.errors import SamplesError
 from sottovoce.pruning.description import LayerErrors
 from sottovoce.pruning.slicing import set_weight_
+from sottovoce.report.number_format import counted
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -94,10 +95,11 @@ def check_rows(layer: str, rows: int, inputs: int, samples: int, what: str) -> s
         raise SamplesError(f"no sample reaches the layer {layer!r}; give samples that do")
     if rows >= inputs:
         return None
-    advice = f"give at least {inputs} rows, which is about {-(-samples * inputs // rows)} samples like these"
+    advice = f"give at least {inputs} rows, which is about {counted(-(-samples * inputs // rows), 'sample')} like these"
     if rows < _LEAST_ROWS * inputs:
         raise SamplesError(
-            f"{layer}: {rows} rows of calibration data are too few to fit {inputs} {what} by least squares; {advice}"
+            f"{layer}: {counted(rows, 'row')} of calibration data, too few to fit "
+            f"{inputs} {what} by least squares; {advice}"
         )
     return f"{layer}: {rows} rows of calibration data are few to fit {inputs} {what}; {advice}"
 
@@ -109,6 +111,7 @@ def notes_on_fits(step: PruneHeads | PruneWidth, layers: Mapping[str, LayerError
     ]
     if step.refit and unfitted:
         yield (
-            f"{len(unfitted)} layers such as {unfitted[0]!r} keep their weights as they were: a fit would have raised "
-            "the error on held-out samples"
+            f"{counted(len(unfitted), 'layer')} such as {unfitted[0]!r} "
+            f"{'keeps its' if len(unfitted) == 1 else 'keep their'} "
+            "weights as they were: a fit would have raised the error on held-out samples"
         )

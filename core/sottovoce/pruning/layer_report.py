@@ -9,7 +9,7 @@ from typing import Any
 from sottovoce.architecture import Architecture
 from sottovoce.pruning.description import LayerErrors, LayerRemoval, PartCounts
 from sottovoce.report import HELD_OUT_DISAGREEMENT, Coverage, StepReport, Target
-from sottovoce.report.number_format import small_percent
+from sottovoce.report.number_format import counted, small_percent
 
 _FACTOR, _LEAST = 2.0, 0.02
 """The error on held-out samples is much larger than on those of the fit if it is so by both, factor and share."""
@@ -71,7 +71,7 @@ def _warnings(layers: Mapping[str, LayerErrors]) -> Iterable[str]:
     if not layers:
         return
     name, layer = max(layers.items(), key=lambda item: item[1].error or 0.0)
-    more = f" and {len(layers) - 1} layers more" if len(layers) > 1 else ""
+    more = f" and {counted(len(layers) - 1, 'layer')} more" if len(layers) > 1 else ""
     assert layer.error is not None
     assert layer.fit_error is not None
     yield (

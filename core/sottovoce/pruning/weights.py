@@ -20,6 +20,7 @@ from sottovoce.pruning.weights_layer import ZeroResult, expected_zeros, prune_la
 from sottovoce.pruning.weights_step import PruneWeights
 from sottovoce.pruning.zeros import GROUP
 from sottovoce.report import Coverage, StepReport, Target
+from sottovoce.report.number_format import counted
 from sottovoce.runtime.experts import KERNEL_ROWS, Expert, Experts, assigned, experts_in, in_kernel_sizes
 
 if TYPE_CHECKING:
@@ -160,7 +161,8 @@ class PruneWeightsRunner(BlockStep):
                 self._prune([last], {last: _statistics(last, expert.hidden(in_kernel_sizes(x))[: len(x)])})
         if few and self._step.needs_samples:
             self._notes.append(
-                f"{mixture}: {len(few)} experts were given under {LEAST_TOKENS} tokens and pruned by magnitude"
+                f"{mixture}: {counted(len(few), 'expert was', 'experts were')} given under {LEAST_TOKENS} tokens and "
+                "pruned by magnitude"
             )
 
 

@@ -8,6 +8,7 @@ from pydantic import BaseModel
 
 from sottovoce.report import Column, Table
 from sottovoce.report.fields import Count
+from sottovoce.report.number_format import counted
 from sottovoce.text.translations import Text
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ def summarize(report: StepReport, method: str, pattern: str | None) -> Text:
     """Return how many weights are zero, and what that saves."""
     zeros = Zeros.model_validate(report.details)
     share = f"{zeros.zeros / max(zeros.weights, 1):.1%}"
-    en = f"Set {share} of the weights of {len(report.targets)} layers to zero by {_NAMES[method]}"
+    en = f"Set {share} of the weights of {counted(len(report.targets), 'layer')} to zero by {_NAMES[method]}"
     zh = f"用 {_NAMES[method]} 将 {len(report.targets)} 个层中 {share} 的权重置零"
     if pattern:
         en += f" in the pattern {pattern}, which only GPUs with sparse tensor cores make use of"

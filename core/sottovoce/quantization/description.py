@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from sottovoce.report.number_format import counted
 from sottovoce.text.translations import Text
 
 if TYPE_CHECKING:
@@ -35,8 +36,8 @@ def summarize(settings: Settings, method: Text, report: StepReport) -> Text:
     needs = _INSTRUCTIONS if settings["activations"] != "none" and settings.get("type", "int") == "int" else Text(en="")
     tables = _EMBEDDINGS if settings.get("embeddings") == "int8" else Text(en="")
     return Text(
-        en=f"Quantized the weights of {layers} layers to {weights.en} with {method.en}; {activations.en}{tables.en}."
-        f"{needs.en}",
+        en=f"Quantized the weights of {counted(layers, 'layer')} to {weights.en} with {method.en}; "
+        f"{activations.en}{tables.en}.{needs.en}",
         zh=f"以{method_zh}将 {layers} 个层的权重量化为{weights.zh}，{activations.zh}{tables.zh}。{needs.zh}",
     )
 

@@ -19,6 +19,7 @@ from sottovoce.quantization import checked
 from sottovoce.quantization.data_free import LayerResult, quantize_layer_, quantize_weight, stored_bits
 from sottovoce.quantization.step import Quantize
 from sottovoce.recipe.scheme import Scheme
+from sottovoce.report.number_format import counted
 from sottovoce.runtime.backends.onednn_float import matmul_transposed
 from sottovoce.runtime.experts import KERNEL_ROWS, PROJECTIONS, Expert, Experts, assigned, in_kernel_sizes
 from sottovoce.runtime.layers import from_quantized, replace_
@@ -73,7 +74,8 @@ def quantize_experts_(
     if few:
         shown = ", ".join(map(str, few[:8])) + (", ..." if len(few) > 8 else "")
         notes.append(
-            f"{name}: {len(few)} experts were given under {LEAST_TOKENS} tokens and rounded to nearest: {shown}"
+            f"{name}: {counted(len(few), 'expert was', 'experts were')} given under {LEAST_TOKENS} tokens "
+            f"and rounded to nearest: {shown}"
         )
     return results, notes
 

@@ -16,6 +16,7 @@ from sottovoce.quantization.smooth import has_pairs
 from sottovoce.quantization.step import Override, Quantize
 from sottovoce.recipe.pattern import matches
 from sottovoce.recipe.scheme import Scheme
+from sottovoce.report.number_format import counted
 from sottovoce.runtime.experts import experts_in
 
 if TYPE_CHECKING:
@@ -164,7 +165,7 @@ def _dividing(widths: set[int]) -> int | None:
 def _misfit(names: Sequence[str], width: int, group_size: int) -> str:
     """Return the message about all layers of a width that a group size does not divide."""
     fits = [size for size in (128, *_AUTOMATIC) if width % size == 0]
-    more = f" and of {len(names) - 1} layers more" if len(names) > 1 else ""
+    more = f" and of {counted(len(names) - 1, 'layer')} more" if len(names) > 1 else ""
     advice = f"use group_size {fits[0]}" if fits else "store in 8 bits"
     return f"groups of {group_size} do not divide the {width} inputs of {names[0]!r}{more}: {advice}, by an override"
 
@@ -230,7 +231,7 @@ def _check_promise(selection: Selection, architecture: Architecture, step: Quant
     if not selection.layers or selection.coverage.ratio < promised:
         raise CoverageError(
             f"quantize meets {selection.coverage.ratio:.1%} of the parameters of {architecture.name} "
-            f"({len(selection.layers)} layers), the recipe promises {promised:.1%}; "
+            f"({counted(len(selection.layers), 'layer')}), the recipe promises {promised:.1%}; "
             "is the model compressed already, or do the targets miss? if less will do, say so with min_coverage in "
             "the recipe's step"
         )

@@ -26,6 +26,7 @@ from sottovoce.quantization.step import Smooth
 from sottovoce.recipe.pattern import matches
 from sottovoce.recipe.scheme import Scheme
 from sottovoce.report import StepReport
+from sottovoce.report.number_format import counted
 from sottovoce.runtime.experts import Expert, assigned, experts_in
 from sottovoce.runtime.qparams import compute_qparams
 
@@ -115,7 +116,7 @@ class SmoothRunner(BlockStep):
         """
         if self._calibrated and not self._layers:
             raise CoverageError("no sample reached a layer that can be smoothed; leave out the step 'smooth'")
-        note = f"the inputs of {self._layers} layers in {self._blocks} blocks were smoothed"
+        note = f"the inputs of {counted(self._layers, 'layer')} in {counted(self._blocks, 'block')} were smoothed"
         return StepReport(step=self.step.to_dict(), notes=(note,))
 
 

@@ -10,7 +10,7 @@ from rich.table import Table
 from sottovoce.calibration.reference import ALL
 from sottovoce.recipe_search.result import Point, SearchResult
 from sottovoce.recipe_search.structures import STRUCTURES, WHOLE
-from sottovoce.report.number_format import count, number, size
+from sottovoce.report.number_format import count, counted, number, size
 
 
 def of_search(result: SearchResult, path: Path) -> Table:
@@ -29,7 +29,7 @@ def of_search(result: SearchResult, path: Path) -> Table:
         table.add_row(f"{point.name} for all" if point.name != "mix" else "best mix, expected", *_numbers(point))
     parts = [f"{name}: {state}" for name, state in _parts(result) if state != WHOLE]
     choices = Counter(name for unit, name in result.choices.items() if unit.split()[0] not in STRUCTURES)
-    lines = ["; ".join([*parts, *(f"{name}: {layers} layers" for name, layers in choices.items())])]
+    lines = ["; ".join([*parts, *(f"{name}: {counted(layers, 'layer')}" for name, layers in choices.items())])]
     kinds = {kind: nats for kind, nats in result.divergence.items() if kind != ALL}
     if kinds:
         lines.append("by kind: " + "; ".join(f"{kind} {number(nats)}" for kind, nats in kinds.items()))

@@ -153,7 +153,7 @@ def _facts(report: CompressionReport) -> Iterator[tuple[str, str]]:
     yield from _accuracy([target for step in report.steps for target in step.targets])
     if gate := report.gate:
         limits = ", ".join(f"{name} {'-' if value is None else f'{value:.4g}'}" for name, value in gate.found.items())
-        yield "gate", f"{limits}; {len(gate.raised)} layers restored to higher precision"
+        yield "gate", f"{limits}; {number_format.counted(len(gate.raised), 'layer')} restored to higher precision"
     yield "time", f"{report.seconds:.1f} s"
     memory: Mapping[str, tuple[int | None, str]] = {
         "peak memory": (report.peak_memory_bytes, ""),

@@ -79,7 +79,9 @@ class EvaluationReport(Record):
 def _tabulate(report: EvaluationReport) -> PlainTable:
     """Return one row a metric; with a baseline, its values and the changes beside them."""
     samples, beside = report.samples, report.baseline is not None
-    title = f"{report.model}: {samples.count} samples, {samples.audio_seconds or 0:.0f} s of audio"
+    title = (
+        f"{report.model}: {number_format.counted(samples.count, 'sample')}, {samples.audio_seconds or 0:.0f} s of audio"
+    )
     header = ("metric", "baseline", "model", "change") if beside else ("metric", "model")
     return PlainTable(title, [_metric_row(metric, beside) for metric in report.metrics.values()], header)
 

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sottovoce.report import Comparison, CompressionReport, EvaluationReport, Explanation, Output
-from sottovoce.report.number_format import bits, size
+from sottovoce.report.number_format import bits, counted, size
 from sottovoce.reports.html.rows import model_rows, shown_costs
 
 
@@ -51,7 +51,7 @@ def inspection(facts: Mapping[str, Any]) -> Table:
     estimate = facts.get("estimate", {})
     after_bits = estimate.get("parameter_bits")
     widths = bits(facts["parameter_bits"] if after_bits else None, after_bits or facts["parameter_bits"])
-    lines = [f"{len(facts['targets'])} layers; size {sizes}", f"parameters by bits: {widths}"]
+    lines = [f"{counted(len(facts['targets']), 'layer')}; size {sizes}", f"parameters by bits: {widths}"]
     if estimate.get("parameters", facts["parameters"]) != facts["parameters"]:
         lines.append(f"parameters left: {estimate['parameters']:,} of {facts['parameters']:,}")
     if needed := estimate.get("least_memory_bytes", facts.get("least_memory_bytes")):

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 
 from sottovoce.report import Column, Table
 from sottovoce.report.fields import Count, Measured
+from sottovoce.report.number_format import counted
 from sottovoce.text.translations import Text
 
 if TYPE_CHECKING:
@@ -39,7 +40,8 @@ def summarize(report: StepReport) -> Text:
     ratios = [(block.after or 0.0) / (block.before or 1.0) for block in blocks]
     share = f"{100 * statistics.median(ratios):.0f} %"
     return Text(
-        en=f"Distilled {len(blocks)} blocks one by one: half of them keep at most {share} of their output error.",
+        en=f"Distilled {counted(len(blocks), 'block')} one by one: half of them keep at most {share} of "
+        "their output error.",
         zh=f"逐块蒸馏 {len(blocks)} 个块：其中一半的输出误差降至不超过原来的 {share}。",
     )
 

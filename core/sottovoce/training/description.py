@@ -8,6 +8,7 @@ from pydantic import BaseModel
 
 from sottovoce.report import Column, Table
 from sottovoce.report.fields import Count, Measured
+from sottovoce.report.number_format import counted
 from sottovoce.text.translations import Text
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def summarize(report: StepReport) -> Text:
     how_zh = f"以 {facts.teacher} 为教师蒸馏" if facts.teacher else "在标注上微调"
     before, after = (f"{value:.4g}" if value is not None else "-" for value in (facts.score_before, facts.score_after))
     return Text(
-        en=f"{how_en}: {facts.steps} updates on {facts.samples} samples; "
+        en=f"{how_en}: {counted(facts.steps, 'update')} on {counted(facts.samples, 'sample')}; "
         f"loss per token on held-out samples {before} before, {after} after.",
         zh=f"{how_zh}：在 {facts.samples} 个样本上更新 {facts.steps} 次；"
         f"留出样本上每个词元的损失由 {before} 变为 {after}。",

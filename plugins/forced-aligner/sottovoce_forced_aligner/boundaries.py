@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from sottovoce.errors import SamplesError
 from sottovoce.metrics.kinds import MetricKind
 from sottovoce.report import Metric
+from sottovoce.report.number_format import counted
 from sottovoce.text.translations import Text
 
 if TYPE_CHECKING:
@@ -102,7 +103,8 @@ def measure(samples: Samples, run: Run, baseline: Run | None) -> list[Metric]:
     if references is None and baseline is None:
         without = [sample.key for sample in samples if not sample.words]
         raise SamplesError(
-            f"{samples.path}: {len(without)} samples have no 'words' to compare with, such as {without[0]!r}; "
+            f"{samples.path}: {counted(len(without), 'sample has', 'samples have')} no 'words' to "
+            f"compare with, such as {without[0]!r}; "
             "give the manifest words with times, or --baseline"
         )
     metrics = [zero_duration_words(times, silent)]

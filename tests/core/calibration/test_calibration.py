@@ -94,7 +94,7 @@ def test_noise_in_a_stereo_file_is_refused(tmp_path: Path) -> None:
 
     soundfile.write(tmp_path / "hiss.wav", np.stack([noise(), noise()], axis=1), RATE)
     samples = Samples((Sample(key="hiss", audio=tmp_path / "hiss.wav"),), tmp_path / "manifest.jsonl")
-    with pytest.raises(SamplesError, match=r"manifest\.jsonl: 1 samples are noise"):
+    with pytest.raises(SamplesError, match=r"manifest\.jsonl: 1 sample is noise"):
         check_samples(samples, architecture())
 
 
@@ -122,9 +122,7 @@ def test_sample_without_a_required_field_is_named(
     family = architecture(inputs=inputs)
     whole = tuple(Sample(key=each.key, audio=each.audio, text="abc", messages=({},)) for each in speech[:8])
     check_samples(Samples(whole), family)
-    with pytest.raises(
-        SamplesError, match=rf"toy is calibrated on {' and '.join(inputs)}; 1 samples have no {lacking}"
-    ):
+    with pytest.raises(SamplesError, match=rf"toy is calibrated on {' and '.join(inputs)}; 1 sample has no {lacking}"):
         check_samples(Samples((*whole, sample)), family)
 
 

@@ -256,7 +256,7 @@ def test_notes_on_samples_come_first(toys: Toys, monkeypatch: pytest.MonkeyPatch
 
 
 def test_unsuitable_samples_are_refused_before_any_step(toys: Toys, log: Log) -> None:
-    with pytest.raises(SamplesError, match="1 samples have no text, such as 'dumb'"):
+    with pytest.raises(SamplesError, match="1 sample has no text, such as 'dumb'"):
         toys.do([mark("first")], Samples((*SAMPLES, Sample(key="dumb"))))
     assert log.calls == []
 

@@ -83,7 +83,7 @@ def test_samples_without_the_needed_content_are_refused(
     row: dict[str, str], run: Runner, source: Path, data: Path, tmp_path: Path
 ) -> None:
     data.write_text(data.read_text() + json.dumps({"key": "odd"} | row) + "\n")
-    problem = "data.jsonl: toy is calibrated on text; 1 samples have no text, such as 'odd'"
+    problem = "data.jsonl: toy is calibrated on text; 1 sample has no text, such as 'odd'"
     run("compress", source, "-r", "int4", "--data", data, "-o", tmp_path / "out").fails(1, problem)
 
 
@@ -118,8 +118,8 @@ def test_sufficient_memory_limit_is_accepted(run: Runner, source: Path, data: Pa
 @pytest.mark.parametrize(
     ("step", "problem"),
     [
-        ("group_size: 64", "do not divide the 32 inputs of 'blocks.0' and of 1 layers more: use group_size 32"),
-        ("group_size: 128, bits: 4", "groups of 128 do not divide the 32 inputs of 'blocks.0' and of 1 layers more"),
+        ("group_size: 64", "do not divide the 32 inputs of 'blocks.0' and of 1 layer more: use group_size 32"),
+        ("group_size: 128, bits: 4", "groups of 128 do not divide the 32 inputs of 'blocks.0' and of 1 layer more"),
         ("overrides: {blocks.1: {bits: 4, group_size: 128}}", "the 32 inputs of 'blocks.1'"),
         ("targets: [layers.0]", "no module of toy matches 'layers.0'; see inspect for names"),
         ("targets: ['blocks.0', 're:encoder.*']", "no module of toy matches 're:encoder.*'"),

@@ -248,7 +248,7 @@ def test_samples_without_references_are_refused_before_any_work(
     folder: Path, host: Host, tmp_path: Path, never_run: None
 ) -> None:
     (tmp_path / "audio.jsonl").write_text('{"key": "a", "messages": [{"role": "user", "content": "a"}]}\n')
-    with pytest.raises(SamplesError, match="1 samples have no 'target'"):
+    with pytest.raises(SamplesError, match="1 sample has no 'target'"):
         sottovoce.compare(folder / "toy", tmp_path / "audio.jsonl", recipes=["int8"], output=tmp_path / "o", host=host)
 
 

@@ -7,11 +7,16 @@ from pathlib import Path
 import pytest
 import yaml
 
-from sottovoce.entrypoints import demo, demo_speed, paired_timing
+from sottovoce.entrypoints import demo, demo_peer, demo_speed, paired_timing
+from sottovoce.entrypoints.demo_peer import Peer
 from sottovoce.entrypoints.demo_speed import Speed
+from sottovoce.errors import UsageError
+from sottovoce.samples import read_samples
 
 ROOT = Path(__file__).parents[3]
 MODEL, SAMPLES = ROOT / "examples/models/tiny-paraformer", ROOT / "tests/calibration.jsonl"
+COPY = "import shutil, sys; shutil.copytree(sys.argv[1], sys.argv[2])\n"
+PEER = {"label": "Theirs", "script": "peer.py", "modules": ["yaml"], "engines": ["funasr"]}
 WRITER = "import shutil, sys; import beside; shutil.copytree(beside.MODEL, sys.argv[1])\n"
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # FunASR's and torch's own
@@ -24,11 +29,12 @@ def examples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder.mkdir()
     (folder / "beside.py").write_text(f"MODEL = {str(MODEL)!r}\n", encoding="utf-8")
     (folder / "write.py").write_text(WRITER, encoding="utf-8")
+    (folder / "peer.py").write_text(COPY, encoding="utf-8")
     settings = {
         "model": str(MODEL),
         "samples": str(SAMPLES),
         "recipe": "int8",
-        "large": {"label": "A copy", "script": "write.py", "seconds": 1},
+        "large": {"label": "A copy", "script": "write.py", "seconds": 1, "peer": PEER},
     }
     (folder / "demo.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
     monkeypatch.setenv(demo.EXAMPLES_VARIABLE, str(folder))
@@ -49,6 +55,8 @@ def test_whole_demonstration_measures_and_says_what_to_do_next(
     assert isinstance(shown.speed, Speed), shown.speed
     assert shown.speed.after_bytes < 0.4 * shown.speed.before_bytes
     assert shown.speed.lines()[0].startswith("A copy (real shapes, random weights): 13.2 MB -> ")
+    assert isinstance(shown.speed.peer, Peer), shown.speed.peer
+    assert shown.speed.peer.line().startswith("Theirs by funasr, 13.2 MB: ")
     assert shown.page == tmp_path / "small.html"
     assert "<html" in shown.page.read_text(encoding="utf-8")
     assert shown.library_bytes is not None
@@ -56,6 +64,7 @@ def test_whole_demonstration_measures_and_says_what_to_do_next(
     assert [command.split()[1] for command in shown.next_commands] == ["transcribe", "serve", "push"]
     form = shown.to_dict()
     assert form["speed"]["ratio"]["rounds"] == 5
+    assert form["speed"]["peer"]["ratio"]["rounds"] == 5
     assert form["evaluation"]["samples"]["count"] == 6
 
 
@@ -80,6 +89,47 @@ def test_script_that_is_not_there_is_a_sentence(examples: Path) -> None:
     settings = {"label": "A copy", "script": "../missing.py", "seconds": 1}
     reason = demo_speed.measure(settings, examples, None, "int8", print)  # type: ignore[arg-type]
     assert reason == "A copy is left out: missing.py is not there"
+
+
+def test_peer_that_is_not_installed_says_what_to_install(examples: Path, tmp_path: Path) -> None:
+    settings = {**PEER, "modules": ["yaml", "no_such_library"]}
+    assert demo_peer.write(settings, examples, MODEL, tmp_path / "peer") == (
+        "Theirs is left out: pip install no_such_library"
+    )
+
+
+def test_peer_whose_script_fails_or_writes_nothing_is_a_sentence(examples: Path, tmp_path: Path) -> None:
+    (examples / "peer.py").write_text("raise SystemExit('no such operator')", encoding="utf-8")
+    assert demo_peer.write(PEER, examples, MODEL, tmp_path / "peer") == "Theirs is left out: no such operator"
+    (examples / "peer.py").write_text("", encoding="utf-8")
+    assert demo_peer.write(PEER, examples, MODEL, tmp_path / "peer") == (
+        "Theirs is left out: funasr does not run what peer.py wrote"
+    )
+
+
+def test_peer_without_memory_is_a_sentence(examples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(demo_peer, "NEEDED", 10**18)
+    reason = demo_peer.write(PEER, examples, MODEL, tmp_path / "peer")
+    assert reason == "Theirs is left out: writing it takes 1000000000.0 GB of memory, and less is free"
+
+
+def test_peer_that_does_not_load_is_a_sentence_beside_the_others_times(
+    examples: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    others(monkeypatch, 0.0)
+    damage = "pathlib.Path(sys.argv[2], 'model.safetensors').write_bytes(b'damaged')\n"
+    (examples / "peer.py").write_text(f"{COPY}import pathlib\n{damage}", encoding="utf-8")
+    settings = yaml.safe_load((examples / "demo.yaml").read_text(encoding="utf-8"))["large"]
+    speed = demo_speed.measure(settings, examples, read_samples(SAMPLES)[0], "int8", print)
+    assert isinstance(speed, Speed)
+    assert speed.ratio["rounds"] == 5
+    assert isinstance(speed.peer, str)
+    assert speed.peer.startswith("Theirs is left out: funasr: ")
+
+
+def test_engine_that_is_not_known_is_named(examples: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="there is no engine 'none-such', which demo.yaml names; known: "):
+        demo_peer.write({**PEER, "engines": ["none-such"]}, examples, MODEL, tmp_path / "peer")
 
 
 def test_difference_is_in_brackets() -> None:

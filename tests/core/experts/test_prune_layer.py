@@ -74,7 +74,7 @@ def test_meta_tensors_are_pruned_without_data() -> None:
 @pytest.mark.parametrize(
     ("kept", "problem"),
     [
-        ([1], "1 experts would stay, and a token is routed to 2"),
+        ([1], "1 expert would stay, and a token is routed to 2"),
         ([], "numbers from 0 to 7"),
         ([2, 1], "in rising order"),
         ([1, 1, 2], "in rising order"),

@@ -155,7 +155,7 @@ def test_an_expert_with_few_tokens_is_rounded_to_nearest_and_told(few: int) -> N
     experts, plain, routed = make(), make(), route(seldom=3, few=few)
     assert rows_of(routed, 3) == few
     found, notes = quantize_experts_(experts, NAME, schemes_of(), GPTQ, routed)
-    assert notes == [f"{NAME}: 1 experts were given under 32 tokens and rounded to nearest: 3"]
+    assert notes == [f"{NAME}: 1 expert was given under 32 tokens and rounded to nearest: 3"]
     assert set(found) == set(schemes_of())
     for name in PROJECTIONS:
         quantize_layer_(plain, f"3.{name}", FOUR, GPTQ)

@@ -69,6 +69,6 @@ def test_every_width_that_groups_do_not_divide_is_told_at_once() -> None:
     step = Quantize.model_validate({"bits": 4, "group_size": 64})
     with pytest.raises(CoverageError) as caught:
         plan(select_layers(Uneven(), facts), facts, step)
-    assert "the 32 inputs of 'layers.0' and of 1 layers more: use group_size 32" in str(caught.value)
+    assert "the 32 inputs of 'layers.0' and of 1 layer more: use group_size 32" in str(caught.value)
     assert "the 48 inputs of 'layers.2': use group_size 16" in str(caught.value)
     assert "the 96 inputs of 'layers.3': use group_size 32" in str(caught.value)

@@ -72,5 +72,5 @@ def test_the_table_says_what_was_chosen(tmp_path: Path) -> None:
     made = table.of_search(RESULT, tmp_path / "recipe.yaml")
     assert list(made.columns[-1].cells) == ["2.00e-05 (1.00e-05 to 3.00e-05)", "", "0.00200"]
     caption = str(made.caption)
-    for text in ("prune_width encoder: keep 0.5", "int8: 1 layers", "float: 1 layers", "max_cer_increase", "text"):
+    for text in ("prune_width encoder: keep 0.5", "int8: 1 layer", "float: 1 layer", "max_cer_increase", "text"):
         assert text in caption

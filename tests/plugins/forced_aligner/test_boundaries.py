@@ -98,7 +98,7 @@ def test_only_families_that_align_are_measured(tmp_path: Path) -> None:
 
 
 def test_without_words_and_baseline_it_says_what_to_give() -> None:
-    with pytest.raises(SamplesError, match=r"data.jsonl: 1 samples have no 'words'.* 's1'; give .*--baseline"):
+    with pytest.raises(SamplesError, match=r"data.jsonl: 1 sample has no 'words'.* 's1'; give .*--baseline"):
         measure(samples_of([(0, 1)], None), run_of([(0, 1)], [(0, 1)]))
 
 

@@ -75,13 +75,15 @@ def _how_sure(best: ComparedModel, reference: ComparedModel, metric: Metric) -> 
     test, unit = best.tests[metric.name], "points" if metric.unit == "%" else metric.unit
     values = [number_format.value(model.metrics[metric.name].value, metric.unit) for model in (best, reference)]
     most = -test.low if metric.better == "higher" else test.high
+    samples = number_format.counted(test.samples, "sample")
     if not test.changed:
-        rest = f"On none of the {test.samples} samples do they differ"
+        none = "the one sample" if test.samples == 1 else f"none of the {samples}"
+        rest = f"On {none} do they differ"
     elif most > 0:
         loss = f"{number_format.number(float(most))} {unit}".rstrip()
-        rest = f"The {test.samples} samples cannot rule out a loss of up to {loss}"
+        rest = f"The {samples} cannot rule out a loss of up to {loss}"
     else:
-        rest = f"The whole 95 % interval is without a loss, on {test.samples} samples"
+        rest = f"The whole 95 % interval is without a loss, on {samples}"
     p = number_format.probability(test.p)
     return (
         f"{best.name} takes {number_format.size(best.size_bytes)} in place of "
