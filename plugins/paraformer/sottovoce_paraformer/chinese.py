@@ -9,5 +9,6 @@ CHINESE = {
     "hotword path: as FunASR's int8 keeps it": "热词通路：与 FunASR 的 int8 一样予以保留",
     "output layer: its scores are compared with a threshold": "输出层：其得分要与阈值比较",
     "FSMN memory: a depthwise convolution": "FSMN 记忆模块：逐通道卷积",
+    "convolution: only linear layers are quantized": "卷积：只量化线性层",
     "embedding table: looked up, not multiplied; it is most of this model": "嵌入表：只查表，不参与乘法；占本模型的绝大部分",
 }
