@@ -13,7 +13,6 @@ from sottovoce.report import number_format
 from sottovoce.source import Source
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor, nn
 
     from sottovoce.architecture import Architecture
@@ -53,8 +52,6 @@ class Model:
     """By name of a linear layer, the number of inputs that it will have after steps that are planned already: the steps
     of one pass are planned before any of them is applied."""
 
-    stored_floats: torch.dtype | None = None
-    """Dtype of the float32 tensors in a checkpoint, where their values were rounded to it; ``None`` for float32."""
     trained_samples: SampleSketch | None = None
     """Sketch of the samples that the model was trained on here; ``None`` if it was not."""
     attachments: dict[str, Callable[[Path], None]] = field(default_factory=dict)
@@ -71,13 +68,13 @@ class Model:
     @property
     def size_bytes(self) -> int:
         """Bytes of all tensors that a checkpoint holds; tensors that share memory count once."""
-        return sum(stored_bytes(self.module, self.stored_floats).values())
+        return sum(stored_bytes(self.module).values())
 
     @property
     def bytes_by_part(self) -> dict[str, int]:
         """Bytes of the same tensors, by the family's parts of the model."""
         parts: dict[str, int] = {}
-        for name, size in stored_bytes(self.module, self.stored_floats).items():
+        for name, size in stored_bytes(self.module).items():
             part = self.architecture.part_of(name)
             parts[part] = parts.get(part, 0) + size
         return parts

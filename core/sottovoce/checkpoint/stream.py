@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 
 from sottovoce.checkpoint.finite import refuse_infinite
 from sottovoce.checkpoint.manifest import digest_of
+from sottovoce.checkpoint.narrow_floats import stored_floats
 from sottovoce.checkpoint.shard_writer import ShardWriter
 from sottovoce.checkpoint.shards import Shards
-from sottovoce.checkpoint.weights import drop_data_
+from sottovoce.checkpoint.weights import drop_data_, stored_state
 from sottovoce.errors import CheckpointError, OutputError
 from sottovoce.system.machine import release_memory, release_pages
 
@@ -137,16 +138,18 @@ class Stream:
         Raises:
             OSError: The file system refused.
         """
+        floats = stored_floats(self.module)
         for block in self.blocks:
             if block in self.files:
                 writer.add_file(self.files[block])
                 continue
             self.load_block(block, rename)
-            state = self.module.get_submodule(block).state_dict()
-            writer.add((rename(f"{block}.{name}"), tensor) for name, tensor in state.items())
+            state = stored_state(self.module.get_submodule(block), floats)
+            writer.add((rename(f"{block}.{name}"), tensor) for name, tensor in state)
             writer.flush()
             self.offload_block(block)
-        writer.add((rename(name), tensor) for name, tensor in self._outside().items() if name not in left_out)
+        outside = {name for name in self._outside() if name not in left_out}
+        writer.add((rename(name), tensor) for name, tensor in stored_state(self.module) if name in outside)
 
     def _outside(self) -> dict[str, Tensor]:
         inside = tuple(f"{block}." for block in self.blocks)

@@ -127,11 +127,7 @@ def copy_tensors(path: Path, mapped: Container[str] = ()) -> dict[str, Tensor]:
 
 
 def write_tensors(
-    module: nn.Module,
-    path: Path,
-    metadata: Mapping[str, str] | None = None,
-    left_out: Container[str] = (),
-    stored_floats: torch.dtype | None = None,
+    module: nn.Module, path: Path, metadata: Mapping[str, str] | None = None, left_out: Container[str] = ()
 ) -> None:
     """Write a module's state dict as safetensors; of tensors that share memory every one is written.
 
@@ -140,25 +136,24 @@ def write_tensors(
         path: The file.
         metadata: Further entries of its header.
         left_out: Names that are not written, because they share the memory of others.
-        stored_floats: Dtype of the float32 tensors whose values all are of it, ``Model.stored_floats``.
 
     Raises:
         OSError: The file system refused, a full disk for instance.
     """
-    state = dict(stored_state(module, stored_floats))
-    write_file({name: tensor for name, tensor in state.items() if name not in left_out}, path, metadata)
+    state = stored_state(module)
+    write_file({name: tensor for name, tensor in state if name not in left_out}, path, metadata)
 
 
-def stored_state(module: nn.Module, stored_floats: torch.dtype | None) -> Iterator[tuple[str, Tensor]]:
+def stored_state(module: nn.Module, floats: torch.dtype | None = None) -> Iterator[tuple[str, Tensor]]:
     """Yield a module's tensors as a checkpoint stores them, with their names.
 
     Args:
         module: The module.
-        stored_floats: As for :func:`write_tensors`.
+        floats: Narrower dtype of float32 tensors, for a part of a model; by default the module's own.
     """
-    narrow = narrow_floats(module, stored_floats)
+    narrow = narrow_floats(module, floats)
     for name, tensor in module.state_dict().items():
-        yield name, tensor.detach().to(stored_floats if name in narrow else tensor.dtype).contiguous()
+        yield name, tensor.detach().to(narrow.get(name, tensor.dtype)).contiguous()
 
 
 def load_strictly_(

@@ -174,7 +174,7 @@ def parameters_by_bits(model: Model) -> dict[str, int]:
     # It needs torch, which importing this does not.
     from sottovoce.runtime import layers
 
-    return layers.parameters_by_bits(model.module, model.stored_floats)
+    return layers.parameters_by_bits(model.module)
 
 
 def require_samples(recipe: Recipe, samples: Samples | None, training_samples: Samples | None = None) -> None:

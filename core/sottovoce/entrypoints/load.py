@@ -11,6 +11,7 @@ from sottovoce.checkpoint.choice import requested_weights
 from sottovoce.checkpoint.download import fetch
 from sottovoce.checkpoint.manifest import check_listed, read_manifest, verified_meanwhile
 from sottovoce.checkpoint.model_class import class_name, refuse_code
+from sottovoce.checkpoint.narrow_floats import store_floats_
 from sottovoce.checkpoint.report_file import report_of
 from sottovoce.checkpoint.safe_config import check_files
 from sottovoce.entrypoints.load_options import read_options
@@ -75,7 +76,7 @@ def load_with(name: str, options: LoadOptions, host: Host) -> Model:
             f"no plugin loads {architecture.name} from {source.directory}; its own plugin must implement sottovoce_load"
         )
     model.report = report
-    model.stored_floats = _stored_floats(report)
+    store_floats_(model.module, _stored_floats(report))
     model.trained_samples = trained_samples(source.directory)
     return model
 

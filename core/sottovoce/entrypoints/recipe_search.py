@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -104,12 +105,10 @@ class RecipeSearch:
         with self._timed("trial"):
             tried, expected = self._try(mix, problem, trial)
         measured = self._measured_share(tried)
-        if (faster := self._faster(problem, measured)) is not None:
+        if measured is not None and (tighter := self._tighter(measured)) is not None:
             with self._timed("trial of a faster mix"):
-                again, other = self._try(faster, problem, trial)
-            share = self._measured_share(again)
-            if share is not None and measured is not None and share < measured:
-                tried, expected, measured = again, other, share
+                tried, expected, measured = self._try_faster(tighter, problem, trial, (tried, expected, measured))
+        self._note_trial(tried, mix)
         self._note_time(tried.mix, measured)
         with self._timed("other sizes"):
             same = uniform(self._space, problem, expected)
@@ -183,16 +182,25 @@ class RecipeSearch:
             times = seconds_of({"before": self._model, "after": small}, self._typical)
         return times["after"] / times["before"]
 
-    def _faster(self, problem: Problem, measured: float | None) -> Mix | None:
-        """Return the best mix within a tighter budget of time, if the first one's measured time is above it."""
+    def _tighter(self, measured: float) -> float | None:
+        """Return the share of time to solve for again, if what was measured is above the budget."""
         budget = self._budget.latency_share
-        if budget is None or measured is None or measured <= budget * _SLOWER:
-            return None
-        return self._solved(problem, None, latency_share=budget * budget / measured)
+        return budget * budget / measured if budget is not None and measured > budget * _SLOWER else None
+
+    def _try_faster(
+        self, share: float, problem: Problem, trial: KeptTrial, first: tuple[Tried, Problem, float]
+    ) -> tuple[Tried, Problem, float]:
+        """Return the best mix within a share of the time, its problem and its measured share; ``first`` if none is."""
+        mix = self._solved(problem, None, share)
+        if mix is None or mix.names == first[0].mix.names:
+            return first
+        tried, expected = self._try(mix, problem, trial, share)
+        measured = self._measured_share(tried)
+        return (tried, expected, measured) if measured is not None and measured < first[2] else first
 
     def _note_time(self, mix: Mix, measured: float | None) -> None:
-        latencies, budget = self._space.latencies, self._budget.latency_share
-        if latencies is not None and budget is not None and measured is not None and measured > budget * _SLOWER:
+        latencies = self._space.latencies
+        if latencies is not None and measured is not None and self._tighter(measured) is not None:
             self._notes.append(
                 f"the recipe takes x{measured:.3f} of the model's time when it runs, and x"
                 f"{mix.seconds / latencies.total_seconds:.3f} by the table of layers"
@@ -217,10 +225,15 @@ class RecipeSearch:
         trial = Trial(self._model, self._samples, others, self._compressed)
         return KeptTrial(trial, others.identity if others is not None else "", known, cache.keep)
 
-    def _try(self, mix: Mix, problem: Problem, trial: KeptTrial) -> tuple[Tried, Problem]:
-        trials = Trials(trial, self._recipe, self._solved)
+    def _try(
+        self, mix: Mix, problem: Problem, trial: KeptTrial, latency_share: float | None = None
+    ) -> tuple[Tried, Problem]:
+        """Try a mix, and those that follow from it within the same share of the time."""
+        trials = Trials(trial, self._recipe, partial(self._solved, latency_share=latency_share))
         limit = self._budget.bytes_of(self._before) or self._before
-        tried, expected = trials.run(self._space, problem, mix, limit)
+        return trials.run(self._space, problem, mix, limit)
+
+    def _note_trial(self, tried: Tried, mix: Mix) -> None:
         self._notes.extend(note for note in tried.outcome.notes if note not in self._notes)
         if tried.mix.names != mix.names:
             self._notes.append("the first mix was not as predicted when it was tried: this is another")
@@ -229,7 +242,6 @@ class RecipeSearch:
                 "the samples are too few to calibrate on half of them: the divergence is of samples that the weights "
                 "were rounded on; give others with held_out (--held-out)"
             )
-        return tried, expected
 
     def _solve(self, problem: Problem) -> Mix:
         mix = self._solved(problem, None)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from sottovoce.checkpoint.narrow_floats import wide_floats
+from sottovoce.checkpoint.narrow_floats import store_floats_, wide_floats
 from sottovoce.errors import RecipeError
 from sottovoce.quantization.cast_step import STORED_FLOATS, Cast
 from sottovoce.report import StepReport
@@ -40,7 +40,8 @@ def cast_(model: Model, step: Cast) -> StepReport:
             # The parameter stays the same object, which others may share.
             parameter = module.get_parameter(attribute)
             parameter.data = _rounded(parameter.data, dtype)
-    model.stored_floats = dtype
+    if floats:
+        store_floats_(model.module, dtype)
     count = sum(tensor.numel() for tensor in {id(tensor): tensor for tensor in floats.values()}.values())
     notes = () if floats else ("there are no 32-bit floats; nothing is changed",)
     return StepReport(
@@ -55,9 +56,10 @@ def _rounded(tensor: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def _check_range(name: str, tensor: Tensor, dtype: torch.dtype) -> None:
-    if tensor.is_meta or not tensor.numel():
-        return
-    largest = float(tensor.detach().abs().max())
     # A mask may hold infinities, which every dtype has.
-    if largest > torch.finfo(dtype).max and largest != float("inf"):
+    finite = tensor.detach()[tensor.isfinite()] if not tensor.is_meta else tensor
+    if finite.is_meta or not finite.numel():
+        return
+    largest = float(finite.abs().max())
+    if largest > torch.finfo(dtype).max:
         raise RecipeError(f"cast: {name} holds {largest:.3g}, which {dtype} has no number for; give dtype: bfloat16")

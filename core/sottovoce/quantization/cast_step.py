@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Literal
 
 from sottovoce.recipe.step import Step
 from sottovoce.report import StepReport
@@ -18,8 +18,6 @@ class Cast(Step):
     The model still computes with them in float32, and any library reads them as such. Give it as the last step: weights
     that a later one changes are stored in 32 bits again. What has 16 bits already stays as it is.
     """
-
-    effect: ClassVar[Text | None] = Text(en="rounded to 16 bits", zh="已舍入为 16 位")
 
     dtype: Literal["float16", "bfloat16"] = "float16"
     """``float16`` is eight times as exact, ``bfloat16`` has the range of float32."""

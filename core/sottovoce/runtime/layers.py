@@ -96,17 +96,13 @@ def replace_(module: nn.Module, name: str, layer: nn.Module) -> None:
         release_pages(weight)
 
 
-def parameters_by_bits(module: nn.Module, stored_floats: torch.dtype | None = None) -> dict[str, int]:
+def parameters_by_bits(module: nn.Module) -> dict[str, int]:
     """Return how many parameters are stored in how many bits each, the fewest bits first.
 
     Bits are those of a weight itself, without its share of scales and zero points; a parameter that several modules
     share counts once. The keys are text, as JSON has them.
-
-    Args:
-        module: The module.
-        stored_floats: Dtype that float32 parameters are stored in, where it has all of their values.
     """
-    narrow = narrow_floats(module, stored_floats)
+    narrow = narrow_floats(module)
     counts: Counter[int] = Counter()
     for layer in module.modules():
         if isinstance(layer, Int8Embedding):
@@ -114,8 +110,7 @@ def parameters_by_bits(module: nn.Module, stored_floats: torch.dtype | None = No
         elif isinstance(layer, QuantizedLinear):
             counts[layer.scheme.bits] += layer.in_features * layer.out_features
     for name, parameter in module.named_parameters():
-        dtype = stored_floats if stored_floats is not None and name in narrow else parameter.dtype
-        counts[8 * dtype.itemsize] += parameter.numel()
+        counts[8 * narrow.get(name, parameter.dtype).itemsize] += parameter.numel()
     return {str(bits): count for bits, count in sorted(counts.items()) if count}
 
 

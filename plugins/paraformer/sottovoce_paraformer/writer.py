@@ -58,5 +58,5 @@ def write(model: Model, directory: Path) -> Path:
         description["task"] = _TASKS.get(model.architecture.task, model.architecture.task)
     text = json.dumps(description, indent=2, ensure_ascii=False) + "\n"
     (directory / configuration.DESCRIPTION).write_text(text, encoding="utf-8")
-    write_tensors(model.module, directory / WEIGHTS, stored_floats=model.stored_floats)
+    write_tensors(model.module, directory / WEIGHTS)
     return directory

@@ -14,10 +14,9 @@ from torch import nn
 
 import sottovoce
 from core import qwen3_moe
-from core.toy import ToyPlugin, make_host, make_model, write
+from core.toy import make_host, make_model
 from sottovoce import Model
-from sottovoce.checkpoint.narrow_floats import narrow_floats
-from sottovoce.checkpoint.weights import write_tensors
+from sottovoce.checkpoint.narrow_floats import narrow_floats, stored_floats
 from sottovoce.errors import RecipeError
 from sottovoce.formats import compressed_tensors
 from sottovoce.quantization.cast_step import Cast
@@ -26,19 +25,7 @@ CAST: dict[str, Any] = {"step": "cast"}
 INT8: dict[str, Any] = {"step": "quantize"}
 
 
-class StoringPlugin(ToyPlugin):
-    """A toy's plugin that hands on the dtype of the floats."""
-
-    @sottovoce.hookimpl
-    def sottovoce_export(self, model: Model, format: str, directory: Path) -> Path | None:
-        if format != "native":
-            return None
-        write(model.module, directory)
-        write_tensors(model.module, directory / "model.safetensors", stored_floats=model.stored_floats)
-        return directory
-
-
-HOST = make_host(StoringPlugin())
+HOST = make_host()
 
 
 def compressed(source: Path, *steps: dict[str, Any]) -> Model:
@@ -122,7 +109,7 @@ def test_a_weight_beyond_the_range_is_refused_and_nothing_changes(tmp_path: Path
         sottovoce.compress(model, {"steps": [CAST]}, host=HOST)
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.module.state_dict().items())
     sottovoce.compress(model, {"steps": [{**CAST, "dtype": "bfloat16"}]}, host=HOST)
-    assert model.stored_floats == torch.bfloat16
+    assert stored_floats(model.module) == torch.bfloat16
 
 
 def test_a_dtype_of_no_16_bits_is_refused() -> None:
@@ -153,8 +140,37 @@ def test_only_what_loses_nothing_is_narrow(values: list[float]) -> None:
     module = nn.Module()
     module.register_buffer("values", torch.tensor(values))
     expected = all(torch.tensor(value).half().float().item() == value for value in values)
-    assert narrow_floats(module, torch.float16) == ({"values"} if expected else set())
-    assert not narrow_floats(module, None)
+    assert narrow_floats(module, torch.float16) == ({"values": torch.float16} if expected else {})
+    assert not narrow_floats(module)
+
+
+def test_a_finite_number_beyond_the_range_beside_infinities_is_refused(tmp_path: Path) -> None:
+    model = sottovoce.load(make_model(tmp_path / "toy"), host=HOST)
+    model.module.register_buffer("mask", torch.tensor([0.0, float("-inf")]))
+    sottovoce.compress(model, {"steps": [CAST]}, host=HOST)
+    model.module.mask = torch.tensor([1e6, float("-inf")])
+    with pytest.raises(RecipeError, match=r"mask holds 1e\+06"):
+        sottovoce.compress(model, {"steps": [CAST]}, host=HOST)
+
+
+def test_a_streamed_model_is_saved_as_small_and_cast_no_further(tmp_path: Path) -> None:
+    source, host = qwen3_moe.make_model(tmp_path / "moe"), make_host(qwen3_moe.Qwen3MoePlugin())
+    model = sottovoce.load(source, host=host)
+    sottovoce.compress(model, {"steps": [CAST]}, host=host)
+    sottovoce.save(model, tmp_path / "small", host=host)
+    streamed = sottovoce.load(tmp_path / "small", host=host, stream=True)
+    assert streamed.stream is not None
+    assert streamed.size_bytes == model.size_bytes
+    sottovoce.save(streamed, tmp_path / "again", host=host)
+    first, again = (
+        {name: tensor for path in (tmp_path / folder).glob("*.safetensors") for name, tensor in load_file(path).items()}
+        for folder in ("small", "again")
+    )
+    assert {tensor.dtype for tensor in again.values()} == {torch.float16}
+    assert first.keys() == again.keys()
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    with pytest.raises(RecipeError, match="read block by block"):
+        sottovoce.compress(sottovoce.load(source, host=host, stream=True), {"steps": [CAST]}, host=host)
 
 
 def test_shared_parameters_stay_shared(tmp_path: Path) -> None:

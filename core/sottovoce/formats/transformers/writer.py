@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sottovoce.checkpoint.machine_paths import is_path
+from sottovoce.checkpoint.narrow_floats import stored_floats
 from sottovoce.checkpoint.shard_writer import ShardWriter
 from sottovoce.checkpoint.shards import WEIGHTS
 from sottovoce.checkpoint.weights import stored_state, write_tensors
@@ -34,7 +35,7 @@ def sottovoce_export(model: Model, format: str, directory: Path) -> Path | None:
     if format != NATIVE or not hasattr(model.native, "save_pretrained"):
         return None
     description = compressed_tensors.describe(model.module, model.architecture.layers.vllm_names)
-    if description is None and model.rename is None and model.stored_floats is None:
+    if description is None and model.rename is None and stored_floats(model.module) is None:
         model.native.save_pretrained(directory)
     else:
         _write_config(model.native, directory, description)
@@ -66,13 +67,13 @@ def _write_json(config: dict[str, Any], path: Path) -> None:
 def _write_weights(model: Model, directory: Path) -> None:
     ties = tied(model.native)
     if model.rename is None:
-        write_tensors(model.module, directory / WEIGHTS, left_out=ties, stored_floats=model.stored_floats)
+        write_tensors(model.module, directory / WEIGHTS, left_out=ties)
         return
     writer = ShardWriter(directory)
     if model.stream is not None:
         model.stream.write(writer, model.rename, ties)
     else:
-        state = stored_state(model.module, model.stored_floats)
+        state = stored_state(model.module)
         writer.add((model.rename(name), tensor) for name, tensor in state if name not in ties)
     writer.close()
 
