@@ -77,7 +77,7 @@ PARAFORMER = Architecture(
         spectrogram=lazy("sottovoce_paraformer.training:spectrogram"),
         matches={
             "logits": Match(distance="kl"),
-            # It says more than the logits, of which nearly all are certain and a few far off.
+            # Nearly all logits are certain, so a few tokens make most of their divergence; this term has all frames.
             "encoder": Match(distance="squared", weight=10.0),
             "alphas": Match(distance="squared", weight=20.0),
             "quantity": Match(distance="squared", weight=5.0),
@@ -191,7 +191,6 @@ PUNCTUATION = Architecture(
 SPEAKERS = Architecture(
     name="cam++",
     matches=_names(*SPEAKER_CLASSES),
-    # All of its layers are convolutions: it is run as published.
     layers=Layers(targets=(), ignore={r"re:(head|xvector)\..*": "convolution: only linear layers are quantized"}),
     task="speaker-diarization",
     card=CardFacts(library_name="funasr", languages=("zh", "en"), translations={"zh": CHINESE}),
