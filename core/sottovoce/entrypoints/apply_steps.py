@@ -63,6 +63,12 @@ def apply_steps(recipe: Recipe, model: Model, calibration: Calibration, host: Ho
             reports.extend(map(checked, numbers, run.reports))
             model.first_output = run.first_output
         else:
-            reports.extend(checked(number, call(number, StepReport)) for number in numbers)
+            # It needs torch, which importing this module does not.
+            from sottovoce.runtime.layers import refresh_
+
+            for number in numbers:
+                reports.append(checked(number, call(number, StepReport)))
+                # Biases that a step changed in place lie beside packed weights too.
+                refresh_(model.module)
             model.first_output = None  # It was the output of the blocks as they were.
     return reports

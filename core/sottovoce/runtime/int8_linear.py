@@ -34,8 +34,6 @@ class Int8Linear(RepackedLinear):
         input_scale: float32 ``[1]``, when the range of the input is calibrated.
         input_zero_point: int8 ``[1]``, when the range of the input is calibrated.
         bias: Float parameter ``[out]`` or ``None``.
-        generation: Number of times that the weights may have changed; what is derived from :meth:`packed` is stale
-            when it has grown.
     """
 
     stored = ("weight", "weight_scale", "input_scale", "input_zero_point", "bias")

@@ -96,6 +96,13 @@ def replace_(module: nn.Module, name: str, layer: nn.Module) -> None:
         release_pages(weight)
 
 
+def refresh_(module: nn.Module) -> None:
+    """Let quantized layers forget what they derived from tensors, after some may have changed in place."""
+    for child in module.modules():
+        if isinstance(child, QuantizedLinear):
+            child.refresh_()
+
+
 def parameters_by_bits(module: nn.Module) -> dict[str, int]:
     """Return how many parameters are stored in how many bits each, the fewest bits first.
 

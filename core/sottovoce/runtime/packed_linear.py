@@ -30,8 +30,6 @@ class PackedLinear(QuantizedLinear):
         weight_zero_point: int32 ``[words, groups]`` along the outputs; absent when the scheme is symmetric.
         weight_shape: int64 ``[2]``.
         bias: Float parameter ``[out]`` or ``None``.
-        generation: Number of times that the weights may have changed; what is derived from :meth:`by_channel` is stale
-            when it has grown.
     """
 
     weight_packed: Tensor
@@ -67,7 +65,6 @@ class PackedLinear(QuantizedLinear):
         zero_point = torch.empty(words(out_features, scheme.bits), groups, dtype=torch.int32, device=device)
         self.register_buffer("weight_zero_point", None if scheme.symmetric else zero_point)
         self.register_buffer("weight_shape", torch.tensor([out_features, in_features], device=device))
-        self.generation = 0
         self._held: Tensor | None = None
 
     @classmethod
@@ -146,7 +143,7 @@ class PackedLinear(QuantizedLinear):
         stored, shape = state_dict.get(f"{prefix}weight_shape"), [self.out_features, self.in_features]
         if stored is not None and not stored.is_meta and stored.tolist() != shape:
             raise CheckpointError(f"the weight_shape of the layer {prefix[:-1]!r} is not {shape}; the model is damaged")
-        self.generation += 1
+        self.refresh_()
         super()._load_from_state_dict(state_dict, prefix, *rest)
 
 

@@ -18,10 +18,13 @@ class QuantizedLinear(nn.Module):
     Attributes:
         weight_scale: Float ``[out, groups]``.
         bias: Float parameter ``[out]`` or ``None``.
+        generation: Number of times that the tensors may have changed; what is derived from them is stale when it has
+            grown.
     """
 
     weight_scale: Tensor
     bias: nn.Parameter | None
+    generation: int
 
     def __init__(
         self,
@@ -44,8 +47,14 @@ class QuantizedLinear(nn.Module):
         """
         super().__init__()
         self.in_features, self.out_features, self.scheme = in_features, out_features, scheme
+        self.generation = 0
         empty = torch.empty(out_features, device=device, dtype=dtype) if bias else None
         self.register_parameter("bias", None if empty is None else nn.Parameter(empty, requires_grad=False))
+
+    def refresh_(self) -> Self:
+        """Forget what was derived from the tensors; needed after one of them, such as the bias, changed in place."""
+        self.generation += 1
+        return self
 
     def float_weight(self, dtype: torch.dtype) -> Tensor:
         """Return the weight ``[out, in]`` that the stored one stands for, computed in ``dtype``."""

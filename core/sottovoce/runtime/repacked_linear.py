@@ -18,22 +18,18 @@ class RepackedLinear(QuantizedLinear):
 
     Attributes:
         weight: Integers ``[out, in]``, rebuilt when asked for while they are only held packed.
-        generation: Number of times that the weights may have changed; what was derived from the packed weight is stale
-            when it has grown.
     """
 
     stored: ClassVar[tuple[str, ...]]
     """Names of the tensors in the state dict, in order; those that are ``None`` are left out."""
 
     weight: Tensor
-    generation: int
     _kernel: Kernel | None
     _packed: onednn.PackedWeight | None
     _shared: SharedRows | None
 
     def _register_weight(self, weight: Tensor) -> None:
         self.register_buffer("weight", weight)
-        self.generation = 0
         self._kernel = self._packed = self._shared = None
 
     def _hold(self, product: PreparedProduct) -> None:
@@ -47,9 +43,12 @@ class RepackedLinear(QuantizedLinear):
     def unpack_(self) -> Self:
         """Go back to the plain weight; needed before it is changed in place."""
         self._buffers.update(weight=self.weight)
-        self.generation += 1
         self._kernel = self._packed = None
-        return self
+        return super().refresh_()
+
+    def refresh_(self) -> Self:
+        """Forget the packed form, which holds copies of the scales and the bias too."""
+        return self.unpack_()
 
     def __getattr__(self, name: str) -> Tensor | nn.Module:
         """Return an attribute; ``weight`` is rebuilt while it is only held packed."""

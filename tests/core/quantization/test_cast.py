@@ -14,12 +14,14 @@ from torch import nn
 
 import sottovoce
 from core import qwen3_moe
-from core.toy import make_host, make_model
+from core.toy import ToyPlugin, make_host, make_model
 from sottovoce import Model
 from sottovoce.checkpoint.narrow_floats import narrow_floats, stored_floats
+from sottovoce.entrypoints.save import probe
 from sottovoce.errors import RecipeError
 from sottovoce.formats import compressed_tensors
 from sottovoce.quantization.cast_step import Cast
+from sottovoce.report import StepReport
 
 CAST: dict[str, Any] = {"step": "cast"}
 INT8: dict[str, Any] = {"step": "quantize"}
@@ -69,6 +71,36 @@ def test_quantized_layers_keep_their_numbers_and_scales(tmp_path: Path) -> None:
     assert {"blocks.0.bias", "head.weight", "embed.weight"} <= {
         name for name, tensor in both.items() if tensor.dtype == torch.float16
     }
+
+
+@pytest.mark.parametrize("first", [INT8, {**INT8, "activations": "none"}, {**INT8, "bits": 4, "activations": "none"}])
+def test_layers_that_ran_before_compute_with_the_rounded_bias(tmp_path: Path, first: dict[str, Any]) -> None:
+    model = compressed(make_model(tmp_path / "toy"), first)
+    before = probe(model)  # packs the weights, with copies of the biases
+    sottovoce.compress(model, {"steps": [{**CAST, "dtype": "bfloat16"}]}, host=HOST)
+    assert not probe(model).equal(before)
+    saved(model, tmp_path / "small")  # compares the outputs
+
+
+def test_layers_that_ran_before_compute_with_what_any_step_changed(tmp_path: Path) -> None:
+    class Shift(sottovoce.Step):
+        by: float = 0.5
+
+    class Shifter:
+        @sottovoce.hookimpl
+        def sottovoce_compress(self, step: Any, model: Model) -> StepReport | None:
+            if not isinstance(step, Shift):
+                return None
+            model.module.blocks[0].bias.data += step.by
+            return StepReport(step=step.to_dict())
+
+    host = make_host(ToyPlugin(), Shifter())
+    model = sottovoce.load(make_model(tmp_path / "toy"), host=host)
+    sottovoce.compress(model, {"steps": [INT8]}, host=host)
+    before = probe(model)
+    sottovoce.compress(model, {"steps": [{"step": "shift"}]}, host=host)
+    assert not probe(model).equal(before)
+    sottovoce.save(model, tmp_path / "small", host=host)  # compares the outputs
 
 
 def test_what_is_loaded_is_saved_as_small_again(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from safetensors import safe_open
 import sottovoce
 from plugins.paraformer.tiny import make_model
 
+SPEECH = Path(__file__).parents[3] / "examples" / "data" / "mandarin-commands" / "calibration.jsonl"
 SCRIPT = """
 import hashlib, json, sys
 from funasr import AutoModel
@@ -53,3 +54,14 @@ def test_unmodified_funasr_loads_the_rounded_weights(tmp_path: Path, dtype: str)
         expected.update(name.encode() + tensor.numpy().tobytes())
     assert (kind, digest) == ("torch.float32", expected.hexdigest())
     assert text == sottovoce.transcribe(model, audio).text
+
+
+@pytest.mark.parametrize("bits", [8, 4])
+def test_fused_layers_compute_with_what_is_stored(tmp_path: Path, bits: int) -> None:
+    model = sottovoce.load(make_model(tmp_path / "model"))
+    samples = sottovoce.Samples(list(sottovoce.read_samples(SPEECH))[:12])
+    quantize = {"step": "quantize", "bits": bits, "activations": "none" if bits == 4 else "dynamic"}
+    # The samples run through the quantized blocks, which packs them before their biases are rounded.
+    steps = [{"step": "prune_width", "keep": 0.5}, quantize, {"step": "cast", "dtype": "bfloat16"}]
+    sottovoce.compress(model, {"steps": steps}, samples)
+    sottovoce.save(model, tmp_path / "small")  # compares the outputs
