@@ -108,6 +108,17 @@ def release_threads() -> None:
             library.omp_pause_resource_all(_PAUSE_SOFT)
 
 
+def openmp_threads() -> int:
+    """Return how many threads a parallel region of the calling thread has; 1 without GNU's library."""
+    return max((int(library.omp_get_max_threads()) for library in _openmp()), default=1)
+
+
+def set_openmp_threads(count: int) -> None:
+    """Set how many threads parallel regions of the calling thread have, and of no other thread."""
+    for library in _openmp():
+        library.omp_set_num_threads(count)
+
+
 @functools.cache
 def _openmp() -> tuple[ctypes.CDLL, ...]:
     """Return the OpenMP libraries that the process has loaded."""

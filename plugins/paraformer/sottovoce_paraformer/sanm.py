@@ -6,7 +6,7 @@ when. A decoder stack also computes the keys and values of all its layers in a s
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, cast
 
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from sottovoce.runtime.backends import onednn, onednn_float
 from sottovoce.runtime.backends.int8_engine import engine
+from sottovoce.runtime.core_share import CORES
 from sottovoce.runtime.int8_linear import Int8Linear
 from sottovoce.runtime.packed_linear import PackedLinear
 from sottovoce_paraformer.sanm_layers import (
@@ -113,8 +114,8 @@ class Stack(MultiSequential):  # type: ignore[misc]  # FunASR is not typed
         if self.training or args[0] is None or not _is_plain(args[0]):
             return self._own(*args)
         try:
-            with torch.no_grad():
-                return self._rows(self.plan(), *args) or self._own(*args)
+            with torch.no_grad(), CORES.work() as look:
+                return self._rows(self.plan(), look, *args) or self._own(*args)
         except NonFiniteRowsError:
             return self._own(*args)
 
@@ -139,7 +140,7 @@ class Stack(MultiSequential):  # type: ignore[misc]  # FunASR is not typed
         result: tuple[Tensor | None, ...] = super().forward(*args)
         return result
 
-    def _rows(self, plan: Plan, *args: Any) -> tuple[Tensor | None, ...] | None:
+    def _rows(self, plan: Plan, look: Callable[[], None], *args: Any) -> tuple[Tensor | None, ...] | None:
         raise NotImplementedError
 
 
@@ -159,12 +160,15 @@ class EncoderStack(Stack):
 
     fused = FusedEncoderLayer
 
-    def _rows(self, plan: Plan, x: Tensor, mask: Tensor, *others: Any) -> tuple[Tensor | None, ...] | None:
+    def _rows(
+        self, plan: Plan, look: Callable[[], None], x: Tensor, mask: Tensor, *others: Any
+    ) -> tuple[Tensor | None, ...] | None:
         layout = None if any(other is not None for other in others) else Layout.of(mask, x)
         if layout is None:
             return None
         rows = layout.rows(x)
         for layer in plan.layers:
+            look()
             if isinstance(layer, FusedEncoderLayer):
                 rows = layer(rows, layout)
             else:
@@ -177,7 +181,7 @@ class DecoderStack(Stack):
 
     fused = FusedDecoderLayer
 
-    def _rows(self, plan: Plan, *args: Any) -> tuple[Tensor | None, ...] | None:
+    def _rows(self, plan: Plan, look: Callable[[], None], *args: Any) -> tuple[Tensor | None, ...] | None:
         x, mask, memory, memory_mask = args[:4]
         layout, memory_layout = Layout.of(mask, x), Layout.of(memory_mask, memory)
         unusual = any(other is not None for other in args[4:]) or any(layer.reserve_attn for layer in self)
@@ -185,6 +189,7 @@ class DecoderStack(Stack):
             return None
         rows, memories = layout.rows(x), plan.memories(memory_layout.rows(memory))
         for layer in plan.layers:
+            look()
             if isinstance(layer, FusedDecoderLayer):
                 attends = layer.layer.src_attn is not None
                 rows = layer(rows, layout, next(memories) if attends else None, memory_layout if attends else None)
