@@ -48,6 +48,7 @@ docs: $(VENV)/installed-dev
 RESULTS := benchmarks/results-committed
 bench: $(VENV)/installed
 	$(BIN)/python benchmarks/paraformer_large.py --json $(RESULTS)/paraformer_large.json
+	$(BIN)/python benchmarks/busy_machine.py --json $(RESULTS)/busy_machine.json
 	$(BIN)/python benchmarks/transcribe.py --json $(RESULTS)/transcribe.json
 	$(BIN)/python benchmarks/forced_aligner.py --json $(RESULTS)/forced_aligner.json
 	$(BIN)/python benchmarks/pruned_large.py --json $(RESULTS)/pruned_large.json

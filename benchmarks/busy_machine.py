@@ -1,11 +1,12 @@
-"""Paraformer-large in int8 while other processes want the same cores, by how long waiting threads spin.
+"""Paraformer-large in int8 while other processes want the same cores.
 
 ``python benchmarks/busy_machine.py [--json FILE] [--work DIRECTORY] [--rounds N] [--seconds N]``
 
 PyTorch's threads meet at the end of every operator. GNU's OpenMP runtime has a thread that waits spin before it sleeps.
-Where another process has its partner's core, it spins for nothing. ``GOMP_SPINCOUNT`` limits the spinning. Each setting
-runs in a process of its own, and they take turns: first on a quiet machine, then beside as many busy processes as the
-machine has cores. The peers are the runtime's own setting, and onnxruntime with the int8 graph of ``sottovoce export``.
+Where another process has its partner's core, it spins for nothing. Sottovoce then goes on with fewer threads.
+``GOMP_SPINCOUNT`` and ``OMP_WAIT_POLICY`` limit the spinning instead. Each setting runs in a process of its own, and
+they take turns: first on a quiet machine, then beside one busy process, then beside as many as the machine has cores.
+The peers are the runtime's own setting, and onnxruntime with the int8 graph of ``sottovoce export``.
 """
 
 from __future__ import annotations
@@ -21,16 +22,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from captions import measured_by, milliseconds, ratios_to, time_and_ratio
+from markdown_tables import format_table
 from workers import HERE, Worker, machine, measured, note, take_turns
 
+FIXED = {"SOTTOVOCE_THREADS": "fixed"}
+BASE = "fixed threads"
 SETTINGS: dict[str, dict[str, str]] = {
-    "the runtime's own": {},
-    "spin 30000": {"GOMP_SPINCOUNT": "30000"},
-    "spin 3000": {"GOMP_SPINCOUNT": "3000"},
-    "spin 300": {"GOMP_SPINCOUNT": "300"},
-    "no spin": {"OMP_WAIT_POLICY": "passive"},
+    "as it is": {},
+    BASE: FIXED,
+    "fixed, `GOMP_SPINCOUNT=3000`": {**FIXED, "GOMP_SPINCOUNT": "3000"},
+    "fixed, `OMP_WAIT_POLICY=passive`": {**FIXED, "OMP_WAIT_POLICY": "passive"},
 }
-BASE = next(iter(SETTINGS))
 LIBRARIES = ("sottovoce", "torch", "funasr", "onnxruntime")
 
 
@@ -75,20 +78,39 @@ def run(work: Path, rounds: int, seconds: float) -> dict[str, Any]:
     try:
         note("quiet")
         quiet = take_turns(workers, BASE, rounds, request)
-        note("busy")
-        with busy(threads):
-            beside = take_turns(workers, BASE, rounds, request)
+        beside = {}
+        for processes in dict.fromkeys((1, threads)):
+            note(f"beside {processes} busy")
+            with busy(processes):
+                beside[str(processes)] = take_turns(workers, BASE, rounds, request)
     finally:
         for worker in workers.values():
             worker.close()
-    slower = {name: beside[name]["seconds"] / quiet[name]["seconds"] for name in workers}
-    return {
-        "machine": machine(threads, LIBRARIES),
-        "seconds_of_audio": seconds,
-        "quiet": quiet,
-        "busy": beside,
-        "busy_to_quiet": slower,
-    }
+    return {"machine": machine(threads, LIBRARIES), "seconds_of_audio": seconds, "quiet": quiet, "busy": beside}
+
+
+def table(figures: dict[str, Any]) -> str:
+    """Return the Markdown of the table, and under it what it was measured on."""
+    quiet, beside = figures["quiet"], figures["busy"]
+    plural = {count: "process" if count == "1" else "processes" for count in beside}
+    rows = [
+        [
+            name,
+            time_and_ratio(quiet[name], "ms"),
+            *(
+                f"{milliseconds(runs[name]['seconds'])}, {runs[name]['seconds'] / quiet[name]['seconds']:.1f} times"
+                for runs in beside.values()
+            ),
+        ]
+        for name in quiet
+    ]
+    head = ["int8", "quiet", *(f"beside {count} busy {plural[count]}" for count in beside)]
+    caption = (
+        f"{figures['seconds_of_audio']:g} s of audio. {ratios_to(BASE, list(quiet.values()))} "
+        f'"Times" are those of the same setting on the quiet machine. '
+        f"{measured_by('busy_machine.py', figures['machine'])}"
+    )
+    return f"{format_table(head, rows)}\n\n{caption}"
 
 
 def main() -> None:
@@ -103,12 +125,7 @@ def main() -> None:
         results = run(arguments.work or Path(temporary), arguments.rounds, arguments.seconds)
     if arguments.json:
         arguments.json.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
-    for name, slower in results["busy_to_quiet"].items():
-        quiet, beside = results["quiet"][name], results["busy"][name]
-        print(
-            f"{name:26} quiet {quiet['seconds'] * 1000:6.0f} ms ({quiet['ratio']:.2f})   "
-            f"busy {beside['seconds'] * 1000:6.0f} ms   {slower:.1f} times as long"
-        )
+    print(table(results))
 
 
 if __name__ == "__main__":

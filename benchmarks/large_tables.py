@@ -1,8 +1,8 @@
 """Writes the tables of models of real size from the results of the scripts that measure them.
 
 `python benchmarks/large_tables.py` prints them, and `--write` writes them into README.md and docs/benchmarks.md. The
-results come from `paraformer_large.py`, `transcribe.py`, `forced_aligner.py`, `pruned_large.py` and `omni_moe.py`, with
-`--json` into `results-committed/`.
+results come from `paraformer_large.py`, `busy_machine.py`, `transcribe.py`, `forced_aligner.py`, `pruned_large.py` and
+`omni_moe.py`, with `--json` into `results-committed/`.
 """
 
 from __future__ import annotations
@@ -14,8 +14,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from busy_machine import table as busy
 from captions import cost, gigabytes, measured_by, megabytes, milliseconds, ratios_to, time_and_ratio
 from markdown_tables import format_table, write_section
+from paraformer_large import PRODUCTS
 from pruned_large import table as pruned
 from serving_table import table as serving
 from transcription_table import table as transcription
@@ -45,19 +47,33 @@ def speed(figures: dict[str, Any]) -> str:
 
 def paraformer(figures: dict[str, Any]) -> str:
     """Return the table of Paraformer-large, and under it what it was measured on."""
-    paths, inputs = figures["paths"], figures["inputs"]
-    *_, last = inputs.values()
-    rows = [[name, *(time_and_ratio(runs[path], "ms") for path in paths)] for name, runs in inputs.items()]
-    rows += [
+    *_, last = figures["inputs"].values()
+    # The products alone are not a model: they are made, loaded and stored as the int8 model that has them.
+    paths = {path: facts for path, facts in figures["paths"].items() if path != PRODUCTS}
+    others = [""] * (len(figures["paths"]) - len(paths))
+    rows = [
         ["on disk", *(megabytes(path["size_bytes"]) for path in paths.values())],
         ["load, without imports", *(f"{path['load']['load_seconds']:.1f} s" for path in paths.values())],
         ["peak memory, loaded", *(megabytes(path["load"]["peak_memory_bytes"]) for path in paths.values())],
         ["peak memory, all of these inputs", *(megabytes(last[path]["peak_memory_bytes"]) for path in paths)],
         ["compression or export: time, peak memory", *(cost(path["make"]) for path in paths.values())],
     ]
-    ratios = ratios_to(next(iter(paths)), [run for runs in inputs.values() for run in runs.values()])
+    return _paraformer_table(figures, list(paths), [[*row, *others] for row in rows])
+
+
+def times(figures: dict[str, Any]) -> str:
+    """Return the table of Paraformer-large's times alone, and under it what they were measured on."""
+    return _paraformer_table(figures, list(figures["paths"]), [])
+
+
+def _paraformer_table(figures: dict[str, Any], paths: list[str], facts: list[list[str]]) -> str:
+    """Return the times of the paths, with those that are no model in the last columns, and rows of facts."""
+    inputs = figures["inputs"]
+    columns = [*paths, *(path for path in figures["paths"] if path not in paths)]
+    rows = [[name, *(time_and_ratio(runs[path], "ms") for path in columns)] for name, runs in inputs.items()]
+    ratios = ratios_to(columns[0], [run for runs in inputs.values() for run in runs.values()])
     caption = f"{ratios} {measured_by('paraformer_large.py', figures['machine'])}"
-    return f"{format_table(['', *paths], rows)}\n\n{caption}"
+    return f"{format_table(['', *columns], [*rows, *facts])}\n\n{caption}"
 
 
 def aligner(figures: dict[str, Any]) -> str:
@@ -138,8 +154,11 @@ def _further_layers(figures: dict[str, Any]) -> str:
 SECTIONS: tuple[tuple[Path, str, str, Callable[[dict[str, Any]], str]], ...] = (
     (README, "speed", "paraformer_large.json", speed),
     (BENCHMARKS, "paraformer_large", "paraformer_large.json", paraformer),
+    (BENCHMARKS, "paraformer_large_amx", "paraformer_large_amx.json", times),
     (BENCHMARKS, "transcribe", "transcribe.json", transcription),
+    (BENCHMARKS, "transcribe_avx2", "transcribe_avx2.json", transcription),
     (BENCHMARKS, "transcribe_amx", "transcribe_amx.json", transcription),
+    (BENCHMARKS, "busy", "busy_machine.json", busy),
     (BENCHMARKS, "serving", "serving_hour.json", serving),
     (BENCHMARKS, "forced_aligner", "forced_aligner.json", aligner),
     (BENCHMARKS, "pruned_large", "pruned_large.json", pruned),

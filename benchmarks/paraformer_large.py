@@ -20,6 +20,8 @@ from typing import Any
 from workers import HERE, Worker, machine, measured, megabytes, note, take_turns
 
 PEER, INT8, FLOAT = "FunASR ONNX int8", "Sottovoce int8", "FunASR float32"
+PRODUCTS = "int8 products alone"
+"""The linear layers of Sottovoce's int8 model and nothing else, which is the least time that it can take."""
 WEIGHT, INT4, ONNX = "Sottovoce int8-weight", "Sottovoce int4", "Sottovoce ONNX int8"
 RECIPES: dict[str, tuple[str, str | None]] = {
     INT8: ("large-int8", None),
@@ -28,6 +30,8 @@ RECIPES: dict[str, tuple[str, str | None]] = {
     INT4: ("large-int4", "steps: [{step: quantize, bits: 4, group_size: auto, method: round_to_nearest}]"),
 }
 """Folder of each compressed model, and the content of its recipe; ``None`` is the preset of that name."""
+PATHS = {FLOAT: "funasr", PRODUCTS: "products"}
+"""Names of the ways in which ``paths.py`` runs a model in PyTorch, where that is not ``torch``."""
 RAGGED = (10.0, 9.5, 9.0, 8.5, 8.0, 7.5, 7.0, 6.5)
 INPUTS: dict[str, tuple[tuple[float, ...], int]] = {
     "5 s": ((5.0,), 21),
@@ -65,6 +69,7 @@ def prepare(work: Path, threads: int) -> tuple[dict[str, Path], dict[str, Any]]:
     weights = {
         PEER: peer / "model_quant.onnx",
         **compressed,
+        PRODUCTS: compressed[INT8],
         ONNX: onnx / "model_quant.onnx",
         FLOAT: large / "model.safetensors",
     }
@@ -101,7 +106,7 @@ def run(work: Path, threads: int, quick: bool) -> dict[str, Any]:
         workers[path] = (
             Worker("paths.py", "onnxruntime", file, threads)
             if path in (PEER, ONNX)
-            else Worker("paths.py", "funasr" if path == FLOAT else "torch", file.parent, threads)
+            else Worker("paths.py", PATHS.get(path, "torch"), file.parent, threads)
         )
     load = [os.getloadavg()[0]]
     inputs = compare(workers, quick)

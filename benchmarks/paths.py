@@ -1,8 +1,8 @@
 """One way to run Paraformer-large, in a process of its own: answers requests, one JSON object a line.
 
-``python benchmarks/paths.py torch|funasr|onnxruntime MODEL [--threads N]``. The first line of the answer says how long
-the model took to load; after that ``{"seconds": [20.0]}`` runs a batch of clips of that many seconds each, and is
-answered with the time it took, how many tokens came out, and the peak memory of the process so far.
+``python benchmarks/paths.py torch|products|funasr|onnxruntime MODEL [--threads N]``. The first line of the answer says
+how long the model took to load. After that ``{"seconds": [20.0]}`` runs a batch of clips of that many seconds each. It
+is answered with the time it took, how many tokens came out, and the peak memory of the process so far.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ import numpy
 
 FRAMES_A_SECOND = 100 / 6
 """After the front end has put 6 frames of 10 ms into one."""
+TOKENS_A_SECOND = 4
+"""That the model of random weights finds."""
 FEATURES = 560
 
 Array = numpy.ndarray[Any, Any]
@@ -58,6 +60,42 @@ def load_torch(model: Path, threads: int) -> Batch:
         scores, _ = module.cal_decoder_with_predictor(encoded, encoded_lengths, embeddings, counts)
         scores.argmax(-1)
         return counts.tolist()  # type: ignore[no-any-return]
+
+    return run
+
+
+def load_products(model: Path, threads: int) -> Batch:
+    """Load an int8 model to run its linear layers alone, on inputs that are quantized already: the least time it needs.
+
+    Layers of the decoder run on tokens, all others on frames.
+    """
+    import torch
+
+    import sottovoce
+    from sottovoce.runtime.backends import onednn
+    from sottovoce.runtime.int8_linear import Int8Linear
+
+    torch.set_num_threads(threads)
+    linears = {
+        name: layer
+        for name, layer in sottovoce.load(str(model)).module.named_modules()
+        if isinstance(layer, Int8Linear)
+    }
+
+    @functools.cache
+    def inputs(rows: int, columns: int) -> onednn.QuantizedActivations | None:
+        return onednn.quantize(torch.randn(rows, columns, generator=torch.Generator().manual_seed(0)))
+
+    @torch.inference_mode()
+    def run(speech: Array, lengths: Array) -> list[int]:
+        frames = int(lengths.sum())
+        counts = [round(length / FRAMES_A_SECOND * TOKENS_A_SECOND) for length in lengths.tolist()]
+        for name, layer in linears.items():
+            is_token = name.startswith("decoder.") and not name.endswith("linear_k_v")
+            x, packed = inputs(sum(counts) if is_token else frames, layer.in_features), layer.packed()
+            assert x is not None and packed is not None
+            onednn.linear(x, packed)
+        return counts
 
     return run
 
@@ -140,6 +178,7 @@ def main() -> None:
 # Sottovoce imports only what it needs of FunASR; a program that imports FunASR itself has all of its models.
 _PATHS: dict[str, tuple[Callable[[Path, int], Batch], tuple[str, ...]]] = {
     "torch": (load_torch, ("torch", "sottovoce", "sottovoce_paraformer.auto_model")),
+    "products": (load_products, ("torch", "sottovoce", "sottovoce_paraformer.auto_model")),
     "funasr": (load_torch, ("torch", "funasr", "sottovoce")),
     "onnxruntime": (load_onnxruntime, ("onnxruntime",)),
 }

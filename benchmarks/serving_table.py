@@ -24,6 +24,7 @@ def table(figures: dict[str, Any]) -> str:
             f"({memory['growth']:+.1%})",
         ],
         ["wait for `/health`: median, 95 %, 99 %", _waits(load["health"])],
+        ["its longest wait while the recording is decoded", f"{1000 * long['health_max_seconds']:.0f} ms"],
     ]
     return f"{format_table(['load test', 'result'], rows)}\n\n{measured_by('serving_load.py', figures['machine'])}"
 

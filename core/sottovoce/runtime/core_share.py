@@ -6,11 +6,14 @@ for nothing. With a busy process for each core, two threads then take three time
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from sottovoce.errors import UsageError
+from sottovoce.system.environment import THREADS_VARIABLE
 from sottovoce.system.machine import openmp_threads, set_openmp_threads
 
 _SLICE = 0.05
@@ -38,9 +41,12 @@ class CoreShare:
 
         Yields:
             A function to call between parallel regions, often: it looks at the clocks, and may change the number.
+
+        Raises:
+            UsageError: ``SOTTOVOCE_THREADS`` has a value that is unknown.
         """
         whole = openmp_threads()
-        if whole < 2:
+        if whole < 2 or _is_fixed():
             yield _nothing
             return
         stretch = _Stretch(self, whole)
@@ -85,6 +91,13 @@ class _Stretch:
         self._threads = self._share.threads(self._whole)
         set_openmp_threads(self._threads)
         self._wall, self._cpu = self._share.wall(), self._share.cpu()
+
+
+def _is_fixed() -> bool:
+    choice = os.environ.get(THREADS_VARIABLE, "")
+    if choice not in ("", "adaptive", "fixed"):
+        raise UsageError(f"{THREADS_VARIABLE}={choice}: no such choice (known: adaptive, fixed)")
+    return choice == "fixed"
 
 
 def _nothing() -> None:

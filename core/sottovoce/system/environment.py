@@ -11,6 +11,8 @@ import psutil
 
 ENGINE_VARIABLE = "SOTTOVOCE_INT8_ENGINE"
 """Environment variable that chooses the engine of int8 products."""
+THREADS_VARIABLE = "SOTTOVOCE_THREADS"
+"""Environment variable: ``fixed`` keeps the number of threads also where other processes have the cores."""
 INT8 = frozenset({"avx512_vnni", "avx_vnni", "amx_int8"})
 """Instruction sets of x86 that multiply 8-bit integers without saturating in 16 bits."""
 _TELLING = (
@@ -34,7 +36,8 @@ def instructions() -> list[str]:
 def describe_surroundings() -> dict[str, Any]:
     """Return instruction sets, memory in bytes, the load of the last minute, and settings of threads."""
     memory = psutil.virtual_memory()
-    settings = {name: value for name, value in os.environ.items() if name.startswith(("OMP_", "GOMP_", "MKL_"))}
+    prefixes = ("OMP_", "GOMP_", "MKL_", THREADS_VARIABLE)
+    settings = {name: value for name, value in os.environ.items() if name.startswith(prefixes)}
     return {
         "instructions": instructions(),
         "memory_bytes": memory.total,

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import pytest
 import torch
 
+from sottovoce.errors import UsageError
 from sottovoce.runtime.core_share import CoreShare
 from sottovoce.system.machine import openmp_threads, set_openmp_threads
 
@@ -111,22 +112,37 @@ def test_all_threads_are_back_when_the_machine_is_quiet_for_good() -> None:
     assert counts(machine, share, [4.0] * 10)[-1] == 4  # and no longer wait than the first time
 
 
+def in_another_thread() -> int:
+    seen: list[int] = []
+    thread = threading.Thread(target=lambda: seen.append(torch.get_num_threads()))
+    thread.start()
+    thread.join()
+    return seen[0]
+
+
 def test_other_threads_and_failures_keep_their_number() -> None:
     machine = Machine()
-    share = machine.share()
-    counts(machine, share, [2.0])
-    seen: list[int] = []
+    share, elsewhere = machine.share(), in_another_thread()
+    assert counts(machine, share, [1.0, 0.5]) == [2, 1]
     with pytest.raises(ValueError, match="failed"), share.work():
-        thread = threading.Thread(target=lambda: seen.append(torch.get_num_threads()))
-        thread.start()
-        thread.join()
-        assert openmp_threads() == 2
+        assert openmp_threads() == 1
+        assert in_another_thread() == elsewhere
         raise ValueError("failed")
     assert openmp_threads() == 4
-    assert 2 not in seen
 
 
 def test_one_thread_is_left_alone() -> None:
     machine = Machine()
     set_openmp_threads(1)
     assert counts(machine, machine.share(), [0.2, 0.2]) == [1, 1]
+
+
+def test_number_stays_where_the_user_fixed_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Machine()
+    monkeypatch.setenv("SOTTOVOCE_THREADS", "fixed")
+    assert counts(machine, machine.share(), [1.0, 1.0]) == [4, 4]
+    monkeypatch.setenv("SOTTOVOCE_THREADS", "adaptive")
+    assert counts(machine, machine.share(), [1.0, 1.0]) == [2, 1]
+    monkeypatch.setenv("SOTTOVOCE_THREADS", "many")
+    with pytest.raises(UsageError, match=r"SOTTOVOCE_THREADS=many: no such choice \(known: adaptive, fixed\)"):
+        counts(machine, machine.share(), [1.0])
