@@ -26,8 +26,8 @@ class Width:
     """Settings of the configuration that hold the number of units, as paths such as ``text_config.intermediate_size``.
     The family's own class has one number for all layers of the part, so all keep as many units."""
     is_last: bool = False
-    """If true, what the output layer gives is added to the hidden states last in a block. Then it is also fitted to
-    make up for what earlier layers changed."""
+    """If true, what the output layer gives is added to the hidden states last in a block. Then it is fitted to make up
+    for what earlier layers changed in these. Otherwise it makes up for what they changed in its own outputs."""
     pruned: bool = True
     """If true, a recipe that does not name the part prunes it too."""
 

@@ -24,6 +24,8 @@ class BlockStep(Protocol):
     """If true, layers that stay float change too, so a gate cannot restore them from a block that is resumed."""
     uses_original_outputs: bool = False
     """If true, a block has its outputs in the model before any change too, where that is in memory."""
+    original_layers: Sequence[str] = ()
+    """Names of layers within the blocks whose outputs in the model before any change a block has as well."""
     uses_outputs_before: bool = False
     """If true, a block has the outputs that it gave before the steps of the pass changed it, for the same inputs."""
     divides_samples: bool = False

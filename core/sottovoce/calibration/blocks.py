@@ -9,8 +9,8 @@ blocks are held.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +44,8 @@ class Block:
     original_outputs: Mapping[str, Tensor] = field(default_factory=dict)
     """By the key of a sample, the hidden states that the block gives in the model before any change, where a step asked
     for them."""
+    original_layer_outputs: Mapping[str, Mapping[str, Tensor]] = field(default_factory=dict)
+    """The same of layers within the block, by the layer's name, where a step named them."""
     outputs_before: KeptOutputs | None = None
     """Outputs of the block before the steps changed it, where a step asked for them."""
     all_keys: tuple[str, ...] | None = None
@@ -109,6 +111,7 @@ def run_blocks(
     offload: Callable[[str], None] | None = None,
     keeps_first_output: bool = False,
     runs_original: bool = False,
+    original_layers: Collection[str] = (),
     hold_weights: Callable[[nn.Module], AbstractContextManager[None]] | None = None,
     is_divided: bool = False,
 ) -> BlockPass:
@@ -124,6 +127,7 @@ def run_blocks(
         keeps_first_output: If true, the result has the model's output for the first sample.
         runs_original: If true, the samples run through the model before its changes as well, one block ahead, and every
             block has its outputs there. The model must be in memory.
+        original_layers: Names of layers within the blocks whose outputs are wanted there too.
         hold_weights: Context in which a block's outputs are computed, for weights that need not be unpacked for every
             sample.
         is_divided: If true, the samples are this process's share (:func:`~sottovoce.system.distributed.share`); every
@@ -149,10 +153,10 @@ def run_blocks(
                 model.stream.release_pages()
             while (upcoming := next_block(threads, order, is_divided)) is not None:
                 name = upcoming.name
-                original_outputs = _advance_originals(model.module.get_submodule(name), name, originals)
+                originals_here = _advance_originals(model.module, name, originals, original_layers)
                 at_block = [thread for thread in threads if thread.at == name]
                 all_keys = upcoming.keys if is_divided else None
-                block = Block(name, model.module, at_block, original_outputs, all_keys=all_keys)
+                block = Block(name, model.module, at_block, *originals_here, all_keys=all_keys)
                 process(block)
                 visited.append(name)
                 release_memory()  # of the step, before computing the outputs takes its own
@@ -169,16 +173,38 @@ def run_blocks(
     return BlockPass(tuple(name for name in blocks if name not in visited), first_output)
 
 
-def _advance_originals(module: nn.Module, name: str, threads: Sequence[SampleThread]) -> dict[str, Tensor]:
-    """Let the threads of the unchanged model pass a block that is not changed yet; return its hidden states."""
+def _advance_originals(
+    root: nn.Module, name: str, threads: Sequence[SampleThread], layers: Collection[str]
+) -> tuple[dict[str, Tensor], dict[str, dict[str, Tensor]]]:
+    """Let the threads of the unchanged model pass a block that is not changed yet.
+
+    Returns:
+        The block's hidden states by the samples' keys, and the same of those of ``layers`` that are within it.
+    """
     outputs: dict[str, Tensor] = {}
+    of_layers: dict[str, dict[str, Tensor]] = {layer: {} for layer in layers if f"{layer}.".startswith(f"{name}.")}
+    module = root.get_submodule(name)
     for thread in [thread for thread in threads if thread.at == name]:
-        with thread.computed(module) as output:
+        with ExitStack() as stack:
+            for layer, kept in of_layers.items():
+                hook = _keeper(kept, thread.sample.key)
+                stack.callback(root.get_submodule(layer).register_forward_hook(hook).remove)
+            output = stack.enter_context(thread.computed(module))
             if (states := hidden_states(output)) is not None:
                 # A copy: the model may write to what it passes on.
                 outputs[thread.sample.key] = states.clone()
         thread.advance(output)
-    return outputs
+    return outputs, of_layers
+
+
+def _keeper(kept: dict[str, Tensor], key: str) -> Callable[[nn.Module, Any, Any], None]:
+    """Return a hook that keeps the output of a layer under a key."""
+
+    def keep(_: nn.Module, __: Any, output: Any) -> None:
+        if (states := hidden_states(output)) is not None:
+            kept[key] = states.clone()
+
+    return keep
 
 
 def hidden_states(output: Any) -> Tensor | None:

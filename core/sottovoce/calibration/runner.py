@@ -69,7 +69,7 @@ class SequentialRunner:
     def _runs_original(self) -> bool:
         """True if the samples run through the unchanged model too, which takes all of it, and room for activations."""
         in_memory = self._model.stream is None and self._calibration.memory_bytes is None
-        return in_memory and any(step.uses_original_outputs for step in self._steps)
+        return in_memory and any(step.uses_original_outputs or step.original_layers for step in self._steps)
 
     def run(self) -> SequentialRun:
         """Run all blocks.
@@ -98,6 +98,7 @@ class SequentialRunner:
             offload=self._storage.offload,
             keeps_first_output=model.stream is not None,
             runs_original=self._runs_original,
+            original_layers=[name for step in self._steps for name in step.original_layers],
             hold_weights=float_weights_held,
             is_divided=self._is_divided,
         )

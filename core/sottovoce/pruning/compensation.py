@@ -30,7 +30,7 @@ class Regressions(NamedTuple):
     held_out: Regression | None
     """On the others; ``None`` if there are none."""
     stored: Regression
-    """On all samples, by which the stored weight is fitted."""
+    """On all samples, by which the stored weight is fitted, and makes up for what earlier layers changed."""
 
 
 def compensate_(
@@ -57,7 +57,7 @@ def compensate_(
     if damp is not None:
         weight, shift = fitted.fit(plain, damp, has_bias)
         fit_error, error = fitted.error(weight, shift), judge.error(weight, shift)
-        set_weight_(output, *stored.fit(plain, damp, has_bias))
+        set_weight_(output, *stored.fit_with_drift(plain, damp, has_bias))
     return LayerErrors(
         before=before,
         kept=tuple(kept),

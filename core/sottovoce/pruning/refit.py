@@ -27,6 +27,12 @@ class Regression:
     """Mean of ``x`` ``[in]``."""
     target: Tensor
     """Mean of ``y`` ``[out]``."""
+    drift: Tensor | None = None
+    """Mean of ``d x^T`` ``[out, in]``, ``d`` being what ``y`` lacks of the unchanged model's; ``None`` if not known."""
+    drift_mean: Tensor | None = None
+    """Mean of ``d`` ``[out]``."""
+    drift_damp: float | None = None
+    """Damping of what makes up for the drift; ``None`` for that of the fit."""
 
     @classmethod
     def of_columns(cls, inputs: Moments, weight: Tensor, kept: Tensor) -> Regression:
@@ -48,12 +54,17 @@ class Regression:
             target=wide @ mean,
         )
 
-    def with_drift(self, drift: Drift, kept: Tensor) -> Regression:
-        """Return the regression on outputs that also make up for a drift of the hidden states."""
+    def with_drift(self, drift: Drift, kept: Tensor | None = None) -> Regression:
+        """Return the regression with the drift of its outputs.
+
+        Args:
+            drift: Sums over the same rows.
+            kept: Numbers of the inputs that stay, if the drift was counted against all of them.
+        """
         if not drift.rows:
             return self
-        cross, mean = drift.cross[:, kept] / drift.rows, drift.total / drift.rows
-        return replace(self, cross=self.cross + cross, target=self.target + mean)
+        cross = drift.cross if kept is None else drift.cross[:, kept]
+        return replace(self, drift=cross / drift.rows, drift_mean=drift.total / drift.rows, drift_damp=drift.damp)
 
     def merged(self, other: Regression) -> Regression:
         """Return the regression over the rows of both."""
@@ -62,6 +73,9 @@ class Regression:
         def mean(first: Tensor, second: Tensor) -> Tensor:
             return first * share + second * (1 - share)
 
+        def mean_if_known(first: Tensor | None, second: Tensor | None) -> Tensor | None:
+            return None if first is None or second is None else mean(first, second)
+
         return Regression(
             rows=self.rows + other.rows,
             moments=mean(self.moments, other.moments),
@@ -69,6 +83,9 @@ class Regression:
             power=self.power * share + other.power * (1 - share),
             mean=mean(self.mean, other.mean),
             target=mean(self.target, other.target),
+            drift=mean_if_known(self.drift, other.drift),
+            drift_mean=mean_if_known(self.drift_mean, other.drift_mean),
+            drift_damp=self.drift_damp,
         )
 
     def fit(self, weight: Tensor, damp: float, has_bias: bool) -> tuple[Tensor, Tensor | None]:
@@ -82,14 +99,23 @@ class Regression:
         Returns:
             The fitted weight ``[out, in]``, and what to add to the bias ``[out]``.
         """
-        wide = weight.double()
-        if not has_bias:
-            moments, rest = self.moments, self.cross - wide @ self.moments
-            return wide + torch.linalg.solve(damped(moments, damp), rest, left=False), None
-        moments = self.moments - torch.outer(self.mean, self.mean)
-        rest = self.cross - torch.outer(self.target, self.mean) - wide @ moments
+        wide, moments = weight.double(), self._centred(self.moments, self.mean, has_bias)
+        rest = self._centred(self.cross, self.target, has_bias) - wide @ moments
         fitted = wide + torch.linalg.solve(damped(moments, damp), rest, left=False)
-        return fitted, self.target - fitted @ self.mean
+        return fitted, self.target - fitted @ self.mean if has_bias else None
+
+    def fit_with_drift(self, weight: Tensor, damp: float, has_bias: bool) -> tuple[Tensor, Tensor | None]:
+        """Fit a weight as :meth:`fit` does, and make up for the drift of the outputs where it is known."""
+        fitted, shift = self.fit(weight, damp, has_bias)
+        if self.drift is None or self.drift_mean is None:
+            return fitted, shift
+        moments = damped(self._centred(self.moments, self.mean, has_bias), self.drift_damp or damp)
+        more = torch.linalg.solve(moments, self._centred(self.drift, self.drift_mean, has_bias), left=False)
+        return fitted + more, None if shift is None else shift + self.drift_mean - more @ self.mean
+
+    def _centred(self, products: Tensor, mean: Tensor, has_bias: bool) -> Tensor:
+        """Return mean products with the inputs, about the means where a bias takes these."""
+        return products - torch.outer(mean, self.mean) if has_bias else products
 
     def error(self, weight: Tensor, shift: Tensor | None = None) -> float:
         """Return the mean squared error of a weight, with ``shift`` added to the bias, as a share of the power."""
@@ -103,12 +129,19 @@ class Regression:
 
 
 class Drift:
-    """Sums over what hidden states lack of those of the unchanged model, against the inputs of a layer.
+    """Sums over what outputs lack of those of the unchanged model, against the inputs of a layer.
 
-    A fit that is drawn to them stops errors from adding up from layer to layer, as in GPTAQ (arXiv 2504.02692).
+    They are the layer's own outputs, or the hidden states that these are added to. A fit that makes up for them stops
+    errors from adding up from layer to layer, as in GPTAQ (arXiv 2504.02692).
     """
 
-    def __init__(self) -> None:
+    def __init__(self, damp: float | None = None) -> None:
+        """Begin without rows.
+
+        Args:
+            damp: Damping of what makes up for the drift; ``None`` for that of the fit.
+        """
+        self.damp = damp
         self.rows = 0
         self._cross: Tensor | None = None
         self._total: Tensor | None = None

@@ -48,6 +48,8 @@ class PruneWidthRunner(BlockStep):
         self._layers = {layer.name: layer for layer in plan_layers(model, architecture, step)}
         for layer in self._layers.values():
             model.planned_inputs[layer.output] = layer.keep
+        if step.refit:
+            self.original_layers = [layer.output for layer in self._layers.values() if layer.drifts_alone]
         self._results: dict[str, LayerErrors] = {}
         self._removed: dict[str, int] = {}
         self._notes: list[str] = []
@@ -147,9 +149,6 @@ class PruneWidthRunner(BlockStep):
         removed = layer.slice_(root, kept.tolist())
         output = layer.linear(root, layer.width.output)
         self._removed[layer.name] = removed
-        # What is stored is fitted on all samples, and makes up for what earlier layers changed.
-        drifting = fitted.with_drift(inputs.fitted_drift, kept)
-        if split.is_held_out:
-            drifting = drifting.merged(held_out.with_drift(inputs.held_out_drift, kept))
-        regressions_of = Regressions(fitted, held_out if split.is_held_out else None, drifting)
+        stored = fitted.merged(held_out) if split.is_held_out else fitted
+        regressions_of = Regressions(fitted, held_out if split.is_held_out else None, stored)
         self._results[layer.name] = compensate_(output, step, layer.units, kept.tolist(), regressions_of)

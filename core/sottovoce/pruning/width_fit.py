@@ -14,11 +14,13 @@ from sottovoce.pruning.moments import Moments
 from sottovoce.pruning.obs import columns_to_keep, damped
 from sottovoce.pruning.refit import Regression, RegressionSums
 from sottovoce.pruning.slicing import keep_channels_
-from sottovoce.pruning.width_inputs import LayerInputs, run_with_hooks
+from sottovoce.pruning.width_inputs import LayerInputs, drift_of, new_drift, run_with_hooks
 from sottovoce.pruning.width_layer import WidthLayer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Sequence
+
+    from sottovoce.calibration.sample_threads import SampleThread
 
 
 @torch.no_grad()
@@ -53,31 +55,39 @@ def regressions(block: Block, inputs: LayerInputs, kept: Tensor, split: SplitThr
     A normalization over the units gives other values when it has fewer, so the block runs again where there is one.
     """
     layer = inputs.layer
+    if layer.width.norm is not None:
+        first, second = (_behind_norm(block, layer, kept, threads) for threads in (split.fitted, split.held_out))
+        return first, second
     weight = layer.linear(block.root, layer.width.output).weight.detach()
-    if layer.width.norm is None:
-        fitted = Regression.of_columns(inputs.fitted, weight, kept)
-        return fitted, Regression.of_columns(inputs.held_out, weight, kept) if inputs.held_out.rows else fitted
-    norm = f"{layer.name}.{layer.width.norm}"
-    sums = []
-    for threads in (split.fitted, split.held_out):
-        both = RegressionSums()
-        hooks = {norm: _pairing(both, block.root.get_submodule(norm), weight, kept)}
-        for _ in run_with_hooks(block, threads, hooks):
-            pass
-        if block.is_divided:
-            both.sum_over_processes()
-        sums.append(both.regression())
-    return sums[0], sums[1]
+    fitted = Regression.of_columns(inputs.fitted, weight, kept).with_drift(inputs.fitted_drift, kept)
+    if not inputs.held_out.rows:
+        return fitted, fitted
+    return fitted, Regression.of_columns(inputs.held_out, weight, kept).with_drift(inputs.held_out_drift, kept)
 
 
-def _pairing(sums: RegressionSums, norm: nn.Module, weight: Tensor, kept: Tensor) -> Callable[[Tensor], None]:
-    """Return a function that counts what comes out of a normalization of all units, and of those that stay."""
+def _behind_norm(block: Block, layer: WidthLayer, kept: Tensor, threads: Sequence[SampleThread]) -> Regression:
+    """Return the regression on what comes out of a normalization of the units that stay."""
+    weight = layer.linear(block.root, layer.width.output).weight.detach()
+    norm = block.root.get_submodule(f"{layer.name}.{layer.width.norm}")
     smaller = copy.deepcopy(norm)
     smaller._forward_pre_hooks.clear()
     keep_channels_(smaller, kept.tolist())
+    sums, drift = RegressionSums(), new_drift(layer)
+    inputs: list[tuple[Tensor, Tensor]] = []
 
     def add(x: Tensor) -> None:
         # forward, since a hook of the module itself runs this.
-        sums.add(smaller(x[..., kept]), norm.forward(x) @ weight.t())
+        of_all, of_kept = norm.forward(x), smaller(x[..., kept])
+        sums.add(of_kept, of_all @ weight.t())
+        inputs.append((of_all.reshape(-1, of_all.shape[-1]).float(), of_kept.reshape(-1, of_kept.shape[-1]).float()))
 
-    return add
+    for thread, output in run_with_hooks(block, threads, {f"{layer.name}.{layer.width.norm}": add}):
+        for of_all, of_kept in inputs:
+            lacking = drift_of(block, layer, thread.sample.key, of_all, output)
+            if lacking is not None:
+                drift.add(lacking, of_kept)
+        inputs.clear()
+    if block.is_divided:
+        sums.sum_over_processes()
+        drift.sum_over_processes()
+    return sums.regression().with_drift(drift)

@@ -8,7 +8,9 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from sottovoce.calibration.blocks import Block, hidden_states
 from sottovoce.calibration.held_out import SplitThreads
@@ -21,6 +23,10 @@ if TYPE_CHECKING:
     from sottovoce.calibration.sample_threads import SampleThread
 
 
+_DAMP = 0.1
+"""Damping of what makes up for the drift of one layer's outputs: that is little, and follows few rows too easily."""
+
+
 @dataclass(frozen=True)
 class LayerInputs:
     """Hidden units of one layer on the samples, those of the fit and those held out."""
@@ -28,8 +34,13 @@ class LayerInputs:
     layer: WidthLayer
     fitted: Moments = field(default_factory=Moments)
     held_out: Moments = field(default_factory=Moments)
-    fitted_drift: Drift = field(default_factory=Drift)
-    held_out_drift: Drift = field(default_factory=Drift)
+    fitted_drift: Drift = field(init=False)
+    held_out_drift: Drift = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Begin to count what the outputs lack."""
+        for name in ("fitted_drift", "held_out_drift"):
+            object.__setattr__(self, name, new_drift(self.layer))
 
 
 def observe_layers(block: Block, layers: Sequence[WidthLayer], split: SplitThreads) -> Iterator[LayerInputs]:
@@ -60,18 +71,48 @@ def _observe_dense(block: Block, layers: Sequence[LayerInputs], threads: Sequenc
 
     hooks = {inputs.layer.output: functools.partial(add, inputs) for inputs in layers}
     for thread, output in run_with_hooks(block, threads, hooks):
-        original, states = block.original_outputs.get(thread.sample.key), hidden_states(output)
-        if original is None or states is None or original.shape != states.shape:
-            continue
-        drift = (original - states).reshape(-1, states.shape[-1]).float()
         for inputs in layers:
-            if inputs.layer.width.is_last and len(rows.get(inputs.layer.name, ())) == len(drift):
-                getattr(inputs, f"{of}_drift").add(drift, rows[inputs.layer.name])
+            x = rows.get(inputs.layer.name)
+            drift = None if x is None else drift_of(block, inputs.layer, thread.sample.key, x, output)
+            if x is not None and drift is not None:
+                getattr(inputs, f"{of}_drift").add(drift, x)
         rows.clear()
     if block.is_divided:
         for inputs in layers:
             getattr(inputs, of).sum_over_processes()
             getattr(inputs, f"{of}_drift").sum_over_processes()
+
+
+def new_drift(layer: WidthLayer) -> Drift:
+    """Return the drift of a layer without rows yet."""
+    return Drift(_DAMP if layer.drifts_alone else None)
+
+
+@torch.no_grad()
+def drift_of(block: Block, layer: WidthLayer, key: str, x: Tensor, output: Any) -> Tensor | None:
+    """Return what the outputs of a layer, with all of its units, lack of those in the unchanged model.
+
+    Args:
+        block: The block that holds the layer.
+        layer: The layer; where it is the last of the block, its outputs are the hidden states.
+        key: Key of the sample.
+        x: Inputs of the layer that reads the units ``[rows, units]``.
+        output: What the block gave for the sample.
+
+    Returns:
+        ``[rows, out]``; ``None`` where the unchanged model's are not known or have other rows.
+    """
+    if layer.width.is_last:
+        original, now = block.original_outputs.get(key), hidden_states(output)
+    else:
+        original, now = block.original_layer_outputs.get(layer.output, {}).get(key), None
+        if original is not None:
+            linear = layer.linear(block.root, layer.width.output)
+            now = functional.linear(x, linear.weight.float(), None if linear.bias is None else linear.bias.float())
+    if original is None or now is None or original.numel() != now.numel():
+        return None
+    drift = original.reshape(-1, original.shape[-1]).float() - now.reshape(-1, now.shape[-1]).float()
+    return drift if len(drift) == len(x) else None
 
 
 def run_with_hooks(

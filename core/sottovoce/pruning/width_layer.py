@@ -37,6 +37,11 @@ class WidthLayer:
         """Name of the layer that reads the units."""
         return f"{self.name}.{self.width.output}"
 
+    @property
+    def drifts_alone(self) -> bool:
+        """True if the layer makes up for the drift of its own outputs, since hidden states change further behind it."""
+        return not self.width.is_last and not self.is_expert
+
     def linear(self, root: nn.Module, name: str) -> nn.Linear:
         """Return a linear layer of the module."""
         return float_linear(root, f"{self.name}.{name}")

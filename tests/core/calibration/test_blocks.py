@@ -454,6 +454,25 @@ def test_original_outputs_are_those_of_the_model_before_any_block_was_changed(
         assert all(map(torch.equal, originals[name], tensors)), name
 
 
+def test_outputs_of_layers_are_those_before_any_change_too(tmp_path_factory: pytest.TempPathFactory) -> None:
+    model = sottovoce.load(make_model(tmp_path_factory.mktemp("toy"), blocks=3), host=make_host())
+    samples, layers = [Sample(key="a", text="abc"), Sample(key="b", text="hgfe")], ("blocks.0", "blocks.2")
+    seen: dict[str, dict[str, Tensor]] = {}
+
+    def change(block: Block) -> None:
+        assert set(block.original_layer_outputs) == {block.name} & set(layers)
+        for name, outputs in block.original_layer_outputs.items():
+            seen[name] = dict(outputs)
+            assert all(torch.equal(outputs[key], block.original_outputs[key]) for key in ("a", "b"))
+        with torch.no_grad():
+            block.module.weight.mul_(2)  # type: ignore[operator, arg-type]
+
+    blocks = [f"blocks.{number}" for number in range(3)]
+    run_blocks(model, samples, blocks, change, runs_original=True, original_layers=layers)
+    assert seen.keys() == set(layers)
+    assert not any(child._forward_hooks for child in model.module.modules())
+
+
 def test_original_outputs_are_missing_where_nobody_asks(tmp_path_factory: pytest.TempPathFactory) -> None:
     model = sottovoce.load(make_model(tmp_path_factory.mktemp("toy")), host=make_host())
     seen: list[int] = []

@@ -9,7 +9,7 @@ from torch import Tensor
 from core.drawn import correlated, normal
 from sottovoce.errors import NotFiniteError
 from sottovoce.pruning.moments import Moments
-from sottovoce.pruning.refit import Regression, RegressionSums
+from sottovoce.pruning.refit import Drift, Regression, RegressionSums
 
 KEPT = torch.tensor([0, 3, 4, 7, 9, 10, 12, 15])
 
@@ -86,3 +86,42 @@ def test_sums_of_unchanged_inputs_are_the_regression_of_columns() -> None:
     counted_sums, columns = sums.regression(), Regression.of_columns(counted(x), weight, KEPT)
     for name in ("moments", "cross", "mean", "target"):
         torch.testing.assert_close(getattr(counted_sums, name), getattr(columns, name), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("has_bias", [False, True])
+def test_fit_with_drift_adds_a_regression_of_its_own(has_bias: bool) -> None:
+    x, weight, damp = correlated(300, 16), normal(5, 16, seed=4), 0.02
+    drift = x @ (0.1 * normal(5, 16, seed=7)).t() + 0.3
+    sums = Drift(damp=0.2)
+    for rows, lacking in zip(x.split(50), drift.split(50), strict=True):
+        sums.add(lacking, rows)
+    regression = Regression.of_columns(counted(x), weight, KEPT)
+    fitted, shift = regression.fit(weight[:, KEPT], damp, has_bias)
+    more, more_shift = regression.with_drift(sums, KEPT).fit_with_drift(weight[:, KEPT], damp, has_bias)
+    inputs, lacking = x[:, KEPT].double(), drift.double()
+    if has_bias:
+        inputs, lacking = inputs - inputs.mean(0), lacking - lacking.mean(0)
+    penalty = 0.2 * inputs.square().mean(0).mean() * len(x)
+    added = torch.linalg.solve(inputs.t() @ inputs + penalty * torch.eye(8, dtype=torch.float64), inputs.t() @ lacking)
+    torch.testing.assert_close(more - fitted, added.t(), rtol=1e-3, atol=1e-5)
+    if shift is None or more_shift is None:
+        assert shift is more_shift is None
+    else:
+        expected = drift.double().mean(0) - added.t() @ x[:, KEPT].double().mean(0)
+        torch.testing.assert_close(more_shift - shift, expected, rtol=1e-3, atol=1e-4)
+    plain = regression.fit_with_drift(weight[:, KEPT], damp, has_bias)[0]
+    assert torch.equal(plain, fitted)
+
+
+def test_drift_of_merged_regressions_is_that_of_all_rows() -> None:
+    x, weight = correlated(100, 16), normal(5, 16, seed=4)
+    drift, parts, whole = 0.1 * normal(100, 5, seed=8), [], Drift()
+    whole.add(drift, x)
+    for begin, end in ((0, 30), (30, 100)):
+        part = Drift()
+        part.add(drift[begin:end], x[begin:end])
+        parts.append(Regression.of_columns(counted(x[begin:end]), weight, KEPT).with_drift(part, KEPT))
+    together, expected = parts[0].merged(parts[1]), Regression.of_columns(counted(x), weight, KEPT)
+    expected = expected.with_drift(whole, KEPT)
+    for name in ("drift", "drift_mean"):
+        torch.testing.assert_close(getattr(together, name), getattr(expected, name), rtol=1e-5, atol=1e-6)
