@@ -153,13 +153,15 @@ class Samples(Sequence[Sample]):
         return self.digest or _digest(self.items)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the facts for a report: name, count, length in seconds and digest."""
-        return {
+        """Return the facts for a report: name, count, length in seconds and digest, and how many are too short."""
+        facts = {
             "name": self.path.name if self.path else None,
             "count": len(self),
             "audio_seconds": round(sum(sample.seconds for sample in self), 3),
             "sha256": self.digest or None,
         }
+        too_short = sum(sample.too_short for sample in self)
+        return facts | ({"too_short": too_short} if too_short else {})
 
 
 def read_samples(path: str | os.PathLike[str]) -> Samples:

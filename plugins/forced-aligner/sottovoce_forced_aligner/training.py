@@ -12,8 +12,7 @@ from torch.nn.utils.rnn import pad_sequence
 from sottovoce import Model, Sample, TrainingOutputs
 from sottovoce.architecture import UNLABELED
 from sottovoce.errors import SamplesError
-from sottovoce.system.audio import SAMPLE_RATE
-from sottovoce_forced_aligner.inference import inputs
+from sottovoce_forced_aligner.inference import first_window, inputs
 from sottovoce_forced_aligner.reading import WINDOW, longest_window, prepare
 
 _INPUTS = ("input_ids", "attention_mask", "input_features", "input_features_mask")
@@ -22,7 +21,7 @@ _INPUTS = ("input_ids", "attention_mask", "input_features", "input_features_mask
 def collate(model: Model, samples: Sequence[Sample]) -> Mapping[str, Any]:
     """Return the model's inputs, padded behind their ends, and the bins of the words' times where all samples have any.
 
-    Audio that is longer than a window is cut off.
+    Audio that is longer than a window is cut off, which is logged.
 
     Returns:
         ``input_ids`` and ``attention_mask`` ``[batch, tokens]``, ``input_features`` ``[batch, bins, frames]``,
@@ -37,7 +36,7 @@ def collate(model: Model, samples: Sequence[Sample]) -> Mapping[str, Any]:
     items, targets = [], []
     for sample in samples:
         audio, words = inputs(model, sample)
-        items.append(prepare(processor, audio[: round(seconds * SAMPLE_RATE)], words))
+        items.append(prepare(processor, first_window(sample, audio, seconds), words))
         targets.append(_targets(model, sample, words, seconds))
     # The padding must be neither audio nor a marker; what it is else, nothing sees.
     fillers = {"input_ids": processor.audio_eos_token_id}

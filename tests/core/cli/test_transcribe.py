@@ -13,7 +13,7 @@ import pytest
 import soundfile
 
 from core.commands import Done, Runner
-from core.transcription.families import Recognizer, aligner, detector, diarizer, model, punctuator
+from core.transcription.families import Recognizer, aligner, detector, diarizer, model, punctuator, stopping
 from sottovoce import SpeakerTurn
 from sottovoce.errors import SourceError
 from sottovoce.model import Model
@@ -28,6 +28,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> R
         "punc": punctuator(),
         "aligner": aligner(),
         "spk": diarizer(SpeakerTurn(0.0, 0.5, 0), SpeakerTurn(0.6, 1.0, 1)),
+        "stopping": stopping(1.5),
         "broken": model("broken", recognize=lambda *_: 1 / 0),
     }
 
@@ -127,6 +128,17 @@ def test_a_bad_file_among_many_is_reported_and_the_others_are_done(run: Runner, 
     lines = done.err.splitlines()
     assert len(lines) == 3 and all(line.startswith("error: ") for line in lines)
     assert "2 of 3 files" in lines[-1]
+
+
+def test_a_text_that_ends_at_the_limit_of_tokens_is_told_for_its_file(run: Runner, tmp_path: Path) -> None:
+    short, long = clip(tmp_path / "short.wav"), clip(tmp_path / "long.wav", 2)
+    done = run("transcribe", "stopping", short, long, "-o", tmp_path / "out", "--json")
+    assert done.code == 0
+    (line,) = done.err.splitlines()
+    assert line.startswith(f"warning: {long}: the text of 1 segment ends at the model's limit of tokens")
+    transcripts = json.loads(done.out)["transcripts"]
+    assert [transcript["segments"][0]["cut_off"] for transcript in transcripts] == [False, True]
+    assert run("transcribe", "stopping", long, "--quiet") == Done(0, "and so\n", "")
 
 
 def test_existing_outputs_are_refused_before_a_model_is_loaded(run: Runner, audio: Path, tmp_path: Path) -> None:

@@ -20,12 +20,13 @@ _HERE = Path(__file__).parent
 _UNSAFE = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
 
 
-def render(comparison: Comparison, audio: Mapping[str, bytes] | None = None) -> str:
+def render(comparison: Comparison, audio: Mapping[str, bytes] | None = None, audio_note: str = "") -> str:
     """Return the page: valid HTML without any reference to another file or host.
 
     Args:
         comparison: The comparison; a single model gives the page of an evaluation.
         audio: By key of an utterance, its audio as an Ogg file with Opus.
+        audio_note: Sentence on audio that is left out.
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
@@ -54,6 +55,7 @@ def render(comparison: Comparison, audio: Mapping[str, bytes] | None = None) -> 
         metrics=metric_rows(comparison),
         layers=layer_groups(comparison),
         utterances=utterance_rows(comparison, metric, encoded),
+        audio_note=audio_note,
         is_normalized=metric is not None and metric.name in ("cer", "wer"),
         commands=[model for model in comparison.models if model.command or model.steps],
         timed=TIMED,

@@ -12,10 +12,18 @@ TEXTS = {
     "batch": ("Batch", "批量"),
     "batch_hint": ("Transcribe several files, and download all texts at once.", "转写多个文件，并一次下载全部文本。"),
     "busy": ("Waiting for its turn", "正在排队"),
+    "answer_cut_off": (
+        "{model}: the answer ends at the model's limit of tokens, unfinished.",
+        "{model}：回答因达到模型的 token 上限而中断。",
+    ),
     "compared": ("Original", "原模型"),
     "comparison": ("Comparison", "对比"),
     "conversation": ("Conversation", "对话"),
     "conversation_hint": ("Ask about text, audio and pictures.", "就文本、音频和图片提问。"),
+    "cut_off": (
+        "Segments that end at the model's limit of tokens, unfinished: {count}.",
+        "因达到模型的 token 上限而中断的片段：{count}。",
+    ),
     "differing": ("Differing characters", "不同字符"),
     "done": ("{seconds:.1f} s of audio in {time:.2f} s", "{seconds:.1f} 秒音频，用时 {time:.2f} 秒"),
     "download": ("Download", "下载"),
