@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 import json
@@ -70,7 +71,9 @@ def _transcribe_tool(page: Page, directory: Path) -> Tool:
         read = _reader(page, directory, audio)
         work = transcription(page.service, served, read, hotwords=likely, language=_language(language))
         transcribed: Transcribed = await page.service.result(None, work)
-        return to_text(transcribed.transcript, format)
+        text = to_text(transcribed.transcript, format)
+        # The other formats are files, of which JSON has it.
+        return _finished(text, format == "txt" and transcribed.transcript.cut_off > 0)
 
     return transcribe
 
@@ -104,20 +107,30 @@ def _ask_tool(page: Page, directory: Path) -> Tool:
             audio: The recording, as the base64 of an audio file (WAV, FLAC, MP3, OGG and others) or a data: URL of it;
                 or the path that an upload to this server returned; empty for none.
         """
-        content: list[dict[str, Any]] = [{"type": "text", "text": question}]
+        if not (question.strip() or audio):
+            raise ApiError(400, "the question is missing; write one, or send a recording to answer")
+        content: list[dict[str, Any]] = []
         if audio:
-            content.insert(0, {"type": "audio", "audio": _reader(page, directory, audio)()})
+            # Not in the thread that serves all callers.
+            content.append({"type": "audio", "audio": await asyncio.to_thread(_reader(page, directory, audio))})
+        if question.strip():
+            content.append({"type": "text", "text": question.strip()})
         messages = [{"role": "user", "content": content}]
         prediction: Prediction = await page.service.result(
             None, answer(page.service, page.service.models.first, messages)
         )
-        return prediction.text or ""
+        return _finished(prediction.text or "", prediction.cut_off)
 
     return ask
 
 
+def _finished(text: str, is_cut_off: bool) -> str:
+    """Return a text, with a line where it is not all of it."""
+    return f"{text.rstrip()}\n[Not finished: the model's limit of tokens was reached.]\n" if is_cut_off else text
+
+
 def _reader(page: Page, directory: Path, audio: str) -> Callable[[], NDArray[np.float32]]:
-    """Return a function that decodes the audio; it is called in the model's thread."""
+    """Return a function that decodes the audio, for a thread of work."""
     limits = page.service.settings.limits
     if (path := _uploaded(directory, audio)) is not None:
         return lambda: read_limited(path, limits)

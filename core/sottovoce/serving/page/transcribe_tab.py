@@ -95,7 +95,7 @@ def _done(results: list[Result], language: str) -> str:
     time = sum(result.transcribed.seconds for result in results)
     done = say("done", language, seconds=transcripts[0].duration, time=time)
     count = sum(transcript.cut_off for transcript in transcripts)
-    return f"{done}. {say('cut_off', language, count=count)}" if count else done
+    return f"{done} · {say('cut_off', language, count=count)}" if count else done
 
 
 def _run(
