@@ -12,6 +12,7 @@ from torch.nn.utils.rnn import pad_sequence
 from sottovoce import Model, Sample, TrainingOutputs
 from sottovoce.architecture import UNLABELED
 from sottovoce.errors import SamplesError
+from sottovoce.report.number_format import counted
 from sottovoce_forced_aligner.inference import first_window, inputs
 from sottovoce_forced_aligner.reading import WINDOW, longest_window, prepare
 
@@ -81,8 +82,8 @@ def _targets(model: Model, sample: Sample, words: Sequence[str], seconds: float)
         return None
     if len(sample.words) != len(words):
         raise SamplesError(
-            f"sample {sample.key!r}: has times of {len(sample.words)} words ('words'), and its text has {len(words)}; "
-            "give one of each, or no times"
+            f"sample {sample.key!r}: has times of {counted(len(sample.words), 'word')} ('words'), and its text has "
+            f"{len(words)}; give one of each, or no times"
         )
     times = torch.tensor([float(time) for pair in pairs for time in pair if time is not None], dtype=torch.float64)
     bins: Tensor = (times * 1000 / model.processor.timestamp_segment_time).round().long()

@@ -132,7 +132,7 @@ def test_audio_that_is_too_long_is_refused(page: Page, tmp_path: Path) -> None:
     upload(page, tmp_path / "long.flac")
     page.click("#transcribe-start")
     page.wait_for_selector("#transcribe-status [role=alert]")
-    assert "61 seconds" in page.inner_text("#transcribe-status")
+    assert "61 s" in page.inner_text("#transcribe-status")
 
 
 def test_nothing_to_transcribe_is_said_in_chinese(browser: Browser, url: str) -> None:

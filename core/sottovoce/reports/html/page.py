@@ -34,6 +34,7 @@ def render(comparison: Comparison, audio: Mapping[str, bytes] | None = None, aud
     environment = Environment(
         loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
+    environment.filters["counted"] = number_format.counted
     style, script = ((_HERE / name).read_text(encoding="utf-8") for name in ("style.css", "page.js"))
     metric = comparison.reference.metrics.get(comparison.metric or "")
     metric = metric or comparison.models[-1].metrics.get(comparison.metric or "")
@@ -114,5 +115,9 @@ def _cost_note(cost: Mapping[str, Any], doubtful: str) -> str:
 
 def _layer_note(models: tuple[ComparedModel, ...]) -> str:
     left_out = sum(model.layers_left_out for model in models)
-    rest = f" {number_format.count(left_out)} layers with smaller errors are left out." if left_out else ""
+    rest = (
+        f" {number_format.counted(left_out, 'layer')} with smaller errors {'is' if left_out == 1 else 'are'} left out."
+        if left_out
+        else ""
+    )
     return f"As compression measured it; on a logarithmic axis.{rest}"

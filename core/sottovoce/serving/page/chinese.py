@@ -34,7 +34,7 @@ TEXTS = {
     "language": ("Language, such as zh or English; empty if unknown", "语言，如 zh 或 English；未知则留空"),
     "memory": ("Model in memory", "模型内存"),
     "model": ("Model", "模型"),
-    "more": ("{count} more lines are in the files to download.", "其余 {count} 行见下载文件。"),
+    "more": ("Further lines, which are in the files to download: {count}.", "其余 {count} 行见下载文件。"),
     "none": ("none", "无"),
     "nothing": ("No speech was recognized.", "没有识别到语音。"),
     "part": ("{done:.0f} of {total:.0f} s", "{done:.0f} / {total:.0f} 秒"),
