@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -107,6 +108,59 @@ def test_files_and_directories_are_written_below_the_output(run: Runner, tmp_pat
     written = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
     assert written == {"one.srt", "two.srt", "deep/three.srt"}
     assert "long 30" in (out / "deep" / "three.srt").read_text()
+
+
+def test_nothing_of_a_directory_is_left_out_silently(run: Runner, tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    clip(folder / "good.wav")
+    (folder / "notes.md").write_text("no audio")
+    (folder / "gone.wav").symlink_to(tmp_path / "nowhere.wav")
+    (folder / "linked.wav").symlink_to(folder / "good.wav")
+    done = run("transcribe", "asr", folder)
+    assert done.code == 1
+    assert done.out == f"{folder}/good.wav: long 10\n{folder}/linked.wav: long 10\n"
+    assert done.err.splitlines()[0] == (
+        f"error: {folder}/gone.wav: is a link to {tmp_path}/nowhere.wav, which does not exist"
+    )
+    assert "1 of 3 files" in done.err
+
+
+@pytest.mark.skipif(os.name == "nt", reason="permissions of POSIX")
+def test_what_may_not_be_read_is_told_and_the_rest_is_done(
+    run: Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "folder"
+    closed, secret = folder / "closed", clip(folder / "secret.wav")
+    clip(folder / "good.wav")
+    clip(closed / "inside.wav")
+    # Root may read all, so the system's answers are those of another user.
+    refused, access, scandir = {str(closed), str(secret)}, os.access, os.scandir
+
+    def listed(path: Any) -> Any:
+        if str(path) in refused:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "access", lambda path, mode: str(path) not in refused and access(path, mode))
+    monkeypatch.setattr(os, "scandir", listed)
+    done = run("transcribe", "asr", folder, "-o", tmp_path / "out", "-q")
+    assert done.code == 1
+    assert (tmp_path / "out" / "good.txt").read_text() == "long 10\n"
+    assert done.err.splitlines() == [
+        f"error: {closed}: is a directory without permission to read it",
+        f"error: {secret}: cannot be read as audio (no permission)",
+        "error: 2 of 3 files could not be transcribed; see the lines above",
+    ]
+
+
+def test_a_name_that_begins_with_a_dash_says_how_to_write_it(
+    run: Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clip(tmp_path / "-take.wav")
+    monkeypatch.chdir(tmp_path)
+    run("transcribe", "asr", "-take.wav").fails(2, "No such option", "for the file of this name write ./-take.wav")
+    run("transcribe", "asr", "-xother.wav").fails(2, "No such option", "--help")
+    assert run("transcribe", "asr", "./-take.wav").out == "long 10\n"
 
 
 def test_texts_of_several_files_are_printed_with_their_names(run: Runner, tmp_path: Path) -> None:
