@@ -22,6 +22,7 @@ from sottovoce.serving.run import require_packages
 from sottovoce.serving.settings import Limits
 
 pytest.importorskip("gradio")
+gradio_client = pytest.importorskip("gradio_client")
 mcp = pytest.importorskip("mcp", reason="the extra `mcp` serves tools")
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # the client's own transport
@@ -109,8 +110,23 @@ def test_what_is_wrong_is_said_and_the_service_keeps_working(url: str, arguments
     failed, text = call(url, "transcribe", **arguments)
     assert failed
     assert message in text
+    assert not text.endswith(("'", '"'))
     assert "/tmp" not in text
     assert httpx2.get(f"{url}/health").json()["running"] == 0
+
+
+def test_gradios_own_client_hears_what_is_wrong_and_the_log_has_nothing_of_it(
+    url: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    client = gradio_client.Client(url, verbose=False)
+    assert client.predict(AUDIO, "zh", "", "txt", api_name="/transcribe") == f"{SAID}\n"
+    for arguments, message in (
+        ((AUDIO, "zz", "", "txt"), "'zz' is not a language"),
+        (("", "", "", "txt"), "not empty"),
+    ):
+        with pytest.raises(gradio_client.exceptions.AppError, match=message):
+            client.predict(*arguments, api_name="/transcribe")
+    assert "Traceback" not in "".join(capfd.readouterr())
 
 
 def test_keys_and_limits_hold_for_tools_too() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import functools
 import json
 import tempfile
 from collections.abc import Awaitable, Callable
@@ -15,7 +16,7 @@ import gradio
 
 from sottovoce.samples.languages import find_language
 from sottovoce.serving.alignment_route import Aligned, alignment, words_of
-from sottovoce.serving.api_errors import ApiError
+from sottovoce.serving.api_errors import ApiError, as_api_error
 from sottovoce.serving.chat_route import answer
 from sottovoce.serving.transcribe import Transcribed, transcription
 from sottovoce.serving.uploads import read_limited
@@ -48,7 +49,27 @@ def add_tools(page: Page, directory: Path) -> None:
         tools.append(_ask_tool(page, directory))
     for tool in tools:
         # Not in Gradio's queue: requests wait for the model in the service's.
-        gradio.api(tool, queue=False)
+        gradio.api(_answering(tool), queue=False)
+
+
+class _ToolError(gradio.Error):  # type: ignore[misc]
+    """Error whose text is its sentence: that of Gradio's own has quotation marks around it."""
+
+    def __str__(self) -> str:
+        return str(self.message)
+
+
+def _answering(tool: Tool) -> Tool:
+    """Return a tool whose errors reach its caller as they are; Gradio hides others, and prints them to the log."""
+
+    @functools.wraps(tool)
+    async def answer_errors(*arguments: Any, **named: Any) -> str:
+        try:
+            return await tool(*arguments, **named)
+        except Exception as error:
+            raise _ToolError(str(as_api_error(error)), print_exception=False) from None
+
+    return answer_errors
 
 
 def _transcribe_tool(page: Page, directory: Path) -> Tool:
