@@ -77,6 +77,7 @@ def plan(audio: Sequence[Path], output: str | None, form: str | None, overwrite:
     if len(files) == 1 and not audio[0].is_dir() and not target.is_dir() and not output.endswith(("/", os.sep)):
         jobs = [Job(files[0][0], form or _format_of(target), target, overwrite)]
     else:
+        _refuse_name_of_a_file(output)
         form = form or "txt"
         jobs = [Job(path, form, (target / name).with_suffix(f".{form}"), overwrite) for path, name in files]
     _check_outputs(jobs)
@@ -114,6 +115,13 @@ def _audio_below(path: Path) -> Iterator[Path]:
             if not name.startswith(".") and file.suffix.lower() in SUFFIXES and (file.is_file() or file.is_symlink()):
                 yield file
     yield from map(Path, closed)
+
+
+def _refuse_name_of_a_file(output: str) -> None:
+    """Refuse an output for many files that is named as one."""
+    form = Path(output).suffix.lower().removeprefix(".")
+    if form in FORMATS and not Path(output).is_dir() and not output.endswith(("/", os.sep)):
+        raise UsageError(f"{output}: many files do not go into one; give --output and a directory, and --format {form}")
 
 
 def _format_of(output: Path) -> str:

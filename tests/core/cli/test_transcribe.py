@@ -217,6 +217,16 @@ def test_the_audio_itself_and_other_files_are_never_replaced(run: Runner, audio:
     assert audio.read_bytes() == named.read_bytes() == content
 
 
+def test_many_files_are_not_written_to_the_name_of_one(run: Runner, tmp_path: Path) -> None:
+    one, two = clip(tmp_path / "folder" / "one.wav"), clip(tmp_path / "folder" / "two.wav")
+    for audio in ((one, two), (tmp_path / "folder",)):
+        done = run("transcribe", "nowhere", *audio, "-o", tmp_path / "talk.srt")
+        done.fails(2, "talk.srt: many files do not go into one", "--format srt")
+    assert not (tmp_path / "talk.srt").exists()
+    assert run("transcribe", "asr", one, two, "-o", f"{tmp_path}/talk.srt/", "-f", "srt").code == 0
+    assert (tmp_path / "talk.srt" / "two.srt").is_file()
+
+
 def test_two_files_of_one_name_are_refused(run: Runner, tmp_path: Path) -> None:
     one, two = clip(tmp_path / "x" / "a.wav"), clip(tmp_path / "y" / "a.flac")
     run("transcribe", "asr", one, two, "-o", tmp_path / "out").fails(2, "a.wav and", "both would be")
