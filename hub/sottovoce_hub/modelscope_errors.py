@@ -97,5 +97,5 @@ def _explain(error: Exception, tokens: Collection[str]) -> str:
         reason=reason,
         kind=type(error).__name__,
         status=f"HTTP {status}" if status else reason,
-        wait=f"{wait:.0f} seconds" if wait else "a while",
+        wait=f"{wait:.0f} s" if wait else "a while",
     )

@@ -246,6 +246,17 @@ def test_printing_an_evaluation_shows_its_table() -> None:
     assert repr(evaluation) == "<EvaluationReport of small: cer 4.50 %, rtf 0.5000>"
 
 
+def test_printing_an_evaluation_shows_what_its_numbers_do_not_say() -> None:
+    facts: dict[str, Any] = {"model": "small", "architecture": "toy", "metrics": {}, "machine": Machine()}
+    report = EvaluationReport(**facts, samples=SampleSet(count=40), baseline="base", cut_off=1, baseline_cut_off=2)
+    lines = str(report).splitlines()
+    assert lines[-2].startswith("small: 1 of 40 outputs ends at the model's limit of tokens")
+    assert lines[-1].startswith("base: 2 of 40 outputs end at")
+    assert "<p>small: 1 of 40 outputs ends" in report._repr_html_()
+    assert not EvaluationReport(**facts, samples=SampleSet(count=40)).notes
+    assert "cut_off" not in EvaluationReport(**facts, samples=SampleSet(count=40)).to_dict()
+
+
 def test_a_notebook_shows_a_table_and_no_markup_of_others() -> None:
     shown = CompressionReport.from_dict(form(output="<script>"))._repr_html_()
     assert shown.startswith("<table><caption>&lt;script&gt;</caption>")

@@ -96,7 +96,8 @@ def check_samples(samples: Samples, architecture: Architecture) -> tuple[str, ..
     other = [sample.key for sample in samples if any(_rate(audio) != SAMPLE_RATE for audio in sample.spoken)]
     if not other:
         return ()
-    return (f"{len(other)} calibration samples are not of {SAMPLE_RATE} Hz, such as {other[0]!r}; they were resampled",)
+    are = counted(len(other), "calibration sample is", "calibration samples are")
+    return (f"{are} not of {SAMPLE_RATE} Hz, such as {other[0]!r}; resampled",)
 
 
 def is_noise(audio: NDArray[np.float32]) -> bool:

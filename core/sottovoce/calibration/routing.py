@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from sottovoce.calibration.blocks import StopPassError
 from sottovoce.calibration.divided import SampleTokens, exchange_tokens
 from sottovoce.errors import NotFiniteError, SottovoceError
+from sottovoce.report.number_format import counted
 
 if TYPE_CHECKING:
     from sottovoce.calibration.blocks import Block
@@ -119,7 +120,7 @@ def _kinds(
     kinds = modalities_of(sample_thread.sample)
     if len(kinds) != count:
         raise SottovoceError(
-            f"the sample {sample_thread.sample.key!r}: the family names the kinds of {len(kinds)} tokens, but the "
-            f"block is given {count}; its plugin's modalities is wrong"
+            f"the sample {sample_thread.sample.key!r}: the family names the kinds of {counted(len(kinds), 'token')}, "
+            f"but the block is given {count}; its plugin's modalities is wrong"
         )
     return kinds

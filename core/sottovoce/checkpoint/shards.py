@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from sottovoce.checkpoint.choice import requested_weights, weight_names
 from sottovoce.checkpoint.safe_config import contained_path, read_config
 from sottovoce.errors import CheckpointError, SourceError, UsageError
+from sottovoce.report.number_format import counted
 
 if TYPE_CHECKING:
     import torch
@@ -76,8 +77,8 @@ class Shards:
             if wrong or len(named) != len(shards):
                 differing = wrong or sorted(set(shards.names) - set(named))
                 raise CheckpointError(
-                    f"{first}: does not agree with the files on {len(differing)} tensors, such as {differing[0]!r}; "
-                    "fetch the model again"
+                    f"{first}: does not agree with the files on {counted(len(differing), 'tensor')}, such as "
+                    f"{differing[0]!r}; fetch the model again"
                 )
         return shards
 

@@ -16,6 +16,7 @@ from sottovoce.checkpoint.shard_writer import ShardWriter
 from sottovoce.checkpoint.shards import Shards
 from sottovoce.checkpoint.weights import drop_data_, stored_state
 from sottovoce.errors import CheckpointError, OutputError
+from sottovoce.report.number_format import counted
 from sottovoce.system.machine import release_memory, release_pages
 
 if TYPE_CHECKING:
@@ -96,7 +97,9 @@ class Stream:
         else:
             shards, names = self.source, {name: self.blocks[block][f"{block}.{name}"] for name in state}
         if lacking := [stored for stored in names.values() if shards.file_of(stored) is None]:
-            raise CheckpointError(f"{block}: {len(lacking)} tensors are missing, such as {lacking[0]!r}")
+            raise CheckpointError(
+                f"{block}: {counted(len(lacking), 'tensor is', 'tensors are')} missing, such as {lacking[0]!r}"
+            )
         stored_tensors = shards.read(names.values())
         tensors = {name: stored_tensors.pop(stored).to(state[name].dtype) for name, stored in names.items()}
         refuse_infinite((f"{block}.{name}", tensor) for name, tensor in tensors.items())

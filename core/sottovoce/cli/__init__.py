@@ -124,7 +124,7 @@ def _run() -> int:
         if type(error).__name__ == "NoArgsIsHelpError":  # click 8.2 and later
             click.echo(error.format_message())
             return 0
-        advice = f"see {_command_line(getattr(error, 'ctx', None))} --help"
+        advice = _of_a_dash(error) or f"see {_command_line(getattr(error, 'ctx', None))} --help"
         return _fail(f"{error.format_message().rstrip('.?')}; {advice}", error.exit_code, debug)
     except (click.Abort, KeyboardInterrupt):
         return _fail("interrupted", INTERRUPTED, debug)
@@ -133,6 +133,14 @@ def _run() -> int:
     except Exception as error:
         return _fail(explain(error), 1, debug)
     return 0
+
+
+def _of_a_dash(error: click.ClickException) -> str:
+    """Return what to write for a file whose name begins with a dash, if that is what was taken for an option."""
+    if not isinstance(error, click.NoSuchOption):
+        return ""
+    names = [argument for argument in sys.argv[2:] if argument.startswith("-") and os.path.lexists(argument)]
+    return f"for the file of this name write ./{names[0]}" if names else ""
 
 
 def _command_line(context: click.Context | None) -> str:

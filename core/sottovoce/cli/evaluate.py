@@ -81,10 +81,9 @@ def evaluate(
             consequence = "; the times are not recorded" if record else ""
             how = "on an idle machine" if report.machine.processes == 1 else "in one process"
             out.note(f"warning: {busy}{consequence}; measure times again {how}")
-        if report.trained_on and not record:
-            out.note(
-                f"warning: {report.trained_on} of the {report.samples.count} samples were trained on; measure on others"
-            )
+        # Samples that were trained on are an error where the report is recorded.
+        for note in report.notes if not (record and report.trained_on) else ():
+            out.note(f"warning: {note}")
         if record and distributed.is_main():
             records.record(report, model)
         form = report.to_dict()

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     ),
 )
 @click.argument("model")
-@click.argument("audio", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("audio", nargs=-1, required=True, type=click.Path(path_type=Path, readable=False))
 @options.option("--vad", help="Model that finds where somebody speaks; it cuts long audio.")
 @options.option("--punc", help="Model that punctuates the text.")
 @options.option("--aligner", help="Model that finds the times of words, where MODEL has none.")

@@ -77,6 +77,7 @@ def plan(audio: Sequence[Path], output: str | None, form: str | None, overwrite:
     if len(files) == 1 and not audio[0].is_dir() and not target.is_dir() and not output.endswith(("/", os.sep)):
         jobs = [Job(files[0][0], form or _format_of(target), target, overwrite)]
     else:
+        _refuse_name_of_a_file(output)
         form = form or "txt"
         jobs = [Job(path, form, (target / name).with_suffix(f".{form}"), overwrite) for path, name in files]
     _check_outputs(jobs)
@@ -86,7 +87,7 @@ def plan(audio: Sequence[Path], output: str | None, form: str | None, overwrite:
 def _files(path: Path) -> Iterator[tuple[Path, Path]]:
     """Yield files with the name below which each one's transcript goes; those in a directory keep their folders.
 
-    A missing file is one that cannot be read, which its turn tells.
+    What is missing or cannot be read has its turn too, which says so.
     """
     try:
         is_directory = path.is_dir()
@@ -95,11 +96,32 @@ def _files(path: Path) -> Iterator[tuple[Path, Path]]:
     if not is_directory:
         yield path, Path(path.name)
         return
-    files = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
-    files = [file for file in files if not any(part.startswith(".") for part in file.relative_to(path).parts)]
+    files = sorted(_audio_below(path))
     if not files:
         raise SamplesError(f"{path}: no audio files in this directory ({', '.join(sorted(SUFFIXES))})")
     yield from ((file, file.relative_to(path)) for file in files)
+
+
+def _audio_below(path: Path) -> Iterator[Path]:
+    """Yield the audio files below a directory, with links to nothing, and directories that may not be read.
+
+    What is hidden is left out.
+    """
+    closed: list[str] = []
+    for folder, folders, names in os.walk(path, onerror=lambda error: closed.append(str(error.filename))):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in names:
+            file = Path(folder, name)
+            if not name.startswith(".") and file.suffix.lower() in SUFFIXES and (file.is_file() or file.is_symlink()):
+                yield file
+    yield from map(Path, closed)
+
+
+def _refuse_name_of_a_file(output: str) -> None:
+    """Refuse an output for many files that is named as one."""
+    form = Path(output).suffix.lower().removeprefix(".")
+    if form in FORMATS and not Path(output).is_dir() and not output.endswith(("/", os.sep)):
+        raise UsageError(f"{output}: many files do not go into one; give --output and a directory, and --format {form}")
 
 
 def _format_of(output: Path) -> str:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 
 from sottovoce.engines.measurement import EngineRun, spread
+from sottovoce.report.number_format import counted
 from sottovoce.system.environment import INT8, instructions
 
 WIDEST = 0.15
@@ -30,7 +31,7 @@ def diagnose(run: EngineRun, other_cores: float | None) -> Iterator[str]:
         yield f"{_missing_instructions()}, so int8 gains little here"
     yield from disturbances(run, other_cores)
     if run.threads is not None and run.threads > cores:
-        yield f"{run.threads} threads share {cores} cores: set OMP_NUM_THREADS={cores}"
+        yield f"{run.threads} threads share {counted(cores, 'core')}: set OMP_NUM_THREADS={cores}"
     if (run.memory_growth_bytes or 0) > GROWN:
         grown = (run.memory_growth_bytes or 0) / 1e6
         yield (
@@ -43,7 +44,8 @@ def disturbances(run: EngineRun, other_cores: float | None) -> Iterator[str]:
     """Yield a sentence for each thing that makes the times of a run meaningless; for arguments see :func:`diagnose`."""
     cores = _cores()
     if other_cores is not None and other_cores > WIDEST * cores:
-        yield f"the machine is busy: other processes used {other_cores:.1f} of its {cores} cores, so times are too long"
+        used = f"{other_cores:.1f} of its {counted(cores, 'core')}"
+        yield f"the machine is busy: other processes used {used}, so times are too long"
     if (width := spread(run)) > WIDEST:
         yield f"the rounds differ by {width:.0%} of their median: measure again on a quiet machine"
 

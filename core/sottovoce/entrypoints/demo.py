@@ -110,9 +110,10 @@ class Demonstration:
     def _changed_lines(self) -> list[str]:
         count = self.evaluation.samples.count
         if not self.changed:
-            return [f"all {count} utterances are heard as before"]
+            return [f"no utterance of {count} is heard differently"]
         rows = [f"  {said}: {before} -> {after}" for _, said, before, after in self.changed[:5]]
-        return [f"{len(self.changed)} of {count} utterances are heard differently (said: before -> after):", *rows]
+        of_all = f"{len(self.changed)} of {number_format.counted(count, 'utterance')}"
+        return [f"{of_all} heard differently (said: before -> after):", *rows]
 
 
 def run(

@@ -18,6 +18,7 @@ from sottovoce.entrypoints.demo_peer import Peer
 from sottovoce.entrypoints.evaluate import prepare_timed
 from sottovoce.errors import SottovoceError
 from sottovoce.report import number_format
+from sottovoce.report.number_format import counted
 from sottovoce.samples import Sample, Samples
 from sottovoce.system.audio import SAMPLE_RATE, read_audio
 from sottovoce.text.plain_text import one_line
@@ -58,7 +59,8 @@ class Speed:
         return [
             head,
             f"{self.audio_seconds:.0f} s of audio: {before:.2f} s in float, {after:.2f} s compressed, "
-            f"x {self.ratio['median']:.2f} ({low:.2f}-{high:.2f}) of the time, {self.ratio['rounds']} rounds by turns",
+            f"x {self.ratio['median']:.2f} ({low:.2f}-{high:.2f}) of the time, "
+            f"{counted(self.ratio['rounds'], 'round')} by turns",
             *([self.peer.line() if isinstance(self.peer, Peer) else self.peer] if self.peer else []),
         ]
 
@@ -167,7 +169,7 @@ def _obstacle() -> str | None:
     time.sleep(_WATCHED)
     cores, used = os.cpu_count() or 1, meter.cores()
     if used > paired_timing.BUSY * cores:
-        return f"the machine is busy: other processes use {used:.1f} of its {cores} cores"
+        return f"the machine is busy: other processes use {used:.1f} of its {counted(cores, 'core')}"
     return None
 
 

@@ -184,7 +184,7 @@ class _Explanation:
             words=utterance.words,
             is_same=_same(expected, given),
             positions=positions,
-            notes=self._notes(),
+            notes=(*self._notes(), *_unfinished(self._before, expected), *_unfinished(self._after, given)),
         )
 
     def _notes(self) -> tuple[str, ...]:
@@ -258,6 +258,11 @@ class _Explanation:
                     return tuple(unit.name for unit in order[:count])
             self._progress("together", count, len(order))
         return None
+
+
+def _unfinished(model: Model, prediction: Prediction) -> Iterator[str]:
+    if prediction.cut_off:
+        yield f"{model.source.name}: the output ends at the model's limit of tokens, unfinished."
 
 
 def _rank(divergence: float | None) -> float:

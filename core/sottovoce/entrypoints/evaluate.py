@@ -119,6 +119,8 @@ def _report(measurement: Measurement, samples: Samples, reference: Measurement |
         baseline_fingerprint=reference.fingerprint if reference else None,
         date=datetime.date.today().isoformat(),
         trained_on=measurement.trained_on,
+        cut_off=measurement.cut_off,
+        baseline_cut_off=reference.cut_off if reference else 0,
     )
 
 

@@ -43,6 +43,11 @@ class Measurement:
     parts: Mapping[str, int] = field(default_factory=dict)
     """Bytes of the weights by part of the model."""
 
+    @property
+    def cut_off(self) -> int:
+        """Number of the outputs that end at the model's limit of tokens."""
+        return sum(prediction.cut_off for prediction in self.run.predictions)
+
 
 def measure(
     subject: Subject,

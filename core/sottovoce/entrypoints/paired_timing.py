@@ -17,6 +17,7 @@ from typing import Any
 import psutil
 
 from sottovoce.errors import SottovoceError
+from sottovoce.report.number_format import counted
 from sottovoce.system.interpreter import python_command, python_environment
 from sottovoce.system.isolation import describe_exit, open_answers
 from sottovoce.system.progress import Progress, silent
@@ -64,7 +65,7 @@ def busy(ratios: Sequence[float], others: float | None, cores: int) -> str | Non
         cores: Number of cores of the machine.
     """
     if others is not None and others > BUSY * cores:
-        return f"the machine is busy: other processes use {others:.1f} of its {cores} cores"
+        return f"the machine is busy: other processes use {others:.1f} of its {counted(cores, 'core')}"
     summary = spread(ratios)
     low, high = summary["quartiles"]
     if high - low > WIDEST * summary["median"]:

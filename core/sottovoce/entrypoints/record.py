@@ -14,6 +14,7 @@ from sottovoce.checkpoint.report_file import read_report
 from sottovoce.errors import OutputError, SourceError, UsageError
 from sottovoce.metrics.kinds import is_timed
 from sottovoce.report import COMPRESSION_FILE, BaseModel, Dataset, EvaluationReport, to_json
+from sottovoce.report.number_format import counted
 from sottovoce.system.atomic_write import write_atomically
 
 _DATASET = re.compile(r"(?P<id>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?(#(?P<task>[\w.-]+))?")
@@ -60,8 +61,8 @@ def record(evaluation: EvaluationReport, directory: str | os.PathLike[str]) -> N
     require_recordable(directory)
     if evaluation.trained_on:
         raise UsageError(
-            f"{directory}: {evaluation.trained_on} of the {evaluation.samples.count} samples were trained on; "
-            "measure on others"
+            f"{directory}: the model was trained on {evaluation.trained_on} of "
+            f"{counted(evaluation.samples.count, 'sample')}; measure on others"
         )
     path = Path(directory) / COMPRESSION_FILE
     try:

@@ -93,7 +93,7 @@ def tabulate_pruning(report: StepReport) -> tuple[Table, ...]:
 def _tabulate(pattern: str, layers: Mapping[str, _Layer]) -> Table:
     return Table(
         title=Text(
-            en=f"Experts that stay in the {len(layers)} layers of {pattern}, by their original numbers",
+            en=f"Experts that stay in the {counted(len(layers), 'layer')} of {pattern}, by their original numbers",
             zh=f"{pattern} 的 {len(layers)} 个层中保留的专家（按原有编号）",
         ),
         columns=(

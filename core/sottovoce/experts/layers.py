@@ -15,6 +15,7 @@ from sottovoce.experts.selection import kept_count
 from sottovoce.experts.step import PruneExperts
 from sottovoce.recipe.pattern import matches
 from sottovoce.report import Kept
+from sottovoce.report.number_format import counted
 from sottovoce.runtime.experts import Experts, experts_in
 
 if TYPE_CHECKING:
@@ -74,8 +75,8 @@ def plan_layers(
         settings, key = _count_setting(model, layout)
         if (count := getattr(settings, key)) != len(experts):
             raise PluginError(
-                f"{architecture.name}: the configuration's {layout.count} is {count}, and {name!r} has {len(experts)} "
-                "experts; the layout or the model is wrong"
+                f"{architecture.name}: the configuration's {layout.count} is {count}, and {name!r} has "
+                f"{counted(len(experts), 'expert')}; the layout or the model is wrong"
             )
         top_k = getattr(_router(model.module, name, layout), "top_k", 1)
         # With a threshold, all stay until their use is counted.

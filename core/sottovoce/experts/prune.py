@@ -26,6 +26,7 @@ from sottovoce.experts.threshold import keep_by_usage
 from sottovoce.experts.tokens import TokenCollector
 from sottovoce.experts.usage import measure_usage
 from sottovoce.report import Coverage, StepReport, Target
+from sottovoce.report.number_format import counted
 from sottovoce.runtime.experts import Experts
 
 if TYPE_CHECKING:
@@ -162,7 +163,7 @@ class PruneExpertsRunner(BlockStep):
         scores = read_saliency(Path(self.step.scores))
         for name, layer in self._layers.items():
             if name not in scores or scores[name].experts != layer.experts:
-                has = f"{scores[name].experts} experts of" if name in scores else "nothing on"
+                has = f"{counted(scores[name].experts, 'expert')} of" if name in scores else "nothing on"
                 raise SourceError(f"{self.step.scores}: has {has} {name!r}, which has {layer.experts}; measure it anew")
         return scores
 

@@ -73,7 +73,10 @@ def float_projection(expert: nn.Module, name: str) -> nn.Linear:
 def _check(count: int, router: nn.Module, kept: Sequence[int]) -> None:
     weight: Any = router.weight
     if len(weight) != count:
-        raise CoverageError(f"the router has {len(weight)} rows and the layer {count} experts; is its layout right?")
+        raise CoverageError(
+            f"the router has {counted(len(weight), 'row')} and the layer "
+            f"{counted(count, 'expert')}; is its layout right?"
+        )
     if list(kept) != sorted(set(kept)) or not kept or kept[0] < 0 or kept[-1] >= count:
         raise CoverageError(
             f"the experts to keep must be numbers from 0 to {count - 1} in rising order, not {list(kept)}"
@@ -82,7 +85,9 @@ def _check(count: int, router: nn.Module, kept: Sequence[int]) -> None:
     if len(kept) < top_k:
         raise CoverageError(f"{counted(len(kept), 'expert')} would stay, and a token is routed to {top_k}; keep more")
     if (groups := getattr(router, "n_group", None) or 1) > 1:
-        raise CoverageError(f"the router chooses among {groups} groups of experts; pruning them is not supported yet")
+        raise CoverageError(
+            f"the router chooses among {counted(groups, 'group')} of experts; pruning them is not supported yet"
+        )
 
 
 def _rows(tensor: Tensor, kept: Sequence[int]) -> Tensor:

@@ -19,6 +19,7 @@ from torch import Tensor
 from sottovoce.calibration.routing import Routed
 from sottovoce.errors import NotFiniteError, OutputError, RecipeError, SourceError
 from sottovoce.experts.step import SaliencyMetric
+from sottovoce.report.number_format import counted
 from sottovoce.runtime.experts import Experts, assigned
 from sottovoce.system import distributed
 from sottovoce.system.atomic_write import write_atomically
@@ -106,7 +107,7 @@ class Saliency:
         sums = {name: _numbers(form, name) for name in _SUMS}
         for name, values in sums.items():
             if values.shape != (len(modalities), len(largest)) or largest.dim() != 1:
-                sizes = f"{len(modalities)} modalities and {len(largest)} experts"
+                sizes = f"{counted(len(modalities), 'modality', 'modalities')} and {counted(len(largest), 'expert')}"
                 shape = list(values.shape)
                 raise SourceError(f"not valid saliency: {name!r} has the shape {shape}, not that of {sizes}")
         return cls(modalities, **sums, largest=largest)

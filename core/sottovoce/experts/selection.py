@@ -12,6 +12,7 @@ from torch import Tensor
 from sottovoce.errors import RecipeError
 from sottovoce.experts.saliency import Saliency
 from sottovoce.experts.step import SaliencyMetric
+from sottovoce.report.number_format import counted
 
 _OF_LARGEST = 0.1
 """Share of the largest activation so far that a super expert's activation exceeds, as in REAP's code."""
@@ -41,7 +42,7 @@ def kept_count(keep: float, experts: int, top_k: int) -> int:
     count = keep if isinstance(keep, int) else math.floor(keep * experts + 0.5)
     if isinstance(keep, bool) or keep <= 0 or not top_k <= count <= experts:
         raise RecipeError(
-            f"keep: {keep} of {experts} experts means {count}; a token is routed to {top_k}, "
+            f"keep: {keep} of {counted(experts, 'expert')} means {count}; a token is routed to {top_k}, "
             f"so keep between {top_k} and {experts}"
         )
     return count
@@ -79,8 +80,11 @@ def choose_experts(
     kept = frozenset(list(dict.fromkeys(order))[:keep])
     kept_for = {modality: tuple(sorted(kept & set(experts))) for modality, experts in protected.items()}
     count = len({*supers, *(expert for experts in protected.values() for expert in experts)})
-    notes = (f"{count} experts are super or protected experts, but only {keep} are kept",) if count > keep else ()
-    return Choice(tuple(sorted(kept)), kept_for, tuple(sorted(kept & set(supers))), notes)
+    notes = []
+    if count > keep:
+        all_of_them = counted(count, "expert is", "experts are")
+        notes.append(f"{all_of_them} super or protected, but only {keep} {'is' if keep == 1 else 'are'} kept")
+    return Choice(tuple(sorted(kept)), kept_for, tuple(sorted(kept & set(supers))), tuple(notes))
 
 
 def find_super_experts(largest: Tensor, largest_so_far: float = 0.0) -> tuple[int, ...]:

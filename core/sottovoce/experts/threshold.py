@@ -10,6 +10,7 @@ from torch import Tensor
 
 from sottovoce.errors import CoverageError
 from sottovoce.experts.usage import used_experts
+from sottovoce.report.number_format import counted
 
 if TYPE_CHECKING:
     from sottovoce.experts.layers import ExpertLayer
@@ -43,7 +44,7 @@ def keep_by_usage(
         )
     experts = {layer.layout.part: layer.experts for layer in layers.values()}
     notes = [
-        f"{part}: {count} of {experts[part]} experts stay in every layer by the threshold"
+        f"{part}: {count} of {counted(experts[part], 'expert')} stay in every layer by the threshold"
         for part, count in keep.items()
     ]
     changed = {name: replace(layers[name], keep=keep[layers[name].layout.part]) for name in counts}

@@ -14,6 +14,7 @@ from sottovoce.errors import SourceError
 from sottovoce.formats.layer_patterns import expand, is_foreign, targets_of
 from sottovoce.formats.stock_transformers import Stored, is_loaded_at_once
 from sottovoce.recipe.scheme import Scheme
+from sottovoce.report.number_format import counted
 
 if TYPE_CHECKING:
     from torch import nn
@@ -98,7 +99,8 @@ def prepare_(module: nn.Module, config: Any, where: object = "the model") -> tup
         width = getattr(layer, "in_features", 0)
         if scheme.group_size and width % scheme.group_size:
             raise SourceError(
-                f"{where}: quantization_config has groups of {scheme.group_size} for the {width} inputs of {name!r}"
+                f"{where}: quantization_config has groups of {scheme.group_size} for the {counted(width, 'input')} "
+                f"of {name!r}"
             )
         quantized = empty(layer, scheme)
         if quantized is None:

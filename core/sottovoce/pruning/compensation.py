@@ -95,13 +95,15 @@ def check_rows(layer: str, rows: int, inputs: int, samples: int, what: str) -> s
         raise SamplesError(f"no sample reaches the layer {layer!r}; give samples that do")
     if rows >= inputs:
         return None
-    advice = f"give at least {inputs} rows, which is about {counted(-(-samples * inputs // rows), 'sample')} like these"
+    enough = counted(-(-samples * inputs // rows), "sample")
+    advice = f"give at least {counted(inputs, 'row')}, which is about {enough} like these"
     if rows < _LEAST_ROWS * inputs:
         raise SamplesError(
             f"{layer}: {counted(rows, 'row')} of calibration data, too few to fit "
             f"{inputs} {what} by least squares; {advice}"
         )
-    return f"{layer}: {rows} rows of calibration data are few to fit {inputs} {what}; {advice}"
+    are = counted(rows, "row of calibration data is", "rows of calibration data are")
+    return f"{layer}: {are} few to fit {inputs} {what}; {advice}"
 
 
 def notes_on_fits(step: PruneHeads | PruneWidth, layers: Mapping[str, LayerErrors]) -> Iterator[str]:

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 
 from sottovoce.report import Column, Table
 from sottovoce.report.fields import Count, Measured
+from sottovoce.report.number_format import counted
 from sottovoce.text.translations import Text
 
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ def tabulate_removals(report: StepReport) -> tuple[Table, ...]:
 def _tabulate(pattern: str, layers: Mapping[str, LayerErrors]) -> Table:
     return Table(
         title=Text(
-            en=f"Relative output error of the {len(layers)} layers of {pattern}, on held-out samples",
+            en=f"Relative output error of the {counted(len(layers), 'layer')} of {pattern}, on held-out samples",
             zh=f"{pattern} 的 {len(layers)} 个层在留出样本上的相对输出误差",
         ),
         columns=(

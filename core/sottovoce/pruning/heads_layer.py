@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from sottovoce.errors import PluginError, RecipeError
 from sottovoce.pruning.parts import float_linear, kept_number, modules_of, parts_to_prune, setting
 from sottovoce.pruning.slicing import keep_groups_of_columns_, keep_groups_of_rows_
+from sottovoce.report.number_format import counted
 
 if TYPE_CHECKING:
     from torch import nn
@@ -92,9 +93,11 @@ def _layer(model: Model, heads: Heads, name: str, amount: int | float) -> HeadsL
     for row_name in heads.rows:
         rows = float_linear(model.module, f"{name}.{row_name}").out_features
         if rows % groups:
-            raise PluginError(f"{name}: {row_name} has {rows} outputs, which do not divide into {groups} groups")
+            raise PluginError(f"{name}: {row_name} has {counted(rows, 'output')}, not divisible into {groups} groups")
     if output.in_features % groups:
-        raise PluginError(f"{name}: {heads.output} has {output.in_features} inputs, which do not divide into {groups}")
+        raise PluginError(
+            f"{name}: {heads.output} has {counted(output.in_features, 'input')}, not divisible into {groups} groups"
+        )
     size = output.in_features // groups
     groups = model.planned_inputs.get(f"{name}.{heads.output}", output.in_features) // size
     return HeadsLayer(name, heads, groups, kept_number(amount, groups, f"prune_heads, {heads.part}"), size)
@@ -109,7 +112,7 @@ def _check_settings(model: Model, layer: HeadsLayer) -> None:
             raise PluginError(f"{model.architecture.name}: {key} is {value!r}, not a number")
         if value * layer.keep % groups:
             raise RecipeError(
-                f"prune_heads, {layer.heads.part}: with {layer.keep} of {groups} heads, {key} would be "
+                f"prune_heads, {layer.heads.part}: with {layer.keep} of {counted(groups, 'head')}, {key} would be "
                 f"{value * layer.keep / groups:g}; keep a multiple of {groups // math.gcd(value, groups)}"
             )
 

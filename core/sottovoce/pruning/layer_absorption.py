@@ -16,6 +16,7 @@ from sottovoce.pruning.description import LayerErrors
 from sottovoce.pruning.layer_choice import SampleSplit
 from sottovoce.pruning.layer_states import StateHooks, record_states, without_layers
 from sottovoce.pruning.parts import float_linear
+from sottovoce.report.number_format import counted
 
 if TYPE_CHECKING:
     from sottovoce.model import Model
@@ -144,6 +145,6 @@ class Absorption:
         if rows < inputs:
             needed = -(-len(self._split.fitted) * inputs // rows)
             self.notes.append(
-                f"{fit.output}: fitted on {rows} rows for {inputs} inputs; about {needed} samples like these would be "
-                "as many rows"
+                f"{fit.output}: fitted on {counted(rows, 'row')} for {counted(inputs, 'input')}; about "
+                f"{counted(needed, 'sample')} like these would be as many rows"
             )

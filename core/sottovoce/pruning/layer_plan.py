@@ -10,6 +10,7 @@ from sottovoce.calibration.held_out import evenly
 from sottovoce.errors import RecipeError
 from sottovoce.pruning.parts import float_linear, kept_number, parts_to_prune
 from sottovoce.recipe.pattern import matches
+from sottovoce.report.number_format import counted
 
 if TYPE_CHECKING:
     from sottovoce.architecture import Architecture, Depth
@@ -140,8 +141,8 @@ def _by_amount(model: Model, step: PruneLayers, depth: Depth, amount: int | floa
     if remove > len(part.removable):
         kept = "; ".join(f"{name}: {reason}" for name, reason in fixed.items())
         raise RecipeError(
-            f"{step.name}, {depth.part}: {remove} of {count} layers would go, and only {len(part.removable)} may "
-            f"({kept}); keep at least {count - len(part.removable)}"
+            f"{step.name}, {depth.part}: {remove} of {counted(count, 'layer')} would go, and only "
+            f"{len(part.removable)} may ({kept}); keep at least {count - len(part.removable)}"
         )
     named = tuple(evenly(part.removable, remove)) if step.choice == "even" else None
     return LayerPart(depth, layers, fixed, named, remove)
@@ -176,7 +177,7 @@ def _named(part: LayerPart, named: Collection[str]) -> tuple[str, ...]:
 
 def _check_named(part: LayerPart, named: Collection[str], step: PruneLayers) -> None:
     if set(part.chain) <= set(named):
-        raise RecipeError(f"{step.name}, {part.depth.part}: all {len(part.chain)} layers would go; keep at least one")
+        raise RecipeError(f"{step.name}, {part.depth.part}: all layers ({len(part.chain)}) would go; keep at least one")
     for name, reason in part.fixed.items():
         if name in named:
             raise RecipeError(f"{step.name}: {name!r} is never removed: {reason}; leave it out")

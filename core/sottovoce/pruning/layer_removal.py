@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from sottovoce.errors import PluginError
 from sottovoce.pruning.layer_plan import LayerPart
 from sottovoce.pruning.parts import set_setting_, setting
+from sottovoce.report.number_format import counted
 
 if TYPE_CHECKING:
     from torch import nn
@@ -49,7 +50,10 @@ def _change_settings_(model: Model, part: LayerPart, numbers: Sequence[int]) -> 
     for key in depth.lists:
         items = _typed(model, key, list)
         if len(items) != len(part.layers):
-            raise PluginError(f"{model.architecture.name}: {key} has {len(items)} items for {len(part.layers)} layers")
+            raise PluginError(
+                f"{model.architecture.name}: {key} has {counted(len(items), 'item')} for "
+                f"{counted(len(part.layers), 'layer')}"
+            )
         set_setting_(model, key, [item for number, item in enumerate(items) if number not in numbers])
     for key in depth.positions:
         value = setting(model, key)

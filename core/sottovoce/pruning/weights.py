@@ -54,7 +54,8 @@ class PruneWeightsRunner(BlockStep):
             width = model.planned_inputs.get(name, int(layer.weight.shape[1]))
             if step.pattern and width % GROUP:
                 raise CoverageError(
-                    f"{step.name}: four do not divide the {width} inputs of {name!r}, as 2:4 needs; name it in ignore"
+                    f"{step.name}: four do not divide the {counted(width, 'input')} of {name!r}, as 2:4 needs; name it "
+                    "in ignore"
                 )
             if model.stream is None and not layer.weight.is_meta:
                 refuse_infinite([(f"{name}.weight", layer.weight)])

@@ -19,6 +19,7 @@ from sottovoce.pruning.width_fit import choose_units, regressions
 from sottovoce.pruning.width_inputs import LayerInputs, observe_layers
 from sottovoce.pruning.width_layer import WidthLayer, plan_layers
 from sottovoce.report import StepReport
+from sottovoce.report.number_format import counted
 
 if TYPE_CHECKING:
     from sottovoce.architecture import Architecture
@@ -137,8 +138,8 @@ class PruneWidthRunner(BlockStep):
             begin = time.perf_counter()
         if poor:
             self._notes.append(
-                f"{block.name}: {len(poor)} of {len(layers)} experts were given fewer tokens than units stay; they are "
-                "pruned by magnitude and not refitted"
+                f"{block.name}: {len(poor)} of {counted(len(layers), 'expert')} had fewer tokens than units stay; "
+                "magnitudes choose there, and nothing is refitted"
             )
 
     def _fit(self, block: Block, inputs: LayerInputs, split: SplitThreads) -> None:

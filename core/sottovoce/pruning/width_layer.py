@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from sottovoce.errors import CoverageError, PluginError, RecipeError
 from sottovoce.pruning.parts import float_linear, kept_number, modules_of, parts_to_prune
 from sottovoce.pruning.slicing import keep_channels_, keep_columns_, keep_rows_
+from sottovoce.report.number_format import counted
 from sottovoce.runtime.experts import Experts
 
 if TYPE_CHECKING:
@@ -101,7 +102,8 @@ def _layer(model: Model, width: Width, name: str, amount: int | float) -> WidthL
         rows = float_linear(model.module, f"{name}.{input_name}").out_features
         if rows != output.in_features:
             raise CoverageError(
-                f"{name}: {input_name} has {rows} outputs, and {width.output} {output.in_features} inputs"
+                f"{name}: {input_name} has {counted(rows, 'output')}, and {width.output} "
+                f"{counted(output.in_features, 'input')}"
             )
     keep = kept_number(amount, units, f"prune_width, {width.part}", is_rounded=True)
     is_expert = isinstance(model.module.get_submodule(name.rpartition(".")[0]), Experts)

@@ -55,7 +55,7 @@ def _weights(settings: Settings, report: StepReport) -> Text:
     if len(widths) < 2:
         return Text(en=f"{recipe_bits}-bit integers ({scales.en})", zh=f" {recipe_bits} 位整数（{scales.zh}）")
     # Layers that no group divides, embedding tables and overrides have another width than the recipe says.
-    en = ", ".join(f"{len(targets)} to {bits} bits" for bits, targets in widths.items())
+    en = ", ".join(f"{len(targets)} to {bits} bit{'' if bits == 1 else 's'}" for bits, targets in widths.items())
     zh = "、".join(f"{len(targets)} 个层为 {bits} 位" for bits, targets in widths.items())
     return Text(
         en=f"integers ({en}; at {recipe_bits} bits {scales.en})", zh=f"整数（{zh}；{recipe_bits} 位的层{scales.zh}）"
@@ -69,7 +69,7 @@ def _scales(settings: Settings) -> Text:
     elif size == "auto":
         scales = Text(en="one scale per group of at most 64 inputs", zh="每组至多 64 个输入共用一个缩放因子")
     else:
-        scales = Text(en=f"one scale per group of {size} inputs", zh=f"每组 {size} 个输入共用一个缩放因子")
+        scales = Text(en=f"one scale per group of {counted(size, 'input')}", zh=f"每组 {size} 个输入共用一个缩放因子")
     return scales if settings["symmetric"] else Text(en=f"{scales.en}, with zero points", zh=f"{scales.zh}，带零点")
 
 

@@ -167,7 +167,8 @@ def _misfit(names: Sequence[str], width: int, group_size: int) -> str:
     fits = [size for size in (128, *_AUTOMATIC) if width % size == 0]
     more = f" and of {counted(len(names) - 1, 'layer')} more" if len(names) > 1 else ""
     advice = f"use group_size {fits[0]}" if fits else "store in 8 bits"
-    return f"groups of {group_size} do not divide the {width} inputs of {names[0]!r}{more}: {advice}, by an override"
+    inputs = f"{counted(width, 'input')} of {names[0]!r}{more}"
+    return f"groups of {group_size} do not divide the {inputs}: {advice}, by an override"
 
 
 def _notes(
@@ -213,7 +214,7 @@ def _check_method(
     linear = [name for name in schemes if hasattr(selection.layers[name], "in_features")]
     if not linear:
         raise CoverageError(
-            f"{step.method} is for linear layers, and the {len(schemes)} layers of this step are tables; "
+            f"{step.method} is for linear layers, and all {counted(len(schemes), 'layer')} of this step hold tables; "
             "set the method to round_to_nearest"
         )
     if step.options.scales_inputs and not has_pairs(

@@ -24,6 +24,7 @@ from sottovoce.quantization.smooth import scale_inputs_
 from sottovoce.quantization.step import Quantize
 from sottovoce.recipe.scheme import Scheme
 from sottovoce.report import StepReport
+from sottovoce.report.number_format import counted
 from sottovoce.runtime.experts import Experts, experts_in
 from sottovoce.runtime.layers import empty, replace_
 from sottovoce.runtime.packed_linear import float_weights_held
@@ -143,8 +144,9 @@ class QuantizeRunner(BlockStep):
             result.output_error == result.rounded_output_error for result in results
         ):
             raise CoverageError(
-                f"{self.step.method} changed nothing in {len(schemes)} layers: no sample reached them, or rounding "
-                "to nearest is as good everywhere; give samples of another kind, or set the method to round_to_nearest"
+                f"{self.step.method} changed nothing in {counted(len(schemes), 'layer')}: no sample reached them, or "
+                "rounding to nearest is as good everywhere; give samples of another kind, or set the method to "
+                "round_to_nearest"
             )
 
     def limits(self) -> list[str]:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from sottovoce.errors import CoverageError
+from sottovoce.report.number_format import counted
 
 _LEAST = 1e-5
 
@@ -47,7 +48,9 @@ def scale_between_(source: nn.Module, consumers: Sequence[nn.Module], factors: T
     """
     weight = getattr(source, "weight", None)
     if not isinstance(weight, nn.Parameter) or weight.shape[0] != len(factors) or weight.ndim > 2:
-        raise CoverageError(f"a {type(source).__name__} without a weight for {len(factors)} outputs cannot be scaled")
+        raise CoverageError(
+            f"a {type(source).__name__} without a weight for {counted(len(factors), 'output')} cannot be scaled"
+        )
     with torch.no_grad():
         divisor = factors.view(-1, *([1] * (weight.ndim - 1)))
         weight.copy_((weight.float() / divisor).to(weight.dtype))

@@ -98,6 +98,8 @@ class ComparedModel(Record):
     """Samples whose output differs from the reference model's."""
     trained_on: Count = 0
     """Number of the samples that the model was trained on, as far as is known."""
+    cut_off: Count = 0
+    """Number of outputs that end at the model's limit of tokens, unfinished."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -121,10 +123,13 @@ class Output(Record):
     """Value of the deciding metric for this sample alone."""
     times: tuple[tuple[Number, Number], ...] = ()
     """Start and end of each word, in seconds, where that is what differs."""
+    cut_off: bool = False
+    """True if the text ends at the model's limit of tokens, unfinished."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON form, without what there is not."""
-        return {key: value for key, value in super().to_dict().items() if value not in (None, [])}
+        form = {key: value for key, value in super().to_dict().items() if value not in (None, [])}
+        return form if self.cut_off else {key: value for key, value in form.items() if key != "cut_off"}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -17,6 +17,7 @@ from sottovoce.report.exported import ExportReport
 from sottovoce.report.facts import BaseModel, Family, ParameterBits, SampleSet, Sizes
 from sottovoce.report.fields import Count, Facts, Number, to_form
 from sottovoce.report.gate import GateReport
+from sottovoce.report.number_format import counted
 from sottovoce.report.plain_table import PlainTable
 from sottovoce.report.problems import validation_problem
 from sottovoce.report.step import Coverage, StepReport, Target
@@ -145,7 +146,7 @@ def _facts(report: CompressionReport) -> Iterator[tuple[str, str]]:
         yield step.name, str(step.summary or "applied")
         yield from _tables(step)
     if report.coverage.parameters:
-        yield "compressed", f"{report.coverage.ratio:.1%} of {report.coverage.parameters:,} parameters"
+        yield "compressed", f"{report.coverage.ratio:.1%} of {counted(report.coverage.parameters, 'parameter')}"
     ratio = f" (x {after / before:.2f})" if before else ""
     yield "weights", f"{number_format.size(before)} -> {number_format.size(after)}{ratio}"
     if report.parameter_bits:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator
 
-from sottovoce.report import number_format
+from sottovoce.report import notes, number_format
 from sottovoce.report.facts import Dataset, Machine, SampleSet
 from sottovoce.report.fields import Count, Record
 from sottovoce.report.metric import Metric
@@ -50,11 +50,26 @@ class EvaluationReport(Record):
     """Day of the measurement, ISO 8601."""
     trained_on: Count = 0
     """Number of the samples that the model was trained on, as far as is known: they measure nothing."""
+    cut_off: Count = 0
+    """Number of the model's outputs that end at its limit of tokens, unfinished."""
+    baseline_cut_off: Count = 0
+    """Number of the baseline's outputs that do."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Sentences on what the numbers do not say."""
+        samples = self.samples.count
+        return (
+            *notes.too_short(self.samples.too_short, samples),
+            *notes.trained_on(self.model, self.trained_on, samples),
+            *notes.cut_off(self.model, self.cut_off, samples),
+            *notes.cut_off(self.baseline or "the baseline", self.baseline_cut_off, samples),
+        )
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the JSON form, without ``trained_on`` where no sample was."""
-        form = super().to_dict()
-        return form if self.trained_on else {key: value for key, value in form.items() if key != "trained_on"}
+        """Return the JSON form, without counts of what never happened."""
+        rare = ("trained_on", "cut_off", "baseline_cut_off")
+        return {key: value for key, value in super().to_dict().items() if value or key not in rare}
 
     def table(self) -> PlainTable:
         """Return the table that printing the report shows."""
@@ -83,7 +98,8 @@ def _tabulate(report: EvaluationReport) -> PlainTable:
         f"{report.model}: {number_format.counted(samples.count, 'sample')}, {samples.audio_seconds or 0:.0f} s of audio"
     )
     header = ("metric", "baseline", "model", "change") if beside else ("metric", "model")
-    return PlainTable(title, [_metric_row(metric, beside) for metric in report.metrics.values()], header)
+    rows = [_metric_row(metric, beside) for metric in report.metrics.values()]
+    return PlainTable(title, rows, header, report.notes)
 
 
 def _metric_row(metric: Metric, beside: bool) -> tuple[str, ...]:

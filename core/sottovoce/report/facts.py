@@ -85,6 +85,13 @@ class SampleSet(Record):
     count: Count
     audio_seconds: Measured = None
     sha256: str | None = None
+    too_short: Count = 0
+    """Samples with audio of less than one frame, on which no model is run."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON form, without ``too_short`` where no sample is."""
+        form = super().to_dict()
+        return form if self.too_short else {key: value for key, value in form.items() if key != "too_short"}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

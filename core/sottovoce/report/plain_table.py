@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 from sottovoce.text.plain_text import one_line
 
+_LONGEST = 500
+
 
 @dataclass(frozen=True)
 class PlainTable:
@@ -17,17 +19,20 @@ class PlainTable:
     title: str
     rows: Sequence[Sequence[str]]
     header: Sequence[str] = ()
+    notes: Sequence[str] = ()
+    """Sentences below the rows."""
 
     def __post_init__(self) -> None:
         """Take out what a terminal would obey: names come from files that nobody vouches for."""
         object.__setattr__(self, "title", one_line(self.title))
         object.__setattr__(self, "rows", [[one_line(cell) for cell in row] for row in self.rows])
+        object.__setattr__(self, "notes", [one_line(note, _LONGEST) for note in self.notes])
 
     def __str__(self) -> str:
         """Return the table as text."""
         lines = [list(row) for row in (self.header, *self.rows) if row]
         widths = [max(map(_width, column)) for column in zip(*lines, strict=True)]
-        return "\n".join([self.title, *(self._line(line, widths) for line in lines)])
+        return "\n".join([self.title, *(self._line(line, widths) for line in lines), *self.notes])
 
     def _line(self, cells: Sequence[str], widths: Sequence[int]) -> str:
         first, *others = (
@@ -40,7 +45,8 @@ class PlainTable:
         """Return the table as HTML; all text is escaped."""
         head = f"<thead>{_row(self.header, 'th')}</thead>" if self.header else ""
         body = "".join(_row(row, "td") for row in self.rows)
-        return f"<table><caption>{html.escape(self.title)}</caption>{head}<tbody>{body}</tbody></table>"
+        notes = "".join(f"<p>{html.escape(note)}</p>" for note in self.notes)
+        return f"<table><caption>{html.escape(self.title)}</caption>{head}<tbody>{body}</tbody></table>{notes}"
 
 
 def _row(cells: Sequence[str], tag: str) -> str:

@@ -30,7 +30,9 @@ def of_report(report: CompressionReport | EvaluationReport) -> Table:
 def inspection(facts: Mapping[str, Any]) -> Table:
     """Return a table of the parameters that are compressed, by part, and of those that are kept, by reason."""
     coverage = facts["coverage"]
-    title = f"{facts['source']}: {facts['class']} ({facts['architecture']}), {facts['parameters']:,} parameters"
+    title = (
+        f"{facts['source']}: {facts['class']} ({facts['architecture']}), {counted(facts['parameters'], 'parameter')}"
+    )
     table = Table(title=title, title_justify="left")
     table.add_column("part or reason")
     table.add_column("parameters", justify="right")
@@ -135,7 +137,7 @@ def explanation(result: Explanation, top: int) -> Group:
         if not unit.is_back and unit.text is not None and unit.text == result.outputs["baseline"].text:
             back = "other times"
         table.add_row(name, "" if unit.bits is None else f"{unit.bits:g}", share, back)
-    caption = [f"divergence: {result.divergence:.4g} nats per token, mean of {result.positions} tokens"]
+    caption = [f"divergence: {result.divergence:.4g} nats per token, mean of {counted(result.positions, 'token')}"]
     if result.is_same:
         caption.append("both outputs are the same")
     elif result.together is not None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sottovoce.errors import SamplesError
+from sottovoce.report.number_format import counted
 from sottovoce.samples.kaldi import read_kaldi
 from sottovoce.samples.languages import language_code
 from sottovoce.samples.manifests import MEDIA, exists, read_json_lines, shown
@@ -142,7 +143,9 @@ class Samples(Sequence[Sample]):
         """
         if not 0 < count <= len(self.items):
             name = self.path or "samples"
-            raise SamplesError(f"{name}: there are {len(self.items)} samples, and {count} are requested; give fewer")
+            raise SamplesError(
+                f"{name}: {count} of {counted(len(self.items), 'sample')} cannot be chosen; give from 1 to all of them"
+            )
         places = sorted(random.Random(seed).sample(range(len(self.items)), count))
         items = tuple(self.items[place] for place in places)
         return Samples(items, self.path, _digest(items))
@@ -153,13 +156,15 @@ class Samples(Sequence[Sample]):
         return self.digest or _digest(self.items)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the facts for a report: name, count, length in seconds and digest."""
-        return {
+        """Return the facts for a report: name, count, length in seconds and digest, and how many are too short."""
+        facts = {
             "name": self.path.name if self.path else None,
             "count": len(self),
             "audio_seconds": round(sum(sample.seconds for sample in self), 3),
             "sha256": self.digest or None,
         }
+        too_short = sum(sample.too_short for sample in self)
+        return facts | ({"too_short": too_short} if too_short else {})
 
 
 def read_samples(path: str | os.PathLike[str]) -> Samples:

@@ -150,7 +150,7 @@ def _refuse_long(seconds: float, limits: Limits) -> None:
     if seconds > limits.audio_seconds:
         raise ApiError(
             413,
-            f"the audio has {seconds:.0f} seconds, and this service takes {limits.audio_seconds:g} at most",
+            f"the audio has {seconds:.0f} s, and this service takes {limits.audio_seconds:g} at most",
             parameter="file",
             code="audio_too_long",
         )

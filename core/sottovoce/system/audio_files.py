@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sottovoce.errors import SamplesError
+from sottovoce.text.plain_text import one_line
 
 if TYPE_CHECKING:
     import numpy as np
@@ -190,9 +192,22 @@ def _refuse_missing(path: Path) -> None:
     except OSError as error:
         raise SamplesError(f"{path}: cannot be read as audio ({error.strerror})") from None
     if not exists:
-        raise SamplesError(f"{path}: no such audio file")
+        raise SamplesError(f"{path}: {_in_its_place(path)}")
+    if not os.access(path, os.R_OK):
+        raise SamplesError(f"{path}: cannot be read as audio (no permission)")
     if not size:
         raise SamplesError(f"{path}: is empty: a file of 0 bytes")
+
+
+def _in_its_place(path: Path) -> str:
+    """Return what there is in the place of a file."""
+    if path.is_dir():
+        return (
+            "is a directory" if os.access(path, os.R_OK | os.X_OK) else "is a directory without permission to read it"
+        )
+    if path.is_symlink():
+        return f"is a link to {one_line(path.readlink(), 200)}, which does not exist"
+    return "no such audio file"
 
 
 def _refuse_cut(file: Any, path: Path) -> None:

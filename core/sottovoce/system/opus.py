@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
 import io
+from importlib.util import find_spec
 from typing import Any
 
 from sottovoce.errors import SottovoceError
 from sottovoce.system.audio import SAMPLE_RATE, read_audio
+from sottovoce.text.plain_text import one_line
 
+_ENCODER = "libopus"
 _BITS = 24_000
 """Bits a second: speech sounds as in the source."""
 
@@ -17,10 +19,19 @@ def require_opus() -> None:
     """Check that audio can be encoded.
 
     Raises:
-        SottovoceError: PyAV is not installed.
+        SottovoceError: PyAV is not installed, or its FFmpeg has no encoder for Opus.
     """
-    if importlib.util.find_spec("av") is None:
+    if find_spec("av") is None:
         raise SottovoceError("audio in a page needs PyAV; pip install av, or leave --audio out")
+    try:
+        from av.codec import Codec
+
+        Codec(_ENCODER, "w")
+    except (ImportError, ValueError) as error:
+        raise SottovoceError(
+            f"audio in a page needs FFmpeg's encoder {_ENCODER}, which this machine's PyAV lacks ({one_line(error)}); "
+            "pip install --force-reinstall av, or leave --audio out"
+        ) from None
 
 
 def encode_opus(audio: Any, longest: float, *, name: str = "") -> bytes:
@@ -41,7 +52,7 @@ def encode_opus(audio: Any, longest: float, *, name: str = "") -> bytes:
     pcm = np.clip(samples * 32767, -32768, 32767).astype(np.int16)
     file = io.BytesIO()
     with av.open(file, "w", format="ogg") as container:
-        stream = container.add_stream("libopus", rate=SAMPLE_RATE, layout="mono")
+        stream = container.add_stream(_ENCODER, rate=SAMPLE_RATE, layout="mono")
         stream.bit_rate = _BITS
         frame = av.AudioFrame.from_ndarray(pcm[None, :], format="s16", layout="mono")
         frame.sample_rate = SAMPLE_RATE

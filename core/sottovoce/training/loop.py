@@ -18,6 +18,7 @@ from torch import nn
 
 from sottovoce.architecture import Training, TrainingOutputs
 from sottovoce.errors import SamplesError
+from sottovoce.report.number_format import counted
 from sottovoce.samples import Sample
 from sottovoce.system import distributed
 from sottovoce.system.progress import Progress, silent
@@ -91,8 +92,9 @@ class TrainingLoop:
         self._lengths = [sample.seconds or len(sample.text or "") for sample in work.samples.trained]
         if len(self._lengths) < distributed.world_size():
             raise SamplesError(
-                f"{step.name}: {len(self._lengths)} samples to train on are fewer than the "
-                f"{distributed.world_size()} processes; give more samples, or start fewer processes"
+                f"{step.name}: {counted(len(self._lengths), 'sample')} to train on, fewer than "
+                f"{counted(distributed.world_size(), 'process', 'processes')}; give more samples, or start fewer "
+                "processes"
             )
         self._size = min(step.batch * distributed.world_size(), len(self._lengths))
         self._epoch: tuple[int, list[list[int]]] = (-1, [])
@@ -135,7 +137,7 @@ class TrainingLoop:
             if score < outcome.best_score:
                 outcome.best_score, outcome.best_step, best = score, outcome.steps, self._weights()
             if self._step.patience and waited >= self._step.patience and outcome.steps < self.total:
-                outcome.stopped = f"{waited} evaluations in a row without a better score"
+                outcome.stopped = f"{counted(waited, 'evaluation')} in a row without a better score"
             outcome.seconds = done_before + time.perf_counter() - begin
             self._keep(best)
         outcome.seconds = done_before + time.perf_counter() - begin

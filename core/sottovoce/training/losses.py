@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from sottovoce.architecture import LOGITS, UNLABELED, Match, Training, TrainingOutputs
 from sottovoce.errors import RecipeError, SamplesError
+from sottovoce.report.number_format import counted
 from sottovoce.training.distances import DISTANCES
 from sottovoce.training.step import TrainingStep
 
@@ -89,8 +90,9 @@ class Loss(nn.Module):
             ours, theirs = _quantity(student, key, match), _quantity(teacher, key, match)
             if len(ours) != len(theirs):
                 raise RecipeError(
-                    f"{name}: teacher and student have different frame rates ({len(theirs)} and {len(ours)} items of "
-                    f"{key}); give another teacher, or leave the term out (terms: {{{key}: 0}})"
+                    f"{name}: teacher and student have different frame rates ({len(theirs)} and "
+                    f"{counted(len(ours), 'item')} of {key}); give another teacher, or leave the term out "
+                    f"(terms: {{{key}: 0}})"
                 )
             if ours.dim() > 1 and ours.shape[-1] != theirs.shape[-1]:
                 torch.manual_seed(self._step.seed)

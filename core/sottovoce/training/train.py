@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from sottovoce.calibration.calibration import check_samples
 from sottovoce.errors import MemoryLimitError, RecipeError, SamplesError, SottovoceError
 from sottovoce.report import StepReport
+from sottovoce.report.number_format import counted
 from sottovoce.samples import Samples, SampleSketch
 from sottovoce.system import distributed
 from sottovoce.training.batches import TrainingSet
@@ -80,7 +81,7 @@ def train_(model: Model, architecture: Architecture, step: TrainingStep, calibra
         sizes = {name: parameter.numel() for name, parameter in model.module.named_parameters()}
     if isinstance(step, Distill) and step.must_improve and not outcome.best_step:
         raise SottovoceError(
-            f"{step.name}: the student never came closer to its teacher in {outcome.steps} updates "
+            f"{step.name}: the student never came closer to its teacher in {counted(outcome.steps, 'update')} "
             f"({outcome.stopped or 'no evaluation was better than the start'}), and this recipe refuses an untrained "
             "student; give more samples (--train-data) or more steps"
         )
@@ -157,7 +158,7 @@ def _report(
         stopped=outcome.stopped,
     )
     if outcome.stopped:
-        notes = (*notes, f"training ended after {outcome.steps} updates: {outcome.stopped}")
+        notes = (*notes, f"training ended after {counted(outcome.steps, 'update')}: {outcome.stopped}")
     if not outcome.best_step:
         notes = (*notes, "no evaluation was better than the start, so the weights are those before training")
     return StepReport(

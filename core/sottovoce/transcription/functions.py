@@ -78,10 +78,9 @@ def recognize(
     import torch
 
     with torch.inference_mode():
-        texts = [
-            model.architecture.runner.predict(model, Sample(key="audio", audio=waveform)).text for waveform in waveforms
-        ]
-    return [Recognition(text=text or "") for text in texts]
+        samples = [Sample(key="audio", audio=waveform) for waveform in waveforms]
+        predictions = [model.architecture.runner.predict(model, sample) for sample in samples]
+    return [Recognition(text=prediction.text or "", cut_off=prediction.cut_off) for prediction in predictions]
 
 
 def align(model: Model, waveform: NDArray[np.float32], text: str, language: str | None) -> tuple[Word, ...]:

@@ -41,6 +41,7 @@ def split_by_speaker(segment: Segment, turns: Sequence[SpeakerTurn]) -> Iterator
             end=words[last - 1].end if last < len(words) else segment.end,
             words=words[first:last],
             speaker=label,
+            cut_off=segment.cut_off and last == len(words),
         )
 
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import functools
 import logging
+import os
 from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from sottovoce.errors import CancelledError, UsageError
 from sottovoce.model import Model, require_model
+from sottovoce.report.number_format import counted
 from sottovoce.samples import languages
-from sottovoce.system.audio import FRAME, SAMPLE_RATE, read_audio
+from sottovoce.system.audio import FRAME, SAMPLE_RATE, AudioSegment, read_audio
 from sottovoce.system.progress import Progress, silent
 from sottovoce.transcription import functions
 from sottovoce.transcription.batches import batches, groups
@@ -35,6 +37,8 @@ def never() -> bool:
 class _Work:
     """One audio on its way to a transcript."""
 
+    name: str
+    """Name of its file; empty for samples."""
     audio: NDArray[np.float32]
     hotwords: tuple[str, ...]
     language: str | None
@@ -46,6 +50,8 @@ class _Work:
     """Turns of speakers, once they are known."""
     heard: str | None = None
     """Code of the language that the model told first."""
+    cut_off: list[float] = field(default_factory=list)
+    """Starts in seconds of the pieces whose text ends at the model's limit of tokens."""
 
     @property
     def duration(self) -> float:
@@ -200,7 +206,8 @@ class Transcriber:
                 )
             code = entry.code
         samples = read_audio(audio, original_rate=sampling_rate, shortest=FRAME)
-        return _Work(samples, tuple(filter(str.strip, hotwords)), code, speakers, progress, cancelled)
+        name = str(audio) if isinstance(audio, str | os.PathLike | AudioSegment) else ""
+        return _Work(name, samples, tuple(filter(str.strip, hotwords)), code, speakers, progress, cancelled)
 
     def _steps(self, work: _Work) -> Generator[Segment | None, None, str | None]:
         total = round(work.duration)
@@ -212,6 +219,8 @@ class Transcriber:
             yield from self._recognized(work, group)
             work.progress("transcribe", min(total, round(group[-1].end / SAMPLE_RATE)), total)
         work.progress("transcribe", total, total)
+        if work.cut_off:
+            _warn_of_cut_off(work.name, work.cut_off)
         return work.heard or work.language
 
     def _spans(self, work: _Work) -> Sequence[tuple[float, float]]:
@@ -246,6 +255,8 @@ class Transcriber:
             results = functions.recognize(self.model, waveforms, work.hotwords, work.language)
             recognitions.update(zip(batch, results, strict=True))
         for number, piece in enumerate(group):
+            if recognitions[number].cut_off:
+                work.cut_off.append(piece.start / SAMPLE_RATE)
             if recognitions[number].text.strip():
                 yield from split_by_speaker(self._segment(work, piece, recognitions[number]), work.turns)
 
@@ -260,11 +271,23 @@ class Transcriber:
             text = functions.call(self.punctuation, "punctuate", text)
         begin = piece.start / SAMPLE_RATE
         timed = tuple(_later(word, begin) for word in words)
-        return Segment(text=text, start=round(begin, 3), end=round(piece.end / SAMPLE_RATE, 3), words=timed)
+        end = round(piece.end / SAMPLE_RATE, 3)
+        return Segment(text=text, start=round(begin, 3), end=end, words=timed, cut_off=recognition.cut_off)
 
 
 def _later(word: Word, seconds: float) -> Word:
     return replace(word, start=round(word.start + seconds, 3), end=round(word.end + seconds, 3))
+
+
+def _warn_of_cut_off(name: str, starts: Sequence[float]) -> None:
+    """Log where the model stopped because its text was long, not because nothing more is said."""
+    _log.warning(
+        "%sthe text of %s ends at the model's limit of tokens, %s %.1f s; listen there, or cut the audio shorter",
+        f"{name}: " if name else "",
+        counted(len(starts), "segment"),
+        "that at" if len(starts) == 1 else "the first at",
+        starts[0],
+    )
 
 
 @functools.cache

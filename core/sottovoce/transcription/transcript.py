@@ -24,6 +24,8 @@ class Recognition:
     """Words with their times from the waveform's start; none where the model has no times."""
     language: str | None = None
     """ISO code of the language, where the model tells it."""
+    cut_off: bool = False
+    """If true, the text ends at the model's limit of tokens, and more may be said."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,8 @@ class Segment:
     """Words with their times, without punctuation; none where neither the model nor an aligner has times."""
     speaker: str | None = None
     """Label of the speaker, where speakers were told apart."""
+    cut_off: bool = False
+    """If true, the text ends at the model's limit of tokens, and more may be said."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +86,11 @@ class Transcript:
     def words(self) -> tuple[Word, ...]:
         """The words of all segments."""
         return tuple(word for segment in self.segments for word in segment.words)
+
+    @property
+    def cut_off(self) -> int:
+        """Number of segments whose text ends at the model's limit of tokens."""
+        return sum(segment.cut_off for segment in self.segments)
 
     def to_dict(self) -> dict[str, Any]:
         """Return what JSON holds: ``text``, ``language``, ``duration``, and ``segments`` with their ``words``."""

@@ -107,6 +107,7 @@ _FILTERS: dict[str, Callable[..., str]] = {
     "bits": number_format.widths,
     "code": code,
     "codes": lambda values: Markdown(", ".join(map(code, values))),
+    "counted": number_format.counted,
     "factor": number_format.factor,
     "link": link,
     "number": number_format.number,

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from sottovoce.report import CompressionReport, EvaluationReport
+from sottovoce.report import CompressionReport, EvaluationReport, number_format
 from sottovoce_hub.card.headline import headline, is_quality
 from sottovoce_hub.card.identifiers import slug
 from sottovoce_hub.card.markdown import plain
@@ -85,6 +85,7 @@ def eval_results(report: Mapping[str, Any], is_benchmark: Callable[[str], bool])
         dataset, first = evaluation.dataset, headline(replace(checked, evaluations=[evaluation]))
         if dataset is None or first is None or not is_benchmark(dataset.id):
             continue
+        samples = number_format.counted(evaluation.samples.count, "sample")
         unit = f" in {first.metric.unit}" if first.metric.unit else ""
         entries.append(
             EvalResultEntry(
@@ -93,7 +94,7 @@ def eval_results(report: Mapping[str, Any], is_benchmark: Callable[[str], bool])
                 value=_rounded(first.metric.value or 0.0),
                 dataset_revision=dataset.revision,
                 date=evaluation.date or None,
-                notes=f"{first.metric.name}{unit} on {evaluation.samples.count} samples, by sottovoce evaluate",
+                notes=f"{first.metric.name}{unit} on {samples}, by sottovoce evaluate",
             )
         )
     if not entries:

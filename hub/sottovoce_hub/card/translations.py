@@ -31,8 +31,12 @@ class Translations:
         self._sentences = {**_sentences(language), **(family or {})}
 
     def __call__(self, key: str, **values: object) -> Markdown:
-        """Return the text called ``key`` with its ``values``, which are escaped where they are not Markdown yet."""
-        return Markdown(self._texts[key].format_map({name: text(value) for name, value in values.items()}))
+        """Return the text called ``key`` with its ``values``, which are escaped where they are not Markdown yet.
+
+        Where a ``count`` is 1, the text called ``key_one`` is taken, in a language that has one.
+        """
+        singular = self._texts.get(f"{key}_one") if str(values.get("count")) == "1" else None
+        return Markdown((singular or self._texts[key]).format_map({name: text(v) for name, v in values.items()}))
 
     def label(self, label: Text) -> Markdown:
         """Return a text that a step or a metric brought, in this language."""

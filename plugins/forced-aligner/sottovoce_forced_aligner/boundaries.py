@@ -237,7 +237,7 @@ def _check_counts(samples: Samples, times: Sequence[Times], others: Sequence[Tim
     for sample, spans, other in zip(samples, times, others, strict=True):
         if len(spans) != len(other):
             raise SamplesError(
-                f"{samples.path}: sample {sample.key!r}: the model aligned {len(spans)} words, "
+                f"{samples.path}: sample {sample.key!r}: the model aligned {counted(len(spans), 'word')}, "
                 f"{what} has {len(other)}; compare the same text, split into the same words"
             )
 

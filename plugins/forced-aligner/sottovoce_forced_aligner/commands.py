@@ -13,6 +13,7 @@ from sottovoce.cli import options
 from sottovoce.cli.command import OUTPUT, Command
 from sottovoce.cli.output import Output, verb
 from sottovoce.errors import SamplesError, UsageError
+from sottovoce.report.number_format import counted
 from sottovoce.system.output_file import write
 from sottovoce_forced_aligner.output_file import ALIGNMENT, FORMATS
 
@@ -97,14 +98,14 @@ def _show(out: Output, alignment: Alignment, form: str | None, output: Path | No
     elif output is None:
         out.text(_written(alignment, form))
     else:
-        out.note(f"{output}: {len(alignment.words)} words")
+        out.note(f"{output}: {counted(len(alignment.words), 'word')}")
 
 
 def _table(alignment: Alignment) -> Table:
     """Return a table with a row for each word, in seconds."""
     from rich.table import Table
 
-    table = Table(title=f"{len(alignment.words)} words in {alignment.duration:.2f} s", title_justify="left")
+    table = Table(title=f"{counted(len(alignment.words), 'word')} in {alignment.duration:.2f} s", title_justify="left")
     table.add_column("start", justify="right")
     table.add_column("end", justify="right")
     table.add_column("word")

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from sottovoce.report.number_format import counted
 from sottovoce.system.audio import SAMPLE_RATE
 from sottovoce.transcription.silences import SECONDS, holds_speech, speech_frames
 from sottovoce_forced_aligner.windows import FASTEST, Times, Window
@@ -72,7 +73,8 @@ def _too_fast(spans: NDArray[np.float64], windows: Sequence[Window], speech: Spe
             words += count if surplus else crowded
     if not places:
         return None
-    return f"{words} words are faster than anybody speaks ({_where(places)}); are they what is said?"
+    are = counted(words, "word is", "words are")
+    return f"{are} faster than anybody speaks ({_where(places)}); is that what is said?"
 
 
 def _crowded(starts: NDArray[np.float64]) -> NDArray[np.bool_]:
@@ -92,7 +94,11 @@ def _lengthless(spans: NDArray[np.float64], windows: Sequence[Window], speech: S
         if count >= 3 and count > LENGTHLESS * len(inside):
             places.append(window)
             words += count
-    return f"{words} words have no length ({_where(places)}); are they what is said?" if places else None
+    return (
+        f"{counted(words, 'word has', 'words have')} no length ({_where(places)}); is that what is said?"
+        if places
+        else None
+    )
 
 
 def _without_words(spans: NDArray[np.float64], speech: Speech, duration: float) -> Iterator[str]:
@@ -115,7 +121,7 @@ def _where(windows: Sequence[Window]) -> str:
 
 
 def _listed(places: Sequence[str]) -> str:
-    more = f" and {len(places) - 3} places more" if len(places) > 3 else ""
+    more = f" and {len(places) - 3} more" if len(places) > 3 else ""
     return ", ".join(places[:3]) + more
 
 

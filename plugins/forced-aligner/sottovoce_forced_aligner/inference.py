@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
@@ -11,6 +13,10 @@ from sottovoce.errors import SamplesError, UsageError
 from sottovoce.system.audio import FRAME, SAMPLE_RATE, read_audio
 from sottovoce_forced_aligner.languages import language_name
 from sottovoce_forced_aligner.reading import WINDOW, find_times, longest_window, prepare, run, split_words
+
+_SHORTENED: list[str] = []
+"""Key of the sample that was logged: a block's calibration hears every sample again."""
+_log = logging.getLogger("sottovoce.forced_aligner")
 
 
 def inputs(model: Model, sample: Sample) -> tuple[NDArray[np.float32], list[str]]:
@@ -34,10 +40,26 @@ def inputs(model: Model, sample: Sample) -> tuple[NDArray[np.float32], list[str]
 
 
 def forward(model: Model, sample: Sample) -> Tensor:
-    """Return logits ``[positions, labels]``; audio that is longer than a window is cut off."""
+    """Return logits ``[positions, labels]``; audio that is longer than a window is cut off, which is logged."""
     audio, words = inputs(model, sample)
-    window = round(min(WINDOW, longest_window(model.native, model.processor)) * SAMPLE_RATE)
-    return run(model.native, prepare(model.processor, audio[:window], words))[0].float()
+    audio = first_window(sample, audio, min(WINDOW, longest_window(model.native, model.processor)))
+    return run(model.native, prepare(model.processor, audio, words))[0].float()
+
+
+def first_window(sample: Sample, audio: NDArray[np.float32], seconds: float) -> NDArray[np.float32]:
+    """Return as much of a sample's audio ``[time]`` as the model takes at once; log when that is not all."""
+    if len(audio) <= round(seconds * SAMPLE_RATE):
+        return audio
+    if not _SHORTENED:
+        _SHORTENED.append(sample.key)
+        _log.warning(
+            "sample %r: only the first %.0f s of its %.0f s of audio are heard in calibration, training and "
+            "divergence, as of all longer samples; cut them, with their words",
+            sample.key,
+            seconds,
+            len(audio) / SAMPLE_RATE,
+        )
+    return audio[: round(seconds * SAMPLE_RATE)]
 
 
 def predict(model: Model, sample: Sample) -> Prediction:

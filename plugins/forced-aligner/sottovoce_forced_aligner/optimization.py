@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
+from sottovoce.report.number_format import counted
 from sottovoce.runtime.int8_linear import share_rounding_
 from sottovoce_forced_aligner import activation, attention, normalization, rotary, stem
 
@@ -28,7 +29,7 @@ def optimize_for_inference(module: nn.Module) -> tuple[str, ...]:
             layers = [getattr(child, name, None) for name in names]
             if all(isinstance(layer, nn.Module) for layer in layers):
                 shared += share_rounding_(*[layer for layer in layers if isinstance(layer, nn.Module)])
-    done = [f"{shared} groups of layers round their input once"]
+    done = [f"{counted(shared, 'group')} of layers: the input is rounded once"]
     if attention.install_(module):
         done.append("attention in blocks")
     every = list(module.modules())

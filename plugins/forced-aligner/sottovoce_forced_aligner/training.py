@@ -12,8 +12,8 @@ from torch.nn.utils.rnn import pad_sequence
 from sottovoce import Model, Sample, TrainingOutputs
 from sottovoce.architecture import UNLABELED
 from sottovoce.errors import SamplesError
-from sottovoce.system.audio import SAMPLE_RATE
-from sottovoce_forced_aligner.inference import inputs
+from sottovoce.report.number_format import counted
+from sottovoce_forced_aligner.inference import first_window, inputs
 from sottovoce_forced_aligner.reading import WINDOW, longest_window, prepare
 
 _INPUTS = ("input_ids", "attention_mask", "input_features", "input_features_mask")
@@ -22,7 +22,7 @@ _INPUTS = ("input_ids", "attention_mask", "input_features", "input_features_mask
 def collate(model: Model, samples: Sequence[Sample]) -> Mapping[str, Any]:
     """Return the model's inputs, padded behind their ends, and the bins of the words' times where all samples have any.
 
-    Audio that is longer than a window is cut off.
+    Audio that is longer than a window is cut off, which is logged.
 
     Returns:
         ``input_ids`` and ``attention_mask`` ``[batch, tokens]``, ``input_features`` ``[batch, bins, frames]``,
@@ -37,7 +37,7 @@ def collate(model: Model, samples: Sequence[Sample]) -> Mapping[str, Any]:
     items, targets = [], []
     for sample in samples:
         audio, words = inputs(model, sample)
-        items.append(prepare(processor, audio[: round(seconds * SAMPLE_RATE)], words))
+        items.append(prepare(processor, first_window(sample, audio, seconds), words))
         targets.append(_targets(model, sample, words, seconds))
     # The padding must be neither audio nor a marker; what it is else, nothing sees.
     fillers = {"input_ids": processor.audio_eos_token_id}
@@ -82,8 +82,8 @@ def _targets(model: Model, sample: Sample, words: Sequence[str], seconds: float)
         return None
     if len(sample.words) != len(words):
         raise SamplesError(
-            f"sample {sample.key!r}: has times of {len(sample.words)} words ('words'), and its text has {len(words)}; "
-            "give one of each, or no times"
+            f"sample {sample.key!r}: has times of {counted(len(sample.words), 'word')} ('words'), and its text has "
+            f"{len(words)}; give one of each, or no times"
         )
     times = torch.tensor([float(time) for pair in pairs for time in pair if time is not None], dtype=torch.float64)
     bins: Tensor = (times * 1000 / model.processor.timestamp_segment_time).round().long()

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from sottovoce import Sample
 from sottovoce.errors import SamplesError
+from sottovoce.report.number_format import counted
 
 
 def codes_in(sample: Sample, native: Any) -> Tensor | None:
@@ -28,6 +29,6 @@ def codes_in(sample: Sample, native: Any) -> Tensor | None:
         codes = torch.empty(0)
     if codes.ndim != 2 or codes.shape[1] != groups or not (0 <= int(codes.min()) <= int(codes.max()) < most):
         raise SamplesError(
-            f"sample {sample.key!r}: 'codes' must be frames of {groups} numbers each, from 0 to {most - 1}"
+            f"sample {sample.key!r}: 'codes' must be frames of {counted(groups, 'number')} each, from 0 to {most - 1}"
         )
     return codes

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -30,6 +31,9 @@ _CHUNK, _CONTEXT = 300, 25
 """Frames that the vocoder takes at once, and those before them that it hears again."""
 
 
+_log = logging.getLogger("sottovoce.omni_moe")
+
+
 @dataclass(frozen=True)
 class Speech:
     """An answer as text, frames and waveform."""
@@ -39,6 +43,8 @@ class Speech:
     """The codes, one for each codebook."""
     runaway: bool
     """If true, the talker did not come to an end by itself."""
+    cut_off: bool
+    """If true, the text ends at the limit of tokens, not where the thinker would have ended it."""
     waveform: NDArray[np.float32]
     """``[time]`` at 24 kHz, in -1 to 1."""
 
@@ -61,27 +67,38 @@ def speak(model: Model, sample: Sample, *, most_frames: int = MOST_FRAMES, seed:
         UsageError: The model has no talker.
         SamplesError: As :func:`~sottovoce_omni_moe.conversation.inputs`.
     """
-    text, codes, runaway = _say(model, sample, most_frames, seed)
-    frames = tuple(tuple(frame) for frame in codes.tolist())
+    said = _say(model, sample, most_frames, seed)
+    frames = tuple(tuple(frame) for frame in said.codes.tolist())
     if not frames:
-        return Speech(text, frames, runaway, np.zeros(0, dtype=np.float32))
+        return Speech(said.text, frames, said.runaway, said.cut_off, np.zeros(0, dtype=np.float32))
     with torch.inference_mode():
-        wave = model.native.code2wav.chunked_decode(codes.T[None], chunk_size=_CHUNK, left_context_size=_CONTEXT)
-    return Speech(text, frames, runaway, wave.float().flatten().cpu().numpy())
+        wave = model.native.code2wav.chunked_decode(said.codes.T[None], chunk_size=_CHUNK, left_context_size=_CONTEXT)
+    return Speech(said.text, frames, said.runaway, said.cut_off, wave.float().flatten().cpu().numpy())
 
 
 def codes_of(model: Model, sample: Sample, *, most_frames: int = MOST_FRAMES, seed: int = 0) -> list[list[int]]:
     """Return the frames of the model's own speech, as an assistant's message in a manifest has them in ``codes``.
 
     They belong to the model's own answer, which :func:`~sottovoce_omni_moe.conversation.predict` gives: a manifest
-    needs both. Arguments and errors are those of :func:`speak`.
+    needs both. Arguments and errors are those of :func:`speak`; an answer that is cut off is logged.
     """
-    codes: list[list[int]] = _say(model, sample, most_frames, seed)[1].tolist()
+    said = _say(model, sample, most_frames, seed)
+    if said.runaway or said.cut_off:
+        what = "its speech was cut off" if said.runaway else "its text ends at the limit of tokens"
+        _log.warning("sample %r: %s; it is better left out of a manifest", sample.key, what)
+    codes: list[list[int]] = said.codes.tolist()
     return codes
 
 
-def _say(model: Model, sample: Sample, most_frames: int, seed: int) -> tuple[str, Tensor, bool]:
-    """Return the text, the codes ``[frames, codebooks]``, and whether they were cut off."""
+class _Said(NamedTuple):
+    text: str
+    codes: Tensor
+    """``[frames, codebooks]``"""
+    runaway: bool
+    cut_off: bool
+
+
+def _say(model: Model, sample: Sample, most_frames: int, seed: int) -> _Said:
     native = model.native
     if not speaks(native):
         raise UsageError(f"{model.source.name}: has no talker, so it cannot speak; its answers are those of predict")
@@ -99,13 +116,15 @@ def _say(model: Model, sample: Sample, most_frames: int, seed: int) -> tuple[str
             **batch, max_new_tokens=longest_answer(model, sample), do_sample=False, eos_token_id=end, pad_token_id=end
         )
         text = model.processor.tokenizer.decode(ids[0, length:], skip_special_tokens=True)
+        cut_off = bool(ids[0, -1] != end)
         # The last token is the end; or the thinker has not read it, and transformers leaves it out too.
         batch["input_ids"] = ids[:, :-1]
         if batch["input_ids"].shape[1] == length:
-            return text, torch.zeros(0, native.config.talker_config.num_code_groups, dtype=torch.long), False
+            silence = torch.zeros(0, native.config.talker_config.num_code_groups, dtype=torch.long)
+            return _Said(text, silence, False, cut_off)
         torch.manual_seed(seed)
         codes, runaway = _draw(native, batch, length, heard, most_frames)
-    return text, codes, runaway
+    return _Said(text, codes, runaway, cut_off)
 
 
 def _draw(

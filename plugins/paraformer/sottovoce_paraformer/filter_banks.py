@@ -70,7 +70,7 @@ class FrontEnd:
             raise ValueError(f"it has {', '.join(f'{name} {value}' for name, value in unusual.items())}")
         rows = re.findall(r"<LearnRateCoef>\s+\S+\s+\[([^\]]*)\]", statistics)
         if len(rows) != 2:
-            raise ValueError(f"it has {len(rows)} rows of statistics in the place of 2")
+            raise ValueError(f"rows of statistics: {len(rows)}, not 2")
         vectors = (numpy_vector(row.split()) for row in rows)
         return cls(int(options.get("lfr_m", 1)), int(options.get("lfr_n", 1)), *vectors)
 

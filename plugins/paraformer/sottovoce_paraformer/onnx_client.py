@@ -31,8 +31,8 @@ class OnnxClient(GraphClient):
         tokens = read_tokens(path.parent)
         if len(tokens) != int(facts["vocab_size"]):
             raise SourceError(
-                f"tokens.txt has {len(tokens)} tokens, and {path.name} {facts['vocab_size']}; they are of different "
-                "models"
+                f"tokens.txt is of size {len(tokens)}, and {path.name} of {facts['vocab_size']}: they are of "
+                "different models"
             )
         encoder = path.with_name(path.name.replace("model", "model_eb", 1))
         hotwords = OnnxSession(encoder) if "bias_embed" in session.inputs else None

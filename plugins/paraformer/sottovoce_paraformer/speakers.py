@@ -21,6 +21,7 @@ from torch import Tensor
 
 from sottovoce import Model, Prediction, Sample, SpeakerTurn, read_audio
 from sottovoce.errors import SamplesError, UsageError
+from sottovoce.report.number_format import counted
 from sottovoce.system.audio import SAMPLE_RATE
 from sottovoce.system.process_state import ignored_warnings
 
@@ -113,7 +114,9 @@ def _check(windows: Sequence[Any], count: int | None) -> None:
     if len(windows) < _FEWEST:
         _note_short()
     elif count is not None and count > len(windows):
-        raise UsageError(f"speakers={count}: the speech has only {len(windows)} windows of 1.5 s to tell them by")
+        raise UsageError(
+            f"speakers={count}: the speech has only {counted(len(windows), 'window')} of 1.5 s to tell them by"
+        )
 
 
 def _cluster(model: Model, embeddings: Tensor, count: int | None) -> NDArray[np.int64]:

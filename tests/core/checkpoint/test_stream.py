@@ -161,7 +161,7 @@ def test_file_that_lacks_a_tensor_is_refused(stream: Stream, tmp_path: Path) -> 
     want = changed(stream, "blocks.2", tmp_path / "2.safetensors")
     del want["h.2.up.bias"]
     write_file(want, tmp_path / "2.safetensors")
-    with pytest.raises(CheckpointError, match=r"blocks\.2: 1 tensors are missing, such as 'h\.2\.up\.bias'"):
+    with pytest.raises(CheckpointError, match=r"blocks\.2: 1 tensor is missing, such as 'h\.2\.up\.bias'"):
         stream.load_block("blocks.2", rename)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -13,7 +14,7 @@ import pytest
 import soundfile
 
 from core.commands import Done, Runner
-from core.transcription.families import Recognizer, aligner, detector, diarizer, model, punctuator
+from core.transcription.families import Recognizer, aligner, detector, diarizer, model, punctuator, stopping
 from sottovoce import SpeakerTurn
 from sottovoce.errors import SourceError
 from sottovoce.model import Model
@@ -28,6 +29,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> R
         "punc": punctuator(),
         "aligner": aligner(),
         "spk": diarizer(SpeakerTurn(0.0, 0.5, 0), SpeakerTurn(0.6, 1.0, 1)),
+        "stopping": stopping(1.5),
         "broken": model("broken", recognize=lambda *_: 1 / 0),
     }
 
@@ -108,6 +110,59 @@ def test_files_and_directories_are_written_below_the_output(run: Runner, tmp_pat
     assert "long 30" in (out / "deep" / "three.srt").read_text()
 
 
+def test_nothing_of_a_directory_is_left_out_silently(run: Runner, tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    clip(folder / "good.wav")
+    (folder / "notes.md").write_text("no audio")
+    (folder / "gone.wav").symlink_to(tmp_path / "nowhere.wav")
+    (folder / "linked.wav").symlink_to(folder / "good.wav")
+    done = run("transcribe", "asr", folder)
+    assert done.code == 1
+    assert done.out == f"{folder}/good.wav: long 10\n{folder}/linked.wav: long 10\n"
+    assert done.err.splitlines()[0] == (
+        f"error: {folder}/gone.wav: is a link to {tmp_path}/nowhere.wav, which does not exist"
+    )
+    assert "1 of 3 files" in done.err
+
+
+@pytest.mark.skipif(os.name == "nt", reason="permissions of POSIX")
+def test_what_may_not_be_read_is_told_and_the_rest_is_done(
+    run: Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "folder"
+    closed, secret = folder / "closed", clip(folder / "secret.wav")
+    clip(folder / "good.wav")
+    clip(closed / "inside.wav")
+    # Root may read all, so the system's answers are those of another user.
+    refused, access, scandir = {str(closed), str(secret)}, os.access, os.scandir
+
+    def listed(path: Any) -> Any:
+        if str(path) in refused:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "access", lambda path, mode: str(path) not in refused and access(path, mode))
+    monkeypatch.setattr(os, "scandir", listed)
+    done = run("transcribe", "asr", folder, "-o", tmp_path / "out", "-q")
+    assert done.code == 1
+    assert (tmp_path / "out" / "good.txt").read_text() == "long 10\n"
+    assert done.err.splitlines() == [
+        f"error: {closed}: is a directory without permission to read it",
+        f"error: {secret}: cannot be read as audio (no permission)",
+        "error: 2 of 3 files could not be transcribed; see the lines above",
+    ]
+
+
+def test_a_name_that_begins_with_a_dash_says_how_to_write_it(
+    run: Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clip(tmp_path / "-take.wav")
+    monkeypatch.chdir(tmp_path)
+    run("transcribe", "asr", "-take.wav").fails(2, "No such option", "for the file of this name write ./-take.wav")
+    run("transcribe", "asr", "-xother.wav").fails(2, "No such option", "--help")
+    assert run("transcribe", "asr", "./-take.wav").out == "long 10\n"
+
+
 def test_texts_of_several_files_are_printed_with_their_names(run: Runner, tmp_path: Path) -> None:
     one, two = clip(tmp_path / "one.wav"), clip(tmp_path / "two.wav", 2)
     assert run("transcribe", "asr", one, two).out == f"{one}: long 10\n{two}: long 20\n"
@@ -127,6 +182,17 @@ def test_a_bad_file_among_many_is_reported_and_the_others_are_done(run: Runner, 
     lines = done.err.splitlines()
     assert len(lines) == 3 and all(line.startswith("error: ") for line in lines)
     assert "2 of 3 files" in lines[-1]
+
+
+def test_a_text_that_ends_at_the_limit_of_tokens_is_told_for_its_file(run: Runner, tmp_path: Path) -> None:
+    short, long = clip(tmp_path / "short.wav"), clip(tmp_path / "long.wav", 2)
+    done = run("transcribe", "stopping", short, long, "-o", tmp_path / "out", "--json")
+    assert done.code == 0
+    (line,) = done.err.splitlines()
+    assert line.startswith(f"warning: {long}: the text of 1 segment ends at the model's limit of tokens")
+    transcripts = json.loads(done.out)["transcripts"]
+    assert [transcript["segments"][0]["cut_off"] for transcript in transcripts] == [False, True]
+    assert run("transcribe", "stopping", long, "--quiet") == Done(0, "and so\n", "")
 
 
 def test_existing_outputs_are_refused_before_a_model_is_loaded(run: Runner, audio: Path, tmp_path: Path) -> None:
@@ -149,6 +215,16 @@ def test_the_audio_itself_and_other_files_are_never_replaced(run: Runner, audio:
     letter.write_text("Dear reader")
     run("transcribe", "asr", audio, "-o", letter, "-f", "txt", "--overwrite").fails(2, "is not a transcript")
     assert audio.read_bytes() == named.read_bytes() == content
+
+
+def test_many_files_are_not_written_to_the_name_of_one(run: Runner, tmp_path: Path) -> None:
+    one, two = clip(tmp_path / "folder" / "one.wav"), clip(tmp_path / "folder" / "two.wav")
+    for audio in ((one, two), (tmp_path / "folder",)):
+        done = run("transcribe", "nowhere", *audio, "-o", tmp_path / "talk.srt")
+        done.fails(2, "talk.srt: many files do not go into one", "--format srt")
+    assert not (tmp_path / "talk.srt").exists()
+    assert run("transcribe", "asr", one, two, "-o", f"{tmp_path}/talk.srt/", "-f", "srt").code == 0
+    assert (tmp_path / "talk.srt" / "two.srt").is_file()
 
 
 def test_two_files_of_one_name_are_refused(run: Runner, tmp_path: Path) -> None:

@@ -78,7 +78,7 @@ def test_protection_is_kept_within_the_number(seed: int, keep: int, protect: dic
         assert choice.notes == ()
     else:
         assert set(choice.kept) <= asked
-        assert f"only {keep} are kept" in choice.notes[0]
+        assert f"only {keep} {'is' if keep == 1 else 'are'} kept" in choice.notes[0]
     assert choice == choose_experts(found, keep, "reap", protect, supers)
 
 
@@ -100,7 +100,7 @@ def test_too_many_protected_experts_are_taken_in_turn() -> None:
     choice = choose_experts(found, 3, protect={"text": 0.5, "audio": 0.5})
     assert choice.kept == (0, 1, 5)
     assert choice.protected == {"text": (0, 1), "audio": (5,)}
-    assert choice.notes == ("6 experts are super or protected experts, but only 3 are kept",)
+    assert choice.notes == ("6 experts are super or protected, but only 3 are kept",)
 
 
 def test_first_of_equal_experts_stays() -> None:

@@ -271,7 +271,7 @@ def test_shape_that_does_not_fit_the_model_is_the_plugins_fault(source: Path) ->
     from core.pruning.attention import heads
 
     host = make_host(NetPlugin(Shape(heads=(heads("plain", ("sizes.heads",), groups=lambda _: 5),))))
-    with pytest.raises(PluginError, match=r"q_proj has 32 outputs, which do not divide into 5 groups"):
+    with pytest.raises(PluginError, match=r"q_proj has 32 outputs, not divisible into 5 groups"):
         sottovoce.compress(sottovoce.load(source, host=host), step(), SAMPLES, host=host)
 
 

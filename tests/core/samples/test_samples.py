@@ -344,5 +344,5 @@ def test_choose_is_the_same_for_the_same_seed() -> None:
 @pytest.mark.parametrize("count", [0, -1, 41])
 def test_choosing_too_many_samples_is_refused(count: int) -> None:
     samples = Samples(tuple(Sample(key=f"s{number}", text="x") for number in range(40)))
-    with pytest.raises(SamplesError, match=f"there are 40 samples, and {count} are requested"):
+    with pytest.raises(SamplesError, match=f"{count} of 40 samples cannot be chosen"):
         samples.choose(count)

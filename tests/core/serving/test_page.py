@@ -132,7 +132,7 @@ def test_audio_that_is_too_long_is_refused(page: Page, tmp_path: Path) -> None:
     upload(page, tmp_path / "long.flac")
     page.click("#transcribe-start")
     page.wait_for_selector("#transcribe-status [role=alert]")
-    assert "61 seconds" in page.inner_text("#transcribe-status")
+    assert "61 s" in page.inner_text("#transcribe-status")
 
 
 def test_nothing_to_transcribe_is_said_in_chinese(browser: Browser, url: str) -> None:
@@ -228,3 +228,35 @@ def test_an_omni_model_is_asked(browser: Browser) -> None:
         page.click("#ask-start")
         page.wait_for_selector("#answer .sv-text")
         assert page.inner_text("#answer .sv-text")
+
+
+def test_an_answer_that_ends_at_the_limit_of_tokens_says_so(browser: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
+    models = load("tiny-omni")
+    monkeypatch.setattr(models.first.model.native.generation_config, "max_new_tokens", 1)
+    with running(models, page=True) as url, visit(browser, url) as page:
+        page.locator("#ask-question textarea").fill("find:MBA")
+        page.click("#ask-start")
+        page.wait_for_selector("#answer .sv-text")
+        page.wait_for_function("document.querySelector('#ask-status').innerText.includes('limit of tokens')")
+        assert page.inner_text("#ask-status").startswith("tiny-omni: the answer ends")
+
+
+class Stopping:
+    """Stand-in for a transcriber whose model reaches its limit of tokens."""
+
+    def steps(self, audio: Any, **options: Any) -> Iterator[Segment]:
+        """Yield one segment."""
+        yield Segment(text=OTHER, start=0.0, end=2.0, cut_off=True)
+
+
+def test_a_text_that_ends_at_the_limit_of_tokens_says_so(browser: Browser) -> None:
+    with running(paced(Stopping()), page=True) as url, visit(browser, url, "zh-CN") as page:
+        upload(page, SPEECH)
+        page.click("#transcribe-start")
+        page.wait_for_selector("#comparison table")
+        assert page.inner_text("#transcribe-status").endswith("因达到模型的 token 上限而中断的片段：1。")
+        page.get_by_role("tab", name="批量").click()
+        upload(page, SPEECH, to="#batch-files input[type=file]")
+        page.click("#batch-start")
+        page.wait_for_selector("#batch-archive a[download]")
+        assert "中断的片段：1。" in page.inner_text("#batch-table tbody tr")

@@ -228,7 +228,7 @@ def damaged(folder: Path) -> dict[str, tuple[Path, str]]:
         "text": (folder / "text.wav", "cannot be read as audio"),
         "not a number": (written(folder / "nan.wav", nan, subtype="FLOAT"), "are NaN or infinite"),
         "missing": (folder / "none.wav", "no such audio file"),
-        "a folder": (folder, "no such audio file"),
+        "a folder": (folder, "is a directory"),
         "too long a name": (folder / ("a" * 5000), "cannot be read as audio"),
     }
 

@@ -45,6 +45,13 @@ def test_audio_that_cannot_be_read_is_an_error_that_names_its_owner(tmp_path: Pa
 
 
 def test_a_missing_encoder_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("sottovoce.system.opus.find_spec", lambda name: None)
     with pytest.raises(SottovoceError, match="pip install av, or leave --audio out"):
+        require_opus()
+
+
+def test_an_ffmpeg_without_the_encoder_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    require_opus()
+    monkeypatch.setattr("sottovoce.system.opus._ENCODER", "no-such-encoder")
+    with pytest.raises(SottovoceError, match="which this machine's PyAV lacks .no-such-encoder.; pip install"):
         require_opus()

@@ -203,7 +203,7 @@ def test_evaluation_on_trained_samples_is_told_and_not_recorded(source: Path, tm
     assert report.trained_on == 3
     from sottovoce.entrypoints.record import record
 
-    with pytest.raises(UsageError, match="3 of the 3 samples were trained on"):
+    with pytest.raises(UsageError, match="was trained on 3 of 3 samples; measure on others"):
         record(report, directory)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sottovoce import Architecture, Layers, Model, Prediction, Recognition, Runner, Source, SpeakerTurn, Word
+from sottovoce import Architecture, Layers, Model, Prediction, Recognition, Runner, Sample, Source, SpeakerTurn, Word
 
 
 def model(name: str = "rule", task: str = "transcription", **functions: Any) -> Model:
@@ -42,6 +42,15 @@ class Recognizer:
         text = f"long {round(length / 1600)}"
         words = (Word("long", 0.0, 0.1), Word(text[5:], 0.2, length / 16000)) if self.words else ()
         return Recognition(text=text, words=words, language=self.language)
+
+
+def stopping(seconds: float) -> Model:
+    """A model that is run by ``predict``, and reaches its limit of tokens in longer audio than this."""
+
+    def predict(model: Model, sample: Sample) -> Prediction:
+        return Prediction(text="and so", cut_off=sample.seconds > seconds)
+
+    return model("stopping", predict=predict)
 
 
 def detector(*spans: tuple[float, float]) -> Model:

@@ -45,6 +45,13 @@ def test_a_segment_is_split_where_clauses_of_two_speakers_meet() -> None:
     assert first.words + second.words == segment.words
 
 
+def test_of_an_unfinished_segment_the_last_part_is_unfinished() -> None:
+    said = words("yes", "please", "no", "thanks")
+    segment = Segment(text="Yes, please. No, thanks", start=0.0, end=2.4, words=said, cut_off=True)
+    assert [part.cut_off for part in split_by_speaker(segment, TURNS)] == [False, True]
+    assert [part.cut_off for part in split_by_speaker(segment, TURNS[:1])] == [True]
+
+
 def test_a_segment_without_marks_or_times_of_words_has_one_speaker() -> None:
     turns = (SpeakerTurn(0.0, 0.8, 0), SpeakerTurn(0.8, 3.0, 1))
     for said in (words("yes", "please", "no", "thanks"), ()):

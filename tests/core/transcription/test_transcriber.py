@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from core.transcription.families import Recognizer, aligner, detector, model, punctuator
-from sottovoce import Segment, Transcriber, Word
+from core.transcription.families import Recognizer, aligner, detector, model, punctuator, stopping
+from sottovoce import Prediction, Segment, Transcriber, Word
 from sottovoce.errors import CancelledError, SamplesError, SourceError, UsageError
 
 SECOND = 16000
@@ -182,3 +182,29 @@ def test_an_error_of_a_library_names_the_model() -> None:
 
     with pytest.raises(SourceError, match="models/broken: the model does not run .*shapes"):
         Transcriber(model("broken", recognize=broken)).transcribe(noise(1))
+
+
+@pytest.mark.parametrize(
+    ("limit", "starts", "line"),
+    [
+        (3.0, [6.0, 12.5], "the text of 2 segments ends at the model's limit of tokens, the first at 6.0 s; listen"),
+        (4.5, [12.5], "the text of 1 segment ends at the model's limit of tokens, that at 12.5 s; listen"),
+        (9.0, [], ""),
+    ],
+)
+def test_texts_that_end_at_the_limit_of_tokens_say_so_in_one_line(
+    caplog: pytest.LogCaptureFixture, limit: float, starts: list[float], line: str
+) -> None:
+    spans = [(0, 1.0), (6, 10.0), (12.5, 17.5)]
+    transcript = Transcriber(stopping(limit), vad=detector(*spans)).transcribe(noise(20))
+    assert [segment.start for segment in transcript.segments if segment.cut_off] == starts
+    assert transcript.cut_off == len(starts)
+    assert [part["cut_off"] for part in transcript.to_dict()["segments"]] == [start in starts for start, _ in spans]
+    assert len(caplog.records) == bool(starts)
+    assert caplog.text.count(line or "limit") == bool(starts)
+
+
+def test_a_piece_that_reached_the_limit_without_a_word_is_told_too(caplog: pytest.LogCaptureFixture) -> None:
+    loops = model("loops", predict=lambda model, sample: Prediction(text=" ", cut_off=True))
+    assert Transcriber(loops).transcribe(noise(1)).segments == ()
+    assert "the text of 1 segment ends" in caplog.text

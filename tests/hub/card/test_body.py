@@ -120,6 +120,14 @@ def test_what_one_evaluation_left_out_is_said(tmp_path):
     assert "- Accuracy was not measured." in english(tmp_path, changed(QUANTIZED, evaluations__0__metrics=speed))
 
 
+def test_outputs_that_end_at_the_limit_of_tokens_are_counted(tmp_path):
+    form = changed(QUANTIZED, evaluations__0__cut_off=3)
+    files = write_card(saved(tmp_path, form), **PLACE)
+    assert "at the limit of tokens, unfinished: this model 3, base model 0." in files["README.md"].decode()
+    assert "本模型 3 条，基座模型 0 条" in files["README_zh.md"].decode()
+    assert "limit of tokens" not in english(tmp_path / "other", QUANTIZED)
+
+
 def test_a_value_that_is_no_number_was_not_measured(tmp_path):
     text = english(tmp_path, changed(QUANTIZED, evaluations__0__metrics__cer__value=None))
     assert rows(text, "metric")[0] == ["character error rate (CER) ↓", "2.50 %", "not measured", ""]

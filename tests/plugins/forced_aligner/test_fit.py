@@ -160,7 +160,7 @@ def test_only_the_windows_that_do_not_fit_are_named() -> None:
     windows = [Window(0, end, 0, half, doubtful=False), Window(end, 60, half, len(talk.times), doubtful=False)]
     sentences = doubts([*talk.times[:half], *squeezed], windows, talk.audio)
     place = f"({int(end) // 60}:{end % 60:04.1f} to 1:00.0)"
-    assert f"{len(squeezed)} words have no length {place}; are they what is said?" in sentences
-    assert f"{len(squeezed)} words are faster than anybody speaks {place}; are they what is said?" in sentences
+    assert f"{len(squeezed)} words have no length {place}; is that what is said?" in sentences
+    assert f"{len(squeezed)} words are faster than anybody speaks {place}; is that what is said?" in sentences
     assert sum("after the last word" in sentence for sentence in sentences) == 1
     assert len(sentences) == 3

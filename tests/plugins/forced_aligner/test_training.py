@@ -17,6 +17,8 @@ from sottovoce.architecture import UNLABELED, Training
 from sottovoce.errors import SamplesError
 from sottovoce.training.step import Distill
 from sottovoce.training.student import prepared_for_training
+from sottovoce_forced_aligner import inference
+from sottovoce_forced_aligner import training as training_functions
 
 ROOT = Path(__file__).parents[3]
 TRAINED = ROOT / "examples" / "models" / "tiny-aligner"
@@ -125,3 +127,18 @@ def test_a_pruned_student_comes_closer_and_is_saved_exactly(tmp_path: Path) -> N
     sample = read_samples(DATA / "test.jsonl")[0]
     loaded = sottovoce.load(tmp_path / "small")
     assert loaded.architecture.runner.forward(loaded, sample).equal(model.architecture.runner.forward(model, sample))
+
+
+def test_audio_that_is_longer_than_a_window_is_cut_off_and_the_first_such_sample_named(
+    trained: Model, samples: list[Sample], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(inference, "_SHORTENED", [])
+    for module in (inference, training_functions):
+        monkeypatch.setattr(module, "WINDOW", 1.0)
+    key = samples[0].key
+    for _ in range(2):
+        batch = training(trained).collate(trained, samples)
+        inference.forward(trained, samples[1])
+    assert batch["input_features_mask"].sum(1).tolist() == [100] * len(samples)
+    assert caplog.text.count("only the first 1 s of its") == 1
+    assert f"sample {key!r}: " in caplog.text

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -69,6 +71,7 @@ def test_an_empty_answer_is_not_said(model: Model) -> None:
     finally:
         handle.remove()
     assert (found.text, found.frames, found.runaway, len(found.waveform)) == ("", (), False, 0)
+    assert not found.cut_off
 
 
 def test_own_speech_can_be_calibrated_on(model: Model) -> None:
@@ -79,3 +82,10 @@ def test_own_speech_can_be_calibrated_on(model: Model) -> None:
 def test_a_model_without_a_talker_cannot_speak() -> None:
     with pytest.raises(UsageError, match="has no talker"):
         speak(in_memory(talker=False), ask("text"))
+
+
+def test_a_text_that_ends_at_the_limit_of_tokens_says_so(model: Model, caplog: pytest.LogCaptureFixture) -> None:
+    assert predict(model, replace(ask("text"), max_new_tokens=3)).cut_off
+    assert speak(model, replace(ask("text"), max_new_tokens=3), most_frames=2).cut_off
+    codes_of(model, ask("text"), most_frames=2)
+    assert "its speech was cut off; it is better left out of a manifest" in caplog.text

@@ -49,7 +49,7 @@ def test_front_end_of_a_models_files_is_funasrs(files: Path) -> None:
     ("options", "statistics", "words"),
     [
         ({"window": "povey"}, None, "window povey"),
-        ({}, "<Nnet>", "0 rows of statistics"),
+        ({}, "<Nnet>", "rows of statistics: 0, not 2"),
         ({"fs": 8000}, None, "fs 8000"),
     ],
 )

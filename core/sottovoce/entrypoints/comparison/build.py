@@ -24,6 +24,7 @@ from sottovoce.report import (
     SampleSet,
     StepReport,
     Target,
+    notes,
 )
 from sottovoce.samples import Samples
 from sottovoce.text.plain_text import one_line, shortened
@@ -158,6 +159,7 @@ def _model(entry: Entry, reference: Entry, utterances: Utterances) -> ComparedMo
         command=entry.command,
         changed=utterances.changed(entry.name),
         trained_on=entry.measurement.trained_on,
+        cut_off=entry.measurement.cut_off,
     )
 
 
@@ -205,8 +207,8 @@ def _rounded(value: float | None) -> float | None:
 
 
 def _notes(models: Sequence[ComparedModel], samples: Samples) -> list[str]:
-    return [
-        f"{model.name} was trained on {model.trained_on} of the {len(samples)} samples, which measure nothing of it."
-        for model in models
-        if model.trained_on
-    ]
+    facts = SampleSet(**samples.to_dict())
+    count = facts.count
+    trained = [note for model in models for note in notes.trained_on(model.name, model.trained_on, count)]
+    unfinished = [note for model in models for note in notes.cut_off(model.name, model.cut_off, count)]
+    return [*notes.too_short(facts.too_short, count), *trained, *unfinished]

@@ -12,7 +12,7 @@ from sottovoce.entrypoints.comparison.utterances import LISTED, Utterances
 from sottovoce.errors import OutputError
 from sottovoce.report import COMPARISON_FILE, Comparison, to_json
 from sottovoce.reports.html.page import render
-from sottovoce.samples import Samples
+from sottovoce.samples import Sample, Samples
 from sottovoce.system.atomic_write import write_atomically
 from sottovoce.system.opus import encode_opus, require_opus
 
@@ -52,7 +52,19 @@ def with_audio(comparison: Comparison, samples: Samples) -> str:
         sample = by_key.get(utterance.key)
         if sample is not None and sample.spoken:
             audio[utterance.key] = encode_opus(sample.spoken[0], LONGEST_AUDIO, name=f"sample {sample.key!r}")
-    return render(comparison, audio)
+    return render(comparison, audio, _what_plays(comparison, by_key))
+
+
+def _what_plays(comparison: Comparison, samples: Mapping[str, Sample]) -> str:
+    """Return a sentence on what the players leave out; nothing where they leave out nothing."""
+    listened = comparison.utterances[:LISTENED]
+    sentence = f"Players are in the first {LISTENED} utterances. " if len(comparison.utterances) > LISTENED else ""
+    recordings = [samples[utterance.key].spoken for utterance in listened if utterance.key in samples]
+    if any(len(spoken) > 1 for spoken in recordings):
+        sentence += "Of several recordings, the first plays. "
+    if any(utterance.seconds > LONGEST_AUDIO for utterance in listened):
+        sentence += f"They play {LONGEST_AUDIO:.0f} s at most."
+    return sentence.strip()
 
 
 def write_comparison(
@@ -101,7 +113,8 @@ def _prediction(entry: Entry, number: int, utterances: Utterances) -> dict[str, 
     prediction = run.predictions[number]
     form: dict[str, Any] = {"text": prediction.text, "edits": changes(utterances, number, entry.name)}
     form |= {"error": utterances.error(number, entry.name), "seconds": round(run.seconds[number], 6)}
-    return form | ({"times": [list(pair) for pair in prediction.timestamps]} if prediction.timestamps else {})
+    form |= {"times": [list(pair) for pair in prediction.timestamps]} if prediction.timestamps else {}
+    return form | ({"cut_off": True} if prediction.cut_off else {})
 
 
 def changes(utterances: Utterances, number: int, model: str) -> list[list[str]]:
@@ -123,6 +136,7 @@ def evaluation_predictions(
     for number, sample in enumerate(samples):
         form: dict[str, Any] = {"key": sample.key, "target": sample.text}
         if baseline:
-            form["baseline"] = baseline[0].measurement.run.predictions[number].text
+            before = baseline[0].measurement.run.predictions[number]
+            form |= {"baseline": before.text} | ({"baseline_cut_off": True} if before.cut_off else {})
         prediction = _prediction(model, number, utterances)
         yield form | {"model": prediction.pop("text")} | prediction

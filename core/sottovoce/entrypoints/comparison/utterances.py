@@ -66,7 +66,10 @@ class Utterances:
 
     def text(self, number: int, text: str | None) -> str:
         """Return a text as it is compared, without characters that hide others, and cut if it is very long."""
-        return shortened(plain(comparable(text or "", self.language_of(self._samples[number]))), LONGEST)
+        return shortened(self._whole(number, text), LONGEST)
+
+    def _whole(self, number: int, text: str | None) -> str:
+        return plain(comparable(text or "", self.language_of(self._samples[number])))
 
     def target(self, number: int) -> str | None:
         """Return the reference text of a sample; that of the reference model where it has none."""
@@ -93,7 +96,8 @@ class Utterances:
 
     def _differs(self, number: int, model: str) -> bool:
         base, other = self._predictions[self._reference][number], self._predictions[model][number]
-        return self.text(number, base.text) != self.text(number, other.text) or _moved(base, other)
+        # What is shown of a long text can be the same.
+        return self._whole(number, base.text) != self._whole(number, other.text) or _moved(base, other)
 
     def _change(self, number: int) -> float:
         """Return how much the errors differ; the least of it is how much the texts do."""
@@ -126,6 +130,7 @@ class Utterances:
             edits=self.edits(number, model),
             error=self._error(number, model),
             times=_times(prediction.timestamps) if moves else (),
+            cut_off=prediction.cut_off,
         )
 
 

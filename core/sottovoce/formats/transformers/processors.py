@@ -11,6 +11,7 @@ from sottovoce.checkpoint.limits import check_numbers
 from sottovoce.checkpoint.safe_config import entries, read_config
 from sottovoce.errors import SourceError, as_source_error
 from sottovoce.formats.transformers.trial import try_text_files
+from sottovoce.report.number_format import counted
 from sottovoce.text.plain_text import one_line
 
 CONFIGURATIONS = (
@@ -120,7 +121,8 @@ def _check_tokens(processor: Any, settings: Any, directory: Path) -> None:
     rows = max((value for _, key, value in numbers if key == "vocab_size"), default=None)
     if rows is not None and len(tokenizer) > rows:
         raise SourceError(
-            f"{directory}: the tokenizer has {len(tokenizer)} tokens, the model {rows}; they are not of one model"
+            f"{directory}: the tokenizer has {counted(len(tokenizer), 'token')}, the model {rows}; they are not of "
+            "one model"
         )
     for place, key, number in numbers:
         name = key.removesuffix("_id")

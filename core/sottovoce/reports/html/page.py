@@ -20,12 +20,13 @@ _HERE = Path(__file__).parent
 _UNSAFE = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
 
 
-def render(comparison: Comparison, audio: Mapping[str, bytes] | None = None) -> str:
+def render(comparison: Comparison, audio: Mapping[str, bytes] | None = None, audio_note: str = "") -> str:
     """Return the page: valid HTML without any reference to another file or host.
 
     Args:
         comparison: The comparison; a single model gives the page of an evaluation.
         audio: By key of an utterance, its audio as an Ogg file with Opus.
+        audio_note: Sentence on audio that is left out.
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
@@ -33,6 +34,7 @@ def render(comparison: Comparison, audio: Mapping[str, bytes] | None = None) -> 
     environment = Environment(
         loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
+    environment.filters["counted"] = number_format.counted
     style, script = ((_HERE / name).read_text(encoding="utf-8") for name in ("style.css", "page.js"))
     metric = comparison.reference.metrics.get(comparison.metric or "")
     metric = metric or comparison.models[-1].metrics.get(comparison.metric or "")
@@ -54,6 +56,7 @@ def render(comparison: Comparison, audio: Mapping[str, bytes] | None = None) -> 
         metrics=metric_rows(comparison),
         layers=layer_groups(comparison),
         utterances=utterance_rows(comparison, metric, encoded),
+        audio_note=audio_note,
         is_normalized=metric is not None and metric.name in ("cer", "wer"),
         commands=[model for model in comparison.models if model.command or model.steps],
         timed=TIMED,
@@ -112,5 +115,9 @@ def _cost_note(cost: Mapping[str, Any], doubtful: str) -> str:
 
 def _layer_note(models: tuple[ComparedModel, ...]) -> str:
     left_out = sum(model.layers_left_out for model in models)
-    rest = f" {number_format.count(left_out)} layers with smaller errors are left out." if left_out else ""
+    rest = (
+        f" {number_format.counted(left_out, 'layer')} with smaller errors {'is' if left_out == 1 else 'are'} left out."
+        if left_out
+        else ""
+    )
     return f"As compression measured it; on a logarithmic axis.{rest}"

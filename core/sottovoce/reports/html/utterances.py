@@ -60,7 +60,7 @@ def _outputs(utterance: Utterance, base: Output, metric: Metric | None) -> Itera
     """Yield the different outputs, each with the models that give it."""
     groups: dict[Any, list[str]] = {}
     for name, output in utterance.outputs.items():
-        groups.setdefault((output.text, output.times, output.error), []).append(name)
+        groups.setdefault((output.text, output.times, output.error, output.cut_off), []).append(name)
     for names in groups.values():
         output = utterance.outputs[names[0]]
         error = ""
@@ -69,6 +69,7 @@ def _outputs(utterance: Utterance, base: Output, metric: Metric | None) -> Itera
         yield {
             "names": ", ".join(names),
             "is_silent": not output.text,
+            "is_cut_off": output.cut_off,
             # Without a reference there is nothing to align with.
             "edits": output.edits or ([("=", output.text, output.text)] if output.text else []),
             "moved": _moved(utterance, output, base),

@@ -51,7 +51,7 @@ def dequantize(
     """
     rows, groups = scale.shape
     if packed.shape != (rows, -(-columns * bits // 32)) or columns % groups:
-        raise ValueError(f"words {tuple(packed.shape)} and scales {tuple(scale.shape)} of {columns} columns")
+        raise ValueError(f"words {tuple(packed.shape)} and scales {tuple(scale.shape)}, of {columns} columns")
     out = torch.empty(rows, columns, dtype=dtype)
     scale = scale.to(dtype).contiguous()
     # Stored values are moved by half of their range.

@@ -59,7 +59,7 @@ def _transcribe(page: Page, paths: Sequence[str], request: gradio.Request) -> It
                 elif isinstance(event, Done):
                     transcript = event.value.transcript
                     transcripts.append((path.name, transcript))
-                    rows.append((path.name, html.escape(transcript.text) or say("nothing", language)))
+                    rows.append((path.name, _text(transcript, language)))
         except SottovoceError as error:
             if isinstance(error, ApiError) and error.code == "cancelled":
                 break
@@ -67,6 +67,14 @@ def _transcribe(page: Page, paths: Sequence[str], request: gradio.Request) -> It
             rows.append((path.name, f'<span class="sv-error">{html.escape(str(error))}</span>'))
     archive = page.downloads.archive(transcripts) if transcripts else None
     yield status.message(f"{len(transcripts)} / {len(paths)}"), _table(rows, language), archive
+
+
+def _text(transcript: Transcript, language: str) -> str:
+    """Return a text as HTML, with how many of its segments are unfinished."""
+    text = html.escape(transcript.text) or say("nothing", language)
+    if not transcript.cut_off:
+        return text
+    return f'{text} <span class="sv-error">{html.escape(say("cut_off", language, count=transcript.cut_off))}</span>'
 
 
 def _table(rows: Sequence[tuple[str, str]], language: str) -> str:

@@ -55,6 +55,7 @@ def _ask(
         return
     yield status.busy(language), "", ""
     answers: list[str] = []
+    unfinished: list[str] = []
     try:
         content = _content(page, path, picture, text)
         for served in filter(None, (page.service.models.first, page.service.models.compared)):
@@ -63,15 +64,18 @@ def _ask(
                 event.value for event in page.sessions.run(request, work) if isinstance(event, Done)
             )
             answers.append(prediction.text or "")
+            if prediction.cut_off:
+                unfinished.append(say("answer_cut_off", language, model=served.name))
             yield status.busy(language), plain_text(answers[0], language), ""
     except SottovoceError as error:
         yield status.failure(error, language), "", ""
         return
+    done = status.message(" ".join(unfinished))
     if len(answers) == 1:
-        yield status.message(""), plain_text(answers[0], language), ""
+        yield done, plain_text(answers[0], language), ""
         return
     original, compressed = marked(answers[1], answers[0])
-    yield status.message(""), marked_block(compressed, language), marked_block(original, language)
+    yield done, marked_block(compressed, language), marked_block(original, language)
 
 
 def _content(page: Page, path: str | None, picture: Any, text: str) -> list[dict[str, Any]]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
+import functools
 import json
 import tempfile
 from collections.abc import Awaitable, Callable
@@ -14,7 +16,7 @@ import gradio
 
 from sottovoce.samples.languages import find_language
 from sottovoce.serving.alignment_route import Aligned, alignment, words_of
-from sottovoce.serving.api_errors import ApiError
+from sottovoce.serving.api_errors import ApiError, as_api_error
 from sottovoce.serving.chat_route import answer
 from sottovoce.serving.transcribe import Transcribed, transcription
 from sottovoce.serving.uploads import read_limited
@@ -47,7 +49,27 @@ def add_tools(page: Page, directory: Path) -> None:
         tools.append(_ask_tool(page, directory))
     for tool in tools:
         # Not in Gradio's queue: requests wait for the model in the service's.
-        gradio.api(tool, queue=False)
+        gradio.api(_answering(tool), queue=False)
+
+
+class _ToolError(gradio.Error):  # type: ignore[misc]
+    """Error whose text is its sentence: that of Gradio's own has quotation marks around it."""
+
+    def __str__(self) -> str:
+        return str(self.message)
+
+
+def _answering(tool: Tool) -> Tool:
+    """Return a tool whose errors reach its caller as they are; Gradio hides others, and prints them to the log."""
+
+    @functools.wraps(tool)
+    async def answer_errors(*arguments: Any, **named: Any) -> str:
+        try:
+            return await tool(*arguments, **named)
+        except Exception as error:
+            raise _ToolError(str(as_api_error(error)), print_exception=False) from None
+
+    return answer_errors
 
 
 def _transcribe_tool(page: Page, directory: Path) -> Tool:
@@ -70,7 +92,9 @@ def _transcribe_tool(page: Page, directory: Path) -> Tool:
         read = _reader(page, directory, audio)
         work = transcription(page.service, served, read, hotwords=likely, language=_language(language))
         transcribed: Transcribed = await page.service.result(None, work)
-        return to_text(transcribed.transcript, format)
+        text = to_text(transcribed.transcript, format)
+        # The other formats are files, of which JSON has it.
+        return _finished(text, format == "txt" and transcribed.transcript.cut_off > 0)
 
     return transcribe
 
@@ -104,20 +128,30 @@ def _ask_tool(page: Page, directory: Path) -> Tool:
             audio: The recording, as the base64 of an audio file (WAV, FLAC, MP3, OGG and others) or a data: URL of it;
                 or the path that an upload to this server returned; empty for none.
         """
-        content: list[dict[str, Any]] = [{"type": "text", "text": question}]
+        if not (question.strip() or audio):
+            raise ApiError(400, "the question is missing; write one, or send a recording to answer")
+        content: list[dict[str, Any]] = []
         if audio:
-            content.insert(0, {"type": "audio", "audio": _reader(page, directory, audio)()})
+            # Not in the thread that serves all callers.
+            content.append({"type": "audio", "audio": await asyncio.to_thread(_reader(page, directory, audio))})
+        if question.strip():
+            content.append({"type": "text", "text": question.strip()})
         messages = [{"role": "user", "content": content}]
         prediction: Prediction = await page.service.result(
             None, answer(page.service, page.service.models.first, messages)
         )
-        return prediction.text or ""
+        return _finished(prediction.text or "", prediction.cut_off)
 
     return ask
 
 
+def _finished(text: str, is_cut_off: bool) -> str:
+    """Return a text, with a line where it is not all of it."""
+    return f"{text.rstrip()}\n[Not finished: the model's limit of tokens was reached.]\n" if is_cut_off else text
+
+
 def _reader(page: Page, directory: Path, audio: str) -> Callable[[], NDArray[np.float32]]:
-    """Return a function that decodes the audio; it is called in the model's thread."""
+    """Return a function that decodes the audio, for a thread of work."""
     limits = page.service.settings.limits
     if (path := _uploaded(directory, audio)) is not None:
         return lambda: read_limited(path, limits)

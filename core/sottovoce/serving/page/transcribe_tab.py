@@ -80,16 +80,22 @@ def _transcribe(page: Page, path: str | None, likely: str, spoken: str, request:
         yield status.failure(error, language), "", "", "", "", None
         return
     transcript = results[0].transcribed.transcript
-    done = say(
-        "done", language, seconds=transcript.duration, time=sum(result.transcribed.seconds for result in results)
-    )
     yield (
-        status.message(done),
+        status.message(_done(results, language)),
         *texts_html(results, language),
         table_html(results, language),
         words_html(transcript.segments, recording.peaks, path, language),
         page.downloads.files(Path(path).stem, contents_of(transcript)),
     )
+
+
+def _done(results: list[Result], language: str) -> str:
+    """Return what was done, and how many of the texts are unfinished."""
+    transcripts = [result.transcribed.transcript for result in results]
+    time = sum(result.transcribed.seconds for result in results)
+    done = say("done", language, seconds=transcripts[0].duration, time=time)
+    count = sum(transcript.cut_off for transcript in transcripts)
+    return f"{done} · {say('cut_off', language, count=count)}" if count else done
 
 
 def _run(
