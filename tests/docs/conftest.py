@@ -74,7 +74,8 @@ def run_blocks(blocks: list[Block], workspace: Path, *, everything: bool) -> dic
                 owners.append(block.name)
     path = workspace / "results.json"
     subprocess.run(
-        [sys.executable, str(SESSION), str(path)],
+        # Each process of its own would import the libraries again.
+        [sys.executable, str(SESSION), str(path), *([] if everything else ["--together"])],
         input=json.dumps(requests),
         cwd=workspace,
         env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONSAFEPATH": "1"},

@@ -2,6 +2,7 @@
 
 ``python session.py < blocks.json``: reads a list of ``{"page", "language", "code"}`` or ``{"command": [...]}``, and
 writes a list of ``{"code", "output"}`` to the file that is its argument. No command is run twice.
+With ``--together`` what Sottovoce would measure in processes of its own runs in this one as well.
 """
 
 from __future__ import annotations
@@ -51,9 +52,18 @@ def run_python(code: str, names: dict[str, Any]) -> tuple[int, str]:
     return 0, output.getvalue()
 
 
+def run_together(function: Any, *arguments: Any, progress: Any) -> Any:
+    """Call a function in this process; its peak of memory is this process's then."""
+    return function(*arguments, progress=progress)
+
+
 def main() -> None:
     """Run what standard input holds."""
     warnings.simplefilter("ignore")
+    if "--together" in sys.argv:
+        from sottovoce.system import isolation
+
+        isolation.run_isolated = run_together  # before the modules that use it are imported
     names: dict[str, dict[str, Any]] = {}
     done: dict[tuple[str, ...], tuple[int, str]] = {}
     results = []
