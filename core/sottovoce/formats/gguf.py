@@ -41,7 +41,7 @@ class Blocks:
 
 
 Tensors = Mapping[str, "NDArray[Any] | Blocks"]
-"""Tensors by name: float32 arrays, or blocks."""
+"""Tensors by name: arrays of float32 or float16, or blocks."""
 
 
 def as_blocks(weight: QuantizedWeight, floats: NDArray[Any]) -> Blocks | None:
@@ -68,7 +68,7 @@ def as_blocks(weight: QuantizedWeight, floats: NDArray[Any]) -> Blocks | None:
     if weight.group_size % BLOCK:
         raise UsageError(
             f"{weight.name}: {bits} bits in groups of {weight.group_size} do not fit GGUF's blocks of {BLOCK} inputs; "
-            f"quantize with a group_size that is a multiple of {BLOCK}, or to 8 bits without groups"
+            f"leave group_size out, name a multiple of {BLOCK}, or quantize to 8 bits without groups"
         )
     if bits not in (4, 8) or (bits == 8 and weight.zero_point is not None):
         zeros = "" if weight.zero_point is None else " with zero points"

@@ -20,9 +20,9 @@ _TOKENS = "tokens.json"
 class Gguf(Format):
     """``model.gguf`` with weights, features' statistics and tokens, for ``llama-funasr-paraformer``.
 
-    A compressed model's values of int8 are written as ``Q8_0``, those of int4 as ``Q4_0`` or ``Q4_1``. All other
-    weights are float32. The runtime has Paraformer-large's width and heads in its source, and takes no others. Classes
-    with hotwords are not for it, and times of words are left out.
+    A compressed model's values of int8 are written as ``Q8_0``, those of int4 as ``Q4_0`` or ``Q4_1``. What
+    was cast to float16 stays so, and all other weights are float32. The runtime has Paraformer-large's width and heads
+    in its source, and takes no others. Classes with hotwords are not for it, and times of words are left out.
     """
 
     name = "gguf"

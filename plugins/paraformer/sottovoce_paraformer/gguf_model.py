@@ -164,6 +164,8 @@ def _as_read(name: str, floats: NDArray[Any], module: Any) -> NDArray[Any]:
 
     if name.endswith("fsmn_block.weight"):
         return numpy.ascontiguousarray(floats[:, 0].T)
+    if not name.startswith("predictor.") and floats.ndim == 2:
+        return _half(floats)
     if name != "predictor.cif_conv1d.weight":
         return numpy.ascontiguousarray(floats)
     # The runtime adds the frames to the convolution of them, which is what the first version of the predictor does,
@@ -176,3 +178,12 @@ def _as_read(name: str, floats: NDArray[Any], module: Any) -> NDArray[Any]:
     kernel += floats
     kernel[diagonal, diagonal, 1] -= 1
     return kernel
+
+
+def _half(floats: NDArray[Any]) -> NDArray[Any]:
+    """Return the weights of a product as float16 where that holds them exactly, as after a cast; else as they are."""
+    import numpy
+
+    with numpy.errstate(over="ignore"):
+        half = floats.astype(numpy.float16)
+    return half if numpy.array_equal(half, floats) else numpy.ascontiguousarray(floats)
