@@ -78,7 +78,7 @@ class ExportReport(Record):
     samples: SampleSet | None = None
     """Samples that the engines ran on; without them the files ran on made-up inputs alone."""
     unchecked: str = ""
-    """Why the files were only read, not run in their engine; empty where they ran."""
+    """Reason why the files were only read, not run in their engine; empty where they ran."""
     engines: tuple[EngineReport, ...] = ()
     machine: Machine | None = None
     date: str = ""
