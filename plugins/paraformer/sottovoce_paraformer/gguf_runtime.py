@@ -53,7 +53,7 @@ def find() -> str | None:
     if not named:
         return shutil.which(PROGRAM)
     if shutil.which(named) is None:
-        raise UsageError(f"{VARIABLE}: {named} is no program that can be run; name {PROGRAM}, or leave it unset")
+        raise UsageError(f"{VARIABLE}: {named} cannot be run; name the program {PROGRAM}, or leave it unset")
     return named
 
 

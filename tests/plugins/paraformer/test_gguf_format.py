@@ -259,7 +259,7 @@ def test_the_engine_gives_what_the_program_prints_and_says_why_it_failed(
     with pytest.raises(OutputError, match=rf"^model\.gguf: {PROGRAM} does not run it \(missing cmvn.shift, exit"):
         run(noise)
     monkeypatch.setenv(VARIABLE, str(tmp_path / "nothing"))
-    with pytest.raises(UsageError, match=f"^{VARIABLE}: .*nothing is no program that can be run"):
+    with pytest.raises(UsageError, match=f"^{VARIABLE}: .*nothing cannot be run; name the program"):
         FunASRGguf().missing()
 
 
