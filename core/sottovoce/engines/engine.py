@@ -46,6 +46,10 @@ class Engine(ABC):
         """Return the packages that are not installed."""
         return [name for name in self.packages if not _is_installed(name)]
 
+    def advice(self) -> str:
+        """Return how to install what is missing."""
+        return f"pip install {' '.join(self.missing())}"
+
     def version(self) -> str:
         """Return the version of the first package."""
         return metadata.version(self.packages[0]) if self.packages else ""

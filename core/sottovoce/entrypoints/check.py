@@ -198,9 +198,8 @@ def _reference(
 def _run(
     engine: Engine, path: Path, samples: Samples, rounds: int, progress: Progress
 ) -> tuple[EngineCheck, EngineRun | None]:
-    if missing := engine.missing():
-        advice = f"pip install {' '.join(missing)}"
-        return EngineCheck(engine=engine.name, state="not installed", reason=advice), None
+    if engine.missing():
+        return EngineCheck(engine=engine.name, state="not installed", reason=engine.advice()), None
     meter = OtherWork()
     try:
         run: EngineRun = run_isolated(measure, engine, path, tuple(samples), rounds, progress=progress)

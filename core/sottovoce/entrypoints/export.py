@@ -19,6 +19,7 @@ from sottovoce.entrypoints.own_engine import Sottovoce
 from sottovoce.entrypoints.paired_timing import OtherWork
 from sottovoce.entrypoints.save import refuse_source, write_format, write_report
 from sottovoce.errors import MemoryLimitError, SottovoceError, reason
+from sottovoce.formats.format import formats_for
 from sottovoce.metrics.agreement import TOKEN_AGREEMENT
 from sottovoce.model import Model, require_model
 from sottovoce.plugins.host import Host, default_host
@@ -84,6 +85,7 @@ def export(
                 format=format,
                 files={name: (temporary / name).stat().st_size for name in files},
                 samples=SampleSet(**chosen.to_dict()) if chosen is not None else None,
+                unchecked=_unchecked(model, format),
                 engines=() if chosen is None else _run_engines(host, model, temporary, chosen, report),
                 machine=Machine(**describe_machine()) if chosen is not None else None,
                 date=datetime.date.today().isoformat(),
@@ -91,6 +93,12 @@ def export(
             write_report(model, path, temporary, files, exported)
             mark(temporary)
     return path
+
+
+def _unchecked(model: Model, name: str) -> str:
+    """Return why the files were only read; empty for the model's own format, which is loaded again."""
+    format = formats_for(model.architecture).get(name)
+    return "" if format is None else format.unchecked()
 
 
 def _run_engines(
@@ -109,8 +117,8 @@ def _run_engines(
 def _run(
     host: Host, model: Model, engine: Engine, directory: Path, samples: Samples, reference: Run, progress: Progress
 ) -> EngineReport:
-    if missing := engine.missing():
-        return EngineReport(engine=engine.name, problem=f"not installed (pip install {' '.join(missing)})")
+    if engine.missing():
+        return EngineReport(engine=engine.name, problem=f"not installed ({engine.advice()})")
     meter = OtherWork()
     try:
         run: EngineRun = run_isolated(measure, engine, directory, tuple(samples), ROUNDS, progress=progress)

@@ -94,6 +94,10 @@ class Format(ABC):
             OutputError: The engine is not installed, or it does not run the files.
         """
 
+    def unchecked(self) -> str:
+        """Return why :meth:`check` only reads the files on this machine; empty where it runs them in their engine."""
+        return ""
+
 
 def registered_formats() -> tuple[Format, ...]:
     """Return all registered formats, sorted by name."""

@@ -77,6 +77,8 @@ class ExportReport(Record):
     """Bytes of each file."""
     samples: SampleSet | None = None
     """Samples that the engines ran on; without them the files ran on made-up inputs alone."""
+    unchecked: str = ""
+    """Reason why the files were only read, not run in their engine; empty where they ran."""
     engines: tuple[EngineReport, ...] = ()
     machine: Machine | None = None
     date: str = ""
@@ -84,6 +86,8 @@ class ExportReport(Record):
 
     def lines(self) -> list[str]:
         """Return a sentence for each engine; without samples, one that says so."""
+        if self.samples is None and self.unchecked:
+            return [self.unchecked]
         if self.samples is None:
             return ["it runs on a made-up input; give --data MANIFEST to compare its answers with PyTorch's"]
         return [str(engine) for engine in self.engines] or ["no engine that is known here runs this format on samples"]

@@ -9,6 +9,8 @@ import sottovoce
 from sottovoce import Architecture, LoadOptions, Model, Source
 from sottovoce_paraformer import engines as engines  # registers the engines
 from sottovoce_paraformer import executorch_format as executorch_format
+from sottovoce_paraformer import gguf_format as gguf_format  # registers the format
+from sottovoce_paraformer import gguf_runtime as gguf_runtime  # registers the engine
 from sottovoce_paraformer import graph_engines as graph_engines
 from sottovoce_paraformer import onnx_format as onnx_format  # registers the format
 from sottovoce_paraformer import openvino_format as openvino_format

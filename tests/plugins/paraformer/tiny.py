@@ -17,6 +17,8 @@ CHARACTERS = "零一二三四五六七八九十百千请把开关灯窗门空调
 TOKENS = ("<blank>", "<s>", "</s>", *CHARACTERS, "<unk>")
 NO_BIAS = len(TOKENS) - 2
 FEATURES = 560
+TRAINED = Path(__file__).parents[3] / "examples" / "models" / "tiny-paraformer"
+"""The bundled model."""
 
 _WIDTH = 32
 _BLOCK: dict[str, Any] = {
