@@ -36,6 +36,7 @@ EXCEPTIONS = {
     "core/sottovoce/cli/transcription_files.py": {"len(files)": "is above 1 where it is said"},
     "core/sottovoce/engines/diagnosis.py": {"run.threads": "is above the number of cores where it is said"},
     "core/sottovoce/entrypoints/measurement.py": {"count": "is above 1 where it is said"},
+    "core/sottovoce/formats/gguf.py": {"bits": "is never 1"},
     "core/sottovoce/experts/plots.py": {"kind": "is a kind of tokens"},
     "core/sottovoce/pruning/compensation.py": {
         "'keeps its' if len(unfitted) == 1 else 'keep their'": "is a verb that agrees with its number"
