@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import subprocess
-import sys
 import types
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from forked import run_code
 from hub.loopback.server import Loopback
 from sottovoce_hub import huggingface_errors
 
@@ -53,14 +53,7 @@ def environment(server: Loopback, home: Path) -> dict[str, str]:
 
 def python(code: str, server: Loopback, home: Path, **variables: str) -> subprocess.CompletedProcess[str]:
     """Run ``code`` in a process of its own, since both clients read their settings when imported."""
-    return subprocess.run(
-        [sys.executable, "-c", _ALONE + code],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-        env=environment(server, home) | variables,
-    )
+    return run_code(_ALONE + code, environment(server, home) | variables)
 
 
 @contextlib.contextmanager
