@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import subprocess
+import sys
 import types
 from collections.abc import Iterator
 from pathlib import Path
@@ -54,6 +55,18 @@ def environment(server: Loopback, home: Path) -> dict[str, str]:
 def python(code: str, server: Loopback, home: Path, **variables: str) -> subprocess.CompletedProcess[str]:
     """Run ``code`` in a process of its own, since both clients read their settings when imported."""
     return run_code(_ALONE + code, environment(server, home) | variables)
+
+
+def python_from_scratch(code: str, server: Loopback, home: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Do what :func:`python` does, in a process that has imported nothing, PyTorch neither."""
+    return subprocess.run(
+        [sys.executable, "-c", _ALONE + code],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+        env=environment(server, home) | variables,
+    )
 
 
 @contextlib.contextmanager
