@@ -7,7 +7,6 @@ import hashlib
 import json
 import os
 import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -15,6 +14,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
+
+from forked import run_code
 
 COMMIT = "a" * 40
 """The newest commit of every repository; all branches and tags mean it."""
@@ -67,14 +68,7 @@ class Hub:
 
 def python(code: str, hub: Hub, home: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run ``code`` in a process of its own, since both clients read their settings when imported."""
-    return subprocess.run(
-        [sys.executable, "-c", _LOOPBACK_ONLY + code],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-        env=hub.environment(home) | environment,
-    )
+    return run_code(_LOOPBACK_ONLY + code, hub.environment(home) | environment)
 
 
 @contextlib.contextmanager

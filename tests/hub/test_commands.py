@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from forked import run_module
 from hub.loopback.client import environment
 from hub.loopback.hugging_face import Account, hugging_face
 from hub.loopback.modelscope import modelscope
@@ -22,14 +22,7 @@ TOKENS = {"hf": ("HF_TOKEN", "hf_alice0secret"), "modelscope": ("MODELSCOPE_API_
 def sottovoce(
     server: Loopback, home: Path, *arguments: str | Path, **variables: str
 ) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "sottovoce", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-        env=environment(server, home) | variables,
-    )
+    return run_module("sottovoce", *arguments, environment=environment(server, home) | variables)
 
 
 @pytest.mark.parametrize("kind", TOKENS)

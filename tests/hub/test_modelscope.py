@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from hub.loopback.client import python
+from hub.loopback.client import python_from_scratch
 from hub.loopback.hugging_face import Account
 from hub.loopback.modelscope import Model, modelscope
 from sottovoce.errors import PublishError
@@ -548,7 +548,7 @@ path, repository = fetch(Repository(id={NAME!r}, hub="modelscope"), LoadOptions(
 assert (path / "model.safetensors").read_bytes() == files[0].content.read_bytes()
 print(commit.revision == repository.revision)
 """
-    done = python(code, server, tmp_path / "home", MODELSCOPE_API_TOKEN=TOKEN)
+    done = python_from_scratch(code, server, tmp_path / "home", MODELSCOPE_API_TOKEN=TOKEN)
     assert (done.returncode, done.stdout) == (0, "True\n"), done.stderr
     assert TOKEN not in done.stderr
     assert site.models[NAME].private

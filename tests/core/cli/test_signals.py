@@ -41,7 +41,7 @@ def shell(command: str, folder: Path) -> tuple[int, str, str]:
     return done.returncode, done.stdout, done.stderr
 
 
-@pytest.mark.parametrize("verb", ["recipes", "recipes --json", "--help", "env"])
+@pytest.mark.parametrize("verb", ["recipes", "recipes --json", "--help", "plugins", "env"])
 def test_reader_that_stops_early_is_not_an_error(verb: str, tmp_path: Path) -> None:
     code, out, err = shell(f"$S {verb} | true; exit ${{PIPESTATUS[0]}}", tmp_path)
     # `env` warns on processors that have no instructions for int8.

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -113,10 +116,21 @@ def test_peer_without_memory_is_a_sentence(examples: Path, tmp_path: Path, monke
     assert reason == "Theirs is left out: writing it takes 1000000000.0 GB of memory, and less is free"
 
 
+@contextlib.contextmanager
+def together(prepare: Any, *arguments: Any) -> Iterator[Any]:
+    """Prepare in this process: each of its own would import the libraries again."""
+    try:
+        prepared = prepare(*arguments)
+    except Exception as error:
+        raise RuntimeError(f"{type(error).__name__}: {error}") from error
+    yield prepared
+
+
 def test_peer_that_does_not_load_is_a_sentence_beside_the_others_times(
     examples: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     others(monkeypatch, 0.0)
+    monkeypatch.setattr(paired_timing, "isolated", together)
     damage = "pathlib.Path(sys.argv[2], 'model.safetensors').write_bytes(b'damaged')\n"
     (examples / "peer.py").write_text(f"{COPY}import pathlib\n{damage}", encoding="utf-8")
     settings = yaml.safe_load((examples / "demo.yaml").read_text(encoding="utf-8"))["large"]

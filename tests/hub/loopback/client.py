@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from forked import run_code
 from hub.loopback.server import Loopback
 from sottovoce_hub import huggingface_errors
 
@@ -53,6 +54,11 @@ def environment(server: Loopback, home: Path) -> dict[str, str]:
 
 def python(code: str, server: Loopback, home: Path, **variables: str) -> subprocess.CompletedProcess[str]:
     """Run ``code`` in a process of its own, since both clients read their settings when imported."""
+    return run_code(_ALONE + code, environment(server, home) | variables)
+
+
+def python_from_scratch(code: str, server: Loopback, home: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Do what :func:`python` does, in a process that has imported nothing, PyTorch neither."""
     return subprocess.run(
         [sys.executable, "-c", _ALONE + code],
         capture_output=True,

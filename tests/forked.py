@@ -1,0 +1,84 @@
+"""Python in a process of its own that need not import PyTorch: it is forked from one that did that and nothing else.
+
+What a process does before PyTorch is imported, or with its signals and streams, needs one that is started as users do.
+"""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+SERVER = """
+import json, os, runpy, signal, sys
+import torch
+
+def begin(job):
+    signal.alarm(300)  # a process that hangs is ended
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    os.dup2(os.open(job["out"], os.O_WRONLY), 1)
+    os.dup2(os.open(job["err"], os.O_WRONLY), 2)
+    sys.stdin, sys.stdout, sys.stderr = open(0), open(1, "w"), open(2, "w", buffering=1)
+    os.environ.clear()
+    os.environ.update(job["environment"])
+    entries = [os.path.abspath(entry) for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry]
+    sys.path[:] = [os.getcwd(), *dict.fromkeys(entries + sys.path[1:])]
+
+for line in sys.stdin.buffer:
+    job = json.loads(line)
+    if child := os.fork():
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+        continue
+    begin(job)
+    break
+else:
+    os._exit(0)
+sys.argv = [job["program"], *job["arguments"]]
+if job["program"] == "-c":
+    exec(compile(job["code"], "<string>", "exec"), {"__name__": "__main__"})
+else:
+    runpy.run_module(job["program"], run_name="__main__", alter_sys=True)
+"""
+
+
+@functools.cache
+def _server() -> subprocess.Popen[bytes]:
+    server = subprocess.Popen([sys.executable, "-c", SERVER], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    atexit.register(_end, server)
+    return server
+
+
+def _end(server: subprocess.Popen[bytes]) -> None:
+    server.kill()
+    server.communicate()
+
+
+def run_code(code: str, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """Run ``code`` as ``python -c`` would."""
+    return _run({"program": "-c", "code": code, "arguments": []}, environment)
+
+
+def run_module(name: str, *arguments: str | Path, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """Run a module as ``python -m`` would."""
+    return _run({"program": name, "arguments": [str(argument) for argument in arguments]}, environment)
+
+
+def _run(job: dict[str, Any], environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    server = _server()
+    assert server.stdin is not None and server.stdout is not None
+    with tempfile.TemporaryDirectory() as folder:
+        out, err = Path(folder, "out"), Path(folder, "err")
+        out.touch()
+        err.touch()
+        form = job | {"environment": environment, "out": str(out), "err": str(err)}
+        server.stdin.write(json.dumps(form).encode() + b"\n")
+        server.stdin.flush()
+        code = int(server.stdout.readline())
+        return subprocess.CompletedProcess(
+            [job["program"]], code, out.read_text(encoding="utf-8"), err.read_text(encoding="utf-8")
+        )
