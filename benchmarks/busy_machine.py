@@ -3,7 +3,7 @@
 ``python benchmarks/busy_machine.py [--json FILE] [--work DIRECTORY] [--rounds N] [--seconds N]``
 
 PyTorch's threads meet at the end of every operator. GNU's OpenMP runtime has a thread that waits spin before it sleeps.
-Where another process has its partner's core, it spins for nothing. Sottovoce then goes on with fewer threads.
+Where another process has its partner's core, it spins for nothing. Sottovoce then runs fewer threads.
 ``GOMP_SPINCOUNT`` and ``OMP_WAIT_POLICY`` limit the spinning instead. Each setting runs in a process of its own, and
 they take turns: first on a quiet machine, then beside one busy process, then beside as many as the machine has cores.
 The peers are the runtime's own setting, and onnxruntime with the int8 graph of ``sottovoce export``.

@@ -58,7 +58,7 @@ def optimize_for_inference(module: nn.Module) -> tuple[str, ...]:
         fast = sum(map(kind.fused.fits, layers)) if kind else 0
         if kind and fast and type(child) is not kind:
             child.__class__ = kind
-            changed.append(f"{name}: {fast} of {counted(len(layers), 'layer')} run in int8 by oneDNN")
+            changed.append(f"{name}: {fast} of {counted(len(layers), 'layer')} in int8 by oneDNN")
             if all(tensor.device.type == "cpu" for tensor in child.parameters()):
                 cast(Stack, child).plan()
     if changed and onednn_float.float_supported():
