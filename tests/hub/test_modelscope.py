@@ -393,7 +393,7 @@ def test_a_long_wait_is_not_waited_for(hub, directory, environment):
     server, _ = hub
     server.fail("refuse", "POST", "/commit/", status=429, headers={"Retry-After": "3600"}, times=1000)
     to = ModelScope(NAME, token=TOKEN, endpoint=server.address)
-    assert "wait 3600 seconds and push again" in refused(push, to, listed(directory))
+    assert "wait 3600 s and push again" in refused(push, to, listed(directory))
     assert len(server.recorded("POST", "/commit/")) == 1
     assert not environment
 

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 
 from sottovoce.calibration.activation_cache import ActivationCache
 from sottovoce.calibration.divided import next_block
-from sottovoce.calibration.kept_outputs import KeptOutputs
 from sottovoce.calibration.sample_threads import SampleThread, intercept_blocks
 from sottovoce.errors import MemoryLimitError
 from sottovoce.recipe.pattern import matches
@@ -26,6 +25,7 @@ from sottovoce.system.machine import release_memory, resident_memory
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from sottovoce.calibration.kept_outputs import KeptOutputs
     from sottovoce.model import Model
     from sottovoce.samples import Sample
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from sottovoce.errors import SourceError
 from sottovoce.formats.onnx import OnnxSession
+from sottovoce.report.number_format import counted
 from sottovoce_paraformer.filter_banks import FrontEnd
 from sottovoce_paraformer.graph_client import GraphClient, read_tokens
 
@@ -31,7 +32,7 @@ class OnnxClient(GraphClient):
         tokens = read_tokens(path.parent)
         if len(tokens) != int(facts["vocab_size"]):
             raise SourceError(
-                f"tokens.txt is of size {len(tokens)}, and {path.name} of {facts['vocab_size']}: they are of "
+                f"tokens.txt has {counted(len(tokens), 'token')}, and {path.name} {facts['vocab_size']}: they are of "
                 "different models"
             )
         encoder = path.with_name(path.name.replace("model", "model_eb", 1))

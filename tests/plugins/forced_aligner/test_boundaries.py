@@ -105,7 +105,7 @@ def test_without_words_and_baseline_it_says_what_to_give() -> None:
 def test_other_words_are_an_error_that_names_the_sample() -> None:
     with pytest.raises(SamplesError, match=r"sample 's1': the model aligned 2 words, 'words' has 1"):
         measure(samples_of([(0, 1)], [(0, 1)]), run_of([(0, 1)], [(0, 1), (1, 2)]))
-    with pytest.raises(SamplesError, match=r"sample 's0': the model aligned 1 words, the baseline has 2"):
+    with pytest.raises(SamplesError, match=r"sample 's0': the model aligned 1 word, the baseline has 2"):
         measure(samples_of(None), run_of([(0, 1)]), run_of([(0, 1), (1, 2)]))
 
 

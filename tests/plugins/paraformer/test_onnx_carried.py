@@ -156,7 +156,7 @@ def test_graph_of_another_exporter_or_model_is_named(compressed: Any, tmp_path: 
     (tmp_path / "tokens.txt").write_text("a 0\nb 1\n", encoding="utf-8")
     onnx.save(graph, tmp_path / "model.onnx")
     with pytest.raises(
-        SourceError, match=r"tokens\.txt has 2 tokens, and model\.onnx 60; they are of different models"
+        SourceError, match=r"tokens\.txt has 2 tokens, and model\.onnx 60: they are of different models"
     ):
         OnnxClient(tmp_path / "model.onnx", 1)
     del graph.metadata_props[:]
