@@ -21,7 +21,7 @@ from workers import HERE, Worker, machine, measured, megabytes, note, take_turns
 
 PEER, INT8, FLOAT = "FunASR ONNX int8", "Sottovoce int8", "FunASR float32"
 PRODUCTS = "int8 products alone"
-"""The linear layers of Sottovoce's int8 model and nothing else, which is the least time that it can take."""
+"""The linear layers of Sottovoce's int8 model and nothing else."""
 WEIGHT, INT4, ONNX = "Sottovoce int8-weight", "Sottovoce int4", "Sottovoce ONNX int8"
 RECIPES: dict[str, tuple[str, str | None]] = {
     INT8: ("large-int8", None),

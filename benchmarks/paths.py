@@ -65,7 +65,7 @@ def load_torch(model: Path, threads: int) -> Batch:
 
 
 def load_products(model: Path, threads: int) -> Batch:
-    """Load an int8 model to run its linear layers alone, on inputs that are quantized already: the least time it needs.
+    """Load an int8 model to run its linear layers alone, on inputs that are quantized already.
 
     Layers of the decoder run on tokens, all others on frames.
     """

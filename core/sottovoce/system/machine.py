@@ -109,14 +109,20 @@ def release_threads() -> None:
 
 
 def openmp_threads() -> int:
-    """Return how many threads a parallel region of the calling thread has; 1 without GNU's library."""
-    return max((int(library.omp_get_max_threads()) for library in _openmp()), default=1)
+    """Return how many threads PyTorch's parallel regions have in the calling thread; 1 without GNU's library."""
+    return max((int(library.omp_get_max_threads()) for library in _openmp_of_pytorch()), default=1)
 
 
 def set_openmp_threads(count: int) -> None:
-    """Set how many threads parallel regions of the calling thread have, and of no other thread."""
-    for library in _openmp():
+    """Set how many threads PyTorch's parallel regions have in the calling thread, and in no other."""
+    for library in _openmp_of_pytorch():
         library.omp_set_num_threads(count)
+
+
+def _openmp_of_pytorch() -> list[ctypes.CDLL]:
+    """Return PyTorch's OpenMP library: others, such as scikit-learn's, have numbers of threads of their own."""
+    folder = str(Path(sys.modules["torch"].__file__ or "").parent)
+    return [library for library in _openmp() if library._name.startswith(folder) or len(_openmp()) == 1]
 
 
 @functools.cache

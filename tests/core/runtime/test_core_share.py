@@ -11,6 +11,7 @@ import torch
 
 from sottovoce.errors import UsageError
 from sottovoce.runtime.core_share import CoreShare
+from sottovoce.system import machine as machine_module
 from sottovoce.system.machine import openmp_threads, set_openmp_threads
 
 SLICE = 0.06
@@ -146,3 +147,28 @@ def test_number_stays_where_the_user_fixed_it(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("SOTTOVOCE_THREADS", "many")
     with pytest.raises(UsageError, match=r"SOTTOVOCE_THREADS=many: no such choice \(known: adaptive, fixed\)"):
         counts(machine, machine.share(), [1.0])
+
+
+class OtherLibrary:
+    """OpenMP library of another package, with a number of threads of its own."""
+
+    _name = "/elsewhere/libgomp.so.1"
+
+    def __init__(self) -> None:
+        self.count = 7
+
+    def omp_get_max_threads(self) -> int:
+        return self.count
+
+    def omp_set_num_threads(self, count: int) -> None:
+        self.count = count
+
+
+def test_libraries_of_other_packages_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    other, known = OtherLibrary(), machine_module._openmp()
+    monkeypatch.setattr(machine_module, "_openmp", lambda: (*known, other))
+    clocks = Machine()
+    assert openmp_threads() == torch.get_num_threads() == 4
+    assert counts(clocks, clocks.share(), [2.0, 1.0]) == [2, 1]
+    assert torch.get_num_threads() == 4
+    assert other.count == 7
