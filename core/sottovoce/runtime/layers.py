@@ -121,14 +121,14 @@ def parameters_by_bits(module: nn.Module) -> dict[str, int]:
     return {str(bits): count for bits, count in sorted(counts.items()) if count}
 
 
-def pack_(module: nn.Module, file: Path | None = None) -> None:
+def pack_(module: nn.Module, *files: Path) -> None:
     """Bring int8 layers into the layout of the engine now, a few at a time, so that hardly a weight is held twice.
 
     The engine packs a weight in one thread, so several are packed at once.
 
     Args:
         module: Module with int8 layers, or without.
-        file: Mapped file that the weights lie in, as it was read; its pages are released on the way.
+        files: Mapped files that the weights lie in, as they were read; their pages are released on the way.
     """
     # Found out here: threads that ask at the same time would find it out, and warn, several times.
     threads = min(_THREADS, torch.get_num_threads()) if engine() == "onednn" else 1
@@ -136,8 +136,8 @@ def pack_(module: nn.Module, file: Path | None = None) -> None:
         for layers in _portions(module):
             for _ in pool.map(_pack_layer_, layers):
                 pass
-            _release(file)
-    _release(file)
+            _release(files)
+    _release(files)
 
 
 def _portions(module: nn.Module) -> Iterator[list[Int8Linear]]:
@@ -163,8 +163,8 @@ def _pack_layer_(layer: Int8Linear) -> None:
         release_threads()
 
 
-def _release(file: Path | None) -> None:
+def _release(files: Iterable[Path]) -> None:
     # The plain weights' memory lies in pieces that the C library does not give back by itself.
     release_memory()
-    if file is not None:
+    for file in files:
         release_file(file)

@@ -60,13 +60,14 @@ def fill_quantized_(native: Any, directory: Path, options: LoadOptions) -> None:
     from torch import nn
 
     from sottovoce.runtime.int8_embedding import Int8Embedding
+    from sottovoce.runtime.int8_linear import Int8Linear
 
-    # Tables stay in the mapped file: a few of their rows are looked up.
-    kinds = nn.Embedding, Int8Embedding
-    tables = {f"{name}.weight" for name, child in native.named_modules() if isinstance(child, kinds)}
+    # They stay in the mapped file: of tables a few rows are looked up, and int8 weights are read once, to pack them.
+    kinds = nn.Embedding, Int8Embedding, Int8Linear
+    mapped = {f"{name}.weight" for name, child in native.named_modules() if isinstance(child, kinds)}
     tensors: dict[str, Tensor] = {}
     for path in weight_files(directory, options.weights):
-        tensors |= copy_tensors(path, mapped=tables)
+        tensors |= copy_tensors(path, mapped=mapped)
     load_strictly_(native, tensors, str(directory), options.allow_unexpected)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -48,7 +48,8 @@ def sottovoce_load(source: Source, architecture: Architecture, options: LoadOpti
         native = native.to(options.device)
     native.eval()
     if quantization is not None:
-        _prepare_for_inference_(native, architecture, packs=stream is None and options.device == "cpu")
+        packs = stream is None and options.device == "cpu"
+        _prepare_for_inference_(native, architecture, weight_files(directory, options.weights) if packs else None)
     return Model(
         module=native,
         native=native,
@@ -78,14 +79,20 @@ def _load_weights(
     return native, None, rename
 
 
-def _prepare_for_inference_(native: Any, architecture: Architecture, packs: bool) -> None:
-    """Make a compressed model fast; a family may choose other products, so weights are packed after that."""
+def _prepare_for_inference_(native: Any, architecture: Architecture, packed: Sequence[Path] | None) -> None:
+    """Make a compressed model fast; a family may choose other products, so weights are packed after that.
+
+    Args:
+        native: The model.
+        architecture: Its family.
+        packed: Files of the weights that are packed; ``None`` to leave that to the first run.
+    """
     from sottovoce.runtime.layers import pack_
 
     if (optimize := architecture.runner.optimize_for_inference) is not None:
         optimize(native)
-    if packs:
-        pack_(native)
+    if packed is not None:
+        pack_(native, *packed)
 
 
 def _is_too_large(directory: Path, options: LoadOptions) -> bool:
