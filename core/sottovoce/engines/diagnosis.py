@@ -1,4 +1,4 @@
-"""Diagnosis of an engine's run: what slows it down or takes memory, in a sentence each."""
+"""Diagnosis of an engine's run: what slows it down, takes memory or ends early, in a sentence each."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ GROWN = 200_000_000
 
 
 def diagnose(run: EngineRun, other_cores: float | None) -> Iterator[str]:
-    """Yield a sentence for each thing that makes a run slower or larger than it need be.
+    """Yield a sentence for each thing that makes a run slower or larger than it need be, or leaves answers unfinished.
 
     Args:
         run: The engine's run.
@@ -38,6 +38,10 @@ def diagnose(run: EngineRun, other_cores: float | None) -> Iterator[str]:
             f"memory grew by {grown:.0f} MB over inputs of different lengths, for each of which oneDNN keeps its work: "
             "set ONEDNN_PRIMITIVE_CACHE_CAPACITY=64 to keep less"
         )
+    if unfinished := sum(prediction.cut_off for prediction in run.predictions):
+        ends = "ends" if unfinished == 1 else "end"
+        answers = counted(len(run.predictions), "answer")
+        yield f"{unfinished} of {answers} {ends} at the model's limit of tokens: what comes after it is not compared"
 
 
 def disturbances(run: EngineRun, other_cores: float | None) -> Iterator[str]:

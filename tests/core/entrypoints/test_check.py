@@ -14,7 +14,7 @@ import pytest
 import sottovoce
 from core.commands import command
 from core.engines import toys
-from sottovoce import Sample, Samples
+from sottovoce import Prediction, Sample, Samples
 from sottovoce.engines import engine as registry
 from sottovoce.engines.diagnosis import diagnose
 from sottovoce.engines.measurement import EngineRun, latency_ms, spread
@@ -113,6 +113,9 @@ def test_two_engines_of_one_name_are_refused() -> None:
         del registry._ENGINES[kind.__module__, kind.__qualname__]
 
 
+UNFINISHED, FINISHED = Prediction(text="one two", cut_off=True), Prediction(text="one")
+
+
 def engine_run(**facts: Any) -> EngineRun:
     rounds = [[0.1, 0.2, 0.3], [0.1, 0.2, 0.3]]
     return EngineRun(**{"engine": "toy", "rounds": rounds, "int8_engine": "onednn", **facts})
@@ -137,6 +140,8 @@ def test_quiet_machine_gives_no_diagnosis() -> None:
         ({"rounds": [[0.1], [0.2]]}, None, "the rounds differ by 67%"),
         ({"threads": 512}, 0.0, "512 threads share"),
         ({"memory_growth_bytes": 300_000_000}, 0.0, "ONEDNN_PRIMITIVE_CACHE_CAPACITY"),
+        ({"predictions": [UNFINISHED, FINISHED]}, 0.0, "1 of 2 answers ends at the model's limit of tokens"),
+        ({"predictions": [UNFINISHED] * 3}, 0.0, "3 of 3 answers end at the model's limit of tokens"),
     ],
 )
 def test_diagnosis_is_a_sentence(facts: dict[str, Any], others: float | None, words: str) -> None:
