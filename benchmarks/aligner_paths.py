@@ -92,9 +92,11 @@ def main() -> None:
     serve(functools.partial(load, given.model, given.threads), libraries)
 
 
+_LIBRARIES = ("torch", "transformers", "transformers.models.qwen3_asr.modeling_qwen3_asr")
+"""Both paths import the model's class, which transformers does only when it is asked for."""
 _PATHS: dict[str, tuple[Callable[[Path, int], Align], tuple[str, ...]]] = {
-    "transformers": (load_transformers, ("torch", "transformers")),
-    "sottovoce": (load_sottovoce, ("torch", "transformers", "sottovoce")),
+    "transformers": (load_transformers, _LIBRARIES),
+    "sottovoce": (load_sottovoce, (*_LIBRARIES, "sottovoce")),
 }
 
 if __name__ == "__main__":
