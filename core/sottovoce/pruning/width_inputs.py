@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from sottovoce.calibration.sample_threads import SampleThread
 
 
-_DAMP = 0.1
+_DAMP = 0.2
 """Damping of what makes up for the drift of one layer's outputs: that is little, and follows few rows too easily."""
 
 
