@@ -1,5 +1,7 @@
 """Python in a process of its own that need not import PyTorch: it is forked from one that did that and nothing else.
 
+All of FunASR, which takes longer, can be imported there as well.
+
 What a process does before PyTorch is imported, or with its signals and streams, needs one that is started as users do.
 """
 
@@ -15,8 +17,11 @@ from pathlib import Path
 from typing import Any
 
 SERVER = """
-import json, os, runpy, signal, sys
-import torch
+import contextlib, importlib, json, os, runpy, signal, sys
+
+with contextlib.redirect_stdout(sys.stderr):  # FunASR greets
+    for name in sys.argv[1:]:
+        importlib.import_module(name)
 
 def begin(job):
     signal.alarm(300)  # a process that hangs is ended
@@ -47,8 +52,9 @@ else:
 
 
 @functools.cache
-def _server() -> subprocess.Popen[bytes]:
-    server = subprocess.Popen([sys.executable, "-c", SERVER], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+def _server(*imports: str) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-c", SERVER, *imports]
+    server = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     atexit.register(_end, server)
     return server
 
@@ -58,18 +64,21 @@ def _end(server: subprocess.Popen[bytes]) -> None:
     server.communicate()
 
 
-def run_code(code: str, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    """Run ``code`` as ``python -c`` would."""
-    return _run({"program": "-c", "code": code, "arguments": []}, environment)
+def run_code(
+    code: str, environment: dict[str, str], *arguments: str | Path, imports: tuple[str, ...] = ("torch",)
+) -> subprocess.CompletedProcess[str]:
+    """Run ``code`` as ``python -c`` would, with these modules imported already."""
+    job = {"program": "-c", "code": code, "arguments": [str(argument) for argument in arguments]}
+    return _run(job, environment, *imports)
 
 
 def run_module(name: str, *arguments: str | Path, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
     """Run a module as ``python -m`` would."""
-    return _run({"program": name, "arguments": [str(argument) for argument in arguments]}, environment)
+    return _run({"program": name, "arguments": [str(argument) for argument in arguments]}, environment, "torch")
 
 
-def _run(job: dict[str, Any], environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    server = _server()
+def _run(job: dict[str, Any], environment: dict[str, str], *imports: str) -> subprocess.CompletedProcess[str]:
+    server = _server(*imports)
     assert server.stdin is not None and server.stdout is not None
     with tempfile.TemporaryDirectory() as folder:
         out, err = Path(folder, "out"), Path(folder, "err")

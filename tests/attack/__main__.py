@@ -15,6 +15,7 @@ from typing import Any
 
 from attack import selection, tally
 from attack.case import Case
+from attack.model import MODELS
 from attack.trial import Outcome
 
 _SEED = 20_260
@@ -34,7 +35,7 @@ def main() -> int:
         from attack.ground import Ground
 
         (folder / "r").mkdir()
-        ground = Ground(folder / "r", models)
+        ground = Ground(folder / "r", models, _models(_patterns(options)))
         cases = _chosen(options, list(ground.models.values()))
         kernels = _KERNELS in os.environ
         outcomes = list(_run(ground, [case for case in cases if case.kernels == kernels], options))
@@ -73,13 +74,24 @@ def _surround(folder: Path) -> None:
 
 
 def _chosen(options: argparse.Namespace, models: list[Any]) -> list[Case]:
+    patterns = _patterns(options)
+    if not patterns:
+        return selection.select(models, options.cases, options.seed)
+    cases = [case for pattern in patterns for case in selection.matching(models, pattern, options.seed)]
+    return list({case.path: case for case in cases}.values())
+
+
+def _patterns(options: argparse.Namespace) -> list[str]:
     patterns = list(options.only or ())
     if options.only_from:
         patterns += options.only_from.read_text(encoding="utf-8").split("\n")
-    if not patterns:
-        return selection.select(models, options.cases, options.seed)
-    cases = [case for pattern in filter(None, patterns) for case in selection.matching(models, pattern, options.seed)]
-    return list({case.path: case for case in cases}.values())
+    return list(filter(None, patterns))
+
+
+def _models(patterns: Sequence[str]) -> Sequence[str]:
+    """The models that the patterns name, or all of them: what is not needed is neither made nor imported."""
+    named = {(*pattern.split("/"), "")[1] for pattern in patterns}
+    return [name for name in MODELS if name in named] if named and named <= set(MODELS) else MODELS
 
 
 def _run(ground: Any, cases: Sequence[Case], options: argparse.Namespace) -> Sequence[Outcome]:

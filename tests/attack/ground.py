@@ -29,7 +29,7 @@ class Ground:
     def __init__(self, folder: Path, models: Path, names: Sequence[str] = MODELS) -> None:
         self._folder = folder
         self.models = {name: HonestModel(name, models / name) for name in names}
-        _import()
+        _import(any(model.family == "paraformer" for model in self.models.values()))
         context = multiprocessing.get_context("fork")
         for model in self.models.values():
             if not model.directory.exists():
@@ -39,9 +39,7 @@ class Ground:
                 maker.join()
                 if maker.exitcode:
                     raise RuntimeError(f"the honest model {model.name} could not be made")
-        for model in self.models.values():
-            _inspect(model)
-
+            _inspect(model)  # What this imports, the makers of the next ones have as well.
         for model in self.models.values():
             assert model.digests  # Computed once, not in every child.
         gc.freeze()
@@ -88,11 +86,12 @@ def _attack(number: int) -> Outcome:
     return attack(case, _STATE.models[case.model], _STATE.seed, honest, _STATE.folder)
 
 
-def _import() -> None:
+def _import(with_funasr: bool) -> None:
     """Import what any case needs, quietly."""
     os.environ["OMP_NUM_THREADS"] = "1"
     with contextlib.redirect_stdout(io.StringIO()):
-        import funasr  # noqa: F401
+        if with_funasr:  # First: after Sottovoce's plugin it would import a part of itself.
+            import funasr  # noqa: F401
         import torch
         import transformers
 

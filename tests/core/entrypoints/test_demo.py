@@ -49,10 +49,23 @@ def others(monkeypatch: pytest.MonkeyPatch, cores: float) -> None:
     monkeypatch.setattr(paired_timing.OtherWork, "cores", lambda self: cores)
 
 
+@contextlib.contextmanager
+def together(prepare: Any, *arguments: Any) -> Iterator[Any]:
+    """Prepare in this process: each of its own would import the libraries again."""
+    try:
+        prepared = prepare(*arguments)
+    except Exception as error:
+        raise RuntimeError(f"{type(error).__name__}: {error}") from error
+    yield prepared
+
+
+@pytest.mark.parametrize("processes", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["together", "apart"])
 def test_whole_demonstration_measures_and_says_what_to_do_next(
-    examples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    processes: bool, examples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     others(monkeypatch, 0.0)
+    if not processes:
+        monkeypatch.setattr(paired_timing, "isolated", together)
     notes: list[str] = []
     shown = demo.run(tmp_path / "small", notes.append, lambda *_: None, html=True)
     assert isinstance(shown.speed, Speed), shown.speed
@@ -114,16 +127,6 @@ def test_peer_without_memory_is_a_sentence(examples: Path, tmp_path: Path, monke
     monkeypatch.setattr(demo_peer, "NEEDED", 10**18)
     reason = demo_peer.write(PEER, examples, MODEL, tmp_path / "peer")
     assert reason == "Theirs is left out: writing it takes 1000000000.0 GB of memory, and less is free"
-
-
-@contextlib.contextmanager
-def together(prepare: Any, *arguments: Any) -> Iterator[Any]:
-    """Prepare in this process: each of its own would import the libraries again."""
-    try:
-        prepared = prepare(*arguments)
-    except Exception as error:
-        raise RuntimeError(f"{type(error).__name__}: {error}") from error
-    yield prepared
 
 
 def test_peer_that_does_not_load_is_a_sentence_beside_the_others_times(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from plugins.few_presets import FewPresets
 from plugins.forced_aligner.tiny import make_model, make_original
 from sottovoce.testing import Conformance
 
@@ -19,7 +20,7 @@ class TestForcedAligner(Conformance):
         make_model(directory)
 
 
-class TestOriginalLayout(Conformance):
+class TestOriginalLayout(FewPresets):
     architecture = "qwen3-forced-aligner"
     calibration = SPEECH
 

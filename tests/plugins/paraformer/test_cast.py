@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
+import os
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +12,7 @@ import soundfile
 from safetensors import safe_open
 
 import sottovoce
+from forked import run_code
 from plugins.paraformer.tiny import make_model
 
 SPEECH = Path(__file__).parents[3] / "examples" / "data" / "mandarin-commands" / "calibration.jsonl"
@@ -43,9 +43,7 @@ def test_unmodified_funasr_loads_the_rounded_weights(tmp_path: Path, dtype: str)
     assert kinds == {{"float16": "F16", "bfloat16": "BF16"}[dtype]}
     audio = tmp_path / "noise.wav"
     soundfile.write(audio, 0.1 * np.random.default_rng(0).standard_normal(32000).astype(np.float32), 16000)
-    done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, str(tmp_path / "small"), str(audio)], capture_output=True, text=True, check=False
-    )
+    done = run_code(SCRIPT, dict(os.environ), tmp_path / "small", audio, imports=("torch", "funasr"))
     assert done.returncode == 0, done.stderr
     result = next(line for line in done.stdout.splitlines() if line.startswith("RESULT"))
     text, kind, digest = json.loads(result.removeprefix("RESULT"))

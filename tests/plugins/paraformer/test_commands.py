@@ -64,10 +64,10 @@ def test_evaluate_in_a_process_of_its_own(model: Path, manifest: Path) -> None:
     assert done.err == ""
 
 
-def test_a_model_that_cannot_be_evaluated_is_one_line(model: Path, manifest: Path, tmp_path: Path) -> None:
+def test_a_model_that_cannot_be_evaluated_is_one_line(model: Path, manifest: Path, run: Runner, tmp_path: Path) -> None:
     broken = shutil.copytree(model, tmp_path / "broken")
     (broken / "model.safetensors").write_bytes(b"")
-    command("evaluate", broken, "--data", manifest).fails(1, "model.safetensors: the weights are damaged")
+    run("evaluate", broken, "--data", manifest).fails(1, "model.safetensors: the weights are damaged")
 
 
 def test_a_full_disk_leaves_nothing(model: Path, run: Runner, tmp_path: Path) -> None:

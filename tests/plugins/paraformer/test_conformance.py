@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from plugins.few_presets import FewPresets
 from plugins.paraformer.tiny import make_model
 from plugins.paraformer.tiny_companions import make_punctuation, make_voice_activity
 from sottovoce.testing import Conformance
@@ -20,7 +21,7 @@ class TestParaformer(Conformance):
         make_model(directory, "Paraformer")
 
 
-class TestBiCifParaformer(Conformance):
+class TestBiCifParaformer(FewPresets):
     architecture = "paraformer"
     calibration = SPEECH
 
@@ -29,7 +30,7 @@ class TestBiCifParaformer(Conformance):
         make_model(directory, "BiCifParaformer")
 
 
-class TestSeacoParaformer(Conformance):
+class TestSeacoParaformer(FewPresets):
     architecture = "paraformer"
     calibration = SPEECH
 
@@ -38,7 +39,7 @@ class TestSeacoParaformer(Conformance):
         make_model(directory, "SeacoParaformer")
 
 
-class TestContextualParaformer(Conformance):
+class TestContextualParaformer(FewPresets):
     architecture = "paraformer"
     calibration = SPEECH
 

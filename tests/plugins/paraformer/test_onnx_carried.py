@@ -52,7 +52,7 @@ def compressed(tmp_path_factory: pytest.TempPathFactory) -> Any:
         if name not in known:
             model = sottovoce.load(TRAINED)
             needs = name in ("int8-static", "pruned")
-            calibration = sottovoce.read_samples(DATA / "calibration.jsonl").choose(64) if needs else None
+            calibration = sottovoce.read_samples(DATA / "calibration.jsonl").choose(16) if needs else None
             sottovoce.compress(model, {"steps": RECIPES[name]}, calibration)
             directory = tmp_path_factory.mktemp(name)
             ONNX().write(model, directory)

@@ -103,10 +103,11 @@ def export(native: Any, source: Path, directory: Path) -> Path:
 
 
 class Heard:
-    """What FunASR in torch hears of the bundled test set, and the exported model."""
+    """What FunASR in torch hears of half of the bundled test set, and the exported model."""
 
     def __init__(self, directory: Path) -> None:
-        rows = [json.loads(line) for line in MANIFEST.read_text(encoding="utf-8").splitlines()]
+        lines = MANIFEST.read_text(encoding="utf-8").splitlines()[::2]
+        rows = [json.loads(line) for line in lines]
         self.audio = [MANIFEST.parent / row["source"] for row in rows]
         self.targets = [row["target"] for row in rows]
         native = load(TRAINED)

@@ -21,7 +21,7 @@ from sottovoce_paraformer.torchscript_format import TorchScript
 ROOT = Path(__file__).parents[3]
 TRAINED = ROOT / "examples" / "models" / "tiny-paraformer"
 DATA = ROOT / "examples" / "data" / "mandarin-commands"
-COUNT = 8
+COUNT = 4
 FORMATS: dict[str, tuple[type[Format], Any, Any]] = {
     "torch-export": (TorchExport, torch_export_format.sessions, graph_engines.TorchExport),
     "torchscript": (TorchScript, torchscript_format.sessions, graph_engines.TorchScript),

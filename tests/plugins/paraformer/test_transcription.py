@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
+import os
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import numpy as np
 import pytest
 
 import sottovoce
+from forked import run_code
 from plugins.paraformer.tiny import make_model
 from plugins.paraformer.tiny_companions import make_punctuation, make_voice_activity
 from sottovoce.errors import UsageError
@@ -146,9 +146,8 @@ print(ClusterBackend.__module__)
 
 
 def test_only_the_needed_models_of_funasr_are_imported_and_others_are_there_when_asked_for() -> None:
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", CODE], capture_output=True, text=True, check=True, timeout=120
-    )
+    done = run_code(CODE, dict(os.environ))
+    assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert lines[0] == "set()"
     assert lines[-2:] == ["funasr.models.sense_voice.model None", "funasr.models.campplus.cluster_backend"]
