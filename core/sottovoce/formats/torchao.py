@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 class TorchAO(Format):
     """Safetensors and a configuration that transformers loads as torchao's tensors.
 
-    int8, int8 weights alone and fp8 keep their size. Fewer bits take 8, in the tensor that torchao runs on every device.
+    int8, int8 weights alone and fp8 keep their size. Fewer bits take 8: so has the tensor that torchao runs everywhere.
     Tables in int8 become float.
     """
 

@@ -59,16 +59,15 @@ def _parted(bytes_: Tensor, bits: int) -> Tensor:
     together, size = _unit(bits)
     joined = bytes_
     if size > 1:
-        units = torch.nn.functional.pad(bytes_, (0, -bytes_.shape[1] % size)).view(
-            len(bytes_), -(-bytes_.shape[1] // size), size
-        )
+        count = -(-bytes_.shape[1] // size)
+        padded = torch.nn.functional.pad(bytes_, (0, count * size - bytes_.shape[1]))
+        units = padded.view(len(bytes_), count, size)
         joined = units[..., 0].to(torch.int32)
         for place in range(1, size):
             joined = joined | (units[..., place].to(torch.int32) << (8 * place))
     mask = (1 << bits) - 1
-    return torch.stack([((joined >> (bits * place)) & mask).to(torch.uint8) for place in range(together)], -1).flatten(
-        1
-    )
+    values = [((joined >> (bits * place)) & mask).to(torch.uint8) for place in range(together)]
+    return torch.stack(values, -1).flatten(1)
 
 
 def _unit(bits: int) -> tuple[int, int]:
