@@ -11,7 +11,7 @@ from sottovoce.runtime.qparams import QuantizationParams, compute_qparams
 
 PACKED = [
     Scheme(bits=bits, group_size=group_size, symmetric=symmetric)
-    for bits in (4, 8)
+    for bits in (4, 8, 3, 2)
     for group_size in (None, 32)
     for symmetric in (True, False)
 ]

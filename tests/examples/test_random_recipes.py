@@ -31,7 +31,7 @@ INT8 = st.fixed_dictionaries(
     },
 )
 INT4 = st.fixed_dictionaries(
-    {"step": st.just("quantize"), "min_coverage": st.just(0), "bits": st.just(4)},
+    {"step": st.just("quantize"), "min_coverage": st.just(0), "bits": st.sampled_from([2, 3, 4])},
     optional={
         "group_size": st.just("auto"),
         "method": st.sampled_from(["round_to_nearest", "squant", "hqq", "gptq", "awq"]),

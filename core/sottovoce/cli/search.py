@@ -40,7 +40,8 @@ _CACHE = ".sottovoce-search"
 @options.option(
     "--steps",
     default="quantize",
-    help="Steps to use: quantize, prune_layers, prune_experts, prune_heads, prune_width; prune_layers=PART for a part.",
+    help="Steps to use: quantize, prune_layers, prune_experts, prune_heads, prune_width; prune_layers=PART for a part, "
+    "quantize=2,3,4,8 for the bits that weights may have.",
 )
 @options.option(
     "--held-out",
@@ -92,13 +93,13 @@ def search(
     from sottovoce.recipe_search import files, table
     from sottovoce.recipe_search.budget import parse_budget
     from sottovoce.recipe_search.solver import require_solver
-    from sottovoce.recipe_search.structures import parse_steps
+    from sottovoce.recipe_search.structures import parse_steps, split_steps
     from sottovoce.samples import read_samples
 
     # Errors in the arguments are reported before the model is read.
     parse_budget(budgets)
     bounds = dict(map(limit, limits))
-    names = tuple(name.strip() for name in steps.split(",") if name.strip())
+    names = split_steps(steps)
     parse_steps(names)
     require_solver()
     files.require_free(output, overwrite)

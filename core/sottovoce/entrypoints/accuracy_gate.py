@@ -132,7 +132,7 @@ class Gate:
         ]
 
     def _schedule(self, steps: Sequence[StepReport]) -> Iterator[tuple[list[str], int]]:
-        """Yield the layers to restore, round by round, with their new width: 4 to 8 bits first, then float (32)."""
+        """Yield the layers to restore, round by round, with their new width: narrow ones to 8 bits, then all to 32."""
         targets = [target for step in steps for target in step.targets if target.output_error or target.snr_db]
         ordered = sorted((target for target in targets if self.float_backup.has(target.name)), key=_sensitivity)
         narrow = [target.name for target in ordered if target.bits is not None and target.bits < 8]

@@ -23,12 +23,13 @@ from sottovoce.plugins.host import Host
 from sottovoce.quantization.plan import tables_setting
 from sottovoce.quantization.step import Quantize
 from sottovoce.recipe.recipe import Recipe
+from sottovoce.recipe.scheme import WIDTHS
 from sottovoce.recipe_search.analysis import Analysis
 from sottovoce.recipe_search.bounds import check_latency, check_size
 from sottovoce.recipe_search.budget import Budget
 from sottovoce.recipe_search.cache import Cache
-from sottovoce.recipe_search.choices import CHOICES
-from sottovoce.recipe_search.front import front, uniform
+from sottovoce.recipe_search.choices import CHOICES, FOUR_BITS, USUAL, choices_of
+from sottovoce.recipe_search.front import alike, front, uniform
 from sottovoce.recipe_search.latency import Latencies, measure_latencies, seconds_of
 from sottovoce.recipe_search.mix import Mix, Space, Table
 from sottovoce.recipe_search.recipe import STEP, to_recipe
@@ -37,7 +38,7 @@ from sottovoce.recipe_search.result import SearchResult
 from sottovoce.recipe_search.sensitivity import Sensitivity
 from sottovoce.recipe_search.solver import Problem, smallest, solve
 from sottovoce.recipe_search.storage import file_bytes
-from sottovoce.recipe_search.structures import REMOVED, steps_of
+from sottovoce.recipe_search.structures import QUANTIZE, REMOVED, steps_of
 from sottovoce.recipe_search.trial import KeptTrial, Trial
 from sottovoce.recipe_search.units import layers_of, selected, units_of
 from sottovoce.runtime.layers import is_quantized
@@ -218,7 +219,18 @@ class RecipeSearch:
         embeddings = tables_setting(self._model, self._model.architecture, self._step)
         layers = layers_of(selected(self._model, embeddings), self._model.architecture)
         self._parts = PrunedParts(self._model, self._steps, embeddings, self._host)
-        return Space.of(self._model, units_of(self._model, layers), layers, self._parts.states(layers))
+        groups = self._parts.states(layers)
+
+        def space(widths: Sequence[int]) -> Space:
+            return Space.of(self._model, units_of(self._model, layers, choices_of(widths)), layers, groups)
+
+        if named := self._steps.get(QUANTIZE):
+            return space(list(map(int, named)))
+        usual, limit = space(USUAL), self._budget.bytes_of(self._before)
+        sizes = usual.problem(None)
+        asks_for_fewer = limit is not None and limit < sizes.size_bytes(alike(usual, sizes, FOUR_BITS))
+        # Every width costs a measurement of every layer, and 2 or 3 bits lose much: only where 4 hardly do.
+        return space(WIDTHS) if asks_for_fewer else usual
 
     def _trial(self, known: Sensitivity, cache: Cache) -> KeptTrial:
         others = self._held_out
@@ -288,7 +300,7 @@ class RecipeSearch:
             gate.float_backup.close()
 
     def _key(self) -> str:
-        """Return a digest of all that the measurements depend on."""
+        """Return a digest of all that the measurements depend on; those of further widths lie in the same file."""
         settings = {"step": self._step.to_dict(), "choices": [choice.name for choice in CHOICES]}
         return work_key(self._model, settings, self._samples)
 

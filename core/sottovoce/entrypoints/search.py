@@ -42,6 +42,8 @@ def search(
         limits: Bounds on metrics that the result must hold as well, such as ``{"max_cer_increase": 0.1}``.
         steps: Steps that the recipe may have: ``quantize``, ``prune_layers``, ``prune_experts``, ``prune_heads``,
             ``prune_width``. A step prunes the parts of its default, or those that are named: ``prune_layers=decoder``.
+            ``quantize`` uses 4 and 8 bits, and also 2 and 3 where the budget is below what the recipe ``int4`` takes;
+            or the bits that are named: ``quantize=2,3,4,8``.
         held_out: Samples on which the mix is measured, or their manifest; they need no texts. By default each half of
             the calibration samples is measured by what was calibrated on the other half.
         cache: Directory in which measurements are kept, for an interrupted search and for further budgets.

@@ -47,7 +47,7 @@ Tensors = Mapping[str, "NDArray[Any] | Blocks"]
 def as_blocks(weight: QuantizedWeight, floats: NDArray[Any]) -> Blocks | None:
     """Return a layer's own integers as ggml's blocks.
 
-    8 bits become ``Q8_0``, 4 bits ``Q4_0``, and with zero points ``Q4_1``. Scales are rounded to float16.
+    8 bits become ``Q8_0``, 4, 3 and 2 bits ``Q4_0``, and with zero points ``Q4_1``. Scales are rounded to float16.
 
     Args:
         weight: The integers.
@@ -62,18 +62,17 @@ def as_blocks(weight: QuantizedWeight, floats: NDArray[Any]) -> Blocks | None:
     """
     import numpy
 
-    bits, size = weight.scheme.bits, weight.qweight.shape[1]
+    bits, size = weight.container_bits, weight.qweight.shape[1]
     if size % BLOCK:
         return None
     if weight.group_size % BLOCK:
         raise UsageError(
-            f"{weight.name}: {bits} bits in groups of {weight.group_size} do not fit GGUF's blocks of {BLOCK} inputs; "
-            f"leave group_size out, name a multiple of {BLOCK}, or quantize to 8 bits without groups"
+            f"{weight.name}: {weight.scheme.bits} bits in groups of {weight.group_size} do not fit GGUF's blocks of "
+            f"{BLOCK} inputs; leave group_size out, name a multiple of {BLOCK}, or quantize to 8 bits without groups"
         )
-    if bits not in (4, 8) or (bits == 8 and weight.zero_point is not None):
-        zeros = "" if weight.zero_point is None else " with zero points"
+    if bits == 8 and weight.zero_point is not None:
         raise UsageError(
-            f"{weight.name}: GGUF has no block of {bits} bits{zeros}; quantize to 8 bits without, or to 4 bits"
+            f"{weight.name}: GGUF has no block of 8 bits with zero points; quantize to 8 bits without, or to 4 bits"
         )
     repeated = weight.group_size // BLOCK
     scale = weight.scale.repeat(repeated, axis=1)

@@ -1,4 +1,7 @@
-"""The layout of onnxruntime's ``MatMulNBits``: weights of 4 or 8 bits in blocks of inputs, a scale for each block."""
+"""The layout of onnxruntime's ``MatMulNBits``: weights of 4 or 8 bits in blocks of inputs, a scale for each block.
+
+Values of 2 and 3 bits are stored in 4: onnxruntime has no product for 3, and for 2 only since a late version.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +37,7 @@ def block_size(weight: QuantizedWeight) -> int | None:
     width, group = weight.qweight.shape[1], weight.group_size
     if width == group:
         # All blocks have one scale, so any size does: the one that takes the least, with what fills up the last block.
-        return min(_SIZES, key=lambda size: -(-width // size) * (size * weight.scheme.bits // 8 + _SCALE_BYTES))
+        return min(_SIZES, key=lambda size: -(-width // size) * (size * weight.container_bits // 8 + _SCALE_BYTES))
     return next((size for size in _SIZES if group % size == 0), None)
 
 
@@ -48,7 +51,7 @@ def to_blocks(weight: QuantizedWeight, size: int) -> Blocks:
     import numpy
 
     rows, width = weight.qweight.shape
-    bits, middle = weight.scheme.bits, 1 << (weight.scheme.bits - 1)
+    bits, middle = weight.container_bits, 1 << (weight.container_bits - 1)
     count = -(-width // size)
     repeats = -(-count // weight.scale.shape[1])
     stored = numpy.full((rows, count * size), middle, numpy.uint8)

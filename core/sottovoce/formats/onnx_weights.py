@@ -7,7 +7,7 @@ A product or look-up whose float weight stands for quantized values is replaced 
 | int8, a scale for each output | quantized by the range of the tensor | DynamicQuantizeLinear, MatMulInteger |
 | the same | quantized by a calibrated range | QuantizeLinear, DequantizeLinear, MatMul (QDQ) |
 | the same | quantized by the range of a row | MatMulNBits of 8 bits, which quantizes blocks of rows |
-| int8 or int4 in groups | float | MatMulNBits |
+| int8, or fewer bits, in groups | float | MatMulNBits |
 | in groups that are no multiple of 16 | float | Cast, Mul, MatMul |
 | int8 table | indices | Gather |
 """
@@ -165,7 +165,7 @@ class _Writer:
         if blocks.zero_points is not None:
             inputs.append(graph.add(f"{weight.name}.zero_point", blocks.zero_points))
         rows, width = weight.qweight.shape
-        sizes = {"K": width, "N": rows, "bits": weight.scheme.bits, "block_size": size}
+        sizes = {"K": width, "N": rows, "bits": weight.container_bits, "block_size": size}
         is_float = weight.scheme.bits == 8 and weight.scheme.activations == "none"
         level = self.accuracy_level or (_FLOAT_INPUTS if is_float else _INT8_INPUTS)
         name = f"{node.name}_quant"

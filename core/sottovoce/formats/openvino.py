@@ -165,12 +165,15 @@ def _decompressed(weight: QuantizedWeight) -> Any:
 
 
 def _integers(weight: QuantizedWeight, values: NDArray[Any]) -> Any:
-    """Return the constant of a layer's integers: signed, or with zero points of 4 bits unsigned."""
+    """Return the constant of a layer's integers: signed, or with zero points of 4 bits unsigned.
+
+    Values of 2 and 3 bits are stored in 4.
+    """
     import numpy
 
     openvino = _require()
     ops = importlib.import_module("openvino.opset13")
-    if weight.scheme.bits != 4:
+    if weight.container_bits != 4:
         return ops.constant(values, dtype=numpy.int8)
     is_signed = weight.zero_point is None
     stored = values if is_signed else values.astype(numpy.int16) + _HALF

@@ -31,13 +31,18 @@ class QuantizedWeight:
     """Name of the layer in its model."""
     scheme: Scheme
     qweight: NDArray[Any]
-    """int8 ``[out, in]``, also for 4 bits."""
+    """int8 ``[out, in]``, also for fewer bits."""
     scale: NDArray[Any]
     """float32 ``[out, groups]``."""
     zero_point: NDArray[Any] | None = None
     """int8 ``[out, groups]``; ``None`` is zero."""
     inputs: InputRange | None = None
     """Scale and zero point of the inputs, where these were calibrated."""
+
+    @property
+    def container_bits(self) -> int:
+        """Bits in which formats store a value: 4 or 8. 4 hold 2 and 3, which runtimes hardly have kernels for."""
+        return 4 if self.scheme.bits <= 4 else 8
 
     @property
     def group_size(self) -> int:
@@ -58,7 +63,7 @@ class QuantizedWeights:
     """The quantized weights of a model, found by the floats that they stand for."""
 
     def __init__(self, module: nn.Module) -> None:
-        """Collect the layers in int8 and int4; those in fp8 have no integers."""
+        """Collect the layers of integers; those in fp8 have no integers."""
         self._by_content: dict[tuple[tuple[int, ...], bytes], QuantizedWeight] = {}
         for name, layer in module.named_modules():
             if isinstance(layer, Int8Linear | PackedLinear | Int8Embedding):
@@ -69,9 +74,9 @@ class QuantizedWeights:
         return len(self._by_content)
 
     @property
-    def bits(self) -> frozenset[int]:
-        """Widths of the weights."""
-        return frozenset(weight.scheme.bits for weight in self._by_content.values())
+    def container_bits(self) -> frozenset[int]:
+        """Bits in which formats store the weights."""
+        return frozenset(weight.container_bits for weight in self._by_content.values())
 
     def find(self, weight: NDArray[Any]) -> Place | None:
         """Return what stands behind a graph's float32 weight ``[out, in]`` or ``[in, out]``; ``None`` for others."""

@@ -35,7 +35,7 @@ class StoredLinear(nn.Module):
         """Take the values of a compressed layer, and its bias ``[out]``."""
         super().__init__()
         values = torch.from_numpy(weight.qweight)
-        self.is_packed = weight.scheme.bits == 4 and values.shape[1] % 2 == 0
+        self.is_packed = weight.container_bits == 4 and values.shape[1] % 2 == 0
         if self.is_packed:
             unsigned = (values + _MIDDLE).to(torch.uint8)
             values = unsigned[:, 0::2] | (unsigned[:, 1::2] << 4)

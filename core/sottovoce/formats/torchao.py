@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 class TorchAO(Format):
     """Safetensors and a configuration that transformers loads as torchao's tensors.
 
-    int8, int8 weights alone and fp8 keep their size. int4 is stored in 8 bits a weight, as the tensor that torchao runs
-    on every device. Tables in int8 become float.
+    int8, int8 weights alone and fp8 keep their size. Fewer bits take 8: so has the tensor that torchao runs everywhere.
+    Tables in int8 become float.
     """
 
     name = "torchao"
@@ -113,7 +113,7 @@ def _configuration(layer: QuantizedLinear) -> Any:
         dynamic = scheme.activations == "dynamic"
         return quantization.Int8DynamicActivationInt8WeightConfig() if dynamic else quantization.Int8WeightOnlyConfig()
     groups = quantization.PerGroup(layer.in_features // layer.weight_scale.shape[1])
-    dtype = torch.int4 if scheme.bits == 4 else torch.int8  # type: ignore[attr-defined]
+    dtype = getattr(torch, f"int{scheme.bits}")
     return quantization.IntxWeightOnlyConfig(weight_dtype=dtype, granularity=groups)
 
 

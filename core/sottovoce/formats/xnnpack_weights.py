@@ -1,13 +1,14 @@
 """Linear layers in the pattern that XNNPACK multiplies in integers, with a compressed model's own values.
 
 XNNPACK rounds a layer's inputs to int8 while it runs, a range for each row. It takes weights of 8 bits with a scale for
-each output, or of 4 bits with scales for groups of 32 inputs or a multiple, and has no product of rounded weights and
-float inputs. The operators that say so to its partitioner are torchao's.
+each output, or of 4 bits with scales for groups of 32 inputs or a multiple; these hold values of 2 and 3 bits too. It
+has no product of rounded weights and float inputs. The operators that say so to its partitioner are torchao's.
 """
 
 from __future__ import annotations
 
 import importlib
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -27,7 +28,7 @@ class DynamicLinear(nn.Module):
     """Linear layer whose inputs are rounded to int8 row by row, and whose weights are integers."""
 
     values: Tensor
-    """int8 ``[out, in]``, also for 4 bits."""
+    """int8 ``[out, in]``, also for fewer bits."""
     scale: Tensor
     """float32 ``[out]``, or ``[out, groups]``; XNNPACK stores those of groups in bfloat16."""
     zero_point: Tensor
@@ -47,7 +48,9 @@ class DynamicLinear(nn.Module):
         self.register_buffer("zero_point", torch.zeros(self.scale.shape, dtype=torch.int32))
         self.register_buffer("bias", None if bias is None else bias.detach())
         self.group_size = weight.group_size
-        self.lowest, self.highest = weight.scheme.lowest, weight.scheme.highest
+        # Those of 4 bits for fewer bits too: XNNPACK knows no others.
+        scheme = replace(weight.scheme, bits=weight.container_bits)
+        self.lowest, self.highest = scheme.lowest, scheme.highest
 
     def forward(self, input: Tensor) -> Tensor:
         """Multiply ``[..., in]`` to ``[..., out]``."""
@@ -70,9 +73,9 @@ def fits_xnnpack(weight: QuantizedWeight) -> bool:
     """Return whether XNNPACK multiplies the values as they are."""
     if weight.zero_point is not None:
         return False
-    if weight.scheme.bits == 8:
+    if weight.container_bits == 8:
         return bool(weight.scale.shape[1] == 1)
-    return bool(weight.scheme.bits == 4 and weight.group_size % _GROUP == 0)
+    return bool(weight.group_size % _GROUP == 0)
 
 
 def store_for_xnnpack(module: nn.Module, weights: QuantizedWeights) -> int:

@@ -31,6 +31,7 @@ logger = logging.getLogger(__name__)
 _AUTOMATIC = (64, 32, 16, 8)
 _SERVED = (32, 64, 128)
 """Groups that vLLM's kernels for 4 bits take."""
+_SERVED_BITS = (4, 8)
 
 
 def prepare_quantize(model: Model, architecture: Architecture, step: Quantize, calibration: Calibration) -> BlockStep:
@@ -134,9 +135,9 @@ def _scheme(
     override, group_size = _override(name, layer, step), _group_size(name, layer, step)
     weight_only = any(matches(name, kind, pattern) for pattern in architecture.layers.weight_only)
     bits = step.bits if override is None else override.bits
-    if bits == 4 and group_size in (None, "auto"):
+    if bits < 8 and group_size in (None, "auto"):
         group_size = _dividing(alike | {width}) or _dividing({width})
-        bits = 4 if group_size else 8
+        bits = bits if group_size else 8
     elif group_size == "auto":
         group_size = None
     elif group_size is None and override is None and weight_only and _may_have_groups(name, step):
@@ -174,19 +175,24 @@ def _misfit(names: Sequence[str], width: int, group_size: int) -> str:
 def _notes(
     selection: Selection, schemes: Mapping[str, Scheme], step: Quantize, architecture: Architecture
 ) -> Iterator[str]:
-    """Yield notes on layers for 4 bits whose inputs the usual groups do not divide."""
-    four_bit = [
+    """Yield notes on layers for few bits that vLLM does not take, or whose inputs the usual groups do not divide."""
+    narrow = [
         name
         for name in schemes
         if hasattr(selection.layers[name], "in_features")
-        and (step.bits if (override := _override(name, selection.layers[name], step)) is None else override.bits) == 4
+        and (step.bits if (override := _override(name, selection.layers[name], step)) is None else override.bits) < 8
     ]
-    if wide := [name for name in four_bit if schemes[name].bits == 8]:
+    if wide := [name for name in narrow if schemes[name].bits == 8]:
         yield f"{_some(wide)}: 8 bits, for no group of {_listed(_AUTOMATIC)} divides their inputs"
+    if architecture.layers.vllm_names and (
+        unserved := [name for name in narrow if schemes[name].bits not in _SERVED_BITS]
+    ):
+        widths = sorted({schemes[name].bits for name in unserved})
+        yield f"{_some(unserved)}: {_listed(widths)} bits, which vLLM does not load; it takes {_listed(_SERVED_BITS)}"
     small: dict[int, list[str]] = {}
-    for name in four_bit:
+    for name in narrow:
         size = schemes[name].group_size
-        if schemes[name].bits == 4 and size is not None and size not in _SERVED:
+        if schemes[name].bits < 8 and size is not None and size not in _SERVED:
             small.setdefault(size, []).append(name)
     for size, names in small.items():
         served = f"; vLLM's kernels take {_listed(_SERVED)}" if architecture.layers.vllm_names else ""
@@ -198,7 +204,7 @@ def _some(names: Sequence[str]) -> str:
 
 
 def _listed(sizes: Sequence[int]) -> str:
-    return f"{', '.join(map(str, sizes[:-1]))} or {sizes[-1]}"
+    return " or ".join(part for part in (", ".join(map(str, sizes[:-1])), str(sizes[-1])) if part)
 
 
 def _check_method(

@@ -125,7 +125,10 @@ class QuantizeRunner(BlockStep):
         self.notes.extend(self.limits())
         return StepReport(
             step=self.step.to_dict(),
-            targets=tuple(replace(target, **vars(self.results[target.name])) for target in selection.targets),
+            targets=tuple(
+                replace(target, width=self.schemes[target.name].bits, **vars(self.results[target.name]))
+                for target in selection.targets
+            ),
             kept=selection.kept,
             coverage=selection.coverage,
             notes=tuple(self.notes),

@@ -12,10 +12,13 @@ from sottovoce.quantization import description
 from sottovoce.quantization.method import Method, methods
 from sottovoce.quantization.methods.round_to_nearest import RoundToNearest
 from sottovoce.recipe.pattern import Pattern
+from sottovoce.recipe.scheme import WIDTHS
 from sottovoce.recipe.step import Step
 from sottovoce.report import StepReport
 from sottovoce.text.plain_text import shortened
 from sottovoce.text.translations import Text
+
+_NARROW = tuple(bits for bits in WIDTHS if bits < 8)
 
 
 class StaticRange(BaseModel):
@@ -34,30 +37,30 @@ class Override(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    bits: Literal[4, 8] = 8
+    bits: Literal[2, 3, 4, 8] = 8
     group_size: Literal[8, 16, 32, 64, 128] | None = None
     activations: Literal["none"] | None = None
     """``none`` leaves the inputs of these layers float; by default 8 bits without groups have the step's."""
 
 
 class Quantize(Step):
-    """Store the weights of linear layers and embedding tables in 8 or 4 bits.
+    """Store the weights of linear layers and embedding tables in 8, 4, 3 or 2 bits.
 
     With 8 bits and dynamic or static ``activations`` the products run in int8 as well (W8A8).
     """
 
     by_block: ClassVar[bool] = True
 
-    bits: Literal[4, 8] = 8
-    """Width of a stored weight."""
+    bits: Literal[2, 3, 4, 8] = 8
+    """Width of a stored weight. For 2 and 3 set ``weight_range`` to ``mse``: a range that covers all wastes values."""
     type: Literal["int", "float"] = "int"
     """``float`` is fp8 (e4m3), for the weights only."""
     group_size: Literal[8, 16, 32, 64, 128, "auto"] | None = None
     """Inputs that share a scale; without it an output channel has one.
 
-    ``auto``, which 4 bits have when nothing is said, is the largest of 64, 32, 16 and 8 that divides a layer's inputs.
-    Layers of a mixture that its library reads only alike take one that divides the inputs of all. A layer that none
-    divides takes 8 bits, and is named.
+    ``auto``, which fewer than 8 bits have when nothing is said, is the largest of 64, 32, 16 and 8 that divides a
+    layer's inputs. Layers of a mixture that its library reads only alike take one that divides the inputs of all. A
+    layer that none divides takes 8 bits, and is named.
     """
     symmetric: bool = True
     """If true, zero is the middle of the range; otherwise zero points are stored."""
@@ -95,7 +98,7 @@ class Quantize(Step):
         if not isinstance(fields, Mapping):
             return fields
         fields = _with_method(fields)
-        if fields.get("bits") == 4 and fields.get("group_size") is None:
+        if fields.get("bits") in _NARROW and fields.get("group_size") is None:
             fields["group_size"] = "auto"
         is_int8 = fields.get("bits", 8) == 8 and fields.get("type", "int") == "int"
         plain = is_int8 and fields.get("group_size") is None and fields.get("symmetric", True)

@@ -9,13 +9,16 @@ from typing import Any, Literal
 Activations = Literal["none", "dynamic", "static"]
 Strategy = Literal["token", "tensor"]
 
+WIDTHS = (2, 3, 4, 8)
+"""Bits that a stored integer weight may have."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Scheme:
     """Storage of a layer's weights and quantization of its inputs."""
 
     bits: int = 8
-    """Bits of a stored weight."""
+    """Bits of a stored weight: 2, 3, 4 or 8."""
     type: Literal["int", "float"] = "int"
     """Type of a stored weight; ``float`` with 8 bits is fp8 (e4m3)."""
     group_size: int | None = None
@@ -99,4 +102,4 @@ class Scheme:
         if self.type == "float":
             return replace(self, type="int")._is_plain()
         sized = self.group_size is None or (isinstance(self.group_size, int) and self.group_size > 0)
-        return self.type == "int" and self.bits in (4, 8) and isinstance(self.symmetric, bool) and sized
+        return self.type == "int" and self.bits in WIDTHS and isinstance(self.symmetric, bool) and sized

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -11,10 +10,10 @@ from sottovoce.calibration.blocks import blocks_of
 from sottovoce.calibration.calibration import Calibration
 from sottovoce.calibration.runner import SequentialRunner
 from sottovoce.quantization.step import Quantize
-from sottovoce.recipe_search.choices import Choice, anchors
+from sottovoce.recipe_search.choices import Choice
 from sottovoce.recipe_search.measurement import Measurement
 from sottovoce.recipe_search.rounding import RoundUnits
-from sottovoce.recipe_search.sensitivity import Divergence, Sensitivity
+from sottovoce.recipe_search.sensitivity import Divergence, Sensitivity, pairs_of
 from sottovoce.recipe_search.spread import spread
 from sottovoce.samples import Samples
 from sottovoce.system.progress import Progress, silent
@@ -27,8 +26,6 @@ if TYPE_CHECKING:
 
 ROUNDED = 12
 """Samples on whose inputs the layers are rounded."""
-_THOROUGH = 1 / 3
-"""Share of the measurements that are repeated on more samples: those that lose most."""
 
 Keep = Callable[[Sensitivity], None]
 """Function that is called with all that is measured so far, after every unit."""
@@ -66,7 +63,8 @@ class Analysis:
         Raises:
             SamplesError: The model has no output on any of the samples.
         """
-        left = [pair for pair in self._pairs if pair[1] not in known.measured.get(pair[0], {})]
+        pairs = pairs_of(self._units, self._layers)
+        left = [pair for pair in pairs if pair[1] not in known.measured.get(pair[0], {})]
         if left:
             self._round(left, known)
             keep(known)
@@ -74,32 +72,23 @@ class Analysis:
             nats = self._measurement.first(self._rounded[unit, choice])
             known.measured.setdefault(unit, {})[choice] = Divergence(nats)
             keep(known)
-            self._progress("sensitivity", len(self._pairs) - len(left) + number + 1, len(self._pairs))
-        if known.again is None:
-            ranked = sorted(self._pairs, key=lambda pair: -known.measured[pair[0]][pair[1]].total)
-            known.again = ranked[: math.ceil(_THOROUGH * len(ranked))]
-            keep(known)
-        self._refine(known.again, known, keep)
+            self._progress("sensitivity", len(pairs) - len(left) + number + 1, len(pairs))
+        self._refine(known.again(self._units, self._layers), known, keep)
 
     def _refine(self, again: Sequence[tuple[str, str]], known: Sensitivity, keep: Keep) -> None:
         """Repeat the measurements of those that lose most on more samples: they decide the mix."""
-        left = [(unit, choice) for unit, choice in again if not known.measured[unit][choice].is_thorough]
+        left = [(unit, choice) for unit, choice in again if choice not in known.thorough.get(unit, {})]
         if missing := [pair for pair in left if pair not in self._rounded]:
             self._round(missing, known)
         for number, (unit, choice) in enumerate(left):
             nats = self._measurement.thorough(self._rounded[unit, choice], known.measured[unit][choice].nats)
-            known.measured[unit][choice] = Divergence(nats, is_thorough=True)
+            known.thorough.setdefault(unit, {})[choice] = Divergence(nats, is_thorough=True)
             keep(known)
             self._progress("sensitivity of the most sensitive", len(again) - len(left) + number + 1, len(again))
 
     @cached_property
     def _measurement(self) -> Measurement:
         return Measurement(self._model, self._samples, blocks_of(self._model, list(self._layers)))
-
-    @property
-    def _pairs(self) -> list[tuple[str, str]]:
-        """Units and choices that are measured, by name."""
-        return [(unit.name, choice.name) for unit in self._units for choice in anchors(unit.choices(self._layers))]
 
     def _round(self, pairs: Sequence[tuple[str, str]], known: Sensitivity) -> None:
         """Round what is to be measured, and note how much the other choices err where that is not known yet."""
@@ -108,12 +97,15 @@ class Analysis:
             names = [choice for name, choice in pairs if name == unit.name]
             choices = unit.choices(self._layers)
             if names:
-                is_known = unit.name in known.errors
-                choices_of[unit.name] = tuple(choice for choice in choices if choice.name in names or not is_known)
+                errors = known.errors.get(unit.name, {})
+                choices_of[unit.name] = tuple(
+                    choice for choice in choices if choice.name in names or choice.name not in errors
+                )
         units = [unit for unit in self._units if unit.name in choices_of]
         layers = {name: self._layers[name] for unit in units for name in unit.layers}
         observer = RoundUnits(self._model, units, layers, choices_of, self._step)
         few = Samples(spread(self._samples, ROUNDED))
         SequentialRunner(self._model, [observer], Calibration(samples=few, progress=self._progress)).run()
-        known.errors = observer.errors | known.errors
+        for unit, errors in observer.errors.items():
+            known.errors[unit] = errors | known.errors.get(unit, {})
         self._rounded |= observer.rounded

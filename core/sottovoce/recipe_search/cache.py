@@ -9,7 +9,7 @@ from sottovoce.errors import OutputError
 from sottovoce.recipe_search.sensitivity import Sensitivity
 from sottovoce.system.atomic_write import write_atomically
 
-_VERSION = 2
+_VERSION = 3
 
 
 class Cache:

@@ -5,6 +5,7 @@ A choice is declared here once; sensitivity, solver, tables and pictures read th
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from sottovoce.quantization.step import Override
@@ -72,11 +73,20 @@ class Choice:
 FLOAT = Choice("float", None)
 INT8 = Choice("int8", 8, keeps_inputs=False)
 INT8_WEIGHT = Choice("int8-weight", 8)
-INT4 = tuple(Choice(f"int4-g{size}", 4, size) for size in (128, 64, 32, 16, 8))
+_NARROW = tuple(Choice(f"int{bits}-g{size}", bits, size) for bits in (4, 3, 2) for size in (8, 16, 32, 64, 128))
 
-CHOICES = (FLOAT, INT8_WEIGHT, INT8, *reversed(INT4))
-"""All choices, from the one that changes a layer least."""
-_ANCHORS = (INT4[1], INT4[2], INT4[3], INT4[4], INT4[0])
+CHOICES = (FLOAT, INT8_WEIGHT, INT8, *_NARROW)
+"""All choices, from the one that changes a layer least; of fewer bits, smaller groups may."""
+USUAL = (4, 8)
+"""Bits of a stored weight that are measured where nothing asks for others."""
+FOUR_BITS = next(choice for choice in CHOICES if choice.name == "int4-g64")
+"""Choice of the recipe int4: a smaller budget asks for fewer bits."""
+_ANCHOR_GROUPS = (64, 32, 16, 8, 128)
+
+
+def choices_of(widths: Collection[int]) -> tuple[Choice, ...]:
+    """Return the choices of some widths of a stored weight, and float."""
+    return tuple(choice for choice in CHOICES if choice is FLOAT or choice.bits in widths)
 
 
 def choice_of(name: str) -> Choice:
@@ -88,12 +98,14 @@ def measured_like(choice: Choice, available: tuple[Choice, ...]) -> Choice:
     """Return the choice whose measurement stands for this one, scaled by the errors of both layers' outputs.
 
     To second order the divergence grows with the squared error of a layer's output, which is known without running the
-    model. So one width of the weights is measured, and the others follow from it. Rounded inputs are an error of
-    another kind, and are measured.
+    model. So one choice of each of 4, 3 and 2 bits is measured, and those of other groups follow from it, as 8 bits do
+    from 4. Rounded inputs are an error of another kind, and are measured.
     """
     if choice in (FLOAT, INT8):
         return choice
-    return next((anchor for anchor in _ANCHORS if anchor in available), choice)
+    bits = 4 if choice.bits == 8 else choice.bits
+    anchors = {anchor.group_size: anchor for anchor in available if anchor.bits == bits}
+    return next((anchors[size] for size in _ANCHOR_GROUPS if size in anchors), choice)
 
 
 def anchors(available: tuple[Choice, ...]) -> list[Choice]:

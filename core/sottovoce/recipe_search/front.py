@@ -56,15 +56,18 @@ def uniform(space: Space, alone: Problem, expected: Problem) -> list[Point]:
 
 
 def _uniform(space: Space, problem: Problem) -> Iterator[tuple[Choice, dict[str, int]]]:
-    for choice in CHOICES:
-        numbers: dict[str, int] = {}
-        for unit in space.units:
-            options = problem.groups[unit.name]
-            names = {option.name: number for number, option in reversed(list(enumerate(options)))}
-            numbers[unit.name] = names[nearest(choice, names)]
-        for group in space.groups:
-            numbers[group] = 0
-        yield choice, numbers
+    for choice in space.choices:
+        yield choice, alike(space, problem, choice)
+
+
+def alike(space: Space, problem: Problem, choice: Choice) -> dict[str, int]:
+    """Return the solution that gives all layers a choice, or where it does not fit, the next that changes less."""
+    numbers: dict[str, int] = {}
+    for unit in space.units:
+        options = problem.groups[unit.name]
+        names = {option.name: number for number, option in reversed(list(enumerate(options)))}
+        numbers[unit.name] = names[nearest(choice, names)]
+    return numbers | dict.fromkeys(space.groups, 0)
 
 
 def nearest(choice: Choice, names: Mapping[str, int]) -> str:

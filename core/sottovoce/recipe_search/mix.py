@@ -8,7 +8,7 @@ from itertools import product
 from typing import TYPE_CHECKING
 
 from sottovoce.calibration.reference import ALL
-from sottovoce.recipe_search.choices import Choice, choice_of
+from sottovoce.recipe_search.choices import CHOICES, Choice, choice_of
 from sottovoce.recipe_search.solver import Option, Problem
 from sottovoce.recipe_search.storage import fixed_bytes, layer_bytes
 from sottovoce.recipe_search.structures import REMOVED
@@ -47,6 +47,12 @@ class Space:
         dtype = next(parameter.dtype for parameter in model.module.parameters() if parameter.is_floating_point())
         strategy = model.architecture.layers.activation_strategy
         return cls(units, layers, groups, fixed_bytes(model, layers), dtype, strategy)
+
+    @property
+    def choices(self) -> tuple[Choice, ...]:
+        """Choices that the search may take, from the one that changes a layer least."""
+        allowed = {choice for unit in self.units for choice in unit.allowed}
+        return tuple(choice for choice in CHOICES if choice in allowed)
 
     def problem(self, table: Table | None, kind: str = ALL) -> Problem:
         """Return the integer program.

@@ -5,11 +5,13 @@ A step that prunes is declared here once, by its parts and by its form in a reci
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sottovoce.errors import UsageError
+from sottovoce.recipe.scheme import WIDTHS
 from sottovoce.recipe_search.sensitivity import Divergence
 from sottovoce.text.plain_text import shortened
 
@@ -84,10 +86,10 @@ QUANTIZE = "quantize"
 
 
 def parse_steps(steps: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """Read the steps that a recipe may have, such as ``quantize``, ``prune_width`` or ``prune_layers=decoder``.
+    """Read the steps that a recipe may have, such as ``quantize``, ``quantize=2,3,4,8`` or ``prune_layers=decoder``.
 
     Returns:
-        By step, the parts that are named; none if it prunes those of its default.
+        By step, the parts that are named, or bits for ``quantize``; none if it prunes those of its default.
 
     Raises:
         UsageError: There is no such step in a search, or none at all, or a part of a step that has none.
@@ -100,12 +102,29 @@ def parse_steps(steps: Sequence[str]) -> dict[str, tuple[str, ...]]:
             raise UsageError(
                 f"{shortened(repr(step), 60)} is not a step of a search; the steps are: {', '.join(known)}"
             )
-        if equals and (step == QUANTIZE or not part):
+        if equals and step == QUANTIZE:
+            named[step] = (*named.get(step, ()), *map(_width, part.split(",")))
+            continue
+        if equals and not part:
             raise UsageError(f"{shortened(repr(text), 60)} names no part; write prune_width or prune_width=PART")
         named[step] = (*named.get(step, ()), *([part] if part else []))
     if not named:
         raise UsageError(f"a search needs steps; they are: {', '.join(known)}")
     return named
+
+
+def split_steps(text: str) -> tuple[str, ...]:
+    """Return the steps of a text with commas between them, some of which stand between the bits of one."""
+    return tuple(part for piece in re.split(r",(?!\s*\d)", text) if (part := piece.strip()))
+
+
+def _width(text: str) -> str:
+    if (width := text.strip()) not in map(str, WIDTHS):
+        raise UsageError(
+            f"quantize stores no weight in {shortened(repr(width), 60)} bits; write quantize or, with the bits that it "
+            "may use, quantize=2,3,4,8"
+        )
+    return width
 
 
 @dataclass(frozen=True)

@@ -48,12 +48,14 @@ class Unit:
     layers: tuple[str, ...]
     is_mixture: bool = False
     """If true, the layers are those of all experts of one mixture."""
+    allowed: tuple[Choice, ...] = CHOICES
+    """Choices that the search may take."""
 
     def choices(self, layers: Mapping[str, Layer]) -> tuple[Choice, ...]:
         """Return the choices that all layers allow, from the one that changes them least."""
         sizes = [layers[name] for name in self.layers if name in layers]
         return tuple(
-            choice for choice in CHOICES if all(choice.fits(layer.width, layer.is_weight_only) for layer in sizes)
+            choice for choice in self.allowed if all(choice.fits(layer.width, layer.is_weight_only) for layer in sizes)
         )
 
 
@@ -80,14 +82,20 @@ def _layer(name: str, layer: nn.Linear | nn.Embedding, architecture: Architectur
     )
 
 
-def units_of(model: Model, layers: Mapping[str, Layer]) -> list[Unit]:
-    """Return the units of a model in its order: experts of a mixture are alike, and what vLLM fuses where it reads."""
+def units_of(model: Model, layers: Mapping[str, Layer], allowed: tuple[Choice, ...] = CHOICES) -> list[Unit]:
+    """Return the units of a model in its order: experts of a mixture are alike, and what vLLM fuses where it reads.
+
+    Args:
+        model: The model.
+        layers: Sizes of its layers.
+        allowed: Choices that the search may take.
+    """
     groups: dict[str, list[str]] = {}
     mixtures = {name for name, _ in experts_in(model.module)}
     for name in layers:
         mixture = next((mixture for mixture in mixtures if name.startswith(f"{mixture}.")), None)
         groups.setdefault(mixture or _fused(name, model.architecture) or name, []).append(name)
-    return [Unit(name, tuple(members), name in mixtures) for name, members in groups.items()]
+    return [Unit(name, tuple(members), name in mixtures, allowed) for name, members in groups.items()]
 
 
 def _fused(name: str, architecture: Architecture) -> str | None:

@@ -33,6 +33,8 @@ class Target(Record):
     """Elements that change; a bias that stays float is not among them."""
     bits: Measured = None
     """Bits of a stored weight, its share of scales and zero points included."""
+    width: Count | None = None
+    """Bits of a stored weight alone. ``None`` in files of earlier versions, whose integers had 4 or 8."""
     snr_db: Measured = None
     """Signal-to-noise ratio of the weight, in dB."""
     output_error: Measured = None
@@ -177,11 +179,12 @@ class StepReport(Record):
     @property
     def by_width(self) -> dict[int, list[Target]]:
         """Layers by the bits of a weight without its share of scales and zero points, the fewest first."""
-        groups: dict[int, list[Target]] = {4: [], 8: [], 16: []}
+        groups: dict[int, list[Target]] = {}
         for target in self.targets:
             if target.bits is not None:
-                groups[4 if target.bits < 8 else 8 if target.bits < 16 else 16].append(target)
-        return {width: targets for width, targets in groups.items() if targets}
+                width = target.width or (4 if target.bits < 8 else 8 if target.bits < 16 else 16)
+                groups.setdefault(width, []).append(target)
+        return dict(sorted(groups.items()))
 
     def with_restored(self, bits: Mapping[str, float | None], part_of: Callable[[str], str], reason: str) -> StepReport:
         """Return the report after layers were restored to higher precision.

@@ -19,7 +19,7 @@ from sottovoce.runtime.quantized_linear import QuantizedLinear
 
 
 class PackedLinear(QuantizedLinear):
-    """A linear layer stored in 4 or 8 bits under the names of compressed-tensors' ``pack-quantized``.
+    """A linear layer stored in 2, 3, 4 or 8 bits under the names of compressed-tensors' ``pack-quantized``.
 
     Truly so many bits, in memory as on disk: the weight becomes float while the layer runs, and is freed. A forward
     pass never holds more than one such layer's float weight.
@@ -130,9 +130,7 @@ class PackedLinear(QuantizedLinear):
     def _dequantized_weight(self, dtype: torch.dtype) -> Tensor:
         # In the dtype of the product, as the libraries do that make the whole model float when they load it.
         qparams = self.qparams()
-        # A group of an odd number of half bytes begins within a byte.
-        whole = self.scheme.bits == 8 or self.in_features // qparams.scale.shape[1] % 2 == 0
-        if whole and availability.makes(self.out_features * self.in_features, self.weight_packed.device, dtype):
+        if availability.makes(self.out_features * self.in_features, self.weight_packed.device, dtype):
             from sottovoce.runtime.kernels.weights import dequantize
 
             stored = self.weight_packed, self.scheme.bits, self.in_features

@@ -21,7 +21,7 @@ class SherpaOnnx(Format):
     """Graphs with their metadata under sherpa-onnx's names, and the tokens.
 
     A float model is written as ``model.onnx`` and, rounded to int8, as ``model.int8.onnx``. A compressed one is written
-    with its quantized weights alone, as ``model.int8.onnx`` or ``model.int4.onnx``.
+    with its quantized weights alone, as ``model.int8.onnx`` or, with weights of 4 bits and fewer, ``model.int4.onnx``.
     """
 
     name = "sherpa-onnx"
@@ -50,7 +50,7 @@ print(stream.result.text)
         if hasattr(model.module, _HOTWORDS):
             name = type(model.module).__name__
             raise UsageError(f"sherpa-onnx runs no {name}, which takes hotwords; export it as onnx, for funasr-onnx")
-        bits = QuantizedWeights(model.module).bits
+        bits = QuantizedWeights(model.module).container_bits
         names = {"tokens.txt": "tokens.txt", "model_quant.onnx": f"model.int{4 if 4 in bits else 8}.onnx"}
         if not bits:
             names["model.onnx"] = "model.onnx"

@@ -223,7 +223,7 @@ def test_other_methods_are_not_our_own(config: Any) -> None:
         ({"format": "marlin-24"}, "stored as 'marlin-24', which is not read here"),
         ({"format": ["pack-quantized"]}, "which is not read here"),
         ({"weights": None}, "a group has no weights"),
-        ({"weights": {"num_bits": 2}}, "quantized weights {.*} are not supported"),
+        ({"weights": {"num_bits": 5}}, "quantized weights {.*} are not supported"),
         ({"input_activations": 8}, "a group has no weights"),
     ],
     ids=str,

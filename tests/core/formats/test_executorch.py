@@ -19,7 +19,12 @@ from sottovoce.runtime.layers import from_quantized
 from sottovoce.runtime.qparams import compute_qparams
 
 WIDTH, OUTPUTS, LONGEST = 64, 32, 40
-TAKEN = {"int8": Scheme(bits=8), "int4 in groups": Scheme(bits=4, group_size=32)}
+TAKEN = {
+    "int8": Scheme(bits=8),
+    "int4 in groups": Scheme(bits=4, group_size=32),
+    "int3 in groups": Scheme(bits=3, group_size=32),
+    "int2 in groups": Scheme(bits=2, group_size=32),
+}
 LEFT = {
     "int8 in groups": Scheme(bits=8, group_size=32),
     "int4 in small groups": Scheme(bits=4, group_size=16),

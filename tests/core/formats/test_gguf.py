@@ -26,10 +26,13 @@ TAKEN = {
     "int8 in groups": ("Q8_0", Scheme(bits=8, group_size=64)),
     "int4": ("Q4_0", Scheme(bits=4, group_size=BLOCK)),
     "int4 in wider groups": ("Q4_0", Scheme(bits=4, group_size=64)),
+    "int3": ("Q4_0", Scheme(bits=3, group_size=64)),
+    "int2 with zero points": ("Q4_1", Scheme(bits=2, group_size=BLOCK, symmetric=False)),
     "int4 with zero points": ("Q4_1", Scheme(bits=4, group_size=BLOCK, symmetric=False)),
 }
 REFUSED = {
     "4 bits in groups of 16 do not fit GGUF's blocks of 32 inputs": Scheme(bits=4, group_size=16),
+    "2 bits in groups of 16 do not fit GGUF's blocks of 32 inputs": Scheme(bits=2, group_size=16),
     "GGUF has no block of 8 bits with zero points": Scheme(bits=8, group_size=32, symmetric=False),
 }
 

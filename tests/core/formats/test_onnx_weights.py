@@ -125,7 +125,7 @@ def schemes(draw: st.DrawFn) -> tuple[Scheme, int]:
     """A scheme, and a width that it fits."""
     if draw(st.booleans()):
         return draw(st.sampled_from([BY_TENSOR, BY_ROW, STATIC])), draw(st.integers(1, 90))
-    bits, symmetric = draw(st.sampled_from([4, 8])), draw(st.booleans())
+    bits, symmetric = draw(st.sampled_from([2, 3, 4, 8])), draw(st.booleans())
     group = draw(st.sampled_from([8, 16, 24, 32, 48, 64, None]))
     width = draw(st.integers(1, 90)) if group is None else group * draw(st.integers(1, 4))
     return Scheme(bits=bits, group_size=group, symmetric=symmetric), width
@@ -136,6 +136,8 @@ def schemes(draw: st.DrawFn) -> tuple[Scheme, int]:
 @example((Scheme(bits=8, group_size=8), 40), 5, "Transpose", 0)
 @example((Scheme(bits=4, group_size=48, symmetric=False), 144), 3, "Gemm", 0)
 @example((Scheme(bits=4, symmetric=False), 37), 3, "MatMul", 0)
+@example((Scheme(bits=2, group_size=32, symmetric=False), 96), 3, "MatMul", 0)
+@example((Scheme(bits=3, group_size=24), 48), 3, "MatMul", 0)
 @example((Scheme(bits=8, symmetric=False), 37), 3, "MatMul", 0)
 @example((STATIC, 33), 4, "Gemm", 0)
 @given(schemes(), st.integers(1, 20), st.sampled_from(["MatMul", "Transpose", "Gemm"]), st.integers(0, 9))

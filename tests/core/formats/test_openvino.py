@@ -29,6 +29,8 @@ SCHEMES = {
     "int4": Scheme(bits=4),
     "int4 in groups": Scheme(bits=4, group_size=16),
     "int4 with zero points": Scheme(bits=4, group_size=16, symmetric=False),
+    "int3 in groups": Scheme(bits=3, group_size=16),
+    "int2 with zero points": Scheme(bits=2, group_size=16, symmetric=False),
 }
 ROUNDED_INPUTS = Scheme(bits=8, activations="dynamic")
 

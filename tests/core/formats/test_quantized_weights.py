@@ -17,6 +17,8 @@ SCHEMES = {
     "int8-weight": Scheme(bits=8),
     "int4": Scheme(bits=4, group_size=16),
     "int4 with zero points": Scheme(bits=4, group_size=16, symmetric=False),
+    "int3": Scheme(bits=3, group_size=16),
+    "int2 with zero points": Scheme(bits=2, group_size=16, symmetric=False),
 }
 
 

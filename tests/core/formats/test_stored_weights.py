@@ -18,6 +18,8 @@ SCHEMES = {
     "int8 in groups": Scheme(bits=8, group_size=16),
     "int4": Scheme(bits=4, group_size=16),
     "int4 with zero points": Scheme(bits=4, group_size=16, symmetric=False),
+    "int3": Scheme(bits=3, group_size=16),
+    "int2 with zero points": Scheme(bits=2, group_size=16, symmetric=False),
     "int4 of an odd width": Scheme(bits=4),
 }
 
@@ -37,7 +39,7 @@ def test_weights_are_those_of_the_float_layer_bit_by_bit(name: str) -> None:
     assert torch.equal(stored.weight(), stands_for.weight)
     x = torch.randn(2, 3, linear.in_features)
     assert torch.equal(stored(x), stands_for(x))
-    width = linear.in_features // (2 if scheme.bits == 4 and "odd" not in name else 1)
+    width = linear.in_features // (2 if scheme.bits < 8 and "odd" not in name else 1)
     assert stored.values.shape == (OUTPUTS, width)
     assert stored.values.element_size() == 1
 

@@ -23,13 +23,25 @@ ALIGNER = ROOT / "examples" / "models" / "tiny-aligner"
 SAMPLES = ROOT / "examples" / "data" / "mandarin-commands" / "calibration.jsonl"
 
 
-def compressed(recipe: str) -> sottovoce.Model:
+FEW = {
+    "steps": [
+        {
+            "step": "quantize",
+            "bits": 3,
+            "weight_range": "mse",
+            "overrides": {r"re:.*q_proj": {"bits": 2, "group_size": 32}},
+        }
+    ]
+}
+
+
+def compressed(recipe: Any) -> sottovoce.Model:
     model = sottovoce.load(ALIGNER)
     sottovoce.compress(model, recipe, samples=SAMPLES if recipe == "int4" else None)
     return model
 
 
-@pytest.fixture(scope="module", params=["int8", "int8-weight", "int4", "fp8"])
+@pytest.fixture(scope="module", params=["int8", "int8-weight", "int4", "fp8", FEW], ids=str)
 def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[sottovoce.Model, Path]:
     model = compressed(request.param)
     return model, sottovoce.export(model, "torchao", tmp_path_factory.mktemp("torchao") / "export")

@@ -246,7 +246,7 @@ def test_value_that_repeats_itself_a_billion_times_is_refused_at_once(tmp_path: 
     lines += [f"b{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 12)]
     path = tmp_path / "laughs.yaml"
     path.write_text("\n".join([*lines, "steps: [{step: quantize, bits: *a11}]"]))
-    with pytest.raises(RecipeError, match="bits: input should be 4 or 8"):
+    with pytest.raises(RecipeError, match="bits: input should be 2, 3, 4 or 8"):
         Recipe.read(path)
 
 

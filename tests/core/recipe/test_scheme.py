@@ -83,7 +83,7 @@ def test_group_without_weights_is_refused(change: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        {"num_bits": 3},
+        {"num_bits": 5},
         {"num_bits": "4"},
         {"num_bits": None},
         {"strategy": "tensor"},

@@ -64,13 +64,12 @@ def test_each_layer_gets_its_own_choice_once_those_before_it_are_removed(source:
     removed = {name.split()[1] for name, state in result.choices.items() if state == "removed"}
     assert removed
     small = compressed(source, result.recipe)
-    bits = {None: "float", 8: "int8", 4: "int4"}
     for name, choice in result.choices.items():
         if "w_" not in name or name.rpartition(".")[0] in removed:
             continue
         layer = small.module.get_submodule(renumbered(name, removed))
         scheme = getattr(layer, "scheme", None)
-        assert choice.partition("-")[0] == bits[scheme and scheme.bits], name
+        assert choice.partition("-")[0] == (f"int{scheme.bits}" if scheme else "float"), name
     assert len({choice for name, choice in result.choices.items() if "w_" in name}) > 1
 
 
@@ -86,11 +85,12 @@ def test_layers_that_a_family_keeps_and_other_parts_are_no_choice(model: Model) 
 def test_removals_are_measured_once_for_all_budgets(
     model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = search(model, "x0.3", cache=tmp_path)
+    steps = ("quantize=4,8", "prune_layers")
+    first = search(model, "x0.3", *steps, cache=tmp_path)
     runs: list[Any] = []
     run = Trial.run
     monkeypatch.setattr(Trial, "run", lambda self, recipe: (runs.append(recipe), run(self, recipe))[1])
-    second = search(model, "x0.4", cache=tmp_path)
+    second = search(model, "x0.4", *steps, cache=tmp_path)
     assert all("quantize" in [step.name for step in recipe.steps] for recipe in runs)
     assert len(runs) <= 5
     assert second.sensitivity == first.sensitivity
@@ -130,7 +130,9 @@ def test_times_of_layers_that_may_be_removed_are_measured(model: Model) -> None:
         (("prune_heads=encoder",), "layered has no part 'encoder' that prune_heads could prune; it has none"),
         (("prune_heads",), "layered has nothing that prune_heads could prune: leave the step out"),
         (("prune_layers=",), "'prune_layers=' names no part"),
-        (("quantize=encoder",), "'quantize=encoder' names no part"),
+        (("quantize=encoder",), "quantize stores no weight in 'encoder' bits; write quantize or, .* quantize=2,3,4,8"),
+        (("quantize=4,5",), "quantize stores no weight in '5' bits"),
+        (("quantize=",), "quantize stores no weight in '' bits"),
     ],
 )
 def test_parts_that_cannot_be_pruned_are_one_line(steps: tuple[str, ...], message: str, model: Model) -> None:

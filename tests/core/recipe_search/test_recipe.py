@@ -11,7 +11,7 @@ import pytest
 import sottovoce
 from core.toy import ToyPlugin, make_host, make_model
 from sottovoce import Sample, Samples
-from sottovoce.recipe_search.choices import CHOICES, FLOAT, INT8, anchors, choice_of, measured_like
+from sottovoce.recipe_search.choices import CHOICES, FLOAT, INT8, anchors, choice_of, choices_of, measured_like
 from sottovoce.recipe_search.mix import Space
 from sottovoce.recipe_search.recipe import to_recipe
 from sottovoce.recipe_search.storage import file_bytes
@@ -21,7 +21,10 @@ SAMPLES = Samples(tuple(Sample(key=text, text=text) for text in ("abcdefgh" * 8,
 WEIGHT_ONLY = {"blocks.1": "it is small"}
 
 
-@pytest.mark.parametrize("names", [*([choice.name] * 3 for choice in CHOICES), ["int4-g32", "int8", "float"]])
+@pytest.mark.parametrize(
+    "names",
+    [*([choice.name] * 3 for choice in CHOICES), ["int4-g32", "int8", "float"], ["int2-g64", "int3-g8", "int8"]],
+)
 def test_a_mix_is_stored_as_its_schemes_say(names: list[str], tmp_path: Path) -> None:
     host = make_host(ToyPlugin(inputs=("text",), weight_only=WEIGHT_ONLY))
     model = sottovoce.load(make_model(tmp_path / "toy", width=128, blocks=3), host=host)
@@ -67,10 +70,19 @@ def test_rounded_inputs_are_spoken_of_only_where_a_layer_has_them() -> None:
     assert step("float", "int4-g32")["ignore"] == ["first"]
 
 
-def test_all_choices_follow_from_few_measurements() -> None:
-    available = tuple(choice for choice in CHOICES if choice.fits(192))
+@pytest.mark.parametrize(
+    ("widths", "expected"),
+    [
+        ((4, 8), {"int8", "int4-g64"}),
+        ((2, 3, 4, 8), {"int8", "int4-g64", "int3-g64", "int2-g64"}),
+        ((3, 8), {"int8", "int8-weight", "int3-g64"}),
+        ((2,), {"int2-g64"}),
+    ],
+)
+def test_all_choices_follow_from_one_measurement_of_each_width(widths: tuple[int, ...], expected: set[str]) -> None:
+    available = tuple(choice for choice in choices_of(widths) if choice.fits(192))
     measured = anchors(available)
-    assert {choice.name for choice in measured} == {"int8", "int4-g64"}
+    assert {choice.name for choice in measured} == expected
     assert all(measured_like(choice, available) in (*measured, FLOAT) for choice in available)
 
 
@@ -78,8 +90,8 @@ def test_all_choices_follow_from_few_measurements() -> None:
     ("width", "fitting"), [(192, [8, 16, 32, 64]), (560, [8, 16]), (128, [8, 16, 32, 64, 128]), (7, [])]
 )
 def test_groups_must_divide_the_inputs(width: int, fitting: list[int]) -> None:
-    sizes = [choice.group_size for choice in CHOICES if choice.group_size and choice.fits(width)]
-    assert sizes == fitting
+    for bits in (2, 3, 4):
+        assert [choice.group_size for choice in CHOICES if choice.bits == bits and choice.fits(width)] == fitting
 
 
 def test_tables_are_float_or_of_8_bits_and_inputs_of_some_layers_stay_float() -> None:

@@ -64,11 +64,13 @@ def test_small_layers_are_not_worth_it(made: list[torch.dtype]) -> None:
     assert made == []
 
 
-def test_groups_that_begin_within_a_byte_are_left_to_pytorch(made: list[torch.dtype]) -> None:
-    odd, x = layer(Scheme(bits=4, group_size=None), WIDTH + 1, torch.float32), normal(3, WIDTH + 1)
+@pytest.mark.parametrize("bits", [2, 3, 4])
+def test_rows_of_an_odd_number_of_values_are_run_by_kernels_too(bits: int, made: list[torch.dtype]) -> None:
+    odd, x = layer(Scheme(bits=bits, group_size=None), WIDTH + 1, torch.float32), normal(3, WIDTH + 1)
+    weight = odd.qparams().dequantize(odd.qweight())
     with torch.no_grad():
-        assert odd(x).shape == (3, OUT)
-    assert made == []
+        assert torch.allclose(odd(x), x @ weight.t() + odd.bias, atol=1e-4)
+    assert made == [torch.float32]
 
 
 def test_other_dtypes_are_left_to_pytorch(made: list[torch.dtype]) -> None:

@@ -83,7 +83,7 @@ def test_one_scale_for_each_output_is_the_same_weight_or_close_to_it(scheme: Sch
 @given(
     width=st.integers(1, 70),
     out=st.integers(1, 70),
-    bits=st.sampled_from([4, 8]),
+    bits=st.sampled_from([2, 3, 4, 8]),
     symmetric=st.booleans(),
     grouped=st.booleans(),
 )

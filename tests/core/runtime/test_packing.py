@@ -10,7 +10,7 @@ from torch import Tensor
 
 from sottovoce.runtime.packing import pack, unpack, words
 
-BITS = st.sampled_from([4, 8])
+BITS = st.sampled_from([2, 3, 4, 8])
 SIZES = st.integers(1, 40)
 SEEDS = st.integers(0, 999)
 
@@ -51,18 +51,30 @@ def test_unpacking_gives_the_values_back(rows: int, columns: int, bits: int, see
     assert unpack(pack(qweight.t(), bits), bits, rows).t().equal(qweight)
 
 
-@pytest.mark.parametrize("bits", [4, 8])
+@pytest.mark.parametrize("bits", [2, 3, 4, 8])
 def test_every_value_has_bits_of_its_own(bits: int) -> None:
     qweight = torch.arange(-(2 ** (bits - 1)), 2 ** (bits - 1)).to(torch.int8)[None]
     packed = pack(qweight, bits)
-    assert bytes(packed.view(torch.uint8).flatten().tolist()[:4]) == (
-        b"\x10\x32\x54\x76" if bits == 4 else b"\x00\x01\x02\x03"
-    )
+    first = {2: b"\xe4\x00\x00\x00", 3: b"\x88\xc6\xfa\x00", 4: b"\x10\x32\x54\x76", 8: b"\x00\x01\x02\x03"}
+    assert bytes(packed.view(torch.uint8).flatten().tolist()[:4]) == first[bits]
     assert unpack(packed, bits, qweight.shape[1]).equal(qweight)
 
 
 @pytest.mark.parametrize(
-    ("columns", "bits", "count"), [(1, 4, 1), (8, 4, 1), (9, 4, 2), (4, 8, 1), (5, 8, 2), (64, 4, 8)]
+    ("columns", "bits", "count"),
+    [
+        (1, 4, 1),
+        (8, 4, 1),
+        (9, 4, 2),
+        (4, 8, 1),
+        (5, 8, 2),
+        (64, 4, 8),
+        (16, 2, 1),
+        (17, 2, 2),
+        (10, 3, 1),
+        (11, 3, 2),
+        (32, 3, 3),
+    ],
 )
 def test_rows_are_whole_words(columns: int, bits: int, count: int) -> None:
     assert words(columns, bits) == count

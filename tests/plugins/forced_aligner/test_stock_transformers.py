@@ -37,6 +37,18 @@ MIXED = {
 }
 ASYMMETRIC = {"steps": [{"step": "quantize", "bits": 8, "symmetric": False}]}
 GROUPS = {"steps": [{"step": "quantize", "bits": 4, "symmetric": False, "group_size": 32}]}
+FEW = {
+    "steps": [
+        {
+            "step": "quantize",
+            "bits": 3,
+            "weight_range": "mse",
+            "embeddings": "int8",
+            "overrides": {r"re:.*\.(q|k|v)_proj": {"bits": 2, "group_size": 16}},
+        }
+    ]
+}
+FEW_ASYMMETRIC = {"steps": [{"step": "quantize", "bits": 3, "symmetric": False, "group_size": 32}]}
 HEADS = {"steps": [{"step": "prune_heads", "text": 0.5, "score": "magnitude", "refit": False}]}
 RECIPES: dict[str, Any] = {
     "int8": "int8",
@@ -46,9 +58,11 @@ RECIPES: dict[str, Any] = {
     "mixed": MIXED,
     "asymmetric": ASYMMETRIC,
     "asymmetric groups": GROUPS,
+    "few bits": FEW,
+    "few bits, asymmetric": FEW_ASYMMETRIC,
     "fewer heads": HEADS,
 }
-ROUNDED = ("int8", "asymmetric groups")
+ROUNDED = ("int8", "asymmetric groups", "few bits, asymmetric")
 """Inputs, or weights: transformers brings packed weights with zero points to the dtype of their scales first."""
 UTTERANCES = 16
 

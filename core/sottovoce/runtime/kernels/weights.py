@@ -24,6 +24,8 @@ from sottovoce.runtime.kernels.memory import (
 )
 
 _NIBBLE, _FOUR = numpy.uint8(15), numpy.uint8(4)
+_BYTE, _HALF = 8, 4
+"""Bits."""
 _MAGNITUDE, _NORMAL, _NAN = numpy.uint32(0x7F), numpy.uint32(8), numpy.float32(numpy.nan)
 _EXPONENT, _20, _24, _SIGN = numpy.uint32(120 << 23), numpy.uint32(20), numpy.uint32(24), numpy.uint32(1 << 31)
 """An fp8 number has 7 in the place of a float32's 127, and 20 bits less behind the point."""
@@ -37,8 +39,8 @@ def dequantize(
 
     Args:
         packed: int32 ``[out, words]``, as :mod:`sottovoce.runtime.packing` lays quantized values.
-        bits: 4 or 8.
-        columns: Number of values in a row, an even number of them in a group.
+        bits: 2, 3, 4 or 8.
+        columns: Number of values in a row.
         scale: Float ``[out, groups]``.
         zero_point: Whole numbers ``[out, groups]``; ``None`` is zero.
         dtype: bfloat16 or float32.
@@ -90,14 +92,29 @@ def _dequantize(address: Any, kind: Any) -> None:
         for group in range(groups):
             factor, middle = read(scale, group), zero[group]
             out = row_like(kind, given[1] + kind.itemsize * group * size, row, columns)
-            stored = bytes_(given[0] + group * size * bits // 8, row, 4 * given[8])
-            if bits == 8:
+            stored = bytes_(given[0] + group * size * bits // _BYTE, row, 4 * given[8])
+            if bits == _BYTE:
                 for place in range(size):
                     write(out, place, (numpy.float32(stored[place]) - middle) * factor)
-            else:
+            elif bits == _HALF and size % 2 == 0:
                 for pair in range(size // 2):
                     write(out, 2 * pair, (numpy.float32(stored[pair] & _NIBBLE) - middle) * factor)
                     write(out, 2 * pair + 1, (numpy.float32(stored[pair] >> _FOUR) - middle) * factor)
+            else:
+                _dequantize_any(out, stored, bits, size, group * size * bits % _BYTE, middle, factor)
+
+
+@njit  # type: ignore[untyped-decorator]
+def _dequantize_any(out: Any, stored: Any, bits: Any, size: Any, first: Any, middle: Any, factor: Any) -> None:
+    """Dequantize a group of values of any width, of which the first begins at a bit of the first byte."""
+    mask = (1 << bits) - 1
+    for place in range(size):
+        bit = first + place * bits
+        shift = bit % _BYTE
+        value = numpy.int64(stored[bit // _BYTE]) >> shift
+        if shift + bits > _BYTE:
+            value |= numpy.int64(stored[bit // _BYTE + 1]) << (_BYTE - shift)
+        write(out, place, (numpy.float32(value & mask) - middle) * factor)
 
 
 @Kernel

@@ -42,7 +42,7 @@ def plain_search(weights: list[Tensor], bits: list[int], x: Tensor) -> tuple[lis
 
 
 @pytest.mark.parametrize("seed", range(4))
-@pytest.mark.parametrize("bits", [[4], [4, 4], [4, 8]])
+@pytest.mark.parametrize("bits", [[4], [4, 4], [4, 8], [2, 3]])
 def test_the_factors_are_those_with_the_least_output_error(bits: list[int], seed: int) -> None:
     x = correlated(300, 64, seed)
     weights = [normal(24, 64, seed=seed + number) for number in range(len(bits))]

@@ -67,7 +67,9 @@ def test_steps_are_those_of_the_paper(scheme: Scheme, act_order: bool, block_siz
 
 
 @pytest.mark.parametrize("search", [True, False])
-@pytest.mark.parametrize("scheme", [*SCHEMES, Scheme(bits=8)], ids=str)
+@pytest.mark.parametrize(
+    "scheme", [*SCHEMES, Scheme(bits=8), Scheme(bits=3, group_size=32), Scheme(bits=2, group_size=16)], ids=str
+)
 def test_outputs_are_nearer_than_by_rounding_to_nearest(scheme: Scheme, search: bool) -> None:
     weight, x = normal(48, 128), correlated(500, 128)
     hessian = moments(x)

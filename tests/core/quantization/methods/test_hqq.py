@@ -19,7 +19,13 @@ SCHEMES = [
     for group_size in (None, 32)
     for symmetric in (True, False)
 ]
-INTEGERS = [*SCHEMES, Scheme(bits=8), Scheme(bits=8, group_size=32, symmetric=False)]
+INTEGERS = [
+    *SCHEMES,
+    Scheme(bits=2, group_size=32),
+    Scheme(bits=3, symmetric=False),
+    Scheme(bits=8),
+    Scheme(bits=8, group_size=32, symmetric=False),
+]
 
 
 def plain_costs(weight: Tensor, steps: Tensor, qparams: QuantizationParams) -> Tensor:

@@ -15,7 +15,7 @@ from sottovoce.runtime.qparams import QuantizationParams, compute_qparams
 
 SCHEMES = [
     Scheme(bits=bits, group_size=group_size, symmetric=symmetric)
-    for bits in (8, 4)
+    for bits in (8, 4, 3, 2)
     for group_size in (None, 64)
     for symmetric in (True, False)
 ]

@@ -20,7 +20,7 @@ SIZES = st.integers(1, 70)
     out=SIZES,
     groups=st.integers(1, 4),
     size=SIZES,
-    bits=st.sampled_from([4, 8]),
+    bits=st.sampled_from([2, 3, 4, 8]),
     symmetric=st.booleans(),
     dtype=st.sampled_from([torch.bfloat16, torch.float32]),
     seed=st.integers(0, 99),
@@ -28,7 +28,6 @@ SIZES = st.integers(1, 70)
 def test_weights_become_float(
     out: int, groups: int, size: int, bits: int, symmetric: bool, dtype: torch.dtype, seed: int
 ) -> None:
-    size += size % 2 if bits == 4 else 0
     generator = torch.Generator().manual_seed(seed)
     least, most = -(1 << (bits - 1)), 1 << (bits - 1)
     qweight = torch.randint(least, most, (out, groups * size), dtype=torch.int8, generator=generator)
