@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sottovoce.recipe.presets import PRESETS
+from sottovoce.recipe.presets import EXPERT_PRESETS, PRESETS
 
 PARAFORMER, ALIGNER, OMNI = "tiny-paraformer", "tiny-aligner", "tiny-omni"
 
@@ -16,6 +16,7 @@ _SMALL_ALIGNER = (
 )
 _TRAINED = {"steps": 800, "degrade": 0.8, "learning_rate": 1e-3, "average": 0.99, "evaluations": 3}
 _BRIEFLY = {"steps": 80, "degrade": 0.8, "learning_rate": 1e-4, "evaluations": 2}
+_THREE_STAGE = EXPERT_PRESETS["three-stage"].to_dict()["steps"]
 
 
 def _distilled(seed: int) -> list[dict[str, Any]]:
@@ -55,6 +56,10 @@ RECIPES: dict[str, dict[str, list[dict[str, Any]]]] = {
             *_SMALL_ALIGNER,
             {"step": "distill", **_TRAINED, "steps": 220, "batch": 8, "learning_rate": 4e-4, "average": 0.0},
         ],
+    },
+    OMNI: {
+        "40 % of the experts removed, `int4`": [step for step in _THREE_STAGE if step["step"] != "distill"],
+        "the same, distilled between (`three-stage`)": _THREE_STAGE,
     },
 }
 """Steps that are measured, by the model and the name of their row."""

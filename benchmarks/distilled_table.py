@@ -9,11 +9,15 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import subprocess
 import sys
+import tempfile
 import warnings
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
-from distilled_recipes import ALIGNER, PARAFORMER, RECIPES, TITLES
+from distilled_recipes import ALIGNER, OMNI, PARAFORMER, RECIPES, TITLES
 from markdown_tables import write_section
 from pruned_table import BENCHMARKS, DATA, ROOT, measure, merged
 from pruned_table import table as pruned_table
@@ -25,6 +29,14 @@ TRAIN = DATA / "mandarin-commands" / "train.jsonl"
 def table(figures: dict[str, Any]) -> str:
     """Return the Markdown of a table for every model, and under them what they were measured on."""
     return pruned_table(figures, "distilled_table", TITLES)
+
+
+def measure_all(titles: Sequence[str]) -> dict[str, Any]:
+    """Measure rows by their titles, with samples to train on for every family; those of omni models are made first."""
+    with tempfile.TemporaryDirectory() as folder:
+        if not set(titles).isdisjoint(RECIPES[OMNI]):
+            subprocess.run([sys.executable, ROOT / "examples" / "make_omni_tasks.py", folder], check=True)
+        return measure(titles, RECIPES, {PARAFORMER: TRAIN, ALIGNER: TRAIN, OMNI: Path(folder) / "train.jsonl"})
 
 
 def main() -> int:
@@ -39,7 +51,7 @@ def main() -> int:
     if not given.write:
         warnings.simplefilter("ignore")
         logging.getLogger("sottovoce").setLevel(logging.ERROR)
-        new = measure(titles, RECIPES, {PARAFORMER: TRAIN, ALIGNER: TRAIN})
+        new = measure_all(titles)
         # Read late: another run may have measured other rows meanwhile.
         known = json.loads(FIGURES.read_text(encoding="utf-8")) if FIGURES.exists() else {}
         figures = merged(known, new, RECIPES)
