@@ -13,12 +13,15 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 demo: $(VENV)/installed
 	$(BIN)/sottovoce demo
 
+# A file runs in one process, for its fixtures; the longest are begun first (tests/conftest.py), not those of most tests.
+PARALLEL := --numprocesses 2 --dist loadfile --no-loadscope-reorder
+
 test: $(VENV)/installed-dev
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --durations 25
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PARALLEL) --durations 25
 
 # The tests marked `slow` too, and more examples of those that draw them.
 test-all: $(VENV)/installed-dev
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --hypothesis-profile thorough -m "slow or not slow"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PARALLEL) --hypothesis-profile thorough -m "slow or not slow"
 
 # Damaged and hostile models, many more than `test` tries: CASES, SEED, or ONLY=KIND/MODEL/NAME, which may be a pattern.
 CASES ?= 1200
@@ -60,10 +63,13 @@ clean:
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
+# Most of the modules are never imported, so compiling all of them is for nothing.
+INSTALL := $(BIN)/pip install --quiet --no-compile
+
 $(VENV)/installed: $(VENV)/bin/python requirements.txt constraints.txt pyproject.toml $(wildcard plugins/*/pyproject.toml)
-	$(BIN)/pip install --quiet -r requirements.txt
+	$(INSTALL) -r requirements.txt
 	touch $@
 
 $(VENV)/installed-dev: $(VENV)/installed requirements-dev.txt
-	$(BIN)/pip install --quiet -r requirements-dev.txt
+	$(INSTALL) -r requirements-dev.txt
 	touch $@

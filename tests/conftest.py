@@ -47,6 +47,6 @@ def kernels(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 # The first example of a test may import torch; time says nothing about what is tested here.
-settings.register_profile("sottovoce", deadline=None, max_examples=40)
+settings.register_profile("sottovoce", deadline=None, max_examples=25)
 settings.register_profile("thorough", deadline=None, max_examples=400)
 settings.load_profile("sottovoce")

@@ -74,7 +74,7 @@ def resume(directory: str, out: Path) -> Result:
     import sottovoce
 
     model = sottovoce.load(directory)
-    samples = sottovoce.Samples(tuple(sottovoce.read_samples(_SPEECH))[:4])
+    samples = sottovoce.Samples(tuple(sottovoce.read_samples(_SPEECH))[:5])
     sottovoce.compress(model, "int8-gptq", samples, resume=out.parents[1] / "w")
     return _written(sottovoce.save(model, out))
 

@@ -52,8 +52,10 @@ def select(models: Sequence[HonestModel], count: int, seed: int) -> list[Case]:
     ]
     drawn = [case for *_, case in sorted(rest, key=lambda item: item[:2])]
     most = count - count // SHARE
-    chosen = [*first, *again, *drawn] if count >= MANY else [*first, *drawn]
-    chosen = chosen[:most]
+    reported = {case.kind for case in first}
+    # One of each kind is drawn before another of any.
+    others = [case for case in drawn[: len(ordered)] if case.kind not in reported]
+    chosen = list(dict.fromkeys([*first, *again, *drawn] if count >= MANY else [*others, *first, *drawn]))[:most]
     return [*chosen, *itertools.islice(chance.cases(models, seed), count - len(chosen))]
 
 

@@ -19,7 +19,7 @@ from attack.selection import MANY
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="a process is watched through /proc")
 
-CASES = 120
+CASES = 144
 SEED = 7
 TESTS = Path(__file__).parents[1]
 KINDS = (
@@ -76,7 +76,7 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 
 def test_the_sample_is_large_and_of_every_kind(sample: dict[str, Any]) -> None:
-    assert sample["cases"] >= 110
+    assert sample["cases"] >= 140
     assert len({outcome["path"] for outcome in sample["outcomes"]}) == sample["cases"]
     assert set(sample["counts"]) == set(KINDS)
     assert all(sample["operations"][name] for name in ("predict", "inspect", "compress", "save"))

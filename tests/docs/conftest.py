@@ -14,15 +14,18 @@ import pytest
 from docs.pages import ROOT, Block, all_pages
 
 SESSION = Path(__file__).with_name("session.py")
-ROWS = {"calibration.jsonl": 20}
-"""Rows of manifests that the everyday run takes, about; of others it takes ``FEW``."""
+ROWS = {"calibration.jsonl": 16}
+"""Rows of manifests that the everyday run takes; of others it takes ``FEW``."""
 FEW = 4
+WHOLE = ("dev",)
+"""Folders of audio that a block takes as a whole, so that the everyday run has those of the short manifest only."""
 
 
 def takes_long(block: Block, command: Sequence[str] = ()) -> bool:
     """Return whether the everyday run leaves out a command or a block of Python, for the processes that it starts."""
     if block.language == "python":
-        return "sottovoce.evaluate(" in block.code or "sottovoce.compare(" in block.code
+        # The search on the command line is run.
+        return any(f"sottovoce.{name}(" in block.code for name in ("evaluate", "compare", "search"))
     return command[0] in ("demo", "compare") or (command[0] == "evaluate" and "--baseline" in command)
 
 
@@ -37,11 +40,17 @@ def make_workspace(folder: Path, *, everything: bool) -> None:
     for data in (ROOT / "examples" / "data").iterdir():
         short = folder / "examples" / "data" / data.name
         short.mkdir(parents=True)
-        for path in data.iterdir():
+        for path in sorted(data.iterdir(), key=lambda path: path.is_dir()):
             if path.suffix == ".jsonl":
                 lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-                every = max(1, len(lines) // ROWS.get(path.name, FEW)) | 1
-                (short / path.name).write_text("".join(lines[::every]), encoding="utf-8")
+                rows = ROWS.get(path.name, FEW)
+                every = max(1, (len(lines) // rows - 1) | 1)
+                (short / path.name).write_text("".join(lines[::every][:rows]), encoding="utf-8")
+            elif path.name in WHOLE:
+                (short / path.name).mkdir()
+                listed = short.joinpath(f"{path.name}.jsonl").read_text(encoding="utf-8")
+                for audio in (audio for audio in path.iterdir() if audio.name in listed):
+                    (short / path.name / audio.name).symlink_to(audio)
             else:
                 (short / path.name).symlink_to(path)
 

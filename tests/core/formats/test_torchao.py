@@ -20,7 +20,7 @@ transformers: Any = pytest.importorskip("transformers")
 
 ROOT = Path(__file__).parents[3]
 ALIGNER = ROOT / "examples" / "models" / "tiny-aligner"
-SAMPLES = ROOT / "examples" / "data" / "mandarin-commands" / "calibration.jsonl"
+SAMPLES = ROOT / "tests" / "calibration.jsonl"
 
 
 FEW = {

@@ -33,7 +33,7 @@ def compressed(name: str) -> Model:
     """The bundled aligner after the steps of a name."""
     model = sottovoce.load(TRAINED)
     if STEPS[name]:
-        calibration = sottovoce.read_samples(DATA / "calibration.jsonl").choose(16)
+        calibration = sottovoce.read_samples(DATA / "calibration.jsonl").choose(8)
         sottovoce.compress(model, {"steps": STEPS[name]}, calibration if name == "pruned" else None)
     return model
 

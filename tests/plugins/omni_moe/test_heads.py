@@ -20,7 +20,7 @@ DATA = ROOT / "examples" / "data" / "omni-tasks"
 def pruned(**settings: Any) -> Model:
     model = sottovoce.load(TRAINED)
     recipe = {"steps": [{"step": "prune_heads", **settings}]}
-    sottovoce.compress(model, recipe, read_samples(DATA / "calibration.jsonl"))
+    sottovoce.compress(model, recipe, read_samples(DATA / "calibration.jsonl").choose(16))
     return model
 
 

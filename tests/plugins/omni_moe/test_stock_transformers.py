@@ -72,7 +72,7 @@ def compressed(recipe: str, directory: Path) -> Model:
     """The bundled model compressed by a recipe, in memory, once it is saved."""
     model = sottovoce.load(TRAINED)
     needs_samples = default_host().recipe(recipe).needs_samples
-    sottovoce.compress(model, recipe, read_samples(DATA / "calibration.jsonl") if needs_samples else None)
+    sottovoce.compress(model, recipe, read_samples(DATA / "calibration.jsonl").choose(16) if needs_samples else None)
     sottovoce.save(model, directory)
     return model
 
