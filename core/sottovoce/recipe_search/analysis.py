@@ -107,6 +107,6 @@ class Analysis:
         observer = RoundUnits(self._model, units, layers, choices_of, self._step)
         few = Samples(spread(self._samples, ROUNDED))
         SequentialRunner(self._model, [observer], Calibration(samples=few, progress=self._progress)).run()
-        for unit, errors in observer.errors.items():
-            known.errors[unit] = errors | known.errors.get(unit, {})
+        for name, errors in observer.errors.items():
+            known.errors[name] = errors | known.errors.get(name, {})
         self._rounded |= observer.rounded
