@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from sottovoce import Coverage, EvaluationReport, Metric, StepReport
 from sottovoce.entrypoints.describe import describe
 from sottovoce.report import SCHEMA_VERSION, CompressionReport, Machine, SampleSet, to_json
+from sottovoce.report.step import Target
 from sottovoce.text.translations import Text
 
 FORMS = st.recursive(
@@ -271,6 +272,25 @@ def test_a_steps_description_travels_where_there_is_one() -> None:
     assert step.to_dict()["summary"] == {"en": "Did x.", "zh": "做了 x。"}
     assert step.to_dict()["tags"] == ["x"]
     assert "tables" not in step.to_dict()
+
+
+def test_layers_are_told_apart_by_their_width_and_those_of_earlier_reports_by_their_bits() -> None:
+    targets = [
+        Target(name="few in small groups", parameters=1, bits=4.0, width=2),
+        Target(name="four in large groups", parameters=1, bits=4.125, width=4),
+        Target(name="earlier", parameters=1, bits=4.25),
+        Target(name="restored", parameters=1, bits=8.5),
+        Target(name="cast", parameters=1, bits=16),
+        Target(name="pruned", parameters=1),
+    ]
+    step = StepReport(step={"step": "quantize"}, targets=tuple(targets))
+    assert "width" not in step.to_dict()["targets"][2]
+    assert {width: [target.name for target in layers] for width, layers in step.by_width.items()} == {
+        2: ["few in small groups"],
+        4: ["four in large groups", "earlier"],
+        8: ["restored"],
+        16: ["cast"],
+    }
 
 
 def test_reports_are_made_by_keyword_as_before() -> None:

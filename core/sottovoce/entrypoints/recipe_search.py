@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ from sottovoce.recipe_search.cache import Cache
 from sottovoce.recipe_search.choices import CHOICES, FOUR_BITS, USUAL, choices_of
 from sottovoce.recipe_search.front import alike, front, uniform
 from sottovoce.recipe_search.latency import Latencies, measure_latencies, seconds_of
+from sottovoce.recipe_search.measurement import Effort
 from sottovoce.recipe_search.mix import Mix, Space, Table
 from sottovoce.recipe_search.recipe import STEP, to_recipe
 from sottovoce.recipe_search.removal import renumbered, renumbered_units
@@ -300,8 +301,9 @@ class RecipeSearch:
             gate.float_backup.close()
 
     def _key(self) -> str:
-        """Return a digest of all that the measurements depend on; those of further widths lie in the same file."""
-        settings = {"step": self._step.to_dict(), "choices": [choice.name for choice in CHOICES]}
+        """Return a digest of all that the measurements depend on."""
+        effort = asdict(Effort.of(self._space.choices))
+        settings = {"step": self._step.to_dict(), "choices": [choice.name for choice in CHOICES], "effort": effort}
         return work_key(self._model, settings, self._samples)
 
     @contextmanager

@@ -11,7 +11,7 @@ from sottovoce.calibration.calibration import Calibration
 from sottovoce.calibration.runner import SequentialRunner
 from sottovoce.quantization.step import Quantize
 from sottovoce.recipe_search.choices import Choice
-from sottovoce.recipe_search.measurement import Measurement
+from sottovoce.recipe_search.measurement import Effort, Measurement
 from sottovoce.recipe_search.rounding import RoundUnits
 from sottovoce.recipe_search.sensitivity import Divergence, Sensitivity, pairs_of
 from sottovoce.recipe_search.spread import spread
@@ -88,7 +88,8 @@ class Analysis:
 
     @cached_property
     def _measurement(self) -> Measurement:
-        return Measurement(self._model, self._samples, blocks_of(self._model, list(self._layers)))
+        effort = Effort.of(choice for unit in self._units for choice in unit.allowed)
+        return Measurement(self._model, self._samples, blocks_of(self._model, list(self._layers)), effort)
 
     def _round(self, pairs: Sequence[tuple[str, str]], known: Sensitivity) -> None:
         """Round what is to be measured, and note how much the other choices err where that is not known yet."""
@@ -106,6 +107,6 @@ class Analysis:
         observer = RoundUnits(self._model, units, layers, choices_of, self._step)
         few = Samples(spread(self._samples, ROUNDED))
         SequentialRunner(self._model, [observer], Calibration(samples=few, progress=self._progress)).run()
-        for unit, errors in observer.errors.items():
-            known.errors[unit] = errors | known.errors.get(unit, {})
+        for name, errors in observer.errors.items():
+            known.errors[name] = errors | known.errors.get(name, {})
         self._rounded |= observer.rounded

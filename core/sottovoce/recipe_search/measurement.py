@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sottovoce.calibration.reference import DivergenceSums, Reference
 from sottovoce.errors import SamplesError
+from sottovoce.recipe_search.choices import USUAL, Choice
 from sottovoce.recipe_search.probe import Probe, put_
 from sottovoce.recipe_search.spread import spread
 
@@ -17,16 +19,32 @@ if TYPE_CHECKING:
     from sottovoce.model import Model
     from sottovoce.samples import Sample
 
-CANDIDATES = 32
-"""Samples among which those are chosen of which the model is least certain: on them nearly all divergence arises."""
-FIRST, FURTHER = 2, 6
-"""Samples that every choice is measured on, and more for those that lose most."""
+
+@dataclass(frozen=True)
+class Effort:
+    """Numbers of samples that choices are measured on."""
+
+    candidates: int
+    """Samples among which those are chosen of which the model is least certain: there nearly all divergence arises."""
+    first: int
+    """Samples that every choice is measured on."""
+    further: int
+    """More samples, for the choices that lose most."""
+
+    @classmethod
+    def of(cls, choices: Iterable[Choice]) -> Effort:
+        """Return the effort for a search among choices.
+
+        Where weights may have 2 or 3 bits, layers differ less from one another than samples do.
+        """
+        is_narrow = any(choice.bits is not None and choice.bits < min(USUAL) for choice in choices)
+        return cls(64, 8, 24) if is_narrow else cls(32, 2, 6)
 
 
 class Measurement:
     """Few samples that every choice is measured on, and more for those that lose most."""
 
-    def __init__(self, model: Model, samples: Sequence[Sample], blocks: Sequence[str]) -> None:
+    def __init__(self, model: Model, samples: Sequence[Sample], blocks: Sequence[str], effort: Effort) -> None:
         """Run the model on the samples.
 
         Raises:
@@ -34,14 +52,14 @@ class Measurement:
         """
         self._model = model
         kinds: dict[str, list[Reference]] = {}
-        for sample in spread(samples, CANDIDATES):
+        for sample in spread(samples, effort.candidates):
             with contextlib.suppress(SamplesError):
                 kinds.setdefault(sample.modality, []).append(Reference(model, [sample]))
         if not kinds:
             raise SamplesError(f"{model.source.name}: has no output on any of the samples; give others")
         for references in kinds.values():
             references.sort(key=lambda reference: -reference.uncertainty)
-        first, further = (max(1, round(count / len(kinds))) for count in (FIRST, FURTHER))
+        first, further = (max(1, round(count / len(kinds))) for count in (effort.first, effort.further))
         self._first, self._further = (
             [Probe.of(model, reference, blocks) for references in kinds.values() for reference in references[part]]
             for part in (slice(first), slice(first, first + further))

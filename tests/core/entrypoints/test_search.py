@@ -114,6 +114,43 @@ def test_a_second_budget_measures_nothing(model: Model, tmp_path: Path, monkeypa
     assert second.predicted < first.predicted
 
 
+def widths_of(result: sottovoce.SearchResult) -> set[str]:
+    return {name.partition("-")[0] for row in result.sensitivity.values() for name in row}
+
+
+def test_few_bits_are_a_choice_where_the_budget_is_below_4_bits_or_names_them(model: Model, tmp_path: Path) -> None:
+    usual = search(model, 16_500, cache=tmp_path)
+    assert widths_of(usual) == {"float", "int8", "int4"}
+    four_bits = next(point.size_bytes for point in usual.uniform if point.name == "int4-g64")
+    small = search(model, four_bits - 1, cache=tmp_path)
+    assert widths_of(small) == {"float", "int8", "int4", "int3", "int2"}
+    assert small.size_bytes["least"] < usual.size_bytes["least"]
+    assert widths_of(search(model, 16_500, cache=tmp_path, steps=("quantize=3,8",))) == {"float", "int8", "int3"}
+    with pytest.raises(UsageError, match="below the least size"):
+        search(model, four_bits - 1500, steps=("quantize=4,8",))
+
+
+def test_a_mix_of_few_bits_keeps_its_promise_and_loses_less_than_a_uniform_one(model: Model) -> None:
+    step = {"step": "quantize", "bits": 3, "method": "gptq", "weight_range": "mse", "embeddings": "auto"}
+    uniform = compressed(model, {"steps": [step]})
+    result = search(model, file_bytes(uniform))
+    small = compressed(model, result.recipe)
+    assert {name for name in result.choices.values() if name.startswith(("int3", "int2"))}
+    assert file_bytes(small) <= file_bytes(uniform)
+    assert file_bytes(small) == pytest.approx(result.size_bytes["after"], rel=0.01)
+    reference = Reference(model, OTHERS)
+    assert reference.divergence(small)["all"] < 0.7 * reference.divergence(uniform)["all"]
+
+
+def test_what_was_measured_for_other_widths_changes_no_result(model: Model, tmp_path: Path) -> None:
+    alone = search(model, 14_500)
+    search(model, 16_500, cache=tmp_path)
+    search(model, 14_500, cache=tmp_path, steps=("quantize=2,8",))
+    after = search(model, 14_500, cache=tmp_path)
+    assert after.sensitivity == alone.sensitivity
+    assert after.recipe.to_dict() == alone.recipe.to_dict()
+
+
 class Counted:
     """Measurements as they are made; the search is interrupted before the one of a number."""
 

@@ -58,6 +58,13 @@ def test_experts_have_one_scale_for_an_output() -> None:
     assert {(scheme.group_size, scheme.activations) for scheme in found.values()} == {(None, "none")}
 
 
+@pytest.mark.parametrize("bits", [2, 3, 4])
+@pytest.mark.parametrize(("width", "group_size"), [(128, 64), (96, 32), (40, 8), (36, None)])
+def test_few_bits_have_groups_that_divide_the_inputs_or_become_8(bits: int, width: int, group_size: int | None) -> None:
+    first, second = schemes(width, bits=bits)
+    assert first == second == Scheme(bits=bits if group_size else 8, group_size=group_size, strategy=first.strategy)
+
+
 def test_every_width_that_groups_do_not_divide_is_told_at_once() -> None:
     class Uneven(nn.Module):
         def __init__(self) -> None:

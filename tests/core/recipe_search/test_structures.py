@@ -9,7 +9,7 @@ import pytest
 import sottovoce
 from core.pruning.feed_forward import HOST, SAMPLES, architecture, make_model
 from sottovoce.recipe_search.storage import file_bytes
-from sottovoce.recipe_search.structures import STRUCTURES
+from sottovoce.recipe_search.structures import STRUCTURES, parse_steps, split_steps
 
 
 @pytest.fixture(scope="module")
@@ -30,6 +30,19 @@ def test_search_below_all_quantized_sizes_prunes_parts_and_keeps_its_promise(sou
     assert file_bytes(small) <= least - 1500
     assert file_bytes(small) == pytest.approx(result.size_bytes["after"], rel=0.01)
     assert model.module.get_submodule("plain.0.w_1").weight.shape[0] == 80
+
+
+@pytest.mark.parametrize(
+    ("text", "steps"),
+    [
+        ("quantize", {"quantize": ()}),
+        ("quantize=2, 3,8 , prune_width", {"quantize": ("2", "3", "8"), "prune_width": ()}),
+        ("prune_heads,quantize=4,quantize=2", {"prune_heads": (), "quantize": ("4", "2")}),
+        ("prune_layers=decoder,prune_layers=encoder", {"prune_layers": ("decoder", "encoder")}),
+    ],
+)
+def test_steps_are_read_with_their_parts_and_bits(text: str, steps: dict[str, tuple[str, ...]]) -> None:
+    assert parse_steps(split_steps(text)) == steps
 
 
 def test_parts_that_are_not_pruned_by_default_are_no_choice_of_a_search() -> None:
