@@ -42,6 +42,7 @@ docs: $(VENV)/installed-dev
 	$(BIN)/python benchmarks/exported_aligner_table.py --write
 	$(BIN)/python benchmarks/omni_table.py --write
 	$(BIN)/python benchmarks/pruned_table.py --write
+	$(BIN)/python benchmarks/searched_table.py --write
 	$(BIN)/python benchmarks/distilled_table.py --write
 	$(BIN)/python benchmarks/large_tables.py --write
 	$(BIN)/python benchmarks/attacks_table.py --write

@@ -37,6 +37,7 @@ def scripts(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
         ("omni_table", "table", "omni.json", "docs/benchmarks.md", "omni"),
         ("pruned_table", "table", "pruned.json", "docs/benchmarks.md", "pruned"),
         ("distilled_table", "table", "distilled.json", "docs/benchmarks.md", "distilled"),
+        ("searched_table", "table", "searched.json", "docs/benchmarks.md", "searched"),
         ("attacks_table", "table", "attacks.json", "docs/explanation/attacks.md", "attacks"),
         ("exported_table", "table", "exported.json", "docs/how-to/export-graphs.md", "exported"),
     ],
