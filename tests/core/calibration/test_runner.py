@@ -437,7 +437,9 @@ def interrupt_at(block: int) -> Any:
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["memory", "streamed"])
-@pytest.mark.parametrize("chain", CHAINS)
+@pytest.mark.parametrize(  # each step alone proves little beyond both
+    "chain", [pytest.param(name, marks=() if name == "both" else pytest.mark.slow) for name in CHAINS]
+)
 @pytest.mark.parametrize("block", [1, LAYERS])
 def test_interrupted_mixture_resumes_to_the_same_result(
     block: int, chain: str, stream: bool, source: Path, rounds: Rounds, tmp_path: Path

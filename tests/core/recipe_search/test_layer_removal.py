@@ -29,6 +29,12 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_model(tmp_path_factory.mktemp("net") / "net")
 
 
+@pytest.fixture(scope="module")
+def known(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Measurements that searches of the same model share."""
+    return tmp_path_factory.mktemp("known")
+
+
 @pytest.fixture
 def model(source: Path) -> Model:
     return sottovoce.load(source, host=HOST)
@@ -44,10 +50,12 @@ def compressed(source: Path, recipe: Any) -> Model:
     return small
 
 
-def test_layers_that_add_next_to_nothing_are_removed_and_the_size_is_as_promised(source: Path, model: Model) -> None:
+def test_layers_that_add_next_to_nothing_are_removed_and_the_size_is_as_promised(
+    source: Path, model: Model, known: Path
+) -> None:
     least = search(model, "x0.9", "quantize").size_bytes["least"]
     limit = least - 1000
-    result = search(model, limit)
+    result = search(model, limit, cache=known)
     steps = result.recipe.to_dict()["steps"]
     assert steps[0]["step"] == "prune_layers"
     assert set(steps[0]["layers"]) <= {"encoder.layers.1", "encoder.layers.4"}
@@ -59,8 +67,10 @@ def test_layers_that_add_next_to_nothing_are_removed_and_the_size_is_as_promised
     assert result.divergence["all"] == pytest.approx(Reference(model, list(SAMPLES)).divergence(small)["all"], rel=0.5)
 
 
-def test_each_layer_gets_its_own_choice_once_those_before_it_are_removed(source: Path, model: Model) -> None:
-    result = search(model, search(model, "x0.9").size_bytes["least"] + 2500)
+def test_each_layer_gets_its_own_choice_once_those_before_it_are_removed(
+    source: Path, model: Model, known: Path
+) -> None:
+    result = search(model, search(model, "x0.9", cache=known).size_bytes["least"] + 2500, cache=known)
     removed = {name.split()[1] for name, state in result.choices.items() if state == "removed"}
     assert removed
     small = compressed(source, result.recipe)
@@ -73,8 +83,8 @@ def test_each_layer_gets_its_own_choice_once_those_before_it_are_removed(source:
     assert len({choice for name, choice in result.choices.items() if "w_" in name}) > 1
 
 
-def test_layers_that_a_family_keeps_and_other_parts_are_no_choice(model: Model) -> None:
-    names = [name for name in search(model, "x0.5").choices if name.startswith("prune_layers")]
+def test_layers_that_a_family_keeps_and_other_parts_are_no_choice(model: Model, known: Path) -> None:
+    names = [name for name in search(model, "x0.5", cache=known).choices if name.startswith("prune_layers")]
     assert names == [f"prune_layers encoder.layers.{number}" for number in range(5)]  # -1 is kept
     named = search(model, "x0.5", "quantize", "prune_layers=decoder").choices
     names = [name for name in named if name.startswith("prune_layers")]
