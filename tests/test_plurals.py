@@ -36,7 +36,7 @@ EXCEPTIONS = {
     "core/sottovoce/cli/transcription_files.py": {"len(files)": "is above 1 where it is said"},
     "core/sottovoce/engines/diagnosis.py": {"run.threads": "is above the number of cores where it is said"},
     "core/sottovoce/entrypoints/measurement.py": {"count": "is above 1 where it is said"},
-    "core/sottovoce/formats/gguf.py": {"bits": "is never 1"},
+    "core/sottovoce/formats/gguf.py": {"weight.scheme.bits": "is never 1"},
     "core/sottovoce/experts/plots.py": {"kind": "is a kind of tokens"},
     "core/sottovoce/pruning/compensation.py": {
         "'keeps its' if len(unfitted) == 1 else 'keep their'": "is a verb that agrees with its number"
@@ -48,7 +48,10 @@ EXCEPTIONS = {
     "core/sottovoce/pruning/width_layer.py": {"sorted(units)": "is a list of several numbers"},
     "core/sottovoce/quantization/cast_step.py": {"count": "is a number with its unit, such as 1.5 M"},
     "core/sottovoce/quantization/description.py": {"recipe_bits": "is 8 or 4"},
-    "core/sottovoce/quantization/plan.py": {"len(names)": "is above 1 where it is said"},
+    "core/sottovoce/quantization/plan.py": {
+        "len(names)": "is above 1 where it is said",
+        "_listed(widths)": "is never 1",
+    },
     "core/sottovoce/recipe/recipe.py": {"x.bit_length()": "is 64 and more"},
     "core/sottovoce/recipe_search/bounds.py": {"count": "is far above 1"},
     "core/sottovoce/reports/tables.py": {"unit.layers": "is above 1 where it is said"},

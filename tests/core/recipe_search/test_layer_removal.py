@@ -140,9 +140,12 @@ def test_times_of_layers_that_may_be_removed_are_measured(model: Model) -> None:
         (("prune_heads=encoder",), "layered has no part 'encoder' that prune_heads could prune; it has none"),
         (("prune_heads",), "layered has nothing that prune_heads could prune: leave the step out"),
         (("prune_layers=",), "'prune_layers=' names no part"),
-        (("quantize=encoder",), "quantize stores no weight in 'encoder' bits; write quantize or, .* quantize=2,3,4,8"),
-        (("quantize=4,5",), "quantize stores no weight in '5' bits"),
-        (("quantize=",), "quantize stores no weight in '' bits"),
+        (
+            ("quantize=encoder",),
+            "'encoder' is no width of weights that quantize stores: write quantize or, .* quantize=2,3,4,8",
+        ),
+        (("quantize=4,5",), "'5' is no width of weights"),
+        (("quantize=",), "'' is no width of weights"),
     ],
 )
 def test_parts_that_cannot_be_pruned_are_one_line(steps: tuple[str, ...], message: str, model: Model) -> None:
