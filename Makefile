@@ -37,6 +37,7 @@ docs: $(VENV)/installed-dev
 	$(BIN)/python benchmarks/bundled_table.py --write
 	$(BIN)/python benchmarks/exported_onnx_table.py --write
 	$(BIN)/python benchmarks/exported_aligner_table.py --write
+	$(BIN)/python benchmarks/exported_towers_table.py --write
 	$(BIN)/python benchmarks/omni_table.py --write
 	$(BIN)/python benchmarks/pruned_table.py --write
 	$(BIN)/python benchmarks/distilled_table.py --write
