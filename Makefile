@@ -40,6 +40,7 @@ docs: $(VENV)/installed-dev
 	$(BIN)/python benchmarks/bundled_table.py --write
 	$(BIN)/python benchmarks/exported_onnx_table.py --write
 	$(BIN)/python benchmarks/exported_aligner_table.py --write
+	$(BIN)/python benchmarks/exported_towers_table.py --write
 	$(BIN)/python benchmarks/omni_table.py --write
 	$(BIN)/python benchmarks/pruned_table.py --write
 	$(BIN)/python benchmarks/searched_table.py --write

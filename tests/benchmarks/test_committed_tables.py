@@ -33,6 +33,7 @@ def scripts(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
             "docs/how-to/export-aligner.md",
             "exported_aligner",
         ),
+        ("exported_towers_table", "table", "exported_towers.json", "docs/how-to/export-omni.md", "exported_towers"),
         ("aligner_fidelity", "table", "aligner_fidelity.json", "docs/benchmarks.md", "fidelity"),
         ("omni_table", "table", "omni.json", "docs/benchmarks.md", "omni"),
         ("pruned_table", "table", "pruned.json", "docs/benchmarks.md", "pruned"),

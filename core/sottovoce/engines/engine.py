@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from sottovoce.errors import PluginError, require_name
+from sottovoce.errors import PluginError, UsageError, require_name
 from sottovoce.system.registry import new_registry
 
 if TYPE_CHECKING:
@@ -32,6 +33,10 @@ class Engine(ABC):
     """Name of the engine, in tables and limits."""
     packages: ClassVar[tuple[str, ...]] = ()
     """Distributions that it needs, as pip names them."""
+    is_part: ClassVar[bool] = False
+    """If true, it runs a part of a model, and needs the model too: see :attr:`model`."""
+    model: Path | None = None
+    """Directory of the model that a part is of, where it is known."""
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -59,6 +64,22 @@ class Engine(ABC):
         """Return as many threads as PyTorch uses beside it: those of ``OMP_NUM_THREADS``, or all cores."""
         text = os.environ.get("OMP_NUM_THREADS", "")
         return int(text) if text.isdigit() else os.cpu_count() or 1
+
+    def within(self, model: Path | None) -> Self:
+        """Return the engine for a part of the model in a directory; engines of whole models make no use of it."""
+        engine = copy.copy(self)
+        engine.model = model
+        return engine
+
+    def require_model(self, directory: Path) -> Path:
+        """Return the directory of the model that a part is of.
+
+        Raises:
+            UsageError: It is not known.
+        """
+        if self.model is None:
+            raise UsageError(f"{directory.name} has a part of a model alone: name the model too, by --reference MODEL")
+        return self.model
 
     @abstractmethod
     def fits(self, directory: Path) -> bool:

@@ -138,7 +138,11 @@ def check(
     path = _existing(directory)
     samples = samples if isinstance(samples, Samples) else read_samples(samples)
     samples = samples.choose(count) if len(samples) > count else samples
-    chosen = _fitting(path, engines)
+    model = None if reference is None else _existing(reference)
+    chosen = [engine.within(model) for engine in _fitting(path, engines)]
+    for engine in chosen:
+        if engine.is_part:
+            engine.require_model(path)
     bounds = {"max_differing": 0.0, **gate_limits(path), **(limits or {})}
     exceeded({}, bounds)  # refuses a limit that nothing measures
     with shown(progress) as report:

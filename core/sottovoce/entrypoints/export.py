@@ -10,6 +10,7 @@ from sottovoce.checkpoint.directory import new_directory, reserved
 from sottovoce.checkpoint.finite import require_finite
 from sottovoce.checkpoint.manifest import digests
 from sottovoce.checkpoint.ownership import mark
+from sottovoce.checkpoint.report_file import report_of
 from sottovoce.engines.diagnosis import disturbances
 from sottovoce.engines.engine import Engine, registered_engines
 from sottovoce.engines.measurement import ROUNDS, EngineRun, latency_ms, measure, spread
@@ -111,7 +112,19 @@ def _run_engines(
         )
     reference = run_samples(model, samples, progress, is_compared=True)
     engines = [engine for engine in registered_engines() if engine.name != Sottovoce.name and engine.fits(directory)]
-    return tuple(_run(host, model, engine, directory, samples, reference, progress) for engine in engines)
+    stored = _stored_in(model)
+    return tuple(
+        _run(host, model, engine.within(stored), directory, samples, reference, progress) for engine in engines
+    )
+
+
+def _stored_in(model: Model) -> Path | None:
+    """Return the directory that holds a model as it is in memory; ``None`` where it was changed since."""
+    stored, now = (
+        None if report is None else report.to_dict()["steps"]
+        for report in (report_of(model.source.directory), model.report)
+    )
+    return model.source.directory if stored == now else None
 
 
 def _run(
@@ -119,6 +132,9 @@ def _run(
 ) -> EngineReport:
     if engine.missing():
         return EngineReport(engine=engine.name, problem=f"not installed ({engine.advice()})")
+    if engine.is_part and engine.model is None:
+        problem = "runs a part of a model, whose directory it needs: save the model, and export that"
+        return EngineReport(engine=engine.name, version=engine.version(), problem=problem)
     meter = OtherWork()
     try:
         run: EngineRun = run_isolated(measure, engine, directory, tuple(samples), ROUNDS, progress=progress)

@@ -39,6 +39,8 @@ _CONSTANTS: Mapping[str, tuple[int, ...]] = {
     **{name: (1,) for name in _OPERATORS if name.startswith("Reduce")},
 }
 """Inputs that have to be constants, by operator."""
+_FLOATS = ("Clip", "CumSum")
+"""Operators that it has for floats alone."""
 
 
 @dataclass(frozen=True)
@@ -124,6 +126,13 @@ def _doubles(graph: _Graph) -> Iterator[str]:
             yield f"{name} is float64, which it has not"
 
 
+def _whole_numbers(graph: _Graph) -> Iterator[str]:
+    kinds = require("onnx").TensorProto
+    for node in graph.nodes:
+        if node.op_type in _FLOATS and graph.types.get(node.input[0]) in (kinds.INT32, kinds.INT64):
+            yield f"{node.op_type} takes floats alone ({node.name})"
+
+
 def _data_dependent_shapes(graph: _Graph) -> Iterator[str]:
     for node in graph.nodes:
         for place in _SHAPES.get(node.op_type, ()):
@@ -149,7 +158,9 @@ def _zero_points(graph: _Graph) -> Iterator[str]:
                 yield f"the zero point of {node.op_type} has to be zero ({node.name})"
 
 
-RULES: tuple[Rule, ...] = (_opset, _operators, _doubles, _data_dependent_shapes, _fixed_inputs, _zero_points)
+RULES: tuple[Rule, ...] = (
+    *(_opset, _operators, _doubles, _whole_numbers, _data_dependent_shapes, _fixed_inputs, _zero_points),
+)
 """All rules; each yields a sentence for every place that breaks it."""
 
 

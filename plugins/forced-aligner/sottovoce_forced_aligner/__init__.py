@@ -21,6 +21,7 @@ from sottovoce_forced_aligner import boundaries  # which declares the metrics
 from sottovoce_forced_aligner import engines as engines  # registers the engines
 from sottovoce_forced_aligner import onnx_format as onnx_format  # registers the format
 from sottovoce_forced_aligner import openvino_format as openvino_format
+from sottovoce_forced_aligner import tensorrt_format as tensorrt_format
 from sottovoce_forced_aligner import torch_export_format as torch_export_format
 
 if TYPE_CHECKING:

@@ -50,6 +50,13 @@ class OnnxRuntime(_Graph):
         return OnnxSession(path, self.threads())
 
 
+class OnnxRuntimeTensorRT(OnnxRuntime):
+    """onnxruntime on the CPU on the graph for TensorRT."""
+
+    name = "onnxruntime-aligner-tensorrt"
+    file = "model.trt.onnx"
+
+
 class OnnxRuntimeQuantized(OnnxRuntime):
     """onnxruntime on the graph in int8 or int4."""
 

@@ -14,34 +14,25 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from sottovoce.errors import UsageError
 from sottovoce.formats.float_layers import as_float, on_cpu
-from sottovoce_forced_aligner.graph_layers import AudioLayer, TextLayer, plain_conv, rms_norm_of
+from sottovoce.formats.traced_layers import ConvolvedAudio, mask_of
+from sottovoce_forced_aligner.graph_layers import TextLayer, rms_norm_of
 
-_MASKED = -1e9
 _WORDS = 3
 
 INPUTS = ("input_features", "frames", "input_ids")
 OUTPUTS = ("logits",)
 
 
-class AudioTower(nn.Module):
+class AudioTower(ConvolvedAudio):
     """Features to the embeddings of the audio tokens."""
 
-    positions: Tensor
-    """Positional embedding ``[positions, width]`` of a chunk."""
-
     def __init__(self, tower: Any, projector: Any) -> None:
-        super().__init__()
+        super().__init__(tower)
         self.chunk = tower.n_window * 2
         self.chunks = tower.n_window_infer // self.chunk
-        self.conv2d1, self.conv2d2, self.conv2d3 = map(plain_conv, (tower.conv2d1, tower.conv2d2, tower.conv2d3))
-        self.conv_out = as_float(tower.conv_out)
-        self.register_buffer("positions", tower.positional_embedding.positional_embedding.float(), persistent=False)
-        self.layers = nn.ModuleList([AudioLayer(layer) for layer in tower.layers])
-        self.ln_post = tower.ln_post
         self.linear_1, self.act = as_float(projector.linear_1), projector.act
         self.linear_2 = as_float(projector.linear_2)
 
@@ -51,19 +42,12 @@ class AudioTower(nn.Module):
         Returns:
             ``[windows * positions of a window, width]``; the real ones come first.
         """
-        mels = features.shape[1]
-        x = features.reshape(mels, -1, self.chunk).transpose(0, 1).unsqueeze(1)
-        for convolution in (self.conv2d1, self.conv2d2, self.conv2d3):
-            x = functional.gelu(convolution(x))
-        x = self.conv_out(x.permute(0, 3, 1, 2).flatten(2))
+        x = self.embed(features.reshape(features.shape[1], -1, self.chunk).transpose(0, 1))
         steps, width = x.shape[1], x.shape[2]
-        x = (x + self.positions[:steps]).reshape(-1, self.chunks * steps, width)
+        x = x.reshape(-1, self.chunks * steps, width)
         valid = frames // self.chunk * steps + _pooled(frames % self.chunk)
         places = torch.arange(x.shape[0] * x.shape[1], device=x.device).reshape(x.shape[0], 1, 1, x.shape[1])
-        mask = (places >= valid).to(torch.float32) * _MASKED
-        for layer in self.layers:
-            x = layer(x, mask)
-        x = self.ln_post(x).flatten(0, 1)
+        x = self.attend(x, mask_of(places >= valid)).flatten(0, 1)
         return self.linear_2(self.act(self.linear_1(x)))
 
 
@@ -99,11 +83,12 @@ class AlignerGraph(nn.Module):
             input_ids: Tokens ``[1, tokens]``, int64, with as many audio tokens as real audio positions.
         """
         audio = self.audio_tower(input_features, frames)
-        is_audio = (input_ids[0] == self.audio_token).to(torch.int64)
-        places = (torch.cumsum(is_audio, dim=0) - 1).clamp(min=0)
+        # Counted in floats, which are whole numbers up to 2 ** 24: TensorRT sums no integers.
+        is_audio = (input_ids[0] == self.audio_token).to(torch.float32)
+        places = (torch.cumsum(is_audio, dim=0) - 1).clamp(min=0).to(torch.int64)
         x = torch.where(is_audio[:, None] > 0, audio[places], self.embed_tokens(input_ids)[0])[None]
         order = torch.arange(x.shape[1], device=x.device)
-        mask = (order[None] > order[:, None]).to(torch.float32)[None, None] * _MASKED
+        mask = mask_of(order[None] > order[:, None])[None, None]
         angles = order[:, None].to(torch.float32) * self.inv_freq
         angles = torch.cat((angles, angles), dim=-1)
         cosine, sine = angles.cos() * self.attention_scaling, angles.sin() * self.attention_scaling

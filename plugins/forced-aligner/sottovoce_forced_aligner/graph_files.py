@@ -32,12 +32,12 @@ def write_companions(model: Model, directory: Path, graph: str) -> None:
         SourceError: The processor's template is none that a client could fill in.
     """
     model.processor.tokenizer.backend_tokenizer.save(str(directory / TOKENIZER))
-    text = json.dumps({"graph": graph, **_settings(model)}, ensure_ascii=False, indent=1)
+    text = json.dumps({"graph": graph, **settings_of(model)}, ensure_ascii=False, indent=1)
     (directory / SETTINGS).write_text(text + "\n", encoding="utf-8")
     shutil.copyfile(Path(__file__).with_name("onnx_client.py"), directory / CLIENT)
 
 
-def _settings(model: Model) -> dict[str, Any]:
+def settings_of(model: Model) -> dict[str, Any]:
     """Return what the processor does, in numbers."""
     from sottovoce_forced_aligner.reading import longest_window
 

@@ -1,4 +1,4 @@
-"""The layers of both stacks as they are traced. Attribute names are transformers', so that nodes are found by them."""
+"""The layers of the text side as they are traced, with the names that they have in transformers."""
 
 # Calling a module gives Any.
 # mypy: disable-error-code="no-any-return"
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sottovoce.formats.float_layers import as_float
+from sottovoce.formats.traced_layers import split_heads, turned
 
 
 class RMSNorm(nn.Module):
@@ -30,45 +31,6 @@ def rms_norm_of(norm: Any) -> RMSNorm:
     return RMSNorm(norm.weight, float(norm.variance_epsilon))
 
 
-def plain_conv(convolution: Any) -> nn.Conv2d:
-    """Return a convolution that takes all chunks at once: a faster one splits them by their number as it is traced."""
-    sizes = convolution.in_channels, convolution.out_channels, convolution.kernel_size
-    plain = nn.Conv2d(*sizes, convolution.stride, convolution.padding, device="meta")
-    plain.weight, plain.bias = convolution.weight, convolution.bias
-    return plain
-
-
-class AudioAttention(nn.Module):
-    """Attention of every position to the real ones of its window."""
-
-    def __init__(self, attention: Any) -> None:
-        super().__init__()
-        self.head_dim, self.scaling = int(attention.head_dim), float(attention.scaling)
-        self.q_proj, self.k_proj = as_float(attention.q_proj), as_float(attention.k_proj)
-        self.v_proj, self.out_proj = as_float(attention.v_proj), as_float(attention.out_proj)
-
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        """Attend; ``x`` is ``[windows, positions, width]``, ``mask`` is added to the scores."""
-        query, key, value = (_split(part(x), self.head_dim) for part in (self.q_proj, self.k_proj, self.v_proj))
-        attended = functional.scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=self.scaling)
-        return self.out_proj(attended.transpose(1, 2).flatten(2))
-
-
-class AudioLayer(nn.Module):
-    """Layer of the audio tower."""
-
-    def __init__(self, layer: Any) -> None:
-        super().__init__()
-        self.self_attn = AudioAttention(layer.self_attn)
-        self.self_attn_layer_norm, self.final_layer_norm = layer.self_attn_layer_norm, layer.final_layer_norm
-        self.fc1, self.fc2, self.activation_fn = as_float(layer.fc1), as_float(layer.fc2), layer.activation_fn
-
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        """Return as many positions as ``x`` ``[windows, positions, width]``."""
-        x = x + self.self_attn(self.self_attn_layer_norm(x), mask)
-        return x + self.fc2(self.activation_fn(self.fc1(self.final_layer_norm(x))))
-
-
 class TextAttention(nn.Module):
     """Attention of a token to those before it; groups of queries share keys and values."""
 
@@ -84,8 +46,8 @@ class TextAttention(nn.Module):
         """Attend; ``x`` is ``[1, tokens, width]``, ``mask`` is added to the scores."""
         query = self.q_norm(self.q_proj(x).unflatten(-1, (-1, self.head_dim))).transpose(1, 2)
         key = self.k_norm(self.k_proj(x).unflatten(-1, (-1, self.head_dim))).transpose(1, 2)
-        value = _split(self.v_proj(x), self.head_dim)
-        query, key = _turned(query, cosine, sine), _turned(key, cosine, sine)
+        value = split_heads(self.v_proj(x), self.head_dim)
+        query, key = turned(query, cosine, sine), turned(key, cosine, sine)
         key, value = (part.repeat_interleave(self.shared, dim=1) for part in (key, value))
         attended = functional.scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=self.scaling)
         return self.o_proj(attended.transpose(1, 2).flatten(2))
@@ -107,14 +69,3 @@ class TextLayer(nn.Module):
         x = x + self.self_attn(self.input_layernorm(x), cosine, sine, mask)
         y = self.post_attention_layernorm(x)
         return x + self.down_proj(self.act_fn(self.gate_proj(y)) * self.up_proj(y))
-
-
-def _split(x: Tensor, width: int) -> Tensor:
-    """Return ``[batch, heads, positions, width]`` of ``[batch, positions, heads * width]``."""
-    return x.reshape(x.shape[0], x.shape[1], -1, width).transpose(1, 2)
-
-
-def _turned(x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
-    """Return queries or keys with their rotary embedding."""
-    first, second = x.chunk(2, dim=-1)
-    return x * cosine + torch.cat((-second, first), dim=-1) * sine

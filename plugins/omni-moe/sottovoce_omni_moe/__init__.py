@@ -6,6 +6,8 @@ from collections.abc import Iterable
 
 import sottovoce
 from sottovoce import Architecture
+from sottovoce_omni_moe import engines as engines  # registers the engines
+from sottovoce_omni_moe import onnx_format as onnx_format  # registers the format
 
 
 @sottovoce.hookimpl

@@ -13,21 +13,10 @@ if TYPE_CHECKING:
     from sottovoce import Model
     from sottovoce.formats.tensorrt import Profile
 
-GRAPH, PLAN = "model.trt.onnx", "model.plan"
-"""Names of the files; clients of other graphs, which may count positions for tokens, do not find this one."""
 _FRAMES, _BATCH = (4, 100, 1000), (1, 1, 16)
 """Least, usual and most frames of 60 ms, and utterances at once."""
 
-_README = """\
-# {name} for TensorRT
-
-`{graph}` has no float64, no shape that depends on data, and only operators that TensorRT's parser has. Build an
-engine on the GPU that is to run it:
-
-```sh
-{command}
-```
-
+_NOTES = """\
 Inputs are `speech` (filter banks, float32 `[batch, frames, {width}]`) and `speech_lengths` (int32 `[batch]`). Outputs
 are `logits` (log-probabilities, float32 `[batch, positions, {tokens}]`) and `token_num` (int32 `[batch]`). Positions
 are as many as frames: only the first `token_num` of an utterance are its tokens, whose names `tokens.txt` has.
@@ -57,32 +46,24 @@ print([(value.name, value.shape) for value in session.get_inputs()])
 
     def write(self, model: Model, directory: Path) -> None:
         """Write the graph, what clients read beside it, and a README with the command."""
-        from sottovoce.formats.onnx import export_onnx, write_metadata
-        from sottovoce.formats.tensorrt import build_engine, is_installed, require_allowed, trtexec
+        from sottovoce.formats.tensorrt_files import Export, write_tensorrt
         from sottovoce_paraformer.onnx_bounded import LONGEST, bounded_graph
         from sottovoce_paraformer.onnx_export import copy_files, metadata, on_cpu, refuse_unsupported
 
         refuse_unsupported(model.module, self.name)
-        graph, path = bounded_graph(model.module), directory / GRAPH
+        graph = bounded_graph(model.module)
         tokens = copy_files(model.source.directory, directory, timed=False)
-        export_onnx(
-            on_cpu(graph.module),
-            graph.inputs,
-            path,
+        width = int(graph.inputs[0].shape[2])
+        export = Export(
+            module=on_cpu(graph.module),
+            inputs=graph.inputs,
             input_names=graph.input_names,
             output_names=graph.output_names,
             dynamic_axes=graph.dynamic_axes,
+            profiles=_profiles(width),
         )
-        write_metadata(path, metadata(model, tokens))
-        require_allowed(path)
-        width = int(graph.inputs[0].shape[2])
-        profiles = _profiles(width)
-        facts = {"width": width, "tokens": len(tokens), "longest": LONGEST}
-        command = trtexec(path.name, PLAN, profiles)
-        text = _README.format(name=type(model.module).__name__, graph=GRAPH, command=command, **facts)
-        (directory / "README.md").write_text(text, encoding="utf-8")
-        if is_installed():
-            build_engine(path, directory / PLAN, profiles)
+        notes = _NOTES.format(width=width, tokens=len(tokens), longest=LONGEST)
+        write_tensorrt(export, directory, type(model.module).__name__, notes, metadata(model, tokens))
 
     def check(self, directory: Path) -> None:
         """Hold the graph against the rules, and run it in onnxruntime on random features."""
@@ -91,6 +72,7 @@ print([(value.name, value.shape) for value in session.get_inputs()])
         from sottovoce.errors import OutputError
         from sottovoce.formats.onnx import OnnxSession
         from sottovoce.formats.tensorrt import require_allowed
+        from sottovoce.formats.tensorrt_files import GRAPH
 
         path = directory / GRAPH
         require_allowed(path)

@@ -43,6 +43,16 @@ BROKEN: dict[str, tuple[list[Any], dict[str, Any], int, str]] = {
         17,
         "d is float64",
     ),
+    "whole numbers": (
+        [
+            node("Cast", ["x"], ["i"], "c", to=TensorProto.INT64),
+            node("CumSum", ["i", "axis"], ["s"], "sum"),
+            node("Cast", ["s"], ["y"], to=TensorProto.FLOAT),
+        ],
+        {"axis": np.int64(0)},
+        17,
+        r"CumSum takes floats alone \(sum\)",
+    ),
     "shape": (
         [
             node("ReduceMax", ["x"], ["m"], keepdims=0),

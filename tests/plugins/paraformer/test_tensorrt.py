@@ -17,8 +17,9 @@ from plugins.paraformer.tiny import make_model
 from sottovoce.errors import OutputError, UsageError
 from sottovoce.formats.onnx import OnnxSession
 from sottovoce.formats.tensorrt import violations
+from sottovoce.formats.tensorrt_files import GRAPH
 from sottovoce_paraformer.onnx_bounded import exact_sums
-from sottovoce_paraformer.tensorrt_format import GRAPH, TensorRT
+from sottovoce_paraformer.tensorrt_format import TensorRT
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # FunASR's and torch's own
 

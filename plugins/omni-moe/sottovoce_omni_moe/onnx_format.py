@@ -1,0 +1,98 @@
+"""The format ``onnx`` of omni models: their towers, each a graph of its own, and a client that needs no PyTorch."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sottovoce.formats import Format
+from sottovoce.text.translations import Text
+
+if TYPE_CHECKING:
+    from sottovoce import Model
+
+SETTINGS, CLIENT = "towers.json", "towers.py"
+
+
+class ONNX(Format):
+    """``audio_tower.onnx`` and ``vision_tower.onnx`` in float32, and ``towers.py``, which runs them.
+
+    A tower with compressed layers has ``audio_tower_quant.onnx`` or ``vision_tower_quant.onnx`` too, with the model's
+    values of int8 and int4. Audio and pictures may be of any size. Thinker, talker and vocoder are not in it.
+    """
+
+    name = "onnx"
+    label = Text(en="ONNX of the towers, with a client", zh="音频塔与视觉塔的 ONNX，附带客户端")
+    architectures = ("qwen3-omni-moe",)
+    usage = """\
+import sys
+from pathlib import Path
+import soundfile
+from transformers import WhisperFeatureExtractor
+sys.path.insert(0, "{directory}")
+from towers import Towers  # needs onnxruntime and numpy
+towers = Towers(Path("{directory}"))
+audio, rate = soundfile.read("{audio}", dtype="float32")  # one channel, 16 kHz
+extractor = WhisperFeatureExtractor(feature_size=towers.settings["audio_tower"]["mels"])
+batch = extractor(audio, sampling_rate=rate, return_attention_mask=True, return_tensors="np")
+print(towers.hear(batch["input_features"], batch["attention_mask"]).shape)
+"""
+
+    def write(self, model: Model, directory: Path) -> None:
+        """Write the graphs and the files beside them."""
+        from sottovoce_omni_moe.tower_graphs import tower_graphs
+
+        graphs = tower_graphs(model.native)
+        for graph in graphs:
+            _write_graph(graph, directory)
+        settings = json.dumps({graph.name: _settings(graph) for graph in graphs}, indent=1)
+        (directory / SETTINGS).write_text(settings + "\n", encoding="utf-8")
+        shutil.copyfile(Path(__file__).with_name("towers_client.py"), directory / CLIENT)
+
+    def check(self, directory: Path) -> None:
+        """Run the graphs in onnxruntime on noise, by the client that lies beside them."""
+        from sottovoce_omni_moe.tower_sessions import check_graphs
+
+        check_graphs(directory)
+
+
+def _write_graph(graph: Any, directory: Path) -> None:
+    from sottovoce.formats.onnx import export_onnx
+    from sottovoce.formats.onnx_graph import OnnxGraph
+    from sottovoce.formats.onnx_weights import carry_weights
+    from sottovoce.formats.quantized_weights import QuantizedWeights
+
+    weights = QuantizedWeights(graph.tower)
+    # Traced elsewhere: the weights of a large graph come in a file each, and are written again as one.
+    with tempfile.TemporaryDirectory(dir=directory) as folder:
+        traced = Path(folder) / f"{graph.name}.onnx"
+        export_onnx(
+            graph.module,
+            graph.inputs,
+            traced,
+            input_names=graph.input_names,
+            output_names=graph.output_names,
+            dynamic_axes=graph.dynamic_axes,
+        )
+        OnnxGraph(traced).write(directory / traced.name)
+        if len(weights):
+            carry_weights(traced, directory / f"{graph.name}_quant.onnx", weights)
+
+
+def _settings(graph: Any) -> dict[str, Any]:
+    """Return what the client needs to know of a tower, in numbers."""
+    from sottovoce_omni_moe.tower_graphs import AUDIO
+
+    tower = graph.tower
+    if graph.name == AUDIO:
+        chunk = 2 * tower.n_window
+        return {"mels": tower.num_mel_bins, "chunk_frames": chunk, "window_chunks": tower.n_window_infer // chunk}
+    return {
+        "values": graph.module.patch_embed.in_features,
+        "merge": tower.spatial_merge_size,
+        "table_side": tower.num_grid_per_side,
+        "depths": graph.module.depths,
+    }
