@@ -33,11 +33,10 @@ FIGURES = ROOT / "benchmarks" / "results-committed" / "searched.json"
 CALIBRATION = DATA / "calibration.jsonl"
 SPLITS = ("test", "dev")
 UNIFORM: dict[str, dict[str, Any]] = {
-    "2 bits, groups of 64": {"bits": 2, "group_size": 64},
-    "2 bits, groups of 16": {"bits": 2, "group_size": 16},
-    "3 bits, groups of 64": {"bits": 3, "group_size": 64},
-    "4 bits, groups of 64": {"bits": 4, "group_size": 64},
-    "4 bits, groups of 32": {"bits": 4, "group_size": 32},
+    "2 bits, groups of up to 64": {"bits": 2},
+    "2 bits, groups of 8": {"bits": 2, "group_size": 8},
+    "3 bits, groups of up to 64": {"bits": 3},
+    "4 bits, groups of up to 64": {"bits": 4},
     "4 bits, groups of 16": {"bits": 4, "group_size": 16},
     "4 bits, groups of 8": {"bits": 4, "group_size": 8},
 }
