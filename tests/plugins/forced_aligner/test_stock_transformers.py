@@ -64,7 +64,7 @@ RECIPES: dict[str, Any] = {
 }
 ROUNDED = ("int8", "asymmetric groups", "few bits, asymmetric")
 """Inputs, or weights: transformers brings packed weights with zero points to the dtype of their scales first."""
-UTTERANCES = 8
+UTTERANCES = 16
 
 CLIENT = """
 import json, sys, warnings
