@@ -47,7 +47,7 @@ EXCEPTIONS = {
     },
     "core/sottovoce/pruning/width_layer.py": {"sorted(units)": "is a list of several numbers"},
     "core/sottovoce/quantization/cast_step.py": {"count": "is a number with its unit, such as 1.5 M"},
-    "core/sottovoce/quantization/description.py": {"recipe_bits": "is 8 or 4"},
+    "core/sottovoce/quantization/description.py": {"recipe_bits": "is never 1"},
     "core/sottovoce/quantization/plan.py": {
         "len(names)": "is above 1 where it is said",
         "_listed(widths)": "is never 1",

@@ -121,8 +121,8 @@ def split_steps(text: str) -> tuple[str, ...]:
 def _width(text: str) -> str:
     if (width := text.strip()) not in map(str, WIDTHS):
         raise UsageError(
-            f"{shortened(repr(width), 60)} is no width of weights that quantize stores: write quantize or, with the "
-            "bits that a weight may have, quantize=2,3,4,8"
+            f"quantize has no width of {shortened(repr(width), 60)}: write quantize or, with the bits that weights may "
+            "have, quantize=2,3,4,8"
         )
     return width
 

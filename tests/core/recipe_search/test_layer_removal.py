@@ -142,10 +142,10 @@ def test_times_of_layers_that_may_be_removed_are_measured(model: Model) -> None:
         (("prune_layers=",), "'prune_layers=' names no part"),
         (
             ("quantize=encoder",),
-            "'encoder' is no width of weights that quantize stores: write quantize or, .* quantize=2,3,4,8",
+            "quantize has no width of 'encoder': write quantize or, .* quantize=2,3,4,8",
         ),
-        (("quantize=4,5",), "'5' is no width of weights"),
-        (("quantize=",), "'' is no width of weights"),
+        (("quantize=4,5",), "quantize has no width of '5'"),
+        (("quantize=",), "quantize has no width of ''"),
     ],
 )
 def test_parts_that_cannot_be_pruned_are_one_line(steps: tuple[str, ...], message: str, model: Model) -> None:
