@@ -16,6 +16,7 @@ _SMALL_ALIGNER = (
 )
 _TRAINED = {"steps": 800, "degrade": 0.8, "learning_rate": 1e-3, "average": 0.99, "evaluations": 3}
 _BRIEFLY = {"steps": 80, "degrade": 0.8, "learning_rate": 1e-4, "evaluations": 2}
+_TWO_BITS = {"step": "quantize", "bits": 2, "method": "gptq", "weight_range": "mse", "embeddings": "auto"}
 _THREE_STAGE = EXPERT_PRESETS["three-stage"].to_dict()["steps"]
 
 
@@ -39,6 +40,11 @@ RECIPES: dict[str, dict[str, list[dict[str, Any]]]] = {
         "`int4`, distilled": [
             *PRESETS["int4"].to_dict()["steps"],
             {"step": "distill", **_TRAINED, "learning_rate": 5e-5, "steps": 300},
+        ],
+        "2 bits by GPTQ": [_TWO_BITS],
+        "2 bits by GPTQ, distilled": [
+            _TWO_BITS,
+            {"step": "distill", "steps": 400, "degrade": 0.8, "learning_rate": 3e-4, "evaluations": 4},
         ],
         "half of the single weights at once, by `magnitude`": [_zeros(0.5)],
         "half of the single weights in three steps, fine-tuned between": [

@@ -114,7 +114,8 @@ class RecipeSearch:
         self._note_time(tried.mix, measured)
         with self._timed("other sizes"):
             same = uniform(self._space, problem, expected)
-            points = front(problem, expected, max(point.size_bytes for point in same), self._before)
+            largest = max((point.size_bytes for point in same), default=self._before)
+            points = front(problem, expected, largest, self._before)
         mix, outcome, recipe = tried.mix, tried.outcome, self._recipe(tried.mix)
         return SearchResult(
             recipe=recipe,
@@ -225,7 +226,9 @@ class RecipeSearch:
         def space(widths: Sequence[int]) -> Space:
             return Space.of(self._model, units_of(self._model, layers, choices_of(widths)), layers, groups)
 
-        if named := self._steps.get(QUANTIZE):
+        if QUANTIZE not in self._steps:
+            return space(())
+        if named := self._steps[QUANTIZE]:
             return space(list(map(int, named)))
         usual, limit = space(USUAL), self._budget.bytes_of(self._before)
         sizes = usual.problem(None)

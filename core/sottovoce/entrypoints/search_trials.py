@@ -10,6 +10,7 @@ from sottovoce.calibration.reference import ALL
 from sottovoce.errors import UsageError
 from sottovoce.recipe.recipe import Recipe
 from sottovoce.recipe_search.bounds import exact
+from sottovoce.recipe_search.choices import FLOAT
 from sottovoce.recipe_search.mix import Mix, Space
 from sottovoce.recipe_search.solver import Problem, smallest
 from sottovoce.recipe_search.trial import KeptTrial, Outcome
@@ -100,7 +101,9 @@ class Trials:
             return first
         rest = problem.without(space.groups)
         mix = self.solve(rest, max(limit, rest.size_bytes(smallest(rest))))
-        return None if mix is None else self._try(mix)
+        if mix is None or all(choice is FLOAT for choice in mix.choices.values()):
+            return None
+        return self._try(mix)
 
 
 def _costs(space: Space, problem: Problem, mix: Mix) -> tuple[float, float]:

@@ -9,13 +9,16 @@ from sottovoce.calibration.reference import ALL
 from sottovoce.errors import OutputError, SottovoceError
 from sottovoce.recipe_search.choices import CHOICES, FLOAT
 from sottovoce.recipe_search.result import SearchResult
+from sottovoce.recipe_search.structures import WHOLE
 
 _LEAST = 1e-10
 """Divergence below which differences are of rounding in float."""
 
 
 def heat_map(result: SearchResult, path: Path) -> None:
-    """Draw the divergence of every choice for every layer as a PNG file; a frame marks what was chosen.
+    """Draw the divergence of every choice for every layer as a PNG file, or for every part where nothing is rounded.
+
+    A frame marks what was chosen.
 
     Raises:
         OutputError: The file system refused.
@@ -24,6 +27,9 @@ def heat_map(result: SearchResult, path: Path) -> None:
     units = [unit for unit, row in result.sensitivity.items() if FLOAT.name in row]
     columns = [choice.name for choice in CHOICES if choice is not FLOAT]
     columns = [name for name in columns if any(name in result.sensitivity[unit] for unit in units)]
+    if not columns:  # Nothing is rounded: the choices are those of the pruned parts.
+        units = [unit for unit in result.sensitivity if unit not in units]
+        columns = list(dict.fromkeys(name for unit in units for name in result.sensitivity[unit] if name != WHOLE))
     values = [[_value(result, unit, name) for name in columns] for unit in units]
     figure = _figure(2.5 + 0.7 * len(columns) + 0.055 * max(map(len, units)), 1.6 + 0.19 * len(units))
     panel = figure.subplots()

@@ -14,7 +14,7 @@ from core.toy import make_model as make_toy
 from sottovoce import Model
 from sottovoce.calibration.reference import Reference
 from sottovoce.errors import UsageError
-from sottovoce.recipe_search import latency
+from sottovoce.recipe_search import latency, plots
 from sottovoce.recipe_search.choices import FLOAT
 from sottovoce.recipe_search.removal import renumbered
 from sottovoce.recipe_search.storage import file_bytes
@@ -81,6 +81,20 @@ def test_each_layer_gets_its_own_choice_once_those_before_it_are_removed(
         scheme = getattr(layer, "scheme", None)
         assert choice.partition("-")[0] == (f"int{scheme.bits}" if scheme else "float"), name
     assert len({choice for name, choice in result.choices.items() if "w_" in name}) > 1
+
+
+def test_without_quantize_no_layer_is_rounded_and_the_pictures_are_of_the_parts(
+    source: Path, model: Model, tmp_path: Path
+) -> None:
+    result = search(model, "x0.8", "prune_layers")
+    assert [step["step"] for step in result.recipe.to_dict()["steps"]] == ["prune_layers"]
+    assert set(result.choices.values()) <= {"float", "all", "removed"}
+    small = compressed(source, result.recipe)
+    assert file_bytes(small) == pytest.approx(result.size_bytes["after"], rel=0.01)
+    assert file_bytes(small) <= 0.8 * file_bytes(model)
+    for draw in (plots.heat_map, plots.front):
+        draw(result, tmp_path / "picture.png")
+        assert (tmp_path / "picture.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_layers_that_a_family_keeps_and_other_parts_are_no_choice(model: Model, known: Path) -> None:
