@@ -57,12 +57,12 @@ def measure() -> dict[str, Any]:
             step = {"step": "quantize", "method": "gptq", "weight_range": "mse", "embeddings": "auto", **setting}
             uniform = _figures(_compressed({"steps": [step]}), references)
             budget = uniform["size_bytes"]
-            found, seconds = _cpu_seconds(lambda budget=budget: _search(budget, Path(folder) / "shared"))
+            result, seconds = _cpu_seconds(lambda budget=budget: _search(budget, Path(folder) / "shared"))
             rows[title] = {
                 "uniform": uniform,
-                "searched": _figures(_compressed(found.recipe), references),
-                "promised": {"size_bytes": found.size_bytes["after"], "dev": found.divergence["all"]},
-                "interval": list(found.interval),
+                "searched": _figures(_compressed(result.recipe), references),
+                "promised": {"size_bytes": result.size_bytes["after"], "dev": result.divergence["all"]},
+                "interval": list(result.interval),
                 "cpu_seconds": seconds,
             }
     cost = {"search": cold, COST: calibrated}
