@@ -5,7 +5,8 @@ from __future__ import annotations
 import shutil
 import tempfile
 import weakref
-from collections.abc import Callable, Container, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -118,6 +119,27 @@ class Stream:
         """Free a block's memory; a changed block must have been written to its file."""
         drop_data_(self.module.get_submodule(block))
         release_memory()
+
+    @contextmanager
+    def loaded(self, parts: Iterable[nn.Module], rename: Rename) -> Iterator[None]:
+        """Keep the blocks inside some parts of the module in memory, as long as the context lasts.
+
+        Args:
+            parts: Submodules of the module.
+            rename: A name in the module to the name in a checkpoint.
+
+        Raises:
+            SottovoceError: As :meth:`load_block`.
+        """
+        inside = {id(module) for part in parts for module in part.modules()}
+        blocks = [block for block in self.blocks if id(self.module.get_submodule(block)) in inside]
+        try:
+            for block in blocks:
+                self.load_block(block, rename)
+            yield
+        finally:
+            for block in blocks:
+                self.offload_block(block)
 
     @property
     def largest_bytes(self) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,13 +44,16 @@ print(towers.hear(batch["input_features"], batch["attention_mask"]).shape)
 
     def write(self, model: Model, directory: Path) -> None:
         """Write the graphs and the files beside them."""
-        from sottovoce_omni_moe.tower_graphs import tower_graphs
+        from sottovoce_omni_moe.tower_graphs import graph_of, towers_of
 
-        graphs = tower_graphs(model.native)
-        for graph in graphs:
-            _write_graph(graph, directory)
-        settings = json.dumps({graph.name: _settings(graph) for graph in graphs}, indent=1)
-        (directory / SETTINGS).write_text(settings + "\n", encoding="utf-8")
+        settings = {}
+        for name, tower in towers_of(model.native).items():
+            with _in_memory(model, tower):
+                graph = graph_of(name, tower)
+                _write_graph(graph, directory)
+                settings[name] = _settings(graph)
+        text = json.dumps(settings, indent=1)
+        (directory / SETTINGS).write_text(text + "\n", encoding="utf-8")
         shutil.copyfile(Path(__file__).with_name("towers_client.py"), directory / CLIENT)
 
     def check(self, directory: Path) -> None:
@@ -57,6 +61,13 @@ print(towers.hear(batch["input_features"], batch["attention_mask"]).shape)
         from sottovoce_omni_moe.tower_sessions import check_graphs
 
         check_graphs(directory)
+
+
+def _in_memory(model: Model, tower: Any) -> AbstractContextManager[None]:
+    """Return a context with the tower's weights in memory, also where the model's blocks are streamed."""
+    if model.stream is None:
+        return nullcontext()
+    return model.stream.loaded([tower], model.rename or str)
 
 
 def _write_graph(graph: Any, directory: Path) -> None:

@@ -152,20 +152,29 @@ class TowerGraph:
     dynamic_axes: dict[str, dict[int, str]]
 
 
-def tower_graphs(native: Any) -> tuple[TowerGraph, ...]:
-    """Return the graphs of the towers that a model has, in float32 on the CPU; the model is left as it was.
-
-    Compressed layers are in them as the floats that they stand for.
+def towers_of(native: Any) -> dict[str, Any]:
+    """Return the towers that a model has, by the names of their graphs.
 
     Raises:
-        UsageError: It has no tower, or one whose configuration the graph does not have.
+        UsageError: It has none.
     """
     model = native.thinker.model
-    hearing, seeing = (getattr(model, name, None) for name in ("audio_tower", "visual"))
-    if hearing is None and seeing is None:
+    towers = {AUDIO: getattr(model, "audio_tower", None), VISION: getattr(model, "visual", None)}
+    present = {name: tower for name, tower in towers.items() if tower is not None}
+    if not present:
         raise UsageError("the model has neither an audio tower nor a vision tower, so there is nothing to export")
-    graphs = (() if hearing is None else (_audio(hearing),)) + (() if seeing is None else (_vision(seeing),))
-    return graphs
+    return present
+
+
+def graph_of(name: str, tower: Any) -> TowerGraph:
+    """Return the graph of a tower in float32 on the CPU; the tower is left as it was.
+
+    Compressed layers are in it as the floats that they stand for.
+
+    Raises:
+        UsageError: The graph does not have its configuration.
+    """
+    return _audio(tower) if name == AUDIO else _vision(tower)
 
 
 def _audio(tower: Any) -> TowerGraph:

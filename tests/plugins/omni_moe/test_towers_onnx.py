@@ -219,6 +219,24 @@ def test_client_runs_alone_and_names_what_does_not_fit(written: Any) -> None:
         towers.see(np.zeros((5, 384)), [[1, 2, 2]])
 
 
+@pytest.mark.parametrize("name", ["float", "int8"])
+def test_towers_of_a_model_that_is_larger_than_memory_are_the_same(name: str, tmp_path: Path) -> None:
+    source, directories = TRAINED, [tmp_path / "streamed", tmp_path / "whole"]
+    if STEPS[name]:
+        model = sottovoce.load(TRAINED)
+        sottovoce.compress(model, {"steps": STEPS[name]})
+        source = sottovoce.save(model, tmp_path / "compressed")
+    for directory, is_streamed in zip(directories, (True, False), strict=True):
+        model = sottovoce.load(source, stream=is_streamed)
+        assert (model.stream is not None) == is_streamed
+        sottovoce.export(model, "onnx", directory)
+        if is_streamed:
+            assert model.native.thinker.model.visual.blocks[0].norm1.weight.is_meta
+    graphs = [{path.name: path.read_bytes() for path in folder.glob("*.onnx")} for folder in directories]
+    assert len(graphs[0]) == (4 if name == "int8" else 2)
+    assert graphs[0] == graphs[1]
+
+
 def test_model_without_a_tower_is_exported_without_it(written: Any, tmp_path: Path) -> None:
     model, _ = written("float")
     inner = model.native.thinker.model
@@ -243,7 +261,7 @@ def test_vision_tower_that_the_graph_lacks_is_refused(written: Any, tmp_path: Pa
     tower.interpolation_mode = "bicubic"
     try:
         with pytest.raises(UsageError, match="bicubic positions cannot be exported as a graph"):
-            ONNX().write(model, tmp_path)
+            sottovoce.export(model, "onnx", tmp_path / "towers")
     finally:
         tower.interpolation_mode = "bilinear"
     assert not any(tmp_path.iterdir())
