@@ -130,9 +130,9 @@ def _caption(figures: dict[str, Any]) -> str:
     machine, versions = figures["machine"], figures["machine"]["versions"]
     return (
         "Divergence in nats per token; in parentheses is the change from the uniform recipe above. Every promised size "
-        f"is within {sizes:.2%} of the file's. A search of its own, without held-out samples, takes {cost['search']:.0f} s "
-        f"of CPU time, and `{COST}` {cost[COST]:.0f} s. The further searches of the table took {min(later):.0f} to "
-        f"{max(later):.0f} s, most of it the trial on `dev`. "
+        f"is within {sizes:.2%} of the file's. A search of its own, without held-out samples, takes "
+        f"{cost['search']:.0f} s of CPU time, and `{COST}` {cost[COST]:.0f} s. The further searches of the table took "
+        f"{min(later):.0f} to {max(later):.0f} s, most of it the trial on `dev`. "
         f"Measured by `python benchmarks/searched_table.py` on {machine['processor']}, {machine['threads']} of "
         f"{machine['cores']} cores, torch {versions['torch']}, FunASR {versions['funasr']}."
     )
