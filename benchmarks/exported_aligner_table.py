@@ -3,7 +3,7 @@
 Accuracy and size alone: both are the same on every run.
 
 `python benchmarks/exported_aligner_table.py` measures, keeps the figures as JSON, and writes the table from it; with
-`--write` it writes the table from the JSON that is there.
+`--write` it writes the table from the JSON that is there. It needs the extras onnx, openvino and executorch.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +38,15 @@ ALIGNER, DATA = ROOT / "examples" / "models" / "tiny-aligner", ROOT / "examples"
 PAGE = ROOT / "docs" / "how-to" / "export-aligner.md"
 FIGURES = ROOT / "benchmarks" / "results-committed" / "exported_aligner.json"
 RECIPES = ("float32", "int8", "int8-weight", "int4")
-FORMATS = ("onnx", "openvino", "torch-export")
-ENGINES = (engines.OnnxRuntime(), engines.OnnxRuntimeQuantized(), engines.OpenVINO(), engines.TorchExport())
+FORMATS = ("onnx", "openvino", "torch-export", "executorch", "tensorrt")
+ENGINES = (
+    engines.OnnxRuntime(),
+    engines.OnnxRuntimeQuantized(),
+    engines.OpenVINO(),
+    engines.TorchExport(),
+    engines.ExecuTorch(),
+    engines.OnnxRuntimeTensorRT(),
+)
 
 Times = NDArray[np.float64]
 
@@ -57,7 +65,9 @@ def measure() -> dict[str, Any]:
                     facts = {"recipe": recipe, "format": format, "graph": graph, "size_bytes": size}
                     graphs.append({**facts, "pytorch": _share(times, compressed), "float": _share(times, expected)})
     facts = {"utterances": len(test), "boundaries": len(expected)}
-    return {"machine": describe_machine(), **facts, "graphs": graphs}
+    machine = describe_machine()
+    machine["versions"] |= {name: metadata.version(name) for name in ("openvino", "executorch")}
+    return {"machine": machine, **facts, "graphs": graphs}
 
 
 def _compressed(recipe: str) -> Model:
@@ -109,7 +119,8 @@ def table(figures: dict[str, Any]) -> str:
         f"Share of {figures['boundaries']} boundaries in {figures['utterances']} utterances that equal those of "
         "the same model in PyTorch, and of the float model in PyTorch. Measured by `python "
         f"benchmarks/exported_aligner_table.py` on {machine['processor']}, onnxruntime {versions['onnxruntime']}, "
-        f"torch {versions['torch']}, transformers {versions['transformers']}."
+        f"openvino {versions['openvino']}, executorch {versions['executorch']}, torch {versions['torch']}, "
+        f"transformers {versions['transformers']}."
     )
     header = ["recipe", "format", "graph", "size", "as PyTorch", "as float PyTorch"]
     return f"{format_table(header, rows)}\n\n{caption}"

@@ -25,7 +25,8 @@ class Method:
     inputs: tuple[Tensor, ...]
     """Example inputs; axes of any length are longer than 1 in them."""
     lengths: Mapping[str, Mapping[int, tuple[str, int]]] = field(default_factory=dict)
-    """For each argument of ``forward``, the axes of any length: a name and the greatest length of each."""
+    """For each argument of ``forward``, the axes of any length: a name and the greatest length of each. For multiples
+    it is a name such as ``800*windows`` and the greatest number of them."""
 
 
 def export_executorch(
@@ -46,13 +47,14 @@ def export_executorch(
     import torch
 
     from sottovoce.formats.onnx import evaluating
+    from sottovoce.formats.torch_export import axis_of
 
-    exir = _require("executorch.exir")
-    partition = _require("executorch.backends.xnnpack.partition.xnnpack_partitioner")
+    exir = require("executorch.exir")
+    partition = require("executorch.backends.xnnpack.partition.xnnpack_partitioner")
     programs = {}
     for method in methods:
         names = {label: bound for axes in method.lengths.values() for label, bound in axes.values()}
-        dims = {label: torch.export.Dim(label, min=1, max=bound) for label, bound in names.items()}
+        dims = {label: axis_of(label, bound) for label, bound in names.items()}
         shapes = {
             name: {axis: dims[label] for axis, (label, _) in axes.items()} for name, axes in method.lengths.items()
         }
@@ -90,7 +92,7 @@ class ExecuTorchSession:
         Raises:
             OutputError: ExecuTorch is not installed, or does not read the file.
         """
-        runtime = _require("executorch.runtime")
+        runtime = require("executorch.runtime")
         self.path = path
         try:
             # From bytes: a file that is mapped could change while it runs.
@@ -141,7 +143,12 @@ class ExecuTorchSession:
         return [output.numpy().copy() for output in outputs]
 
 
-def _require(name: str) -> Any:
+def require(name: str) -> Any:
+    """Import a library of the extra ``executorch``.
+
+    Raises:
+        OutputError: It is not installed.
+    """
     try:
         with ignored_warnings():
             return importlib.import_module(name)

@@ -6,15 +6,12 @@ The graph keeps floats: of integers, TensorRT takes those of its own calibration
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from torch import Tensor, nn
-
+    from sottovoce.formats.onnx_files import ModuleT, Traceable
     from sottovoce.formats.tensorrt import Profile
 
 GRAPH, PLAN, README = "model.trt.onnx", "model.plan", "README.md"
@@ -34,50 +31,41 @@ engine on the GPU that is to run it:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Export:
-    """A module to be written for TensorRT."""
+class Notes:
+    """Text of the README on a model, and metadata that clients read in its graph."""
 
-    module: nn.Module
-    """Module, float32 and on the CPU, that does not branch on data."""
-    inputs: Sequence[Tensor]
-    """Example inputs."""
-    input_names: Sequence[str]
-    output_names: Sequence[str]
-    dynamic_axes: Mapping[str, Mapping[int, str]]
-    profiles: Mapping[str, Profile]
-    """Shapes of each input that an engine is built for."""
+    name: str
+    """Name of the model."""
+    text: str
+    """Paragraphs on inputs and outputs."""
+    metadata: Mapping[str, str] = field(default_factory=dict)
 
 
-def write_tensorrt(export: Export, directory: Path, name: str, notes: str, metadata: Mapping[str, str]) -> None:
+def write_tensorrt(
+    traceable: Traceable[ModuleT], profiles: Mapping[str, Profile], directory: Path, notes: Notes
+) -> None:
     """Write the graph and the README, and build an engine where TensorRT is installed.
 
     Args:
-        export: The module with its inputs.
+        traceable: The module with its inputs.
+        profiles: Shapes of each input that an engine is built for.
         directory: Where the files are written.
-        name: Name of the model, for the README.
-        notes: Paragraphs of the README on inputs and outputs.
-        metadata: Named strings that clients read in the graph.
+        notes: What the README says.
 
     Raises:
         OutputError: ONNX is not installed, TensorRT does not take the graph, or builds no engine.
     """
-    from sottovoce.formats.onnx import export_onnx, write_metadata
+    from sottovoce.formats.onnx import write_metadata
+    from sottovoce.formats.onnx_files import write_onnx
     from sottovoce.formats.tensorrt import build_engine, is_installed, require_allowed, trtexec
 
     path = directory / GRAPH
-    export_onnx(
-        export.module,
-        export.inputs,
-        path,
-        input_names=export.input_names,
-        output_names=export.output_names,
-        dynamic_axes=export.dynamic_axes,
-    )
-    if metadata:
-        write_metadata(path, metadata)
+    write_onnx(traceable, path)
+    if notes.metadata:
+        write_metadata(path, notes.metadata)
     require_allowed(path)
-    command = trtexec(path.name, PLAN, export.profiles)
-    text = _TEXT.format(name=name, graph=GRAPH, command=command, notes=notes)
+    command = trtexec(path.name, PLAN, profiles)
+    text = _TEXT.format(name=notes.name, graph=GRAPH, command=command, notes=notes.text)
     (directory / README).write_text(text, encoding="utf-8")
     if is_installed():
-        build_engine(path, directory / PLAN, export.profiles)
+        build_engine(path, directory / PLAN, profiles)

@@ -53,7 +53,7 @@ def export_program(
 
     axes = {name: dynamic_axes.get(name, {}) for name in input_names}
     labels = {label for named in axes.values() for label in named.values()}
-    dims = {label: _axis(label) for label in sorted(labels)}
+    dims = {label: axis_of(label) for label in sorted(labels)}
     shapes = {name: {axis: dims[label] for axis, label in named.items()} for name, named in axes.items()}
     with evaluating(module), torch.no_grad(), ignored_warnings():
         try:
@@ -71,12 +71,17 @@ def export_program(
         raise OutputError(f"{path.name}: this PyTorch writes pickles into it ({pickles[0]}); use another version")
 
 
-def _axis(label: str) -> Any:
-    """Return an axis of any length, or of any multiple of one."""
+def axis_of(label: str, most: int | None = None) -> Any:
+    """Return an axis of any length.
+
+    Args:
+        label: Name of the axis; ``800*windows`` is for lengths that are multiples of 800.
+        most: Greatest length, or greatest number of multiples.
+    """
     import torch
 
     factor, _, name = label.rpartition("*")
-    axis = torch.export.Dim(name, min=1)
+    axis = torch.export.Dim(name, min=1, max=most)
     return int(factor) * axis if factor else axis
 
 

@@ -47,10 +47,14 @@ def turned(x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
 
 
 def plain_conv(convolution: Any) -> nn.Conv2d:
-    """Return a convolution that takes all chunks at once: a faster one splits them by their number as it is traced."""
+    """Return a convolution that takes all chunks at once: a faster one splits them by their number as it is traced.
+
+    Its weights lie in memory as they are by default, which XNNPACK insists on.
+    """
     sizes = convolution.in_channels, convolution.out_channels, convolution.kernel_size
     plain = nn.Conv2d(*sizes, convolution.stride, convolution.padding, device="meta")
-    plain.weight, plain.bias = convolution.weight, convolution.bias
+    plain.weight = nn.Parameter(convolution.weight.detach().contiguous(), requires_grad=False)
+    plain.bias = convolution.bias
     return plain
 
 

@@ -7,7 +7,6 @@ has no product of rounded weights and float inputs. The operators that say so to
 
 from __future__ import annotations
 
-import importlib
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -15,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from sottovoce.formats.executorch import require
 from sottovoce.formats.stored_weights import store_weights
 
 if TYPE_CHECKING:
@@ -38,10 +38,10 @@ class DynamicLinear(nn.Module):
         """Take the values of a compressed layer, and its bias ``[out]``.
 
         Raises:
-            ImportError: torchao is not installed.
+            OutputError: torchao is not installed.
         """
         super().__init__()
-        importlib.import_module("torchao.quantization.quant_primitives")  # registers the operators
+        require("torchao.quantization.quant_primitives")  # registers the operators
         scale = torch.from_numpy(weight.scale)
         self.register_buffer("values", torch.from_numpy(weight.qweight).contiguous())
         self.register_buffer("scale", scale[:, 0].contiguous() if scale.shape[1] == 1 else scale.contiguous())
@@ -89,6 +89,9 @@ def store_for_xnnpack(module: nn.Module, weights: QuantizedWeights) -> int:
 
     Returns:
         The number of layers that were replaced.
+
+    Raises:
+        OutputError: torchao, which ExecuTorch brings, is not installed.
     """
     return store_weights(
         module, weights, lambda weight, bias: DynamicLinear(weight, bias) if fits_xnnpack(weight) else None

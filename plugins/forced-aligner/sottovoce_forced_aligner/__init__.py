@@ -19,6 +19,7 @@ import sottovoce
 from sottovoce import Architecture, LoadOptions, Metric, Model, Run, Samples, Source, Word
 from sottovoce_forced_aligner import boundaries  # which declares the metrics
 from sottovoce_forced_aligner import engines as engines  # registers the engines
+from sottovoce_forced_aligner import executorch_format as executorch_format
 from sottovoce_forced_aligner import onnx_format as onnx_format  # registers the format
 from sottovoce_forced_aligner import openvino_format as openvino_format
 from sottovoce_forced_aligner import tensorrt_format as tensorrt_format

@@ -90,3 +90,17 @@ class TorchExport(_Graph):
         from sottovoce.formats.torch_export import ProgramSession
 
         return ProgramSession(path)
+
+
+class ExecuTorch(_Graph):
+    """ExecuTorch's runtime, with XNNPACK."""
+
+    name = "executorch-aligner"
+    packages = ("executorch", "tokenizers")
+    file = "model.pte"
+
+    def session(self, path: Path) -> Session:
+        """Load the method."""
+        from sottovoce_forced_aligner.executorch_format import ExecuTorchAligner
+
+        return ExecuTorchAligner(path)

@@ -10,13 +10,14 @@ embedding and causal mask are written out.
 # mypy: disable-error-code="no-any-return"
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from sottovoce.errors import UsageError
 from sottovoce.formats.float_layers import as_float, on_cpu
+from sottovoce.formats.onnx_files import Traceable
 from sottovoce.formats.traced_layers import ConvolvedAudio, mask_of
 from sottovoce_forced_aligner.graph_layers import TextLayer, rms_norm_of
 
@@ -97,24 +98,7 @@ class AlignerGraph(nn.Module):
         return self.score(self.norm(x))
 
 
-class Traceable(NamedTuple):
-    """A graph with example inputs."""
-
-    module: AlignerGraph
-    inputs: tuple[Tensor, Tensor, Tensor]
-
-    @property
-    def axes(self) -> dict[str, dict[int, str]]:
-        """The axes of any length; frames are those of whole attention windows."""
-        tower = self.module.audio_tower
-        return {
-            "input_features": {2: f"{tower.chunk * tower.chunks}*windows"},
-            "input_ids": {1: "tokens"},
-            "logits": {1: "tokens"},
-        }
-
-
-def graph_of(native: Any) -> Traceable:
+def graph_of(native: Any) -> Traceable[AlignerGraph]:
     """Return the graph of a model in float32 on the CPU; the model is left as it was.
 
     Compressed layers are in it as the floats that they stand for.
@@ -124,7 +108,19 @@ def graph_of(native: Any) -> Traceable:
     """
     module = on_cpu(AlignerGraph(native))
     assert isinstance(module, AlignerGraph)
-    return Traceable(module, example_inputs(native.config))
+    tower = module.audio_tower
+    return Traceable(
+        module=module,
+        inputs=example_inputs(native.config),
+        input_names=INPUTS,
+        output_names=OUTPUTS,
+        # Frames are those of whole attention windows.
+        dynamic_axes={
+            "input_features": {2: f"{tower.chunk * tower.chunks}*windows"},
+            "input_ids": {1: "tokens"},
+            "logits": {1: "tokens"},
+        },
+    )
 
 
 def example_inputs(config: Any, windows: int = 2) -> tuple[Tensor, Tensor, Tensor]:

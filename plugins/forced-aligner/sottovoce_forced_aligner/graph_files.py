@@ -20,19 +20,20 @@ _HIGHEST_HZ = 8000
 """Highest frequency of the mel filters, which the feature extractor has as a constant."""
 
 
-def write_companions(model: Model, directory: Path, graph: str) -> None:
+def write_companions(model: Model, directory: Path, graph: str, **settings: Any) -> None:
     """Write the files beside a graph.
 
     Args:
         model: The model that the graph is of.
         directory: Where it lies.
         graph: Name of the file that clients run unless they ask for another.
+        **settings: Settings in the place of the model's own, such as ``longest_seconds`` of a graph that takes less.
 
     Raises:
         SourceError: The processor's template is none that a client could fill in.
     """
     model.processor.tokenizer.backend_tokenizer.save(str(directory / TOKENIZER))
-    text = json.dumps({"graph": graph, **settings_of(model)}, ensure_ascii=False, indent=1)
+    text = json.dumps({"graph": graph, **settings_of(model), **settings}, ensure_ascii=False, indent=1)
     (directory / SETTINGS).write_text(text + "\n", encoding="utf-8")
     shutil.copyfile(Path(__file__).with_name("onnx_client.py"), directory / CLIENT)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,18 +35,13 @@ print(aligner(read_audio(Path("{audio}"), 16000), "{text}", "Chinese"))
 
     def write(self, model: Model, directory: Path) -> None:
         """Write the graphs and the files beside them."""
-        from sottovoce.formats.onnx_graph import OnnxGraph
-        from sottovoce.formats.onnx_weights import carry_weights
+        from sottovoce.formats.onnx_files import write_onnx
         from sottovoce.formats.quantized_weights import QuantizedWeights
+        from sottovoce_forced_aligner.graph import graph_of
         from sottovoce_forced_aligner.graph_files import write_companions
 
         weights = QuantizedWeights(model.module)
-        # Traced elsewhere: the weights of a large graph come in a file each, and are written again as one.
-        with tempfile.TemporaryDirectory(dir=directory) as folder:
-            traced = write_graph(model, Path(folder))
-            OnnxGraph(traced).write(directory / FLOAT)
-            if len(weights):
-                carry_weights(traced, directory / QUANTIZED, weights)
+        write_onnx(graph_of(model.native), directory / FLOAT, weights, directory / QUANTIZED)
         write_companions(model, directory, QUANTIZED if len(weights) else FLOAT)
 
     def check(self, directory: Path) -> None:
@@ -58,25 +52,3 @@ print(aligner(read_audio(Path("{audio}"), 16000), "{text}", "Chinese"))
         for name in (FLOAT, QUANTIZED):
             if (directory / name).is_file():
                 check_graph(directory, OnnxSession(directory / name))
-
-
-def write_graph(model: Model, directory: Path) -> Path:
-    """Write the float graph of a model as ONNX.
-
-    Raises:
-        UsageError: The configuration is one that the graph does not have.
-        OutputError: ONNX is not installed.
-    """
-    from sottovoce.formats.onnx import export_onnx
-    from sottovoce_forced_aligner import graph
-
-    traceable, path = graph.graph_of(model.native), directory / FLOAT
-    export_onnx(
-        traceable.module,
-        traceable.inputs,
-        path,
-        input_names=graph.INPUTS,
-        output_names=graph.OUTPUTS,
-        dynamic_axes=traceable.axes,
-    )
-    return path

@@ -37,13 +37,15 @@ print(aligner(read_audio(Path("{audio}"), 16000), "{text}", "Chinese"))
 
     def write(self, model: Model, directory: Path) -> None:
         """Write the graph and the files beside it."""
+        from sottovoce.formats.onnx_files import trace
         from sottovoce.formats.openvino import export_openvino
         from sottovoce.formats.quantized_weights import QuantizedWeights
+        from sottovoce_forced_aligner.graph import graph_of
         from sottovoce_forced_aligner.graph_files import write_companions
-        from sottovoce_forced_aligner.onnx_format import write_graph
 
         with tempfile.TemporaryDirectory(dir=directory) as folder:
-            path = write_graph(model, Path(folder))
+            path = Path(folder) / "model.onnx"
+            trace(graph_of(model.native), path)
             export_openvino(path, directory / _FILE, QuantizedWeights(model.module))
         write_companions(model, directory, _FILE)
 

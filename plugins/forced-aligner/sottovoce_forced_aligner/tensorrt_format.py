@@ -52,28 +52,20 @@ print(aligner(read_audio(Path("{audio}"), 16000), "{text}", "Chinese"))
 
     def write(self, model: Model, directory: Path) -> None:
         """Write the graph, what the client reads beside it, and a README with the command."""
-        from sottovoce.formats.tensorrt_files import GRAPH, Export, write_tensorrt
-        from sottovoce_forced_aligner import graph
+        from sottovoce.formats.tensorrt_files import GRAPH, Notes, write_tensorrt
+        from sottovoce_forced_aligner.graph import graph_of
         from sottovoce_forced_aligner.graph_files import settings_of, write_companions
 
-        traceable, settings = graph.graph_of(model.native), settings_of(model)
+        traceable, settings = graph_of(model.native), settings_of(model)
         profiles = _profiles(traceable.module, settings)
-        export = Export(
-            module=traceable.module,
-            inputs=traceable.inputs,
-            input_names=graph.INPUTS,
-            output_names=graph.OUTPUTS,
-            dynamic_axes=traceable.axes,
-            profiles=profiles,
-        )
-        notes = _NOTES.format(
+        text = _NOTES.format(
             mels=settings["mels"],
             window=settings["window_frames"],
             bins=traceable.module.score.out_features,
             seconds=min(_SECONDS[-1], settings["longest_seconds"]),
             tokens=profiles["input_ids"].most[1],
         )
-        write_tensorrt(export, directory, type(model.native).__name__, notes, {})
+        write_tensorrt(traceable, profiles, directory, Notes(name=type(model.native).__name__, text=text))
         write_companions(model, directory, GRAPH)
 
     def check(self, directory: Path) -> None:

@@ -40,18 +40,18 @@ print(aligner(read_audio(Path("{audio}"), 16000), "{text}", "Chinese"))
         from sottovoce.formats.quantized_weights import QuantizedWeights
         from sottovoce.formats.stored_weights import store_weights
         from sottovoce.formats.torch_export import export_program
-        from sottovoce_forced_aligner import graph
+        from sottovoce_forced_aligner.graph import graph_of
         from sottovoce_forced_aligner.graph_files import write_companions
 
-        traceable = graph.graph_of(model.native)
+        traceable = graph_of(model.native)
         store_weights(traceable.module, QuantizedWeights(model.module))
         export_program(
             traceable.module,
             traceable.inputs,
             directory / _FILE,
-            input_names=graph.INPUTS,
-            output_names=graph.OUTPUTS,
-            dynamic_axes=traceable.axes,
+            input_names=traceable.input_names,
+            output_names=traceable.output_names,
+            dynamic_axes=traceable.dynamic_axes,
         )
         write_companions(model, directory, _FILE)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import tempfile
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,14 +43,17 @@ print(towers.hear(batch["input_features"], batch["attention_mask"]).shape)
 
     def write(self, model: Model, directory: Path) -> None:
         """Write the graphs and the files beside them."""
+        from sottovoce.formats.onnx_files import write_onnx
+        from sottovoce.formats.quantized_weights import QuantizedWeights
         from sottovoce_omni_moe.tower_graphs import graph_of, towers_of
 
         settings = {}
         for name, tower in towers_of(model.native).items():
             with _in_memory(model, tower):
                 graph = graph_of(name, tower)
-                _write_graph(graph, directory)
-                settings[name] = _settings(graph)
+                float_path, quantized_path = (directory / f"{name}{ending}.onnx" for ending in ("", "_quant"))
+                write_onnx(graph, float_path, QuantizedWeights(tower), quantized_path)
+                settings[name] = _settings(graph.module, tower)
         text = json.dumps(settings, indent=1)
         (directory / SETTINGS).write_text(text + "\n", encoding="utf-8")
         shutil.copyfile(Path(__file__).with_name("towers_client.py"), directory / CLIENT)
@@ -70,40 +72,16 @@ def _in_memory(model: Model, tower: Any) -> AbstractContextManager[None]:
     return model.stream.loaded([tower], model.rename or str)
 
 
-def _write_graph(graph: Any, directory: Path) -> None:
-    from sottovoce.formats.onnx import export_onnx
-    from sottovoce.formats.onnx_graph import OnnxGraph
-    from sottovoce.formats.onnx_weights import carry_weights
-    from sottovoce.formats.quantized_weights import QuantizedWeights
-
-    weights = QuantizedWeights(graph.tower)
-    # Traced elsewhere: the weights of a large graph come in a file each, and are written again as one.
-    with tempfile.TemporaryDirectory(dir=directory) as folder:
-        traced = Path(folder) / f"{graph.name}.onnx"
-        export_onnx(
-            graph.module,
-            graph.inputs,
-            traced,
-            input_names=graph.input_names,
-            output_names=graph.output_names,
-            dynamic_axes=graph.dynamic_axes,
-        )
-        OnnxGraph(traced).write(directory / traced.name)
-        if len(weights):
-            carry_weights(traced, directory / f"{graph.name}_quant.onnx", weights)
-
-
-def _settings(graph: Any) -> dict[str, Any]:
+def _settings(module: Any, tower: Any) -> dict[str, Any]:
     """Return what the client needs to know of a tower, in numbers."""
-    from sottovoce_omni_moe.tower_graphs import AUDIO
+    from sottovoce_omni_moe.tower_graphs import AudioTower
 
-    tower = graph.tower
-    if graph.name == AUDIO:
+    if isinstance(module, AudioTower):
         chunk = 2 * tower.n_window
         return {"mels": tower.num_mel_bins, "chunk_frames": chunk, "window_chunks": tower.n_window_infer // chunk}
     return {
-        "values": graph.module.patch_embed.in_features,
+        "values": module.patch_embed.in_features,
         "merge": tower.spatial_merge_size,
         "table_side": tower.num_grid_per_side,
-        "depths": graph.module.depths,
+        "depths": module.depths,
     }

@@ -9,7 +9,6 @@ within windows and within frames is a batch with a mask of keys, where the libra
 # mypy: disable-error-code="no-any-return"
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -18,6 +17,7 @@ from torch.nn import functional
 
 from sottovoce.errors import UsageError
 from sottovoce.formats.float_layers import as_float, on_cpu
+from sottovoce.formats.onnx_files import Traceable
 from sottovoce.formats.traced_layers import ConvolvedAudio, hidden_behind, split_heads, turned
 
 AUDIO, VISION = "audio_tower", "vision_tower"
@@ -138,20 +138,6 @@ class VisionTower(nn.Module):
         return (self.merger(x), *read)
 
 
-@dataclass(frozen=True, kw_only=True)
-class TowerGraph:
-    """A tower as a module that can be traced, with example inputs."""
-
-    name: str
-    tower: Any
-    """Tower of the model, whose weights the module has."""
-    module: nn.Module
-    inputs: tuple[Tensor, ...]
-    input_names: tuple[str, ...]
-    output_names: tuple[str, ...]
-    dynamic_axes: dict[str, dict[int, str]]
-
-
 def towers_of(native: Any) -> dict[str, Any]:
     """Return the towers that a model has, by the names of their graphs.
 
@@ -166,7 +152,7 @@ def towers_of(native: Any) -> dict[str, Any]:
     return present
 
 
-def graph_of(name: str, tower: Any) -> TowerGraph:
+def graph_of(name: str, tower: Any) -> Traceable[nn.Module]:
     """Return the graph of a tower in float32 on the CPU; the tower is left as it was.
 
     Compressed layers are in it as the floats that they stand for.
@@ -177,13 +163,11 @@ def graph_of(name: str, tower: Any) -> TowerGraph:
     return _audio(tower) if name == AUDIO else _vision(tower)
 
 
-def _audio(tower: Any) -> TowerGraph:
+def _audio(tower: Any) -> Traceable[nn.Module]:
     frames = 2 * int(tower.n_window)
     chunks = torch.randn((2, 3, tower.num_mel_bins, frames), generator=torch.Generator().manual_seed(0))
     steps = -(-frames // 8)
-    return TowerGraph(
-        name=AUDIO,
-        tower=tower,
+    return Traceable(
         module=on_cpu(AudioTower(tower)),
         inputs=(chunks, torch.tensor([3 * steps, steps + 1])),
         input_names=("chunks", "lengths"),
@@ -196,7 +180,7 @@ def _audio(tower: Any) -> TowerGraph:
     )
 
 
-def _vision(tower: Any) -> TowerGraph:
+def _vision(tower: Any) -> Traceable[nn.Module]:
     kind = tower.rotary_pos_emb.rope_type
     if kind != "axial" or (tower.interpolation_mode, tower.interpolation_align_corners) != ("bilinear", True):
         raise UsageError(
@@ -213,9 +197,7 @@ def _vision(tower: Any) -> TowerGraph:
     names = ("patches", "places", "shares", "positions", "lengths")
     outputs = ("features", *(f"depth_{depth}" for depth in module.depths))
     axes = {name: {0: "frames", 1: "patches"} for name in names[:-1]}
-    return TowerGraph(
-        name=VISION,
-        tower=tower,
+    return Traceable(
         module=on_cpu(module),
         inputs=(
             values,

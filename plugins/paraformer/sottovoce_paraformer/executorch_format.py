@@ -38,6 +38,7 @@ class ExecuTorch(Format):
 
         from sottovoce.formats.executorch import Method, export_executorch
         from sottovoce.formats.quantized_weights import QuantizedWeights
+        from sottovoce.formats.xnnpack_weights import store_for_xnnpack
         from sottovoce_paraformer.executorch_graphs import DecoderHalf, EncoderHalf
         from sottovoce_paraformer.onnx_export import on_cpu, refuse_unsupported, write_companions
         from sottovoce_paraformer.onnx_graphs import Recognizer
@@ -48,9 +49,7 @@ class ExecuTorch(Format):
             raise UsageError(f"{name} cannot be exported as {self.name}, which takes no hotwords; use onnx or openvino")
         write_companions(model, directory)
         recognizer: Any = on_cpu(Recognizer(model.module))
-        weights = QuantizedWeights(model.module)
-        if len(weights):
-            _store(recognizer, weights)
+        store_for_xnnpack(recognizer, QuantizedWeights(model.module))
         time = {1: ("time", FRAMES)}
         speech, width = torch.randn(1, 30, recognizer.encoder.width), recognizer.decoder.after_norm.normalized_shape[0]
         encoder = Method(name="encoder", module=EncoderHalf(recognizer), inputs=(speech,), lengths={"speech": time})
@@ -105,13 +104,3 @@ class ExecuTorchRecognizer:
         tokens = embeddings if count else numpy.zeros((1, memory.shape[2]), numpy.float32)
         logits = self._session.run("decoder", [tokens[None], memory])[0]
         return {"logits": logits[:, :count], "token_num": numpy.array([count], numpy.int32)}
-
-
-def _store(recognizer: Any, weights: Any) -> None:
-    from sottovoce.errors import OutputError
-    from sottovoce.formats.xnnpack_weights import store_for_xnnpack
-
-    try:
-        store_for_xnnpack(recognizer, weights)
-    except ImportError as error:
-        raise OutputError(f"this needs executorch ({error}): pip install 'sottovoce[executorch]'") from None

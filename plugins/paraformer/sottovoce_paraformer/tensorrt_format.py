@@ -46,7 +46,8 @@ print([(value.name, value.shape) for value in session.get_inputs()])
 
     def write(self, model: Model, directory: Path) -> None:
         """Write the graph, what clients read beside it, and a README with the command."""
-        from sottovoce.formats.tensorrt_files import Export, write_tensorrt
+        from sottovoce.formats.onnx_files import Traceable
+        from sottovoce.formats.tensorrt_files import Notes, write_tensorrt
         from sottovoce_paraformer.onnx_bounded import LONGEST, bounded_graph
         from sottovoce_paraformer.onnx_export import copy_files, metadata, on_cpu, refuse_unsupported
 
@@ -54,16 +55,16 @@ print([(value.name, value.shape) for value in session.get_inputs()])
         graph = bounded_graph(model.module)
         tokens = copy_files(model.source.directory, directory, timed=False)
         width = int(graph.inputs[0].shape[2])
-        export = Export(
+        traceable = Traceable(
             module=on_cpu(graph.module),
             inputs=graph.inputs,
             input_names=graph.input_names,
             output_names=graph.output_names,
             dynamic_axes=graph.dynamic_axes,
-            profiles=_profiles(width),
         )
-        notes = _NOTES.format(width=width, tokens=len(tokens), longest=LONGEST)
-        write_tensorrt(export, directory, type(model.module).__name__, notes, metadata(model, tokens))
+        text = _NOTES.format(width=width, tokens=len(tokens), longest=LONGEST)
+        notes = Notes(name=type(model.module).__name__, text=text, metadata=metadata(model, tokens))
+        write_tensorrt(traceable, _profiles(width), directory, notes)
 
     def check(self, directory: Path) -> None:
         """Hold the graph against the rules, and run it in onnxruntime on random features."""
