@@ -22,6 +22,7 @@ def test_command_is_listed_beside_core_s(run: Runner) -> None:
     assert "  sparsity  Show the share of zeros in each tensor of MODEL." in listed
     assert "  compress  Compress MODEL" in listed
     assert run("plugins", "--json").json["commands"] == ["sparsity"]
+    assert "sparsity  Show the share of zeros in each tensor of MODEL." in run("plugins").out
 
 
 def test_command_has_what_every_command_has(run: Runner, host: Host, tmp_path: Path) -> None:

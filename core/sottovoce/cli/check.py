@@ -11,6 +11,7 @@ import click
 from sottovoce.cli import options
 from sottovoce.cli.command import Command
 from sottovoce.cli.limits import limit
+from sottovoce.cli.names import EngineName
 from sottovoce.cli.output import Output, verb
 from sottovoce.errors import CheckError
 
@@ -34,7 +35,14 @@ if TYPE_CHECKING:
 )
 @options.option("--samples", "count", default=20, type=click.IntRange(min=1), help="Most samples.", section="Data")
 @options.option("--reference", help="A model's directory to compare the answers with; by default DIRECTORY's own.")
-@options.option("--engine", "engines", multiple=True, help="Engine to use, by default all; may be repeated.")
+@options.option(
+    "--engine",
+    "engines",
+    type=EngineName(),
+    metavar="ENGINE",
+    multiple=True,
+    help="Engine to use, by default all; may be repeated.",
+)
 @options.option(
     "--limit", "limits", multiple=True, metavar="LIMIT=BOUND", help="Bound to hold, as max_latency_p95_ms=200."
 )
@@ -60,9 +68,9 @@ def check(
 ) -> None:
     """Run DIRECTORY in every engine that is installed, each in a process of its own: same answers, speed, memory.
 
-    DIRECTORY is a model's, or one that `sottovoce export` wrote. The exit code is 1 if an engine fails, an answer
-    differs from the reference's, or a limit is not held; `--limit max_differing=N` allows N answers to differ. The
-    bounds on error rates of the recipe's gate hold for every engine, over Sottovoce's own run.
+    DIRECTORY is a model's, or one that `sottovoce export` wrote; a file in it stands for it. The exit code is 1 if an
+    engine fails, an answer differs from the reference's, or a limit is not held; `--limit max_differing=N` allows N
+    answers to differ. The bounds on error rates of the recipe's gate hold for every engine, over Sottovoce's own run.
     """
     from sottovoce.entrypoints import check as entrypoint
 

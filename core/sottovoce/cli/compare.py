@@ -9,6 +9,7 @@ import click
 
 from sottovoce.cli import options
 from sottovoce.cli.command import Command
+from sottovoce.cli.names import RecipeNames
 from sottovoce.cli.output import Output, verb
 from sottovoce.errors import UsageError
 
@@ -22,7 +23,13 @@ from sottovoce.errors import UsageError
     ),
 )
 @click.argument("models", nargs=-1, required=True, metavar="MODEL...")
-@options.option("--recipes", "-r", help="Recipes to compress one MODEL by, with commas: names or files.")
+@options.option(
+    "--recipes",
+    "-r",
+    type=RecipeNames(),
+    metavar="RECIPES",
+    help="Recipes to compress one MODEL by, with commas: names or files.",
+)
 @options.option(
     "--data",
     required=True,

@@ -14,7 +14,7 @@ from sottovoce.cli.output import Output, verb
 @click.command(
     cls=Command,
     section="Begin",
-    examples=("sottovoce demo",),
+    examples=("sottovoce demo", "sottovoce demo --quick --html"),
 )
 @options.option("--output", "-o", type=click.Path(path_type=Path), default=Path("outputs/demo"), section="Output")
 @options.option("--quick", is_flag=True, help="Leave out the speed at a large model's shapes.")

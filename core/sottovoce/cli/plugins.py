@@ -36,18 +36,22 @@ def plugins(out: Output) -> None:
     ]
     families = {name: list(architecture.matches) for name, architecture in host.architectures.items()}
     try:
-        commands = sorted(host.commands())
+        commands = dict(sorted(host.commands().items()))
     except PluginError as error:
         out.note(f"warning: no plugin's command is listed: {error}")
-        commands = []
+        commands = {}
     declared = _declared()
-    lists: dict[str, Mapping[str, str]] = {**declared, "command": dict.fromkeys(commands, "")}
+    lists: dict[str, Mapping[str, str]] = {**declared, "command": _helps(commands)}
 
     def tables() -> Group:
         return Group(_families(host), *(_listing(title, entries) for title, entries in lists.items() if entries))
 
     keys = {f"{name}s": entries for name, entries in declared.items()}
-    out.result({"plugins": rows, "architectures": families, "commands": commands, **keys}, tables)
+    out.result({"plugins": rows, "architectures": families, "commands": list(commands), **keys}, tables)
+
+
+def _helps(commands: Mapping[str, click.Command]) -> dict[str, str]:
+    return {name: command.get_short_help_str(limit=120) for name, command in commands.items()}
 
 
 def _families(host: Host) -> Table:

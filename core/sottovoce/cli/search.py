@@ -10,6 +10,7 @@ import click
 from sottovoce.cli import options
 from sottovoce.cli.command import Command
 from sottovoce.cli.limits import limit
+from sottovoce.cli.names import SearchedSteps
 from sottovoce.cli.output import Output, verb
 
 _CACHE = ".sottovoce-search"
@@ -39,6 +40,8 @@ _CACHE = ".sottovoce-search"
 )
 @options.option(
     "--steps",
+    type=SearchedSteps(),
+    metavar="STEPS",
     default="quantize",
     help="Steps to use: quantize, prune_layers, prune_experts, prune_heads, prune_width; prune_layers=PART for a part, "
     "quantize=2,3,4,8 for the bits that weights may have.",

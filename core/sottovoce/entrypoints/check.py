@@ -184,7 +184,7 @@ def _fitting(path: Path, names: Sequence[str]) -> list[Engine]:
     ordered = sorted(known.values(), key=lambda engine: engine.name != Sottovoce.name)
     fitting = [engine for engine in ordered if (not names or engine.name in names) and engine.fits(path)]
     if not fitting:
-        none = f"none of {', '.join(names)}" if names else f"no engine of {', '.join(sorted(known))}"
+        none = f"none of {', '.join(names)}" if names else "no engine"
         raise UsageError(f"{path}: {none} runs what lies there; give a model's directory, or one that export wrote")
     return fitting
 

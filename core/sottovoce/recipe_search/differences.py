@@ -77,7 +77,8 @@ def block_names(module: nn.Module, architecture: Architecture) -> list[str]:
 def _changes(name: str, changed: nn.Module, original: nn.Module) -> Iterator[tuple[str, bool]]:
     """Yield the modules that differ, and whether each fits into the place of the other."""
     if isinstance(changed, QUANTIZED):
-        yield name, _sizes(changed) == _sizes(original)
+        if not _is_same_layer(changed, original):
+            yield name, _sizes(changed) == _sizes(original)
         return
     tensors, others = _own_tensors(changed), _own_tensors(original)
     children, other_children = dict(changed.named_children()), dict(original.named_children())
@@ -96,6 +97,14 @@ def _own_tensors(module: nn.Module) -> dict[str, Tensor]:
     fleeting = module._non_persistent_buffers_set
     buffers = {name: buffer for name, buffer in module.named_buffers(recurse=False) if name not in fleeting}
     return {**dict(module.named_parameters(recurse=False)), **buffers}
+
+
+def _is_same_layer(changed: nn.Module, original: nn.Module) -> bool:
+    """Return whether both are layers of one class, with the same scheme and the same stored tensors."""
+    if type(changed) is not type(original) or getattr(changed, "scheme", None) != getattr(original, "scheme", None):
+        return False
+    tensors, others = changed.state_dict(), original.state_dict()
+    return tensors.keys() == others.keys() and all(torch.equal(tensors[key], others[key]) for key in tensors)
 
 
 def _sizes(layer: nn.Module) -> tuple[object, ...]:

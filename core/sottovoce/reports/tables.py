@@ -115,6 +115,7 @@ def comparison(result: Comparison, directory: Path) -> Table:
     lines += [result.verdict, *([f"† {result.machine.busy}"] if result.machine.busy else [])]
     if result.winner and (command := result.model(result.winner).command):
         lines.append(f"* {command}")
+        lines.append(f"* is in {directory / result.winner}")
     table.caption = "\n".join((*lines, f"page: {directory / 'comparison.html'}"))
     return table
 
@@ -138,6 +139,9 @@ def explanation(result: Explanation, top: int) -> Group:
             back = "other times"
         table.add_row(name, "" if unit.bits is None else f"{unit.bits:g}", share, back)
     caption = [f"divergence: {result.divergence:.4g} nats per token, mean of {counted(result.positions, 'token')}"]
+    run = sum(unit.is_back or unit.text is not None for unit in result.units)
+    if run < sum(unit.divergence is not None for unit in result.units[:top]):
+        caption.append(f"the output was asked of the first {counted(run, 'row')} alone")
     if result.is_same:
         caption.append("both outputs are the same")
     elif result.together is not None:

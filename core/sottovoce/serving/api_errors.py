@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from sottovoce.errors import CancelledError, SamplesError, SottovoceError, UsageError
@@ -21,9 +22,18 @@ class ApiError(SottovoceError):
 
     longest = 500
 
-    def __init__(self, status: int, message: object, *, parameter: str | None = None, code: str | None = None) -> None:
+    def __init__(
+        self,
+        status: int,
+        message: object,
+        *,
+        parameter: str | None = None,
+        code: str | None = None,
+        allowed: Iterable[str] = (),
+    ) -> None:
         super().__init__(message)
         self.status, self.parameter, self.code = status, parameter, code
+        self._allowed = sorted(allowed)
 
     @property
     def kind(self) -> str:
@@ -36,6 +46,8 @@ class ApiError(SottovoceError):
         """Headers of the response."""
         if self.status in (429, 503):
             return {"Retry-After": str(RETRY_SECONDS)}
+        if self._allowed:
+            return {"Allow": ", ".join(self._allowed)}
         return {"WWW-Authenticate": "Bearer"} if self.status == 401 else {}
 
     def to_dict(self) -> dict[str, Any]:

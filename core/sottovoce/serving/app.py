@@ -46,12 +46,14 @@ def build_app(models: ServedModels, settings: Settings) -> FastAPI:
     for module in (transcription_route, alignment_route, chat_route):
         module.add_route(app, service)
 
-    known = {getattr(route, "path", "") for route in app.routes}
+    methods: dict[str, set[str]] = {}
+    for route in app.routes:
+        methods.setdefault(getattr(route, "path", ""), set()).update(getattr(route, "methods", None) or ())
 
     async def unknown(request: Request) -> Response:
         """Answer an unknown address as the API does: the page takes all others."""
-        if request.url.path in known:
-            raise ApiError(405, f"this address does not take {request.method}")
+        if allowed := methods.get(request.url.path):
+            raise ApiError(405, f"this address does not take {request.method}", allowed=allowed)
         raise ApiError(404, f"there is no address {request.url.path[:80]}")
 
     app.add_route("/v1/{path:path}", unknown, methods=["GET", "POST", "PUT", "PATCH", "DELETE"])

@@ -79,6 +79,8 @@ async def form_of(request: Request, limits: Limits) -> AsyncIterator[FormData]:
     try:
         form = await limited(request, limits.upload_bytes).form(max_files=1, max_fields=100)
     except HTTPException as error:
+        if "many files" in error.detail:
+            raise ApiError(400, "the form has more than one file; send a request for each", parameter="file") from None
         raise ApiError(400, f"the form cannot be read: {error.detail}") from None
     except ClientDisconnect:
         raise ApiError(400, "the connection was closed before the whole request was there") from None

@@ -109,7 +109,7 @@ def test_tables_go_to_standard_output_only(run: Runner, source: Path, tmp_path: 
 @pytest.mark.usefixtures("never_loaded")
 def test_invalid_recipe_lists_all_problems_before_the_model_is_read(run: Runner, source: Path, tmp_path: Path) -> None:
     recipe = tmp_path / "mine.yaml"
-    recipe.write_text("extra: 1\nsteps: [{step: squeeze}, {step: quantize, bits: 3, group: 1, min_coverage: 7}]\n")
+    recipe.write_text("extra: 1\nsteps: [{step: squeeze}, {step: quantize, bits: 5, group: 1, min_coverage: 7}]\n")
     problems = (
         "unknown key 'extra'",
         "step 1: unknown step 'squeeze'",

@@ -50,6 +50,11 @@ def test_compare_prints_one_object_that_is_the_written_one(
     assert [model["name"] for model in form["models"]] == ["toy", "int8"]
 
 
+def test_compare_says_where_the_chosen_model_is(run: Runner, source: Path, manifest: Path, tmp_path: Path) -> None:
+    out = run("compare", source, "--recipes", "int8", "--data", manifest, "-o", tmp_path / "out").out
+    assert f"*isin{tmp_path / 'out' / 'int8'}" in "".join(out.split())
+
+
 def test_compare_shows_a_table_with_labels_the_command_and_the_page(
     run: Runner, source: Path, other: Path, manifest: Path, tmp_path: Path
 ) -> None:
@@ -131,6 +136,14 @@ def test_diff_names_the_layers(run: Runner, source: Path, other: Path, manifest:
     assert done.code == 0, done.err
     for text in ("reference", "baseline", "divergence left", "blocks.0"):
         assert text in done.out
+
+
+def test_diff_says_of_how_many_layers_the_output_was_asked(run: Runner, tmp_path: Path, manifest: Path) -> None:
+    source = make_model(tmp_path / "deep", blocks=16)
+    run("compress", source, "--recipe", "int8", "-o", tmp_path / "int8")
+    arguments = ("diff", tmp_path / "int8", source, "--data", manifest, "--key", "3")
+    assert "the output was asked of the first 12 rows alone" in run(*arguments).out
+    assert "was asked of" not in run(*arguments, "--top", "12").out
 
 
 def test_diff_of_an_unknown_key_is_one_line(run: Runner, source: Path, other: Path, manifest: Path) -> None:

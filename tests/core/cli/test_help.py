@@ -83,8 +83,19 @@ def test_help_shows_defaults() -> None:
         (["inspect", "MODEL", "--recipe"], "reap", "reap50"),
         (["export", "MODEL", "--format"], "on", "onnx"),
         (["compress", "MODEL", "--for"], "mo", "mobile"),
+        (["compare", "MODEL", "--recipes"], "int8,int4", "int8,int4-awq"),
+        (["compare", "MODEL", "--recipes"], "fp", "fp8"),
+        (["search", "MODEL", "--steps"], "quantize=2,3,pr", "quantize=2,3,prune_width"),
+        (["check", "DIRECTORY", "--engine"], "sotto", "sottovoce"),
     ],
 )
 def test_shell_completes_names(arguments: list[str], incomplete: str, expected: str) -> None:
     complete = BashComplete(cli, {}, "sottovoce", "_SOTTOVOCE_COMPLETE")
     assert expected in [item.value for item in complete.get_completions(arguments, incomplete)]
+
+
+def test_shell_does_not_offer_a_recipe_of_the_list_again() -> None:
+    complete = BashComplete(cli, {}, "sottovoce", "_SOTTOVOCE_COMPLETE")
+    offered = [item.value for item in complete.get_completions(["compare", "MODEL", "--recipes"], "int8,int8")]
+    assert "int8,int8-gptq" in offered
+    assert "int8,int8" not in offered

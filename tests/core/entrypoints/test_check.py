@@ -99,8 +99,16 @@ def test_bad_input_is_refused_in_a_line(directory: Path, tmp_path: Path) -> None
         toy_check(directory, "toy-right", limits={"max_beauty": 1})
     with pytest.raises(UsageError, match="no such directory"):
         toy_check(tmp_path / "missing", "toy-right")
-    with pytest.raises(UsageError, match="runs what lies there"):
+    with pytest.raises(UsageError, match="no engine runs what lies there"):
         check(tmp_path, SAMPLES)
+    with pytest.raises(UsageError, match="none of toy-right runs what lies there"):
+        toy_check(tmp_path, "toy-right")
+
+
+def test_file_stands_for_the_directory_that_it_is_in(directory: Path) -> None:
+    result = toy_check(directory / "toy.txt", "toy-right")
+    assert result.passed
+    assert result.directory == directory.name
 
 
 def test_two_engines_of_one_name_are_refused() -> None:

@@ -98,6 +98,26 @@ def test_quantized_layers_have_their_bits(tmp_path: Path, manifest: Path, host: 
     assert all(unit.divergence is not None for unit in result.units)
 
 
+def test_quantized_model_is_refused_beside_itself(tmp_path: Path, manifest: Path, host: Host) -> None:
+    model = sottovoce.load(make_model(tmp_path / "toy", blocks=4), host=host)
+    sottovoce.compress(model, "int8", host=host)
+    sottovoce.save(model, tmp_path / "int8", host=host)
+    with pytest.raises(UsageError, match="differ in nothing"):
+        sottovoce.diff(tmp_path / "int8", tmp_path / "int8", manifest, "one", host=host)
+
+
+def test_only_quantized_layers_with_other_weights_differ(tmp_path: Path, manifest: Path, host: Host) -> None:
+    source = make_model(tmp_path / "toy", blocks=4)
+    other = sottovoce.load(source, host=host)
+    with torch.no_grad():
+        turn(other.module.get_submodule("blocks.2"), 0.1)
+    for name, model in (("first", sottovoce.load(source, host=host)), ("second", other)):
+        sottovoce.compress(model, "int8", host=host)
+        sottovoce.save(model, tmp_path / name, host=host)
+    result = sottovoce.diff(tmp_path / "second", tmp_path / "first", manifest, "one", host=host)
+    assert [unit.name for unit in result.units] == ["blocks.2"]
+
+
 def test_alignment_says_what_was_edited(tmp_path: Path, manifest: Path, host: Host) -> None:
     result = explain(tmp_path, manifest, host, lambda module: turn(module.blocks[2]))
     assert result.reference == LETTERS * 2

@@ -136,6 +136,12 @@ def test_a_file_without_content_is_refused(url: str) -> None:
     assert "0 bytes" in refusal(post(url, b""), 400)
 
 
+def test_a_form_with_two_files_is_refused(url: str) -> None:
+    files = [("file", (name, SPEECH.read_bytes())) for name in ("a.flac", "b.flac")]
+    answer = httpx2.post(f"{url}/v1/audio/transcriptions", files=files)
+    assert refusal(answer, 400) == "the form has more than one file; send a request for each"
+
+
 def test_a_form_without_a_file_is_refused(url: str) -> None:
     assert "'file'" in refusal(httpx2.post(f"{url}/v1/audio/transcriptions", data={"model": "whisper-1"}), 400)
     assert "multipart" in refusal(httpx2.post(f"{url}/v1/audio/transcriptions", json={}), 400)
@@ -147,7 +153,9 @@ def test_a_form_without_a_file_is_refused(url: str) -> None:
 
 def test_another_address_and_another_method_are_refused(url: str) -> None:
     assert "no address" in refusal(httpx2.post(f"{url}/v1/images/generations"), 404)
-    refusal(httpx2.get(f"{url}/v1/audio/transcriptions"), 405)
+    answer = httpx2.get(f"{url}/v1/audio/transcriptions")
+    refusal(answer, 405)
+    assert answer.headers["allow"] == "POST"
 
 
 def test_only_what_is_loaded_is_listed(url: str) -> None:
