@@ -31,6 +31,9 @@ from sottovoce_paraformer.heads import PrunedSelfAttention, projected_widths, va
 
 _WHOLE, _BLOCK = 512, 256
 """Queries that are attended at once, and in blocks of which longer inputs are: their scores then stay in the cache."""
+_MULTIPLE = 16
+"""Rows that bfloat16 attention is filled up to a multiple of: oneDNN keeps a kernel for each number of them for ever,
+whatever ONEDNN_PRIMITIVE_CACHE_CAPACITY says."""
 
 
 class NonFiniteRowsError(ArithmeticError):
@@ -233,17 +236,26 @@ def attend(query: Tensor, key: Tensor, value: Tensor, heads: int, layout: Layout
 
 
 def _attend_one(query: Tensor, key: Tensor, value: Tensor, into: Tensor) -> None:
-    if not key.shape[1]:
+    length, keys = query.shape[1], key.shape[1]
+    if not keys:
         into.zero_()
         return
     # Rows of keys that lie far apart slow the product more than bringing them together costs.
-    key = key.contiguous().transpose(1, 2)
-    length = query.shape[1]
+    key, value = _filled_up(key.contiguous()).transpose(1, 2), _filled_up(value)
     block = length if length <= _WHOLE else _BLOCK
     for start in range(0, length, max(block, 1)):
         part = slice(start, start + block)
-        scores = torch.bmm(query[:, part], key)
-        into[:, part].copy_(torch.bmm(scores.softmax(-1), value))
+        scores = torch.bmm(_filled_up(query[:, part]), key)
+        if scores.shape[2] > keys:
+            scores[:, :, keys:] = -torch.inf
+        target = into[:, part]
+        target.copy_(torch.bmm(scores.softmax(-1), value)[:, : target.shape[1]])
+
+
+def _filled_up(rows: Tensor) -> Tensor:
+    """Return ``[heads, rows, width]`` with rows of zeros, up to a multiple, where oneDNN computes their products."""
+    missing = -rows.shape[1] % _MULTIPLE if rows.dtype == torch.bfloat16 else 0
+    return functional.pad(rows, (0, 0, 0, missing)) if missing else rows
 
 
 def _heads(rows: Tensor, heads: int) -> Tensor:

@@ -1,0 +1,40 @@
+"""Memory of an int8 model that hears audio of many lengths."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import sottovoce
+from sottovoce.runtime.backends import instructions
+
+MODEL = Path(__file__).parents[3] / "examples/models/tiny-paraformer"
+SCRIPT = """
+import sys
+
+import numpy
+
+import sottovoce
+from sottovoce.system.machine import resident_memory
+
+model = sottovoce.load(sys.argv[1])
+noise = numpy.random.default_rng(0).normal(0, 0.1, 16000 * 6).astype("float32")
+before = 0
+for frames in range(10, 90):
+    sottovoce.transcribe(model, noise[: frames * 960])
+    before = before or resident_memory()
+print(resident_memory() - before)
+"""
+
+
+@pytest.mark.skipif(not instructions.bfloat16(), reason="attention runs in float32 here")
+def test_memory_does_not_grow_by_a_megabyte_with_every_length_of_audio(tmp_path: Path) -> None:
+    model = sottovoce.load(MODEL)
+    sottovoce.compress(model, "int8")
+    sottovoce.save(model, tmp_path / "int8")
+    command = [sys.executable, "-W", "ignore", "-c", SCRIPT, str(tmp_path / "int8")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 120 * 1e6, done.stdout
