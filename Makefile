@@ -65,8 +65,8 @@ clean:
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
-# Most of the modules are never imported, so compiling all of them is for nothing.
-INSTALL := $(BIN)/pip install --quiet --no-compile
+# pip compiles all modules: one that is compiled when it is first imported warns there of what its source has.
+INSTALL := $(BIN)/pip install --quiet
 
 $(VENV)/installed: $(VENV)/bin/python requirements.txt constraints.txt pyproject.toml $(wildcard plugins/*/pyproject.toml)
 	$(INSTALL) -r requirements.txt
