@@ -8,21 +8,18 @@ it writes the table from the JSON that is there.
 
 from __future__ import annotations
 
-import argparse
-import json
-import logging
 import sys
 import tempfile
-import warnings
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
 import sottovoce
-from markdown_tables import format_table, write_section
+from markdown_tables import format_table
 from sottovoce.recipe.presets import PRESETS
 from sottovoce.runtime.backends.int8_engine import engine
+from table_script import run
 
 ROOT = Path(__file__).parents[1]
 MODELS, DATA = ROOT / "examples" / "models", ROOT / "examples" / "data" / "mandarin-commands"
@@ -141,19 +138,8 @@ def table(figures: dict[str, Any]) -> str:
 
 
 def main() -> int:
-    """Measure where it was not said otherwise, and write the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--write", action="store_true", help="write the table from the figures that are there")
-    if not parser.parse_args().write:
-        warnings.simplefilter("ignore")
-        logging.getLogger("sottovoce").setLevel(logging.ERROR)
-        FIGURES.parent.mkdir(parents=True, exist_ok=True)
-        FIGURES.write_text(json.dumps(measure(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    figures = json.loads(FIGURES.read_text(encoding="utf-8"))
-    for path, name, text in ((README, "summary", summary(figures)), (BENCHMARKS, "bundled", table(figures))):
-        is_changed = write_section(path, name, text)
-        print(f"{path.relative_to(ROOT)}: {'written' if is_changed else 'as it was'}")
-    return 0
+    """Measure where it was not said otherwise, and write the tables."""
+    return run(__doc__, measure, FIGURES, [(README, "summary", summary), (BENCHMARKS, "bundled", table)])
 
 
 if __name__ == "__main__":

@@ -8,12 +8,8 @@ Accuracy and size alone: both are the same on every run.
 
 from __future__ import annotations
 
-import argparse
-import json
-import logging
 import sys
 import tempfile
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,10 +17,11 @@ from typing import Any
 from tqdm import tqdm
 
 import sottovoce
-from markdown_tables import format_table, write_section
+from markdown_tables import format_table
 from sottovoce import Model, Sample
 from sottovoce.recipe.presets import PRESETS
 from sottovoce.system.machine import describe_machine
+from table_script import run
 
 ROOT = Path(__file__).parents[1]
 PARAFORMER, DATA = ROOT / "examples" / "models" / "tiny-paraformer", ROOT / "examples" / "data" / "mandarin-commands"
@@ -114,16 +111,7 @@ def table(figures: dict[str, Any]) -> str:
 
 def main() -> int:
     """Measure where it was not said otherwise, and write the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--write", action="store_true", help="write the table from the figures that are there")
-    if not parser.parse_args().write:
-        warnings.simplefilter("ignore")
-        logging.getLogger("sottovoce").setLevel(logging.ERROR)
-        FIGURES.write_text(json.dumps(measure(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    figures = json.loads(FIGURES.read_text(encoding="utf-8"))
-    is_changed = write_section(BENCHMARKS, "exported_onnx", table(figures))
-    print(f"{BENCHMARKS.relative_to(ROOT)}: {'written' if is_changed else 'as it was'}")
-    return 0
+    return run(__doc__, measure, FIGURES, [(BENCHMARKS, "exported_onnx", table)])
 
 
 if __name__ == "__main__":

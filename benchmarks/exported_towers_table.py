@@ -8,13 +8,9 @@ Accuracy and size alone: both are the same on every run.
 
 from __future__ import annotations
 
-import argparse
-import json
-import logging
 import operator
 import sys
 import tempfile
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,13 +20,14 @@ import torch
 from tqdm import tqdm
 
 import sottovoce
-from markdown_tables import format_table, write_section
+from markdown_tables import format_table
 from sottovoce import Model, Sample
 from sottovoce.formats.float_layers import on_cpu
 from sottovoce.system.machine import describe_machine
 from sottovoce_omni_moe.architectures import OMNI_MOE
 from sottovoce_omni_moe.tower_sessions import open_towers, run_in_model_
 from sottovoce_omni_moe.towers_client import AUDIO, VISION, Towers
+from table_script import run
 
 ROOT = Path(__file__).parents[1]
 OMNI, DATA = ROOT / "examples" / "models" / "tiny-omni", ROOT / "examples" / "data" / "omni-tasks"
@@ -145,16 +142,7 @@ def table(figures: dict[str, Any]) -> str:
 
 def main() -> int:
     """Measure where it was not said otherwise, and write the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--write", action="store_true", help="write the table from the figures that are there")
-    if not parser.parse_args().write:
-        warnings.simplefilter("ignore")
-        logging.getLogger("sottovoce").setLevel(logging.ERROR)
-        FIGURES.write_text(json.dumps(measure(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    figures = json.loads(FIGURES.read_text(encoding="utf-8"))
-    is_changed = write_section(PAGE, "exported_towers", table(figures))
-    print(f"{PAGE.relative_to(ROOT)}: {'written' if is_changed else 'as it was'}")
-    return 0
+    return run(__doc__, measure, FIGURES, [(PAGE, "exported_towers", table)])
 
 
 if __name__ == "__main__":

@@ -6,18 +6,15 @@ writes the tables from the JSON that is there.
 
 from __future__ import annotations
 
-import argparse
-import json
-import logging
 import sys
-import warnings
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
 import sottovoce
-from markdown_tables import format_table, write_section
+from markdown_tables import format_table
+from table_script import run
 
 ROOT = Path(__file__).parents[1]
 MODEL, DATA = ROOT / "examples" / "models" / "tiny-omni", ROOT / "examples" / "data" / "omni-tasks"
@@ -107,22 +104,13 @@ def _narrow(bits: dict[str, int]) -> str:
 
 
 def main() -> int:
-    """Measure where it was not said otherwise, and write the tables."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--write", action="store_true", help="write the tables from the figures that are there")
-    if not parser.parse_args().write:
-        warnings.simplefilter("ignore")
-        logging.getLogger("sottovoce").setLevel(logging.ERROR)
-        FIGURES.parent.mkdir(parents=True, exist_ok=True)
-        FIGURES.write_text(json.dumps(measure(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    figures = json.loads(FIGURES.read_text(encoding="utf-8"))
-    for path, name, titles in (
-        (BENCHMARKS, "omni", None),
-        (MODEL / "README.md", "experts", PRUNED),
-    ):
-        is_changed = write_section(path, name, table(figures, titles))
-        print(f"{path.relative_to(ROOT)}: {'written' if is_changed else 'as it was'}")
-    return 0
+    """Measure where it was not said otherwise, and write the table."""
+    return run(
+        __doc__,
+        measure,
+        FIGURES,
+        [(BENCHMARKS, "omni", table), (MODEL / "README.md", "experts", lambda figures: table(figures, PRUNED))],
+    )
 
 
 if __name__ == "__main__":

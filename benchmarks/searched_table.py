@@ -6,13 +6,9 @@ from it; with `--write` it writes the tables from the JSON that is there.
 
 from __future__ import annotations
 
-import argparse
-import json
-import logging
 import sys
 import tempfile
 import time
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,10 +16,11 @@ from typing import Any
 from tqdm import tqdm
 
 import sottovoce
-from markdown_tables import format_table, write_section
+from markdown_tables import format_table
 from sottovoce.calibration.reference import Reference
 from sottovoce.recipe.presets import PRESETS
 from sottovoce.system.machine import describe_machine
+from table_script import run
 
 ROOT = Path(__file__).parents[1]
 MODEL = ROOT / "examples" / "models" / "tiny-paraformer"
@@ -132,7 +129,7 @@ def _caption(figures: dict[str, Any]) -> str:
         "Divergence in nats per token; in parentheses is the change from the uniform recipe above. Every promised size "
         f"is within {sizes:.2%} of the file's. A search of its own, without held-out samples, takes "
         f"{cost['search']:.0f} s of CPU time, and `{COST}` {cost[COST]:.0f} s. The further searches of the table took "
-        f"{min(later):.0f} to {max(later):.0f} s, most of it the trial on `dev`. "
+        f"{min(later):.0f} to {max(later):.0f} s, with a trial on `dev`. "
         f"Measured by `python benchmarks/searched_table.py` on {machine['processor']}, {machine['threads']} of "
         f"{machine['cores']} cores, torch {versions['torch']}, FunASR {versions['funasr']}."
     )
@@ -140,16 +137,7 @@ def _caption(figures: dict[str, Any]) -> str:
 
 def main() -> int:
     """Measure where it was not said otherwise, and write the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--write", action="store_true", help="write the table from the figures that are there")
-    given = parser.parse_args()
-    if not given.write:
-        warnings.simplefilter("ignore")
-        logging.getLogger("sottovoce").setLevel(logging.ERROR)
-        FIGURES.write_text(json.dumps(measure(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    is_changed = write_section(BENCHMARKS, "searched", table(json.loads(FIGURES.read_text(encoding="utf-8"))))
-    print(f"docs/benchmarks.md: {'written' if is_changed else 'as it was'}")
-    return 0
+    return run(__doc__, measure, FIGURES, [(BENCHMARKS, "searched", table)])
 
 
 if __name__ == "__main__":
