@@ -79,6 +79,7 @@ def compare(
     Writes comparison.html, comparison.json and predictions.jsonl.
     """
     from sottovoce.entrypoints import compare as entrypoint
+    from sottovoce.entrypoints.comparison.files import recorded
     from sottovoce.reports import tables
 
     names = [name.strip() for name in recipes.split(",") if name.strip()] if recipes is not None else []
@@ -99,7 +100,7 @@ def compare(
             **where,
         )
     if busy := comparison.machine.busy:
-        out.note(f"warning: {busy}; measure times again on an idle machine")
+        out.note(f"warning: {busy}; the times are not recorded: measure them again on an idle machine")
     for note in comparison.notes:
         out.note(f"note: {note}")
-    out.result(comparison.to_dict(), lambda: tables.comparison(comparison, output))
+    out.result(recorded(comparison).to_dict(), lambda: tables.comparison(comparison, output))

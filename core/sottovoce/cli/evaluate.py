@@ -66,6 +66,7 @@ def evaluate(
     from sottovoce.entrypoints import evaluate
     from sottovoce.entrypoints import record as records
     from sottovoce.entrypoints.comparison.evaluation import evaluation_files
+    from sottovoce.metrics.kinds import recorded
     from sottovoce.report import to_json
     from sottovoce.reports import tables
 
@@ -78,15 +79,14 @@ def evaluate(
             evaluated = evaluate.evaluate_with_runs(model, data, baseline, progress=progress, **where)
         report = dataclasses.replace(evaluated.report, dataset=named)
         if busy := report.machine.get("busy"):
-            consequence = "; the times are not recorded" if record else ""
             how = "on an idle machine" if report.machine.processes == 1 else "in one process"
-            out.note(f"warning: {busy}{consequence}; measure times again {how}")
+            out.note(f"warning: {busy}; the times are not recorded: measure them again {how}")
         # Samples that were trained on are an error where the report is recorded.
         for note in report.notes if not (record and report.trained_on) else ():
             out.note(f"warning: {note}")
         if record and distributed.is_main():
             records.record(report, model)
-        form = report.to_dict()
+        form = dataclasses.replace(report, metrics=recorded(report.metrics, report.machine)).to_dict()
         if output and writes:
             with new_directory(output, overwrite, _is_evaluation) as temporary:
                 files = {EVALUATION_FILE: to_json(form, indent=1) + "\n"}

@@ -12,7 +12,7 @@ from typing import Any
 
 from sottovoce.checkpoint.report_file import read_report
 from sottovoce.errors import OutputError, SourceError, UsageError
-from sottovoce.metrics.kinds import is_timed
+from sottovoce.metrics.kinds import recorded
 from sottovoce.report import COMPRESSION_FILE, BaseModel, Dataset, EvaluationReport, to_json
 from sottovoce.report.number_format import counted
 from sottovoce.system.atomic_write import write_atomically
@@ -75,10 +75,8 @@ def record(evaluation: EvaluationReport, directory: str | os.PathLike[str]) -> N
     names: dict[str, Any] = {"model": Path(evaluation.model).name}
     if evaluation.baseline is not None:
         names["baseline"] = source.name
-    entry = dataclasses.replace(evaluation, **names).to_dict()
-    if evaluation.machine.get("busy"):
-        # Accuracy is the same on a busy machine; times are not.
-        entry["metrics"] = {name: metric for name, metric in entry["metrics"].items() if not is_timed(name)}
+    metrics = recorded(evaluation.metrics, evaluation.machine)
+    entry = dataclasses.replace(evaluation, metrics=metrics, **names).to_dict()
     others = [other for other in form.get("evaluations", ()) if _data(other) != _data(entry)]
     form["evaluations"] = [*others, entry]
     _replace(path, to_json(form, indent=1))

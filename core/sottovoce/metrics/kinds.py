@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from sottovoce.errors import PluginError, require_name
-from sottovoce.report import Metric
+from sottovoce.report import Machine, Metric
 from sottovoce.report.metric import Better, Kind
 from sottovoce.system.registry import import_modules, new_registry
 from sottovoce.text.translations import Text
@@ -131,6 +131,11 @@ def described(metric: Metric) -> Metric:
 def label_of(metric: str) -> Text | None:
     """Return the name for people of a metric; ``None`` for an unknown one."""
     return described(Metric(name=metric, value=None, unit="")).label
+
+
+def recorded(metrics: Mapping[str, Metric], machine: Machine) -> dict[str, Metric]:
+    """Return the metrics that are worth keeping: accuracy is the same on a busy machine, times are not."""
+    return {name: metric for name, metric in metrics.items() if not (machine.busy and is_timed(name))}
 
 
 def is_timed(metric: str) -> bool:

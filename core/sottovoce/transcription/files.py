@@ -96,6 +96,9 @@ FORMATS = {
         TranscriptFormat("json", "text, language, duration, segments and their words with times", _json),
         TranscriptFormat("srt", "SubRip subtitles", lambda transcript: subtitles.to_text(cues(transcript), "srt")),
         TranscriptFormat("vtt", "WebVTT subtitles", lambda transcript: subtitles.to_text(cues(transcript), "vtt")),
+        TranscriptFormat(
+            "ass", "Advanced SubStation Alpha subtitles", lambda transcript: subtitles.to_text(cues(transcript), "ass")
+        ),
         TranscriptFormat("textgrid", "Praat's tiers of words, or of segments without times of words", _textgrid),
         TranscriptFormat(
             "tsv", "start and end in milliseconds, text, and the speaker if there are some, separated by tabs", _tsv
@@ -108,9 +111,10 @@ TRANSCRIPT = OutputKind(
     name="a transcript",
     verb="transcribed",
     endings=FORMATS,
-    # Subtitles of both kinds, tiers, a table, JSON.
+    # Subtitles of three kinds, tiers, a table, JSON.
     beginning=re.compile(
-        r"1\n\d\d:\d\d:\d\d,\d{3} --> |WEBVTT\n|File type = \"ooTextFile\"|start\tend\ttext[\t\n]|\{\n \"text\": "
+        r"1\n\d\d:\d\d:\d\d,\d{3} --> |WEBVTT\n|\[Script Info\]\n|File type = \"ooTextFile\"|"
+        r"start\tend\ttext[\t\n]|\{\n \"text\": "
     ),
 )
 

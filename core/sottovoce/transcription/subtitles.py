@@ -116,16 +116,25 @@ def broken(line: str, width: int, indent: int = 0) -> list[str]:
     return [text.strip() for text in lines]
 
 
-def to_text(cues: Sequence[Cue], form: Literal["srt", "vtt"]) -> str:
-    """Return subtitles as SubRip, with speakers before their lines, or as WebVTT, with its voice spans."""
+def to_text(cues: Sequence[Cue], form: Literal["srt", "vtt", "ass"]) -> str:
+    """Return subtitles in a format.
+
+    SubRip and Advanced SubStation Alpha have speakers before their lines, WebVTT has voice spans.
+    """
     from pysubs2 import SSAEvent, SSAFile
 
     file = SSAFile()
     for cue in cues:
         voices = [cue.voices.get(number) for number in range(len(cue.lines))]
         lines = [_spoken(line, voice, form) for line, voice in zip(cue.lines, voices, strict=True)]
-        file.append(SSAEvent(start=cue.begin, end=cue.end, text="\\N".join(lines)))
-    return file.to_string(form, keep_ssa_tags=True).rstrip("\n") + "\n" if cues or form == "vtt" else ""
+        file.append(SSAEvent(start=cue.begin, end=cue.end, text="\\N".join(lines), name=_actor(cue)))
+    return file.to_string(form, keep_ssa_tags=True).rstrip("\n") + "\n" if cues or form != "srt" else ""
+
+
+def _actor(cue: Cue) -> str:
+    """Return the speaker for the field that Advanced SubStation has, where a comma would end it."""
+    speakers = set(cue.voices.values())
+    return " ".join(speakers.pop().replace(",", " ").split()) if len(speakers) == 1 else ""
 
 
 def _prefix(speaker: str | None) -> str:
@@ -137,7 +146,10 @@ def _spoken(line: str, speaker: str | None, form: str) -> str:
 
     What looks like a tag of a format is text here: it is kept, and escaped where the format has escapes.
     """
-    if form != "vtt":
+    if form == "ass":
+        # A word joiner keeps a backslash from beginning a command; a brace would begin a block of them.
+        return f"{_prefix(speaker)}{line}".replace("\\", "\\\u2060").replace("{", "\\{")
+    if form == "srt":
         return f"{_prefix(speaker)}{line}"
     voice = f"<v {html.escape(speaker, quote=False)}>" if speaker else ""
     return f"{voice}{html.escape(line, quote=False)}"

@@ -86,7 +86,7 @@ def test_speakers_without_what_they_need_are_refused_in_one_line(run: Runner, au
     run("transcribe", "asr", audio, "--vad", "vad", "--spk", "nowhere").fails(1, "nowhere: no such directory")
 
 
-@pytest.mark.parametrize("form", ["txt", "json", "srt", "vtt", "textgrid", "tsv"])
+@pytest.mark.parametrize("form", ["txt", "json", "srt", "vtt", "ass", "textgrid", "tsv"])
 def test_the_format_is_the_options_or_that_of_the_name(run: Runner, audio: Path, tmp_path: Path, form: str) -> None:
     printed = run("transcribe", "asr", audio, "-f", form)
     assert printed.code == 0

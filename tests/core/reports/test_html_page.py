@@ -144,10 +144,9 @@ def test_light_dark_and_print_are_styled() -> None:
     assert "@media print" in style
 
 
-def test_busy_machine_marks_the_times() -> None:
+def test_busy_machine_is_said() -> None:
     page = Reader(render(comparison(machine=Machine(busy="the machine is busy: others work")))).shown
-    assert "Times say little: the machine is busy: others work" in page
-    assert "latency_ms †" in page
+    assert "Times are left out: the machine is busy: others work" in page
 
 
 def test_audio_is_inside() -> None:

@@ -63,6 +63,13 @@ def test_a_speakers_name_is_no_tag_either() -> None:
     assert "<b>&: hi\n" in to_text(transcript, "srt")
 
 
+def test_substation_text_holds_no_command_and_its_speaker_is_in_a_field_too() -> None:
+    said = Segment(text="a{b}\\Nc, d", start=0.0, end=1.0, speaker="Li, A")
+    text = to_text(Transcript(segments=(said,), duration=1.0), "ass")
+    assert text.startswith("[Script Info]\n")
+    assert text.endswith("Dialogue: 0,0:00:00.00,0:00:01.00,Default,Li A,0,0,0,,Li, A: a\\{b}\\\u2060Nc, d\n")
+
+
 def test_every_subtitle_of_a_speaker_names_it_and_counts_the_name_in_its_width() -> None:
     said = Segment(text=TIMED.text, start=0.9, end=3.2, words=WORDS, speaker="SPEAKER_01")
     text = to_text(Transcript(segments=(said,), duration=7.0), "srt")
@@ -125,12 +132,14 @@ def test_each_speaker_has_a_tier(tmp_path: Path) -> None:
     }
 
 
-@pytest.mark.parametrize("form", ["srt", "vtt"])
+@pytest.mark.parametrize("form", ["srt", "vtt", "ass"])
 def test_subtitles_are_read_by_another_reader(form: str) -> None:
     events = pysubs2.SSAFile.from_string(to_text(TRANSCRIPT, form), form)
     assert [(event.start, event.end) for event in events] == [(1000, 1600), (2500, 3000), (4000, 6000)]
 
 
 def test_an_unknown_format_lists_those_there_are() -> None:
-    with pytest.raises(UsageError, match="format='doc': no such format; formats: txt, json, srt, vtt, textgrid, tsv"):
+    with pytest.raises(
+        UsageError, match="format='doc': no such format; formats: txt, json, srt, vtt, ass, textgrid, tsv"
+    ):
         to_text(TRANSCRIPT, "doc")

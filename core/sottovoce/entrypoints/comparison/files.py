@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from sottovoce.checkpoint.ownership import COMPARISON_PAGE, PREDICTIONS_FILE
 from sottovoce.entrypoints.comparison.build import Entry, Setting, utterances_of
 from sottovoce.entrypoints.comparison.utterances import LISTED, Utterances
 from sottovoce.errors import OutputError
+from sottovoce.metrics import kinds
 from sottovoce.report import COMPARISON_FILE, Comparison, to_json
 from sottovoce.reports.html.page import render
 from sottovoce.samples import Sample, Samples
@@ -24,6 +26,12 @@ LONGEST_AUDIO = 60.0
 """Seconds of audio that are kept in the page at most."""
 
 
+def recorded(comparison: Comparison) -> Comparison:
+    """Return what files keep of a comparison: no times of a busy machine."""
+    models = [replace(model, metrics=kinds.recorded(model.metrics, comparison.machine)) for model in comparison.models]
+    return replace(comparison, models=tuple(models))
+
+
 def fitted(build: Callable[[int], Comparison]) -> tuple[Comparison, str]:
     """Return a comparison whose page takes at most 1 MB without audio, and the page: fewer utterances, if need be.
 
@@ -33,7 +41,7 @@ def fitted(build: Callable[[int], Comparison]) -> tuple[Comparison, str]:
     listed = LISTED
     while True:
         comparison = build(listed)
-        page = render(comparison)
+        page = render(recorded(comparison))
         if len(page.encode()) <= LARGEST_PAGE or not listed:
             return comparison, page
         listed //= 2
@@ -52,7 +60,7 @@ def with_audio(comparison: Comparison, samples: Samples) -> str:
         sample = by_key.get(utterance.key)
         if sample is not None and sample.spoken:
             audio[utterance.key] = encode_opus(sample.spoken[0], LONGEST_AUDIO, name=f"sample {sample.key!r}")
-    return render(comparison, audio, _what_plays(comparison, by_key))
+    return render(recorded(comparison), audio, _what_plays(comparison, by_key))
 
 
 def _what_plays(comparison: Comparison, samples: Mapping[str, Sample]) -> str:
@@ -81,7 +89,7 @@ def write_comparison(
         {
             PREDICTIONS_FILE: "".join(f"{to_json(line)}\n" for line in lines),
             COMPARISON_PAGE: page,
-            COMPARISON_FILE: to_json(comparison.to_dict(), indent=1) + "\n",
+            COMPARISON_FILE: to_json(recorded(comparison).to_dict(), indent=1) + "\n",
         },
     )
 

@@ -17,6 +17,7 @@ from sottovoce.reports.html.utterances import utterance_rows
 TIMED = 20
 """Samples over which the models take turns at most."""
 _HERE = Path(__file__).parent
+_QUARTILES = "The line is the span of the quartiles of the rounds."
 _UNSAFE = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
 
 
@@ -92,11 +93,10 @@ def _command(comparison: Comparison) -> str | None:
 
 def _charts(comparison: Comparison, markup: Any) -> Iterator[dict[str, Any]]:
     """Yield the pictures that there is something to draw for."""
-    doubtful = f" †: {comparison.machine.busy}." if comparison.machine.busy else ""
     drawn = [
         ("Size against error", charts.size_against_error(comparison), "Bars are 95 % intervals."),
         *(
-            (f"{cost['label']}{' †' if cost['timed'] and doubtful else ''}", picture, _cost_note(cost, doubtful))
+            (cost["label"], picture, _QUARTILES if cost["timed"] else "")
             for cost in shown_costs(comparison)
             if (picture := charts.bars(comparison, cost["name"]))
         ),
@@ -107,10 +107,6 @@ def _charts(comparison: Comparison, markup: Any) -> Iterator[dict[str, Any]]:
     for title, picture, note in drawn:
         if picture:
             yield {"title": title, "picture": markup(picture), "note": note.strip()}
-
-
-def _cost_note(cost: Mapping[str, Any], doubtful: str) -> str:
-    return f"The line is the span of the quartiles of the rounds.{doubtful}" if cost["timed"] else ""
 
 
 def _layer_note(models: tuple[ComparedModel, ...]) -> str:

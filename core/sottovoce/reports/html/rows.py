@@ -105,7 +105,6 @@ def metric_rows(comparison: Comparison) -> list[dict[str, Any]]:
         {
             "label": str(metric.label or metric.name),
             "arrow": {"higher": "↑", "lower": "↓"}.get(metric.better or "", ""),
-            "is_doubtful": bool(comparison.machine.busy) and metric.turns is not None,
             "cells": [_cell(model, metric.name) for model in comparison.models],
         }
         for metric in rows
