@@ -33,11 +33,17 @@ UNIFORM: dict[str, dict[str, Any]] = {
     "2 bits, groups of up to 64": {"bits": 2},
     "2 bits, groups of 8": {"bits": 2, "group_size": 8},
     "3 bits, groups of up to 64": {"bits": 3},
+    "3 bits, groups of up to 64, `cast`": {"bits": 3},
+    "3 bits, groups of 16, `cast`": {"bits": 3, "group_size": 16},
     "4 bits, groups of up to 64": {"bits": 4},
     "4 bits, groups of 16": {"bits": 4, "group_size": 16},
     "4 bits, groups of 8": {"bits": 4, "group_size": 8},
 }
-"""Settings that all layers have alike: the same method as the search's, which the budgets are the sizes of."""
+"""Settings that all layers have alike: the same method as the search's, which the budgets are the sizes of.
+
+The search may cast what stays float, so some of these do too.
+"""
+CAST: dict[str, Any] = {"step": "cast"}
 COST = "int8-gptq"
 """Preset that the time of a search is compared with."""
 
@@ -52,7 +58,8 @@ def measure() -> dict[str, Any]:
         cold = _cpu_seconds(lambda: sottovoce.search(MODEL, CALIBRATION, "2.45MB"))[1]
         for title, setting in tqdm(UNIFORM.items(), "searches"):
             step = {"step": "quantize", "method": "gptq", "weight_range": "mse", "embeddings": "auto", **setting}
-            uniform = _figures(_compressed({"steps": [step]}), references)
+            steps = [step, CAST] if "`cast`" in title else [step]
+            uniform = _figures(_compressed({"steps": steps}), references)
             budget = uniform["size_bytes"]
             result, seconds = _cpu_seconds(lambda budget=budget: _search(budget, Path(folder) / "shared"))
             rows[title] = {

@@ -42,14 +42,14 @@ _CACHE = ".sottovoce-search"
     "--steps",
     type=SearchedSteps(),
     metavar="STEPS",
-    default="quantize",
+    default="quantize,cast",
     help="Steps to use: quantize, prune_layers, prune_experts, prune_heads, prune_width; prune_layers=PART for a part, "
     "quantize=2,3,4,8 for the bits that weights may have.",
 )
 @options.option(
     "--held-out",
     type=click.Path(path_type=Path),
-    help="Samples to measure the recipe on: a manifest; by default each half of --data by the other.",
+    help="Samples to measure the recipe on: a manifest; by default half of --data, by what the rest calibrates.",
     section="Data",
 )
 @options.option(

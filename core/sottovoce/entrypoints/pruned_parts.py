@@ -23,6 +23,8 @@ from sottovoce.recipe_search.units import Layer, layers_of, selected
 from sottovoce.system.progress import Progress
 
 if TYPE_CHECKING:
+    import torch
+
     from sottovoce.model import Model
     from sottovoce.plugins.host import Host
 
@@ -38,6 +40,8 @@ class PrunedParts:
     """By step, the parts that are named; none if it prunes those of its default."""
     embeddings: str | None
     host: Host
+    narrow: torch.dtype | None = None
+    """Dtype in which the recipe stores 32-bit floats."""
 
     def states(self, layers: Mapping[str, Layer]) -> Groups:
         """Return the states of every part with their sizes, from tensors without data; nothing is measured yet.
@@ -54,7 +58,7 @@ class PrunedParts:
                 self._by_layer(structure, part, layers) if structure.by_layer else self._by_share(structure, part)
             )
         ]
-        whole = fixed_bytes(self.model, layers)
+        whole = fixed_bytes(self.model, layers, self.narrow)
         groups: dict[str, list[State]] = {}
         for state in states:
             first = State(state.step, state.part, None, layers, whole, _NOTHING)
@@ -86,7 +90,7 @@ class PrunedParts:
             drop_data_(model.module)
             apply_steps(_alone(state, model), model, Calibration(), self.host)
             layers = layers_of(selected(model, self.embeddings), model.architecture)
-            yield replace(state, layers=layers, fixed_bytes=fixed_bytes(model, layers))
+            yield replace(state, layers=layers, fixed_bytes=fixed_bytes(model, layers, self.narrow))
 
     def _by_layer(self, structure: Structure, part: str, layers: Mapping[str, Layer]) -> Iterator[State]:
         depths = [depth for depth in self.model.architecture.shape.depths if depth.part == part]
@@ -95,7 +99,8 @@ class PrunedParts:
             raise UsageError(f"{self.model.source.name}: no layer of its {part} may be removed: leave the part out")
         for name in names:
             left = {layer: size for layer, size in layers.items() if not layer.startswith(f"{name}.")}
-            yield State(structure.step, name, 0.0, left, fixed_bytes(self.model, layers, removed=name), _NOTHING)
+            size = fixed_bytes(self.model, layers, self.narrow, removed=name)
+            yield State(structure.step, name, 0.0, left, size, _NOTHING)
 
 
 def _alone(state: State, model: Model) -> Recipe:

@@ -12,6 +12,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from sottovoce.calibration.calibration import check_samples
 from sottovoce.entrypoints.accuracy_gate import Gate
 from sottovoce.entrypoints.compress import compress, work_key
@@ -28,6 +30,7 @@ from sottovoce.recipe_search.analysis import Analysis
 from sottovoce.recipe_search.bounds import check_latency, check_size
 from sottovoce.recipe_search.budget import Budget
 from sottovoce.recipe_search.cache import Cache
+from sottovoce.recipe_search.casting import CAST, cast_of
 from sottovoce.recipe_search.choices import CHOICES, FOUR_BITS, USUAL, choices_of
 from sottovoce.recipe_search.front import alike, front, uniform
 from sottovoce.recipe_search.latency import Latencies, measure_latencies, seconds_of
@@ -220,11 +223,13 @@ class RecipeSearch:
     def _whole_space(self) -> Space:
         embeddings = tables_setting(self._model, self._model.architecture, self._step)
         layers = layers_of(selected(self._model, embeddings), self._model.architecture)
-        self._parts = PrunedParts(self._model, self._steps, embeddings, self._host)
+        self._cast = cast_of(self._model.module) if CAST in self._steps else None
+        narrow = None if self._cast is None else getattr(torch, self._cast.dtype)
+        self._parts = PrunedParts(self._model, self._steps, embeddings, self._host, narrow)
         groups = self._parts.states(layers)
 
         def space(widths: Sequence[int]) -> Space:
-            return Space.of(self._model, units_of(self._model, layers, choices_of(widths)), layers, groups)
+            return Space.of(self._model, units_of(self._model, layers, choices_of(widths)), layers, groups, narrow)
 
         if QUANTIZE not in self._steps:
             return space(())
@@ -238,8 +243,11 @@ class RecipeSearch:
 
     def _trial(self, known: Sensitivity, cache: Cache) -> KeptTrial:
         others = self._held_out
-        trial = Trial(self._model, self._samples, others, self._compressed)
-        return KeptTrial(trial, others.identity if others is not None else "", known, cache.keep)
+        # What is fitted when a part is pruned errs more on other samples than what is rounded: it is measured on all.
+        swaps = bool(self._space.groups)
+        trial = Trial(self._model, self._samples, others, self._compressed, swaps=swaps)
+        identity = others.identity if others is not None else f"halves: {1 + swaps}"
+        return KeptTrial(trial, identity, known, cache.keep)
 
     def _try(
         self, mix: Mix, problem: Problem, trial: KeptTrial, latency_share: float | None = None
@@ -279,7 +287,7 @@ class RecipeSearch:
         removed = [state.part for state in mix.states.values() if state.name == REMOVED]
         units, layers = renumbered_units(self._space.units, mix.layers, removed)
         choices = {renumbered(name, removed): choice for name, choice in mix.choices.items()}
-        return to_recipe(units, layers, choices, _EMBEDDINGS, steps)
+        return to_recipe(units, layers, choices, _EMBEDDINGS, steps, self._cast)
 
     def _compressed(self, recipe: Recipe, samples: Samples) -> Model:
         model = copy.deepcopy(self._model)

@@ -23,7 +23,7 @@ def search(
     budget: str | int | Sequence[str | int],
     *,
     limits: Mapping[str, float] | None = None,
-    steps: Sequence[str] = ("quantize",),
+    steps: Sequence[str] = ("quantize", "cast"),
     held_out: Samples | str | os.PathLike[str] | None = None,
     cache: str | os.PathLike[str] | None = None,
     host: Host | None = None,
@@ -41,11 +41,12 @@ def search(
             (``latency=x0.5`` of the model's), or several of them, which must all hold.
         limits: Bounds on metrics that the result must hold as well, such as ``{"max_cer_increase": 0.1}``.
         steps: Steps that the recipe may have: ``quantize``, ``prune_layers``, ``prune_experts``, ``prune_heads``,
-            ``prune_width``. A step prunes the parts of its default, or those that are named: ``prune_layers=decoder``.
-            ``quantize`` uses 4 and 8 bits, and also 2 and 3 where the budget is below what the recipe ``int4`` takes;
-            or the bits that are named: ``quantize=2,3,4,8``.
-        held_out: Samples on which the mix is measured, or their manifest; they need no texts. By default each half of
-            the calibration samples is measured by what was calibrated on the other half.
+            ``prune_width``, ``cast``. A step prunes the parts of its default, or those that are named:
+            ``prune_layers=decoder``. ``quantize`` uses 4 and 8 bits, and also 2 and 3 where the budget is below what
+            the recipe ``int4`` takes; or the bits that are named: ``quantize=2,3,4,8``. ``cast`` stores in 16 bits
+            what stays in 32.
+        held_out: Samples on which the mix is measured, or their manifest; they need no texts. By default one half
+            of the calibration samples, by what was calibrated on the other; where parts are pruned, each half.
         cache: Directory in which measurements are kept, for an interrupted search and for further budgets.
         host: The plugins; by default the process's own.
         progress: True for a display on standard error; or a function, called after every measurement.

@@ -39,14 +39,23 @@ class Space:
     fixed_bytes: int
     dtype: torch.dtype
     strategy: Strategy
+    narrow: torch.dtype | None = None
+    """Dtype in which the recipe stores 32-bit floats."""
     latencies: Latencies | None = None
 
     @classmethod
-    def of(cls, model: Model, units: Sequence[Unit], layers: Mapping[str, Layer], groups: Groups) -> Space:
+    def of(
+        cls,
+        model: Model,
+        units: Sequence[Unit],
+        layers: Mapping[str, Layer],
+        groups: Groups,
+        narrow: torch.dtype | None = None,
+    ) -> Space:
         """Return the space of a float model."""
         dtype = next(parameter.dtype for parameter in model.module.parameters() if parameter.is_floating_point())
         strategy = model.architecture.layers.activation_strategy
-        return cls(units, layers, groups, fixed_bytes(model, layers), dtype, strategy)
+        return cls(units, layers, groups, fixed_bytes(model, layers, narrow), dtype, strategy, narrow)
 
     @property
     def choices(self) -> tuple[Choice, ...]:
@@ -114,7 +123,7 @@ class Space:
 
     def _bytes(self, layers: Mapping[str, Layer], choice: Choice) -> int:
         return sum(
-            layer_bytes(layer, choice.scheme(layer.width, self.strategy, layer.is_weight_only), self.dtype)
+            layer_bytes(layer, choice.scheme(layer.width, self.strategy, layer.is_weight_only), self.dtype, self.narrow)
             for layer in layers.values()
         )
 

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from sottovoce.quantization.cast_step import Cast
 from sottovoce.recipe.recipe import Recipe
 from sottovoce.recipe_search.choices import FLOAT, INT8, Choice
 from sottovoce.recipe_search.units import Layer, Unit
@@ -20,6 +21,7 @@ def to_recipe(
     chosen: Mapping[str, Choice],
     embeddings: str | None,
     steps: Sequence[Mapping[str, Any]] = (),
+    cast: Cast | None = None,
 ) -> Recipe:
     """Return the recipe of a mix.
 
@@ -29,6 +31,7 @@ def to_recipe(
         chosen: By unit's name, its choice; a unit without one was removed.
         embeddings: Setting for embedding tables.
         steps: Steps before the one that quantizes, in the form of a recipe file.
+        cast: Step that stores the floats that are left.
     """
     ignore: list[str] = []
     overrides: dict[str, Any] = {}
@@ -48,6 +51,7 @@ def to_recipe(
     quantize |= {"overrides": overrides} if overrides else {}
     is_quantized = any(choice is not FLOAT for choice in chosen.values())
     form = [*map(dict, steps), *([quantize | {"min_coverage": 0.0}] if is_quantized else [])]
+    form += [] if cast is None else [cast.to_dict()]
     return Recipe.from_dict({"steps": form}, title="search")
 
 

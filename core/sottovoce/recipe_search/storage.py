@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from sottovoce.checkpoint.narrow_floats import narrow_floats, wide_floats
 from sottovoce.recipe.scheme import Scheme
 from sottovoce.runtime.layers import empty
 
@@ -26,6 +27,9 @@ _LENGTH = 8
 def file_bytes(model: Model) -> int:
     """Return the bytes of a model's weights as they are written; tensors that share memory count once."""
     tensors = unique_tensors(model.module)
+    for name, dtype in narrow_floats(model.module).items():
+        if name in tensors:
+            tensors[name] = tensors[name].to("meta", dtype)
     header: dict[str, Any] = {"__metadata__": _METADATA}
     first = 0
     # The order in which safetensors writes them.
@@ -51,15 +55,24 @@ def entry_bytes(name: str, tensor: Tensor) -> int:
     return int(tensor.nbytes) + len(text.encode()) - 1
 
 
-def layer_bytes(layer: Layer, scheme: Scheme | None, dtype: torch.dtype) -> int:
-    """Return the bytes of a layer: stored by a scheme, or in float with ``None``."""
+def layer_bytes(layer: Layer, scheme: Scheme | None, dtype: torch.dtype, narrow: torch.dtype | None = None) -> int:
+    """Return the bytes of a layer.
+
+    Args:
+        layer: Its sizes.
+        scheme: How it is stored; ``None`` for float.
+        dtype: Dtype of the float model.
+        narrow: Dtype in which 32-bit floats are stored.
+    """
     sizes = (layer.outputs, layer.inputs, layer.is_table, layer.has_bias)
-    data, names = _parts(sizes, scheme, dtype)
+    data, names = _parts(sizes, scheme, dtype, narrow)
     return data + names * len(layer.name.encode())
 
 
 @functools.cache
-def _parts(sizes: tuple[int, int, bool, bool], scheme: Scheme | None, dtype: torch.dtype) -> tuple[int, int]:
+def _parts(
+    sizes: tuple[int, int, bool, bool], scheme: Scheme | None, dtype: torch.dtype, narrow: torch.dtype | None
+) -> tuple[int, int]:
     """Return the bytes of a layer without a name, and how many tensors repeat the name."""
     rows, columns, is_table, has_bias = sizes
     layer: nn.Module
@@ -69,19 +82,28 @@ def _parts(sizes: tuple[int, int, bool, bool], scheme: Scheme | None, dtype: tor
         layer = nn.Linear(columns, rows, has_bias, device="meta", dtype=dtype)
     stored = layer if scheme is None else empty(layer, scheme)
     assert stored is not None
-    tensors = stored.state_dict()
+    tensors = _narrowed(stored, stored.state_dict(), narrow)
     return sum(entry_bytes(f".{name}", tensor) for name, tensor in tensors.items()), len(tensors)
 
 
-def fixed_bytes(model: Model, layers: Mapping[str, Layer], removed: str | None = None) -> int:
+def _narrowed(module: nn.Module, tensors: Mapping[str, Tensor], narrow: torch.dtype | None) -> dict[str, Tensor]:
+    """Return tensors of a module without data, with the dtypes that they have once its floats are stored so."""
+    dtypes = {} if narrow is None else dict.fromkeys((name for name, _ in wide_floats(module)), narrow)
+    return {name: tensor.to("meta", dtypes.get(name, tensor.dtype)) for name, tensor in tensors.items()}
+
+
+def fixed_bytes(
+    model: Model, layers: Mapping[str, Layer], narrow: torch.dtype | None = None, removed: str | None = None
+) -> int:
     """Return the bytes of all that no choice changes: other tensors, and the header around the entries.
 
     Args:
         model: The model.
         layers: The layers that choices change.
+        narrow: Dtype in which 32-bit floats are stored.
         removed: Name of a module whose tensors do not count.
     """
-    tensors = unique_tensors(model.module)
+    tensors = _narrowed(model.module, unique_tensors(model.module), narrow)
     others = {name: tensor for name, tensor in tensors.items() if name.rpartition(".")[0] not in layers}
     if removed is not None:
         others = {name: tensor for name, tensor in others.items() if not name.startswith(f"{removed}.")}

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from sottovoce.errors import UsageError
 from sottovoce.recipe.scheme import WIDTHS
+from sottovoce.recipe_search.casting import CAST
 from sottovoce.recipe_search.sensitivity import Divergence
 from sottovoce.text.plain_text import shortened
 
@@ -94,7 +95,7 @@ def parse_steps(steps: Sequence[str]) -> dict[str, tuple[str, ...]]:
     Raises:
         UsageError: There is no such step in a search, or none at all, or a part of a step that has none.
     """
-    known = (QUANTIZE, *STRUCTURES)
+    known = (QUANTIZE, *STRUCTURES, CAST)
     named: dict[str, tuple[str, ...]] = {}
     for text in steps:
         step, equals, part = (piece.strip() for piece in text.partition("="))
@@ -105,6 +106,8 @@ def parse_steps(steps: Sequence[str]) -> dict[str, tuple[str, ...]]:
         if equals and step == QUANTIZE:
             named[step] = (*named.get(step, ()), *map(_width, part.split(",")))
             continue
+        if equals and step == CAST:
+            raise UsageError(f"{shortened(repr(text), 60)}: cast has no parts; write cast")
         if equals and not part:
             raise UsageError(f"{shortened(repr(text), 60)} names no part; write prune_width or prune_width=PART")
         named[step] = (*named.get(step, ()), *([part] if part else []))

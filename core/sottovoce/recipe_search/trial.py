@@ -61,12 +61,23 @@ class Outcome:
 class Trial:
     """Samples that a copy is calibrated on, and others that it is measured on.
 
-    Without others each half of the samples is measured by a copy that is calibrated on the other half.
+    Without others a copy that is calibrated on one half of the samples is measured on the other half.
     """
 
-    def __init__(self, model: Model, samples: Samples, others: Samples | None, compressed: Compressed) -> None:
-        """Name the samples; nothing runs yet."""
+    def __init__(
+        self, model: Model, samples: Samples, others: Samples | None, compressed: Compressed, *, swaps: bool = False
+    ) -> None:
+        """Name the samples; nothing runs yet.
+
+        Args:
+            model: The float model.
+            samples: Samples to calibrate on.
+            others: Samples to measure on.
+            compressed: Function that compresses a copy.
+            swaps: If true, each half is measured by what was calibrated on the other, which takes two copies.
+        """
         self._model, self._samples, self._others, self._compressed = model, samples, others, compressed
+        self._swaps = swaps
 
     def run(self, recipe: Recipe) -> Outcome:
         """Compress copies and measure them.
@@ -91,7 +102,8 @@ class Trial:
         parts = halves(self._samples)
         if not all(_is_enough(part, self._model) for part in parts):
             return []
-        return [(fitted, Reference(self._model, list(others))) for fitted, others in (parts, parts[::-1])]
+        turns = (parts, parts[::-1]) if self._swaps else (parts,)
+        return [(fitted, Reference(self._model, list(others))) for fitted, others in turns]
 
     @cached_property
     def _seen(self) -> Reference:

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,8 +53,10 @@ def make(source: Path) -> Model:
     return model
 
 
-def search(model: Model, budget: Any, **options: Any) -> sottovoce.SearchResult:
-    return sottovoce.search(model, FITTED, budget, host=HOST, **options)
+def search(
+    model: Model, budget: Any, *, steps: Sequence[str] = ("quantize",), **options: Any
+) -> sottovoce.SearchResult:
+    return sottovoce.search(model, FITTED, budget, steps=steps, host=HOST, **options)
 
 
 def compressed(model: Model, recipe: Any) -> Model:
@@ -97,6 +100,36 @@ def test_the_front_falls_with_size_and_the_recipe_is_on_it(model: Model) -> None
     assert divergences == sorted(divergences, reverse=True)
     better = [point for point in result.front if point.size_bytes <= 21_000 and point.divergence < result.predicted]
     assert not better
+
+
+def test_what_stays_float_is_cast_which_leaves_more_bytes_for_weights(model: Model, tmp_path: Path) -> None:
+    budget = 21_000
+    plain, cast = search(model, budget), search(model, budget, steps=("quantize", "cast"))
+    assert [step["step"] for step in cast.recipe.to_dict()["steps"]] == ["quantize", "cast"]
+    assert cast.predicted < plain.predicted
+    assert cast.size_bytes["least"] < plain.size_bytes["least"]
+    small = compressed(model, cast.recipe)
+    file = sottovoce.save(small, tmp_path / "small", host=HOST) / "model.safetensors"
+    assert file.stat().st_size == file_bytes(small) <= budget
+    assert file.stat().st_size == pytest.approx(cast.size_bytes["after"], rel=0.01)
+
+
+def test_a_model_of_16_bits_has_nothing_to_cast(model: Model) -> None:
+    model.module.to(torch.bfloat16)
+    steps = search(model, "x0.9", steps=("quantize", "cast")).recipe.to_dict()["steps"]
+    assert [step["step"] for step in steps] == ["quantize"]
+
+
+def test_weights_beyond_float16_are_cast_to_bfloat16(model: Model) -> None:
+    model.module.blocks[0].weight.data[0, 0] = 1e5  # type: ignore[index, union-attr]
+    steps = search(model, "x0.9", steps=("cast", "quantize")).recipe.to_dict()["steps"]
+    assert steps[-1]["step"] == "cast"
+    assert steps[-1]["dtype"] == "bfloat16"
+
+
+def test_cast_alone_is_searched_for_a_budget_that_it_meets(model: Model) -> None:
+    steps = search(model, "x0.6", steps=("cast",)).recipe.to_dict()["steps"]
+    assert [step["step"] for step in steps] == ["cast"]
 
 
 def test_a_recipe_that_was_written_is_read_again(model: Model, tmp_path: Path) -> None:
@@ -357,6 +390,7 @@ def test_a_mix_that_is_larger_than_predicted_is_repaired_once(model: Model, monk
             UsageError,
             "'shrink' is not a step of a search; the steps are: quan",
         ),
+        (21_000, {"steps": ("cast=float16",)}, UsageError, "cast has no parts; write cast"),
         (21_000, {"steps": ()}, UsageError, "a search needs steps"),
         (21_000, {"steps": ("prune_width",)}, UsageError, "toy has nothing that prune_width could prune"),
         (21_000, {"limits": {"max_beauty": 1}}, RecipeError, "'max_beauty' names no metric of toy"),

@@ -19,7 +19,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_search_below_all_quantized_sizes_prunes_parts_and_keeps_its_promise(source: Path) -> None:
     model = sottovoce.load(source, host=HOST)
-    quantized = sottovoce.search(model, SAMPLES, "x0.9", host=HOST)
+    quantized = sottovoce.search(model, SAMPLES, "x0.9", steps=("quantize",), host=HOST)
     least = min(point.size_bytes for point in quantized.front)
     result = sottovoce.search(model, SAMPLES, least - 1500, steps=("quantize", "prune_width"), host=HOST)
     steps = result.recipe.to_dict()["steps"]

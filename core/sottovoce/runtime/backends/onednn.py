@@ -27,12 +27,18 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from sottovoce.runtime.backends import instructions
 from sottovoce.runtime.kernels.availability import available, takes
 from sottovoce.system.process_state import ignored_warnings
 
 _TINY = 1e-30
+_SMALL_WEIGHT = 1 << 19
+"""Numbers of a weight up to which rows are filled up: there a row costs two microseconds at most."""
+_MULTIPLE = 16
+"""Rows that inputs of small weights are filled up to a multiple of: oneDNN keeps the kernel of every number of them for
+ever, whatever ``ONEDNN_PRIMITIVE_CACHE_CAPACITY`` says. Together they take more memory than a small model."""
 _KERNEL_WORTH = 1 << 16
 """Number of inputs below which PyTorch's operators round them to 16 bits: loading numba takes about 100 MB."""
 
@@ -236,9 +242,16 @@ def linear(
     if x.rest is not None:
         total = linear(x.rest, dataclasses.replace(weight, bias=None))
         return _add_product_(total, x, weight, activation).to(dtype)
-    operands = x.values, x.scale, x.zero_point, weight.blocks, weight.scale, weight.zero_point, weight.bias
+    values = _filled_up(x.values, weight)
+    operands = values, x.scale, x.zero_point, weight.blocks, weight.scale, weight.zero_point, weight.bias
     result: Tensor = torch.ops.onednn.qlinear_pointwise.default(*operands, 1.0, 0, dtype, activation, [], "")
-    return result
+    return result[: len(x.values)]
+
+
+def _filled_up(values: Tensor, weight: PackedWeight) -> Tensor:
+    """Return ``[rows, in]`` with more rows, whose products are left out, where kernels would weigh more than they."""
+    missing = -len(values) % _MULTIPLE if len(values) > 1 and weight.blocks.numel() <= _SMALL_WEIGHT else 0
+    return functional.pad(values, (0, 0, 0, missing)) if missing else values
 
 
 def linear_add_(total: Tensor, x: QuantizedActivations, weight: PackedWeight) -> Tensor:
@@ -258,6 +271,9 @@ def linear_add_(total: Tensor, x: QuantizedActivations, weight: PackedWeight) ->
 
 
 def _add_product_(total: Tensor, x: QuantizedActivations, weight: PackedWeight, activation: str) -> Tensor:
+    if _filled_up(x.values, weight) is not x.values:
+        total.add_(linear(dataclasses.replace(x, rest=None), weight))
+        return total.relu_() if activation == "relu" else total
     operands = x.values, x.scale, x.zero_point, weight.blocks, weight.scale, weight.zero_point, total, weight.bias
     result: Tensor = torch.ops.onednn.qlinear_pointwise.binary(
         *operands, 1.0, 0, total.dtype, 1.0, 0, "sum", 1.0, activation, [], ""
