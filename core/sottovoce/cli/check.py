@@ -73,8 +73,11 @@ def check(
     answers to differ. The bounds on error rates of the recipe's gate hold for every engine, over Sottovoce's own run.
     """
     from sottovoce.entrypoints import check as entrypoint
+    from sottovoce.system.output_file import refuse_unwritable
 
     bounds = dict(map(limit, limits))
+    if output is not None:
+        refuse_unwritable(output)
     with out.progress() as progress:
         result = entrypoint.check(
             directory,

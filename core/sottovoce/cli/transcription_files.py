@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from sottovoce.cli.output import Output
-from sottovoce.errors import OutputError, SamplesError, UsageError
+from sottovoce.errors import SamplesError, UsageError
 from sottovoce.report.number_format import counted
 from sottovoce.system.audio_files import SUFFIXES
-from sottovoce.system.output_file import write
+from sottovoce.system.output_file import refuse_unwritable, write
 from sottovoce.transcription.files import FORMATS, TRANSCRIPT, to_text
 from sottovoce.transcription.transcript import Transcript
 
@@ -141,14 +141,4 @@ def _check_outputs(jobs: Sequence[Job]) -> None:
         if (other := owners.setdefault(job.output, job.audio)) != job.audio:
             raise UsageError(f"{other} and {job.audio}: both would be {job.output}; transcribe them one by one")
         TRANSCRIPT.refuse_existing(job.output, job.overwrite, (job.audio,))
-        _refuse_unwritable(job.output)
-
-
-def _refuse_unwritable(output: Path) -> None:
-    """Refuse a file whose directory cannot be made or written."""
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"{output}: could not be written ({error.strerror or error})") from None
-    if not os.access(output.parent, os.W_OK | os.X_OK):
-        raise OutputError(f"{output}: could not be written (no permission in {output.parent})")
+        refuse_unwritable(job.output)

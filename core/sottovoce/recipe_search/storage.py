@@ -77,7 +77,9 @@ def _parts(
     rows, columns, is_table, has_bias = sizes
     layer: nn.Module
     if is_table:
-        layer = nn.Embedding(rows, columns, device="meta", dtype=dtype)
+        # Of a weight that is there: to draw one, if without data, PyTorch imports its compiler, for two seconds.
+        weight = torch.empty(rows, columns, device="meta", dtype=dtype)
+        layer = nn.Embedding.from_pretrained(weight)  # type: ignore[no-untyped-call]
     else:
         layer = nn.Linear(columns, rows, has_bias, device="meta", dtype=dtype)
     stored = layer if scheme is None else empty(layer, scheme)

@@ -48,9 +48,8 @@ class Int8Embedding(nn.Module):
 
     def dequantize(self) -> nn.Embedding:
         """Return the float32 table that this one stands for."""
-        table = nn.Embedding(self.num_embeddings, self.embedding_dim, padding_idx=self.padding_idx, device="meta")
-        table.weight = nn.Parameter(self.weight.float() * self.weight_scale.float(), requires_grad=False)
-        return table
+        weight = self.weight.float() * self.weight_scale.float()
+        return nn.Embedding.from_pretrained(weight, padding_idx=self.padding_idx)  # type: ignore[no-untyped-call, no-any-return]
 
     def forward(self, ids: Tensor) -> Tensor:
         """Look rows up: ``[...]`` to ``[..., width]`` of the dtype of the scales."""

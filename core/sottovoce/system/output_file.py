@@ -72,6 +72,24 @@ class OutputKind:
         return not start or self.beginning.match(start) is not None
 
 
+def refuse_unwritable(path: Path) -> None:
+    """Refuse a file whose directory cannot be made or written, before the work whose result it gets.
+
+    Raises:
+        OutputError: It could not be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        raise OutputError(f"{path}: could not be written ({path.parent} is not a directory)") from None
+    except OSError as error:
+        raise OutputError(f"{path}: could not be written ({error.strerror or error})") from None
+    if not os.access(path.parent, os.W_OK | os.X_OK) or (path.exists() and not os.access(path, os.W_OK)):
+        raise OutputError(f"{path}: could not be written (no permission in {path.parent})")
+    if path.is_dir():
+        raise OutputError(f"{path}: is a directory; give a file")
+
+
 def write(path: Path, text: str, overwrite: bool) -> None:
     """Write a file beside its place, and rename it when it is whole.
 

@@ -15,10 +15,12 @@ from torch import Tensor
 from sottovoce import Model, Prediction, Sample, read_audio
 from sottovoce.errors import SamplesError
 from sottovoce.system.audio import FRAME
+from sottovoce_paraformer.recent_features import RecentFeatures
 from sottovoce_paraformer.tokens import tokens_of
 
 SURPLUS = 1e-3
 """Part of a token by which the weights of the frames exceed the number of tokens."""
+_RECENT = RecentFeatures()
 
 
 def waveform(model: Model, sample: Sample) -> NDArray[np.float32]:
@@ -72,7 +74,7 @@ def counted_logits(model: Model, sample: Sample, positions: int | None) -> Tenso
         positions: The number of tokens; ``None`` for that of the text, or of the CIF predictor where there is none.
     """
     module: Any = model.module
-    speech, lengths = features(model, sample)
+    speech, lengths = _RECENT.get(sample, model.processor["frontend"], lambda: features(model, sample))
     encoded, encoded_lengths = module.encode(speech, lengths)
     acoustic, count = _acoustic(model, sample, encoded, encoded_lengths, positions)
     if count.max() < 1:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import sottovoce
-from core.commands import command
+from core.commands import command, host_runner
 from core.engines import toys
 from sottovoce import Prediction, Sample, Samples
 from sottovoce.engines import engine as registry
@@ -20,6 +20,7 @@ from sottovoce.engines.diagnosis import diagnose
 from sottovoce.engines.measurement import EngineRun, latency_ms, spread
 from sottovoce.entrypoints.check import Check, check
 from sottovoce.errors import PluginError, UsageError
+from sottovoce.plugins.host import default_host
 
 ROOT = Path(__file__).parents[3]
 MANIFEST = ROOT / "examples/data/mandarin-commands/test.jsonl"
@@ -155,6 +156,17 @@ def test_quiet_machine_gives_no_diagnosis() -> None:
 def test_diagnosis_is_a_sentence(facts: dict[str, Any], others: float | None, words: str) -> None:
     (sentence,) = diagnose(engine_run(**facts), others)
     assert words in sentence
+
+
+def test_an_output_that_cannot_be_written_is_refused_before_anything_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    run = host_runner(monkeypatch, capfd, default_host())
+    monkeypatch.setattr("sottovoce.entrypoints.check.check", lambda *_, **__: pytest.fail("an engine ran"))
+    model = ROOT / "examples/models/tiny-paraformer"
+    (tmp_path / "file").touch()
+    for output, problem in ((tmp_path / "file" / "a.jsonl", "file is not a directory"), (tmp_path, "is a directory")):
+        run("check", model, "--data", MANIFEST, "--output", output).fails(1, f"{output}: ", problem)
 
 
 @pytest.fixture(scope="module")
