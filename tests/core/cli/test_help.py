@@ -69,7 +69,7 @@ def test_option_without_a_section_is_among_the_options() -> None:
 
 
 def test_help_shows_defaults() -> None:
-    for verb, default in (("compress", "[default: cpu]"), ("search", "[default: quantize]")):
+    for verb, default in (("compress", "[default: cpu]"), ("search", "[default: quantize,cast]")):
         assert default in " ".join(CliRunner().invoke(cli, [verb, "--help"]).output.split())
 
 
