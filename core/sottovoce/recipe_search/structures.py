@@ -112,6 +112,8 @@ def parse_steps(steps: Sequence[str]) -> dict[str, tuple[str, ...]]:
         if equals and not part:
             raise UsageError(f"{shortened(repr(text), 60)} names no part; write prune_width or prune_width=PART")
         named[step] = (*named.get(step, ()), *([part] if part else []))
+    if list(named) == [CAST]:
+        raise UsageError("cast alone leaves nothing to choose: add quantize, or a step that prunes")
     if not named:
         raise UsageError(f"a search needs steps; they are: {', '.join(STEPS)}")
     return named
