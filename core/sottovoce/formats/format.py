@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -128,12 +129,18 @@ def formats_for(architecture: Architecture) -> dict[str, Format]:
 def labels() -> dict[str, Text]:
     """Return the label of every format that ``sottovoce export`` knows here, by name; ``native`` comes first.
 
-    Where families declare one name with several labels, it has them all.
+    Where families declare one name with several labels, it has them all, each with its families.
     """
-    labels = {NATIVE: NATIVE_LABEL}
+    families: dict[str, dict[Text, list[str]]] = {}
     for format in registered_formats():
-        known = labels.setdefault(format.name, format.label)
-        if format.label.en not in known.en.split("; "):
-            chinese = "；".join(filter(None, (known.zh, format.label.zh)))
-            labels[format.name] = Text(en=f"{known.en}; {format.label.en}", zh=chinese)
-    return labels
+        families.setdefault(format.name, {}).setdefault(format.label, []).extend(format.architectures)
+    return {NATIVE: NATIVE_LABEL} | {name: _joined(labels) for name, labels in families.items()}
+
+
+def _joined(labels: Mapping[Text, Sequence[str]]) -> Text:
+    if len(labels) == 1:
+        return next(iter(labels))
+    return Text(
+        en="; ".join(f"{label.en} ({', '.join(names)})" for label, names in labels.items()),
+        zh="；".join(f"{label.in_language('zh')}（{'、'.join(names)}）" for label, names in labels.items()),
+    )

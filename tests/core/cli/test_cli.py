@@ -76,11 +76,18 @@ def test_inspect_gives_one_json_object(run: Runner, source: Path) -> None:
     assert with_recipe["estimate"]["size_bytes"] < plain["size_bytes"]
 
 
-def test_evaluate_gives_one_json_object(run: Runner, source: Path, manifest: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("busy", [None, "the machine is busy: a test says so"])
+def test_evaluate_gives_one_json_object_with_times_unless_the_machine_is_busy(
+    busy: str | None, run: Runner, source: Path, manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sottovoce.entrypoints.paired_timing.busy", lambda *_: busy)
     arguments = ("evaluate", source, "--data", manifest, "--baseline", source, "-o", tmp_path / "report", "--json")
-    form = run(*arguments).json
+    done = run(*arguments)
+    form = done.json
     assert form.keys() >= {"model", "architecture", "samples", "metrics"}
-    assert form["metrics"].keys() >= {"cer", "token_agreement", "size_bytes", "rtf", "latency_ms"}
+    assert form["metrics"].keys() >= {"cer", "token_agreement", "size_bytes"}
+    assert form["metrics"].keys() & {"rtf", "latency_ms"} == (set() if busy else {"rtf", "latency_ms"})
+    assert ("the times are not recorded" in done.err) == bool(busy)
     assert form["metrics"]["cer"].keys() >= {"value", "unit", "baseline"}
     assert json.loads((tmp_path / "report" / "evaluation.json").read_text()) == form
 

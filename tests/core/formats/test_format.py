@@ -121,10 +121,10 @@ def test_format_without_a_label_is_an_error_that_names_it() -> None:
     assert "bare" not in labels()
 
 
-def test_a_name_of_several_families_has_all_of_their_labels() -> None:
+def test_a_name_of_several_families_has_all_of_their_labels_and_says_whose_they_are() -> None:
     for module, label in (("one", "for phones"), ("other", "for servers"), ("third", "for phones")):
         define(__module__=module, name="shared", label=Text(en=label), architectures=(module,))
-    assert labels()["shared"].en == "for phones; for servers"
+    assert labels()["shared"].en == "for phones (one, third); for servers (other)"
 
 
 def test_listing_formats_imports_no_torch() -> None:
