@@ -34,11 +34,10 @@ from sottovoce.runtime.kernels.availability import available, takes
 from sottovoce.system.process_state import ignored_warnings
 
 _TINY = 1e-30
-_SMALL_WEIGHT = 1 << 19
-"""Numbers of a weight up to which rows are filled up: there a row costs two microseconds at most."""
-_MULTIPLE = 16
-"""Rows that inputs of small weights are filled up to a multiple of: oneDNN keeps the kernel of every number of them for
-ever, whatever ``ONEDNN_PRIMITIVE_CACHE_CAPACITY`` says. Together they take more memory than a small model."""
+_FILLED_UP = ((1 << 18, 64), (1 << 19, 16))
+"""Numbers below which a weight is small, and the rows that its inputs are filled up to a multiple of. oneDNN keeps the
+kernels of every number of rows for ever, whatever ``ONEDNN_PRIMITIVE_CACHE_CAPACITY`` says, and together they take more
+memory than a small model. A row of a small weight costs two microseconds at most."""
 _KERNEL_WORTH = 1 << 16
 """Number of inputs below which PyTorch's operators round them to 16 bits: loading numba takes about 100 MB."""
 
@@ -250,7 +249,8 @@ def linear(
 
 def _filled_up(values: Tensor, weight: PackedWeight) -> Tensor:
     """Return ``[rows, in]`` with more rows, whose products are left out, where kernels would weigh more than they."""
-    missing = -len(values) % _MULTIPLE if len(values) > 1 and weight.blocks.numel() <= _SMALL_WEIGHT else 0
+    multiple = next((rows for size, rows in _FILLED_UP if weight.blocks.numel() < size), 1)
+    missing = -len(values) % multiple if len(values) > 1 else 0
     return functional.pad(values, (0, 0, 0, missing)) if missing else values
 
 

@@ -12,8 +12,8 @@ from sottovoce.runtime.backends import onednn, onednn_float
 pytestmark = pytest.mark.skipif(not onednn.supported(), reason="this CPU or this PyTorch has no fast u8 by s8 product")
 
 SIZES = st.integers(1, 70)
-SMALL = 0, 1 << 19
-"""Sizes up to which weights are small: their inputs get more rows."""
+FILLED_UP = (), ((1 << 19, 16),)
+"""Rows that inputs are filled up to, for any weight of a test: none, or 16."""
 
 
 def draw(rows, width, out, seed=0, bias=True):
@@ -33,11 +33,18 @@ def close(got, want, tolerance=1e-5):
 
 
 @settings(max_examples=40, deadline=None)
-@given(rows=SIZES, width=SIZES, out=SIZES, seed=st.integers(0, 99), bias=st.booleans(), small=st.sampled_from(SMALL))
-def test_product_is_that_of_integers(rows, width, out, seed, bias, small):
+@given(
+    rows=SIZES,
+    width=SIZES,
+    out=SIZES,
+    seed=st.integers(0, 99),
+    bias=st.booleans(),
+    filled_up=st.sampled_from(FILLED_UP),
+)
+def test_product_is_that_of_integers(rows, width, out, seed, bias, filled_up):
     packed, x, _, want = draw(rows, width, out, seed, bias)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(onednn, "_SMALL_WEIGHT", small)
+        patch.setattr(onednn, "_FILLED_UP", filled_up)
         got = onednn.linear(x, packed)
     assert got.dtype == torch.float32
     assert got.shape == (rows, out)
@@ -63,10 +70,10 @@ def test_product_in_bfloat16():
     assert close(got, want, 1e-2)
 
 
-@pytest.mark.parametrize("small", SMALL)
+@pytest.mark.parametrize("filled_up", FILLED_UP)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_product_is_added_in_place(dtype, small, monkeypatch):
-    monkeypatch.setattr(onednn, "_SMALL_WEIGHT", small)
+def test_product_is_added_in_place(dtype, filled_up, monkeypatch):
+    monkeypatch.setattr(onednn, "_FILLED_UP", filled_up)
     packed, x, _, want = draw(9, 40, 50)
     total = torch.linspace(-50, 50, 9 * 50).view(9, 50).to(dtype)
     before = total.double()
@@ -90,9 +97,9 @@ def test_two_parts_of_a_wide_input_leave_a_65000th_of_the_range(maker, rows, mag
     assert (parts[0] - x.double()).abs().max() > extent / 2000
 
 
-@pytest.mark.parametrize("small", SMALL)
-def test_products_of_wide_inputs_are_those_of_both_parts(small, monkeypatch):
-    monkeypatch.setattr(onednn, "_SMALL_WEIGHT", small)
+@pytest.mark.parametrize("filled_up", FILLED_UP)
+def test_products_of_wide_inputs_are_those_of_both_parts(filled_up, monkeypatch):
+    monkeypatch.setattr(onednn, "_FILLED_UP", filled_up)
     packed, _, weight, _ = draw(9, 40, 50, bias=True)
     x = torch.randn(9, 40, generator=torch.Generator().manual_seed(0))
     want = x.double() @ weight.double().mul(packed.scale.double()[:, None]).t() + packed.bias.double()
