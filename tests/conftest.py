@@ -10,6 +10,7 @@ import torch
 from hypothesis import settings
 
 from sottovoce.entrypoints import evaluate
+from sottovoce.system.interpreter import end_quickly
 
 LONGEST = (
     "docs/test_blocks.py",
@@ -33,6 +34,7 @@ LONGEST = (
 """
 
 
+end_quickly()
 evaluate.TIMED = 2  # samples that two models are timed on by turns: what is tested of times does not need twenty
 
 

@@ -17,11 +17,12 @@ from pathlib import Path
 from typing import Any
 
 SERVER = """
-import contextlib, importlib, json, os, runpy, signal, sys
+import atexit, contextlib, gc, importlib, json, os, runpy, signal, sys, threading
 
 with contextlib.redirect_stdout(sys.stderr):  # FunASR greets
     for name in sys.argv[1:]:
         importlib.import_module(name)
+gc.freeze()  # what is here now is never looked through for garbage
 
 def begin(job):
     signal.alarm(300)  # a process that hangs is ended
@@ -43,11 +44,27 @@ for line in sys.stdin.buffer:
     break
 else:
     os._exit(0)
-sys.argv = [job["program"], *job["arguments"]]
-if job["program"] == "-c":
-    exec(compile(job["code"], "<string>", "exec"), {"__name__": "__main__"})
-else:
-    runpy.run_module(job["program"], run_name="__main__", alter_sys=True)
+code = 0
+try:
+    sys.argv = [job["program"], *job["arguments"]]
+    if job["program"] == "-c":
+        exec(compile(job["code"], "<string>", "exec"), {"__name__": "__main__"})
+    else:
+        runpy.run_module(job["program"], run_name="__main__", alter_sys=True)
+except SystemExit as ending:
+    code = ending.code if isinstance(ending.code, int) else 0 if ending.code is None else 1
+    if code and not isinstance(ending.code, int):
+        print(ending.code, file=sys.stderr)
+except Exception:
+    sys.excepthook(*sys.exc_info())
+    code = 1
+# What Python does at its end, but for taking all objects of PyTorch apart, which is half a second.
+threading._shutdown()
+atexit._run_exitfuncs()
+for stream in (sys.stdout, sys.stderr):
+    with contextlib.suppress(Exception):
+        stream.flush()
+os._exit(code & 255)
 """
 
 

@@ -59,6 +59,9 @@ def run_together(function: Any, *arguments: Any, progress: Any) -> Any:
 
 def main() -> None:
     """Run what standard input holds."""
+    from sottovoce.system.interpreter import end_quickly
+
+    end_quickly()
     warnings.simplefilter("ignore")
     if "--together" in sys.argv:
         from sottovoce.system import isolation
