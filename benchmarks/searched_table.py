@@ -140,7 +140,7 @@ def _changed(part: dict[str, Any], before: dict[str, Any] | None, split: str) ->
 
 
 def _number(value: float) -> str:
-    return f"{value:.2g}" if value >= 1e-3 else f"{value:.5f}"
+    return f"{value:.2g}" if value >= 1e-3 else f"{value:.6f}"
 
 
 def _caption(figures: dict[str, Any]) -> str:

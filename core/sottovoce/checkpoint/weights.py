@@ -333,10 +333,13 @@ def without_memory() -> Iterator[None]:
 
     This saves the memory for random weights and the time to draw them. Buffers are built as usual.
     """
+    from sottovoce.checkpoint.undrawn import Undrawn
+
     _install_dropping()
     _building.depth += 1
     try:
-        yield
+        with Undrawn():
+            yield
     finally:
         _building.depth -= 1
 

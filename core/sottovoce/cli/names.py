@@ -54,10 +54,12 @@ class EngineName(click.ParamType[str]):
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         """Return the engines' names."""
         from sottovoce.engines.engine import registered_engines
+        from sottovoce.entrypoints.own_engine import Sottovoce
         from sottovoce.plugins.host import default_host
 
         default_host()  # Plugins register their engines when they are imported.
-        return _beginning(incomplete, sorted(engine.name for engine in registered_engines()))
+        names = {Sottovoce.name, *(engine.name for engine in registered_engines())}
+        return _beginning(incomplete, sorted(names))
 
 
 class SearchedSteps(click.ParamType[str]):
@@ -67,9 +69,9 @@ class SearchedSteps(click.ParamType[str]):
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         """Return the steps' names for what follows the last comma, with all before it."""
-        from sottovoce.recipe_search.structures import QUANTIZE, STRUCTURES
+        from sottovoce.recipe_search.structures import STEPS
 
-        return _listed(incomplete, (QUANTIZE, *STRUCTURES))
+        return _listed(incomplete, STEPS)
 
 
 def _listed(text: str, names: Iterable[str]) -> list[CompletionItem]:

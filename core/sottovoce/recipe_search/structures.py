@@ -84,6 +84,8 @@ STRUCTURES: Mapping[str, Structure] = {
 }
 """Steps that prune, by name, in the order in which a recipe applies them."""
 QUANTIZE = "quantize"
+STEPS = (QUANTIZE, *STRUCTURES, CAST)
+"""Steps that a search knows."""
 
 
 def parse_steps(steps: Sequence[str]) -> dict[str, tuple[str, ...]]:
@@ -95,13 +97,12 @@ def parse_steps(steps: Sequence[str]) -> dict[str, tuple[str, ...]]:
     Raises:
         UsageError: There is no such step in a search, or none at all, or a part of a step that has none.
     """
-    known = (QUANTIZE, *STRUCTURES, CAST)
     named: dict[str, tuple[str, ...]] = {}
     for text in steps:
         step, equals, part = (piece.strip() for piece in text.partition("="))
-        if step not in known:
+        if step not in STEPS:
             raise UsageError(
-                f"{shortened(repr(step), 60)} is not a step of a search; the steps are: {', '.join(known)}"
+                f"{shortened(repr(step), 60)} is not a step of a search; the steps are: {', '.join(STEPS)}"
             )
         if equals and step == QUANTIZE:
             named[step] = (*named.get(step, ()), *map(_width, part.split(",")))
@@ -111,8 +112,10 @@ def parse_steps(steps: Sequence[str]) -> dict[str, tuple[str, ...]]:
         if equals and not part:
             raise UsageError(f"{shortened(repr(text), 60)} names no part; write prune_width or prune_width=PART")
         named[step] = (*named.get(step, ()), *([part] if part else []))
+    if list(named) == [CAST]:
+        raise UsageError("cast alone leaves nothing to choose: add quantize, or a step that prunes")
     if not named:
-        raise UsageError(f"a search needs steps; they are: {', '.join(known)}")
+        raise UsageError(f"a search needs steps; they are: {', '.join(STEPS)}")
     return named
 
 

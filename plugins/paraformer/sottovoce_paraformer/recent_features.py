@@ -24,7 +24,9 @@ class RecentFeatures:
 
     def __init__(self) -> None:
         """Remember nothing yet."""
-        self._known: OrderedDict[tuple[int, int], tuple[weakref.ref[Sample], weakref.ref[Any], Features]] = OrderedDict()
+        self._known: OrderedDict[tuple[int, int], tuple[weakref.ref[Sample], weakref.ref[Any], Features]] = (
+            OrderedDict()
+        )
 
     def get(self, sample: Sample, frontend: Any, compute: Callable[[], Features]) -> Features:
         """Return the features of a sample: ``[1, frames, features]`` and their length ``[1]``.

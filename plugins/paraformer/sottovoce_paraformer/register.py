@@ -20,14 +20,13 @@ from sottovoce_paraformer.quick_import import import_funasr
 # Before FunASR's modules: the first of them that is imported would import all.
 with ignored_warnings():
     import_funasr()
-
-from funasr.models.bicif_paraformer import model as bicif_paraformer
-from funasr.models.contextual_paraformer import model as contextual_paraformer
-from funasr.models.ct_transformer import model as ct_transformer
-from funasr.models.fsmn_vad_streaming import model as fsmn_vad
-from funasr.models.paraformer import model as paraformer
-from funasr.models.seaco_paraformer import model as seaco_paraformer
-from funasr.register import tables
+    from funasr.models.bicif_paraformer import model as bicif_paraformer
+    from funasr.models.contextual_paraformer import model as contextual_paraformer
+    from funasr.models.ct_transformer import model as ct_transformer
+    from funasr.models.fsmn_vad_streaming import model as fsmn_vad
+    from funasr.models.paraformer import model as paraformer
+    from funasr.models.seaco_paraformer import model as seaco_paraformer
+    from funasr.register import tables
 
 from sottovoce.checkpoint import read_tensors
 from sottovoce_paraformer.auto_model import restore_, without_initialization

@@ -223,7 +223,9 @@ class Plan:
         """Return keys and values of every attending decoder layer, from the encoder's float32 ``[frames, width]``."""
         if self._memory is None:
             return iter(())
-        product = onednn.linear(self._round_memory(rows), self._memory, dtype=attention_dtype(self._sources[0]))
+        source = self._sources[0]  # of keys and values side by side
+        dtype = attention_dtype(source, source.out_features // 2)
+        product = onednn.linear(self._round_memory(rows), self._memory, dtype=dtype)
         return iter(torch.split_with_sizes(product, [linear.out_features for linear in self._sources], dim=1))
 
     def _count(self) -> int:

@@ -31,6 +31,8 @@ from sottovoce_paraformer.heads import PrunedSelfAttention, projected_widths, va
 
 _WHOLE, _BLOCK = 512, 256
 """Queries that are attended at once, and in blocks of which longer inputs are: their scores then stay in the cache."""
+_NARROW = 256
+"""Width of all heads up to which attention is computed in float32."""
 _MULTIPLE = 16
 """Rows that bfloat16 attention is filled up to a multiple of: oneDNN keeps a kernel for each number of them for ever,
 whatever ONEDNN_PRIMITIVE_CACHE_CAPACITY says."""
@@ -145,7 +147,7 @@ class FusedEncoderLayer:
 
     def __call__(self, x: Tensor, layout: Layout) -> Tensor:
         """Run the layer on float32 ``[rows, in]``, return new float32 ``[rows, width]``."""
-        dtype = attention_dtype(self.layer.self_attn.linear_q_k_v)
+        dtype = attention_dtype(self.layer.self_attn.linear_q_k_v, self.width)
         projected = onednn.linear(self.round_project(self.layer.norm1(x)), self.project, dtype=dtype)
         query, key, value = torch.split(projected, self.widths, dim=1)
         total = self.memory(value, layout)
@@ -169,8 +171,8 @@ class FusedDecoderLayer:
         self.round_expand, self.round_contract = rounding(layer.feed_forward.w_1), rounding(layer.feed_forward.w_2)
         self.memory = None if layer.self_attn is None else Memory(layer.self_attn)
         if attention is not None:
-            self.heads, width = attention.h, attention.h * attention.d_k
-            self.query = _scale_queries(_packed(attention.linear_q), width, attention.d_k)
+            self.heads, self.width = attention.h, attention.h * attention.d_k
+            self.query = _scale_queries(_packed(attention.linear_q), self.width, attention.d_k)
             self.out = _packed(attention.linear_out)
             self.round_query, self.round_out = rounding(attention.linear_q), rounding(attention.linear_out)
 
@@ -205,7 +207,7 @@ class FusedDecoderLayer:
             total = self.memory(layer.norm2(total), layout).add_(x)
         if memory is None or memory_layout is None:
             return total
-        dtype = attention_dtype(layer.src_attn.linear_q)
+        dtype = attention_dtype(layer.src_attn.linear_q, self.width)
         query = onednn.linear(self.round_query(layer.norm3(total)), self.query, dtype=dtype)
         key, value = memory.chunk(2, dim=1)
         context = attend(query, key, value, self.heads, layout, memory_layout)
@@ -262,10 +264,14 @@ def _heads(rows: Tensor, heads: int) -> Tensor:
     return rows.view(len(rows), heads, rows.shape[1] // heads).transpose(0, 1)
 
 
-def attention_dtype(linear: Int8Linear | PackedLinear) -> torch.dtype:
-    """Return the dtype that a projection writes queries, keys and values in: float32 where its inputs have 16 bits."""
+def attention_dtype(linear: Int8Linear | PackedLinear, width: int) -> torch.dtype:
+    """Return the dtype that a projection writes queries, keys and values in.
+
+    It is float32 where the inputs of the projection have 16 bits, and where all heads together are no wider than
+    ``_NARROW``: there bfloat16 saves no time, and its kernels take more memory than the model.
+    """
     wide = isinstance(linear, PackedLinear) and linear.scheme.bits == 8
-    return torch.bfloat16 if instructions.bfloat16() and not wide else torch.float32
+    return torch.bfloat16 if instructions.bfloat16() and not wide and width > _NARROW else torch.float32
 
 
 def rounding(linear: Int8Linear | PackedLinear) -> Callable[[Tensor], onednn.QuantizedActivations]:

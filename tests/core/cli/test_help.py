@@ -69,7 +69,7 @@ def test_option_without_a_section_is_among_the_options() -> None:
 
 
 def test_help_shows_defaults() -> None:
-    for verb, default in (("compress", "[default: cpu]"), ("search", "[default: quantize]")):
+    for verb, default in (("compress", "[default: cpu]"), ("search", "[default: quantize,cast]")):
         assert default in " ".join(CliRunner().invoke(cli, [verb, "--help"]).output.split())
 
 
@@ -86,6 +86,7 @@ def test_help_shows_defaults() -> None:
         (["compare", "MODEL", "--recipes"], "int8,int4", "int8,int4-awq"),
         (["compare", "MODEL", "--recipes"], "fp", "fp8"),
         (["search", "MODEL", "--steps"], "quantize=2,3,pr", "quantize=2,3,prune_width"),
+        (["search", "MODEL", "--steps"], "quantize,c", "quantize,cast"),
         (["check", "DIRECTORY", "--engine"], "sotto", "sottovoce"),
     ],
 )

@@ -127,11 +127,6 @@ def test_weights_beyond_float16_are_cast_to_bfloat16(model: Model) -> None:
     assert steps[-1]["dtype"] == "bfloat16"
 
 
-def test_cast_alone_is_searched_for_a_budget_that_it_meets(model: Model) -> None:
-    steps = search(model, "x0.6", steps=("cast",)).recipe.to_dict()["steps"]
-    assert [step["step"] for step in steps] == ["cast"]
-
-
 def test_a_recipe_that_was_written_is_read_again(model: Model, tmp_path: Path) -> None:
     result = search(model, 21_000)
     path = tmp_path / "recipe.yaml"
@@ -390,6 +385,7 @@ def test_a_mix_that_is_larger_than_predicted_is_repaired_once(model: Model, monk
             UsageError,
             "'shrink' is not a step of a search; the steps are: quan",
         ),
+        (21_000, {"steps": ("cast",)}, UsageError, "cast alone leaves nothing to choose"),
         (21_000, {"steps": ("cast=float16",)}, UsageError, "cast has no parts; write cast"),
         (21_000, {"steps": ()}, UsageError, "a search needs steps"),
         (21_000, {"steps": ("prune_width",)}, UsageError, "toy has nothing that prune_width could prune"),

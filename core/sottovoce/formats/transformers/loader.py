@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -47,13 +48,17 @@ def sottovoce_load(source: Source, architecture: Architecture, options: LoadOpti
     if stream is None:
         native = native.to(options.device)
     native.eval()
-    if quantization is not None:
-        packs = stream is None and options.device == "cpu"
-        _prepare_for_inference_(native, architecture, weight_files(directory, options.weights) if packs else None)
+    # Beside the packing of weights, which leaves Python alone.
+    with ThreadPoolExecutor(1, "processor") as pool:
+        loading = pool.submit(load_processor, directory, native.config, architecture.processor)
+        if quantization is not None:
+            packs = stream is None and options.device == "cpu"
+            _prepare_for_inference_(native, architecture, weight_files(directory, options.weights) if packs else None)
+        processor = loading.result()
     return Model(
         module=native,
         native=native,
-        processor=load_processor(directory, native.config, architecture.processor),
+        processor=processor,
         architecture=architecture,
         source=source,
         stream=stream,
