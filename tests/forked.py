@@ -26,7 +26,7 @@ gc.freeze()  # what is here now is never looked through for garbage
 
 def begin(job):
     signal.alarm(300)  # a process that hangs is ended
-    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    os.dup2(os.open(job["in"], os.O_RDONLY), 0)
     os.dup2(os.open(job["out"], os.O_WRONLY), 1)
     os.dup2(os.open(job["err"], os.O_WRONLY), 2)
     sys.stdin, sys.stdout, sys.stderr = open(0), open(1, "w"), open(2, "w", buffering=1)
@@ -82,10 +82,14 @@ def _end(server: subprocess.Popen[bytes]) -> None:
 
 
 def run_code(
-    code: str, environment: dict[str, str], *arguments: str | Path, imports: tuple[str, ...] = ("torch",)
+    code: str,
+    environment: dict[str, str],
+    *arguments: str | Path,
+    given: str = "",
+    imports: tuple[str, ...] = ("torch",),
 ) -> subprocess.CompletedProcess[str]:
-    """Run ``code`` as ``python -c`` would, with these modules imported already."""
-    job = {"program": "-c", "code": code, "arguments": [str(argument) for argument in arguments]}
+    """Run ``code`` as ``python -c`` would, with these modules imported already and ``given`` as its standard input."""
+    job = {"program": "-c", "code": code, "arguments": [str(argument) for argument in arguments], "given": given}
     return _run(job, environment, *imports)
 
 
@@ -98,10 +102,11 @@ def _run(job: dict[str, Any], environment: dict[str, str], *imports: str) -> sub
     server = _server(*imports)
     assert server.stdin is not None and server.stdout is not None
     with tempfile.TemporaryDirectory() as folder:
-        out, err = Path(folder, "out"), Path(folder, "err")
+        given, out, err = Path(folder, "in"), Path(folder, "out"), Path(folder, "err")
+        given.write_text(job.pop("given", ""), encoding="utf-8")
         out.touch()
         err.touch()
-        form = job | {"environment": environment, "out": str(out), "err": str(err)}
+        form = job | {"environment": environment, "in": str(given), "out": str(out), "err": str(err)}
         server.stdin.write(json.dumps(form).encode() + b"\n")
         server.stdin.flush()
         code = int(server.stdout.readline())
