@@ -97,9 +97,9 @@ def _import(with_funasr: bool) -> None:
 
         import sottovoce.entrypoints.save
         import sottovoce.plugins.host
-        import sottovoce_forced_aligner.inference
+        import sottovoce_forced_aligner.inference  # noqa: F401
         import sottovoce_omni_moe.conversation
-        import sottovoce_omni_moe.talker
+        import sottovoce_omni_moe.talker  # noqa: F401
         import sottovoce_paraformer.auto_model
         import sottovoce_paraformer.recognition
         from sottovoce.runtime.kernels import availability
