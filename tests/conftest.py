@@ -9,6 +9,9 @@ import pytest
 import torch
 from hypothesis import settings
 
+from sottovoce.entrypoints import evaluate
+from sottovoce.system.interpreter import end_quickly
+
 LONGEST = (
     "docs/test_blocks.py",
     "attack/test_attack.py",
@@ -29,6 +32,10 @@ LONGEST = (
 
 ``--durations 0`` says which they are.
 """
+
+
+end_quickly()
+evaluate.TIMED = 2  # samples that two models are timed on by turns: what is tested of times does not need twenty
 
 
 def pytest_configure() -> None:

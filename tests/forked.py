@@ -17,15 +17,16 @@ from pathlib import Path
 from typing import Any
 
 SERVER = """
-import contextlib, importlib, json, os, runpy, signal, sys
+import atexit, contextlib, gc, importlib, json, os, runpy, signal, sys, threading
 
 with contextlib.redirect_stdout(sys.stderr):  # FunASR greets
     for name in sys.argv[1:]:
         importlib.import_module(name)
+gc.freeze()  # what is here now is never looked through for garbage
 
 def begin(job):
     signal.alarm(300)  # a process that hangs is ended
-    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    os.dup2(os.open(job["in"], os.O_RDONLY), 0)
     os.dup2(os.open(job["out"], os.O_WRONLY), 1)
     os.dup2(os.open(job["err"], os.O_WRONLY), 2)
     sys.stdin, sys.stdout, sys.stderr = open(0), open(1, "w"), open(2, "w", buffering=1)
@@ -43,11 +44,27 @@ for line in sys.stdin.buffer:
     break
 else:
     os._exit(0)
-sys.argv = [job["program"], *job["arguments"]]
-if job["program"] == "-c":
-    exec(compile(job["code"], "<string>", "exec"), {"__name__": "__main__"})
-else:
-    runpy.run_module(job["program"], run_name="__main__", alter_sys=True)
+code = 0
+try:
+    sys.argv = [job["program"], *job["arguments"]]
+    if job["program"] == "-c":
+        exec(compile(job["code"], "<string>", "exec"), {"__name__": "__main__"})
+    else:
+        runpy.run_module(job["program"], run_name="__main__", alter_sys=True)
+except SystemExit as ending:
+    code = ending.code if isinstance(ending.code, int) else 0 if ending.code is None else 1
+    if code and not isinstance(ending.code, int):
+        print(ending.code, file=sys.stderr)
+except Exception:
+    sys.excepthook(*sys.exc_info())
+    code = 1
+# What Python does at its end, but for taking all objects of PyTorch apart, which is half a second.
+threading._shutdown()
+atexit._run_exitfuncs()
+for stream in (sys.stdout, sys.stderr):
+    with contextlib.suppress(Exception):
+        stream.flush()
+os._exit(code & 255)
 """
 
 
@@ -65,10 +82,14 @@ def _end(server: subprocess.Popen[bytes]) -> None:
 
 
 def run_code(
-    code: str, environment: dict[str, str], *arguments: str | Path, imports: tuple[str, ...] = ("torch",)
+    code: str,
+    environment: dict[str, str],
+    *arguments: str | Path,
+    given: str = "",
+    imports: tuple[str, ...] = ("torch",),
 ) -> subprocess.CompletedProcess[str]:
-    """Run ``code`` as ``python -c`` would, with these modules imported already."""
-    job = {"program": "-c", "code": code, "arguments": [str(argument) for argument in arguments]}
+    """Run ``code`` as ``python -c`` would, with these modules imported already and ``given`` as its standard input."""
+    job = {"program": "-c", "code": code, "arguments": [str(argument) for argument in arguments], "given": given}
     return _run(job, environment, *imports)
 
 
@@ -81,10 +102,11 @@ def _run(job: dict[str, Any], environment: dict[str, str], *imports: str) -> sub
     server = _server(*imports)
     assert server.stdin is not None and server.stdout is not None
     with tempfile.TemporaryDirectory() as folder:
-        out, err = Path(folder, "out"), Path(folder, "err")
+        given, out, err = Path(folder, "in"), Path(folder, "out"), Path(folder, "err")
+        given.write_text(job.pop("given", ""), encoding="utf-8")
         out.touch()
         err.touch()
-        form = job | {"environment": environment, "out": str(out), "err": str(err)}
+        form = job | {"environment": environment, "in": str(given), "out": str(out), "err": str(err)}
         server.stdin.write(json.dumps(form).encode() + b"\n")
         server.stdin.flush()
         code = int(server.stdout.readline())

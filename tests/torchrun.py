@@ -7,8 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-SECONDS = 300
-"""Seconds after which a run counts as hanging."""
+from forked import run_module
 
 
 def torchrun(*arguments: str | Path, processes: int = 2, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -19,7 +18,6 @@ def torchrun(*arguments: str | Path, processes: int = 2, **variables: str) -> su
         processes: Number of processes.
         variables: Environment variables to set.
     """
-    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes))
     paths = [path for path in sys.path if path]
     environment = {
         **os.environ,
@@ -29,5 +27,5 @@ def torchrun(*arguments: str | Path, processes: int = 2, **variables: str) -> su
         "TORCH_CPP_LOG_LEVEL": "ERROR",
         **variables,
     }
-    command = [sys.executable, *launcher, *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=SECONDS, check=False)
+    launcher = ("--standalone", "--nproc_per_node", str(processes))
+    return run_module("torch.distributed.run", *launcher, *arguments, environment=environment)

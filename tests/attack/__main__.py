@@ -33,7 +33,9 @@ def main() -> int:
         _surround(folder)
         # They read the environment when they are imported.
         from attack.ground import Ground
+        from sottovoce.system.interpreter import end_quickly
 
+        end_quickly()
         (folder / "r").mkdir()
         ground = Ground(folder / "r", models, _models(_patterns(options)))
         cases = _chosen(options, list(ground.models.values()))

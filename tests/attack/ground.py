@@ -97,7 +97,17 @@ def _import(with_funasr: bool) -> None:
 
         import sottovoce.entrypoints.save
         import sottovoce.plugins.host
+        import sottovoce_forced_aligner.inference  # noqa: F401
+        import sottovoce_omni_moe.conversation
+        import sottovoce_omni_moe.talker  # noqa: F401
         import sottovoce_paraformer.auto_model
+        import sottovoce_paraformer.recognition
+        from sottovoce.runtime.kernels import availability
+
+        if availability.available():
+            from numba.core.registry import cpu_target
+
+            cpu_target.target_context.refresh()  # imports what the first kernel would, in every child
 
     torch.set_num_threads(1)
     transformers.logging.set_verbosity_error()
@@ -107,8 +117,8 @@ def _import(with_funasr: bool) -> None:
 
 
 def _inspect(model: HonestModel) -> None:
-    """Have the model's classes imported; nothing is computed."""
+    """Have the model's classes imported, and what a recipe needs; nothing is computed."""
     import sottovoce
 
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-        sottovoce.inspect(str(model.directory))
+        sottovoce.inspect(str(model.directory), None if model.compressed else "int8")

@@ -59,11 +59,18 @@ def run_together(function: Any, *arguments: Any, progress: Any) -> Any:
 
 def main() -> None:
     """Run what standard input holds."""
+    from sottovoce.system.interpreter import end_quickly
+
+    end_quickly()
     warnings.simplefilter("ignore")
     if "--together" in sys.argv:
         from sottovoce.system import isolation
 
         isolation.run_isolated = run_together  # before the modules that use it are imported
+
+        from sottovoce.entrypoints import evaluate
+
+        evaluate.TIMED = 2
     names: dict[str, dict[str, Any]] = {}
     done: dict[tuple[str, ...], tuple[int, str]] = {}
     results = []

@@ -13,6 +13,7 @@ import torch
 import sottovoce
 from sottovoce import Model, Samples, SottovoceError
 from sottovoce.system import distributed
+from sottovoce.system.interpreter import end_quickly
 
 ROOT = Path(__file__).parents[2]
 PARAFORMER, OMNI = ROOT / "examples/models/tiny-paraformer", ROOT / "examples/models/tiny-omni"
@@ -80,6 +81,7 @@ def fail_in_one() -> None:
 
 
 if __name__ == "__main__":
+    end_quickly()
     folder = Path(sys.argv[1])
     facts = {**compress_and_measure(), "refusal": refuse_other_samples()}
     (folder / f"process-{distributed.rank()}.json").write_text(json.dumps(facts))

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from forked import run_module
+
 ROOT = Path(__file__).parents[2]
 PLUGIN = ROOT / "examples" / "third_party_plugin"
 
@@ -39,7 +41,7 @@ def test_is_found_through_its_entry_point(environment: dict[str, str]) -> None:
 
 def test_passes_the_conformance_kit(environment: dict[str, str]) -> None:
     kit = Path(__file__).with_name("third_party_conformance.py")
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", str(ROOT / "pyproject.toml")]
-    done = subprocess.run([*command, str(kit)], env=environment, capture_output=True, text=True, check=False)
+    options = ("-q", "-p", "no:cacheprovider", "-c", ROOT / "pyproject.toml")
+    done = run_module("pytest", *options, kit, environment=environment)
     assert done.returncode == 0, done.stdout[-3000:]
     assert " passed" in done.stdout

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 import sottovoce
+from examples.scripts import help_of
 from sottovoce import read_samples
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -66,7 +65,7 @@ def test_its_mean_shift_is_measured_here() -> None:
 
 
 @pytest.mark.parametrize("script", ["word_times.py", "train_tiny_aligner.py"])
-def test_the_scripts_explain_themselves(script: str) -> None:
-    command = [sys.executable, "-W", "ignore", str(EXAMPLES / script), "--help"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert "usage:" in done.stdout
+def test_the_scripts_explain_themselves(
+    script: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "usage:" in help_of(script, monkeypatch, capsys)

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from environments import ROOT, stock_transformers
+from forked import run_code
 from hub.loopback import client
 from hub.loopback.git import Blob, Repository
 from hub.loopback.hugging_face import Account, HuggingFace, hugging_face
@@ -38,9 +39,11 @@ COSTS = {"rtf", "latency_ms", "cpu_ms", "peak_memory_bytes"}
 PUBLISH = """
 import json, sys
 import sottovoce, sottovoce_hub
+from sottovoce.entrypoints import evaluate
 from sottovoce.plugins.host import default_host
 from sottovoce.entrypoints.record import record
 
+evaluate.TIMED = 2  # no test looks at the times
 job = json.load(sys.stdin)
 reports = {}
 for name, recipes in job["recipes"].items():
@@ -160,17 +163,19 @@ class Hubs:
             "MODELSCOPE_ENDPOINT": self.site_server.address,
             "TQDM_DISABLE": "1",
         }
-        if interpreter != sys.executable:
+        if interpreter == sys.executable:
+            done = run_code(code, environment, given=json.dumps(job))
+        else:
             environment["PYTHONPATH"] = str(client.TESTS)  # It has nothing of ours.
-        done = subprocess.run(
-            [interpreter, "-W", "ignore", "-c", code],
-            input=json.dumps(job),
-            capture_output=True,
-            text=True,
-            check=False,
-            env=environment,
-            timeout=900,
-        )
+            done = subprocess.run(
+                [interpreter, "-W", "ignore", "-c", code],
+                input=json.dumps(job),
+                capture_output=True,
+                text=True,
+                check=False,
+                env=environment,
+                timeout=900,
+            )
         assert done.returncode == 0, done.stderr[-4000:]
         line = next(line for line in done.stdout.splitlines() if line.startswith(("REPORTS", "FOUND")))
         return json.loads(line[line.index("{") :])

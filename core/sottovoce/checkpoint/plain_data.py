@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 import json
 import math
 import re
@@ -13,6 +15,8 @@ import yaml
 LARGEST_FILE = 32_000_000
 """Most bytes of a configuration; the index of a model with ten thousand experts has three million."""
 
+_REMEMBERED = 100_000
+"""Most characters of YAML that are remembered with what they say: loading a model reads its files several times."""
 _HALVES = re.compile(r"\\u[dD][89a-fA-F]")
 _PLAIN = frozenset(f"tag:yaml.org,2002:{kind}" for kind in ("map", "seq", "str", "null", "bool", "int", "float"))
 
@@ -55,6 +59,15 @@ def parse_yaml(text: str) -> Any:
         ValueError: It is broken, nested too deeply, or has tags, merged mappings (a few lines of which can expand to
             more than the memory holds) or a number that is infinite or NaN.
     """
+    return copy.deepcopy(_parse_once(text)) if len(text) <= _REMEMBERED else _parse(text)
+
+
+@functools.lru_cache(maxsize=8)
+def _parse_once(text: str) -> Any:
+    return _parse(text)
+
+
+def _parse(text: str) -> Any:
     try:
         return yaml.load(text, Loader=_PlainLoader)  # a SafeLoader that knows fewer tags
     except RecursionError:

@@ -34,6 +34,7 @@ from sottovoce.cli.signals import INTERRUPTED, Terminated, handle_signals, ignor
 from sottovoce.errors import SottovoceError
 from sottovoce.network.attended import is_anything_left
 from sottovoce.system import distributed, telemetry
+from sottovoce.system.interpreter import end_quickly
 
 SETTINGS = {"help_option_names": ["-h", "--help"], "show_default": True, "max_content_width": 100}
 
@@ -87,6 +88,7 @@ def main() -> None:
     streams.open_closed()
     handle_signals()
     streams.show_any_character()
+    end_quickly()
     try:
         code = _run()
     except (KeyboardInterrupt, Terminated):

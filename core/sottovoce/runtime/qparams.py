@@ -42,6 +42,8 @@ class QuantizationParams:
     def quantize(self, weight: Tensor) -> Tensor:
         """Round float ``[out, in]`` to the nearest quantized values: s8, or fp8 when the scheme is float."""
         dtype = _FLOAT8 if self.scheme.type == "float" else torch.int8
+        if weight.is_meta:
+            return torch.empty_like(weight, dtype=dtype)
         chunks = [self.rows(part)._quantize_chunk(weight[part]).to(dtype) for part in row_chunks(weight)]
         return chunks[0] if len(chunks) == 1 else torch.cat(chunks)
 
@@ -73,8 +75,10 @@ def compute_qparams(weight: Tensor, scheme: Scheme, *, search: bool = False) -> 
         search: If true, clipped ranges are tried, and each group keeps the best by the squared error of its weights.
     """
     groups = _grouped(weight, weight.shape[1] // scheme.group_size if scheme.group_size else 1)
+    if weight.is_meta:
+        return _shapes_only(groups, scheme)
     parts = row_chunks(weight)
-    if not search or weight.is_meta:
+    if not search:
         ranges = [_range(groups[part].float(), scheme) for part in parts]
         scales, lows = [scale for scale, _ in ranges], [low for _, low in ranges]
         return _covering(torch.cat(scales), torch.cat(lows), scheme, weight.dtype)
@@ -87,9 +91,15 @@ def compute_qparams(weight: Tensor, scheme: Scheme, *, search: bool = False) -> 
     return _joined(best)
 
 
+def _shapes_only(groups: Tensor, scheme: Scheme) -> QuantizationParams:
+    """Return parameters without values: arithmetic on meta tensors would import PyTorch's compiler, for a second."""
+    scale = torch.empty(groups.shape[:-1], device="meta")
+    return QuantizationParams(scheme, scale, None if scheme.symmetric or scheme.type == "float" else scale)
+
+
 def row_chunks(weight: Tensor) -> list[slice]:
     """Return slices of a few rows of ``[out, in]``, which stay in the processor's cache while they are worked on."""
-    if weight.is_meta or weight.device.type != "cpu":
+    if weight.device.type != "cpu":
         return [slice(0, len(weight))]
     rows = max(1, _CHUNK // max(1, weight.shape[1]))
     return [slice(first, min(first + rows, len(weight))) for first in range(0, len(weight), rows)]

@@ -1,7 +1,9 @@
-"""Safe start of Python processes, which never import from the working directory: it may be a model's."""
+"""Start of Python processes, which never import from the working directory: it may be a model's; and their end."""
 
 from __future__ import annotations
 
+import atexit
+import gc
 import os
 import sys
 
@@ -40,3 +42,11 @@ def leave_working_directory_out() -> None:
         here = ""  # it was removed
     if not sys.flags.safe_path and sys.path and sys.path[0] in ("", here):
         del sys.path[0]
+
+
+def end_quickly() -> None:
+    """Have this process look for no garbage at its end: among all objects of PyTorch that takes half a second or more.
+
+    What is registered to run at the end still runs.
+    """
+    atexit.register(gc.freeze)

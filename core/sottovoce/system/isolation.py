@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import IO, Any
 
 from sottovoce.errors import SottovoceError
-from sottovoce.system.interpreter import python_command, python_environment
+from sottovoce.system.interpreter import end_quickly, python_command, python_environment
 
 NOISY_LOGGERS = ("torchao", "torch.utils._pytree")
 """Loggers of libraries that log while they are imported; the new process uses the levels of this one."""
@@ -87,6 +87,7 @@ def open_answers() -> Callable[[str, Any], None]:
 
 
 def _main() -> None:
+    end_quickly()
     send = open_answers()
     try:
         function, arguments = _request()

@@ -15,6 +15,7 @@ import sottovoce
 from core.training.letters import collate, damaged, forward, make_samples, make_training_host
 from sottovoce import Model, TrainingOutputs
 from sottovoce.system import distributed
+from sottovoce.system.interpreter import end_quickly
 
 BATCH = 8
 """Samples of an update, those of all processes."""
@@ -55,6 +56,7 @@ def _held(parameter: torch.Tensor) -> int:
 
 
 if __name__ == "__main__":
+    end_quickly()
     source, folder = Path(sys.argv[1]), Path(sys.argv[2])
     for way, settings in WAYS.items():
         model, facts = trained(source, **settings)

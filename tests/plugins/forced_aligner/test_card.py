@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
+import os
 
 from environments import ROOT
+from forked import run_code
 from sottovoce_forced_aligner.architectures import FORCED_ALIGNER
 
 AUDIO = ROOT / "examples" / "data" / "mandarin-commands" / "test" / "test-0001.flac"
@@ -15,7 +15,7 @@ def test_the_usage_prints_the_words_and_their_times() -> None:
     code = FORCED_ALIGNER.card.usage.format(
         directory=ROOT / "examples" / "models" / "tiny-aligner", audio=AUDIO, text="请把客厅的灯关闭"
     )
-    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=False)
+    done = run_code(code, dict(os.environ))
     assert done.returncode == 0, done.stderr
     words = eval(done.stdout.strip().splitlines()[-1], {})
     assert "".join(word["text"] for word in words) == "请把客厅的灯关闭"

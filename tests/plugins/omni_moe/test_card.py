@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
+import os
 
 from environments import ROOT
+from forked import run_code
 from sottovoce_omni_moe.architectures import OMNI_MOE
 
 MODEL = ROOT / "examples" / "models" / "tiny-omni"
@@ -32,8 +32,6 @@ def test_the_usage_prints_what_is_said() -> None:
     question = next((item["text"] for item in asked if item["type"] == "text"), None)
     if question is not None:
         code = code.replace("What is said?", question)
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", OWN_PROCESSOR + code], capture_output=True, text=True, check=False
-    )
+    done = run_code(OWN_PROCESSOR + code, dict(os.environ))
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip().splitlines()[-1] == row["target"]

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
+import os
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ import torch
 import yaml
 
 import sottovoce
+from forked import run_code
 from plugins.paraformer.tiny import KINDS, make_model
 from sottovoce import Model
 from sottovoce.errors import CheckpointError, RecipeError, SourceError
@@ -92,8 +92,7 @@ def test_saved_heads_load_in_funasr_after_the_import(source: Path, audio: Path, 
         sottovoce.save(model, tmp_path / name)
         text = sottovoce.from_pretrained(tmp_path / name).generate(input=str(audio))[0]["text"]
         expected[str(tmp_path / name)] = ["sottovoce_paraformer.register.Paraformer", text]
-    command = [sys.executable, "-W", "ignore", "-c"]
-    done = subprocess.run([*command, SCRIPT, str(audio), *expected], capture_output=True, text=True, check=False)
+    done = run_code(SCRIPT, dict(os.environ), audio, *expected, imports=("torch", "funasr"))
     assert done.returncode == 0, done.stderr[-3000:]
     assert json.loads(done.stdout.partition("RESULT")[2]) == expected
 

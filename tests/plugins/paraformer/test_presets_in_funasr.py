@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
+import os
 from pathlib import Path
 
 import pytest
 
 import sottovoce
+from forked import run_code
 from sottovoce import read_samples
 from sottovoce.recipe.presets import PRESETS
 
@@ -47,13 +47,7 @@ def test_funasr_hears_what_is_heard_in_memory(presets: tuple[str, ...], tmp_path
         sottovoce.save(model, tmp_path / name)
         ours[name] = [model.native.generate(input=path)[0]["text"] for path in audio]
     job = {"directories": {name: str(tmp_path / name) for name in presets}, "audio": audio}
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", CLIENT],
-        input=json.dumps(job),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = run_code(CLIENT, dict(os.environ), given=json.dumps(job), imports=("torch", "funasr"))
     assert done.returncode == 0, done.stderr[-2000:]
     heard = [json.loads(line.removeprefix("heard ")) for line in done.stdout.splitlines() if line.startswith("heard ")]
     assert {one["name"]: one["texts"] for one in heard} == ours

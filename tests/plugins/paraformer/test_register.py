@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -60,10 +58,8 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def found(root: Path) -> dict[str, Any]:
-    command = [sys.executable, "-W", "ignore", "-c", SCRIPT % (KINDS,), str(root)]
-    done = subprocess.run(
-        [*command, str(root / "first.wav"), str(root / "second.wav")], capture_output=True, text=True, check=False
-    )
+    script, audio = SCRIPT % (KINDS,), (root / "first.wav", root / "second.wav")
+    done = run_code(script, dict(os.environ), root, *audio, imports=("torch", "funasr"))
     assert done.returncode == 0, done.stderr[-3000:]
     result: dict[str, Any] = json.loads(done.stdout.partition("RESULT")[2])
     return result

@@ -78,9 +78,8 @@ def _problem(templates: tuple[str, ...], tokenizer: str | None) -> str:
         env=python_environment(TOKENIZERS_PARALLELISM="false", RAYON_NUM_THREADS="1"),
     )
     try:
-        answer, _ = process.communicate(
-            json.dumps({"templates": templates, "tokenizer": tokenizer}).encode(), _PATIENCE
-        )
+        request = {"templates": templates, "tokenizer": tokenizer, "seconds": SECONDS}
+        answer, _ = process.communicate(json.dumps(request).encode(), _PATIENCE)
     except subprocess.TimeoutExpired:
         answer = b""
     finally:
@@ -94,12 +93,12 @@ def _problem(templates: tuple[str, ...], tokenizer: str | None) -> str:
     )
 
 
-def _limit() -> None:
+def _limit(seconds: int) -> None:
     try:
         import resource
     except ImportError:  # Windows has no such limits; there the parent's patience is the only one.
         return
-    for kind, amount in ((resource.RLIMIT_CPU, SECONDS), (resource.RLIMIT_DATA, MEMORY)):
+    for kind, amount in ((resource.RLIMIT_CPU, seconds), (resource.RLIMIT_DATA, MEMORY)):
         _, hard = resource.getrlimit(kind)
         resource.setrlimit(kind, (amount if hard == resource.RLIM_INFINITY else min(amount, hard), hard))
 
@@ -146,8 +145,8 @@ def _render(template: str) -> None:
 
 
 def _main() -> None:
-    _limit()
     request = json.loads(sys.stdin.buffer.read())
+    _limit(request["seconds"])
     problem = ""
     try:
         for template in request["templates"]:
