@@ -16,6 +16,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+HUB_CLIENTS = ("torch", "httpx", "requests", "pydantic", "matplotlib.figure", "matplotlib.backends.backend_agg")
+"""What clients of hubs import before they read a setting, and what draws the pictures of a card."""
+
 SERVER = """
 import atexit, contextlib, gc, importlib, json, os, runpy, signal, sys, threading
 
@@ -93,9 +96,11 @@ def run_code(
     return _run(job, environment, *imports)
 
 
-def run_module(name: str, *arguments: str | Path, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+def run_module(
+    name: str, *arguments: str | Path, environment: dict[str, str], imports: tuple[str, ...] = ("torch",)
+) -> subprocess.CompletedProcess[str]:
     """Run a module as ``python -m`` would."""
-    return _run({"program": name, "arguments": [str(argument) for argument in arguments]}, environment, "torch")
+    return _run({"program": name, "arguments": [str(argument) for argument in arguments]}, environment, *imports)
 
 
 def _run(job: dict[str, Any], environment: dict[str, str], *imports: str) -> subprocess.CompletedProcess[str]:

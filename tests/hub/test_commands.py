@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from forked import run_module
+from forked import HUB_CLIENTS, run_module
 from hub.loopback.client import environment
 from hub.loopback.hugging_face import Account, hugging_face
 from hub.loopback.modelscope import modelscope
@@ -22,7 +22,7 @@ TOKENS = {"hf": ("HF_TOKEN", "hf_alice0secret"), "modelscope": ("MODELSCOPE_API_
 def sottovoce(
     server: Loopback, home: Path, *arguments: str | Path, **variables: str
 ) -> subprocess.CompletedProcess[str]:
-    return run_module("sottovoce", *arguments, environment=environment(server, home) | variables)
+    return run_module("sottovoce", *arguments, environment=environment(server, home) | variables, imports=HUB_CLIENTS)
 
 
 @pytest.mark.parametrize("kind", TOKENS)

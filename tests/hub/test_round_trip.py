@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from environments import ROOT, stock_transformers
-from forked import run_code
+from forked import HUB_CLIENTS, run_code
 from hub.loopback import client
 from hub.loopback.git import Blob, Repository
 from hub.loopback.hugging_face import Account, HuggingFace, hugging_face
@@ -164,7 +164,7 @@ class Hubs:
             "TQDM_DISABLE": "1",
         }
         if interpreter == sys.executable:
-            done = run_code(code, environment, given=json.dumps(job))
+            done = run_code(code, environment, given=json.dumps(job), imports=HUB_CLIENTS)
         else:
             environment["PYTHONPATH"] = str(client.TESTS)  # It has nothing of ours.
             done = subprocess.run(

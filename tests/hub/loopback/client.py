@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from forked import run_code
+from forked import HUB_CLIENTS, run_code
 from hub.loopback.server import Loopback
 from sottovoce_hub import huggingface_errors
 
@@ -54,7 +54,7 @@ def environment(server: Loopback, home: Path) -> dict[str, str]:
 
 def python(code: str, server: Loopback, home: Path, **variables: str) -> subprocess.CompletedProcess[str]:
     """Run ``code`` in a process of its own, since both clients read their settings when imported."""
-    return run_code(_ALONE + code, environment(server, home) | variables)
+    return run_code(_ALONE + code, environment(server, home) | variables, imports=HUB_CLIENTS)
 
 
 def python_from_scratch(code: str, server: Loopback, home: Path, **variables: str) -> subprocess.CompletedProcess[str]:
