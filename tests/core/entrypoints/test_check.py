@@ -197,11 +197,7 @@ def test_bounds_of_the_gate_hold_for_every_engine(bundled: tuple[dict[str, Any],
     assert bundled[0]["limits"] == {"max_differing": 0, "max_cer_increase": 5}
 
 
-def test_transformers_alone_aligns_as_sottovoce_does(monkeypatch: pytest.MonkeyPatch) -> None:
-    # FunASR, above, runs in a process of its own; another two would import transformers for this.
-    monkeypatch.setattr(
-        "sottovoce.entrypoints.check.run_isolated", lambda measure, *job, progress: measure(*job, progress=progress)
-    )
+def test_transformers_alone_aligns_as_sottovoce_does() -> None:
     result = check(ROOT / "examples/models/tiny-aligner", MANIFEST, count=2, rounds=1)
     assert {engine.engine: engine.state for engine in result.engines} == {"sottovoce": "ok", "transformers": "ok"}
     assert result.passed
