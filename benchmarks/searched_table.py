@@ -30,21 +30,21 @@ BENCHMARKS = ROOT / "docs" / "benchmarks.md"
 FIGURES = ROOT / "benchmarks" / "results-committed" / "searched.json"
 CALIBRATION = DATA / "calibration.jsonl"
 SPLITS = ("test", "dev")
-UNIFORM: dict[str, dict[str, Any]] = {
-    "2 bits, groups of up to 64": {"bits": 2},
-    "2 bits, groups of 8": {"bits": 2, "group_size": 8},
-    "3 bits, groups of up to 64": {"bits": 3},
-    "3 bits, groups of up to 64, `cast`": {"bits": 3},
-    "3 bits, groups of 16, `cast`": {"bits": 3, "group_size": 16},
-    "4 bits, groups of up to 64": {"bits": 4},
-    "4 bits, groups of 16": {"bits": 4, "group_size": 16},
-    "4 bits, groups of 8": {"bits": 4, "group_size": 8},
-}
-"""Settings that all layers have alike: the same method as the search's, which the budgets are the sizes of.
-
-The search may cast what stays float, so some of these do too.
-"""
 CAST: dict[str, Any] = {"step": "cast"}
+UNIFORM: dict[str, tuple[dict[str, Any], ...]] = {
+    "2 bits, groups of up to 64": ({"bits": 2},),
+    "2 bits, groups of 8": ({"bits": 2, "group_size": 8},),
+    "3 bits, groups of up to 64": ({"bits": 3},),
+    "3 bits, groups of up to 64, `cast`": ({"bits": 3}, CAST),
+    "3 bits, groups of 16, `cast`": ({"bits": 3, "group_size": 16}, CAST),
+    "4 bits, groups of up to 64": ({"bits": 4},),
+    "4 bits, groups of 16": ({"bits": 4, "group_size": 16},),
+    "4 bits, groups of 8": ({"bits": 4, "group_size": 8},),
+}
+"""Settings that all layers have alike, and steps after that; the budgets are the sizes of what they give.
+
+The method is the search's. It may cast what stays float, so some of these do too.
+"""
 ROUNDS = 5
 COST = "int8-gptq"
 """Preset that the time of a search is compared with."""
@@ -57,10 +57,9 @@ def measure() -> dict[str, Any]:
     cost = _cost()
     rows: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
-        for title, setting in tqdm(UNIFORM.items(), "searches"):
+        for title, (setting, *further) in tqdm(UNIFORM.items(), "searches"):
             step = {"step": "quantize", "method": "gptq", "weight_range": "mse", "embeddings": "auto", **setting}
-            steps = [step, CAST] if "`cast`" in title else [step]
-            uniform = _figures(_compressed({"steps": steps}), references)
+            uniform = _figures(_compressed({"steps": [step, *further]}), references)
             budget = uniform["size_bytes"]
             result, seconds = _cpu_seconds(lambda budget=budget: _search(budget, Path(folder) / "shared"))
             rows[title] = {

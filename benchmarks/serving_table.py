@@ -26,11 +26,6 @@ def table(figures: dict[str, Any]) -> str:
         ["wait for `/health`: median, 95 %, 99 %", _waits(load["health"])],
         ["its longest wait while the recording is decoded", f"{1000 * long['health_max_seconds']:.0f} ms"],
     ]
-    if (turns := figures.get("beside_library")) is not None:
-        low, high = turns["ratio_quartiles"]
-        model = figures["models"]["beside_library"]
-        what = f"a clip of {turns['audio_seconds']:.0f} s by {model}, over the library's time"
-        rows.append([what, f"{turns['ratio']:.3f} ({low:.3f} to {high:.3f}, {turns['rounds']} rounds by turns)"])
     return f"{format_table(['load test', 'result'], rows)}\n\n{measured_by('serving_load.py', figures['machine'])}"
 
 

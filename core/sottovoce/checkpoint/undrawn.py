@@ -15,8 +15,8 @@ _DRAWS = frozenset({"normal_", "uniform_", "kaiming_normal_", "kaiming_uniform_"
 class Undrawn(TorchFunctionMode):
     """Mode, of one thread, in which drawing numbers for a tensor without data does nothing.
 
-    PyTorch does it by its reference functions in Python: a millisecond each, and two seconds for the compiler that the
-    first of them imports.
+    PyTorch does it by its reference functions in Python: a millisecond each, and more than a second for the compiler
+    that the first of them imports.
     """
 
     def __torch_function__(

@@ -43,8 +43,8 @@ _CACHE = ".sottovoce-search"
     type=SearchedSteps(),
     metavar="STEPS",
     default="quantize,cast",
-    help="Steps to use: quantize, prune_layers, prune_experts, prune_heads, prune_width; prune_layers=PART for a part, "
-    "quantize=2,3,4,8 for the bits that weights may have.",
+    help="Steps to use: quantize, prune_layers, prune_experts, prune_heads, prune_width, cast; prune_layers=PART for a "
+    "part, quantize=2,3,4,8 for the bits that weights may have.",
 )
 @options.option(
     "--held-out",

@@ -246,7 +246,7 @@ class RecipeSearch:
         # What is fitted when a part is pruned errs more on other samples than what is rounded: it is measured on all.
         swaps = bool(self._space.groups)
         trial = Trial(self._model, self._samples, others, self._compressed, swaps=swaps)
-        identity = others.identity if others is not None else f"halves: {1 + swaps}"
+        identity = others.identity if others is not None else "both halves" if swaps else "one half"
         return KeptTrial(trial, identity, known, cache.keep)
 
     def _try(

@@ -55,11 +55,13 @@ def _rounded(tensor: Tensor, dtype: torch.dtype) -> Tensor:
     return tensor.detach().to(dtype).to(tensor.dtype)
 
 
+def largest_finite(tensor: Tensor) -> float:
+    """Return the largest magnitude of what is finite: a mask may hold infinities, which every dtype has."""
+    if tensor.is_meta or not tensor.numel():
+        return 0.0
+    return float(tensor.detach().nan_to_num(0.0, 0.0, 0.0).abs().max())
+
+
 def _check_range(name: str, tensor: Tensor, dtype: torch.dtype) -> None:
-    # A mask may hold infinities, which every dtype has.
-    finite = tensor.detach()[tensor.isfinite()] if not tensor.is_meta else tensor
-    if finite.is_meta or not finite.numel():
-        return
-    largest = float(finite.abs().max())
-    if largest > torch.finfo(dtype).max:
+    if (largest := largest_finite(tensor)) > torch.finfo(dtype).max:
         raise RecipeError(f"cast: {name} holds {largest:.3g}, which {dtype} has no number for; give dtype: bfloat16")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from sottovoce.checkpoint.narrow_floats import wide_floats
+from sottovoce.quantization.cast import largest_finite
 from sottovoce.quantization.cast_step import Cast
 
 if TYPE_CHECKING:
@@ -22,11 +23,7 @@ def cast_of(module: nn.Module) -> Cast | None:
     Returns:
         ``None`` if the model has no 32-bit floats.
     """
-    largest = [
-        float(tensor.detach().nan_to_num(posinf=0.0, neginf=0.0).abs().max())
-        for _, tensor in wide_floats(module)
-        if not tensor.is_meta and tensor.numel()
-    ]
+    largest = [largest_finite(tensor) for _, tensor in wide_floats(module)]
     if not largest:
         return None
     return Cast(dtype="float16" if max(largest) <= torch.finfo(torch.float16).max else "bfloat16")

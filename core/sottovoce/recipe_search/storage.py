@@ -77,7 +77,7 @@ def _parts(
     rows, columns, is_table, has_bias = sizes
     layer: nn.Module
     if is_table:
-        # Of a weight that is there: to draw one, if without data, PyTorch imports its compiler, for two seconds.
+        # Of a weight that is there: to draw one, if without data, PyTorch imports its compiler for a second.
         weight = torch.empty(rows, columns, device="meta", dtype=dtype)
         layer = nn.Embedding.from_pretrained(weight)  # type: ignore[no-untyped-call]
     else:

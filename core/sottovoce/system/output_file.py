@@ -84,10 +84,12 @@ def refuse_unwritable(path: Path) -> None:
         raise OutputError(f"{path}: could not be written ({path.parent} is not a directory)") from None
     except OSError as error:
         raise OutputError(f"{path}: could not be written ({error.strerror or error})") from None
-    if not os.access(path.parent, os.W_OK | os.X_OK) or (path.exists() and not os.access(path, os.W_OK)):
+    if not os.access(path.parent, os.W_OK | os.X_OK):
         raise OutputError(f"{path}: could not be written (no permission in {path.parent})")
     if path.is_dir():
         raise OutputError(f"{path}: is a directory; give a file")
+    if path.exists() and not os.access(path, os.W_OK):
+        raise OutputError(f"{path}: could not be written (no permission)")
 
 
 def write(path: Path, text: str, overwrite: bool) -> None:

@@ -241,17 +241,18 @@ def linear(
     if x.rest is not None:
         total = linear(x.rest, dataclasses.replace(weight, bias=None))
         return _add_product_(total, x, weight, activation).to(dtype)
-    values = _filled_up(x.values, weight)
+    missing = _missing_rows(x, weight)
+    values = functional.pad(x.values, (0, 0, 0, missing)) if missing else x.values
     operands = values, x.scale, x.zero_point, weight.blocks, weight.scale, weight.zero_point, weight.bias
     result: Tensor = torch.ops.onednn.qlinear_pointwise.default(*operands, 1.0, 0, dtype, activation, [], "")
-    return result[: len(x.values)]
+    return result[: len(x.values)] if missing else result
 
 
-def _filled_up(values: Tensor, weight: PackedWeight) -> Tensor:
-    """Return ``[rows, in]`` with more rows, whose products are left out, where kernels would weigh more than they."""
+def _missing_rows(x: QuantizedActivations, weight: PackedWeight) -> int:
+    """Return how many rows an input is filled up by; their products are left out."""
+    rows = len(x.values)
     multiple = next((rows for size, rows in _FILLED_UP if weight.blocks.numel() < size), 1)
-    missing = -len(values) % multiple if len(values) > 1 else 0
-    return functional.pad(values, (0, 0, 0, missing)) if missing else values
+    return -rows % multiple if rows > 1 else 0
 
 
 def linear_add_(total: Tensor, x: QuantizedActivations, weight: PackedWeight) -> Tensor:
@@ -271,7 +272,7 @@ def linear_add_(total: Tensor, x: QuantizedActivations, weight: PackedWeight) ->
 
 
 def _add_product_(total: Tensor, x: QuantizedActivations, weight: PackedWeight, activation: str) -> Tensor:
-    if _filled_up(x.values, weight) is not x.values:
+    if _missing_rows(x, weight):
         total.add_(linear(dataclasses.replace(x, rest=None), weight))
         return total.relu_() if activation == "relu" else total
     operands = x.values, x.scale, x.zero_point, weight.blocks, weight.scale, weight.zero_point, total, weight.bias
