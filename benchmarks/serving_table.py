@@ -25,9 +25,15 @@ def table(figures: dict[str, Any]) -> str:
         ],
         ["wait for `/health`: median, 95 %, 99 %", _waits(load["health"])],
         ["its longest wait while the recording is decoded", f"{1000 * long['health_max_seconds']:.0f} ms"],
+        ["a request's time to that of the library, Paraformer-large in `int8`", _beside(figures["beside_library"])],
     ]
     return f"{format_table(['load test', 'result'], rows)}\n\n{measured_by('serving_load.py', figures['machine'])}"
 
 
 def _waits(seconds: dict[str, float]) -> str:
     return ", ".join(f"{1000 * seconds[name]:.0f} ms" for name in ("p50", "p95", "p99"))
+
+
+def _beside(turns: dict[str, Any]) -> str:
+    low, high = turns["ratio_quartiles"]
+    return f"{turns['ratio']:.3f} ({low:.3f} to {high:.3f}, {turns['rounds']} rounds)"
