@@ -54,6 +54,10 @@ class Calibration:
     def __bool__(self) -> bool:
         return self.samples is not None
 
+    def has_original(self, model: Model) -> bool:
+        """Return whether samples can run through the model before any change as well: all of it, without a limit."""
+        return model.stream is None and self.memory_bytes is None
+
     def step(self, number: int) -> Calibration:
         """Return the calibration for one step of a recipe, with a subdirectory for its completed blocks."""
         return replace(self, directory=self.directory / f"step-{number}") if self.directory else self

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -11,9 +11,8 @@ from torch import Tensor, nn
 
 from sottovoce.calibration.blocks import Block, StopPassError
 from sottovoce.calibration.input_statistics import InputStatistics
+from sottovoce.calibration.output_drift import OutputDrift
 from sottovoce.system import distributed
-
-_END = object()
 
 Hook = Callable[[str, Tensor], None]
 
@@ -58,39 +57,59 @@ def layers_by_input(block: Block, names: Sequence[str]) -> Order:
     return min(distributed.gather((first, order)), key=lambda given: given[0])[1]
 
 
-def observe(block: Block, names: Iterable[str], order: Order, *, moments: bool = True) -> dict[str, InputStatistics]:
-    """Run the block on all samples and return its layers' input statistics; layers of one group share theirs."""
-    observed = set(names)
-    statistics: dict[str, InputStatistics] = {}
-    counting: dict[str, InputStatistics] = {}
-    for group in order.groups:
-        shared = [name for name in group if name in observed]
-        if not shared:
-            continue
-        layer = block.root.get_submodule(shared[0])
-        assert isinstance(layer, nn.Linear)
-        counts = InputStatistics(layer.in_features, layer.weight.device, moments=moments)
-        statistics.update(dict.fromkeys(shared, counts))
-        counting[shared[0]] = counts
+def observe(
+    block: Block,
+    names: Iterable[str],
+    order: Order,
+    *,
+    moments: bool = True,
+    drifts: Mapping[str, OutputDrift] | None = None,
+) -> dict[str, InputStatistics]:
+    """Run the block on all samples and return its layers' input statistics; layers of one group share theirs.
+
+    Args:
+        block: The block.
+        names: Layers to observe.
+        order: Order in which they run.
+        moments: If true, second moments are summed.
+        drifts: By the name of a layer whose outputs before any change the block has, the sums of their drift to add to.
+    """
+    observed, drifts = set(names), drifts or {}
+    groups = [shared for group in order.groups if (shared := [name for name in group if name in observed])]
+    counting = {group[0]: _empty_statistics(block, group[0], moments) for group in groups}
+    hooked = dict.fromkeys((*counting, *drifts))
     left: set[str] = set()
+    key = ""
 
     def note(name: str, x: Tensor) -> None:
-        counting[name].add(name, x)
+        if name in counting:
+            counting[name].add(name, x)
+        if name in drifts:
+            drifts[name].add(x, block.original_layer_outputs[name].get(key))
         left.discard(name)
         if order.once and not left:
             # What comes after in the block would be computed for nothing.
             raise StopPassError
 
-    with _observing(block, list(counting), note):
+    with _observing(block, list(hooked), note):
         outputs = block.run()
-        while True:
-            left |= counting.keys()
-            if next(outputs, _END) is _END:
-                break
+        for thread in block.sample_threads:
+            left |= hooked.keys()
+            key = thread.sample.key
+            next(outputs)
+        next(outputs, None)
     if block.is_divided:
         for counts in counting.values():
             counts.sum_over_processes()
-    return statistics
+        for drift in drifts.values():
+            drift.sum_over_processes()
+    return {name: counting[group[0]] for group in groups for name in group}
+
+
+def _empty_statistics(block: Block, name: str, moments: bool) -> InputStatistics:
+    layer = block.root.get_submodule(name)
+    assert isinstance(layer, nn.Linear)
+    return InputStatistics(layer.in_features, layer.weight.device, moments=moments)
 
 
 def _is_same(x: Tensor, other: Tensor) -> bool:

@@ -68,8 +68,8 @@ class SequentialRunner:
     @property
     def _runs_original(self) -> bool:
         """True if the samples run through the unchanged model too, which takes all of it, and room for activations."""
-        in_memory = self._model.stream is None and self._calibration.memory_bytes is None
-        return in_memory and any(step.uses_original_outputs or step.original_layers for step in self._steps)
+        is_wanted = any(step.uses_original_outputs or step.original_layers for step in self._steps)
+        return is_wanted and self._calibration.has_original(self._model)
 
     def run(self) -> SequentialRun:
         """Run all blocks.

@@ -38,6 +38,21 @@ def compute_qparams(method: Method, weight: Tensor, scheme: Scheme, *, search: b
     return qparams
 
 
+def correct(method: Method, weight: Tensor, hessian: Tensor, drift: Tensor) -> Tensor:
+    """Return the weight that a method quantizes in place of ``weight`` ``[out, in]``; see :meth:`Method.correct`.
+
+    Raises:
+        ArithmeticError: The second moments cannot be used.
+        PluginError: It is of another form, or not finite.
+    """
+    corrected = method.correct(weight, hessian, drift)
+    if corrected is not weight:
+        _require(method, "correct", "tensor", corrected, tuple(weight.shape), None)
+        if not corrected.is_floating_point() or not bool(corrected.isfinite().all()):
+            raise _problem(method, "correct", "gave a weight that is not finite")
+    return corrected
+
+
 def quantize(method: Method, weight: Tensor, qparams: QuantizationParams, hessian: Tensor | None) -> Tensor:
     """Return the quantized values that a method chooses for a weight ``[out, in]``.
 

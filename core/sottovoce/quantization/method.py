@@ -36,6 +36,9 @@ class Method(BaseModel):
     """If true, the method works on the inputs of calibration samples."""
     scales_inputs: ClassVar[bool] = False
     """If true, :meth:`search_factors` scales the inputs of layers before their weights are quantized."""
+    follows_original: ClassVar[bool] = False
+    """If true, :meth:`correct` is given how far a layer's outputs have drifted from those in the model before any
+    change, where that fits in memory."""
     types: ClassVar[tuple[str, ...]] = ("int",)
     """Types of quantized values that the method can choose: ``int``, ``float``."""
 
@@ -53,6 +56,19 @@ class Method(BaseModel):
     def sequential(self) -> bool:
         """If true, a layer is quantized after the layers of its block that run before it."""
         return False
+
+    def correct(self, weight: Tensor, hessian: Tensor, drift: Tensor) -> Tensor:
+        """Return the weight to quantize in place of the layer's own; by default that.
+
+        Args:
+            weight: Float ``[out, in]``; left as it is.
+            hessian: Second moments of the inputs ``[in, in]``, float32.
+            drift: What the outputs lack to those of before, times the inputs: a mean over the inputs, ``[out, in]``.
+
+        Raises:
+            ArithmeticError: The second moments cannot be used.
+        """
+        return weight
 
     def compute_qparams(self, weight: Tensor, scheme: Scheme, *, search: bool) -> QuantizationParams:
         """Choose the scale and zero point of every group.

@@ -12,6 +12,7 @@ from torch import nn
 from sottovoce.calibration.block_step import BlockStep
 from sottovoce.calibration.blocks import Block
 from sottovoce.calibration.observers import Order, layers_by_input, observe
+from sottovoce.calibration.output_drift import OutputDrift
 from sottovoce.calibration.routing import routed
 from sottovoce.calibration.targets import Selection
 from sottovoce.checkpoint.finite import refuse_infinite
@@ -67,6 +68,11 @@ class QuantizeRunner(BlockStep):
         self._tables = [name for name, layer in selection.layers.items() if isinstance(layer, nn.Embedding)]
         self.results: dict[str, LayerResult] = {}
         self.notes: list[str] = []
+        if step.options.follows_original:
+            mixtures = [name for name, _ in experts_in(self.module)]
+            self.original_layers = [
+                name for name in self.layers if not any(name.startswith(f"{mixture}.") for mixture in mixtures)
+            ]
         self.seconds = {"running blocks": 0.0, "rounding layers": 0.0}
         self._unscaled_error: dict[str, float] = {}
 
@@ -121,6 +127,11 @@ class QuantizeRunner(BlockStep):
         """
         if self.calibration:
             self._refuse_idle_work()
+            if self.original_layers and not self.calibration.has_original(self.model):
+                self.notes.append(
+                    f"{self.step.method}: within a memory limit the original model is not run beside this one, so no "
+                    "layer makes up for errors of those before it"
+                )
         selection = self.selection.reduced(self.module, self.results, self.architecture)
         self.notes.extend(self.limits())
         return StepReport(
@@ -196,8 +207,9 @@ class QuantizeRunner(BlockStep):
 
     def _quantize(self, block: Block, names: Sequence[str], order: Order) -> None:
         begin = time.perf_counter()
+        drifts = self._drifts(block, names, order)
         with float_weights_held(block.module):  # of the layers that are quantized already, for all samples
-            statistics = observe(block, names, order)
+            statistics = observe(block, names, order, drifts=drifts)
         self.seconds["running blocks"] += time.perf_counter() - begin
         begin = time.perf_counter()
         for name in names:
@@ -206,10 +218,22 @@ class QuantizeRunner(BlockStep):
                 continue
             self._keep_original(name, self.module.get_submodule(name))
             self.results[name], note = quantize_layer_calibrated_(
-                self.module, name, self.schemes[name], self.step, statistics[name], self._unscaled_error.get(name)
+                self.module,
+                name,
+                self.schemes[name],
+                self.step,
+                statistics[name],
+                self._unscaled_error.get(name),
+                drifts.get(name),
             )
             self.notes.extend(note)
         self.seconds["rounding layers"] += time.perf_counter() - begin
+
+    def _drifts(self, block: Block, names: Sequence[str], order: Order) -> dict[str, OutputDrift]:
+        """Return empty sums for the layers whose outputs in the model before any change are at hand."""
+        known = set(names).intersection(block.original_layer_outputs) if order.once else ()
+        layers = {name: self.module.get_submodule(name) for name in names if name in known}
+        return {name: OutputDrift(layer) for name, layer in layers.items() if isinstance(layer, nn.Linear)}
 
     def _quantize_experts(self, block: Block, mixture: str, schemes: Mapping[str, Scheme]) -> None:
         begin = time.perf_counter()
