@@ -50,7 +50,7 @@ def test_wrong_option_is_named(run: Runner, tmp_path: Path) -> None:
 def test_unknown_method_error_lists_it(run: Runner, tmp_path: Path) -> None:
     wrong = write(tmp_path, "steps: [{step: quantize, method: biased}]")
     done = run("compress", make_model(tmp_path / "toy"), "--recipe", wrong, "--output", tmp_path / "small")
-    done.fails(2, "no 'biased'", "awq, biased_rounding, gptq")
+    done.fails(2, "no 'biased'", "awq, biased_rounding, gptaq, gptq")
 
 
 def test_method_is_listed_with_core_s(run: Runner) -> None:

@@ -1,4 +1,4 @@
-"""How far a layer's outputs have drifted from those that it had in the model before any change."""
+"""Drift of a layer's outputs from those that it had in the model before any change."""
 
 from __future__ import annotations
 

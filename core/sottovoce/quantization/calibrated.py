@@ -47,22 +47,22 @@ def quantize_layer_calibrated_(
     """
     layer, notes = module.get_submodule(name), []
     assert isinstance(layer, nn.Linear)
-    own, hessian, method = layer.weight.detach(), statistics.hessian, step.options
+    original, hessian, method = layer.weight.detach(), statistics.hessian, step.options
     search = step.weight_range == "mse"
-    weight = own
+    weight = original
     if drift is not None and drift.rows:
-        weight = _corrected(method, name, own, hessian, drift.mean(statistics.rows))
+        weight = _corrected(method, name, original, hessian, drift.mean(statistics.rows))
     qparams = checked.compute_qparams(method, weight, scheme, search=search)
-    power = output_power(own, hessian)
+    power = output_power(original, hessian)
 
     def error_of(values: Tensor, params: QuantizationParams) -> float:
         return output_error(weight, params.dequantize(values), hessian, power)
 
     # Reports compare with rounding to nearest, whatever the method.
     plain = qparams
-    if method.chooses_qparams or weight is not own:
-        plain = compute_qparams(own, scheme, search=search)
-    nearest = plain.quantize(own)
+    if method.chooses_qparams or weight is not original:
+        plain = compute_qparams(original, scheme, search=search)
+    nearest = plain.quantize(original)
     error = nearest_error = error_of(nearest, plain)
     qweight = nearest
     if not method.rounds_to_nearest or plain is not qparams:
@@ -74,7 +74,7 @@ def quantize_layer_calibrated_(
         if method.needs_samples and error > nearest_error:
             notes.append(f"{name}: rounding to nearest has the smaller output error, and was kept")
             qweight, qparams, error = nearest, plain, nearest_error
-    snr = signal_to_noise_db(own, lambda part: qparams.rows(part).dequantize(qweight[part]))
+    snr = signal_to_noise_db(original, lambda part: qparams.rows(part).dequantize(qweight[part]))
     inputs = choose_range(statistics.values, step.input_range) if step.input_range else None
     quantized = from_quantized(layer, qweight, qparams, inputs)
     replace_(module, name, quantized)

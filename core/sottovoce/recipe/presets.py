@@ -36,7 +36,7 @@ PRESETS = _named(
     ),
     int4=(
         "memory or disk is short, and there are samples",
-        [{**_INT4, "method": "gptq", "embeddings": "auto"}],
+        [{**_INT4, "method": "gptaq", "embeddings": "auto"}],
     ),
     int4_awq=(
         "int4 is to be compared with AWQ",

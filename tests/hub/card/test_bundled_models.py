@@ -37,9 +37,9 @@ def compressed(tmp_path_factory, request):
     ("name", "recipe", "data", "tag"),
     [
         ("tiny-paraformer", "int8", None, "int8"),
-        ("tiny-paraformer", "int4", SPEECH, "gptq"),
+        ("tiny-paraformer", "int4", SPEECH, "gptaq"),
         ("tiny-aligner", "int8-weight", None, "int8"),
-        ("tiny-aligner", "int4", SPEECH, "gptq"),
+        ("tiny-aligner", "int4", SPEECH, "gptaq"),
         ("tiny-omni", "int8", None, "w8a8"),
         ("tiny-omni", "reap50-int4", TALK, "expert-pruning"),
     ],
