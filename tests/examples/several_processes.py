@@ -20,7 +20,7 @@ PARAFORMER, OMNI = ROOT / "examples/models/tiny-paraformer", ROOT / "examples/mo
 WIDTH_AND_INT4 = {
     "steps": [
         {"step": "prune_width", "keep": 0.75, "decoder": False},
-        {"step": "quantize", "bits": 4, "method": "gptq", "ignore": ["re:decoder.*"]},
+        {"step": "quantize", "bits": 4, "method": "gptaq", "ignore": ["re:decoder.*"]},
     ]
 }
 EXPERTS = {"steps": [{"step": "prune_experts", "keep": 0.5}]}

@@ -114,3 +114,22 @@ def test_within_a_memory_limit_it_rounds_as_gptq_and_says_so(tmp_path: Path) -> 
     free = compressed(source, "gptaq").report
     assert free is not None
     assert not any("memory limit" in note for note in free.steps[0].notes)
+
+
+def test_interrupted_work_resumes_to_the_same_weights(tmp_path: Path) -> None:
+    source, kept = make_model(tmp_path / "toy", width=32, blocks=4), tmp_path / "kept"
+    recipe = {"steps": [{"step": "quantize", "method": "gptaq", "bits": 2, "group_size": 8}]}
+
+    def interrupt(what: str, done: int, total: int) -> None:
+        if what == "quantize blocks" and done == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        sottovoce.compress(
+            sottovoce.load(source, host=HOST), recipe, SAMPLES, resume=kept, host=HOST, progress=interrupt
+        )
+    assert any(kept.rglob("*.safetensors"))
+    resumed = sottovoce.load(source, host=HOST)
+    sottovoce.compress(resumed, recipe, SAMPLES, resume=kept, host=HOST)
+    whole = compressed(source, "gptaq").module.state_dict()
+    assert all(torch.equal(whole[name], tensor) for name, tensor in resumed.module.state_dict().items())
