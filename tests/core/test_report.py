@@ -232,6 +232,19 @@ def test_printing_a_report_shows_its_table() -> None:
     assert repr(report) == "<CompressionReport of owner/base: quantize, 20 B -> 5 B>"
 
 
+@pytest.mark.parametrize("count", [0, 1, 5, 6, 12])
+def test_printing_a_report_shows_the_first_notes_and_how_many_there_are(count: int) -> None:
+    facts = form()
+    # The second step has the same notes: each is shown once.
+    notes = [f"note {number}" for number in range(count)]
+    facts["steps"] = [{**facts["steps"][0], "notes": notes}, {**facts["steps"][0], "notes": notes}]
+    text = str(CompressionReport.from_dict(facts))
+    assert [number for number in range(count) if f"note {number}\n" in f"{text}\n"] == list(range(min(count, 5)))
+    more = {6: "1 note more in compression.json", 12: "7 notes more in compression.json"}.get(count)
+    assert ("more in compression.json" in text) == (more is not None)
+    assert more is None or more in text
+
+
 def test_printing_an_evaluation_shows_its_table() -> None:
     evaluation = CompressionReport.from_dict(form()).evaluations[0]
     assert str(evaluation).splitlines() == [

@@ -136,4 +136,6 @@ def compress(
             save.save(loaded, output, overwrite=overwrite)
         if distributed.is_main():
             shutil.rmtree(resume, ignore_errors=True)
+            for note in report.first_notes:
+                out.note(f"note: {note}")
     out.result(report.to_dict(), lambda: tables.of_report(report))

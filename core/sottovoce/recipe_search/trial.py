@@ -117,7 +117,7 @@ class Trial:
             model = self._compressed(recipe, fitted)
             sizes.append(file_bytes(model))
             every.extend(reference.sums_by_sample(model))
-            notes |= dict.fromkeys(note for step in model.report.steps for note in step.notes) if model.report else {}
+            notes |= dict.fromkeys(model.report.notes) if model.report else {}
         total = sum(every, start=DivergenceSums())
         return Outcome(max(sizes), total.means, interval(every), is_held_out, tuple(notes))
 

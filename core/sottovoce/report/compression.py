@@ -25,6 +25,8 @@ from sottovoce.text.plain_text import one_line
 
 COMPRESSION_FILE = "compression.json"
 _LONGEST = 1000
+_MOST_NOTES = 5
+"""Notes that a table shows."""
 SCHEMA_VERSION = 2
 """Number that is written; files of before have none."""
 
@@ -125,6 +127,18 @@ class CompressionReport:
         return {"steps": [dict(step.step) for step in self.steps], **gate}
 
     @property
+    def notes(self) -> tuple[str, ...]:
+        """What the steps note of the model and the samples, each once."""
+        return tuple(dict.fromkeys(note for step in self.steps for note in step.notes))
+
+    @property
+    def first_notes(self) -> tuple[str, ...]:
+        """The first of the notes, to be shown, and how many more there are."""
+        more = len(self.notes) - _MOST_NOTES
+        rest = (f"{counted(more, 'note')} more in compression.json",) if more > 0 else ()
+        return (*self.notes[:_MOST_NOTES], *rest)
+
+    @property
     def step_names(self) -> frozenset[str]:
         """Names of the steps that were applied."""
         return frozenset(step.name for step in self.steps)
@@ -137,7 +151,7 @@ def _adapter() -> TypeAdapter[CompressionReport]:
 
 def _tabulate(report: CompressionReport) -> PlainTable:
     """Return what a compression did, a fact a row."""
-    return PlainTable(report.output or report.source.name, list(_facts(report)))
+    return PlainTable(report.output or report.source.name, list(_facts(report)), notes=report.first_notes)
 
 
 def _facts(report: CompressionReport) -> Iterator[tuple[str, str]]:

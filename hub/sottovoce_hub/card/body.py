@@ -45,7 +45,7 @@ class Subject:
     @property
     def notes(self) -> list[str]:
         """Notes of all steps, each of them once."""
-        return list(dict.fromkeys(note for step in self.report.steps for note in step.notes))
+        return list(self.report.notes)
 
 
 def render(subject: Subject, language: str, other: str) -> str:

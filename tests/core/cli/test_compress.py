@@ -114,6 +114,14 @@ def test_sufficient_memory_limit_is_accepted(run: Runner, source: Path, data: Pa
     assert [target["bits"] for target in form["steps"][0]["targets"]] == [9.0, 4.5, 4.5]
 
 
+def test_notes_are_shown_and_quiet_leaves_them_out(run: Runner, source: Path, data: Path, tmp_path: Path) -> None:
+    arguments = ("compress", source, "-r", "int4", "--data", data, "-o", source / "small", "--max-memory", "64GB")
+    shown = run(*arguments)
+    assert "note: gptaq: within a memory limit" in shown.err
+    quiet = run("--quiet", *arguments, "--overwrite")
+    assert "memory limit" not in quiet.err
+
+
 @pytest.mark.parametrize("with_data", [True, False])
 @pytest.mark.parametrize(
     ("step", "problem"),
