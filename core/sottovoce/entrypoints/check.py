@@ -21,7 +21,7 @@ from sottovoce.entrypoints.paired_timing import OtherWork
 from sottovoce.errors import SottovoceError, UsageError, reason
 from sottovoce.metrics.error_rate import TASK, error_rates, languages_of
 from sottovoce.plugins.host import default_host
-from sottovoce.samples import Samples, read_samples
+from sottovoce.samples import Samples, SamplesArgument, as_samples
 from sottovoce.system.isolation import run_isolated
 from sottovoce.system.machine import describe_machine
 from sottovoce.system.progress import Progress, shown
@@ -108,7 +108,7 @@ class Check:
 
 def check(
     directory: str | os.PathLike[str],
-    samples: Samples | str | os.PathLike[str],
+    samples: SamplesArgument,
     *,
     reference: str | os.PathLike[str] | None = None,
     engines: Sequence[str] = (),
@@ -136,7 +136,7 @@ def check(
         SamplesError: The samples cannot be read.
     """
     path = _existing(directory)
-    samples = samples if isinstance(samples, Samples) else read_samples(samples)
+    samples = as_samples(samples)
     samples = samples.choose(count) if len(samples) > count else samples
     model = None if reference is None else _existing(reference)
     chosen = [engine.within(model) for engine in _fitting(path, engines)]

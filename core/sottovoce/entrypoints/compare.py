@@ -31,7 +31,7 @@ from sottovoce.plugins.host import Host, default_host
 from sottovoce.recipe.recipe import Recipe
 from sottovoce.recipe_search.budget import Budget, parse_budget
 from sottovoce.report import COMPARISON_FILE, Comparison
-from sottovoce.samples import Samples, check_audio, read_samples
+from sottovoce.samples import Samples, SamplesArgument, as_samples, as_samples_or_none, check_audio
 from sottovoce.system.opus import require_opus
 from sottovoce.system.progress import Progress, shown
 
@@ -41,10 +41,10 @@ _SEEN = "The models are measured on the samples that some were calibrated on: ot
 
 def compare(
     models: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
-    samples: Samples | str | os.PathLike[str],
+    samples: SamplesArgument,
     *,
     recipes: Sequence[Recipe | str | Mapping[str, Any]] = (),
-    calibration: Samples | str | os.PathLike[str] | None = None,
+    calibration: SamplesArgument | None = None,
     baseline: str | os.PathLike[str] | None = None,
     max_size: str | int | None = None,
     output: str | os.PathLike[str] | None = None,
@@ -90,8 +90,8 @@ def compare(
     by_name = recipes_by_name(recipes, plugins)
     budget = _budget(max_size, bool(recipes))
     with _reserved(directory, overwrite), shown(progress) as progress:
-        test = _read(samples)
-        fitting = _read(calibration) if calibration is not None else test
+        test = as_samples(samples)
+        fitting = as_samples_or_none(calibration, "calibration") or test
         subjects = _locate(paths, baseline, options, plugins)
         _check_samples(test, subjects[0], progress)
         setting = Setting(
@@ -193,10 +193,6 @@ def _budget(max_size: str | int | None, has_recipes: bool) -> Budget | None:
     if budget.size_share is not None and not has_recipes:
         raise UsageError(f"{max_size}: a share of a model's size is for recipes; give bytes, such as 2.4MB")
     return budget
-
-
-def _read(samples: Samples | str | os.PathLike[str]) -> Samples:
-    return samples if isinstance(samples, Samples) else read_samples(samples)
 
 
 def _locate(

@@ -17,7 +17,7 @@ from sottovoce.metrics import cost
 from sottovoce.model import Model, require_model
 from sottovoce.plugins.host import Host, default_host
 from sottovoce.report import EvaluationReport, Metric, SampleSet
-from sottovoce.samples import Run, Samples, check_audio, read_samples
+from sottovoce.samples import Run, Samples, SamplesArgument, as_samples, check_audio
 from sottovoce.system import distributed
 from sottovoce.system.isolation import run_isolated
 from sottovoce.system.machine import available_memory
@@ -31,7 +31,7 @@ _MEMORY_SHARE = 0.8
 
 def evaluate(
     model: Model | str | os.PathLike[str],
-    samples: Samples | str | os.PathLike[str],
+    samples: SamplesArgument,
     baseline: Model | str | os.PathLike[str] | None = None,
     *,
     host: Host | None = None,
@@ -62,7 +62,7 @@ def evaluate(
 
 def evaluate_with_runs(
     model: Model | str | os.PathLike[str],
-    samples: Samples | str | os.PathLike[str],
+    samples: SamplesArgument,
     baseline: Model | str | os.PathLike[str] | None = None,
     *,
     host: Host | None = None,
@@ -73,7 +73,7 @@ def evaluate_with_runs(
     for subject in filter(None, (model, baseline)):
         if not isinstance(subject, str | os.PathLike):
             require_model(subject, "sottovoce.evaluate")
-    samples = samples if isinstance(samples, Samples) else read_samples(samples)
+    samples = as_samples(samples)
     check_evaluation({"model": model, "baseline": baseline}, samples)
     with shown(progress) as progress:
         check_audio(samples, progress)
@@ -188,7 +188,7 @@ class Evaluation:
 
     @property
     def _subset(self) -> Samples:
-        return Samples(tuple(self.samples)[:TIMED])
+        return self.samples[:TIMED]
 
     def _prepare(
         self, stack: contextlib.ExitStack, subset: Samples, subject: Subject, options: Mapping[str, Any]

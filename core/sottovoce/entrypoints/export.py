@@ -25,7 +25,7 @@ from sottovoce.metrics.agreement import TOKEN_AGREEMENT
 from sottovoce.model import Model, require_model
 from sottovoce.plugins.host import Host, default_host
 from sottovoce.report import EngineReport, ExportReport, Machine, Metric, SampleSet
-from sottovoce.samples import Run, Samples, read_samples
+from sottovoce.samples import Run, Samples, SamplesArgument, as_samples_or_none
 from sottovoce.system.isolation import run_isolated
 from sottovoce.system.machine import describe_machine
 from sottovoce.system.progress import Progress, shown
@@ -39,7 +39,7 @@ def export(
     format: str,
     directory: str | os.PathLike[str],
     *,
-    samples: Samples | str | os.PathLike[str] | None = None,
+    samples: SamplesArgument | None = None,
     count: int = COUNT,
     overwrite: bool = False,
     host: Host | None = None,
@@ -69,9 +69,7 @@ def export(
         OutputError: The engine is not installed, or does not run the files; nothing is written.
         SamplesError: The samples cannot be read; nothing is written.
     """
-    host, path = host or default_host(), Path(directory)
-    if samples is not None and not isinstance(samples, Samples):
-        samples = read_samples(samples)
+    host, path, samples = host or default_host(), Path(directory), as_samples_or_none(samples)
     with reserved(path, overwrite):
         if isinstance(model, str | os.PathLike):
             model = load(model, host=host)

@@ -13,18 +13,18 @@ from sottovoce.plugins.host import Host, default_host
 from sottovoce.recipe_search.budget import parse_budget
 from sottovoce.recipe_search.result import SearchResult
 from sottovoce.recipe_search.solver import require_solver
-from sottovoce.samples import Samples, read_samples
+from sottovoce.samples import SamplesArgument, as_samples, as_samples_or_none
 from sottovoce.system.progress import Progress, shown
 
 
 def search(
     model: Model | str | os.PathLike[str],
-    samples: Samples | str | os.PathLike[str],
+    samples: SamplesArgument,
     budget: str | int | Sequence[str | int],
     *,
     limits: Mapping[str, float] | None = None,
     steps: Sequence[str] = ("quantize", "cast"),
-    held_out: Samples | str | os.PathLike[str] | None = None,
+    held_out: SamplesArgument | None = None,
     cache: str | os.PathLike[str] | None = None,
     host: Host | None = None,
     progress: Progress | bool = False,
@@ -65,8 +65,7 @@ def search(
     budgets, host = parse_budget(budget), host or default_host()
     require_solver()
     parts = parse_steps(steps)
-    samples = samples if isinstance(samples, Samples) else read_samples(samples)
-    others = held_out if held_out is None or isinstance(held_out, Samples) else read_samples(held_out)
+    samples, others = as_samples(samples), as_samples_or_none(held_out, "held_out")
     if not isinstance(model, str | os.PathLike):
         require_model(model, "sottovoce.search")
     loaded = model if isinstance(model, Model) else load(model, host=host)

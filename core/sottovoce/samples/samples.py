@@ -9,7 +9,7 @@ import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 from sottovoce.errors import SamplesError
 from sottovoce.report.number_format import counted
@@ -116,18 +116,37 @@ class Run:
     """Mean number of experts that ran for a token of a layer; ``None`` for a model without experts."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Samples(Sequence[Sample]):
-    """Ordered set of samples with its digest."""
+    """Ordered set of samples with its digest. A slice of it is a set of samples too."""
 
     items: tuple[Sample, ...]
     path: Path | None = None
     """Manifest that they were read from."""
     digest: str = field(default="", compare=False)
-    """Digest (sha256) of samples that were read from a manifest."""
+    """Digest (sha256) of samples that were read from a manifest, or of a part of them."""
 
-    def __getitem__(self, index: Any) -> Any:
-        return self.items[index]
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "items", tuple(self.items))
+        for number, item in enumerate(self.items):
+            if not isinstance(item, Sample):
+                kind = type(item).__name__
+                raise SamplesError(f"item {number} of the samples is of type {kind}; make it a sottovoce.Sample")
+
+    def __repr__(self) -> str:
+        """Return the manifest's name and the number of samples: all of them would fill a notebook."""
+        return f"<Samples {f'{self.path}: ' if self.path else ''}{counted(len(self), 'sample')}>"
+
+    @overload
+    def __getitem__(self, index: int) -> Sample: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Samples: ...
+
+    def __getitem__(self, index: int | slice) -> Sample | Samples:
+        if not isinstance(index, slice):
+            return self.items[index]
+        return self.part(self.items[index])
 
     def __len__(self) -> int:
         return len(self.items)
@@ -147,12 +166,15 @@ class Samples(Sequence[Sample]):
                 f"{name}: {count} of {counted(len(self.items), 'sample')} cannot be chosen; give from 1 to all of them"
             )
         places = sorted(random.Random(seed).sample(range(len(self.items)), count))
-        items = tuple(self.items[place] for place in places)
+        return self.part(tuple(self.items[place] for place in places))
+
+    def part(self, items: tuple[Sample, ...]) -> Samples:
+        """Return the set of these items, with their own digest and the name of this manifest."""
         return Samples(items, self.path, _digest(items))
 
     @property
     def identity(self) -> str:
-        """Digest, computed again for samples that were not read from a manifest."""
+        """Digest, computed again for samples that are from no manifest."""
         return self.digest or _digest(self.items)
 
     def to_dict(self) -> dict[str, Any]:
@@ -161,7 +183,7 @@ class Samples(Sequence[Sample]):
             "name": self.path.name if self.path else None,
             "count": len(self),
             "audio_seconds": round(sum(sample.seconds for sample in self), 3),
-            "sha256": self.digest or None,
+            "sha256": self.identity if self.items else None,
         }
         too_short = sum(sample.too_short for sample in self)
         return facts | ({"too_short": too_short} if too_short else {})

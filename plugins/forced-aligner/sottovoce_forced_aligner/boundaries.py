@@ -206,7 +206,7 @@ def _heard(samples: Samples, run: Run, baseline: Run | None) -> tuple[Samples, R
     if len(heard) == len(samples):
         return samples, run, baseline, 0
     shorter = [replace(run, predictions=[run.predictions[number] for number in heard]) for run in runs]
-    shorter_samples = replace(samples, items=tuple(samples[number] for number in heard))
+    shorter_samples = samples.part(tuple(samples[number] for number in heard))
     return shorter_samples, shorter[0], shorter[-1] if baseline is not None else None, len(samples) - len(heard)
 
 
