@@ -24,6 +24,7 @@ from sottovoce.plugins.host import default_host
 from sottovoce.samples import Samples, SamplesArgument, as_samples
 from sottovoce.system.isolation import run_isolated
 from sottovoce.system.machine import describe_machine
+from sottovoce.system.path_argument import as_path
 from sottovoce.system.progress import Progress, shown
 
 SMALL = 20
@@ -75,6 +76,11 @@ class Check:
     limits: Mapping[str, float]
     machine: Mapping[str, Any]
     date: str
+
+    def __repr__(self) -> str:
+        """Return what identifies the check, on one line."""
+        engines = ", ".join(f"{engine.engine} {engine.state}" for engine in self.engines)
+        return f"<Check of {self.directory}, {'passed' if self.passed else 'not passed'}: {engines}>"
 
     @property
     def passed(self) -> bool:
@@ -138,7 +144,7 @@ def check(
     path = _existing(directory)
     samples = as_samples(samples)
     samples = samples.choose(count) if len(samples) > count else samples
-    model = None if reference is None else _existing(reference)
+    model = None if reference is None else _existing(reference, "reference")
     chosen = [engine.within(model) for engine in _fitting(path, engines)]
     for engine in chosen:
         if engine.is_part:
@@ -146,14 +152,14 @@ def check(
     bounds = {"max_differing": 0.0, **gate_limits(path), **(limits or {})}
     exceeded({}, bounds)  # refuses a limit that nothing measures
     with shown(progress) as report:
-        base, name = _reference(reference, samples, report)
+        base, name = _reference(model, samples, report)
         outcomes = []
         for engine in chosen:
             outcome, run = _run(engine, path, samples, rounds, report)
             if run is not None and base is None:
                 base, name = run, engine.name
             outcomes.append((outcome, run))
-    subject = _Subject(samples, _family(Path(reference) if reference is not None else path))
+    subject = _Subject(samples, _family(model or path))
     in_sottovoce = next((run for _, run in outcomes if run is not None and run.engine == Sottovoce.name), None)
     return Check(
         directory=path.name,
@@ -166,8 +172,8 @@ def check(
     )
 
 
-def _existing(directory: str | os.PathLike[str]) -> Path:
-    path = Path(directory)
+def _existing(directory: str | os.PathLike[str], name: str = "directory") -> Path:
+    path = as_path(directory, name)
     if path.is_file():
         path = path.parent
     if not path.is_dir():
@@ -189,12 +195,9 @@ def _fitting(path: Path, names: Sequence[str]) -> list[Engine]:
     return fitting
 
 
-def _reference(
-    reference: str | os.PathLike[str] | None, samples: Samples, progress: Progress
-) -> tuple[EngineRun | None, str]:
-    if reference is None:
+def _reference(path: Path | None, samples: Samples, progress: Progress) -> tuple[EngineRun | None, str]:
+    if path is None:
         return None, ""
-    path = _existing(reference)
     run: EngineRun = run_isolated(measure, Sottovoce(), path, tuple(samples), 1, progress=progress)
     return run, path.name
 

@@ -23,18 +23,19 @@ from sottovoce.entrypoints.save import provenance, widest_coverage
 from sottovoce.errors import SamplesError, UsageError
 from sottovoce.model import Model, require_model
 from sottovoce.plugins.host import Host, default_host
-from sottovoce.recipe.recipe import Recipe
+from sottovoce.recipe.recipe import Recipe, RecipeArgument
 from sottovoce.report import CompressionReport, GateReport, ParameterBits, SampleSet, Sizes, StepReport
 from sottovoce.report.number_format import counted
 from sottovoce.samples import Samples, SamplesArgument, SampleSketch, as_samples_or_none
 from sottovoce.system import distributed
 from sottovoce.system.machine import peak_gpu_memory, peak_memory, reset_peak_memory, versions
+from sottovoce.system.path_argument import as_path_or_none
 from sottovoce.system.progress import Progress, shown
 
 
 def compress(
     model: Model,
-    recipe: Recipe | str | os.PathLike[str] | Mapping[str, Any],
+    recipe: RecipeArgument,
     samples: SamplesArgument | None = None,
     *,
     training_samples: SamplesArgument | None = None,
@@ -51,7 +52,7 @@ def compress(
 
     Args:
         model: The model; after an error its weights may be partly changed, so load it again.
-        recipe: A preset's name, a recipe file, or a recipe.
+        recipe: A preset's name, a recipe file, a recipe, or its steps.
         samples: Calibration samples for recipes that need them: a list of them, or their manifest.
         training_samples: Samples or their manifest for steps that train; by default those of ``samples``.
         gate_samples: Samples that the recipe's gate is measured on; by default the calibration samples.
@@ -87,11 +88,11 @@ def compress(
         calibration = Calibration(
             samples=samples,
             memory_bytes=max_memory,
-            directory=Path(resume) if resume is not None else None,
+            directory=as_path_or_none(resume, "resume"),
             key=work_key(model, recipe.to_dict(), samples),
             training_samples=training_samples,
             load_teacher=lambda name: _load_teacher(model, name, host),
-            log=Path(log) if log is not None else None,
+            log=as_path_or_none(log, "log"),
             float_backup=gate.float_backup if gate else None,
             progress=progress,
             is_divided=distributed.world_size() > 1,
@@ -240,7 +241,7 @@ def work_key(model: Model, settings: Mapping[str, Any], samples: Samples | None)
 
 def from_pretrained(
     source: str | os.PathLike[str],
-    recipe: Recipe | str | Mapping[str, Any] | None = None,
+    recipe: RecipeArgument | None = None,
     samples: SamplesArgument | None = None,
     *,
     host: Host | None = None,
@@ -250,7 +251,7 @@ def from_pretrained(
 
     Args:
         source: As for :func:`load`.
-        recipe: A preset's name, a recipe file, or a recipe; ``None`` leaves the model as it is.
+        recipe: As for :func:`compress`; ``None`` leaves the model as it is.
         samples: Calibration samples for recipes that need them: a list of them, or their manifest.
         host: The plugins; by default the process's own.
         **options: As for :func:`load`; ``<companion>_recipe`` (such as ``vad_recipe``) compresses a model that is

@@ -11,6 +11,7 @@ from typing import Any, cast
 
 from sottovoce.entrypoints import paired_timing
 from sottovoce.entrypoints.load import load
+from sottovoce.entrypoints.load_options import refuse_unheeded
 from sottovoce.entrypoints.measurement import Measurement, Subject, measure, run_samples
 from sottovoce.entrypoints.processes import check_evaluation
 from sottovoce.metrics import cost
@@ -73,6 +74,9 @@ def evaluate_with_runs(
     for subject in filter(None, (model, baseline)):
         if not isinstance(subject, str | os.PathLike):
             require_model(subject, "sottovoce.evaluate")
+    if isinstance(model, Model):
+        named = baseline is not None and not isinstance(baseline, Model)
+        refuse_unheeded((name for name in options if name == "weights" or not named), "sottovoce.evaluate")
     samples = as_samples(samples)
     check_evaluation({"model": model, "baseline": baseline}, samples)
     with shown(progress) as progress:

@@ -28,6 +28,7 @@ from sottovoce.report import EngineReport, ExportReport, Machine, Metric, Sample
 from sottovoce.samples import Run, Samples, SamplesArgument, as_samples_or_none
 from sottovoce.system.isolation import run_isolated
 from sottovoce.system.machine import describe_machine
+from sottovoce.system.path_argument import as_path
 from sottovoce.system.progress import Progress, shown
 
 COUNT = 16
@@ -69,7 +70,7 @@ def export(
         OutputError: The engine is not installed, or does not run the files; nothing is written.
         SamplesError: The samples cannot be read; nothing is written.
     """
-    host, path, samples = host or default_host(), Path(directory), as_samples_or_none(samples)
+    host, path, samples = host or default_host(), as_path(directory, "directory"), as_samples_or_none(samples)
     with reserved(path, overwrite):
         if isinstance(model, str | os.PathLike):
             model = load(model, host=host)

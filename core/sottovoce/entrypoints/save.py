@@ -40,6 +40,7 @@ from sottovoce.samples import TRAINED_SAMPLES_FILE, Sample, Samples
 from sottovoce.source import LoadOptions
 from sottovoce.system import distributed
 from sottovoce.system.machine import versions
+from sottovoce.system.path_argument import as_path
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -70,7 +71,7 @@ def save(model: Model, directory: str | os.PathLike[str], *, overwrite: bool = F
         NotFiniteError: A weight is infinite or not a number.
         SourceError: A file of the model contains a path of this machine; nothing is written.
     """
-    model, host, path = require_model(model, "sottovoce.save"), host or default_host(), Path(directory)
+    model, host, path = require_model(model, "sottovoce.save"), host or default_host(), as_path(directory, "directory")
     if distributed.is_main():
         _save(model, path, overwrite, host)
     distributed.barrier()

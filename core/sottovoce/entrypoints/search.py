@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 from sottovoce.entrypoints.load import load
 from sottovoce.entrypoints.processes import require_one_process
@@ -14,6 +13,7 @@ from sottovoce.recipe_search.budget import parse_budget
 from sottovoce.recipe_search.result import SearchResult
 from sottovoce.recipe_search.solver import require_solver
 from sottovoce.samples import SamplesArgument, as_samples, as_samples_or_none
+from sottovoce.system.path_argument import as_path_or_none
 from sottovoce.system.progress import Progress, shown
 
 
@@ -69,7 +69,7 @@ def search(
     if not isinstance(model, str | os.PathLike):
         require_model(model, "sottovoce.search")
     loaded = model if isinstance(model, Model) else load(model, host=host)
-    directory = Path(cache) if cache is not None else None
+    directory = as_path_or_none(cache, "cache")
     with shown(progress) as progress:
         work = RecipeSearch(loaded, samples, budgets, parts, host, progress, others)
         return work.run(limits or {}, directory)

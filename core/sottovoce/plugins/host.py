@@ -18,7 +18,7 @@ from sottovoce.architecture import Architecture
 from sottovoce.errors import PluginError, RecipeError, UnknownModelError
 from sottovoce.plugins import hookspecs, published
 from sottovoce.recipe.presets import CONDITIONS, PRESETS
-from sottovoce.recipe.recipe import Recipe
+from sottovoce.recipe.recipe import Recipe, RecipeArgument, as_recipe
 from sottovoce.system.registry import undone_on_error
 from sottovoce.text.plain_text import one_line
 
@@ -238,17 +238,15 @@ class Host:
             if preset in family.presets or any(is_for(family) for is_for in conditions)
         )
 
-    def recipe(self, recipe: Recipe | str | os.PathLike[str] | Mapping[str, Any]) -> Recipe:
-        """Return the recipe of a preset's name, a recipe file or the plain form.
+    def recipe(self, recipe: RecipeArgument) -> Recipe:
+        """Return the recipe of a preset's name, a recipe file, the plain form, or steps.
 
         Raises:
             RecipeError: There is no such preset, or the recipe does not validate.
         """
-        if isinstance(recipe, Recipe):
-            return recipe
-        if isinstance(recipe, Mapping):
-            return Recipe.from_dict(recipe)
-        name = os.fspath(recipe)
+        if (given := as_recipe(recipe)) is not None:
+            return given
+        name = os.fspath(cast("str | os.PathLike[str]", recipe))
         if name in self.presets:
             return self.presets[name]
         if name.endswith((".yaml", ".yml", ".json")):

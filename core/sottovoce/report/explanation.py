@@ -55,3 +55,8 @@ class Explanation(Record):
     together: tuple[str, ...] | None = None
     """Layers that bring the baseline's output back together, taken in this order; ``None`` if none do."""
     notes: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        """Return what identifies the explanation, on one line."""
+        outcome = "same output" if self.is_same else f"divergence {self.divergence:.3g} nats per token"
+        return f"<Explanation of {self.key}, {self.model} against {self.baseline}: {outcome}>"

@@ -17,6 +17,7 @@ from sottovoce.samples.kaldi import read_kaldi
 from sottovoce.samples.languages import language_code
 from sottovoce.samples.manifests import MEDIA, exists, read_json_lines, shown
 from sottovoce.system.audio import FRAME, AudioSegment, audio_info, read_audio
+from sottovoce.system.path_argument import as_path
 from sottovoce.system.progress import Progress, silent
 
 if TYPE_CHECKING:
@@ -48,6 +49,10 @@ class Sample:
     """Most tokens of the answer to a conversation; by default what the family allows."""
 
     def __post_init__(self) -> None:
+        if not isinstance(self.key, str):
+            raise SamplesError(f"a sample's key is a text, and {self.key!r} is of type {type(self.key).__name__}")
+        if isinstance(self.audio, str | os.PathLike):
+            object.__setattr__(self, "audio", as_path(self.audio, "audio"))
         if not self.modality:
             modality = next((kind for kind in MEDIA if kind in self.modalities), "text")
             object.__setattr__(self, "modality", modality)
@@ -200,7 +205,7 @@ def read_samples(path: str | os.PathLike[str]) -> Samples:
         SamplesError: A line is broken, a key occurs twice, a file is missing, or an audio file is invalid, empty or cut
             off by its header; the message names file and line.
     """
-    path = Path(path)
+    path = as_path(path, "path")
     with contextlib.suppress(OSError):  # a name that no file can have
         if path.is_dir():
             path = path / "wav.scp"

@@ -366,6 +366,20 @@ def test_samples_in_a_notebook_are_shown_on_one_short_line(audio: Path, tmp_path
     assert repr(Samples(())) == "<Samples 0 samples>"
 
 
+def test_a_sample_takes_the_path_of_its_audio_as_text(audio: Path) -> None:
+    given, read = Sample(key="a", audio=str(audio)), Sample(key="a", audio=audio)  # type: ignore[arg-type]
+    assert given == read
+    assert Samples((given,)).identity == Samples((read,)).identity
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "problem"), [("key", 5, "key is a text"), ("language", 5, "not a language")]
+)
+def test_a_sample_refuses_values_of_other_types(field: str, value: object, problem: str) -> None:
+    with pytest.raises(SamplesError, match=problem):
+        Sample(**{"key": "a", field: value})  # type: ignore[arg-type]
+
+
 def test_samples_of_a_list_hold_a_tuple() -> None:
     assert Samples([Sample(key="a", text="a")]) == Samples((Sample(key="a", text="a"),))  # type: ignore[arg-type]
     with pytest.raises(SamplesError, match=r"item 1 of the samples is of type str; make it a sottovoce\.Sample"):
