@@ -30,9 +30,11 @@ from sottovoce.samples import Samples, SamplesArgument, SampleSketch, as_samples
 from sottovoce.system import distributed
 from sottovoce.system.machine import peak_gpu_memory, peak_memory, reset_peak_memory, versions
 from sottovoce.system.path_argument import as_path_or_none
+from sottovoce.system.process_state import kept_random_state
 from sottovoce.system.progress import Progress, shown
 
 
+@kept_random_state()
 def compress(
     model: Model,
     recipe: RecipeArgument,

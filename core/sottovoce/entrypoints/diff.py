@@ -23,6 +23,7 @@ from sottovoce.model import Model
 from sottovoce.plugins.host import Host, default_host
 from sottovoce.report import Explanation, RestoredUnit
 from sottovoce.samples import Prediction, Run, Sample, Samples, SamplesArgument, as_samples
+from sottovoce.system.process_state import kept_random_state
 from sottovoce.system.progress import Progress, shown
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ TOGETHER = 64
 _NAMES = ("baseline", "model")
 
 
+@kept_random_state()
 def diff(
     model: str | os.PathLike[str],
     baseline: str | os.PathLike[str],

@@ -22,6 +22,7 @@ from sottovoce.samples import Run, Samples, SamplesArgument, as_samples, check_a
 from sottovoce.system import distributed
 from sottovoce.system.isolation import run_isolated
 from sottovoce.system.machine import available_memory
+from sottovoce.system.process_state import kept_random_state
 from sottovoce.system.progress import Progress, shown
 
 TIMED = 20
@@ -61,6 +62,7 @@ def evaluate(
     return evaluate_with_runs(model, samples, baseline, host=host, progress=progress, **options).report
 
 
+@kept_random_state()
 def evaluate_with_runs(
     model: Model | str | os.PathLike[str],
     samples: SamplesArgument,

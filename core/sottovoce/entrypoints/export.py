@@ -29,12 +29,14 @@ from sottovoce.samples import Run, Samples, SamplesArgument, as_samples_or_none
 from sottovoce.system.isolation import run_isolated
 from sottovoce.system.machine import describe_machine
 from sottovoce.system.path_argument import as_path
+from sottovoce.system.process_state import kept_random_state
 from sottovoce.system.progress import Progress, shown
 
 COUNT = 16
 """Largest number of samples by default: an export is to take seconds longer, not minutes."""
 
 
+@kept_random_state()
 def export(
     model: Model | str | os.PathLike[str],
     format: str,

@@ -41,6 +41,7 @@ from sottovoce.source import LoadOptions
 from sottovoce.system import distributed
 from sottovoce.system.machine import versions
 from sottovoce.system.path_argument import as_path
+from sottovoce.system.process_state import kept_random_state
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger("sottovoce")
 
 
+@kept_random_state()
 def save(model: Model, directory: str | os.PathLike[str], *, overwrite: bool = False, host: Host | None = None) -> Path:
     """Write a model in its own library's format, and check that it reloads to the same outputs.
 

@@ -14,9 +14,11 @@ from sottovoce.recipe_search.result import SearchResult
 from sottovoce.recipe_search.solver import require_solver
 from sottovoce.samples import SamplesArgument, as_samples, as_samples_or_none
 from sottovoce.system.path_argument import as_path_or_none
+from sottovoce.system.process_state import kept_random_state
 from sottovoce.system.progress import Progress, shown
 
 
+@kept_random_state()
 def search(
     model: Model | str | os.PathLike[str],
     samples: SamplesArgument,

@@ -6,7 +6,9 @@ restore what they saw at the start. Two threads at once would restore each other
 
 from __future__ import annotations
 
+import contextlib
 import os
+import random
 import sys
 import threading
 import warnings
@@ -73,6 +75,23 @@ def ignored_warnings() -> Iterator[None]:
     """Ignore all warnings during the block, with :func:`exclusive` access to the process's filters."""
     with exclusive(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
+        yield
+
+
+@contextmanager
+def kept_random_state() -> Iterator[None]:
+    """Give Python's, NumPy's and PyTorch's generators back the state that they had before the block.
+
+    A caller who seeded them gets the same numbers after a compression as without it. What the block draws is the same.
+    """
+    state = random.getstate()
+    with contextlib.ExitStack() as stack:
+        stack.callback(lambda: random.setstate(state))
+        if (numpy := sys.modules.get("numpy")) is not None:
+            stack.callback(numpy.random.set_state, numpy.random.get_state())
+        if (torch := sys.modules.get("torch")) is not None:
+            devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
+            stack.enter_context(torch.random.fork_rng(devices))
         yield
 
 
