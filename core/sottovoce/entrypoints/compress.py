@@ -21,7 +21,7 @@ from sottovoce.entrypoints.load import load
 from sottovoce.entrypoints.processes import check_processes
 from sottovoce.entrypoints.save import provenance, widest_coverage
 from sottovoce.errors import SamplesError, UsageError
-from sottovoce.model import Model, require_model
+from sottovoce.model import Model, in_evaluation_mode, require_model
 from sottovoce.plugins.host import Host, default_host
 from sottovoce.recipe.recipe import Recipe, RecipeArgument
 from sottovoce.report import CompressionReport, GateReport, ParameterBits, SampleSet, Sizes, StepReport
@@ -30,7 +30,7 @@ from sottovoce.samples import Samples, SamplesArgument, SampleSketch, as_samples
 from sottovoce.system import distributed
 from sottovoce.system.machine import peak_gpu_memory, peak_memory, reset_peak_memory, versions
 from sottovoce.system.path_argument import as_path_or_none
-from sottovoce.system.process_state import kept_random_state
+from sottovoce.system.process_state import kept_random_state, usual_gradients
 from sottovoce.system.progress import Progress, shown
 
 
@@ -85,7 +85,7 @@ def compress(
     require_finite(model.module)
     reset_peak_memory()
     start = _Start(time.perf_counter(), model.size_bytes, parameters_by_bits(model))
-    with shown(progress) as progress:
+    with shown(progress) as progress, usual_gradients(), in_evaluation_mode(model):
         gate = _open_gate(recipe, model, gate_samples or samples, host, progress)
         calibration = Calibration(
             samples=samples,

@@ -22,7 +22,7 @@ from sottovoce.entrypoints.save import refuse_source, write_format, write_report
 from sottovoce.errors import MemoryLimitError, SottovoceError, reason
 from sottovoce.formats.format import formats_for
 from sottovoce.metrics.agreement import TOKEN_AGREEMENT
-from sottovoce.model import Model, require_model
+from sottovoce.model import Model, in_evaluation_mode, require_model
 from sottovoce.plugins.host import Host, default_host
 from sottovoce.report import EngineReport, ExportReport, Machine, Metric, SampleSet
 from sottovoce.samples import Run, Samples, SamplesArgument, as_samples_or_none
@@ -79,7 +79,7 @@ def export(
         model = require_model(model, "sottovoce.export")
         refuse_source(model, path)
         require_finite(model.module)
-        with new_directory(path, overwrite) as temporary, shown(progress) as report:
+        with new_directory(path, overwrite) as temporary, shown(progress) as report, in_evaluation_mode(model):
             write_format(model, format, temporary, host)
             files = digests(temporary)
             chosen = samples.choose(count) if samples is not None and len(samples) > count else samples

@@ -24,7 +24,7 @@ from sottovoce.source import LoadOptions, Repository, Source
 from sottovoce.system import distributed
 from sottovoce.system.device import check_device
 from sottovoce.system.path_argument import as_name
-from sottovoce.system.process_state import exclusive
+from sottovoce.system.process_state import exclusive, usual_gradients
 
 if TYPE_CHECKING:
     import torch
@@ -81,7 +81,11 @@ def load_with(name: str, options: LoadOptions, host: Host) -> Model:
         architecture = host.owner_of(class_name(source.directory))
         refuse_code(source.directory)
         report = report_of(source.directory)
-        with exclusive(), as_source_error(source.directory, "the model that it describes cannot be loaded"):
+        with (
+            exclusive(),
+            usual_gradients(),
+            as_source_error(source.directory, "the model that it describes cannot be loaded"),
+        ):
             model = host.call("sottovoce_load", architecture, source=source, options=options)
     if not isinstance(model, Model):
         raise PluginError(

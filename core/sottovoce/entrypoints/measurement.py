@@ -13,7 +13,7 @@ from sottovoce.entrypoints.load import load
 from sottovoce.errors import MemoryLimitError, PluginError
 from sottovoce.metrics.collectors import collecting
 from sottovoce.metrics.kinds import described
-from sottovoce.model import Model
+from sottovoce.model import Model, in_evaluation_mode
 from sottovoce.plugins.host import Host, default_host
 from sottovoce.report import Machine, Metric
 from sottovoce.report.problems import problem_of
@@ -186,10 +186,10 @@ def run_samples(model: Model, samples: Samples, progress: Progress = silent, *, 
     import torch
 
     predictions, seconds, cpu_seconds = [], [], []
-    with torch.inference_mode():
+    with torch.inference_mode(), in_evaluation_mode(model):
         for sample in samples[:1]:
             _predict(model, sample)
-    with torch.inference_mode(), collecting(model, samples, is_compared) as finishes:
+    with torch.inference_mode(), in_evaluation_mode(model), collecting(model, samples, is_compared) as finishes:
         for number, sample in enumerate(samples):
             prediction, spent, computed = _predict(model, sample)
             predictions.append(prediction)

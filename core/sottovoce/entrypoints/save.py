@@ -23,7 +23,7 @@ from sottovoce.checkpoint.weights import leave_file_
 from sottovoce.entrypoints.load import load_with
 from sottovoce.errors import PluginError, ReloadError, SourceError, UsageError, reason
 from sottovoce.formats.format import NATIVE, formats_for
-from sottovoce.model import Model, require_model
+from sottovoce.model import Model, in_evaluation_mode, require_model
 from sottovoce.plugins.host import Host, default_host
 from sottovoce.report import (
     COMPRESSION_FILE,
@@ -83,7 +83,7 @@ def save(model: Model, directory: str | os.PathLike[str], *, overwrite: bool = F
 def _save(model: Model, path: Path, overwrite: bool, host: Host) -> None:
     refuse_source(model, path)
     require_finite(model.module)
-    with new_directory(path, overwrite) as temporary:
+    with new_directory(path, overwrite) as temporary, in_evaluation_mode(model):
         write_format(model, NATIVE, temporary, host)
         if model.trained_samples is not None:
             model.trained_samples.write(temporary / TRAINED_SAMPLES_FILE)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from sottovoce.entrypoints.load import load
 from sottovoce.entrypoints.processes import require_one_process
-from sottovoce.model import Model, require_model
+from sottovoce.model import Model, in_evaluation_mode, require_model
 from sottovoce.plugins.host import Host, default_host
 from sottovoce.recipe_search.budget import parse_budget
 from sottovoce.recipe_search.result import SearchResult
@@ -72,6 +72,6 @@ def search(
         require_model(model, "sottovoce.search")
     loaded = model if isinstance(model, Model) else load(model, host=host)
     directory = as_path_or_none(cache, "cache")
-    with shown(progress) as progress:
+    with shown(progress) as progress, in_evaluation_mode(loaded):
         work = RecipeSearch(loaded, samples, budgets, parts, host, progress, others)
         return work.run(limits or {}, directory)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import random
+import subprocess
+import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +20,7 @@ from sottovoce import Model, Samples
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
 MODEL = EXAMPLES / "models" / "tiny-paraformer"
+PRUNE = {"steps": [{"step": "prune_width", "keep": 0.75, "score": "magnitude"}]}
 FINE_TUNE = {"steps": [{"step": "fine_tune", "epochs": 1}]}
 
 CALLS: dict[str, Callable[[Model, Samples, Path], Any]] = {
@@ -60,6 +63,39 @@ def test_a_call_leaves_the_state_of_the_process_as_it_was(name: str, samples: Sa
     before = state()
     CALLS[name](model, samples, tmp_path)
     assert state() == before
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+@pytest.mark.parametrize("recipe", [FINE_TUNE, PRUNE])
+def test_a_model_is_trained_and_pruned_in_a_block_without_gradients(
+    mode: Callable[[], Any], recipe: dict[str, Any], samples: Samples
+) -> None:
+    with mode():
+        model = sottovoce.load(MODEL)
+        sottovoce.compress(model, recipe, samples[:6])
+    assert not any(parameter.is_inference() for parameter in model.module.parameters())
+
+
+def test_a_model_that_its_owner_trains_is_measured_and_saved_as_it_will_run(samples: Samples, tmp_path: Path) -> None:
+    loaded, trained = sottovoce.load(MODEL), sottovoce.load(MODEL)
+    trained.module.train()
+    expected, measured = (sottovoce.evaluate(model, samples[:8]) for model in (loaded, trained))
+    assert measured.metrics["cer"].value == expected.metrics["cer"].value
+    sottovoce.compress(trained, "int8")
+    sottovoce.save(trained, tmp_path / "saved")
+    assert trained.module.training
+    assert not loaded.module.training
+
+
+def test_a_model_is_loaded_without_muting_the_warnings_of_others() -> None:
+    code = (
+        f"import logging, sottovoce; model = sottovoce.load({str(MODEL)!r})\n"
+        "import numpy; model.native.generate(numpy.zeros(16000, dtype=numpy.float32))\n"
+        "print(logging.root.level, logging.root.handlers); logging.getLogger('mine').warning('heard')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "30 []"
+    assert "heard" in done.stderr
 
 
 def test_an_error_leaves_the_numbers_that_follow_as_they_were(samples: Samples) -> None:
