@@ -28,7 +28,7 @@ from sottovoce.entrypoints.measurement import Measurement
 from sottovoce.entrypoints.processes import require_one_process
 from sottovoce.errors import OutputError, UsageError
 from sottovoce.metrics import error_rate
-from sottovoce.plugins.host import Host, default_host
+from sottovoce.plugins.host import Host, default_host, needed_host
 from sottovoce.recipe.recipe import RecipeArgument
 from sottovoce.recipe_search.budget import Budget, parse_budget
 from sottovoce.report import COMPARISON_FILE, Comparison
@@ -72,7 +72,7 @@ def compare(
             need one.
         overwrite: If true, an earlier comparison there is replaced; variants that would be the same are kept.
         audio: If true, the page has a player for the utterances that it lists.
-        host: The plugins; with a host everything runs in this process.
+        host: The plugins; with a host, or plugins that were added to the default one, all runs in this process.
         progress: True for a display on standard error; or a function, called after every sample.
         **options: As for :func:`load`.
 
@@ -89,6 +89,7 @@ def compare(
     _check(paths, recipes, baseline, directory)
     if audio:
         require_opus()
+    host = needed_host(host)
     plugins = host or default_host()
     by_name = recipes_by_name(recipes, plugins)
     budget = _budget(max_size, bool(recipes))

@@ -16,7 +16,7 @@ from sottovoce.entrypoints.measurement import Measurement, Subject, measure, run
 from sottovoce.entrypoints.processes import check_evaluation
 from sottovoce.metrics import cost
 from sottovoce.model import Model, require_model
-from sottovoce.plugins.host import Host, default_host
+from sottovoce.plugins.host import Host, default_host, needed_host
 from sottovoce.report import EvaluationReport, Metric, SampleSet
 from sottovoce.samples import Run, Samples, SamplesArgument, as_samples, check_audio
 from sottovoce.system import distributed
@@ -49,7 +49,7 @@ def evaluate(
         model: The model, or its directory, alias or hub id.
         samples: The samples or their manifest.
         baseline: The model to compare with.
-        host: The plugins; with a host everything runs in this process.
+        host: The plugins; with a host, or plugins that were added to the default one, all runs in this process.
         progress: True for a display on standard error; or a function, called after every sample.
         **options: As for :func:`load`; ``weights`` are the model's, not the baseline's.
 
@@ -79,7 +79,7 @@ def evaluate_with_runs(
     if isinstance(model, Model):
         named = baseline is not None and not isinstance(baseline, Model)
         refuse_unheeded((name for name in options if name == "weights" or not named), "sottovoce.evaluate")
-    samples = as_samples(samples)
+    samples, host = as_samples(samples), needed_host(host)
     check_evaluation({"model": model, "baseline": baseline}, samples)
     with shown(progress) as progress:
         check_audio(samples, progress)

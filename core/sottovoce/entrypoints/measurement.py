@@ -163,7 +163,7 @@ def by_name(results: Iterable[Iterable[Metric]]) -> dict[str, Metric]:
 
 def _flat(results: Iterable[Iterable[Metric]]) -> Iterator[Metric]:
     for result in results:
-        metrics = list(result) if isinstance(result, Iterable) else [result]
+        metrics = [result] if isinstance(result, Metric) or not isinstance(result, Iterable) else list(result)
         if other := [metric for metric in metrics if not isinstance(metric, Metric)]:
             raise PluginError(
                 f"a plugin's sottovoce_evaluate gave {one_line(repr(other[0]), 80)}, which is not a Metric; "

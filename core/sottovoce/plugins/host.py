@@ -67,27 +67,41 @@ class Host:
     """The plugins of one process and the calls to them.
 
     Args:
-        allow: Entry-point names to load; ``None`` takes ``SOTTOVOCE_PLUGINS``, and all when that is not set.
+        allow: Entry-point names to load, or one; ``None`` takes ``SOTTOVOCE_PLUGINS``, and all when that is not set.
     """
 
-    def __init__(self, allow: Iterable[str] | None = None) -> None:
+    def __init__(self, allow: Iterable[str] | str | None = None) -> None:
         self._manager = pluggy.PluginManager(GROUP)
         self._manager.add_hookspecs(hookspecs)
         self.plugins: list[Plugin] = []
+        self._added: set[str] = set()
         self._known: dict[str, tuple[Architecture, str]] | None = None
         self._commands: dict[str, tuple[Command, str]] | None = None
         for module in BUILTIN:
             self._manager.register(importlib.import_module(module), name=module)
-        for entry in _entry_points(_allowed() if allow is None else frozenset(allow)):
+        names = frozenset([allow] if isinstance(allow, str) else allow or ())
+        for entry in _entry_points(_allowed() if allow is None else names):
             self._load(entry)
         self._manager.check_pending()
 
     def register(self, plugin: object, name: str) -> None:
-        """Add a plugin that has no entry point.
+        """Add a plugin that has no entry point: an object or a module with hooks, such as a notebook's ``__main__``.
+
+        A plugin that was added here before under the same name is replaced, so that a notebook's cell may run again.
 
         Raises:
-            PluginError: The plugin has a hook that does not exist, or arguments that the hook does not have.
+            PluginError: An installed plugin has the name; or the plugin has a hook that does not exist, or arguments
+                that the hook does not have.
         """
+        if self._manager.has_plugin(name):
+            if name not in self._added:
+                raise PluginError(f"the plugin name {name!r} is taken; give another")
+            self._manager.unregister(name=name)
+        self._register(plugin, name)
+        self._added.add(name)
+
+    def _register(self, plugin: object, name: str) -> None:
+        self._known = self._commands = None
         try:
             self._manager.register(plugin, name=name)
             self._manager.check_pending()
@@ -95,7 +109,6 @@ class Host:
             if self._manager.has_plugin(name):
                 self._manager.unregister(name=name)
             raise PluginError(f"plugin {name!r} does not fit the hooks: {_line(error)}") from error
-        self._known = self._commands = None
 
     def _load(self, entry: metadata.EntryPoint) -> None:
         distribution = entry.dist.name if entry.dist else entry.name
@@ -105,7 +118,7 @@ class Host:
                 plugin = entry.load()
                 if self._manager.has_plugin(entry.name):
                     raise PluginError(f"the plugin name {entry.name!r} is taken")
-                self.register(plugin, entry.name)
+                self._register(plugin, entry.name)
         except (Exception, SystemExit) as error:
             # One broken plugin must not take the rest down, whatever it raises.
             problem = f"{type(error).__name__}: {_line(error)}"
@@ -113,6 +126,11 @@ class Host:
             warnings.warn(f"plugin {distribution} is skipped: {problem}", PluginWarning, stacklevel=2)
             return
         self.plugins.append(Plugin(entry.name, distribution, version))
+
+    @property
+    def has_added(self) -> bool:
+        """If true, it has plugins that no other process would load."""
+        return bool(self._added)
 
     @property
     def architectures(self) -> Mapping[str, Architecture]:
@@ -265,6 +283,16 @@ class Host:
             return caller(architecture=architecture, **arguments)
         except SystemExit as error:
             raise PluginError(f"a plugin's {verb} ended the process ({_line(error)}); see --debug for which") from error
+
+
+def needed_host(host: Host | None) -> Host | None:
+    """Return the host that only this process has: one that was given, or the default one if plugins were added to it.
+
+    Another process would load the installed plugins alone; ``None`` says that these are all.
+    """
+    if host is not None:
+        return host
+    return default_host() if default_host().has_added else None
 
 
 @functools.cache
