@@ -40,8 +40,8 @@ def apply_steps(recipe: Recipe, model: Model, calibration: Calibration, host: Ho
             calibration=calibration.step(number),
         )
         if result is None:
-            own = type(step).__module__ == "__main__"
-            advice = "; add its hook with default_host().register, as docs/extend/step.md shows" if own else ""
+            in_notebook = type(step).__module__ == "__main__"
+            advice = "; add its hook with default_host().register, as docs/extend/step.md shows" if in_notebook else ""
             raise RecipeError(
                 f"no installed plugin applies the step {step.name!r} to {model.architecture.name}{advice}"
             )

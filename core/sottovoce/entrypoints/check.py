@@ -26,6 +26,7 @@ from sottovoce.system.isolation import run_isolated
 from sottovoce.system.machine import describe_machine
 from sottovoce.system.path_argument import as_path
 from sottovoce.system.progress import Progress, shown
+from sottovoce.text.plain_text import one_line
 
 SMALL = 20
 """Largest number of samples by default: a check is to take a minute or two."""
@@ -80,7 +81,7 @@ class Check:
     def __repr__(self) -> str:
         """Return what identifies the check, on one line."""
         engines = ", ".join(f"{engine.engine} {engine.state}" for engine in self.engines)
-        return f"<Check of {self.directory}, {'passed' if self.passed else 'not passed'}: {engines}>"
+        return one_line(f"<Check of {self.directory}, {'passed' if self.passed else 'not passed'}: {engines}>")
 
     @property
     def passed(self) -> bool:

@@ -56,7 +56,7 @@ def model_name(model: str | os.PathLike[str], argument: str = "source") -> str:
     """Return the text of a model's name.
 
     Raises:
-        UsageError: It is no name.
+        UsageError: It is of another type.
     """
     if isinstance(model, Model):
         raise UsageError(f"{argument}: give a directory, an alias or a hub id, not a model in memory; save it first")
@@ -115,7 +115,8 @@ def locate(name: str, options: LoadOptions, host: Host) -> Source:
     try:
         if Path(name).is_dir():
             with os.scandir(name):  # Fails here, not later file by file, if the directory may not be read.
-                return Source(name=name, directory=Path(name))
+                # Absolute: a notebook may change its working directory before it saves the model.
+                return Source(name=name, directory=Path(name).absolute())
         if Path(name).is_file():
             raise SourceError(f"{name}: is a file; give the directory that contains it and its configuration")
     except PermissionError as error:

@@ -84,6 +84,11 @@ class Host:
             self._load(entry)
         self._manager.check_pending()
 
+    def __repr__(self) -> str:
+        """Return the names of the plugins that can be chosen."""
+        names = [*(plugin.name for plugin in self.plugins), *sorted(self._added)]
+        return f"<Host: {', '.join(names) or 'no plugins'}>"
+
     def register(self, plugin: object, name: str) -> None:
         """Add a plugin that has no entry point: an object or a module with hooks, such as a notebook's ``__main__``.
 

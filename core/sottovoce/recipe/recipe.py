@@ -108,14 +108,14 @@ class Recipe(BaseModel):
 
 
 RecipeArgument = Recipe | Step | str | os.PathLike[str] | Mapping[str, Any] | Sequence[Step | Mapping[str, Any]]
-"""What a function takes as a recipe: a preset's name, a file, a recipe, its plain form, or its steps."""
+"""Types of a recipe as an argument: a preset's name, a file, a recipe, its plain form, or its steps."""
 
 
 def as_recipe(recipe: RecipeArgument) -> Recipe | None:
     """Return what a caller gave as a recipe; ``None`` for a name, which is a preset's or a file's.
 
     Raises:
-        RecipeError: It is no recipe, or does not validate.
+        RecipeError: It is of another type, or does not validate.
     """
     if isinstance(recipe, str | os.PathLike):
         return None

@@ -8,6 +8,7 @@ from typing import Any
 
 from sottovoce.recipe.recipe import Recipe
 from sottovoce.report import number_format
+from sottovoce.text.plain_text import one_line
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ class SearchResult:
         """Return what identifies the result, on one line."""
         before, after = (number_format.size(self.size_bytes[name]) for name in ("before", "after"))
         steps = ", ".join(step.name for step in self.recipe.steps)
-        return f"<SearchResult for {self.model}: {steps}, {before} -> {after}>"
+        return one_line(f"<SearchResult for {self.model}: {steps}, {before} -> {after}>")
 
     def to_dict(self) -> dict[str, Any]:
         """Return the form of JSON."""

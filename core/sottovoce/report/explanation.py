@@ -8,6 +8,9 @@ from typing import Any
 
 from sottovoce.report.comparison import Output
 from sottovoce.report.fields import Count, Measured, Number, Record
+from sottovoce.text.plain_text import one_line
+
+_LONGEST = 1000
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -59,4 +62,4 @@ class Explanation(Record):
     def __repr__(self) -> str:
         """Return what identifies the explanation, on one line."""
         outcome = "same output" if self.is_same else f"divergence {self.divergence:.3g} nats per token"
-        return f"<Explanation of {self.key}, {self.model} against {self.baseline}: {outcome}>"
+        return one_line(f"<Explanation of {self.key}, {self.model} against {self.baseline}: {outcome}>", _LONGEST)

@@ -9,7 +9,7 @@ from sottovoce.errors import SamplesError, UsageError
 from sottovoce.samples.samples import Sample, Samples, read_samples
 
 SamplesArgument = Samples | Iterable[Sample] | str | os.PathLike[str]
-"""What a function takes as samples: a manifest's path, samples that were read, or a collection of samples."""
+"""Types of samples as an argument: a manifest's path, samples that were read, or a collection of samples."""
 
 
 def as_samples(samples: SamplesArgument, name: str = "samples") -> Samples:
@@ -20,7 +20,7 @@ def as_samples(samples: SamplesArgument, name: str = "samples") -> Samples:
         name: Name of the argument, for errors.
 
     Raises:
-        SamplesError: The manifest is broken; a collection is empty, has a key twice, or has an item that is no sample.
+        SamplesError: The manifest is broken; a collection is empty, has a key twice, or has an item that is not a Sample.
         UsageError: The argument is none of these.
     """
     if isinstance(samples, str | os.PathLike):

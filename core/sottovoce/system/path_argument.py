@@ -16,7 +16,7 @@ def as_path(path: str | os.PathLike[str], name: str) -> Path:
         name: Name of the argument, for errors.
 
     Raises:
-        UsageError: The argument is no path.
+        UsageError: The argument is not a path.
     """
     return Path(as_name(path, name, "a path"))
 
@@ -35,7 +35,7 @@ def as_name(name: str | os.PathLike[str], argument: str, what: str) -> str:
         what: The kinds of name that are allowed, for errors.
 
     Raises:
-        UsageError: The argument is no text and no path.
+        UsageError: The argument is neither a text nor a path.
     """
     text = os.fspath(name) if isinstance(name, str | os.PathLike) else name
     if not isinstance(text, str):

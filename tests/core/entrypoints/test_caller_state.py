@@ -104,3 +104,16 @@ def test_an_error_leaves_the_numbers_that_follow_as_they_were(samples: Samples) 
     with pytest.raises(sottovoce.SottovoceError):
         sottovoce.compress(sottovoce.load(MODEL), "edge", samples[:2])
     assert state() == before
+
+
+def test_a_model_and_samples_outlive_a_change_of_the_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(EXAMPLES)
+    model = sottovoce.load("models/tiny-paraformer")
+    samples = sottovoce.read_samples("data/mandarin-commands/test.jsonl")[:1]
+    monkeypatch.chdir(tmp_path)
+    sottovoce.compress(model, "int8")
+    assert sottovoce.save(model, "saved") == Path("saved")
+    assert sottovoce.evaluate(model, samples).metrics["cer"].value == 0
+    assert sottovoce.load("saved").report.source.name == "tiny-paraformer"  # type: ignore[union-attr]
