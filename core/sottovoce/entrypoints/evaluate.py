@@ -11,7 +11,7 @@ from typing import Any, cast
 
 from sottovoce.entrypoints import paired_timing
 from sottovoce.entrypoints.load import load
-from sottovoce.entrypoints.load_options import refuse_unheeded
+from sottovoce.entrypoints.load_options import refuse_unused
 from sottovoce.entrypoints.measurement import Measurement, Subject, measure, run_samples
 from sottovoce.entrypoints.processes import check_evaluation
 from sottovoce.metrics import cost
@@ -78,7 +78,7 @@ def evaluate_with_runs(
             require_model(subject, "sottovoce.evaluate")
     if isinstance(model, Model):
         named = baseline is not None and not isinstance(baseline, Model)
-        refuse_unheeded((name for name in options if name == "weights" or not named), "sottovoce.evaluate")
+        refuse_unused((name for name in options if name == "weights" or not named), "sottovoce.evaluate")
     samples, host = as_samples(samples), needed_host(host)
     check_evaluation({"model": model, "baseline": baseline}, samples)
     with shown(progress) as progress:

@@ -55,7 +55,7 @@ def read_options(options: Mapping[str, Any]) -> LoadOptions:
     return LoadOptions(**known | _normalized(known), native=native)
 
 
-def refuse_unheeded(options: Iterable[str], call: str) -> None:
+def refuse_unused(options: Iterable[str], call: str) -> None:
     """Refuse options of ``load`` where no model is loaded that they could count for.
 
     Raises:

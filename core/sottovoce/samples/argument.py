@@ -20,7 +20,7 @@ def as_samples(samples: SamplesArgument, name: str = "samples") -> Samples:
         name: Name of the argument, for errors.
 
     Raises:
-        SamplesError: The manifest is broken; a collection is empty, has a key twice, or has an item that is not a Sample.
+        SamplesError: The manifest is broken; or a collection is empty, or has a key twice, or other items.
         UsageError: The argument is none of these.
     """
     if isinstance(samples, str | os.PathLike):

@@ -201,7 +201,7 @@ class Transcriber:
         if speakers is not None and self.diarizer is None:
             raise UsageError(f"speakers={speakers}: give a model that tells speakers apart too (--spk, or diarizer=)")
         if speakers is not None and (not isinstance(speakers, int) or speakers < 1):
-            raise UsageError(f"speakers={speakers!r}: give a whole number; there is at least one speaker")
+            raise UsageError(f"speakers={speakers!r}: there is at least one speaker; give a whole number")
         code = _language_code(language)
         samples = read_audio(audio, original_rate=sampling_rate, shortest=FRAME)
         name = str(audio) if isinstance(audio, str | os.PathLike | AudioSegment) else ""

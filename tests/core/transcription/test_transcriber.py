@@ -240,6 +240,6 @@ def test_a_transcriber_is_shown_on_one_line() -> None:
     assert repr(transcriber) == f"<Transcriber {transcriber.model.source.name} with vad, punctuation>"
 
 
-def test_options_that_no_model_heeds_are_refused() -> None:
+def test_options_that_no_model_honors_are_refused() -> None:
     with pytest.raises(UsageError, match="device, foo would change nothing, since the model is loaded already"):
         sottovoce.transcribe(Recognizer().model, noise(1), device="cpu", foo=3)
