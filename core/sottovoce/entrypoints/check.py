@@ -24,6 +24,7 @@ from sottovoce.plugins.host import default_host
 from sottovoce.samples import Samples, SamplesArgument, as_samples
 from sottovoce.system.isolation import run_isolated
 from sottovoce.system.machine import describe_machine
+from sottovoce.system.number_argument import as_count, as_limits
 from sottovoce.system.path_argument import as_path
 from sottovoce.system.progress import Progress, shown
 from sottovoce.text.plain_text import one_line
@@ -118,7 +119,7 @@ def check(
     samples: SamplesArgument,
     *,
     reference: str | os.PathLike[str] | None = None,
-    engines: Sequence[str] = (),
+    engines: Sequence[str] | str | None = (),
     limits: Mapping[str, float] | None = None,
     count: int = SMALL,
     rounds: int = ROUNDS,
@@ -143,14 +144,15 @@ def check(
         SamplesError: The samples cannot be read.
     """
     path = _existing(directory)
-    samples = as_samples(samples)
+    samples, count, rounds = as_samples(samples), as_count(count, "count"), as_count(rounds, "rounds")
     samples = samples.choose(count) if len(samples) > count else samples
     model = None if reference is None else _existing(reference, "reference")
-    chosen = [engine.within(model) for engine in _fitting(path, engines)]
+    names = [engines] if isinstance(engines, str) else list(engines or ())
+    chosen = [engine.within(model) for engine in _fitting(path, names)]
     for engine in chosen:
         if engine.is_part:
             engine.require_model(path)
-    bounds = {"max_differing": 0.0, **gate_limits(path), **(limits or {})}
+    bounds = {"max_differing": 0.0, **gate_limits(path), **as_limits(limits)}
     exceeded({}, bounds)  # refuses a limit that nothing measures
     with shown(progress) as report:
         base, name = _reference(model, samples, report)

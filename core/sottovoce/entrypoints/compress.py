@@ -29,6 +29,7 @@ from sottovoce.report.number_format import counted
 from sottovoce.samples import Samples, SamplesArgument, SampleSketch, as_samples_or_none
 from sottovoce.system import distributed
 from sottovoce.system.machine import peak_gpu_memory, peak_memory, reset_peak_memory, versions
+from sottovoce.system.number_argument import as_count
 from sottovoce.system.path_argument import as_path_or_none
 from sottovoce.system.process_state import kept_random_state, usual_gradients
 from sottovoce.system.progress import Progress, shown
@@ -80,6 +81,7 @@ def compress(
     gate_samples = as_samples_or_none(gate_samples, "gate_samples")
     require_samples(recipe, samples, training_samples)
     given = {"samples": samples, "samples to train on": training_samples, "samples of the gate": gate_samples}
+    max_memory = None if max_memory is None else as_count(max_memory, "max_memory", least=0)
     check_processes(model, recipe, given, max_memory)
     _refuse_shared(training_samples, gate_samples)
     require_finite(model.module)

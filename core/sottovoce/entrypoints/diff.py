@@ -86,6 +86,8 @@ def diff(
 
 
 def _find(samples: Samples, key: str) -> Sample:
+    if not isinstance(key, str):
+        raise UsageError(f"key: give the key of a sample, not {type(key).__name__}")
     for sample in samples:
         if sample.key == key:
             if sample.too_short:

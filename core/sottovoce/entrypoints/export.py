@@ -19,7 +19,7 @@ from sottovoce.entrypoints.measurement import metrics_of, run_samples
 from sottovoce.entrypoints.own_engine import Sottovoce
 from sottovoce.entrypoints.paired_timing import OtherWork
 from sottovoce.entrypoints.save import refuse_source, write_format, write_report
-from sottovoce.errors import MemoryLimitError, SottovoceError, reason
+from sottovoce.errors import MemoryLimitError, SottovoceError, UsageError, reason
 from sottovoce.formats.format import formats_for
 from sottovoce.metrics.agreement import TOKEN_AGREEMENT
 from sottovoce.model import Model, in_evaluation_mode, require_model
@@ -28,6 +28,7 @@ from sottovoce.report import EngineReport, ExportReport, Machine, Metric, Sample
 from sottovoce.samples import Run, Samples, SamplesArgument, as_samples_or_none
 from sottovoce.system.isolation import run_isolated
 from sottovoce.system.machine import describe_machine
+from sottovoce.system.number_argument import as_count
 from sottovoce.system.path_argument import as_path
 from sottovoce.system.process_state import kept_random_state
 from sottovoce.system.progress import Progress, shown
@@ -73,6 +74,9 @@ def export(
         SamplesError: The samples cannot be read; nothing is written.
     """
     host, path, samples = host or default_host(), as_path(directory, "directory"), as_samples_or_none(samples)
+    count = as_count(count, "count")
+    if not isinstance(format, str):
+        raise UsageError(f"format: give the name of a format, not {type(format).__name__}")
     with reserved(path, overwrite):
         if isinstance(model, str | os.PathLike):
             model = load(model, host=host)

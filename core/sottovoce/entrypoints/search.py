@@ -13,6 +13,7 @@ from sottovoce.recipe_search.budget import parse_budget
 from sottovoce.recipe_search.result import SearchResult
 from sottovoce.recipe_search.solver import require_solver
 from sottovoce.samples import SamplesArgument, as_samples, as_samples_or_none
+from sottovoce.system.number_argument import as_limits
 from sottovoce.system.path_argument import as_path_or_none
 from sottovoce.system.process_state import kept_random_state
 from sottovoce.system.progress import Progress, shown
@@ -25,7 +26,7 @@ def search(
     budget: str | int | Sequence[str | int],
     *,
     limits: Mapping[str, float] | None = None,
-    steps: Sequence[str] = ("quantize", "cast"),
+    steps: Sequence[str] | str = ("quantize", "cast"),
     held_out: SamplesArgument | None = None,
     cache: str | os.PathLike[str] | None = None,
     host: Host | None = None,
@@ -66,7 +67,7 @@ def search(
     require_one_process("a search")
     budgets, host = parse_budget(budget), host or default_host()
     require_solver()
-    parts = parse_steps(steps)
+    parts, bounds = parse_steps(steps), as_limits(limits)
     samples, others = as_samples(samples), as_samples_or_none(held_out, "held_out")
     if not isinstance(model, str | os.PathLike):
         require_model(model, "sottovoce.search")
@@ -74,4 +75,4 @@ def search(
     directory = as_path_or_none(cache, "cache")
     with shown(progress) as progress, in_evaluation_mode(loaded):
         work = RecipeSearch(loaded, samples, budgets, parts, host, progress, others)
-        return work.run(limits or {}, directory)
+        return work.run(bounds, directory)

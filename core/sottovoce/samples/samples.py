@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, overload
 
 from sottovoce.errors import SamplesError
 from sottovoce.report.number_format import counted
+from sottovoce.samples.field_types import check_types
 from sottovoce.samples.kaldi import read_kaldi
 from sottovoce.samples.languages import language_code
 from sottovoce.samples.manifests import MEDIA, exists, read_json_lines, shown
@@ -49,8 +50,7 @@ class Sample:
     """Most tokens of the answer to a conversation; by default what the family allows."""
 
     def __post_init__(self) -> None:
-        if not isinstance(self.key, str):
-            raise SamplesError(f"a sample's key is a text, and {self.key!r} is of type {type(self.key).__name__}")
+        check_types(self.key, self.text, self.words, self.messages)
         if isinstance(self.audio, str | os.PathLike):
             object.__setattr__(self, "audio", as_path(self.audio, "audio"))
         if not self.modality:
@@ -138,6 +138,11 @@ class Samples(Sequence[Sample]):
                 kind = type(item).__name__
                 raise SamplesError(f"item {number} of the samples is of type {kind}; make it a sottovoce.Sample")
 
+    @property
+    def title(self) -> str:
+        """The manifest's path, for errors."""
+        return str(self.path or "the samples")
+
     def __repr__(self) -> str:
         """Return the manifest's name and the number of samples: all of them would fill a notebook."""
         return f"<Samples {f'{self.path}: ' if self.path else ''}{counted(len(self), 'sample')}>"
@@ -165,10 +170,10 @@ class Samples(Sequence[Sample]):
         Raises:
             SamplesError: There are fewer samples.
         """
-        if not 0 < count <= len(self.items):
-            name = self.path or "samples"
+        if not isinstance(count, int) or not 0 < count <= len(self.items):
             raise SamplesError(
-                f"{name}: {count} of {counted(len(self.items), 'sample')} cannot be chosen; give from 1 to all of them"
+                f"{self.title}: {count} of {counted(len(self.items), 'sample')} cannot be chosen; "
+                "give from 1 to all of them"
             )
         places = sorted(random.Random(seed).sample(range(len(self.items)), count))
         return self.part(tuple(self.items[place] for place in places))

@@ -373,7 +373,18 @@ def test_a_sample_takes_the_path_of_its_audio_as_text(audio: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("field", "value", "problem"), [("key", 5, "key is a text"), ("language", 5, "not a language")]
+    ("field", "value", "problem"),
+    [
+        ("key", 5, "key is a text"),
+        ("language", 5, "not a language"),
+        ("text", 5, "sample 'a': its text is of type int"),
+        ("words", None, "its words are of type NoneType; give a list"),
+        ("messages", "hello", "messages are a list of mappings"),
+        ("messages", {"role": "user"}, "messages are a list of mappings"),
+        ("messages", [{"role": "user", "content": 5}], "'content' must be text, or a list of mappings"),
+        ("messages", [{"role": "user", "content": [{"text": "a"}]}], "'content' must be text, or a list of mappings"),
+        ("messages", [{"role": "user", "content": [{"type": "audio"}]}], "'content' must be text, or a list"),
+    ],
 )
 def test_a_sample_refuses_values_of_other_types(field: str, value: object, problem: str) -> None:
     with pytest.raises(SamplesError, match=problem):
