@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -78,6 +79,21 @@ class Model:
             part = self.architecture.part_of(name)
             parts[part] = parts.get(part, 0) + size
         return parts
+
+
+@contextmanager
+def in_evaluation_mode(model: Model) -> Iterator[None]:
+    """Run the block with all modules in evaluation mode, in which models are loaded, and restore each one's mode.
+
+    In training mode a model drops units at random, and its outputs are not those that anyone will get.
+    """
+    trained = [module for module in model.module.modules() if module.training]
+    model.module.eval()
+    try:
+        yield
+    finally:
+        for module in trained:
+            module.training = True
 
 
 def require_model(model: Any, call: str) -> Model:

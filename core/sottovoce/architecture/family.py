@@ -71,6 +71,10 @@ class Architecture:
         for name in ("matches", "inputs"):
             check_tuple(f"Architecture.{name}", getattr(self, name))
 
+    def __repr__(self) -> str:
+        """Return the name: all that a family states would fill a notebook."""
+        return f"<Architecture {self.name}>"
+
     def part_of(self, name: str) -> str:
         """Return the part that the parameter or module ``name`` belongs to, or ``other``."""
         return next((part for part, pattern in self.parts.items() if matches(name, "", pattern)), "other")

@@ -168,6 +168,11 @@ def _layer(name: str, module: nn.Module) -> nn.Linear | nn.Embedding:
             f"the target {name!r} is a {type(module).__name__}, not a float linear layer or embedding: "
             "is the model compressed already? if not, name it in ignore"
         )
+    if "weight" not in dict(module.named_parameters(recurse=False)):
+        raise CoverageError(
+            f"the target {name!r} computes its weight from other parameters, as weight_norm does: remove that first "
+            "(torch.nn.utils.parametrize.remove_parametrizations)"
+        )
     return module
 
 

@@ -40,7 +40,11 @@ def apply_steps(recipe: Recipe, model: Model, calibration: Calibration, host: Ho
             calibration=calibration.step(number),
         )
         if result is None:
-            raise RecipeError(f"no installed plugin applies the step {step.name!r} to {model.architecture.name}")
+            in_notebook = type(step).__module__ == "__main__"
+            advice = "; add its hook with default_host().register, as docs/extend/step.md shows" if in_notebook else ""
+            raise RecipeError(
+                f"no installed plugin applies the step {step.name!r} to {model.architecture.name}{advice}"
+            )
         if not isinstance(result, promised):
             promise = "a BlockStep, since it works block by block" if step.by_block else "a StepReport"
             raise PluginError(f"the step {step.name!r} promises {promise}, but a plugin gave {type(result).__name__}")

@@ -21,10 +21,13 @@ from sottovoce.entrypoints.paired_timing import OtherWork
 from sottovoce.errors import SottovoceError, UsageError, reason
 from sottovoce.metrics.error_rate import TASK, error_rates, languages_of
 from sottovoce.plugins.host import default_host
-from sottovoce.samples import Samples, read_samples
+from sottovoce.samples import Samples, SamplesArgument, as_samples
 from sottovoce.system.isolation import run_isolated
 from sottovoce.system.machine import describe_machine
+from sottovoce.system.number_argument import as_count, as_limits
+from sottovoce.system.path_argument import as_path
 from sottovoce.system.progress import Progress, shown
+from sottovoce.text.plain_text import one_line
 
 SMALL = 20
 """Largest number of samples by default: a check is to take a minute or two."""
@@ -76,6 +79,11 @@ class Check:
     machine: Mapping[str, Any]
     date: str
 
+    def __repr__(self) -> str:
+        """Return what identifies the check, on one line."""
+        engines = ", ".join(f"{engine.engine} {engine.state}" for engine in self.engines)
+        return one_line(f"<Check of {self.directory}, {'passed' if self.passed else 'not passed'}: {engines}>")
+
     @property
     def passed(self) -> bool:
         """If true, at least one engine ran, none failed, and every limit is held."""
@@ -108,10 +116,10 @@ class Check:
 
 def check(
     directory: str | os.PathLike[str],
-    samples: Samples | str | os.PathLike[str],
+    samples: SamplesArgument,
     *,
     reference: str | os.PathLike[str] | None = None,
-    engines: Sequence[str] = (),
+    engines: Sequence[str] | str | None = (),
     limits: Mapping[str, float] | None = None,
     count: int = SMALL,
     rounds: int = ROUNDS,
@@ -136,24 +144,25 @@ def check(
         SamplesError: The samples cannot be read.
     """
     path = _existing(directory)
-    samples = samples if isinstance(samples, Samples) else read_samples(samples)
+    samples, count, rounds = as_samples(samples), as_count(count, "count"), as_count(rounds, "rounds")
     samples = samples.choose(count) if len(samples) > count else samples
-    model = None if reference is None else _existing(reference)
-    chosen = [engine.within(model) for engine in _fitting(path, engines)]
+    model = None if reference is None else _existing(reference, "reference")
+    names = [engines] if isinstance(engines, str) else list(engines or ())
+    chosen = [engine.within(model) for engine in _fitting(path, names)]
     for engine in chosen:
         if engine.is_part:
             engine.require_model(path)
-    bounds = {"max_differing": 0.0, **gate_limits(path), **(limits or {})}
+    bounds = {"max_differing": 0.0, **gate_limits(path), **as_limits(limits)}
     exceeded({}, bounds)  # refuses a limit that nothing measures
     with shown(progress) as report:
-        base, name = _reference(reference, samples, report)
+        base, name = _reference(model, samples, report)
         outcomes = []
         for engine in chosen:
             outcome, run = _run(engine, path, samples, rounds, report)
             if run is not None and base is None:
                 base, name = run, engine.name
             outcomes.append((outcome, run))
-    subject = _Subject(samples, _family(Path(reference) if reference is not None else path))
+    subject = _Subject(samples, _family(model or path))
     in_sottovoce = next((run for _, run in outcomes if run is not None and run.engine == Sottovoce.name), None)
     return Check(
         directory=path.name,
@@ -166,8 +175,8 @@ def check(
     )
 
 
-def _existing(directory: str | os.PathLike[str]) -> Path:
-    path = Path(directory)
+def _existing(directory: str | os.PathLike[str], name: str = "directory") -> Path:
+    path = as_path(directory, name)
     if path.is_file():
         path = path.parent
     if not path.is_dir():
@@ -189,12 +198,9 @@ def _fitting(path: Path, names: Sequence[str]) -> list[Engine]:
     return fitting
 
 
-def _reference(
-    reference: str | os.PathLike[str] | None, samples: Samples, progress: Progress
-) -> tuple[EngineRun | None, str]:
-    if reference is None:
+def _reference(path: Path | None, samples: Samples, progress: Progress) -> tuple[EngineRun | None, str]:
+    if path is None:
         return None, ""
-    path = _existing(reference)
     run: EngineRun = run_isolated(measure, Sottovoce(), path, tuple(samples), 1, progress=progress)
     return run, path.name
 

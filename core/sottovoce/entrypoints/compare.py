@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -21,18 +21,20 @@ from sottovoce.entrypoints.comparison.subjects import (
     own_options,
     require_comparable,
 )
-from sottovoce.entrypoints.comparison.variants import Plan, Work, recipes_by_name
+from sottovoce.entrypoints.comparison.variants import Plan, Work, recipes_by_name, several
 from sottovoce.entrypoints.evaluate import Evaluation, with_baseline
+from sottovoce.entrypoints.load import model_name
 from sottovoce.entrypoints.measurement import Measurement
 from sottovoce.entrypoints.processes import require_one_process
 from sottovoce.errors import OutputError, UsageError
 from sottovoce.metrics import error_rate
-from sottovoce.plugins.host import Host, default_host
-from sottovoce.recipe.recipe import Recipe
+from sottovoce.plugins.host import Host, default_host, needed_host
+from sottovoce.recipe.recipe import RecipeArgument
 from sottovoce.recipe_search.budget import Budget, parse_budget
 from sottovoce.report import COMPARISON_FILE, Comparison
-from sottovoce.samples import Samples, check_audio, read_samples
+from sottovoce.samples import Samples, SamplesArgument, as_samples, as_samples_or_none, check_audio
 from sottovoce.system.opus import require_opus
+from sottovoce.system.path_argument import as_path_or_none
 from sottovoce.system.progress import Progress, shown
 
 _MARK = "Begun by sottovoce compare, which may continue or replace it. Delete this file to keep it as it is.\n"
@@ -41,10 +43,10 @@ _SEEN = "The models are measured on the samples that some were calibrated on: ot
 
 def compare(
     models: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
-    samples: Samples | str | os.PathLike[str],
+    samples: SamplesArgument,
     *,
-    recipes: Sequence[Recipe | str | Mapping[str, Any]] = (),
-    calibration: Samples | str | os.PathLike[str] | None = None,
+    recipes: RecipeArgument | Sequence[RecipeArgument] = (),
+    calibration: SamplesArgument | None = None,
     baseline: str | os.PathLike[str] | None = None,
     max_size: str | int | None = None,
     output: str | os.PathLike[str] | None = None,
@@ -62,7 +64,7 @@ def compare(
     Args:
         models: A model to compress, with ``recipes``; or finished models. Directories, aliases or hub ids.
         samples: Samples to measure on, or their manifest.
-        recipes: Presets' names, recipe files or recipes.
+        recipes: Presets' names, recipe files or recipes; or a single one.
         calibration: Samples for recipes that need them; by default those to measure on.
         baseline: The model to compare finished models with; by default the best of them.
         max_size: Most bytes of the weights: ``2.4MB``, or ``x0.3`` of the model's.
@@ -70,7 +72,7 @@ def compare(
             need one.
         overwrite: If true, an earlier comparison there is replaced; variants that would be the same are kept.
         audio: If true, the page has a player for the utterances that it lists.
-        host: The plugins; with a host everything runs in this process.
+        host: The plugins; with a host, or plugins that were added to the default one, all runs in this process.
         progress: True for a display on standard error; or a function, called after every sample.
         **options: As for :func:`load`.
 
@@ -81,17 +83,19 @@ def compare(
         SottovoceError: As for :func:`load`, :func:`compress` and :func:`evaluate`.
     """
     require_one_process("a comparison")
-    paths = [os.fspath(models)] if isinstance(models, str | os.PathLike) else [os.fspath(path) for path in models]
-    directory = Path(output) if output is not None else None
+    paths = _names(models)
+    directory = as_path_or_none(output, "output")
+    recipes = several(recipes)
     _check(paths, recipes, baseline, directory)
     if audio:
         require_opus()
+    host = needed_host(host)
     plugins = host or default_host()
     by_name = recipes_by_name(recipes, plugins)
     budget = _budget(max_size, bool(recipes))
     with _reserved(directory, overwrite), shown(progress) as progress:
-        test = _read(samples)
-        fitting = _read(calibration) if calibration is not None else test
+        test = as_samples(samples)
+        fitting = as_samples_or_none(calibration, "calibration") or test
         subjects = _locate(paths, baseline, options, plugins)
         _check_samples(test, subjects[0], progress)
         setting = Setting(
@@ -195,15 +199,18 @@ def _budget(max_size: str | int | None, has_recipes: bool) -> Budget | None:
     return budget
 
 
-def _read(samples: Samples | str | os.PathLike[str]) -> Samples:
-    return samples if isinstance(samples, Samples) else read_samples(samples)
+def _names(models: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> list[str]:
+    """Return the names of one model or of several."""
+    if isinstance(models, str | os.PathLike) or not isinstance(models, Iterable):
+        models = [models]
+    return [model_name(model, "models") for model in models]
 
 
 def _locate(
     paths: Sequence[str], baseline: str | os.PathLike[str] | None, options: Mapping[str, Any], host: Host
 ) -> list[ModelToCompare]:
     """Find all models, the baseline first."""
-    base = [] if baseline is None else [locate_model(os.fspath(baseline), options, host)]
+    base = [] if baseline is None else [locate_model(model_name(baseline, "baseline"), options, host)]
     finished = own_options(options) if base or len(paths) > 1 else options
     models = [*base, *(locate_model(path, finished, host) for path in paths)]
     require_comparable(models)

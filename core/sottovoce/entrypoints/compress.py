@@ -21,24 +21,28 @@ from sottovoce.entrypoints.load import load
 from sottovoce.entrypoints.processes import check_processes
 from sottovoce.entrypoints.save import provenance, widest_coverage
 from sottovoce.errors import SamplesError, UsageError
-from sottovoce.model import Model, require_model
+from sottovoce.model import Model, in_evaluation_mode, require_model
 from sottovoce.plugins.host import Host, default_host
-from sottovoce.recipe.recipe import Recipe
+from sottovoce.recipe.recipe import Recipe, RecipeArgument
 from sottovoce.report import CompressionReport, GateReport, ParameterBits, SampleSet, Sizes, StepReport
 from sottovoce.report.number_format import counted
-from sottovoce.samples import Samples, SampleSketch, read_samples
+from sottovoce.samples import Samples, SamplesArgument, SampleSketch, as_samples_or_none
 from sottovoce.system import distributed
 from sottovoce.system.machine import peak_gpu_memory, peak_memory, reset_peak_memory, versions
+from sottovoce.system.number_argument import as_count
+from sottovoce.system.path_argument import as_path_or_none
+from sottovoce.system.process_state import kept_random_state, usual_gradients
 from sottovoce.system.progress import Progress, shown
 
 
+@kept_random_state()
 def compress(
     model: Model,
-    recipe: Recipe | str | os.PathLike[str] | Mapping[str, Any],
-    samples: Samples | str | os.PathLike[str] | None = None,
+    recipe: RecipeArgument,
+    samples: SamplesArgument | None = None,
     *,
-    training_samples: Samples | str | os.PathLike[str] | None = None,
-    gate_samples: Samples | str | os.PathLike[str] | None = None,
+    training_samples: SamplesArgument | None = None,
+    gate_samples: SamplesArgument | None = None,
     max_memory: int | None = None,
     resume: str | os.PathLike[str] | None = None,
     log: str | os.PathLike[str] | None = None,
@@ -51,8 +55,8 @@ def compress(
 
     Args:
         model: The model; after an error its weights may be partly changed, so load it again.
-        recipe: A preset's name, a recipe file, or a recipe.
-        samples: Calibration samples or their manifest, for recipes that need them.
+        recipe: A preset's name, a recipe file, a recipe, or its steps.
+        samples: Calibration samples for recipes that need them: a list of them, or their manifest.
         training_samples: Samples or their manifest for steps that train; by default those of ``samples``.
         gate_samples: Samples that the recipe's gate is measured on; by default the calibration samples.
         max_memory: Bytes that the process may take while it calibrates: activations that do not fit go to disk.
@@ -72,25 +76,27 @@ def compress(
         SottovoceError: Of several processes one was given another model, recipe or samples.
     """
     model, host = require_model(model, "sottovoce.compress"), host or default_host()
-    recipe, samples, training_samples = host.recipe(recipe), _read(samples), _read(training_samples)
-    gate_samples = _read(gate_samples)
+    recipe, samples = host.recipe(recipe), as_samples_or_none(samples)
+    training_samples = as_samples_or_none(training_samples, "training_samples")
+    gate_samples = as_samples_or_none(gate_samples, "gate_samples")
     require_samples(recipe, samples, training_samples)
     given = {"samples": samples, "samples to train on": training_samples, "samples of the gate": gate_samples}
+    max_memory = None if max_memory is None else as_count(max_memory, "max_memory", least=0)
     check_processes(model, recipe, given, max_memory)
     _refuse_shared(training_samples, gate_samples)
     require_finite(model.module)
     reset_peak_memory()
     start = _Start(time.perf_counter(), model.size_bytes, parameters_by_bits(model))
-    with shown(progress) as progress:
+    with shown(progress) as progress, usual_gradients(), in_evaluation_mode(model):
         gate = _open_gate(recipe, model, gate_samples or samples, host, progress)
         calibration = Calibration(
             samples=samples,
             memory_bytes=max_memory,
-            directory=Path(resume) if resume is not None else None,
+            directory=as_path_or_none(resume, "resume"),
             key=work_key(model, recipe.to_dict(), samples),
             training_samples=training_samples,
             load_teacher=lambda name: _load_teacher(model, name, host),
-            log=Path(log) if log is not None else None,
+            log=as_path_or_none(log, "log"),
             float_backup=gate.float_backup if gate else None,
             progress=progress,
             is_divided=distributed.world_size() > 1,
@@ -211,10 +217,6 @@ def _load_teacher(student: Model, name: str | None, host: Host) -> Model:
     return load(name or student.source.directory, host=host, **options)
 
 
-def _read(samples: Samples | str | os.PathLike[str] | None) -> Samples | None:
-    return read_samples(samples) if isinstance(samples, str | os.PathLike) else samples
-
-
 def _open_gate(recipe: Recipe, model: Model, samples: Samples | None, host: Host, progress: Progress) -> Gate | None:
     if not recipe.gate:
         return None
@@ -243,8 +245,8 @@ def work_key(model: Model, settings: Mapping[str, Any], samples: Samples | None)
 
 def from_pretrained(
     source: str | os.PathLike[str],
-    recipe: Recipe | str | Mapping[str, Any] | None = None,
-    samples: Samples | str | os.PathLike[str] | None = None,
+    recipe: RecipeArgument | None = None,
+    samples: SamplesArgument | None = None,
     *,
     host: Host | None = None,
     **options: Any,
@@ -253,8 +255,8 @@ def from_pretrained(
 
     Args:
         source: As for :func:`load`.
-        recipe: A preset's name, a recipe file, or a recipe; ``None`` leaves the model as it is.
-        samples: Calibration samples, for recipes that need them.
+        recipe: As for :func:`compress`; ``None`` leaves the model as it is.
+        samples: Calibration samples for recipes that need them: a list of them, or their manifest.
         host: The plugins; by default the process's own.
         **options: As for :func:`load`; ``<companion>_recipe`` (such as ``vad_recipe``) compresses a model that is
             loaded together with this one.

@@ -150,7 +150,8 @@ def _run(output: Path, note: Callable[[str], None], progress: Progress, quick: b
     note(f"evaluate both on {number_format.counted(len(samples), 'utterance')}")
     evaluated = evaluate_with_runs(os.fspath(output), samples, os.fspath(source), progress=progress)
     sample = samples[0]
-    usage = _usage(model.architecture, output, Path(os.path.relpath(sample.audio)), sample.text or "")
+    recording = Path(os.path.relpath(str(sample.audio)))
+    usage = _usage(model.architecture, output, recording, sample.text or "")
     note("run it in a new process, with its own library alone")
     transcript = _run_usage(usage)
     return Demonstration(
@@ -164,7 +165,7 @@ def _run(output: Path, note: Callable[[str], None], progress: Progress, quick: b
         library_bytes=run_isolated(library_memory, os.fspath(source), progress=progress),
         speed=_speed(settings, examples, sample, note, quick),
         page=_write_page(evaluated, output, source) if html else None,
-        next_commands=_next_commands(output, source, Path(os.path.relpath(sample.audio))),
+        next_commands=_next_commands(output, source, recording),
     )
 
 

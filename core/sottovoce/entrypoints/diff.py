@@ -22,7 +22,8 @@ from sottovoce.metrics.headline import deciding
 from sottovoce.model import Model
 from sottovoce.plugins.host import Host, default_host
 from sottovoce.report import Explanation, RestoredUnit
-from sottovoce.samples import Prediction, Run, Sample, Samples, read_samples
+from sottovoce.samples import Prediction, Run, Sample, Samples, SamplesArgument, as_samples
+from sottovoce.system.process_state import kept_random_state
 from sottovoce.system.progress import Progress, shown
 
 if TYPE_CHECKING:
@@ -38,10 +39,11 @@ TOGETHER = 64
 _NAMES = ("baseline", "model")
 
 
+@kept_random_state()
 def diff(
     model: str | os.PathLike[str],
     baseline: str | os.PathLike[str],
-    samples: Samples | str | os.PathLike[str],
+    samples: SamplesArgument,
     key: str,
     *,
     by_block: bool = False,
@@ -71,8 +73,7 @@ def diff(
     """
     require_one_process("an explanation")
     host = host or default_host()
-    samples = samples if isinstance(samples, Samples) else read_samples(samples)
-    sample = _find(samples, key)
+    sample = _find(as_samples(samples), key)
     before = _load(baseline, options, host)
     after = _load(model, own_options(options), host)
     if before.architecture.name != after.architecture.name:
@@ -85,6 +86,8 @@ def diff(
 
 
 def _find(samples: Samples, key: str) -> Sample:
+    if not isinstance(key, str):
+        raise UsageError(f"key: give the key of a sample, not {type(key).__name__}")
     for sample in samples:
         if sample.key == key:
             if sample.too_short:

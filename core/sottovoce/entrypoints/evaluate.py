@@ -11,16 +11,18 @@ from typing import Any, cast
 
 from sottovoce.entrypoints import paired_timing
 from sottovoce.entrypoints.load import load
+from sottovoce.entrypoints.load_options import refuse_unused
 from sottovoce.entrypoints.measurement import Measurement, Subject, measure, run_samples
 from sottovoce.entrypoints.processes import check_evaluation
 from sottovoce.metrics import cost
 from sottovoce.model import Model, require_model
-from sottovoce.plugins.host import Host, default_host
+from sottovoce.plugins.host import Host, default_host, needed_host
 from sottovoce.report import EvaluationReport, Metric, SampleSet
-from sottovoce.samples import Run, Samples, check_audio, read_samples
+from sottovoce.samples import Run, Samples, SamplesArgument, as_samples, check_audio
 from sottovoce.system import distributed
 from sottovoce.system.isolation import run_isolated
 from sottovoce.system.machine import available_memory
+from sottovoce.system.process_state import kept_random_state
 from sottovoce.system.progress import Progress, shown
 
 TIMED = 20
@@ -31,7 +33,7 @@ _MEMORY_SHARE = 0.8
 
 def evaluate(
     model: Model | str | os.PathLike[str],
-    samples: Samples | str | os.PathLike[str],
+    samples: SamplesArgument,
     baseline: Model | str | os.PathLike[str] | None = None,
     *,
     host: Host | None = None,
@@ -47,7 +49,7 @@ def evaluate(
         model: The model, or its directory, alias or hub id.
         samples: The samples or their manifest.
         baseline: The model to compare with.
-        host: The plugins; with a host everything runs in this process.
+        host: The plugins; with a host, or plugins that were added to the default one, all runs in this process.
         progress: True for a display on standard error; or a function, called after every sample.
         **options: As for :func:`load`; ``weights`` are the model's, not the baseline's.
 
@@ -60,9 +62,10 @@ def evaluate(
     return evaluate_with_runs(model, samples, baseline, host=host, progress=progress, **options).report
 
 
+@kept_random_state()
 def evaluate_with_runs(
     model: Model | str | os.PathLike[str],
-    samples: Samples | str | os.PathLike[str],
+    samples: SamplesArgument,
     baseline: Model | str | os.PathLike[str] | None = None,
     *,
     host: Host | None = None,
@@ -73,7 +76,10 @@ def evaluate_with_runs(
     for subject in filter(None, (model, baseline)):
         if not isinstance(subject, str | os.PathLike):
             require_model(subject, "sottovoce.evaluate")
-    samples = samples if isinstance(samples, Samples) else read_samples(samples)
+    if isinstance(model, Model):
+        named = baseline is not None and not isinstance(baseline, Model)
+        refuse_unused((name for name in options if name == "weights" or not named), "sottovoce.evaluate")
+    samples, host = as_samples(samples), needed_host(host)
     check_evaluation({"model": model, "baseline": baseline}, samples)
     with shown(progress) as progress:
         check_audio(samples, progress)
@@ -188,7 +194,7 @@ class Evaluation:
 
     @property
     def _subset(self) -> Samples:
-        return Samples(tuple(self.samples)[:TIMED])
+        return self.samples[:TIMED]
 
     def _prepare(
         self, stack: contextlib.ExitStack, subset: Samples, subject: Subject, options: Mapping[str, Any]

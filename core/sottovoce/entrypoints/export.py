@@ -19,27 +19,31 @@ from sottovoce.entrypoints.measurement import metrics_of, run_samples
 from sottovoce.entrypoints.own_engine import Sottovoce
 from sottovoce.entrypoints.paired_timing import OtherWork
 from sottovoce.entrypoints.save import refuse_source, write_format, write_report
-from sottovoce.errors import MemoryLimitError, SottovoceError, reason
+from sottovoce.errors import MemoryLimitError, SottovoceError, UsageError, reason
 from sottovoce.formats.format import formats_for
 from sottovoce.metrics.agreement import TOKEN_AGREEMENT
-from sottovoce.model import Model, require_model
+from sottovoce.model import Model, in_evaluation_mode, require_model
 from sottovoce.plugins.host import Host, default_host
 from sottovoce.report import EngineReport, ExportReport, Machine, Metric, SampleSet
-from sottovoce.samples import Run, Samples, read_samples
+from sottovoce.samples import Run, Samples, SamplesArgument, as_samples_or_none
 from sottovoce.system.isolation import run_isolated
 from sottovoce.system.machine import describe_machine
+from sottovoce.system.number_argument import as_count
+from sottovoce.system.path_argument import as_path
+from sottovoce.system.process_state import kept_random_state
 from sottovoce.system.progress import Progress, shown
 
 COUNT = 16
 """Largest number of samples by default: an export is to take seconds longer, not minutes."""
 
 
+@kept_random_state()
 def export(
     model: Model | str | os.PathLike[str],
     format: str,
     directory: str | os.PathLike[str],
     *,
-    samples: Samples | str | os.PathLike[str] | None = None,
+    samples: SamplesArgument | None = None,
     count: int = COUNT,
     overwrite: bool = False,
     host: Host | None = None,
@@ -69,16 +73,17 @@ def export(
         OutputError: The engine is not installed, or does not run the files; nothing is written.
         SamplesError: The samples cannot be read; nothing is written.
     """
-    host, path = host or default_host(), Path(directory)
-    if samples is not None and not isinstance(samples, Samples):
-        samples = read_samples(samples)
+    host, path, samples = host or default_host(), as_path(directory, "directory"), as_samples_or_none(samples)
+    count = as_count(count, "count")
+    if not isinstance(format, str):
+        raise UsageError(f"format: give the name of a format, not {type(format).__name__}")
     with reserved(path, overwrite):
         if isinstance(model, str | os.PathLike):
             model = load(model, host=host)
         model = require_model(model, "sottovoce.export")
         refuse_source(model, path)
         require_finite(model.module)
-        with new_directory(path, overwrite) as temporary, shown(progress) as report:
+        with new_directory(path, overwrite) as temporary, shown(progress) as report, in_evaluation_mode(model):
             write_format(model, format, temporary, host)
             files = digests(temporary)
             chosen = samples.choose(count) if samples is not None and len(samples) > count else samples

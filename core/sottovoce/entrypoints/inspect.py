@@ -16,12 +16,12 @@ from sottovoce.errors import CoverageError
 from sottovoce.model import Model
 from sottovoce.plugins.host import Host, default_host
 from sottovoce.quantization.step import Quantize
-from sottovoce.recipe.recipe import Recipe
+from sottovoce.recipe.recipe import Recipe, RecipeArgument
 from sottovoce.report import Coverage, StepReport
 
 
 def inspect(
-    source: str | os.PathLike[str], recipe: Recipe | str | None = None, *, host: Host | None = None, **options: Any
+    source: str | os.PathLike[str], recipe: RecipeArgument | None = None, *, host: Host | None = None, **options: Any
 ) -> dict[str, Any]:
     """Return what a recipe would compress and what it would keep, with sizes. Nothing is run or written.
 
@@ -30,7 +30,7 @@ def inspect(
 
     Args:
         source: As for :func:`load`.
-        recipe: A preset's name, a recipe file, or a recipe.
+        recipe: As for ``compress``.
         host: The plugins; by default the process's own.
         **options: As for :func:`load`.
 

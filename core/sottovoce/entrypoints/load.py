@@ -15,7 +15,7 @@ from sottovoce.checkpoint.narrow_floats import store_floats_
 from sottovoce.checkpoint.report_file import report_of
 from sottovoce.checkpoint.safe_config import check_files
 from sottovoce.entrypoints.load_options import read_options
-from sottovoce.errors import PluginError, SourceError, as_source_error
+from sottovoce.errors import PluginError, SourceError, UsageError, as_source_error
 from sottovoce.model import Model
 from sottovoce.plugins.host import Host, default_host
 from sottovoce.quantization.cast_step import STORED_FLOATS
@@ -23,7 +23,8 @@ from sottovoce.samples import trained_samples
 from sottovoce.source import LoadOptions, Repository, Source
 from sottovoce.system import distributed
 from sottovoce.system.device import check_device
-from sottovoce.system.process_state import exclusive
+from sottovoce.system.path_argument import as_name
+from sottovoce.system.process_state import exclusive, usual_gradients
 
 if TYPE_CHECKING:
     import torch
@@ -48,7 +49,18 @@ def load(source: str | os.PathLike[str], *, host: Host | None = None, **options:
         SourceError: The files are missing or damaged, or could not be fetched.
         UsageError: The device does not exist here, or an option is unknown or out of range.
     """
-    return load_with(os.fspath(source), read_options(options), host or default_host())
+    return load_with(model_name(source), read_options(options), host or default_host())
+
+
+def model_name(model: str | os.PathLike[str], argument: str = "source") -> str:
+    """Return the text of a model's name.
+
+    Raises:
+        UsageError: It is of another type.
+    """
+    if isinstance(model, Model):
+        raise UsageError(f"{argument}: give a directory, an alias or a hub id, not a model in memory; save it first")
+    return as_name(model, argument, "a directory, an alias or a hub id")
 
 
 def load_with(name: str, options: LoadOptions, host: Host) -> Model:
@@ -69,7 +81,11 @@ def load_with(name: str, options: LoadOptions, host: Host) -> Model:
         architecture = host.owner_of(class_name(source.directory))
         refuse_code(source.directory)
         report = report_of(source.directory)
-        with exclusive(), as_source_error(source.directory, "the model that it describes cannot be loaded"):
+        with (
+            exclusive(),
+            usual_gradients(),
+            as_source_error(source.directory, "the model that it describes cannot be loaded"),
+        ):
             model = host.call("sottovoce_load", architecture, source=source, options=options)
     if not isinstance(model, Model):
         raise PluginError(
@@ -99,7 +115,8 @@ def locate(name: str, options: LoadOptions, host: Host) -> Source:
     try:
         if Path(name).is_dir():
             with os.scandir(name):  # Fails here, not later file by file, if the directory may not be read.
-                return Source(name=name, directory=Path(name))
+                # Absolute: a notebook may change its working directory before it saves the model.
+                return Source(name=name, directory=Path(name).absolute())
         if Path(name).is_file():
             raise SourceError(f"{name}: is a file; give the directory that contains it and its configuration")
     except PermissionError as error:

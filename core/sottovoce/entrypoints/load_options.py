@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from sottovoce.errors import UsageError
 from sottovoce.source import LoadOptions
+from sottovoce.system.path_argument import as_name, as_path
 
 OWN = tuple(field.name for field in dataclasses.fields(LoadOptions) if field.name != "native")
 """Sottovoce's own options; all others are the native library's."""
@@ -55,20 +55,59 @@ def read_options(options: Mapping[str, Any]) -> LoadOptions:
     return LoadOptions(**known | _normalized(known), native=native)
 
 
+def refuse_unused(options: Iterable[str], call: str) -> None:
+    """Refuse options of ``load`` where no model is loaded that they could count for.
+
+    Raises:
+        UsageError: There are some; names them.
+    """
+    if names := ", ".join(sorted(options)):
+        raise UsageError(f"{call}: {names} would change nothing, since the model is loaded already; give it to load")
+
+
 def _normalized(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options that have values of several forms, each in its one form."""
-    normalized: dict[str, Any] = {}
-    if (hub := options.get("hub")) is not None:
-        if hub not in _HUBS:
-            raise UsageError(f"hub={hub!r}: no such hub; give hf or modelscope")
-        normalized["hub"] = _HUBS[hub]
-    if (dtype := options.get("dtype")) is not None:
-        # torch.float16 is float16.
-        normalized["dtype"] = str(dtype).removeprefix("torch.")
-        if normalized["dtype"] not in _DTYPES:
-            raise UsageError(f"dtype={normalized['dtype']!r}: not one of {', '.join(_DTYPES)}")
-    if (patterns := options.get("allow_unexpected")) is not None:
-        normalized["allow_unexpected"] = (patterns,) if isinstance(patterns, str) else tuple(patterns)
-    if (cache := options.get("cache_dir")) is not None:
-        normalized["cache_dir"] = Path(cache)
-    return normalized
+    """Return the options that have values of several forms, each in its one form; ``None`` is the default."""
+    normalized = {name: _FORMS[name](value) for name, value in options.items() if value is not None and name in _FORMS}
+    return {"device": "cpu", **normalized} if "device" in options else normalized
+
+
+def _hub(hub: Any) -> str:
+    if not isinstance(hub, str) or hub not in _HUBS:
+        raise UsageError(f"hub={hub!r}: no such hub; give hf or modelscope")
+    return _HUBS[hub]
+
+
+def _dtype(dtype: Any) -> str:
+    # torch.float16 is float16.
+    name = str(dtype).removeprefix("torch.")
+    if name not in _DTYPES:
+        raise UsageError(f"dtype={name!r}: not one of {', '.join(_DTYPES)}")
+    return name
+
+
+def _patterns(patterns: Any) -> tuple[str, ...]:
+    if isinstance(patterns, str):
+        return (patterns,)
+    several = tuple(patterns) if isinstance(patterns, Iterable) else (patterns,)
+    if other := [pattern for pattern in several if not isinstance(pattern, str)]:
+        raise UsageError(f"allow_unexpected: give patterns of names, not {type(other[0]).__name__}")
+    return several
+
+
+def _text(name: str, text: Any) -> str:
+    if not isinstance(text, str):
+        raise UsageError(f"{name}: give a text, not {type(text).__name__}")
+    return text
+
+
+_FORMS: Mapping[str, Callable[[Any], Any]] = {
+    "allow_unexpected": _patterns,
+    "cache_dir": lambda path: as_path(path, "cache_dir"),
+    "device": str,  # torch.device("cuda", 1) is cuda:1
+    "dtype": _dtype,
+    "hub": _hub,
+    "revision": lambda revision: _text("revision", revision),
+    "token": lambda token: token if isinstance(token, bool) else _text("token", token),  # true is the stored one
+    "weights": lambda weights: as_name(weights, "weights", "the name of a file"),
+}
+"""Functions that return a value in its one form, or refuse it, by option."""

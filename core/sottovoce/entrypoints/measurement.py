@@ -13,7 +13,7 @@ from sottovoce.entrypoints.load import load
 from sottovoce.errors import MemoryLimitError, PluginError
 from sottovoce.metrics.collectors import collecting
 from sottovoce.metrics.kinds import described
-from sottovoce.model import Model
+from sottovoce.model import Model, in_evaluation_mode
 from sottovoce.plugins.host import Host, default_host
 from sottovoce.report import Machine, Metric
 from sottovoce.report.problems import problem_of
@@ -163,7 +163,7 @@ def by_name(results: Iterable[Iterable[Metric]]) -> dict[str, Metric]:
 
 def _flat(results: Iterable[Iterable[Metric]]) -> Iterator[Metric]:
     for result in results:
-        metrics = list(result) if isinstance(result, Iterable) else [result]
+        metrics = [result] if isinstance(result, Metric) or not isinstance(result, Iterable) else list(result)
         if other := [metric for metric in metrics if not isinstance(metric, Metric)]:
             raise PluginError(
                 f"a plugin's sottovoce_evaluate gave {one_line(repr(other[0]), 80)}, which is not a Metric; "
@@ -186,10 +186,10 @@ def run_samples(model: Model, samples: Samples, progress: Progress = silent, *, 
     import torch
 
     predictions, seconds, cpu_seconds = [], [], []
-    with torch.inference_mode():
+    with torch.inference_mode(), in_evaluation_mode(model):
         for sample in samples[:1]:
             _predict(model, sample)
-    with torch.inference_mode(), collecting(model, samples, is_compared) as finishes:
+    with torch.inference_mode(), in_evaluation_mode(model), collecting(model, samples, is_compared) as finishes:
         for number, sample in enumerate(samples):
             prediction, spent, computed = _predict(model, sample)
             predictions.append(prediction)

@@ -23,7 +23,7 @@ from sottovoce.checkpoint.weights import leave_file_
 from sottovoce.entrypoints.load import load_with
 from sottovoce.errors import PluginError, ReloadError, SourceError, UsageError, reason
 from sottovoce.formats.format import NATIVE, formats_for
-from sottovoce.model import Model, require_model
+from sottovoce.model import Model, in_evaluation_mode, require_model
 from sottovoce.plugins.host import Host, default_host
 from sottovoce.report import (
     COMPRESSION_FILE,
@@ -40,6 +40,8 @@ from sottovoce.samples import TRAINED_SAMPLES_FILE, Sample, Samples
 from sottovoce.source import LoadOptions
 from sottovoce.system import distributed
 from sottovoce.system.machine import versions
+from sottovoce.system.path_argument import as_path
+from sottovoce.system.process_state import kept_random_state
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -49,6 +51,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger("sottovoce")
 
 
+@kept_random_state()
 def save(model: Model, directory: str | os.PathLike[str], *, overwrite: bool = False, host: Host | None = None) -> Path:
     """Write a model in its own library's format, and check that it reloads to the same outputs.
 
@@ -70,7 +73,7 @@ def save(model: Model, directory: str | os.PathLike[str], *, overwrite: bool = F
         NotFiniteError: A weight is infinite or not a number.
         SourceError: A file of the model contains a path of this machine; nothing is written.
     """
-    model, host, path = require_model(model, "sottovoce.save"), host or default_host(), Path(directory)
+    model, host, path = require_model(model, "sottovoce.save"), host or default_host(), as_path(directory, "directory")
     if distributed.is_main():
         _save(model, path, overwrite, host)
     distributed.barrier()
@@ -80,7 +83,7 @@ def save(model: Model, directory: str | os.PathLike[str], *, overwrite: bool = F
 def _save(model: Model, path: Path, overwrite: bool, host: Host) -> None:
     refuse_source(model, path)
     require_finite(model.module)
-    with new_directory(path, overwrite) as temporary:
+    with new_directory(path, overwrite) as temporary, in_evaluation_mode(model):
         write_format(model, NATIVE, temporary, host)
         if model.trained_samples is not None:
             model.trained_samples.write(temporary / TRAINED_SAMPLES_FILE)

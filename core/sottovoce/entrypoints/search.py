@@ -4,27 +4,30 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 from sottovoce.entrypoints.load import load
 from sottovoce.entrypoints.processes import require_one_process
-from sottovoce.model import Model, require_model
+from sottovoce.model import Model, in_evaluation_mode, require_model
 from sottovoce.plugins.host import Host, default_host
 from sottovoce.recipe_search.budget import parse_budget
 from sottovoce.recipe_search.result import SearchResult
 from sottovoce.recipe_search.solver import require_solver
-from sottovoce.samples import Samples, read_samples
+from sottovoce.samples import SamplesArgument, as_samples, as_samples_or_none
+from sottovoce.system.number_argument import as_limits
+from sottovoce.system.path_argument import as_path_or_none
+from sottovoce.system.process_state import kept_random_state
 from sottovoce.system.progress import Progress, shown
 
 
+@kept_random_state()
 def search(
     model: Model | str | os.PathLike[str],
-    samples: Samples | str | os.PathLike[str],
+    samples: SamplesArgument,
     budget: str | int | Sequence[str | int],
     *,
     limits: Mapping[str, float] | None = None,
-    steps: Sequence[str] = ("quantize", "cast"),
-    held_out: Samples | str | os.PathLike[str] | None = None,
+    steps: Sequence[str] | str = ("quantize", "cast"),
+    held_out: SamplesArgument | None = None,
     cache: str | os.PathLike[str] | None = None,
     host: Host | None = None,
     progress: Progress | bool = False,
@@ -64,13 +67,12 @@ def search(
     require_one_process("a search")
     budgets, host = parse_budget(budget), host or default_host()
     require_solver()
-    parts = parse_steps(steps)
-    samples = samples if isinstance(samples, Samples) else read_samples(samples)
-    others = held_out if held_out is None or isinstance(held_out, Samples) else read_samples(held_out)
+    parts, bounds = parse_steps(steps), as_limits(limits)
+    samples, others = as_samples(samples), as_samples_or_none(held_out, "held_out")
     if not isinstance(model, str | os.PathLike):
         require_model(model, "sottovoce.search")
     loaded = model if isinstance(model, Model) else load(model, host=host)
-    directory = Path(cache) if cache is not None else None
-    with shown(progress) as progress:
+    directory = as_path_or_none(cache, "cache")
+    with shown(progress) as progress, in_evaluation_mode(loaded):
         work = RecipeSearch(loaded, samples, budgets, parts, host, progress, others)
-        return work.run(limits or {}, directory)
+        return work.run(bounds, directory)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from sottovoce.entrypoints.load import load
+from sottovoce.entrypoints.load_options import refuse_unused
 from sottovoce.model import Model
 from sottovoce.system.audio import SAMPLE_RATE
 from sottovoce.system.progress import Progress, shown
@@ -94,8 +95,11 @@ def load_transcriber(
         SourceError: A model cannot be loaded.
     """
     shared = {name: options[name] for name in _SHARED if name in options}
-    recognizer = model if isinstance(model, Model) else load(model, **options)
     others = {"vad": vad, "punctuation": punctuation, "aligner": aligner, "diarizer": diarizer}
+    if isinstance(model, Model):
+        named = any(other is not None and not isinstance(other, Model) for other in others.values())
+        refuse_unused(options.keys() - (shared if named else ()), "sottovoce.transcribe")
+    recognizer = model if isinstance(model, Model) else load(model, **options)
     loaded = {
         name: other if other is None or isinstance(other, Model) else load(other, **shared)
         for name, other in others.items()

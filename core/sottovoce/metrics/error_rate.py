@@ -77,7 +77,7 @@ def require_references(samples: Samples) -> None:
     """
     if missing := [sample.key for sample in samples if sample.text is None]:
         raise SamplesError(
-            f"{samples.path}: {counted(len(missing), 'sample has', 'samples have')} no 'target' to compare with, "
+            f"{samples.title}: {counted(len(missing), 'sample has', 'samples have')} no 'target' to compare with, "
             f"such as {missing[0]!r}"
         )
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections.abc import Mapping, Sequence
+from types import FrameType
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
@@ -15,6 +17,8 @@ from sottovoce.system.registry import import_modules, new_registry
 from sottovoce.text.translations import Text
 
 _KINDS: dict[str, MetricKind] = new_registry()
+_IN_NOTEBOOK: set[str] = set()
+"""Names of the metrics that the main module declared: a notebook's cells, or a script."""
 
 
 class MetricKind(BaseModel):
@@ -58,6 +62,10 @@ class MetricKind(BaseModel):
         require_name("metric", self.name, "a plugin")
         if self.name.endswith("_increase"):
             raise PluginError(f"the metric {self.name!r}: gates read names that end in _increase as a limit on it")
+        if _is_in_notebook() and self.name in _IN_NOTEBOOK:
+            _KINDS[self.name] = self  # a cell that runs again may declare it in another way
+        elif _is_in_notebook() and self.name not in _KINDS:
+            _IN_NOTEBOOK.add(self.name)
         if _KINDS.setdefault(self.name, self) != self:
             raise PluginError(f"the metric {self.name!r} is declared twice, and not alike; give one another name")
 
@@ -79,6 +87,8 @@ class MetricKind(BaseModel):
             suffix: One of the kind's suffixes.
             by_sample: For a ratio of sums, numerator and denominator of every sample; see :class:`~sottovoce.Metric`.
         """
+        if (item := getattr(value, "item", None)) is not None:
+            value = item()  # a number of NumPy or PyTorch
         metric = Metric(
             name=self.name if suffix is None else f"{self.name}_{suffix}",
             value=value,
@@ -102,6 +112,14 @@ class MetricKind(BaseModel):
     def _labelled(self, suffix: str) -> Text:
         of = self.suffixes.get(suffix, Text(en=suffix))
         return Text(en=f"{self.label.en}, {of.en}", zh=f"{self.label.in_language('zh')}（{of.in_language('zh')}）")
+
+
+def _is_in_notebook() -> bool:
+    """Return true if the main module constructs a metric just now."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and str(frame.f_globals.get("__name__")).startswith(("pydantic", __name__)):
+        frame = frame.f_back
+    return frame is not None and frame.f_globals.get("__name__") == "__main__"
 
 
 def metric_kinds() -> Mapping[str, MetricKind]:

@@ -18,7 +18,7 @@ from sottovoce.architecture import Architecture
 from sottovoce.errors import PluginError, RecipeError, UnknownModelError
 from sottovoce.plugins import hookspecs, published
 from sottovoce.recipe.presets import CONDITIONS, PRESETS
-from sottovoce.recipe.recipe import Recipe
+from sottovoce.recipe.recipe import Recipe, RecipeArgument, as_recipe
 from sottovoce.system.registry import undone_on_error
 from sottovoce.text.plain_text import one_line
 
@@ -67,27 +67,46 @@ class Host:
     """The plugins of one process and the calls to them.
 
     Args:
-        allow: Entry-point names to load; ``None`` takes ``SOTTOVOCE_PLUGINS``, and all when that is not set.
+        allow: Entry-point names to load, or one; ``None`` takes ``SOTTOVOCE_PLUGINS``, and all when that is not set.
     """
 
-    def __init__(self, allow: Iterable[str] | None = None) -> None:
+    def __init__(self, allow: Iterable[str] | str | None = None) -> None:
         self._manager = pluggy.PluginManager(GROUP)
         self._manager.add_hookspecs(hookspecs)
         self.plugins: list[Plugin] = []
+        self._added: set[str] = set()
         self._known: dict[str, tuple[Architecture, str]] | None = None
         self._commands: dict[str, tuple[Command, str]] | None = None
         for module in BUILTIN:
             self._manager.register(importlib.import_module(module), name=module)
-        for entry in _entry_points(_allowed() if allow is None else frozenset(allow)):
+        names = frozenset([allow] if isinstance(allow, str) else allow or ())
+        for entry in _entry_points(_allowed() if allow is None else names):
             self._load(entry)
         self._manager.check_pending()
 
+    def __repr__(self) -> str:
+        """Return the names of the plugins that can be chosen."""
+        names = [*(plugin.name for plugin in self.plugins), *sorted(self._added)]
+        return f"<Host: {', '.join(names) or 'no plugins'}>"
+
     def register(self, plugin: object, name: str) -> None:
-        """Add a plugin that has no entry point.
+        """Add a plugin that has no entry point: an object or a module with hooks, such as a notebook's ``__main__``.
+
+        A plugin that was added here before under the same name is replaced, so that a notebook's cell may run again.
 
         Raises:
-            PluginError: The plugin has a hook that does not exist, or arguments that the hook does not have.
+            PluginError: An installed plugin has the name; or the plugin has a hook that does not exist, or arguments
+                that the hook does not have.
         """
+        if self._manager.has_plugin(name):
+            if name not in self._added:
+                raise PluginError(f"the plugin name {name!r} is taken; give another")
+            self._manager.unregister(name=name)
+        self._register(plugin, name)
+        self._added.add(name)
+
+    def _register(self, plugin: object, name: str) -> None:
+        self._known = self._commands = None
         try:
             self._manager.register(plugin, name=name)
             self._manager.check_pending()
@@ -95,7 +114,6 @@ class Host:
             if self._manager.has_plugin(name):
                 self._manager.unregister(name=name)
             raise PluginError(f"plugin {name!r} does not fit the hooks: {_line(error)}") from error
-        self._known = self._commands = None
 
     def _load(self, entry: metadata.EntryPoint) -> None:
         distribution = entry.dist.name if entry.dist else entry.name
@@ -105,7 +123,7 @@ class Host:
                 plugin = entry.load()
                 if self._manager.has_plugin(entry.name):
                     raise PluginError(f"the plugin name {entry.name!r} is taken")
-                self.register(plugin, entry.name)
+                self._register(plugin, entry.name)
         except (Exception, SystemExit) as error:
             # One broken plugin must not take the rest down, whatever it raises.
             problem = f"{type(error).__name__}: {_line(error)}"
@@ -113,6 +131,11 @@ class Host:
             warnings.warn(f"plugin {distribution} is skipped: {problem}", PluginWarning, stacklevel=2)
             return
         self.plugins.append(Plugin(entry.name, distribution, version))
+
+    @property
+    def has_added(self) -> bool:
+        """If true, it has plugins that no other process would load."""
+        return bool(self._added)
 
     @property
     def architectures(self) -> Mapping[str, Architecture]:
@@ -238,17 +261,15 @@ class Host:
             if preset in family.presets or any(is_for(family) for is_for in conditions)
         )
 
-    def recipe(self, recipe: Recipe | str | os.PathLike[str] | Mapping[str, Any]) -> Recipe:
-        """Return the recipe of a preset's name, a recipe file or the plain form.
+    def recipe(self, recipe: RecipeArgument) -> Recipe:
+        """Return the recipe of a preset's name, a recipe file, the plain form, or steps.
 
         Raises:
             RecipeError: There is no such preset, or the recipe does not validate.
         """
-        if isinstance(recipe, Recipe):
-            return recipe
-        if isinstance(recipe, Mapping):
-            return Recipe.from_dict(recipe)
-        name = os.fspath(recipe)
+        if (given := as_recipe(recipe)) is not None:
+            return given
+        name = os.fspath(cast("str | os.PathLike[str]", recipe))
         if name in self.presets:
             return self.presets[name]
         if name.endswith((".yaml", ".yml", ".json")):
@@ -267,6 +288,16 @@ class Host:
             return caller(architecture=architecture, **arguments)
         except SystemExit as error:
             raise PluginError(f"a plugin's {verb} ended the process ({_line(error)}); see --debug for which") from error
+
+
+def needed_host(host: Host | None) -> Host | None:
+    """Return the host that only this process has: one that was given, or the default one if plugins were added to it.
+
+    Another process would load the installed plugins alone; ``None`` says that these are all.
+    """
+    if host is not None:
+        return host
+    return default_host() if default_host().has_added else None
 
 
 @functools.cache

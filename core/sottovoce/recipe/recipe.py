@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import reprlib
-from collections.abc import Iterable, Mapping
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from sottovoce.errors import RecipeError, reason
 from sottovoce.recipe.step import Step, step_classes
 from sottovoce.report.fields import LARGEST
+from sottovoce.system.path_argument import as_path
 
 
 class Recipe(BaseModel):
@@ -32,6 +33,12 @@ class Recipe(BaseModel):
     """Case that the recipe is for, as the end of a sentence that begins with "use it when"."""
     title: str | None = None
     """Name of the preset or of the file that the recipe was read from."""
+
+    @field_validator("steps")
+    @classmethod
+    def _expanded(cls, steps: tuple[Step, ...]) -> tuple[Step, ...]:
+        """Put the steps that a step stands for in its place, also where a recipe is built in Python."""
+        return tuple(part for step in steps for part in step.expand())
 
     @property
     def needs_samples(self) -> bool:
@@ -63,7 +70,7 @@ class Recipe(BaseModel):
         """Return the recipe of a plain form, validated as a whole.
 
         Args:
-            form: ``{"steps": [{"step": "quantize", "bits": 8}, ...]}``.
+            form: ``{"steps": [{"step": "quantize", "bits": 8}, ...]}``; an item may be a :class:`Step` as well.
             title: Name of the recipe in errors and reports.
 
         Raises:
@@ -78,13 +85,13 @@ class Recipe(BaseModel):
         return cls(steps=tuple(steps), gate=gate, description=description, title=title)
 
     @classmethod
-    def read(cls, path: str | Path) -> Recipe:
+    def read(cls, path: str | os.PathLike[str]) -> Recipe:
         """Read a ``.yaml``, ``.yml`` or ``.json`` file.
 
         Raises:
             RecipeError: The file is missing, is not YAML or JSON, or does not validate.
         """
-        path = Path(path)
+        path = as_path(path, "path")
         try:
             text = path.read_text(encoding="utf-8")
             form = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
@@ -100,8 +107,35 @@ class Recipe(BaseModel):
         return cls.from_dict(form, title=str(path))
 
 
+RecipeArgument = Recipe | Step | str | os.PathLike[str] | Mapping[str, Any] | Sequence[Step | Mapping[str, Any]]
+"""Types of a recipe as an argument: a preset's name, a file, a recipe, its plain form, or its steps."""
+
+
+def as_recipe(recipe: RecipeArgument) -> Recipe | None:
+    """Return what a caller gave as a recipe; ``None`` for a name, which is a preset's or a file's.
+
+    Raises:
+        RecipeError: It is of another type, or does not validate.
+    """
+    if isinstance(recipe, str | os.PathLike):
+        return None
+    # What has a recipe will do: the result of a search.
+    whole = recipe if isinstance(recipe, Recipe) else getattr(recipe, "recipe", None)
+    if isinstance(whole, Recipe):
+        return whole
+    if isinstance(recipe, Mapping):
+        return Recipe.from_dict(recipe)
+    if isinstance(recipe, Step):
+        return Recipe.from_dict({"steps": [recipe]})
+    if isinstance(recipe, list | tuple):
+        return Recipe.from_dict({"steps": recipe})
+    kind = recipe.__name__ if isinstance(recipe, type) else type(recipe).__name__
+    advice = f"; write {kind}(...)" if isinstance(recipe, type) and issubclass(recipe, Step) else ""
+    raise RecipeError(f"recipe: give a preset's name, a recipe file, a mapping, or a list of steps, not {kind}{advice}")
+
+
 def _steps(form: Any, problems: list[str]) -> Iterable[Step]:
-    if not isinstance(form, Mapping) or not isinstance(form.get("steps"), list) or not form["steps"]:
+    if not isinstance(form, Mapping) or not isinstance(form.get("steps"), list | tuple) or not form["steps"]:
         problems.append("a recipe is a mapping with a list of 'steps', such as {steps: [{step: quantize, bits: 8}]}")
         return
     if extra := sorted(_shown(key) for key in form if key not in ("description", "steps", "gate")):
@@ -109,16 +143,18 @@ def _steps(form: Any, problems: list[str]) -> Iterable[Step]:
     known = step_classes()
     for number, item in enumerate(form["steps"], 1):
         where = f"step {number}"
+        if isinstance(item, Step):
+            yield item
+            continue
         if not isinstance(item, Mapping) or "step" not in item:
-            problems.append(f"{where}: a step is a mapping with a 'step' name")
+            problems.append(f"{where}: a step is a mapping with a 'step' name, such as {{step: quantize, bits: 8}}")
             continue
         kind = known.get(item["step"]) if isinstance(item["step"], str) else None
         if kind is None:
             problems.append(f"{where}: unknown step {_shown(item['step'])} (known: {', '.join(sorted(known))})")
             continue
         try:
-            step = kind.model_validate({key: value for key, value in item.items() if key != "step"})
-            yield from step.expand()
+            yield kind.model_validate({key: value for key, value in item.items() if key != "step"})
         except ValidationError as error:
             problems.extend(f"{where} ({kind.name}): {_problem(details)}" for details in error.errors())
 

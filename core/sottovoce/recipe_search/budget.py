@@ -44,8 +44,11 @@ def parse_budget(texts: str | int | Sequence[str | int]) -> Budget:
         UsageError: A text is none of these, or nothing is limited.
     """
     budget: dict[str, int | float] = {}
-    for text in [texts] if isinstance(texts, str | int) else texts:
-        name, limit = _parsed(str(text).strip())
+    several = texts if isinstance(texts, list | tuple) else [texts]
+    for text in several:
+        # 2.4e6 is a whole number of bytes too.
+        whole = int(text) if isinstance(text, float) and text.is_integer() else text
+        name, limit = _parsed(str(whole).strip())
         budget[name] = min(limit, budget.get(name, limit))
     if not budget:
         raise UsageError(f"the budget is empty: {_FORMS}")

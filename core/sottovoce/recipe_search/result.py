@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from sottovoce.recipe.recipe import Recipe
+from sottovoce.report import number_format
+from sottovoce.text.plain_text import one_line
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,12 @@ class SearchResult:
     seconds: Mapping[str, float] = field(default_factory=dict)
     """Time of the parts of the search."""
     notes: Sequence[str] = ()
+
+    def __repr__(self) -> str:
+        """Return what identifies the result, on one line."""
+        before, after = (number_format.size(self.size_bytes[name]) for name in ("before", "after"))
+        steps = ", ".join(step.name for step in self.recipe.steps)
+        return one_line(f"<SearchResult for {self.model}: {steps}, {before} -> {after}>")
 
     def to_dict(self) -> dict[str, Any]:
         """Return the form of JSON."""

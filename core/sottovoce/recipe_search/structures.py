@@ -88,7 +88,7 @@ STEPS = (QUANTIZE, *STRUCTURES, CAST)
 """Steps that a search knows."""
 
 
-def parse_steps(steps: Sequence[str]) -> dict[str, tuple[str, ...]]:
+def parse_steps(steps: Sequence[str] | str) -> dict[str, tuple[str, ...]]:
     """Read the steps that a recipe may have, such as ``quantize``, ``quantize=2,3,4,8`` or ``prune_layers=decoder``.
 
     Returns:
@@ -97,6 +97,11 @@ def parse_steps(steps: Sequence[str]) -> dict[str, tuple[str, ...]]:
     Raises:
         UsageError: There is no such step in a search, or none at all, or a part of a step that has none.
     """
+    if isinstance(steps, str):
+        steps = split_steps(steps)
+    if not isinstance(steps, Iterable) or (other := [step for step in steps if not isinstance(step, str)]):
+        wrong = other[0] if isinstance(steps, Iterable) else steps
+        raise UsageError(f"steps: give names of steps, not {type(wrong).__name__}; they are: {', '.join(STEPS)}")
     named: dict[str, tuple[str, ...]] = {}
     for text in steps:
         step, equals, part = (piece.strip() for piece in text.partition("="))

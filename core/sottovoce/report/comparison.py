@@ -9,11 +9,13 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, TypeAdapter, ValidationError
 
+from sottovoce.report import number_format
 from sottovoce.report.evaluation import named_metrics
 from sottovoce.report.facts import Machine, SampleSet
 from sottovoce.report.fields import Count, Measured, Number, Record
 from sottovoce.report.metric import Better, Metric
 from sottovoce.report.problems import validation_problem
+from sottovoce.text.plain_text import one_line
 
 COMPARISON_FILE = "comparison.json"
 SIGNIFICANT = 0.05
@@ -100,6 +102,10 @@ class ComparedModel(Record):
     """Number of the samples that the model was trained on, as far as is known."""
     cut_off: Count = 0
     """Number of outputs that end at the model's limit of tokens, unfinished."""
+
+    def __repr__(self) -> str:
+        """Return what identifies the model, on one line."""
+        return one_line(f"<ComparedModel {self.name}: {number_format.size(self.size_bytes)}>", 1000)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

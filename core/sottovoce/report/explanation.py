@@ -8,6 +8,9 @@ from typing import Any
 
 from sottovoce.report.comparison import Output
 from sottovoce.report.fields import Count, Measured, Number, Record
+from sottovoce.text.plain_text import one_line
+
+_LONGEST = 1000
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -55,3 +58,8 @@ class Explanation(Record):
     together: tuple[str, ...] | None = None
     """Layers that bring the baseline's output back together, taken in this order; ``None`` if none do."""
     notes: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        """Return what identifies the explanation, on one line."""
+        outcome = "same output" if self.is_same else f"divergence {self.divergence:.3g} nats per token"
+        return one_line(f"<Explanation of {self.key}, {self.model} against {self.baseline}: {outcome}>", _LONGEST)

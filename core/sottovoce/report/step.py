@@ -9,8 +9,11 @@ from typing import Annotated, Any, Literal
 from pydantic import PlainValidator
 
 from sottovoce.report.fields import Count, Facts, Measured, Number, Record, number_or_none, to_form
+from sottovoce.report.number_format import counted
+from sottovoce.text.plain_text import one_line
 from sottovoce.text.translations import Text
 
+_LONGEST = 1000
 HELD_OUT_DISAGREEMENT = "held_out_disagreement"
 """Key of a step's details: names of the layers whose fit does not hold on samples that were held out of it."""
 
@@ -140,7 +143,7 @@ class Figure(Record):
     label: Text
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class StepReport(Record):
     """Changes that one step of a recipe really made."""
 
@@ -164,6 +167,11 @@ class StepReport(Record):
     """Tables for the model card; from :meth:`sottovoce.Step.tables`."""
     figures: tuple[Figure, ...] = ()
     """Pictures for the model card; from :meth:`sottovoce.Step.figures`."""
+
+    def __repr__(self) -> str:
+        """Return what identifies the report, on one line: a model has hundreds of layers."""
+        changed, kept = counted(len(self.targets), "layer"), counted(len(self.kept), "part")
+        return one_line(f"<StepReport of {self.name}: {changed} changed, {kept} kept>", _LONGEST)
 
     @property
     def name(self) -> str:

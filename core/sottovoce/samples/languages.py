@@ -88,8 +88,9 @@ def language_code(text: str) -> str:
     Raises:
         SamplesError: The table has no such language.
     """
-    if (language := find_language(text)) is None:
-        raise SamplesError(f"{text[:40]!r} is not a language; give a name or an ISO 639 code, such as Chinese or zh")
+    if not isinstance(text, str) or (language := find_language(text)) is None:
+        shown = repr(str(text)[:40])
+        raise SamplesError(f"{shown} is not a language; give a name or an ISO 639 code, such as Chinese or zh")
     return language.code
 
 

@@ -48,14 +48,14 @@ def read_lines(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def find_file(source: str, kind: str, root: Path, where: str) -> Path:
-    """Return the path of a file that a manifest names, relative to its directory.
+    """Return the path of a file that a manifest names relative to its directory.
 
     Raises:
         SamplesError: The file does not exist.
     """
     if not exists(path := root / source):
         raise SamplesError(f"{where}: no such {kind} file: {shown(source)}")
-    return path
+    return path.absolute()  # a notebook may change its working directory
 
 
 def exists(path: Path) -> bool:

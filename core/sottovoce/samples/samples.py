@@ -9,14 +9,16 @@ import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 from sottovoce.errors import SamplesError
 from sottovoce.report.number_format import counted
+from sottovoce.samples.field_types import check_types
 from sottovoce.samples.kaldi import read_kaldi
 from sottovoce.samples.languages import language_code
 from sottovoce.samples.manifests import MEDIA, exists, read_json_lines, shown
 from sottovoce.system.audio import FRAME, AudioSegment, audio_info, read_audio
+from sottovoce.system.path_argument import as_path
 from sottovoce.system.progress import Progress, silent
 
 if TYPE_CHECKING:
@@ -48,6 +50,9 @@ class Sample:
     """Most tokens of the answer to a conversation; by default what the family allows."""
 
     def __post_init__(self) -> None:
+        check_types(self.key, self.text, self.words, self.messages)
+        if isinstance(self.audio, str | os.PathLike):
+            object.__setattr__(self, "audio", as_path(self.audio, "audio"))
         if not self.modality:
             modality = next((kind for kind in MEDIA if kind in self.modalities), "text")
             object.__setattr__(self, "modality", modality)
@@ -116,18 +121,42 @@ class Run:
     """Mean number of experts that ran for a token of a layer; ``None`` for a model without experts."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Samples(Sequence[Sample]):
-    """Ordered set of samples with its digest."""
+    """Ordered set of samples with its digest. A slice of it is a set of samples too."""
 
     items: tuple[Sample, ...]
     path: Path | None = None
     """Manifest that they were read from."""
     digest: str = field(default="", compare=False)
-    """Digest (sha256) of samples that were read from a manifest."""
+    """Digest (sha256) of samples that were read from a manifest, or of a part of them."""
 
-    def __getitem__(self, index: Any) -> Any:
-        return self.items[index]
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "items", tuple(self.items))
+        for number, item in enumerate(self.items):
+            if not isinstance(item, Sample):
+                kind = type(item).__name__
+                raise SamplesError(f"item {number} of the samples is of type {kind}; make it a sottovoce.Sample")
+
+    @property
+    def title(self) -> str:
+        """The manifest's path, for errors."""
+        return str(self.path or "the samples")
+
+    def __repr__(self) -> str:
+        """Return the manifest's name and the number of samples: all of them would fill a notebook."""
+        return f"<Samples {f'{self.path}: ' if self.path else ''}{counted(len(self), 'sample')}>"
+
+    @overload
+    def __getitem__(self, index: int) -> Sample: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Samples: ...
+
+    def __getitem__(self, index: int | slice) -> Sample | Samples:
+        if not isinstance(index, slice):
+            return self.items[index]
+        return self.part(self.items[index])
 
     def __len__(self) -> int:
         return len(self.items)
@@ -141,18 +170,21 @@ class Samples(Sequence[Sample]):
         Raises:
             SamplesError: There are fewer samples.
         """
-        if not 0 < count <= len(self.items):
-            name = self.path or "samples"
+        if not isinstance(count, int) or not 0 < count <= len(self.items):
             raise SamplesError(
-                f"{name}: {count} of {counted(len(self.items), 'sample')} cannot be chosen; give from 1 to all of them"
+                f"{self.title}: {count} of {counted(len(self.items), 'sample')} cannot be chosen; "
+                "give from 1 to all of them"
             )
         places = sorted(random.Random(seed).sample(range(len(self.items)), count))
-        items = tuple(self.items[place] for place in places)
+        return self.part(tuple(self.items[place] for place in places))
+
+    def part(self, items: tuple[Sample, ...]) -> Samples:
+        """Return the set of these items, with their own digest and the name of this manifest."""
         return Samples(items, self.path, _digest(items))
 
     @property
     def identity(self) -> str:
-        """Digest, computed again for samples that were not read from a manifest."""
+        """Digest, computed again for samples that are from no manifest."""
         return self.digest or _digest(self.items)
 
     def to_dict(self) -> dict[str, Any]:
@@ -161,7 +193,7 @@ class Samples(Sequence[Sample]):
             "name": self.path.name if self.path else None,
             "count": len(self),
             "audio_seconds": round(sum(sample.seconds for sample in self), 3),
-            "sha256": self.digest or None,
+            "sha256": self.identity if self.items else None,
         }
         too_short = sum(sample.too_short for sample in self)
         return facts | ({"too_short": too_short} if too_short else {})
@@ -178,7 +210,7 @@ def read_samples(path: str | os.PathLike[str]) -> Samples:
         SamplesError: A line is broken, a key occurs twice, a file is missing, or an audio file is invalid, empty or cut
             off by its header; the message names file and line.
     """
-    path = Path(path)
+    path = as_path(path, "path")
     with contextlib.suppress(OSError):  # a name that no file can have
         if path.is_dir():
             path = path / "wav.scp"

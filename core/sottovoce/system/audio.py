@@ -6,13 +6,15 @@ import contextlib
 import functools
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sottovoce.errors import SamplesError
 from sottovoce.system.audio_files import AudioInfo, decode, file_info, refuse_outside
+from sottovoce.system.path_argument import as_path
 
 if TYPE_CHECKING:
     import numpy as np
@@ -69,8 +71,11 @@ def read_audio(
             numbers, or of a shape or a size that audio does not have.
     """
     if isinstance(audio, str | os.PathLike):
-        audio = AudioSegment(Path(audio))
+        audio = AudioSegment(as_path(audio, "audio"))
     with _naming(audio, name):
+        for rate in (sampling_rate, original_rate):
+            if isinstance(rate, bool) or not isinstance(rate, Real):
+                raise SamplesError(f"a sampling rate is a number of Hz, not {rate!r}")
         if not isinstance(audio, AudioSegment):
             return _converted(_floats(audio), original_rate, sampling_rate, shortest)
         samples, rate = decode(audio.path, audio.start, audio.end)
@@ -85,7 +90,7 @@ def audio_info(audio: Any, *, name: str = "") -> AudioInfo:
         SamplesError: As :func:`read_audio`, as far as this is possible without decoding.
     """
     if isinstance(audio, str | os.PathLike):
-        audio = AudioSegment(Path(audio))
+        audio = AudioSegment(as_path(audio, "audio"))
     with _naming(audio, name):
         if not isinstance(audio, AudioSegment):
             samples = _floats(audio)
@@ -129,10 +134,12 @@ def _floats(audio: Any) -> NDArray[np.float32]:
     try:
         samples = np.asarray(audio)
     except (ValueError, TypeError, RuntimeError) as error:
-        raise SamplesError(f"is not an array of samples ({' '.join(str(error).split())[:100]})") from None
+        reason = " ".join(str(error).split())[:100]
+        raise SamplesError(_pair(audio) or f"is not an array of samples ({reason})") from None
     if samples.ndim not in (1, 2) or samples.dtype.kind not in "fiu":
         raise SamplesError(
-            f"must be a file, or numbers [time], [time, channels] or [channels, time], "
+            _pair(audio)
+            or f"must be a file, or numbers [time], [time, channels] or [channels, time], "
             f"not {type(audio).__name__} of {samples.dtype} {list(samples.shape)}"
         )
     if not samples.size:
@@ -149,6 +156,15 @@ def _floats(audio: Any) -> NDArray[np.float32]:
     limits = np.iinfo(samples.dtype)
     middle = 0 if samples.dtype.kind == "i" else (int(limits.max) + 1) // 2
     return ((samples.astype(np.float64) - middle) / (int(limits.max) - middle + 1)).astype(np.float32)
+
+
+def _pair(audio: Any) -> str:
+    """Return what to do with an array that other libraries give together with its rate; empty if it is none."""
+    if isinstance(audio, tuple) and len(audio) == 2 and any(isinstance(part, Real) for part in audio):
+        return "is an array with its rate: give the array, and the rate as an argument of its own"
+    if isinstance(audio, Mapping) and "array" in audio:
+        return "is a mapping: give its 'array', and the rate as an argument of its own"
+    return "is a sample: give its audio" if hasattr(audio, "audio") and hasattr(audio, "key") else ""
 
 
 def _resampled(samples: NDArray[np.float32], rate: int, new_rate: int) -> NDArray[np.float32]:

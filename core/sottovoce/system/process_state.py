@@ -6,7 +6,10 @@ restore what they saw at the start. Two threads at once would restore each other
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import os
+import random
 import sys
 import threading
 import warnings
@@ -74,6 +77,49 @@ def ignored_warnings() -> Iterator[None]:
     with exclusive(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
+
+
+@contextmanager
+def kept_random_state() -> Iterator[None]:
+    """Give Python's, NumPy's and PyTorch's generators back the state that they had before the block.
+
+    A caller who seeded them gets the same numbers after a compression as without it. What the block draws is the same.
+    """
+    state = random.getstate()
+    with contextlib.ExitStack() as stack:
+        stack.callback(lambda: random.setstate(state))
+        if (numpy := sys.modules.get("numpy")) is not None:
+            stack.callback(numpy.random.set_state, numpy.random.get_state())
+        if (torch := sys.modules.get("torch")) is not None:
+            devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
+            stack.enter_context(torch.random.fork_rng(devices))
+        yield
+
+
+@contextmanager
+def usual_gradients() -> Iterator[None]:
+    """Run the block as PyTorch starts: in a caller's ``no_grad`` or ``inference_mode`` nothing could be trained."""
+    import torch
+
+    with torch.inference_mode(False), torch.enable_grad():
+        yield
+
+
+@contextmanager
+def kept_logging() -> Iterator[None]:
+    """Give the root logger back its level and its handlers after the block, with :func:`exclusive` access.
+
+    A library that sets both for its own sake would mute the warnings of everyone else, and make a later
+    ``logging.basicConfig`` do nothing.
+    """
+    with exclusive():
+        root = logging.getLogger()
+        level, handlers = root.level, list(root.handlers)
+        try:
+            yield
+        finally:
+            root.setLevel(level)
+            root.handlers[:] = handlers
 
 
 class _Stdout:

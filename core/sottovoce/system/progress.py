@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -12,6 +13,10 @@ Progress = Callable[[str, int, int], None]
 
 INTERVAL = 30.0
 """Seconds between two lines where there is no terminal."""
+
+
+NOTEBOOK_INTERVAL = 0.3
+"""Seconds between two states of a notebook's line."""
 
 
 def silent(task: str, done: int, total: int) -> None:
@@ -41,7 +46,11 @@ def display() -> Iterator[Progress]:
     from rich.console import Console
 
     console = Console(stderr=True)
-    if not (console.is_terminal or console.is_jupyter):
+    if console.is_jupyter:
+        with contextlib.closing(NotebookLine()) as line:
+            yield line
+        return
+    if not console.is_terminal:
         yield Lines(lambda line: print(line, file=sys.stderr, flush=True))  # noqa: T201  (this is what was asked for)
         return
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -52,17 +61,39 @@ def display() -> Iterator[Progress]:
         *(TextColumn("left"), TimeRemainingColumn()),
     )
     with Bar(*columns, console=console) as bar:
-        line = bar.add_task("", total=None, visible=False)
+        number = bar.add_task("", total=None, visible=False)
         current = ""
 
         def update(task: str, done: int, total: int) -> None:
             nonlocal current
             if task != current:
                 current = task
-                bar.reset(line, description=task, total=total, visible=True)
-            bar.update(line, completed=done, total=total)
+                bar.reset(number, description=task, total=total, visible=True)
+            bar.update(number, completed=done, total=total)
 
         yield update
+
+
+class NotebookLine:
+    """Progress as one line below a notebook's cell, which is replaced; Rich's display needs widgets for that."""
+
+    def __init__(self) -> None:
+        show = importlib.import_module("IPython.display").display
+        self._handle = show({"text/plain": ""}, raw=True, display_id=True)
+        self._lines = Lines(self._show, NOTEBOOK_INTERVAL)
+        self._last = ""
+
+    def __call__(self, task: str, done: int, total: int) -> None:
+        """Report that ``done`` of ``total`` units of a task are done."""
+        self._last = f"{task}: {done} of {total}"
+        self._lines(task, done, total)
+
+    def close(self) -> None:
+        """Show what was reported last."""
+        self._show(self._last)
+
+    def _show(self, line: str) -> None:
+        self._handle.update({"text/plain": line}, raw=True)
 
 
 class Lines:

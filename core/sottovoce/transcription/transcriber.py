@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 import os
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ from sottovoce.model import Model, require_model
 from sottovoce.report.number_format import counted
 from sottovoce.samples import languages
 from sottovoce.system.audio import FRAME, SAMPLE_RATE, AudioSegment, read_audio
-from sottovoce.system.progress import Progress, silent
+from sottovoce.system.progress import Progress, shown, silent
 from sottovoce.transcription import functions
 from sottovoce.transcription.batches import batches, groups
 from sottovoce.transcription.pieces import LONGEST, Piece, pieces
@@ -44,8 +44,8 @@ class _Work:
     language: str | None
     """Code of the language that the user said."""
     speakers: int | None
-    progress: Progress
     cancelled: Callable[[], bool]
+    progress: Progress = silent
     turns: tuple[SpeakerTurn, ...] = ()
     """Turns of speakers, once they are known."""
     heard: str | None = None
@@ -116,6 +116,12 @@ class Transcriber:
         if self.diarizer is not None and self.vad is None:
             raise UsageError("speakers are found in speech: give a model for voice activity too (--vad, or vad=)")
 
+    def __repr__(self) -> str:
+        """Return what works together, on one line."""
+        beside = {"vad": self.vad, "punctuation": self.punctuation, "aligner": self.aligner, "diarizer": self.diarizer}
+        names = ", ".join(name for name, model in beside.items() if model is not None)
+        return f"<Transcriber {self.model.source.name}{f' with {names}' if names else ''}>"
+
     def transcribe(
         self,
         audio: Any,
@@ -124,12 +130,12 @@ class Transcriber:
         hotwords: Sequence[str] = (),
         language: str | None = None,
         speakers: int | None = None,
-        progress: Progress = silent,
+        progress: Progress | bool = False,
         cancelled: Callable[[], bool] = never,
     ) -> Transcript:
         """Return what is said in audio of any length; the arguments and errors are those of :meth:`segments`."""
-        work = self._start(audio, sampling_rate, hotwords, language, speakers, progress, cancelled)
-        segments = tuple(segment for segment in self._steps(work) if segment is not None)
+        work = self._start(audio, sampling_rate, hotwords, language, speakers, cancelled)
+        segments = tuple(segment for segment in self._shown_steps(work, progress) if segment is not None)
         return Transcript(segments=segments, duration=work.duration, language=work.heard or work.language)
 
     def segments(
@@ -140,7 +146,7 @@ class Transcriber:
         hotwords: Sequence[str] = (),
         language: str | None = None,
         speakers: int | None = None,
-        progress: Progress = silent,
+        progress: Progress | bool = False,
         cancelled: Callable[[], bool] = never,
     ) -> Iterator[Segment]:
         """Return an iterator over what is said in audio of any length, in order of time, as it becomes ready.
@@ -154,7 +160,7 @@ class Transcriber:
             hotwords: Words that are likely, for models that take them.
             language: Name or ISO code of what is spoken, such as ``English`` or ``en``.
             speakers: Number of speakers, if it is known and a model tells them apart.
-            progress: Called with the seconds that are done, and all seconds.
+            progress: True for a display on standard error; or a function, called with the seconds done and all seconds.
             cancelled: Asked before every batch; work ends when it returns true.
 
         Raises:
@@ -163,8 +169,8 @@ class Transcriber:
             CancelledError: ``cancelled`` returned true.
             SourceError: A model does not run.
         """
-        work = self._start(audio, sampling_rate, hotwords, language, speakers, progress, cancelled)
-        return (segment for segment in self._steps(work) if segment is not None)
+        work = self._start(audio, sampling_rate, hotwords, language, speakers, cancelled)
+        return (segment for segment in self._shown_steps(work, progress) if segment is not None)
 
     def steps(
         self,
@@ -179,7 +185,7 @@ class Transcriber:
         So a caller can do other work in between. It returns the code of the language as in a transcript; the arguments
         and errors are those of :meth:`segments`.
         """
-        work = self._start(audio, SAMPLE_RATE, hotwords, language, None, silent, cancelled)
+        work = self._start(audio, SAMPLE_RATE, hotwords, language, None, cancelled)
         return self._steps(work)
 
     def _start(
@@ -189,25 +195,21 @@ class Transcriber:
         hotwords: Sequence[str],
         language: str | None,
         speakers: int | None,
-        progress: Progress,
         cancelled: Callable[[], bool],
     ) -> _Work:
-        if isinstance(hotwords, str):
-            raise UsageError(f"hotwords={hotwords[:40]!r}: give a list of words")
+        words = _hotwords(hotwords)
         if speakers is not None and self.diarizer is None:
             raise UsageError(f"speakers={speakers}: give a model that tells speakers apart too (--spk, or diarizer=)")
-        if speakers is not None and speakers < 1:
-            raise UsageError(f"speakers={speakers}: there is at least one speaker")
-        code = None
-        if language is not None:
-            if (entry := languages.find_language(language)) is None:
-                raise UsageError(
-                    f"language={language[:40]!r}: no such language; give a name or an ISO code, such as en"
-                )
-            code = entry.code
+        if speakers is not None and (not isinstance(speakers, int) or speakers < 1):
+            raise UsageError(f"speakers={speakers!r}: there is at least one speaker; give a whole number")
+        code = _language_code(language)
         samples = read_audio(audio, original_rate=sampling_rate, shortest=FRAME)
         name = str(audio) if isinstance(audio, str | os.PathLike | AudioSegment) else ""
-        return _Work(name, samples, tuple(filter(str.strip, hotwords)), code, speakers, progress, cancelled)
+        return _Work(name, samples, words, code, speakers, cancelled)
+
+    def _shown_steps(self, work: _Work, progress: Progress | bool) -> Iterator[Segment | None]:
+        with shown(progress) as work.progress:
+            yield from self._steps(work)
 
     def _steps(self, work: _Work) -> Generator[Segment | None, None, str | None]:
         total = round(work.duration)
@@ -273,6 +275,26 @@ class Transcriber:
         timed = tuple(_later(word, begin) for word in words)
         end = round(piece.end / SAMPLE_RATE, 3)
         return Segment(text=text, start=round(begin, 3), end=end, words=timed, cut_off=recognition.cut_off)
+
+
+def _hotwords(hotwords: Sequence[str] | None) -> tuple[str, ...]:
+    """Return the words that are not empty."""
+    if isinstance(hotwords, str) or not isinstance(hotwords, Iterable | None):
+        raise UsageError(f"hotwords={str(hotwords)[:40]!r}: give a list of words")
+    words = tuple(hotwords or ())
+    if other := [word for word in words if not isinstance(word, str)]:
+        raise UsageError(f"hotwords: {other[0]!r} is of type {type(other[0]).__name__}; give a list of words")
+    return tuple(filter(str.strip, words))
+
+
+def _language_code(language: str | None) -> str | None:
+    """Return the code of a language that the user named."""
+    if language is None:
+        return None
+    entry = languages.find_language(language) if isinstance(language, str) else None
+    if entry is None:
+        raise UsageError(f"language={str(language)[:40]!r}: no such language; give a name or an ISO code, such as en")
+    return entry.code
 
 
 def _later(word: Word, seconds: float) -> Word:

@@ -103,7 +103,7 @@ def measure(samples: Samples, run: Run, baseline: Run | None) -> list[Metric]:
     if references is None and baseline is None:
         without = [sample.key for sample in samples if not sample.words]
         raise SamplesError(
-            f"{samples.path}: {counted(len(without), 'sample has', 'samples have')} no 'words' to "
+            f"{samples.title}: {counted(len(without), 'sample has', 'samples have')} no 'words' to "
             f"compare with, such as {without[0]!r}; "
             "give the manifest words with times, or --baseline"
         )
@@ -206,7 +206,7 @@ def _heard(samples: Samples, run: Run, baseline: Run | None) -> tuple[Samples, R
     if len(heard) == len(samples):
         return samples, run, baseline, 0
     shorter = [replace(run, predictions=[run.predictions[number] for number in heard]) for run in runs]
-    shorter_samples = replace(samples, items=tuple(samples[number] for number in heard))
+    shorter_samples = samples.part(tuple(samples[number] for number in heard))
     return shorter_samples, shorter[0], shorter[-1] if baseline is not None else None, len(samples) - len(heard)
 
 
@@ -228,7 +228,7 @@ def _word(samples: Samples, key: str, word: Mapping[str, Any]) -> tuple[float, f
         start = end = math.nan
     if not math.isfinite(start) or not math.isfinite(end):
         raise SamplesError(
-            f"{samples.path}: sample {key!r}: {word!r} among 'words' needs a text, and start and end in seconds"
+            f"{samples.title}: sample {key!r}: {word!r} among 'words' needs a text, and start and end in seconds"
         )
     return start, end
 
@@ -237,7 +237,7 @@ def _check_counts(samples: Samples, times: Sequence[Times], others: Sequence[Tim
     for sample, spans, other in zip(samples, times, others, strict=True):
         if len(spans) != len(other):
             raise SamplesError(
-                f"{samples.path}: sample {sample.key!r}: the model aligned {counted(len(spans), 'word')}, "
+                f"{samples.title}: sample {sample.key!r}: the model aligned {counted(len(spans), 'word')}, "
                 f"{what} has {len(other)}; compare the same text, split into the same words"
             )
 

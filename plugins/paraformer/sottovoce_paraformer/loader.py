@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 from sottovoce import Architecture, LoadOptions, Model, Source
 from sottovoce.errors import UsageError
-from sottovoce.system.process_state import stdout_to
+from sottovoce.system.process_state import kept_logging, stdout_to
 from sottovoce_paraformer.aliases import BUILT_IN
 from sottovoce_paraformer.architectures import ARCHITECTURES
 from sottovoce_paraformer.configuration_keys import FILES, KEPT_HEADS, USED
@@ -67,7 +68,8 @@ def load(source: Source, architecture: Architecture, options: LoadOptions) -> Mo
         # FunASR passes it on to the companions.
         settings["hub"] = options.hub
     # FunASR prints its version and notices; what matters is raised.
-    with stdout_to(io.StringIO()):
+    logging_of = contextlib.nullcontext if "log_level" in options.native else kept_logging
+    with stdout_to(io.StringIO()), logging_of():
         native = AutoModel(model=str(source.directory), **settings)
     model = Model(module=native.model, native=native, processor=native.kwargs, architecture=architecture, source=source)
     for name in _COMPANIONS:

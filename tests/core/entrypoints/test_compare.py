@@ -241,6 +241,9 @@ def never_run(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"baseline": "toy"}, UsageError, "the model itself is the baseline"),
         ({"output": None}, UsageError, "output directory"),
         ({"recipes": []}, UsageError, "nothing to compare with"),
+        ({"recipes": "int9"}, RecipeError, "unknown recipe 'int9'"),
+        ({"recipes": {"steps": 5}}, RecipeError, "a list of 'steps'"),
+        ({"recipes": 5}, UsageError, "give a list of recipes, not int"),
     ],
 )
 def test_wrong_use_is_one_line_before_any_work(

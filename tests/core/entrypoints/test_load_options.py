@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+import sottovoce
 from sottovoce.entrypoints.load_options import read_options
 from sottovoce.errors import UsageError
 from sottovoce.source import LoadOptions
@@ -27,6 +28,11 @@ from sottovoce.source import LoadOptions
         ({"allow_unexpected": ["a", "b"]}, "allow_unexpected", ("a", "b")),
         ({"cache_dir": "cache"}, "cache_dir", Path("cache")),
         ({"weights": "model.pt.best"}, "weights", "model.pt.best"),
+        ({"weights": Path("model.pt.best")}, "weights", "model.pt.best"),
+        ({"device": torch.device("cuda", 1)}, "device", "cuda:1"),
+        ({"device": None}, "device", "cpu"),
+        ({"cache_dir": "~/cache"}, "cache_dir", Path.home() / "cache"),
+        ({"token": True}, "token", True),
         ({"trust_remote_code": False}, "native", {}),
         ({"vad_model": "fsmn-vad"}, "native", {"vad_model": "fsmn-vad"}),
     ],
@@ -38,6 +44,13 @@ def test_given_option_is_honored(given: dict[str, Any], field: str, value: Any) 
 @pytest.mark.parametrize(
     ("given", "problem"),
     [
+        ({"hub": ["hf"]}, "no such hub"),
+        ({"cache_dir": 5}, "cache_dir: give a path, not int"),
+        ({"weights": 5}, "weights: give the name of a file, not int"),
+        ({"revision": 5}, "revision: give a text, not int"),
+        ({"token": 5}, "token: give a text, not int"),
+        ({"allow_unexpected": 5}, "allow_unexpected: give patterns of names, not int"),
+        ({"allow_unexpected": ["a", 5]}, "allow_unexpected: give patterns of names, not int"),
         ({"model_revision": "v1", "revision": "v2"}, "model_revision='v1' and revision='v2' disagree"),
         ({"torch_dtype": "float16", "dtype": "float32"}, "disagree"),
         ({"hub": "github"}, "hub='github': no such hub; give hf or modelscope"),
@@ -62,3 +75,11 @@ def test_unknown_library_option_is_named_with_a_similar_one() -> None:
     assert str(caught.value) == (
         "FunASR has no such option: revison (did you mean revision?), vad_modle (did you mean vad_model?), zzz"
     )
+
+
+@pytest.mark.parametrize("options", [{"device": "cuda"}, {"foo": 1}, {"weights": "model.pt"}])
+def test_options_for_a_model_in_memory_are_refused_where_nothing_is_loaded(options: dict[str, Any]) -> None:
+    examples = Path(__file__).parents[3] / "examples"
+    model = sottovoce.load(examples / "models" / "tiny-paraformer")
+    with pytest.raises(UsageError, match=f"{next(iter(options))} would change nothing, since the model is loaded"):
+        sottovoce.evaluate(model, examples / "data" / "mandarin-commands" / "test.jsonl", model, **options)

@@ -157,6 +157,12 @@ def test_block_step_that_lacks_a_member_cannot_be_made() -> None:
         type("Lacking", (BlockStep,), {"layers": (), "process_block": 1, "restore_block": 1})()
 
 
+def test_a_single_metric_is_taken(tmp_path: Path) -> None:
+    host = host_of(metrics=lambda: Metric(name="m", value=3, unit=""))
+    model = sottovoce.load(make_model(tmp_path / "toy"), host=host)
+    assert sottovoce.evaluate(model, SAMPLES, host=host).metrics["m"].value == 3
+
+
 @pytest.mark.parametrize(
     ("answer", "problem"),
     [

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
 from sottovoce import Metric
 from sottovoce.errors import PluginError
@@ -52,6 +55,28 @@ def test_a_metric_is_declared_in_both_languages(declared: dict[str, MetricKind],
     assert re.search("[\u4e00-\u9fff]", metric.description.zh)
     assert metric.description.en.endswith(".")
     assert metric.better in ("lower", "higher")
+
+
+@pytest.mark.parametrize("value", [np.float32(3.5), np.float64(3.5), torch.tensor(3.5)])
+def test_a_number_of_another_library_is_a_number(value: Any) -> None:
+    metric = kind("of_another_library").measured(value)
+    assert type(metric.value) is float
+    assert metric.value == 3.5
+
+
+def test_a_cell_that_runs_again_may_declare_its_metric_in_another_way() -> None:
+    cell = (
+        "from sottovoce import MetricKind, Text\n"
+        "kind = MetricKind(name='of_a_cell', unit={unit!r}, label=Text(en='a'), description=Text(en='a'))"
+    )
+    names = {"__name__": "__main__"}
+    for unit in ("words", "s"):
+        exec(cell.format(unit=unit), names)
+    assert metric_kinds()["of_a_cell"].unit == "s"
+    with pytest.raises(PluginError, match="'of_a_cell' is declared twice, and not alike"):
+        kind("of_a_cell")
+    with pytest.raises(PluginError, match="'cer' is declared twice, and not alike"):
+        exec(cell.format(unit="s").replace("of_a_cell", "cer"), names)
 
 
 def test_a_measured_number_carries_its_declaration(declared: dict[str, MetricKind]) -> None:

@@ -144,6 +144,26 @@ def test_command_of_a_later_plugin_is_listed() -> None:
     assert set(host.commands()) == {"count", "list"}
 
 
+def test_plugin_that_is_added_again_replaces_the_earlier_one() -> None:
+    host = make_host(Commanding("count"))
+    for name in ("list", "show"):
+        host.register(Commanding(name), "notebook")
+    assert set(host.commands()) == {"count", "show"}
+
+
+def test_plugin_with_the_name_of_an_installed_one_is_refused_and_takes_nothing_away() -> None:
+    host = Host(allow=())
+    assert not host.has_added
+    with pytest.raises(PluginError, match=r"the plugin name 'sottovoce\.metrics\.cost' is taken; give another"):
+        host.register(Commanding("list"), "sottovoce.metrics.cost")
+    assert "list" not in host.commands()
+    assert not host.has_added
+
+
+def test_a_single_name_of_a_plugin_is_not_read_letter_by_letter() -> None:
+    assert [plugin.name for plugin in Host("paraformer").plugins] == ["paraformer"]
+
+
 @pytest.mark.parametrize("answer", ["count", print, None])
 def test_result_that_is_not_a_command_skips_the_plugin(answer: object) -> None:
     class Mistaken:

@@ -346,3 +346,52 @@ def test_choosing_too_many_samples_is_refused(count: int) -> None:
     samples = Samples(tuple(Sample(key=f"s{number}", text="x") for number in range(40)))
     with pytest.raises(SamplesError, match=f"{count} of 40 samples cannot be chosen"):
         samples.choose(count)
+
+
+def test_a_slice_of_samples_is_samples_with_its_own_digest(audio: Path, tmp_path: Path) -> None:
+    samples = read_samples(manifest(tmp_path, *(json.dumps({"key": key, "source": "wav/a.wav"}) for key in "abc")))
+    first = samples[:2]
+    assert isinstance(first, Samples)
+    assert [sample.key for sample in first] == ["a", "b"]
+    assert first.path == samples.path
+    assert first.digest == first.identity != samples.digest
+    assert samples[:].digest == samples.digest
+    assert [sample.key for sample in samples[::-2]] == ["c", "a"]
+    assert len(samples[5:]) == 0
+
+
+def test_samples_in_a_notebook_are_shown_on_one_short_line(audio: Path, tmp_path: Path) -> None:
+    path = manifest(tmp_path, json.dumps({"key": "a", "source": "wav/a.wav"}))
+    assert repr(read_samples(path)) == f"<Samples {path}: 1 sample>"
+    assert repr(Samples(())) == "<Samples 0 samples>"
+
+
+def test_a_sample_takes_the_path_of_its_audio_as_text(audio: Path) -> None:
+    given, read = Sample(key="a", audio=str(audio)), Sample(key="a", audio=audio)  # type: ignore[arg-type]
+    assert given == read
+    assert Samples((given,)).identity == Samples((read,)).identity
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "problem"),
+    [
+        ("key", 5, "key is a text"),
+        ("language", 5, "not a language"),
+        ("text", 5, "sample 'a': its text is of type int"),
+        ("words", None, "its words are of type NoneType; give a list"),
+        ("messages", "hello", "messages are a list of mappings"),
+        ("messages", {"role": "user"}, "messages are a list of mappings"),
+        ("messages", [{"role": "user", "content": 5}], "'content' must be text, or a list of mappings"),
+        ("messages", [{"role": "user", "content": [{"text": "a"}]}], "'content' must be text, or a list of mappings"),
+        ("messages", [{"role": "user", "content": [{"type": "audio"}]}], "'content' must be text, or a list"),
+    ],
+)
+def test_a_sample_refuses_values_of_other_types(field: str, value: object, problem: str) -> None:
+    with pytest.raises(SamplesError, match=problem):
+        Sample(**{"key": "a", field: value})  # type: ignore[arg-type]
+
+
+def test_samples_of_a_list_hold_a_tuple() -> None:
+    assert Samples([Sample(key="a", text="a")]) == Samples((Sample(key="a", text="a"),))  # type: ignore[arg-type]
+    with pytest.raises(SamplesError, match=r"item 1 of the samples is of type str; make it a sottovoce\.Sample"):
+        Samples((Sample(key="a", text="a"), "b.wav"))  # type: ignore[arg-type]

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from sottovoce import SottovoceError, read_audio
+from sottovoce import Sample, SottovoceError, read_audio
 from sottovoce.errors import SamplesError
 from sottovoce.system.audio import FRAME, AudioSegment, audio_info
 
@@ -181,6 +181,10 @@ def test_array_is_resampled_from_its_rate() -> None:
         (np.ones(9, complex), "must be a file, or numbers"),
         ([[1.0], [1.0, 2.0]], "is not an array"),
         (None, "must be a file, or numbers"),
+        ((TONE, 16000), "give the array, and the rate as an argument of its own"),
+        ((16000, TONE), "give the array, and the rate as an argument of its own"),
+        ({"array": TONE, "sampling_rate": 16000}, "give its 'array', and the rate as an argument of its own"),
+        (Sample(key="a", audio=TONE), "is a sample: give its audio"),
     ],
     ids=lambda each: each if isinstance(each, str) else "",
 )
@@ -189,6 +193,13 @@ def test_invalid_array_is_refused(given: Any, problem: str) -> None:
         read_audio(given)
     with pytest.raises(SamplesError, match=f"^sample 'a': .*{problem}"):
         read_audio(given, name="sample 'a'")
+
+
+@pytest.mark.parametrize("rate", ["16000", None, True, [16000]])
+def test_rate_that_is_no_number_is_refused(rate: Any) -> None:
+    for rates in ({"original_rate": rate}, {"sampling_rate": rate}):
+        with pytest.raises(SamplesError, match="a sampling rate is a number of Hz, not"):
+            read_audio(TONE, **rates)
 
 
 @given(

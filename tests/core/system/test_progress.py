@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import sys
+import warnings
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -51,6 +54,24 @@ def test_nothing_done_yet_promises_no_time() -> None:
 
 def test_speed_of_one_task_says_nothing_of_the_next() -> None:
     assert written([(0, "a", 0, 9), (40, "b", 5, 9), (80, "b", 7, 9)])[-1] == "b: 7 of 9, 0:40 left"
+
+
+def test_a_notebook_shows_one_line_that_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    states: list[str] = []
+
+    class Handle:
+        def update(self, data: dict[str, str], raw: bool) -> None:
+            states.append(data["text/plain"])
+
+    module = ModuleType("IPython.display")
+    module.display = lambda data, raw, display_id: Handle()  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "IPython.display", module)
+    monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
+    with warnings.catch_warnings(), shown(True) as report:
+        warnings.simplefilter("error")
+        for done in range(1, 4):
+            report("compress", done, 3)
+    assert states == ["compress: 3 of 3"]
 
 
 def test_false_is_silent_and_a_function_is_itself() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import sottovoce
 from core.transcription.families import Recognizer, aligner, detector, model, punctuator, stopping
 from sottovoce import Prediction, Segment, Transcriber, Word
 from sottovoce.errors import CancelledError, SamplesError, SourceError, UsageError
@@ -208,3 +209,37 @@ def test_a_piece_that_reached_the_limit_without_a_word_is_told_too(caplog: pytes
     loops = model("loops", predict=lambda model, sample: Prediction(text=" ", cut_off=True))
     assert Transcriber(loops).transcribe(noise(1)).segments == ()
     assert "the text of 1 segment ends" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        ({"hotwords": 5}, "give a list of words"),
+        ({"hotwords": [5]}, "5 is of type int; give a list of words"),
+        ({"language": 5}, "language='5': no such language"),
+        ({"speakers": "2"}, "give a model that tells speakers apart"),
+    ],
+)
+def test_option_of_another_type_is_refused_in_one_line(options: Any, problem: str) -> None:
+    with pytest.raises(UsageError, match=problem):
+        Transcriber(Recognizer().model).transcribe(noise(1), **options)
+
+
+def test_no_hotwords_may_be_none() -> None:
+    assert Transcriber(Recognizer().model).transcribe(noise(1), hotwords=None).text  # type: ignore[arg-type]
+
+
+def test_progress_may_be_true_as_it_may_everywhere(capsys: pytest.CaptureFixture[str]) -> None:
+    transcriber = Transcriber(Recognizer().model)
+    assert transcriber.transcribe(noise(1), progress=True).text == "long 10"
+    assert [segment.text for segment in transcriber.segments(noise(1), progress=True)] == ["long 10"]
+
+
+def test_a_transcriber_is_shown_on_one_line() -> None:
+    transcriber = Transcriber(Recognizer().model, vad=detector((0, 1)), punctuation=punctuator())
+    assert repr(transcriber) == f"<Transcriber {transcriber.model.source.name} with vad, punctuation>"
+
+
+def test_options_that_no_model_honors_are_refused() -> None:
+    with pytest.raises(UsageError, match="device, foo would change nothing, since the model is loaded already"):
+        sottovoce.transcribe(Recognizer().model, noise(1), device="cpu", foo=3)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from sottovoce.checkpoint.directory import refuse_existing
 from sottovoce.checkpoint.model_card import fingerprint
@@ -18,7 +19,8 @@ from sottovoce.entrypoints.load import load
 from sottovoce.entrypoints.save import refuse_source, save, without_folders
 from sottovoce.errors import UsageError
 from sottovoce.plugins.host import Host
-from sottovoce.recipe.recipe import Recipe
+from sottovoce.recipe.recipe import Recipe, RecipeArgument
+from sottovoce.recipe.step import Step
 from sottovoce.recipe_search.budget import Budget
 from sottovoce.report import LeftOut, SampleSet, number_format
 from sottovoce.samples import Samples
@@ -168,7 +170,17 @@ def public_name(source: Source) -> str:
     return source.repository.id if source.repository else Path(source.name).resolve().name
 
 
-def recipes_by_name(recipes: Sequence[Recipe | str | Mapping[str, Any]], host: Host) -> dict[str, Recipe]:
+def several(recipes: RecipeArgument | Sequence[RecipeArgument]) -> Sequence[RecipeArgument]:
+    """Return recipes as a sequence, also if a single one is given."""
+    if isinstance(recipes, str | os.PathLike | Mapping | Recipe | Step):
+        return [recipes]
+    try:
+        return cast("Sequence[RecipeArgument]", tuple(recipes))
+    except TypeError:
+        raise UsageError(f"recipes: give a list of recipes, not {type(recipes).__name__}") from None
+
+
+def recipes_by_name(recipes: Sequence[RecipeArgument], host: Host) -> dict[str, Recipe]:
     """Return recipes by the names that their variants get: the preset's, or the file's without its ending.
 
     Raises:
@@ -181,6 +193,6 @@ def recipes_by_name(recipes: Sequence[Recipe | str | Mapping[str, Any]], host: H
         name = Path(recipe.title or "recipe").name
         name = name.removesuffix(Path(name).suffix) if name.endswith((".yaml", ".yml", ".json")) else name
         if name in named:
-            raise UsageError(f"two recipes have the name {name!r}, which names a directory too; rename one")
+            raise UsageError(f"two recipes have the name {name!r}, which names a directory too; rename one (title=)")
         named[name] = recipe
     return named
