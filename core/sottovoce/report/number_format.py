@@ -57,6 +57,11 @@ def probability(p: float) -> str:
     return "< 0.001" if p < 0.001 else f"{p:.3f}" if p < 0.01 else f"{p:.2f}"
 
 
+def interval(low: float, high: float) -> str:
+    """Return the bounds of an interval in brackets."""
+    return f"[{number(low)}, {number(high)}]"
+
+
 def signed(value: float) -> str:
     """Return a difference with its sign."""
     return number(value) if value < 0 else f"+{number(value)}"
