@@ -142,4 +142,5 @@ def change(metric: Metric) -> str:
     if metric.kind == "cost":
         return f"x {metric.value / metric.baseline:.2f}" if metric.baseline else ""
     unit = "points" if metric.unit == "%" else metric.unit
-    return f"{metric.value - metric.baseline:+.2f} {unit}".rstrip()
+    difference = metric.value - metric.baseline
+    return f"{difference:+d} {unit}" if isinstance(difference, int) else f"{difference:+.2f} {unit}".rstrip()

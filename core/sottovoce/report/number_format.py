@@ -91,7 +91,10 @@ def value(number: float | None, unit: str) -> str:
         return size(number)
     if isinstance(number, int):
         return f"{number} {unit}".strip()
-    return f"{number:.4f}" if not unit else f"{number:.2f} {unit}"
+    if not unit:
+        return f"{number:.4f}"
+    # What is small keeps three digits: 0.00 would lie outside its own interval.
+    return f"{number:.2f} {unit}" if number == 0 or abs(number) >= 0.005 else f"{number:#.3g} {unit}"
 
 
 def bits(before: Mapping[str, int] | None, after: Mapping[str, int]) -> str:
