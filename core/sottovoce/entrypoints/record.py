@@ -38,7 +38,7 @@ def require_recordable(directory: str | os.PathLike[str], baseline: str | os.Pat
 
     Args:
         directory: A directory that ``compress`` wrote.
-        baseline: The model to compare with; one that is no directory here is checked by :func:`record` alone.
+        baseline: The model to compare with; an id on a hub is checked by :func:`record` alone.
 
     Raises:
         UsageError: Sottovoce did not write the directory, it may not be written, or the baseline is another model than
