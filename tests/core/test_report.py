@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from sottovoce import Coverage, EvaluationReport, Metric, StepReport
 from sottovoce.entrypoints.describe import describe
-from sottovoce.report import SCHEMA_VERSION, CompressionReport, Machine, SampleSet, to_json
+from sottovoce.report import SCHEMA_VERSION, CompressionReport, Machine, SampleSet, number_format, to_json
 from sottovoce.report.step import Target
 from sottovoce.text.translations import Text
 
@@ -316,3 +316,11 @@ def test_reports_are_made_by_keyword_as_before() -> None:
     )
     assert evaluation.to_dict()["metrics"] == {"cer": {"value": 1, "unit": "%"}}
     assert Coverage(parameters=4, compressed_parameters=1).to_dict()["ratio"] == 0.25
+
+
+@pytest.mark.parametrize(
+    ("number", "shown"),
+    [(0.000141, "0.000141 nats"), (0.0, "0.00 nats"), (0.005, "0.01 nats"), (-0.0004, "-0.000400 nats")],
+)
+def test_small_value_keeps_its_digits(number: float, shown: str) -> None:
+    assert number_format.value(number, "nats") == shown

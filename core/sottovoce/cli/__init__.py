@@ -131,7 +131,7 @@ def _run() -> int:
     except (click.Abort, KeyboardInterrupt):
         return _fail("interrupted", INTERRUPTED, debug)
     except Terminated as termination:
-        return _fail(f"{termination.reason}; nothing was left half-written", termination.exit_code, debug)
+        return _fail(f"{termination.reason}; {termination.left}", termination.exit_code, debug)
     except Exception as error:
         return _fail(explain(error), 1, debug)
     return 0

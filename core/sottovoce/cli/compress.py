@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from sottovoce.cli import options
 from sottovoce.cli.command import Command
 from sottovoce.cli.names import RecipeName
 from sottovoce.cli.output import Output, verb
+from sottovoce.cli.signals import INTERRUPTED, Terminated
 from sottovoce.cli.size import SIZE
 from sottovoce.entrypoints.device_recipe import devices, recipe_for
 from sottovoce.errors import UsageError
@@ -121,7 +123,7 @@ def compress(
             compress.require_samples(chosen, samples, training_samples)
         save.refuse_source(loaded, output)
         resume = output.with_name(f".{output.name}.unfinished")
-        with out.progress() as progress:
+        with _kept(resume), out.progress() as progress:
             report = compress.compress(
                 loaded,
                 chosen,
@@ -139,3 +141,15 @@ def compress(
             for note in report.first_notes:
                 out.note(f"note: {note}")
     out.result(report.to_dict(), lambda: tables.of_report(report))
+
+
+@contextlib.contextmanager
+def _kept(resume: Path) -> Iterator[None]:
+    """Let the message of a process that is asked to end name the directory of finished blocks: it is hidden."""
+    try:
+        yield
+    except (KeyboardInterrupt, Terminated) as request:
+        termination = request if isinstance(request, Terminated) else Terminated("interrupted", INTERRUPTED)
+        if resume.is_dir():
+            termination.left = f"{resume} keeps what is done, and the same command resumes from it; otherwise remove it"
+        raise termination from None

@@ -71,7 +71,7 @@ def evaluate(
     from sottovoce.reports import tables
 
     if record:
-        records.require_recordable(model)
+        records.require_recordable(model, baseline)
     named = records.read_dataset(dataset) if dataset else None
     writes = output is not None and distributed.is_main()
     with reserved(output, overwrite, _is_evaluation) if output and writes else contextlib.nullcontext():

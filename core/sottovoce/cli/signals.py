@@ -14,6 +14,8 @@ class Terminated(BaseException):
     def __init__(self, reason: str, exit_code: int) -> None:
         super().__init__(reason)
         self.reason, self.exit_code = reason, exit_code
+        self.left = "nothing was left half-written"
+        """What the process leaves behind."""
 
 
 _requests: list[Terminated] = []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -79,9 +79,20 @@ def plan(audio: Sequence[Path], output: str | None, form: str | None, overwrite:
     else:
         _refuse_name_of_a_file(output)
         form = form or "txt"
-        jobs = [Job(path, form, (target / name).with_suffix(f".{form}"), overwrite) for path, name in files]
+        # What is given twice, as by a directory and by name, is transcribed once.
+        jobs = [Job(path, form, target / name, overwrite) for path, name in _named(dict.fromkeys(files), form)]
     _check_outputs(jobs)
     return jobs
+
+
+def _named(files: Iterable[tuple[Path, Path]], form: str) -> Iterator[tuple[Path, Path]]:
+    """Yield files with the names of their transcripts; those that would share one keep the endings of their own."""
+    names = [(path, name, name.with_suffix(f".{form}")) for path, name in files]
+    owners: dict[Path, set[Path]] = {}
+    for path, _, short in names:
+        owners.setdefault(short, set()).add(path)
+    for path, name, short in names:
+        yield path, short if len(owners[short]) == 1 else name.with_name(f"{name.name}.{form}")
 
 
 def _files(path: Path) -> Iterator[tuple[Path, Path]]:
@@ -139,6 +150,9 @@ def _check_outputs(jobs: Sequence[Job]) -> None:
         if job.output is None:
             continue
         if (other := owners.setdefault(job.output, job.audio)) != job.audio:
-            raise UsageError(f"{other} and {job.audio}: both would be {job.output}; transcribe them one by one")
+            raise UsageError(
+                f"{other} and {job.audio}: both would be {job.output}; "
+                "give a directory that holds both, which keeps their folders, or rename one"
+            )
         TRANSCRIPT.refuse_existing(job.output, job.overwrite, (job.audio,))
         refuse_unwritable(job.output)

@@ -21,6 +21,7 @@ from sottovoce.entrypoints.evaluate import Evaluated, evaluate_with_runs
 from sottovoce.errors import OutputError, UsageError
 from sottovoce.metrics.alignment import align
 from sottovoce.metrics.cost import PEAK_MEMORY
+from sottovoce.metrics.kinds import recorded
 from sottovoce.report import CompressionReport, EvaluationReport, number_format
 from sottovoce.reports import tables
 from sottovoce.samples import Sample, read_samples
@@ -64,11 +65,12 @@ class Demonstration:
     """Commands to go on with."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the JSON form."""
+        """Return the JSON form, without times of a busy machine."""
+        metrics = recorded(self.evaluation.metrics, self.evaluation.machine)
         return {
             "output": str(self.output),
             "compression": self.compression.to_dict(),
-            "evaluation": self.evaluation.to_dict(),
+            "evaluation": dataclasses.replace(self.evaluation, metrics=metrics).to_dict(),
             "usage": self.usage,
             "reference": self.reference,
             "transcript": self.transcript,
@@ -86,7 +88,7 @@ class Demonstration:
         lines = [
             f"compressed  {self.compression.coverage['ratio']:.1%} of the parameters, in {self.output}",
             *self._memory_lines(),
-            "the times above are of a model of a few megabytes and say nothing of a large one",
+            self._times_line(),
             *self._changed_lines(),
             *([self.speed] if isinstance(self.speed, str) else self.speed.lines()),
             f"run with    {'; '.join(self.usage.strip().splitlines())}",
@@ -97,6 +99,11 @@ class Demonstration:
             *(f"  {command}" for command in self.next_commands),
         ]
         return Group(tables.of_report(self.evaluation), *filter(None, lines))
+
+    def _times_line(self) -> str:
+        if busy := self.evaluation.machine.busy:
+            return f"the times above say nothing: {busy}"
+        return "the times above are of a model of a few megabytes and say nothing of a large one"
 
     def _memory_lines(self) -> list[str]:
         peak = self.evaluation.metrics.get(PEAK_MEMORY.name)

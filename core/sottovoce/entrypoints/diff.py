@@ -109,7 +109,7 @@ class _Explanation:
     """Both models, and the sample.
 
     The baseline's module is what runs: first with all layers of the compressed model in it, then with one of its own
-    after the other. So nothing that a family fuses for inference is in the way.
+    after the other.
     """
 
     def __init__(self, before: Model, after: Model, sample: Sample, host: Host, progress: Progress) -> None:
@@ -252,7 +252,9 @@ class _Explanation:
     def _together(
         self, units: Sequence[Unit], rows: Sequence[RestoredUnit], expected: Prediction
     ) -> tuple[str, ...] | None:
-        """Return the units that bring the output back, added one by one in the order of their effect."""
+        """Return the units that bring the output back: one alone, or some added one by one in the order of effect."""
+        if alone := next((row.name for row in rows if row.is_back), None):
+            return (alone,)
         by_name = {unit.name: unit for unit in units}
         order = [by_name[row.name] for row in rows if row.divergence is not None][:TOGETHER]
         for count in range(1, len(order) + 1):

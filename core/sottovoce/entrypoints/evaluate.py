@@ -14,6 +14,7 @@ from sottovoce.entrypoints.load import load
 from sottovoce.entrypoints.load_options import refuse_unused
 from sottovoce.entrypoints.measurement import Measurement, Subject, measure, run_samples
 from sottovoce.entrypoints.processes import check_evaluation
+from sottovoce.entrypoints.significance import intervals_of, tests_against
 from sottovoce.metrics import cost
 from sottovoce.model import Model, require_model
 from sottovoce.plugins.host import Host, default_host, needed_host
@@ -120,6 +121,9 @@ def _report(measurement: Measurement, samples: Samples, reference: Measurement |
         architecture=measurement.architecture,
         samples=SampleSet(**samples.to_dict()),
         metrics=measurement.metrics,
+        intervals=intervals_of(measurement.metrics),
+        baseline_intervals=intervals_of(reference.metrics) if reference else {},
+        tests=tests_against(measurement.metrics, reference.metrics) if reference else {},
         machine=measurement.machine,
         baseline=reference.model if reference else None,
         baseline_fingerprint=reference.fingerprint if reference else None,

@@ -19,7 +19,7 @@ import psutil
 from sottovoce.errors import SottovoceError
 from sottovoce.report.number_format import counted
 from sottovoce.system.interpreter import python_command, python_environment
-from sottovoce.system.isolation import describe_exit, open_answers
+from sottovoce.system.isolation import describe_exit, open_answers, send_log_levels, take_log_levels
 from sottovoce.system.progress import Progress, silent
 
 ROUNDS = 5
@@ -132,6 +132,7 @@ def isolated(prepare: Callable[..., Timed], *arguments: Any) -> Iterator[Timed]:
             return reply
 
         try:
+            send_log_levels(requests)
             request((prepare, arguments))
             yield lambda: request("next")
         finally:
@@ -141,6 +142,7 @@ def isolated(prepare: Callable[..., Timed], *arguments: Any) -> Iterator[Timed]:
 def _main() -> None:
     send = open_answers()
     try:
+        take_log_levels(sys.stdin.buffer)
         prepare, arguments = pickle.load(sys.stdin.buffer)
         timed = prepare(*arguments)
         send("result", None)

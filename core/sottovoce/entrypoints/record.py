@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from sottovoce.checkpoint.model_card import fingerprint
 from sottovoce.checkpoint.report_file import read_report
 from sottovoce.errors import OutputError, SourceError, UsageError
 from sottovoce.metrics.kinds import recorded
@@ -32,17 +33,25 @@ def read_dataset(text: str) -> Dataset:
     return Dataset(**match.groupdict())
 
 
-def require_recordable(directory: str | os.PathLike[str]) -> None:
+def require_recordable(directory: str | os.PathLike[str], baseline: str | os.PathLike[str] | None = None) -> None:
     """Check that an evaluation of ``directory`` can be recorded there, before the time is spent.
 
+    Args:
+        directory: A directory that ``compress`` wrote.
+        baseline: The model to compare with; an id on a hub is checked by :func:`record` alone.
+
     Raises:
-        UsageError: Sottovoce did not write the directory, or it may not be written.
+        UsageError: Sottovoce did not write the directory, it may not be written, or the baseline is another model than
+            the one that was compressed.
+        SourceError: The file is damaged.
     """
     path = Path(directory) / COMPRESSION_FILE
     if not path.is_file():
         raise UsageError(f"{directory}: there is no {COMPRESSION_FILE} to record in; give what compress wrote")
     if not os.access(path.parent, os.W_OK):
         raise UsageError(f"{directory}: may not be written; copy it to a directory of your own first")
+    if baseline is not None and Path(baseline).is_dir():
+        _require_source(directory, baseline, fingerprint(Path(baseline)), _read_source(path))
 
 
 def record(evaluation: EvaluationReport, directory: str | os.PathLike[str]) -> None:
@@ -65,13 +74,11 @@ def record(evaluation: EvaluationReport, directory: str | os.PathLike[str]) -> N
             f"{counted(evaluation.samples.count, 'sample')}; measure on others"
         )
     path = Path(directory) / COMPRESSION_FILE
-    try:
-        source = read_report(Path(directory)).source
-        # The file is written again as it was read, with all keys that a later version may have added.
-        form = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise SourceError(f"{path}: damaged ({error}); fetch or make the model again") from None
-    _require_source(evaluation, source)
+    source = _read_source(path)
+    # The file is written again as it was read, with all keys that a later version may have added.
+    form = json.loads(path.read_text(encoding="utf-8"))
+    if evaluation.baseline is not None:
+        _require_source(evaluation.model, evaluation.baseline, evaluation.baseline_fingerprint, source)
     names: dict[str, Any] = {"model": Path(evaluation.model).name}
     if evaluation.baseline is not None:
         names["baseline"] = source.name
@@ -82,13 +89,21 @@ def record(evaluation: EvaluationReport, directory: str | os.PathLike[str]) -> N
     _replace(path, to_json(form, indent=1))
 
 
-def _require_source(evaluation: EvaluationReport, source: BaseModel) -> None:
-    if evaluation.baseline is None or evaluation.baseline_fingerprint == source.fingerprint:
-        return
-    raise UsageError(
-        f"{evaluation.baseline}: is not the model that {evaluation.model} was compressed from; "
-        f"give {source.name} as the baseline, or record without one"
-    )
+def _read_source(path: Path) -> BaseModel:
+    try:
+        return read_report(path.parent).source
+    except (OSError, ValueError) as error:
+        raise SourceError(f"{path}: damaged ({error}); fetch or make the model again") from None
+
+
+def _require_source(
+    model: str | os.PathLike[str], baseline: str | os.PathLike[str], digest: str | None, source: BaseModel
+) -> None:
+    if digest != source.fingerprint:
+        raise UsageError(
+            f"{baseline}: is not the model that {model} was compressed from; "
+            f"give {source.name} as the baseline, or record without one"
+        )
 
 
 def _data(evaluation: Mapping[str, Any]) -> Any:

@@ -6,11 +6,9 @@ from sottovoce.report.comparison import (
     COMPARISON_FILE,
     ComparedModel,
     Comparison,
-    Interval,
     LayerError,
     LeftOut,
     Output,
-    PairedTest,
     Utterance,
 )
 from sottovoce.report.compression import COMPRESSION_FILE, SCHEMA_VERSION, CompressionReport
@@ -31,6 +29,7 @@ from sottovoce.report.facts import (
 from sottovoce.report.fields import Record, to_form, to_json
 from sottovoce.report.gate import GateReport, RestoredLayer
 from sottovoce.report.metric import Metric, Spread, Turns
+from sottovoce.report.paired_test import Interval, PairedTest
 from sottovoce.report.step import (
     HELD_OUT_DISAGREEMENT,
     Column,

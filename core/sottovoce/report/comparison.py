@@ -13,45 +13,14 @@ from sottovoce.report import number_format
 from sottovoce.report.evaluation import named_metrics
 from sottovoce.report.facts import Machine, SampleSet
 from sottovoce.report.fields import Count, Measured, Number, Record
-from sottovoce.report.metric import Better, Metric
+from sottovoce.report.metric import Metric
+from sottovoce.report.paired_test import Interval, PairedTest
 from sottovoce.report.problems import validation_problem
 from sottovoce.text.plain_text import one_line
 
 COMPARISON_FILE = "comparison.json"
-SIGNIFICANT = 0.05
-"""Probability below which a difference counts as significant."""
 COMPARISON_VERSION = 1
 """Number of the schema."""
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Interval(Record):
-    """Bounds within which 95 % of a metric's values lie when the samples are drawn again."""
-
-    low: Number
-    high: Number
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class PairedTest(Record):
-    """Difference from the reference model on the same samples, and how likely chance is."""
-
-    difference: Number
-    low: Number
-    high: Number
-    p: Number
-    """Probability of a difference at least as large if both models were alike, two-sided."""
-    samples: Count
-    changed: Count
-    """Samples on which the two differ."""
-
-    def loss(self, better: Better | None) -> float:
-        """Return the difference with the sign of a loss: above 0 where the model is worse than the reference."""
-        return -self.difference if better == "higher" else self.difference
-
-    def is_worse(self, better: Better | None) -> bool:
-        """Return true if the model is significantly worse than the reference."""
-        return self.p < SIGNIFICANT and self.loss(better) > 0
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator
@@ -12,6 +12,7 @@ from sottovoce.report import notes, number_format
 from sottovoce.report.facts import Dataset, Machine, SampleSet
 from sottovoce.report.fields import Count, Record
 from sottovoce.report.metric import Metric
+from sottovoce.report.paired_test import Interval, PairedTest
 from sottovoce.report.plain_table import PlainTable
 from sottovoce.text.plain_text import one_line
 
@@ -41,6 +42,12 @@ class EvaluationReport(Record):
     samples: SampleSet
     metrics: Annotated[Mapping[str, Metric], BeforeValidator(named_metrics)]
     machine: Machine
+    intervals: Mapping[str, Interval] = field(default_factory=dict)
+    """Confidence intervals by metric."""
+    baseline_intervals: Mapping[str, Interval] = field(default_factory=dict)
+    """Those of the baseline."""
+    tests: Mapping[str, PairedTest] = field(default_factory=dict)
+    """Comparisons with the baseline by metric."""
     baseline: str | None = None
     baseline_fingerprint: str | None = None
     """Digest by which the baseline's weights are recognized."""
@@ -67,8 +74,8 @@ class EvaluationReport(Record):
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the JSON form, without counts of what never happened."""
-        rare = ("trained_on", "cut_off", "baseline_cut_off")
+        """Return the JSON form, without counts of what never happened, nor intervals and tests where there are none."""
+        rare = ("trained_on", "cut_off", "baseline_cut_off", "intervals", "baseline_intervals", "tests")
         return {key: value for key, value in super().to_dict().items() if value or key not in rare}
 
     def table(self) -> PlainTable:
@@ -98,19 +105,31 @@ def _tabulate(report: EvaluationReport) -> PlainTable:
         f"{report.model}: {number_format.counted(samples.count, 'sample')}, {samples.audio_seconds or 0:.0f} s of audio"
     )
     header = ("metric", "baseline", "model", "change") if beside else ("metric", "model")
-    rows = [_metric_row(metric, beside) for metric in report.metrics.values()]
+    rows = [_metric_row(report, metric, beside) for metric in report.metrics.values()]
     return PlainTable(title, rows, header, report.notes)
 
 
-def _metric_row(metric: Metric, beside: bool) -> tuple[str, ...]:
-    value = number_format.value(metric.value, metric.unit)
+def _metric_row(report: EvaluationReport, metric: Metric, beside: bool) -> tuple[str, ...]:
+    value = _with_interval(number_format.value(metric.value, metric.unit), report.intervals.get(metric.name))
     match metric.details.get("quartiles"):
         case [int() | float() as low, int() | float() as high]:
             value += f" ({low:.2f} to {high:.2f})"
     name = str(metric.label or metric.name)
     if not beside:
         return name, value
-    return name, number_format.value(metric.baseline, metric.unit), value, change(metric)
+    baseline = number_format.value(metric.baseline, metric.unit)
+    test = report.tests.get(metric.name)
+    p = "" if test is None else f" (p {number_format.probability(test.p)})"
+    return (
+        name,
+        _with_interval(baseline, report.baseline_intervals.get(metric.name)),
+        value,
+        f"{change(metric)}{p}",
+    )
+
+
+def _with_interval(value: str, interval: Interval | None) -> str:
+    return value if interval is None else f"{value} {number_format.interval(interval.low, interval.high)}"
 
 
 def change(metric: Metric) -> str:
@@ -123,4 +142,5 @@ def change(metric: Metric) -> str:
     if metric.kind == "cost":
         return f"x {metric.value / metric.baseline:.2f}" if metric.baseline else ""
     unit = "points" if metric.unit == "%" else metric.unit
-    return f"{metric.value - metric.baseline:+.2f} {unit}".rstrip()
+    difference = metric.value - metric.baseline
+    return f"{difference:+d} {unit}" if isinstance(difference, int) else f"{difference:+.2f} {unit}".rstrip()

@@ -56,7 +56,8 @@ class Explanation(Record):
     units: tuple[RestoredUnit, ...] = ()
     """Layers, by how little divergence is left when they alone are those of the baseline."""
     together: tuple[str, ...] | None = None
-    """Layers that bring the baseline's output back together, taken in this order; ``None`` if none do."""
+    """Layers that bring the baseline's output back: one that does so alone, else some that do together, taken in this
+    order; ``None`` if none do."""
     notes: tuple[str, ...] = ()
 
     def __repr__(self) -> str:

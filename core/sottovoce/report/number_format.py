@@ -57,6 +57,11 @@ def probability(p: float) -> str:
     return "< 0.001" if p < 0.001 else f"{p:.3f}" if p < 0.01 else f"{p:.2f}"
 
 
+def interval(low: float, high: float) -> str:
+    """Return the bounds of an interval in brackets."""
+    return f"[{number(low)}, {number(high)}]"
+
+
 def signed(value: float) -> str:
     """Return a difference with its sign."""
     return number(value) if value < 0 else f"+{number(value)}"
@@ -86,7 +91,10 @@ def value(number: float | None, unit: str) -> str:
         return size(number)
     if isinstance(number, int):
         return f"{number} {unit}".strip()
-    return f"{number:.4f}" if not unit else f"{number:.2f} {unit}"
+    if not unit:
+        return f"{number:.4f}"
+    # What is small keeps three digits: 0.00 would lie outside its own interval.
+    return f"{number:.2f} {unit}" if number == 0 or abs(number) >= 0.005 else f"{number:#.3g} {unit}"
 
 
 def bits(before: Mapping[str, int] | None, after: Mapping[str, int]) -> str:

@@ -145,7 +145,8 @@ def explanation(result: Explanation, top: int) -> Group:
     if result.is_same:
         caption.append("both outputs are the same")
     elif result.together is not None:
-        caption.append(f"together these bring the baseline's output back: {', '.join(result.together)}")
+        subject = "this alone brings" if len(result.together) == 1 else "together these bring"
+        caption.append(f"{subject} the baseline's output back: {', '.join(result.together)}")
     else:
         caption.append("no choice of layers that was tried brings the baseline's output back")
     table.caption, table.caption_justify, table.title_justify = "\n".join(caption), "left", "left"

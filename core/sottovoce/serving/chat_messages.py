@@ -70,7 +70,10 @@ def _audio(data: Any, where: str, limits: Limits) -> Any:
     content = _decoded(data, where)
     with tempfile.TemporaryFile() as file:
         file.write(content)
-        return read_limited(file, limits)
+        try:
+            return read_limited(file, limits)
+        except ApiError as error:  # of several recordings, this one
+            raise ApiError(error.status, f"{where}: {error}", parameter=where, code=error.code) from None
 
 
 def _image(url: Any, where: str) -> Any:

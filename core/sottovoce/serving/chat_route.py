@@ -92,7 +92,8 @@ def answer(
 def _check_fields(body: Mapping[str, Any]) -> None:
     for name, values in _ONLY.items():
         if name in body and body[name] not in values:
-            raise ApiError(400, f"this service does not support {name}={str(body[name])[:40]!r}", parameter=name)
+            value = json.dumps(body[name], ensure_ascii=False)[:40]
+            raise ApiError(400, f"this service does not support {name}={value}", parameter=name)
     if unknown := sorted(set(body) - _FIELDS - _UNUSED - set(_ONLY)):
         raise ApiError(400, f"this service does not support {unknown[0][:60]!r}; leave it out", parameter=unknown[0])
     if not isinstance(body.get("stream", False), bool | None):

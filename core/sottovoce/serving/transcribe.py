@@ -37,6 +37,12 @@ class Part:
     """Length of the whole audio in seconds."""
 
 
+def untimed() -> ApiError:
+    """Return the error for times of words that the model does not give."""
+    message = "this model has no times of words; start the service with --aligner"
+    return ApiError(400, message, parameter="timestamp_granularities")
+
+
 def transcription(
     service: Service,
     served: ServedModel,
@@ -44,6 +50,7 @@ def transcription(
     *,
     hotwords: tuple[str, ...] = (),
     language: str | None = None,
+    needs_words: bool = False,
 ) -> Work:
     """Return work that transcribes: it yields a :class:`Part` after each step, and returns :class:`Transcribed`.
 
@@ -53,6 +60,7 @@ def transcription(
         read: Function that decodes the audio, in the worker's thread; ``[time]`` of 16 kHz.
         hotwords: Words that are likely.
         language: Name or code of the language.
+        needs_words: If true, the work ends at the first text whose words have no times, where nothing else finds them.
     """
     transcriber = served.transcriber
     if transcriber is None:
@@ -71,6 +79,8 @@ def transcription(
                 code = end.value
                 break
             if segment is not None:
+                if needs_words and segment.text and not segment.words and getattr(transcriber, "aligner", None) is None:
+                    raise untimed()
                 segments.append(segment)
             yield Part(segment, duration)
         seconds = job.elapsed() - begin

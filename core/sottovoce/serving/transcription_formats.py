@@ -7,7 +7,7 @@ import zlib
 from typing import TYPE_CHECKING, Any
 
 from sottovoce.samples.languages import language_name
-from sottovoce.serving.api_errors import ApiError
+from sottovoce.serving.transcribe import untimed
 from sottovoce.transcription.files import to_text
 
 if TYPE_CHECKING:
@@ -52,11 +52,7 @@ def verbose(transcript: Transcript, granularities: frozenset[str]) -> dict[str, 
     }
     if "word" in granularities:
         if transcript.text and not transcript.words:
-            raise ApiError(
-                400,
-                "this model has no times of words; start the service with --aligner",
-                parameter="timestamp_granularities",
-            )
+            raise untimed()
         form["words"] = [{"word": word.text, "start": word.start, "end": word.end} for word in transcript.words]
     if "segment" in granularities:
         form["segments"] = [_segment(number, segment) for number, segment in enumerate(transcript.segments)]

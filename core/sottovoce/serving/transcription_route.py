@@ -53,7 +53,8 @@ def _work(service: Service, form: TranscriptionForm) -> Work:
     def read() -> Any:
         return read_limited(form.file, service.settings.limits)
 
-    return transcription(service, served, read, hotwords=(*form.hotwords, *prompt), language=form.language)
+    hotwords, words = (*form.hotwords, *prompt), "word" in form.granularities
+    return transcription(service, served, read, hotwords=hotwords, language=form.language, needs_words=words)
 
 
 async def _stream(

@@ -37,8 +37,7 @@ def run_isolated(function: Callable[..., Any], *arguments: Any, progress: Callab
         if process.stdin is None or process.stdout is None:
             raise SottovoceError("the measuring process has no pipes")
         try:
-            levels = {name: logging.getLogger(name).level for name in NOISY_LOGGERS}
-            pickle.dump(levels, process.stdin)
+            send_log_levels(process.stdin)
             pickle.dump((function, arguments), process.stdin)
             process.stdin.close()
             return _answer(process.stdout, progress)
@@ -105,11 +104,20 @@ def _main() -> None:
         sys.exit(130)
 
 
-def _request() -> Any:
-    """Read function and arguments; the parent's levels come first, since unpickling the rest imports libraries."""
-    levels = pickle.load(sys.stdin.buffer)
-    for name, level in levels.items():
+def send_log_levels(stream: IO[bytes]) -> None:
+    """Send a child process the levels of the noisy loggers, before all else: unpickling the rest imports libraries."""
+    pickle.dump({name: logging.getLogger(name).level for name in NOISY_LOGGERS}, stream)
+
+
+def take_log_levels(stream: IO[bytes]) -> None:
+    """Read what :func:`send_log_levels` sent, and set these levels."""
+    for name, level in pickle.load(stream).items():
         logging.getLogger(name).setLevel(level)
+
+
+def _request() -> Any:
+    """Read function and arguments."""
+    take_log_levels(sys.stdin.buffer)
     return pickle.load(sys.stdin.buffer)
 
 

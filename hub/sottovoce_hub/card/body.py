@@ -69,6 +69,7 @@ def render(subject: Subject, language: str, other: str) -> str:
         "license_link": license_link(report),
         "worst": layers.measured_layers(report.steps),
         "has_quality": any(map(headline.is_quality, _measured(report))),
+        "explained": metric_tables.explained(report),
         "most_notes": MOST_NOTES,
         "hub_names": NAMES,
         "files": functools.partial(_files, subject, words),

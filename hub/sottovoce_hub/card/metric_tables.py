@@ -6,7 +6,16 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from sottovoce.metrics import cost
 from sottovoce.metrics.kinds import metric_kinds
-from sottovoce.report import CompressionReport, EvaluationReport, Machine, Metric, SampleSet, number_format
+from sottovoce.report import (
+    CompressionReport,
+    EvaluationReport,
+    Interval,
+    Machine,
+    Metric,
+    PairedTest,
+    SampleSet,
+    number_format,
+)
 from sottovoce.report.metric import Spread
 from sottovoce_hub.card.headline import Headline, arrow, headline, is_quality, same_machine, same_metric, speed
 from sottovoce_hub.card.markdown import Markdown, code, link, table, text
@@ -19,7 +28,7 @@ _TIMES = (cost.LATENCY.name, cost.RTF.name)
 
 def sizes(report: CompressionReport, words: Translations) -> Markdown:
     """Return the table of a model that was never evaluated: its size."""
-    return _comparison([_size(report)], words)
+    return _comparison([_size(report)], None, words)
 
 
 def comparison(report: CompressionReport, evaluation: EvaluationReport, words: Translations) -> Markdown:
@@ -32,7 +41,21 @@ def comparison(report: CompressionReport, evaluation: EvaluationReport, words: T
     expected = {name: kind.measured(None) for name, kind in metric_kinds().items() if kind.always_shown}
     known = [name for name, kind in metric_kinds().items() if kind.kind == "cost" and name in expected | metrics]
     costs = dict.fromkeys((*known, *(name for name, metric in metrics.items() if not is_quality(metric))))
-    return _comparison([*quality, *(metrics.get(name) or expected[name] for name in costs)], words)
+    return _comparison([*quality, *(metrics.get(name) or expected[name] for name in costs)], evaluation, words)
+
+
+def explained(report: CompressionReport) -> frozenset[str]:
+    """Return what the tables of a report's evaluations need explained: recovery, intervals, tests, times, memory."""
+    evaluations = report.evaluations
+    metrics = [metric for evaluation in evaluations for metric in evaluation.metrics.values()]
+    present = {
+        "recovery": any(map(_recovery, metrics)),
+        "intervals": any(evaluation.intervals for evaluation in evaluations),
+        "tests": any(evaluation.tests for evaluation in evaluations),
+        "times": any(metric.name in _TIMES and metric.turns for metric in metrics),
+        "memory": any(metric.name == cost.PEAK_MEMORY.name and metric.value is not None for metric in metrics),
+    }
+    return frozenset(name for name, is_present in present.items() if is_present)
 
 
 def _is(metric: Metric, first: Headline) -> bool:
@@ -131,14 +154,19 @@ def _size(report: CompressionReport) -> Metric:
     return cost.SIZE.measured(report.size_bytes.after, baseline=report.base_bytes)
 
 
-def _comparison(metrics: Sequence[Metric], words: Translations) -> Markdown:
+def _comparison(metrics: Sequence[Metric], evaluation: EvaluationReport | None, words: Translations) -> Markdown:
     headers = [words("metric"), words("base_model"), words("this_model"), words("change"), words("recovery")]
+    before, after = (evaluation.baseline_intervals, evaluation.intervals) if evaluation else ({}, {})
+    tests = evaluation.tests if evaluation else {}
     rows = [
         [
             _heading(metric, words),
-            _baseline(metric, words),
-            _timed(metric, metric.turns.model if metric.turns else None, metric.value, words),
-            _change(metric, words),
+            _with_interval(_baseline(metric, words), before.get(metric.name)),
+            _with_interval(
+                _timed(metric, metric.turns.model if metric.turns else None, metric.value, words),
+                after.get(metric.name),
+            ),
+            _with_probability(_change(metric, words), tests.get(metric.name)),
             _recovery(metric),
         ]
         for metric in metrics
@@ -146,6 +174,14 @@ def _comparison(metrics: Sequence[Metric], words: Translations) -> Markdown:
     if not any(row[-1] for row in rows):
         headers, rows = headers[:-1], [row[:-1] for row in rows]
     return table(headers, rows)
+
+
+def _with_interval(value: Markdown, interval: Interval | None) -> Markdown:
+    return value if interval is None else Markdown(f"{value} {number_format.interval(interval.low, interval.high)}")
+
+
+def _with_probability(change: Markdown, test: PairedTest | None) -> Markdown:
+    return change if test is None else Markdown(f"{change} (p {number_format.probability(test.p)})")
 
 
 def _timed(metric: Metric, spread: Spread | None, value: float | None, words: Translations) -> Markdown:
@@ -192,7 +228,7 @@ def _change(metric: Metric, words: Translations) -> Markdown:
         return Markdown("")
     if metric.kind == "cost":
         return Markdown(number_format.factor(metric.value, metric.baseline))
-    difference = Markdown(number_format.signed(metric.value - metric.baseline))
+    difference = metric.value - metric.baseline
     if metric.unit == "%":
-        return words("points", number=difference)
-    return Markdown(f"{difference} {words.unit(metric.unit)}".rstrip())
+        return words("points", number=Markdown(f"{difference:+.2f}"))
+    return Markdown(f"{number_format.signed(difference)} {words.unit(metric.unit)}".rstrip())

@@ -92,6 +92,11 @@ class Usage:
         return fence(f"{where}{command}", "sh")
 
     @property
+    def needs_plugin(self) -> bool:
+        """True if the model's own library needs a plugin of the project to load it."""
+        return published.is_in_clone(published.installable(self._report.family.packages))
+
+    @property
     def exports(self) -> list[dict[str, Markdown]]:
         """For every format, the command that exports the model to it, and code that runs the result."""
         place, formats, labels = self._place, self._report.family.serving, self._report.family.formats

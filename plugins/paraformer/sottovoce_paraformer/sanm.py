@@ -121,7 +121,7 @@ class Stack(MultiSequential):  # type: ignore[misc]  # FunASR is not typed
             return self._own(*args)
 
     def plan(self) -> Plan:
-        """Return the packed form of the layers; build it when there is none or weights were loaded since."""
+        """Return the packed form of the layers; build it when there is none, or layers or weights are others since."""
         if self._plan is None or not self._plan.current():
             with torch.no_grad():
                 self._plan = Plan(self, self.fused)
@@ -212,12 +212,15 @@ class Plan:
         self._sources = [attention.linear_k_v for attention in attentions if attention is not None]
         self._memory = side_by_side(self._sources) if self._sources else None
         self._round_memory = rounding(self._sources[0]) if self._sources else quantize
-        self._linears = [linear for linear in layers.modules() if isinstance(linear, Int8Linear | PackedLinear)]
+        self._places = list(_places(layers))
+        self._linears = [module for *_, module in self._places if isinstance(module, Int8Linear | PackedLinear)]
         self._generation = self._count()
 
     def current(self) -> bool:
-        """Return whether the int8 weights are those that the plan was made from."""
-        return self._generation == self._count()
+        """Return whether the layers, and their quantized weights, are those that the plan was made from."""
+        return all(owner.get(name) is module for owner, name, module in self._places) and (
+            self._generation == self._count()
+        )
 
     def memories(self, rows: Tensor) -> Iterator[Tensor]:
         """Return keys and values of every attending decoder layer, from the encoder's float32 ``[frames, width]``."""
@@ -230,6 +233,14 @@ class Plan:
 
     def _count(self) -> int:
         return sum(linear.generation for linear in self._linears)
+
+
+def _places(layers: nn.Module) -> Iterator[tuple[dict[str, nn.Module | None], str, nn.Module]]:
+    """Yield what a plan is made from: the layers of a stack and their quantized parts, with where each is."""
+    for owner in layers.modules():
+        for name, module in owner._modules.items():
+            if module is not None and (owner is layers or isinstance(module, Int8Linear | PackedLinear)):
+                yield owner._modules, name, module
 
 
 def _read_one_memory(layers: nn.Module) -> bool:

@@ -65,9 +65,10 @@ def test_record_is_refused_before_any_run(run: Runner, small: Path, source: Path
 
 def test_record_with_another_baseline_is_refused(run: Runner, small: Path, data: Path, tmp_path: Path) -> None:
     other = make_model(tmp_path / "other", seed=1)
-    run("evaluate", small, "--data", data, "--baseline", other, "--record").fails(
-        2, "is not the model that", "give toy as the baseline"
-    )
+    for samples in (data, tmp_path / "nowhere.jsonl"):  # before the samples are looked at
+        run("evaluate", small, "--data", samples, "--baseline", other, "--record").fails(
+            2, "is not the model that", "give toy as the baseline"
+        )
     assert evaluations(small) == []
 
 

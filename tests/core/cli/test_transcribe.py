@@ -227,9 +227,18 @@ def test_many_files_are_not_written_to_the_name_of_one(run: Runner, tmp_path: Pa
     assert (tmp_path / "talk.srt" / "two.srt").is_file()
 
 
-def test_two_files_of_one_name_are_refused(run: Runner, tmp_path: Path) -> None:
-    one, two = clip(tmp_path / "x" / "a.wav"), clip(tmp_path / "y" / "a.flac")
-    run("transcribe", "asr", one, two, "-o", tmp_path / "out").fails(2, "a.wav and", "both would be")
+def test_files_of_one_name_in_several_formats_keep_their_endings(run: Runner, tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    for name in ("a.wav", "a.flac", "b.wav", "sub/a.wav"):
+        clip(folder / name)
+    assert run("transcribe", "asr", folder, folder / "b.wav", "-o", tmp_path / "out", "-f", "srt").code == 0
+    written = {str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*.*")}
+    assert written == {"a.wav.srt", "a.flac.srt", "b.srt", "sub/a.srt"}
+
+
+def test_files_of_one_name_in_several_folders_are_refused(run: Runner, tmp_path: Path) -> None:
+    one, two = clip(tmp_path / "x" / "a.wav"), clip(tmp_path / "y" / "a.wav")
+    run("transcribe", "asr", one, two, "-o", tmp_path / "out").fails(2, "a.wav and", "both would be", "a directory")
 
 
 @pytest.mark.parametrize(

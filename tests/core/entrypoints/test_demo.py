@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
+from rich.console import Console
 
 from sottovoce.entrypoints import demo, demo_peer, demo_speed, paired_timing
 from sottovoce.entrypoints.demo_peer import Peer
@@ -82,6 +83,20 @@ def test_whole_demonstration_measures_and_says_what_to_do_next(
     assert form["speed"]["ratio"]["rounds"] == 5
     assert form["speed"]["peer"]["ratio"]["rounds"] == 5
     assert form["evaluation"]["samples"]["count"] == 6
+
+
+def test_times_of_a_busy_machine_are_said_to_be_worthless_and_are_not_in_the_json(
+    examples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    others(monkeypatch, 99.0)
+    monkeypatch.setattr(paired_timing, "isolated", together)
+    shown = demo.run(tmp_path / "small", lambda note: None, lambda *_: None, quick=True)
+    console = Console(width=200, record=True)
+    console.print(shown.table())
+    assert "the times above say nothing: the machine is busy" in console.export_text()
+    metrics = shown.to_dict()["evaluation"]["metrics"]
+    assert "cer" in metrics
+    assert not {"latency_ms", "rtf"} & metrics.keys()
 
 
 def test_busy_machine_leaves_the_large_model_out_in_a_sentence(

@@ -76,6 +76,20 @@ def test_layers_are_in_the_order_of_what_they_account_for(tmp_path: Path, manife
     assert result.together[0] == "blocks.1"
 
 
+def test_layer_that_brings_the_text_back_alone_is_named_without_others(
+    tmp_path: Path, manifest: Path, host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def change(module: Toy) -> None:
+        turn(module.blocks[0], 0.02)
+        turn(module.blocks[1], 1.5)
+
+    # As if another layer left less divergence than the one that changed the text.
+    monkeypatch.setattr("sottovoce.entrypoints.diff._rank", lambda divergence: -divergence)
+    result = explain(tmp_path, manifest, host, change)
+    assert [(unit.name, unit.is_back) for unit in result.units] == [("blocks.0", False), ("blocks.1", True)]
+    assert result.together == ("blocks.1",)
+
+
 def test_divergence_is_that_of_the_reference_computed_by_hand(tmp_path: Path, manifest: Path, host: Host) -> None:
     result = explain(tmp_path, manifest, host, lambda module: turn(module.head, 0.5))
     [sample] = sottovoce.read_samples(manifest)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import logging
+import operator
 import subprocess
 import sys
 import time
@@ -12,6 +14,7 @@ import pytest
 from sottovoce.entrypoints import paired_timing
 from sottovoce.entrypoints.paired_timing import busy, isolated, spread, take_turns
 from sottovoce.errors import SottovoceError
+from sottovoce.system.isolation import NOISY_LOGGERS
 
 
 def test_take_turns_alternates_and_drops_the_first_round() -> None:
@@ -78,6 +81,14 @@ def test_isolated_process_runs_repeatedly() -> None:
     # What prepares must be importable there: `partial(list, (2.0, 3.0))` is what then gives the seconds.
     with isolated(functools.partial, list, (2.0, 3.0)) as seconds:
         assert [seconds(), seconds()] == [[2.0, 3.0], [2.0, 3.0]]
+
+
+@pytest.mark.parametrize("name", NOISY_LOGGERS)
+def test_isolated_process_has_the_levels_of_noisy_loggers(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    logger = logging.getLogger(name)
+    monkeypatch.setattr(logger, "level", logging.CRITICAL - 1)
+    with isolated(functools.partial, map, operator.attrgetter("level"), (logger,)) as levels:
+        assert levels() == [logging.CRITICAL - 1]
 
 
 def test_work_of_a_child_that_has_ended_is_not_that_of_others() -> None:

@@ -65,6 +65,26 @@ def test_recorded_evaluation_keeps_the_model_loadable(small: Path, source: Path,
     assert [each.to_dict() for each in again.report.evaluations] == [found]
 
 
+def test_recorded_quality_has_its_intervals_and_its_test(small: Path, source: Path, samples: Samples) -> None:
+    report = evaluate(small, samples, source)
+    record(report, small)
+    [recorded] = evaluations(small)
+    for key in ("intervals", "baseline_intervals"):
+        bounds = recorded[key]["cer"]
+        value = recorded["metrics"]["cer"]["value" if key == "intervals" else "baseline"]
+        assert bounds["low"] <= value <= bounds["high"]
+    test = recorded["tests"]["cer"]
+    assert test["difference"] == pytest.approx(report.metrics["cer"].value - report.metrics["cer"].baseline)
+    assert (test["samples"], 0 < test["p"] <= 1) == (2, True)
+    assert "size_bytes" not in recorded["intervals"]
+    assert f"(p {test['p']:.2f})" in str(report)
+
+
+def test_evaluation_of_one_sample_has_neither_intervals_nor_tests(small: Path, source: Path, samples: Samples) -> None:
+    form = evaluate(small, Samples(tuple(samples)[:1]), source).to_dict()
+    assert not {"intervals", "baseline_intervals", "tests"} & form.keys()
+
+
 def test_times_of_a_busy_machine_are_not_recorded(
     small: Path, source: Path, samples: Samples, monkeypatch: pytest.MonkeyPatch
 ) -> None:

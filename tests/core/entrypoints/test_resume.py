@@ -231,7 +231,7 @@ def test_same_command_resumes(run: Runner, work: Work, tmp_path: Path) -> None:
     work.calls.since()
 
     work.calls.last = 2
-    run(*arguments, "-o", tmp_path / "small").fails(130, "interrupted")
+    run(*arguments, "-o", tmp_path / "small").fails(130, "interrupted; ", ".small.unfinished keeps")
     assert {path.name for path in tmp_path.iterdir()} == before | {".small.unfinished"}
     work.calls.since()
 

@@ -30,7 +30,9 @@ from sottovoce.report import (
     SampleSet,
     Utterance,
 )
+from sottovoce.reports.html.charts import size_against_error
 from sottovoce.reports.html.page import render
+from sottovoce.reports.html.svg import WIDTH
 
 HOSTILE = "</script><script>alert(1)</script><img src=http://evil.example/x onerror=alert(1)>'\"&\u2028"
 
@@ -142,6 +144,22 @@ def test_light_dark_and_print_are_styled() -> None:
     style = re.findall(r"<style>(.*?)</style>", render(comparison()), re.S)[0]
     assert "prefers-color-scheme:dark" in style
     assert "@media print" in style
+
+
+@pytest.mark.parametrize("values", [(3.0, 3.0, 2.92), (3.0, 3.0, 3.0), (0.0, 0.0, 0.0), (3.0, 2.9, 2.8)])
+def test_names_beside_points_of_like_size_hide_nothing(values: tuple[float, ...]) -> None:
+    models = [replace(model(f"model-{number}", value), size_bytes=3_700_000) for number, value in enumerate(values)]
+    models.append(replace(model("base", 2.9, is_reference=True), size_bytes=13_200_000))
+    drawn = size_against_error(comparison(models=tuple(models), winner=None))
+    names = re.findall(r'<text x="([\d.]+)" y="([\d.]+)" class="name" text-anchor="(\w+)">([^<]+)</text>', drawn)
+    boxes = []
+    for x, y, anchor, name in names:
+        start = float(x) - (6 * len(name) if anchor == "end" else 0)
+        boxes.append((start, start + 6 * len(name), float(y)))
+    assert len(boxes) == 4
+    for number, (start, end, y) in enumerate(boxes):
+        assert 0 <= start < end <= WIDTH
+        assert all(abs(y - low) >= 12 or last <= start or end <= first for first, last, low in boxes[:number])
 
 
 def test_busy_machine_is_said() -> None:

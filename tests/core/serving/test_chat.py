@@ -12,7 +12,7 @@ import httpx2
 import openai
 import pytest
 
-from core.serving.servers import EXAMPLES, client, load, running
+from core.serving.servers import EXAMPLES, SPEECH, client, load, running
 from sottovoce import read_samples
 from sottovoce.serving.settings import Limits
 
@@ -127,6 +127,22 @@ def test_messages_that_cannot_be_read_are_refused(url: str, messages: Any, part:
     answer = ask(url, messages)
     assert answer.status_code == 400, answer.text
     assert part in answer.json()["error"]["message"]
+
+
+def test_recording_that_cannot_be_read_is_named_among_several(url: str) -> None:
+    data = [base64.b64encode(content).decode() for content in (SPEECH.read_bytes(), b"garbage" * 50)]
+    parts = [{"type": "input_audio", "input_audio": {"data": content}} for content in data]
+    error = ask(url, user(*parts)).json()["error"]
+    assert error["param"] == "messages[0].content[1]"
+    assert error["message"].startswith("messages[0].content[1]: the audio: cannot be read as audio")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"), [({"n": 2}, "n=2"), ({"stop": ["8"]}, 'stop=["8"]'), ({"n": "2"}, 'n="2"')]
+)
+def test_value_that_cannot_be_honored_is_repeated_as_it_was_sent(url: str, options: dict[str, Any], said: str) -> None:
+    answer = ask(url, [{"role": "user", "content": "x"}], **options)
+    assert answer.json()["error"]["message"] == f"this service does not support {said}"
 
 
 @pytest.mark.parametrize("options", [{"n": 2}, {"tools": []}, {"stream": "yes"}, {"modalities": ["audio"]}])

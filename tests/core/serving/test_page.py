@@ -146,19 +146,35 @@ def test_nothing_to_transcribe_is_said_in_chinese(browser: Browser, url: str) ->
 def test_many_files_become_one_archive_without_those_that_fail(page: Page, tmp_path: Path) -> None:
     (tmp_path / "bad.mp3").write_bytes(b"garbage" * 100)
     page.get_by_role("tab", name="Batch").click()
-    upload(page, SPEECH, tmp_path / "bad.mp3", to="#batch-files input[type=file]")
+    other = tmp_path / "test-0001.wav"
+    soundfile.write(other, *soundfile.read(SPEECH))
+    upload(page, SPEECH, tmp_path / "bad.mp3", other, to="#batch-files input[type=file]")
     page.click("#batch-start")
     page.wait_for_selector("#batch-archive a[download]")
     rows = page.locator("#batch-table tbody tr").all_inner_texts()
-    assert [row.split("\t")[0] for row in rows] == ["test-0001.flac", "bad.mp3"]
+    assert [row.split("\t")[0] for row in rows] == ["test-0001.flac", "bad.mp3", "test-0001.wav"]
+    assert page.inner_text("#batch-status") == "Transcribed files: 2 of 3."
     assert SAID in rows[0]
     assert "the audio" in rows[1]
     with page.expect_download() as downloading:
         page.locator("#batch-archive a[download]").first.click()
     downloading.value.save_as(tmp_path / "all.zip")
     with zipfile.ZipFile(tmp_path / "all.zip") as archive:
-        assert {"test-0001.txt", "test-0001.srt", "test-0001.json"} <= set(archive.namelist())
-        assert json.loads(archive.read("test-0001.json"))["text"] == SAID
+        names = set(archive.namelist())
+        assert {"test-0001.flac.txt", "test-0001.flac.srt", "test-0001.wav.json"} <= names
+        assert json.loads(archive.read("test-0001.flac.json"))["text"] == SAID
+
+
+def test_words_lie_beside_each_other_on_a_phone(browser: Browser, url: str) -> None:
+    with visit(browser, url, viewport={"width": 390, "height": 800}) as page:
+        upload(page, SPEECH)
+        page.click("#transcribe-start")
+        page.wait_for_selector("#words button[data-start]")
+        boxes = [word.bounding_box() for word in page.locator("#words button[data-start]").all()]
+        ends = [box["x"] + box["width"] for box in boxes if box]
+        assert len(ends) == len(SAID)
+        assert all(box["x"] >= end - 2 for box, end in zip(boxes[1:], ends, strict=False) if box)
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
 def test_a_text_is_aligned(page: Page) -> None:
@@ -193,6 +209,7 @@ def test_stop_and_leaving_end_the_work(browser: Browser) -> None:
             page.get_by_role("button", name="Stop").first.click()
             until(lambda: transcriber.cancelled == 1)
             page.wait_for_function("document.querySelector('#transcribe-status').innerText.includes('Stopped')")
+            assert page.inner_text("#text .sv-text")  # what was heard until then stays
             page.click("#transcribe-start")
             until(lambda: transcriber.begun == 2)
         until(lambda: transcriber.cancelled == 2)

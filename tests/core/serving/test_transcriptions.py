@@ -13,7 +13,7 @@ import httpx2
 import openai
 import pytest
 
-from core.serving.servers import SAID, SPEECH, client, load, running
+from core.serving.servers import SAID, SPEECH, Paced, client, load, paced, running
 from sottovoce.serving.settings import Limits
 
 
@@ -84,6 +84,14 @@ def test_words_have_the_times_at_which_they_are_said(url: str, name: str) -> Non
 
 def test_words_without_a_model_that_times_them_are_refused() -> None:
     with running(load("tiny-paraformer")) as address:
+        answer = post(address, response_format="verbose_json", **{"timestamp_granularities[]": "word"})
+    assert "--aligner" in refusal(answer, 400)
+
+
+def test_words_that_nothing_times_are_refused_before_all_is_transcribed() -> None:
+    transcriber = Paced(count=3)
+    transcriber.released.release()  # the others never come
+    with running(paced(transcriber)) as address:
         answer = post(address, response_format="verbose_json", **{"timestamp_granularities[]": "word"})
     assert "--aligner" in refusal(answer, 400)
 

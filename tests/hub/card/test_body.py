@@ -226,6 +226,47 @@ def test_recovery_is_the_share_of_what_the_base_model_gets_right(tmp_path, bette
     assert row[4:] == ([recovery] if recovery else [""] * (len(row) - 4))
 
 
+def test_intervals_and_test_stand_beside_the_values_and_are_explained(tmp_path):
+    certain = {
+        "evaluations__0__intervals": {"cer": {"low": 2.25, "high": 4.5}},
+        "evaluations__0__baseline_intervals": {"cer": {"low": 1.5, "high": 3.75}},
+        "evaluations__0__tests": {
+            "cer": {"difference": 0.62, "low": 0.0, "high": 1.25, "p": 0.004, "samples": 160, "changed": 3}
+        },
+    }
+    text = english(tmp_path, changed(QUANTIZED, **certain))
+    expected = ["2.50 % [1.50, 3.75]", "3.12 % [2.25, 4.50]", "+0.62 points (p 0.004)", "99.4 %"]
+    assert ["character error rate (CER) ↓", *expected] in rows(text, "metric")
+    assert "Brackets hold 95 % intervals" in text
+    assert "p is the probability" in text
+
+
+def test_numbers_that_are_not_there_are_not_explained(tmp_path):
+    text = english(tmp_path, QUANTIZED)
+    assert "Recovery is the share" in text
+    assert "Peak memory is that of the whole process" in text
+    assert not {"Brackets", "p is the", "Times"} & set(re.findall(r"^- (Brackets|p is the|Times)", text, re.M))
+
+
+def test_times_that_a_busy_machine_left_out_are_missed(tmp_path):
+    form = changed(QUANTIZED, evaluations__0__machine__busy="other processes use 1.0 of its 2 cores")
+    assert "- Times were not recorded: the machine was busy." in english(tmp_path / "en", form)
+    assert (
+        "- 未记录耗时：评测时机器繁忙。" in write_card(saved(tmp_path / "zh", form), **PLACE)["README_zh.md"].decode()
+    )
+
+
+@pytest.mark.parametrize(
+    ("packages", "heading"),
+    [
+        (["sottovoce-paraformer", "funasr"], "With `funasr` itself, after an import of Sottovoce's plugin:"),
+        (["funasr"], "With `funasr` alone:"),
+    ],
+)
+def test_library_that_needs_a_plugin_is_not_said_to_run_alone(tmp_path, packages, heading):
+    assert heading in english(tmp_path, {**QUANTIZED, "card": {**QUANTIZED["card"], "packages": packages}})
+
+
 def test_publisher_may_name_the_base_model(tmp_path):
     text = english(tmp_path, QUANTIZED, base_model="someone/large@v2")
     assert "base_model: someone/large\n" in text

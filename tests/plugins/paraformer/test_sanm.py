@@ -231,6 +231,29 @@ def test_weights_that_are_loaded_later_count(pair):
         assert torch.equal(got, want)
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "encoder.encoders.0.feed_forward.w_2",
+        "encoder.encoders0.0.self_attn.linear_q_k_v",
+        "decoder.decoders.1.src_attn.linear_k_v",
+        "encoder.encoders.0",
+        "decoder.decoders.0",
+    ],
+)
+def test_layers_that_are_put_in_later_count(pair, name):
+    _, optimized = pair
+    before = run(optimized, LENGTHS, TOKENS)
+    other = quantize(tiny._module(tiny.config(), seed=1))
+    parent, _, last = name.rpartition(".")
+    setattr(optimized.get_submodule(parent), last, other.get_submodule(name))
+    fresh = copy.deepcopy(optimized)  # a copy makes its own plan
+    after = run(optimized, LENGTHS, TOKENS)
+    for got, want in zip(after, run(fresh, LENGTHS, TOKENS), strict=True):
+        assert torch.equal(got, want)
+    assert not torch.equal(after[1], before[1])
+
+
 def test_training_may_change_the_memory(pair):
     _, optimized = pair
     run(optimized, LENGTHS, TOKENS)

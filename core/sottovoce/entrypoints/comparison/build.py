@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sottovoce.architecture import Architecture
 from sottovoce.entrypoints.comparison.utterances import Utterances
 from sottovoce.entrypoints.comparison.winner import choose
 from sottovoce.entrypoints.measurement import Measurement
+from sottovoce.entrypoints.significance import intervals_of, tests_against
 from sottovoce.metrics.headline import deciding
-from sottovoce.metrics.statistics import interval, paired_difference
 from sottovoce.report import (
     ComparedModel,
     Comparison,
     CompressionReport,
-    Interval,
     LayerError,
     LeftOut,
     Metric,
-    PairedTest,
     SampleSet,
     StepReport,
     Target,
@@ -139,8 +137,7 @@ def _best(entries: Sequence[Entry], metric: Metric | None) -> Entry:
 
 def _model(entry: Entry, reference: Entry, utterances: Utterances) -> ComparedModel:
     metrics = entry.measurement.metrics
-    intervals = {name: interval(metric) for name, metric in metrics.items()}
-    tests = {} if entry is reference else _tests(metrics, reference.measurement.metrics)
+    tests = {} if entry is reference else tests_against(metrics, reference.measurement.metrics)
     layers = _layers(entry.report.steps if entry.report else ())
     kept = _largest(layers)
     return ComparedModel(
@@ -150,7 +147,7 @@ def _model(entry: Entry, reference: Entry, utterances: Utterances) -> ComparedMo
         is_reference=entry is reference,
         recipe=entry.report.recipe_name if entry.report else None,
         steps=tuple(str(step.summary or step.name) for step in entry.report.steps) if entry.report else (),
-        intervals={name: Interval(low=bounds[0], high=bounds[1]) for name, bounds in intervals.items() if bounds},
+        intervals=intervals_of(metrics),
         tests=tests,
         parts=entry.measurement.parts,
         layers=kept,
@@ -161,15 +158,6 @@ def _model(entry: Entry, reference: Entry, utterances: Utterances) -> ComparedMo
         trained_on=entry.measurement.trained_on,
         cut_off=entry.measurement.cut_off,
     )
-
-
-def _tests(metrics: Mapping[str, Metric], reference: Mapping[str, Metric]) -> dict[str, PairedTest]:
-    tests: dict[str, PairedTest] = {}
-    for name in metrics.keys() & reference.keys():
-        paired = paired_difference(metrics[name], reference[name])
-        if paired is not None and metrics[name].kind == "quality":
-            tests[name] = PairedTest(**vars(paired))
-    return tests
 
 
 def _layers(steps: Sequence[StepReport]) -> list[Target]:

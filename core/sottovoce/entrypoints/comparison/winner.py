@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sottovoce.report import ComparedModel, Metric, number_format
-from sottovoce.report.comparison import SIGNIFICANT
+from sottovoce.report.paired_test import SIGNIFICANT
 
 
 @dataclass(frozen=True)

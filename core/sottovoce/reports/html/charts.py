@@ -66,19 +66,32 @@ def _interval(model: ComparedModel, name: str) -> tuple[float, ...]:
 
 
 def _labels(places: Sequence[tuple[float, float, str]]) -> list[str]:
-    """Write names beside points: on the right or the left, moved down while they would lie on another name."""
-    taken: list[tuple[float, float, float]] = []
+    """Write names beside points, on the right if possible, where they lie on no other name and on no point."""
+    taken = [(y + 4, x - 8, x + 8) for x, y, _ in places]
     labels = []
     for x, y, name in sorted(places, key=lambda place: (place[1], place[0])):
         shown = name if len(name) <= 28 else f"{name[:25]}..."
-        width = _LETTER * len(shown)
-        is_left = x + 10 + width > WIDTH
-        start, row = (x - 10 - width if is_left else x + 10), y + 4
-        while any(abs(row - other) < 13 and start < end and begin < start + width for other, begin, end in taken):
-            row += 3
-        taken.append((row, start, start + width))
+        row, start, end, is_left = _free_place(x, y + 4, _LETTER * len(shown), taken)
+        taken.append((row, start, end))
         labels.append(text(x - 10 if is_left else x + 10, row, shown, "name", "end" if is_left else "start"))
     return labels
+
+
+def _free_place(
+    x: float, row: float, width: float, taken: Sequence[tuple[float, float, float]]
+) -> tuple[float, float, float, bool]:
+    """Return row, start and end of a name beside a point, and whether it is on the left; farther rows come later."""
+    sides = [(x + 10, x + 10 + width, False), (x - 10 - width, x - 10, True)]
+    inside = [side for side in sides if side[0] >= 0 and side[1] <= WIDTH] or sides[:1]
+    for distance in range(0, 13 * (len(taken) + 2)):
+        for offset in (distance, -distance):
+            for start, end, is_left in inside:
+                free = all(
+                    abs(row + offset - other) >= 13 or last <= start or end <= first for other, first, last in taken
+                )
+                if free and 12 <= row + offset <= 284:
+                    return row + offset, start, end, is_left
+    return row, *inside[0]
 
 
 def bars(comparison: Comparison, name: str) -> str:

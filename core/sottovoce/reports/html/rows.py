@@ -55,7 +55,7 @@ def _model_row(model: ComparedModel, comparison: Comparison, costs: list[str]) -
 def interval_text(model: ComparedModel, name: str) -> str:
     """Return the interval of a metric in brackets; nothing where there is none."""
     interval = model.intervals.get(name)
-    return "" if interval is None else _bounds(interval.low, interval.high, number_format.number)
+    return "" if interval is None else number_format.interval(interval.low, interval.high)
 
 
 def _bounds(low: float, high: float, form: Any) -> str:

@@ -66,7 +66,8 @@ def _transcribe(page: Page, paths: Sequence[str], request: gradio.Request) -> It
             # The other files are worth something without this one.
             rows.append((path.name, f'<span class="sv-error">{html.escape(str(error))}</span>'))
     archive = page.downloads.archive(transcripts) if transcripts else None
-    yield status.message(f"{len(transcripts)} / {len(paths)}"), _table(rows, language), archive
+    done = say("transcribed", language, done=len(transcripts), total=len(paths))
+    yield status.message(done), _table(rows, language), archive
 
 
 def _text(transcript: Transcript, language: str) -> str:

@@ -51,6 +51,7 @@ TEXTS = {
     "text_missing": ("Write what is said.", "请输入说话内容。"),
     "time": ("Time of this run", "本次用时"),
     "transcribe": ("Transcribe", "转写"),
+    "transcribed": ("Transcribed files: {done} of {total}.", "已转写文件：{done} / {total}。"),
     "words": ("Click a word to hear it", "点击词语即可播放"),
 }
 """By key, the text in English and in Chinese."""

@@ -68,7 +68,8 @@ def _ask(
                 unfinished.append(say("answer_cut_off", language, model=served.name))
             yield status.busy(language), plain_text(answers[0], language), ""
     except SottovoceError as error:
-        yield status.failure(error, language), "", ""
+        # The first answer is worth something, as when a visitor stops the second.
+        yield status.failure(error, language), plain_text(answers[0], language) if answers else "", ""
         return
     done = status.message(" ".join(unfinished))
     if len(answers) == 1:

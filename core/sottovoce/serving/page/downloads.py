@@ -9,6 +9,7 @@ import shutil
 import tempfile
 import time
 import zipfile
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -55,9 +56,12 @@ class Downloads:
         """Write one archive with the files of every transcript, by the names of the audio, and return its path."""
         path = self._new() / "transcripts.zip"
         taken: set[str] = set()
+        stems = Counter(safe_name(Path(name).stem) for name, _ in transcripts)
         with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
             for name, transcript in transcripts:
-                stem = unused(safe_name(Path(name).stem), taken)
+                stem = safe_name(Path(name).stem)
+                # Recordings of one name in two formats keep their endings, which tell them apart.
+                stem = unused(stem if stems[stem] == 1 else safe_name(name), taken)
                 taken.add(stem)
                 for suffix, content in contents_of(transcript).items():
                     archive.writestr(f"{stem}.{suffix}", content)

@@ -71,13 +71,15 @@ def _transcribe(page: Page, path: str | None, likely: str, spoken: str, request:
     recording = Recording(Path(path), page.service.settings.limits)
     models = page.service.models
     results: list[Result] = []
+    texts = ("", "")
     try:
         for served in filter(None, (models.first, models.compared)):
             for line, text in _run(page, served, recording, likely, spoken, results, request):
                 texts = (text, "") if not results else (plain_text(results[0].text, language), text)
                 yield line, *texts, "", "", None
     except SottovoceError as error:
-        yield status.failure(error, language), "", "", "", "", None
+        # What was heard until then is worth something, as when a visitor stops a long recording.
+        yield status.failure(error, language), *texts, "", "", None
         return
     transcript = results[0].transcribed.transcript
     yield (

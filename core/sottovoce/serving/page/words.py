@@ -40,7 +40,8 @@ def words_html(segments: Sequence[Segment], peaks: NDArray[np.float32], path: st
     # The address is relative, for a page that is not at the root of its host.
     source = html.escape(f"gradio_api/file={quote(path)}")
     player = f'<audio controls preload="metadata" src="{source}"></audio>'
-    return f'<div class="words" lang="{language}"><p>{say("words", language)}</p>{player}{shown}<p>{more}</p></div>'
+    rows_html = f'<div class="rows">{shown}</div><p>{more}</p>'
+    return f'<div class="words" lang="{language}"><p>{say("words", language)}</p>{player}{rows_html}</div>'
 
 
 def _rows(segment: Segment) -> Iterator[tuple[float, float, tuple[Word, ...]]]:
