@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sottovoce.recipe.presets import EXPERT_PRESETS, PRESETS
+from sottovoce.recipe.presets import EXPERT_PRESETS
 
 PARAFORMER, ALIGNER, OMNI = "tiny-paraformer", "tiny-aligner", "tiny-omni"
 
@@ -37,10 +37,6 @@ RECIPES: dict[str, dict[str, list[dict[str, Any]]]] = {
         "the same, trained on labels alone": [_HALF_ENCODER, {"step": "fine_tune", **_TRAINED}],
         "half of the encoder's layers, 30 % of the hidden units": [*_SMALL],
         "the same student, distilled": [*_SMALL, {"step": "distill", **_TRAINED}],
-        "`int4`, distilled": [
-            *PRESETS["int4"].to_dict()["steps"],
-            {"step": "distill", **_TRAINED, "learning_rate": 5e-5, "steps": 300},
-        ],
         "2 bits by GPTQ": [_TWO_BITS],
         "2 bits by GPTQ, distilled": [
             _TWO_BITS,

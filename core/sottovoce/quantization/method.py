@@ -57,6 +57,11 @@ class Method(BaseModel):
         """If true, a layer is quantized after the layers of its block that run before it."""
         return False
 
+    @property
+    def without_original(self) -> Method:
+        """The method that is used where the original model is not run; by default this one, without :meth:`correct`."""
+        return self
+
     def correct(self, weight: Tensor, hessian: Tensor, drift: Tensor) -> Tensor:
         """Return the weight to quantize in place of the layer's own; by default that.
 

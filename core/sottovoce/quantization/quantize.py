@@ -68,13 +68,26 @@ class QuantizeRunner(BlockStep):
         self._tables = [name for name, layer in selection.layers.items() if isinstance(layer, nn.Embedding)]
         self.results: dict[str, LayerResult] = {}
         self.notes: list[str] = []
+        self._method_notes: tuple[str, ...] = ()
         if step.options.follows_original:
-            mixtures = [name for name, _ in experts_in(self.module)]
-            self.original_layers = [
-                name for name in self.layers if not any(name.startswith(f"{mixture}.") for mixture in mixtures)
-            ]
+            self._follow_original()
         self.seconds = {"running blocks": 0.0, "rounding layers": 0.0}
         self._unscaled_error: dict[str, float] = {}
+
+    def _follow_original(self) -> None:
+        """Ask for the layers' outputs in the original model, or do without.
+
+        From disk a model with experts must give what it gives in memory, and there the original is not run.
+        """
+        has_experts = next(iter(experts_in(self.module)), None) is not None
+        if not has_experts and self.calibration.has_original(self.model):
+            self.original_layers = self.layers
+            return
+        wanted, self.step = self.step.method, self.step.without_original
+        reason = "the model has experts" if has_experts else "the memory is limited"
+        self._method_notes = (
+            f"{wanted}: {reason}, so the original is not run beside it; rounded by {self.step.method}",
+        )
 
     @property
     def layers(self) -> Sequence[str]:
@@ -127,11 +140,6 @@ class QuantizeRunner(BlockStep):
         """
         if self.calibration:
             self._refuse_idle_work()
-            if self.original_layers and not self.calibration.has_original(self.model):
-                self.notes.append(
-                    f"{self.step.method}: within a memory limit the original model is not run beside this one, so no "
-                    "layer makes up for errors of those before it"
-                )
         selection = self.selection.reduced(self.module, self.results, self.architecture)
         self.notes.extend(self.limits())
         return StepReport(
@@ -142,7 +150,7 @@ class QuantizeRunner(BlockStep):
             ),
             kept=selection.kept,
             coverage=selection.coverage,
-            notes=tuple(self.notes),
+            notes=(*self._method_notes, *self.notes),
             timing={what: round(spent, 2) for what, spent in self.seconds.items()} if self.calibration else {},
         )
 

@@ -127,6 +127,12 @@ class Quantize(Step):
         return self
 
     @property
+    def without_original(self) -> Quantize:
+        """The step as it is applied where the original model is not run beside the one that is quantized."""
+        method = self.options.without_original
+        return self.model_copy(update={"method": method.name, "options": method})
+
+    @property
     def stored_bits(self) -> str:
         """Bits of the weights, such as ``int8`` or ``fp8``."""
         return f"{'fp' if self.type == 'float' else 'int'}{self.bits}"
@@ -138,11 +144,12 @@ class Quantize(Step):
 
     def summary(self, report: StepReport) -> Text:
         """Return what was quantized, and how."""
-        return description.summarize(self.to_dict(), self.options.label, report)
+        applied = methods()[str(report.step.get("method", self.method))]
+        return description.summarize(self.to_dict(), applied.label, report)
 
     def tags(self, report: StepReport) -> tuple[str, ...]:
         """Return the width, the method and the format on disk."""
-        return description.tags(self.to_dict(), report)
+        return description.tags({**self.to_dict(), "method": report.step.get("method", self.method)}, report)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the form that a YAML recipe has, the method's options under its name."""

@@ -117,9 +117,9 @@ def test_sufficient_memory_limit_is_accepted(run: Runner, source: Path, data: Pa
 def test_notes_are_shown_and_quiet_leaves_them_out(run: Runner, source: Path, data: Path, tmp_path: Path) -> None:
     arguments = ("compress", source, "-r", "int4", "--data", data, "-o", source / "small", "--max-memory", "64GB")
     shown = run(*arguments)
-    assert "note: gptaq: within a memory limit" in shown.err
+    assert "note: gptaq: the memory is limited, so" in shown.err
     quiet = run("--quiet", *arguments, "--overwrite")
-    assert "memory limit" not in quiet.err
+    assert "is limited" not in quiet.err
 
 
 @pytest.mark.parametrize("with_data", [True, False])

@@ -36,6 +36,11 @@ class GPTAQ(GPTQ):
     drift_damping: Annotated[float, Field(gt=0, le=1)] = 0.05
     """Share of the mean second moment that is added to the diagonal, where the drift is taken up."""
 
+    @property
+    def without_original(self) -> GPTQ:
+        """GPTQ, with the options that both have."""
+        return GPTQ(**{name: getattr(self, name) for name in GPTQ.model_fields})
+
     def correct(self, weight: Tensor, hessian: Tensor, drift: Tensor) -> Tensor:
         """Return the weight whose outputs are nearest to those of before, for the inputs that reach the layer now."""
         import torch

@@ -110,10 +110,12 @@ def test_within_a_memory_limit_it_rounds_as_gptq_and_says_so(tmp_path: Path) -> 
     assert all(torch.equal(tensors[name], tensor) for name, tensor in plain.module.state_dict().items())
     assert limited.report is not None
     [step] = limited.report.steps
-    assert any(note.startswith("gptaq: within a memory limit") for note in step.notes)
+    assert any(note.startswith("gptaq: the memory is limited") for note in step.notes)
+    assert step.step["method"] == "gptq"
+    assert "with GPTQ" in str(step.summary)
     free = compressed(source, "gptaq").report
     assert free is not None
-    assert not any("memory limit" in note for note in free.steps[0].notes)
+    assert not any("is limited" in note for note in free.steps[0].notes)
 
 
 def test_interrupted_work_resumes_to_the_same_weights(tmp_path: Path) -> None:
