@@ -83,10 +83,10 @@ class QuantizeRunner(BlockStep):
         if not has_experts and self.calibration.has_original(self.model):
             self.original_layers = self.layers
             return
-        wanted, self.step = self.step.method, self.step.without_original
+        method, self.step = self.step.method, self.step.without_original
         reason = "the model has experts" if has_experts else "the memory is limited"
         self._method_notes = (
-            f"{wanted}: {reason}, so the original is not run beside it; rounded by {self.step.method}",
+            f"{method}: {reason}, so the original is not run beside it; rounded by {self.step.method}",
         )
 
     @property

@@ -128,7 +128,7 @@ class CompressionReport:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What the steps note of the model and the samples, each once."""
+        """Notes of the steps on the model and the samples, each once."""
         return tuple(dict.fromkeys(note for step in self.steps for note in step.notes))
 
     @property
