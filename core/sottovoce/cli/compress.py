@@ -98,6 +98,7 @@ def compress(
     from sottovoce.checkpoint.directory import reserved
     from sottovoce.entrypoints import compress, load, save
     from sottovoce.plugins.host import default_host
+    from sottovoce.report.compression import first_notes
     from sottovoce.reports import tables
     from sottovoce.samples import read_samples
 
@@ -138,7 +139,7 @@ def compress(
             save.save(loaded, output, overwrite=overwrite)
         if distributed.is_main():
             shutil.rmtree(resume, ignore_errors=True)
-            for note in report.first_notes:
+            for note in first_notes([note for note in report.notes if note not in out.warned]):
                 out.note(f"note: {note}")
     out.result(report.to_dict(), lambda: tables.of_report(report))
 

@@ -36,6 +36,8 @@ class Output:
     def __init__(self, as_json: bool, quiet: bool) -> None:
         self.as_json, self.quiet = as_json, quiet
         self._stdout = sys.stdout
+        self.warned: set[str] = set()
+        """Warnings that were logged, and so were shown."""
 
     def result(self, form: Any, table: Callable[[], RenderableType]) -> None:
         """Print the JSON form, or the table that ``table`` returns."""
@@ -180,7 +182,9 @@ class _Notes(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print a record."""
-        self._out.note(f"{record.levelname.lower()}: {record.getMessage()}")
+        message = record.getMessage()
+        self._out.warned.add(message)
+        self._out.note(f"{record.levelname.lower()}: {message}")
 
 
 @contextlib.contextmanager

@@ -132,13 +132,6 @@ class CompressionReport:
         return tuple(dict.fromkeys(note for step in self.steps for note in step.notes))
 
     @property
-    def first_notes(self) -> tuple[str, ...]:
-        """The first of the notes, to be shown, and how many more there are."""
-        more = len(self.notes) - _MOST_NOTES
-        rest = (f"{counted(more, 'note')} more in compression.json",) if more > 0 else ()
-        return (*self.notes[:_MOST_NOTES], *rest)
-
-    @property
     def step_names(self) -> frozenset[str]:
         """Names of the steps that were applied."""
         return frozenset(step.name for step in self.steps)
@@ -151,7 +144,14 @@ def _adapter() -> TypeAdapter[CompressionReport]:
 
 def _tabulate(report: CompressionReport) -> PlainTable:
     """Return what a compression did, a fact a row."""
-    return PlainTable(report.output or report.source.name, list(_facts(report)), notes=report.first_notes)
+    return PlainTable(report.output or report.source.name, list(_facts(report)), notes=first_notes(report.notes))
+
+
+def first_notes(notes: Sequence[str]) -> tuple[str, ...]:
+    """Return the first of a report's notes, to be shown, and how many more there are."""
+    more = len(notes) - _MOST_NOTES
+    rest = (f"{counted(more, 'note')} more in compression.json",) if more > 0 else ()
+    return (*notes[:_MOST_NOTES], *rest)
 
 
 def _facts(report: CompressionReport) -> Iterator[tuple[str, str]]:

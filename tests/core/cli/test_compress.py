@@ -118,6 +118,8 @@ def test_notes_are_shown_and_quiet_leaves_them_out(run: Runner, source: Path, da
     arguments = ("compress", source, "-r", "int4", "--data", data, "-o", source / "small", "--max-memory", "64GB")
     shown = run(*arguments)
     assert "note: gptaq: the memory is limited, so" in shown.err
+    # What was logged before the work is not said again.
+    assert len(shown.err.splitlines()) == len(set(line.partition(": ")[2] for line in shown.err.splitlines()))
     quiet = run("--quiet", *arguments, "--overwrite")
     assert "is limited" not in quiet.err
 
