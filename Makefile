@@ -39,6 +39,7 @@ docs: $(VENV)/installed-dev
 	$(BIN)/python docs/generate.py --write
 	$(BIN)/python benchmarks/bundled_table.py --write
 	$(BIN)/python benchmarks/rounding_table.py --write
+	$(BIN)/python benchmarks/clip_memory.py --write
 	$(BIN)/python benchmarks/exported_onnx_table.py --write
 	$(BIN)/python benchmarks/exported_aligner_table.py --write
 	$(BIN)/python benchmarks/exported_towers_table.py --write

@@ -25,6 +25,7 @@ def scripts(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     [
         ("bundled_table", "summary", "bundled.json", "README.md", "summary"),
         ("bundled_table", "table", "bundled.json", "docs/benchmarks.md", "bundled"),
+        ("clip_memory", "table", "clip_memory.json", "docs/benchmarks.md", "clip_memory"),
         ("rounding_table", "table", "rounding.json", "docs/benchmarks.md", "rounding"),
         ("exported_onnx_table", "table", "exported_onnx.json", "docs/benchmarks.md", "exported_onnx"),
         (

@@ -12,6 +12,7 @@ from typing import Any, cast
 import torch
 from funasr.models.transformer.utils.repeat import MultiSequential
 from torch import Tensor, nn
+from torch.nn import functional
 
 from sottovoce.report.number_format import counted
 from sottovoce.runtime.backends import onednn, onednn_float
@@ -33,6 +34,9 @@ from sottovoce_paraformer.sanm_layers import (
 _ENCODER_LAYER = "funasr.models.sanm.encoder.EncoderLayerSANM"
 # Two copies of the same code; which one FunASR's tables give depends on the order of its imports.
 _DECODER_LAYERS = {f"funasr.models.{module}.decoder.DecoderLayerSANM" for module in ("paraformer", "e_paraformer")}
+
+_SMALL, _ROWS = 1 << 18, 16
+"""Numbers below which the weight of an output layer is small, and the multiple that its rows are filled up to."""
 
 
 def optimize_for_inference(module: nn.Module) -> tuple[str, ...]:
@@ -152,8 +156,12 @@ class OutputLayer(nn.Linear):
         """Multiply ``[..., width]`` to ``[..., vocabulary]``."""
         if not input.numel() or not _is_plain(input) or self.weight.dtype != torch.float32:
             return super().forward(input)
+        rows = input.reshape(-1, input.shape[-1])
+        # A small product costs less than the kernel that oneDNN keeps for each number of rows.
+        missing = -len(rows) % _ROWS if self.weight.numel() < _SMALL else 0
         with torch.no_grad():
-            return onednn_float.float_linear(input, self.weight, self.bias)
+            scores = onednn_float.float_linear(functional.pad(rows, (0, 0, 0, missing)), self.weight, self.bias)
+        return scores[: len(rows)].view(*input.shape[:-1], -1)
 
 
 class EncoderStack(Stack):

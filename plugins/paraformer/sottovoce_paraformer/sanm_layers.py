@@ -34,8 +34,8 @@ _WHOLE, _BLOCK = 512, 256
 _NARROW = 256
 """Width of all heads up to which attention is computed in float32."""
 _MULTIPLE = 16
-"""Rows that bfloat16 attention is filled up to a multiple of: oneDNN keeps a kernel for each number of them for ever,
-whatever ONEDNN_PRIMITIVE_CACHE_CAPACITY says."""
+"""Rows that bfloat16 attention and the FSMN memory are filled up to a multiple of: oneDNN keeps a kernel for each
+number of them for ever, whatever ONEDNN_PRIMITIVE_CACHE_CAPACITY says."""
 
 
 class NonFiniteRowsError(ArithmeticError):
@@ -110,7 +110,9 @@ class Memory:
 
     def _one(self, x: Tensor) -> Tensor:
         length, width = x.shape
-        image = x.float().contiguous().view(1, 1, length, width).permute(0, 3, 1, 2)
+        # Zeros follow anyway: so there are fewer lengths, each of which oneDNN keeps a kernel for.
+        padded = functional.pad(x.float(), (0, 0, 0, -length % _MULTIPLE)).contiguous()
+        image = padded.view(1, 1, len(padded), width).permute(0, 3, 1, 2)
         image = functional.conv2d(image, self.kernel, padding=(0, self.pad), groups=width)
         return image.permute(0, 2, 3, 1).reshape(-1, width)[self.start : self.start + length]
 
