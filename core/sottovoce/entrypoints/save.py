@@ -22,7 +22,7 @@ from sottovoce.checkpoint.safe_config import is_file_name
 from sottovoce.checkpoint.weights import leave_file_
 from sottovoce.entrypoints.load import load_with
 from sottovoce.errors import PluginError, ReloadError, SourceError, UsageError, reason
-from sottovoce.formats.format import NATIVE, formats_for
+from sottovoce.formats.format import NATIVE, Format, formats_for
 from sottovoce.model import Model, in_evaluation_mode, require_model
 from sottovoce.plugins.host import Host, default_host
 from sottovoce.report import (
@@ -46,7 +46,6 @@ from sottovoce.system.process_state import kept_random_state
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from sottovoce.architecture import Architecture
 
 _log = logging.getLogger("sottovoce")
 
@@ -113,25 +112,37 @@ def write_report(
         export: What was exported, and how it ran.
     """
     report = model.report or _untouched(model)
-    report.card = _card_facts(model.architecture)
+    report.card = _card_facts(model)
     if export is None:
         report.output = str(path)
     form = {**_bare_report(dataclasses.replace(report, export=export).to_dict()), "output": path.name, "files": files}
     (temporary / COMPRESSION_FILE).write_text(to_json(form, indent=1), encoding="utf-8")
 
 
-def _card_facts(architecture: Architecture) -> Family:
-    """Return the family's facts for cards, with the formats that it can be exported to."""
+def _card_facts(model: Model) -> Family:
+    """Return the family's facts for cards, with the formats that the model can be exported to."""
     try:
-        formats = {name: format for name, format in formats_for(architecture).items() if format.usage}
+        known = formats_for(model.architecture)
+        formats = {name: format for name, format in known.items() if format.usage and _takes(format, model)}
     except Exception as error:  # Of plugins, whatever it is: a finished compression is worth more than these lines.
         _log.warning("the model card will name no format to export to: %s", reason(error))
         formats = {}
     return Family(
-        **dataclasses.asdict(architecture.card),
+        **dataclasses.asdict(model.architecture.card),
         serving={name: format.usage for name, format in formats.items()},
         formats={name: format.label for name, format in formats.items()},
     )
+
+
+def _takes(format: Format, model: Model) -> bool:
+    try:
+        format.refuse(model)
+    except UsageError:
+        return False
+    except Exception as error:  # Of a plugin, whatever it is.
+        _log.warning("the model card will not name the format %s: %s", format.name, reason(error))
+        return False
+    return True
 
 
 def without_folders(value: Any) -> Any:

@@ -78,6 +78,14 @@ class Format(ABC):
             return True
         return architecture.name in self.architectures or architecture.task in self.tasks
 
+    def refuse(self, model: Model) -> None:
+        """Refuse a model that cannot be written, in little time; a model card names no format that refuses its model.
+
+        Raises:
+            UsageError: A model of this kind cannot be written.
+        """
+        return None
+
     @abstractmethod
     def write(self, model: Model, directory: Path) -> None:
         """Write a model into an empty directory, and leave the model as it was.

@@ -42,6 +42,10 @@ class TorchAO(Format):
         """Return whether transformers loads models of the family."""
         return architecture.card.library_name == "transformers"
 
+    def refuse(self, model: Model) -> None:
+        """Refuse what torchao has no tensors for."""
+        _refuse_schemes(_quantized_layers(model))
+
     def write(self, model: Model, directory: Path) -> None:
         """Write a compressed model.
 
@@ -92,6 +96,11 @@ def _quantized_layers(model: Model) -> dict[str, QuantizedLinear]:
 
 def _configurations(layers: dict[str, QuantizedLinear]) -> dict[str, Any]:
     """Return torchao's configuration for each layer."""
+    _refuse_schemes(layers)
+    return {name: _configuration(layer) for name, layer in layers.items()}
+
+
+def _refuse_schemes(layers: dict[str, QuantizedLinear]) -> None:
     for name, layer in layers.items():
         scheme = layer.scheme
         by_tensor = scheme.activations == "dynamic" and scheme.strategy == "tensor"
@@ -100,7 +109,6 @@ def _configurations(layers: dict[str, QuantizedLinear]) -> dict[str, Any]:
                 "the format torchao has symmetric weights, and inputs that are float or quantized by row, which "
                 f"{name!r} has not; use int8, int8-weight, int4 without zero points, or fp8"
             )
-    return {name: _configuration(layer) for name, layer in layers.items()}
 
 
 def _configuration(layer: QuantizedLinear) -> Any:

@@ -32,6 +32,15 @@ class ExecuTorch(Format):
     label = Text(en="ExecuTorch with XNNPACK, in float, int8 or int4", zh="ExecuTorch + XNNPACK（浮点、int8 或 int4）")
     architectures = ("paraformer",)
 
+    def refuse(self, model: Model) -> None:
+        """Refuse what the graphs cannot express."""
+        from sottovoce_paraformer.onnx_export import refuse_unsupported
+
+        refuse_unsupported(model.module, self.name)
+        if hasattr(model.module, "bias_encoder"):
+            name = type(model.module).__name__
+            raise UsageError(f"{name} cannot be exported as {self.name}, which takes no hotwords; use onnx or openvino")
+
     def write(self, model: Model, directory: Path) -> None:
         """Write the methods and the files beside them."""
         import torch
@@ -40,13 +49,10 @@ class ExecuTorch(Format):
         from sottovoce.formats.quantized_weights import QuantizedWeights
         from sottovoce.formats.xnnpack_weights import store_for_xnnpack
         from sottovoce_paraformer.executorch_graphs import DecoderHalf, EncoderHalf
-        from sottovoce_paraformer.onnx_export import on_cpu, refuse_unsupported, write_companions
+        from sottovoce_paraformer.onnx_export import on_cpu, write_companions
         from sottovoce_paraformer.onnx_graphs import Recognizer
 
-        refuse_unsupported(model.module, self.name)
-        if hasattr(model.module, "bias_encoder"):
-            name = type(model.module).__name__
-            raise UsageError(f"{name} cannot be exported as {self.name}, which takes no hotwords; use onnx or openvino")
+        self.refuse(model)
         write_companions(model, directory)
         recognizer: Any = on_cpu(Recognizer(model.module))
         store_for_xnnpack(recognizer, QuantizedWeights(model.module))

@@ -37,14 +37,21 @@ command = ["llama-funasr-paraformer", "-m", "{directory}/model.gguf", "-a", "{au
 print(subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip())
 """
 
+    def refuse(self, model: Model) -> None:
+        """Refuse what the runtime was not built for."""
+        from sottovoce_paraformer.gguf_model import refuse_unsupported
+        from sottovoce_paraformer.gguf_runtime import PROGRAM
+
+        refuse_unsupported(model.module, model.native.kwargs["frontend"], PROGRAM)
+
     def write(self, model: Model, directory: Path) -> None:
         """Write the file, and read it back."""
         from sottovoce.formats.gguf import write_gguf
-        from sottovoce_paraformer.gguf_model import metadata, refuse_unsupported, tensors
-        from sottovoce_paraformer.gguf_runtime import FILE, PROGRAM
+        from sottovoce_paraformer.gguf_model import metadata, tensors
+        from sottovoce_paraformer.gguf_runtime import FILE
 
+        self.refuse(model)
         frontend = model.native.kwargs["frontend"]
-        refuse_unsupported(model.module, frontend, PROGRAM)
         source = model.source.directory / _TOKENS
         if not source.is_file():
             raise SourceError(f"{model.source.directory}: no {_TOKENS}; take it from the original model")

@@ -34,6 +34,12 @@ asr = Paraformer("{directory}", quantize=True)
 print(asr("{audio}"))
 """
 
+    def refuse(self, model: Model) -> None:
+        """Refuse what the graphs cannot express."""
+        from sottovoce_paraformer.onnx_export import refuse_unsupported
+
+        refuse_unsupported(model.module, self.name)
+
     def write(self, model: Model, directory: Path) -> None:
         """Write the graphs and the files beside them."""
         from sottovoce_paraformer.onnx_export import export_onnx

@@ -36,13 +36,19 @@ tokens = [line.split()[0] for line in open("{directory}/tokens.txt", encoding="u
 print("".join(tokens[index] for index in logits[0].argmax(-1) if index > 2))
 """
 
+    def refuse(self, model: Model) -> None:
+        """Refuse what the graphs cannot express."""
+        from sottovoce_paraformer.onnx_export import refuse_unsupported
+
+        refuse_unsupported(model.module, self.name)
+
     def write(self, model: Model, directory: Path) -> None:
         """Write the graphs and the files beside them."""
         from sottovoce.formats.openvino import export_openvino
         from sottovoce.formats.quantized_weights import QuantizedWeights
-        from sottovoce_paraformer.onnx_export import refuse_unsupported, write_companions, write_graphs
+        from sottovoce_paraformer.onnx_export import write_companions, write_graphs
 
-        refuse_unsupported(model.module, self.name)
+        self.refuse(model)
         write_companions(model, directory)
         weights = QuantizedWeights(model.module)
         with tempfile.TemporaryDirectory(dir=directory) as folder:

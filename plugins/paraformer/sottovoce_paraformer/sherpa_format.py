@@ -42,14 +42,21 @@ recognizer.decode_stream(stream)
 print(stream.result.text)
 """
 
+    def refuse(self, model: Model) -> None:
+        """Refuse what the graphs cannot express."""
+        from sottovoce_paraformer.onnx_export import refuse_unsupported
+
+        refuse_unsupported(model.module, self.name)
+        if hasattr(model.module, _HOTWORDS):
+            name = type(model.module).__name__
+            raise UsageError(f"sherpa-onnx runs no {name}, which takes hotwords; export it as onnx, for funasr-onnx")
+
     def write(self, model: Model, directory: Path) -> None:
         """Write the graphs and the tokens."""
         from sottovoce.formats.quantized_weights import QuantizedWeights
         from sottovoce_paraformer.onnx_export import export_onnx
 
-        if hasattr(model.module, _HOTWORDS):
-            name = type(model.module).__name__
-            raise UsageError(f"sherpa-onnx runs no {name}, which takes hotwords; export it as onnx, for funasr-onnx")
+        self.refuse(model)
         bits = QuantizedWeights(model.module).container_bits
         names = {"tokens.txt": "tokens.txt", "model_quant.onnx": f"model.int{4 if 4 in bits else 8}.onnx"}
         if not bits:

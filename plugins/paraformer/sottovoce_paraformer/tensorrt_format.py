@@ -44,14 +44,20 @@ session = onnxruntime.InferenceSession(
 print([(value.name, value.shape) for value in session.get_inputs()])
 """
 
+    def refuse(self, model: Model) -> None:
+        """Refuse what the graphs cannot express."""
+        from sottovoce_paraformer.onnx_export import refuse_unsupported
+
+        refuse_unsupported(model.module, self.name)
+
     def write(self, model: Model, directory: Path) -> None:
         """Write the graph, what clients read beside it, and a README with the command."""
         from sottovoce.formats.onnx_files import Traceable
         from sottovoce.formats.tensorrt_files import Notes, write_tensorrt
         from sottovoce_paraformer.onnx_bounded import LONGEST, bounded_graph
-        from sottovoce_paraformer.onnx_export import copy_files, metadata, on_cpu, refuse_unsupported
+        from sottovoce_paraformer.onnx_export import copy_files, metadata, on_cpu
 
-        refuse_unsupported(model.module, self.name)
+        self.refuse(model)
         graph = bounded_graph(model.module)
         tokens = copy_files(model.source.directory, directory, timed=False)
         width = int(graph.inputs[0].shape[2])

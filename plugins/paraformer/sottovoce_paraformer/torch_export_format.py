@@ -37,6 +37,13 @@ tokens = [line.split()[0] for line in open("{directory}/tokens.txt", encoding="u
 print("".join(tokens[index] for index in logits[0].argmax(-1) if index > 2))
 """
 
+    def refuse(self, model: Model) -> None:
+        """Refuse what the graphs cannot express."""
+        from sottovoce_paraformer.onnx_export import refuse_unsupported
+
+        refuse_unsupported(model.module, self.name)
+        _capturable(model.module, self.name)
+
     def write(self, model: Model, directory: Path) -> None:
         """Write the programs and the files beside them."""
         from sottovoce.formats.torch_export import export_program
@@ -44,7 +51,7 @@ print("".join(tokens[index] for index in logits[0].argmax(-1) if index > 2))
         from sottovoce_paraformer.onnx_graphs import Recognizer
         from sottovoce_paraformer.stored_graphs import stored_graphs
 
-        _capturable(model.module, self.name)
+        self.refuse(model)
         graphs = stored_graphs(model, self.name)
         write_companions(model, directory)
         for graph in graphs:

@@ -35,6 +35,12 @@ tokens = [line.split()[0] for line in open("{directory}/tokens.txt", encoding="u
 print("".join(tokens[index] for index in logits[0].argmax(-1) if index > 2))
 """
 
+    def refuse(self, model: Model) -> None:
+        """Refuse what the graphs cannot express."""
+        from sottovoce_paraformer.onnx_export import refuse_unsupported
+
+        refuse_unsupported(model.module, self.name)
+
     def write(self, model: Model, directory: Path) -> None:
         """Write the traces and the files beside them."""
         from sottovoce.formats.torchscript import export_script

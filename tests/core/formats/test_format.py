@@ -14,6 +14,7 @@ import sottovoce
 from core.commands import Runner, toy_runner
 from core.letters_format import Letters
 from core.toy import LETTERS, ToyPlugin, architecture, make_host, make_model
+from sottovoce import Model
 from sottovoce.errors import OutputError, PluginError, UsageError
 from sottovoce.formats import Format, format
 from sottovoce.formats.format import formats_for, labels, registered_formats
@@ -80,6 +81,19 @@ def test_saved_report_has_the_code_that_runs_a_format(source: Path, tmp_path: Pa
     card = json.loads((saved / "compression.json").read_text(encoding="utf-8"))["card"]
     assert card["serving"] == {"letters": Letters.usage}
     assert card["formats"] == {"letters": {"en": "a table of letters", "zh": "字母表"}}
+
+
+@pytest.mark.parametrize("error", [UsageError("not this one"), RuntimeError("broken")], ids=["refused", "broken"])
+def test_saved_report_names_no_format_that_refuses_the_model(
+    error: Exception, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(self: Format, model: Model) -> None:
+        raise error
+
+    monkeypatch.setattr(Letters, "refuse", refuse)
+    host = make_host(ToyPlugin(name="lettered"))
+    saved = sottovoce.save(sottovoce.load(source, host=host), tmp_path / "out", host=host)
+    assert not json.loads((saved / "compression.json").read_text(encoding="utf-8"))["card"]["serving"]
 
 
 def test_format_is_for_its_families_and_tasks() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import stat
 import sys
 from importlib.util import find_spec
@@ -191,6 +192,20 @@ def test_models_with_hotwords_are_refused(kind: str, tmp_path: Path) -> None:
     model = sottovoce.load(make_model(tmp_path / "model", kind))
     with pytest.raises(UsageError, match=f"^{kind} cannot be exported as gguf, whose runtime takes no hotwords; use"):
         sottovoce.export(model, "gguf", tmp_path / "gguf")
+
+
+def test_cards_name_only_the_formats_that_take_the_model(large: Path, tmp_path: Path) -> None:
+    named = {}
+    for name, source in (
+        ("large", large),
+        ("small", make_model(tmp_path / "small")),
+        ("hotwords", make_model(tmp_path / "hotwords", "SeacoParaformer")),
+    ):
+        saved = sottovoce.save(sottovoce.load(source), tmp_path / "saved" / name)
+        named[name] = set(json.loads((saved / "compression.json").read_text(encoding="utf-8"))["card"]["serving"])
+    assert named["large"] - named["small"] == {"gguf"}
+    assert named["small"] - named["hotwords"] >= {"sherpa-onnx", "torch-export"}
+    assert {"onnx", "openvino"} <= named["hotwords"]
 
 
 def test_a_model_without_some_heads_is_refused(large: Path, tmp_path: Path) -> None:
