@@ -68,6 +68,7 @@ class QuantizeRunner(BlockStep):
         self._tables = [name for name, layer in selection.layers.items() if isinstance(layer, nn.Embedding)]
         self.results: dict[str, LayerResult] = {}
         self.notes: list[str] = []
+        # Apart from the notes, which are logged before the work: it may be refused yet, for its memory.
         self._method_notes: tuple[str, ...] = ()
         if step.options.follows_original:
             self._follow_original()
@@ -239,8 +240,9 @@ class QuantizeRunner(BlockStep):
 
     def _drifts(self, block: Block, names: Sequence[str], order: Order) -> dict[str, OutputDrift]:
         """Return empty sums for the layers whose outputs in the model before any change are at hand."""
-        known = set(names).intersection(block.original_layer_outputs) if order.once else ()
-        layers = {name: self.module.get_submodule(name) for name in names if name in known}
+        if not order.once:
+            return {}  # of several outputs of one pass the last alone was kept
+        layers = {name: self.module.get_submodule(name) for name in names if name in block.original_layer_outputs}
         return {name: OutputDrift(layer) for name, layer in layers.items() if isinstance(layer, nn.Linear)}
 
     def _quantize_experts(self, block: Block, mixture: str, schemes: Mapping[str, Scheme]) -> None:

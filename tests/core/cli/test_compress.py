@@ -118,10 +118,15 @@ def test_notes_are_shown_and_quiet_leaves_them_out(run: Runner, source: Path, da
     arguments = ("compress", source, "-r", "int4", "--data", data, "-o", source / "small", "--max-memory", "64GB")
     shown = run(*arguments)
     assert "note: gptaq: the memory is limited, so" in shown.err
-    # What was logged before the work is not said again.
-    assert len(shown.err.splitlines()) == len(set(line.partition(": ")[2] for line in shown.err.splitlines()))
     quiet = run("--quiet", *arguments, "--overwrite")
     assert "is limited" not in quiet.err
+
+
+def test_note_that_was_logged_before_the_work_is_not_said_again(run: Runner, source: Path, data: Path) -> None:
+    narrow = make_model(source / "narrow", width=48)
+    shown = run("compress", narrow, "-r", "int4", "--data", data, "-o", source / "small").err
+    assert "warning: " in shown
+    assert shown.count("groups of 16, the largest that divides") == 1
 
 
 @pytest.mark.parametrize("with_data", [True, False])
